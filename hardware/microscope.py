@@ -1,0 +1,211 @@
+"""What Bathyscope needs of a microscope: one camera, one focus drive, one light.
+
+Every driver (Micro-Manager, simulated, replay) is one file that fulfils the
+`Microscope` Protocol; the real-time engine and the calibration know nothing
+else. Calls block, and are made by one owner at a time; only `stop` may come
+from another thread at any moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "CameraSettings",
+    "Frame",
+    "LightState",
+    "Microscope",
+    "MicroscopeDescription",
+    "MicroscopeError",
+    "Roi",
+    "StageLimits",
+]
+
+
+class MicroscopeError(RuntimeError):
+    """The microscope refused, failed or does not answer.
+
+    Parameters
+    ----------
+    cause : str
+        Short machine-readable name, for example ``"stage_limit"``,
+        ``"no_frame"``, ``"device_interface"``, ``"not_read_back"``.
+    problem : str
+        The value involved and the rule that it breaks, or what happened.
+    remedy : str
+        What the user can do about it.
+    """
+
+    def __init__(self, cause: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.cause = cause
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[MicroscopeError], tuple[str, str, str]]:
+        """Pickle with all parts, so that the error crosses process boundaries whole."""
+        return (type(self), (self.cause, self.problem, self.remedy))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One exposure.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint16, shape (H, W)
+        Camera counts (ADU). Row 0 is the top.
+    index : int
+        The camera's own image number, from 0 at the start of the sequence; gaps are lost frames.
+    time_s : float
+        Middle of the exposure on the monotonic clock (`time.monotonic`), seconds.
+    time_source : str
+        Where `time_s` came from: ``"camera"``, ``"software"``, ``"recording"``, ``"simulation"``.
+    stage_um : float
+        Focus drive at the time of the exposure, µm.
+    """
+
+    pixels: NDArray[np.uint16]
+    index: int
+    time_s: float
+    time_source: str
+    stage_um: float
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A rectangle on the sensor, in binned pixels: left, top, width, height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSettings:
+    """Exposure (s), region of interest (None: the whole sensor) and binning."""
+
+    exposure_s: float
+    roi: Roi | None = None
+    binning: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageLimits:
+    """Soft limits of the focus drive: lowest and highest position and greatest step, µm."""
+
+    low_um: float
+    high_um: float
+    max_step_um: float
+
+
+@dataclass(frozen=True, slots=True)
+class LightState:
+    """Shutter (None: there is none), active channel (None: none set) and the channels to choose from."""
+
+    shutter_open: bool | None
+    channel: str | None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MicroscopeDescription:
+    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm, None if unknown)."""
+
+    driver: str
+    camera: str
+    focus_stage: str | None
+    sensor_shape: tuple[int, int]
+    bit_depth: int
+    pixel_size_um: float | None
+    devices: dict[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Microscope(Protocol):
+    """Camera, focus drive and light of one microscope."""
+
+    @property
+    def description(self) -> MicroscopeDescription:
+        """What is connected; read once when the driver opened it."""
+        ...
+
+    @property
+    def camera_settings(self) -> CameraSettings:
+        """Settings as the camera reports them."""
+        ...
+
+    def apply_camera(self, settings: CameraSettings) -> CameraSettings:
+        """Set exposure, ROI and binning; return what the camera reports afterwards.
+
+        Raises
+        ------
+        MicroscopeError
+            When a sequence runs, or the value read back is not what was set.
+        """
+        ...
+
+    def snap(self) -> Frame:
+        """Expose one frame (not while a sequence runs)."""
+        ...
+
+    def start_sequence(self) -> None:
+        """Start continuous exposures into the driver's bounded buffer; image numbers start at 0."""
+        ...
+
+    def stop_sequence(self) -> None:
+        """Stop exposing. Frames still in the buffer can be fetched until the next start."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a sequence runs."""
+        ...
+
+    def next_frame(self, timeout_s: float) -> Frame | None:
+        """Fetch the oldest frame of the buffer; None when none comes within `timeout_s`, or the sequence has ended and the buffer is empty."""
+        ...
+
+    @property
+    def stage_um(self) -> float:
+        """Position of the focus drive, µm."""
+        ...
+
+    def move_stage(self, stage_um: float) -> float:
+        """Move the focus drive, wait, and return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            Beyond the soft limits or the greatest step, not a finite number,
+            or not arrived within tolerance.
+        """
+        ...
+
+    @property
+    def stage_limits(self) -> StageLimits:
+        """The soft limits in force."""
+        ...
+
+    @property
+    def light(self) -> LightState:
+        """Shutter and channel."""
+        ...
+
+    def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
+        """Open or close the shutter and choose a channel; None leaves a part as it is."""
+        ...
+
+    def stop(self) -> bool:
+        """Halt stage and sequence as fast as the driver can, from any thread; True when the halt is confirmed."""
+        ...
+
+    def close(self) -> None:
+        """Light off, sequence stopped, devices released. May be called twice."""
+        ...

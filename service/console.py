@@ -1,0 +1,66 @@
+"""What all commands share at the terminal: progress, notes, errors and exit status.
+
+Standard output is for results, standard error for everything a person reads
+on the way. On a terminal long work shows a progress bar; elsewhere plain
+lines, so that logs stay readable.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["note", "progress", "result"]
+
+Advance = Callable[..., None]
+
+
+def note(text: str) -> None:
+    """One line for the person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def result(text: str) -> None:
+    """A result, on standard output."""
+    print(text, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
+    """Show how far long work has come.
+
+    Yields a function ``advance(done, detail="")`` that takes the absolute
+    amount done, of `total`, and a short text beside it.
+    """
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(label, total=total, detail="")
+
+            def advance(done: float, detail: str = "") -> None:
+                bar.update(task, completed=done, detail=detail)
+
+            yield advance
+        return
+
+    last = time.monotonic()
+
+    def advance_plain(done: float, detail: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 5 or done >= total:
+            last = now
+            note(f"{label}: {done:.0f}/{total:.0f} {unit} {detail}".rstrip())
+
+    yield advance_plain
