@@ -1,0 +1,282 @@
+"""Training frames with truth, made as fast as the network learns.
+
+Rendering is the bottleneck of training, so a `PatternTable` holds every plane
+of the PSF at sub-pixel shifts, each cropped to where its light is, and a
+compiled loop adds them up. What a frame contains follows `SceneSettings`:
+emitters in clusters of varying density, brightness over two decades, levels of
+light from hopeless to plentiful, uneven background, hot pixels, and emitters
+that must not be reported (beyond the range, on the wrong side of focus,
+outside the frame) and therefore carry no label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.noise import detect_electrons
+from models.psf import Psf
+
+__all__ = ["PatternTable", "SceneSettings", "TrainingFrame", "draw_frame"]
+
+_SHIFTS = 4
+"""Sub-pixel positions per pixel and axis; between them the render kernel interpolates linearly."""
+
+_ENERGY = 0.99
+"""Share of a plane's photo-electrons that its crop keeps."""
+
+
+class PatternTable:
+    """A PSF laid out for rendering: planes x sub-pixel shifts, cropped to their light.
+
+    Parameters
+    ----------
+    psf : Psf
+        Any PSF, measured or computed.
+    """
+
+    def __init__(self, psf: Psf) -> None:
+        self.pixel_size_um = psf.pixel_size_um
+        self.z_first_um = float(psf.z_um[0])
+        self.z_step_um = psf.z_step_um
+        self.z_last_um = float(psf.z_um[-1])
+        self.radius_px = np.array([_radius_px(plane, psf.oversampling) for plane in psf.planes], np.int64)
+        sides = 2 * self.radius_px + 3
+        self._offsets = np.concatenate([[0], np.cumsum(sides**2 * _SHIFTS**2)])[:-1].astype(np.int64)
+        self._values = np.empty(int((sides**2 * _SHIFTS**2).sum()), np.float32)
+        centre = psf.planes.shape[1] // 2
+        for plane, radius, start in zip(psf.planes, self.radius_px, self._offsets, strict=True):
+            coefficients = ndimage.spline_filter(plane, order=3, mode="mirror", output=np.float32)
+            # One pixel more on either side: a shift moves the pattern by up to one pixel.
+            steps = np.arange(-radius - 1, radius + 2, dtype=np.float64)
+            side = len(steps)
+            at = start
+            for row_shift in range(_SHIFTS):
+                for column_shift in range(_SHIFTS):
+                    rows = (steps - row_shift / _SHIFTS) * psf.oversampling + centre
+                    columns = (steps - column_shift / _SHIFTS) * psf.oversampling + centre
+                    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+                    image = ndimage.map_coordinates(coefficients, grid, order=3, mode="constant", prefilter=False)
+                    self._values[at : at + side**2] = np.maximum(image, 0.0).ravel()
+                    at += side**2
+
+    def radius_at_px(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Radius that holds 99 % of the light at the depths `z_um`, pixels, same shape."""
+        planes = self.z_first_um + self.z_step_um * np.arange(len(self.radius_px))
+        return np.interp(z_um, planes, self.radius_px.astype(np.float64))
+
+    def render(self, emitters: NDArray[np.float64], image: NDArray[np.float32]) -> None:
+        """Add emitters to an image of expected photo-electrons.
+
+        Parameters
+        ----------
+        emitters : ndarray of float64, shape (N, 4)
+            x, y, z in µm and photo-electrons; z is clipped to the planes.
+        image : ndarray of float32, shape (H, W)
+            Changed in place.
+        """
+        _render(
+            np.ascontiguousarray(emitters, np.float64),
+            image,
+            self._values,
+            self._offsets,
+            self.radius_px,
+            1.0 / self.pixel_size_um,
+            self.z_first_um,
+            1.0 / self.z_step_um,
+        )
+
+
+def _radius_px(plane: NDArray[np.float32], oversampling: int) -> int:
+    centre = plane.shape[0] // 2
+    squared = np.add.outer(np.square(np.arange(plane.shape[0]) - centre), np.square(np.arange(plane.shape[0]) - centre))
+    order = np.argsort(squared, axis=None)
+    energy = np.cumsum(np.maximum(plane, 0).ravel()[order], dtype=np.float64)
+    reached = int(np.searchsorted(energy, _ENERGY * energy[-1]))
+    limit = centre // oversampling - 1
+    return max(2, min(int(np.ceil(np.sqrt(squared.ravel()[order[reached]]) / oversampling)), limit))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _render(emitters, image, values, offsets, radii, per_um, z_first, per_step):  # type: ignore[no-untyped-def]
+    height, width = image.shape
+    for e in range(emitters.shape[0]):
+        z = min(max((emitters[e, 2] - z_first) * per_step, 0.0), float(radii.shape[0] - 1))
+        plane = min(int(z), radii.shape[0] - 2)
+        fine_x = emitters[e, 0] * per_um * _SHIFTS
+        fine_y = emitters[e, 1] * per_um * _SHIFTS
+        left = int(np.floor(fine_x))
+        top = int(np.floor(fine_y))
+        for dz in range(2):
+            z_weight = 1.0 - abs(z - plane - dz)
+            if z_weight <= 0.0:
+                continue
+            radius = radii[plane + dz] + 1
+            side = 2 * radius + 1
+            for dy in range(2):
+                y_weight = 1.0 - abs(fine_y - top - dy)
+                row0 = (top + dy) // _SHIFTS - radius
+                row_shift = (top + dy) % _SHIFTS
+                for dx in range(2):
+                    weight = np.float32(
+                        emitters[e, 3] * z_weight * y_weight * (1.0 - abs(fine_x - left - dx))
+                    )
+                    if weight <= 0.0:
+                        continue
+                    column0 = (left + dx) // _SHIFTS - radius
+                    column_shift = (left + dx) % _SHIFTS
+                    start = offsets[plane + dz] + (row_shift * _SHIFTS + column_shift) * side * side
+                    first = max(0, -column0)
+                    last = min(side, width - column0)
+                    if last <= first:
+                        continue
+                    for r in range(max(0, -row0), min(side, height - row0)):
+                        source = values[start + r * side + first : start + r * side + last]
+                        target = image[row0 + r, column0 + first : column0 + last]
+                        for c in range(last - first):
+                            target[c] += weight * source[c]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSettings:
+    """What training frames contain. The defaults cover what samples contain (science.md).
+
+    Attributes
+    ----------
+    shape : (H, W) of a frame, pixels
+    count : fewest and most emitters, drawn log-uniformly
+    z_range_um : labelled depths
+    beyond_um : how far beyond the range unlabelled emitters lie
+    beyond_share : share of emitters beyond the range
+    wrong_side_share : share of emitters on the other side of focus; 0 for a PSF
+        that is the same on both sides, where no answer could be right
+    snr_db : published-form SNR of a frame, lowest and highest
+    background_e : background per pixel, photo-electrons, drawn log-uniformly
+    read_noise_e : lowest and highest read noise, photo-electrons
+    size_variation : standard deviation of an emitter's apparent depth scale
+    """
+
+    shape: tuple[int, int] = (192, 192)
+    count: tuple[int, int] = (1, 110)
+    z_range_um: tuple[float, float] = (0.0, 100.0)
+    beyond_um: float = 8.0
+    beyond_share: float = 0.03
+    wrong_side_share: float = 0.0
+    snr_db: tuple[float, float] = (-4.0, 34.0)
+    background_e: tuple[float, float] = (0.02, 50.0)
+    read_noise_e: tuple[float, float] = (0.0, 3.0)
+    size_variation: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFrame:
+    """One synthetic frame and its truth.
+
+    Attributes
+    ----------
+    electrons : ndarray of float32, shape (H, W)
+        Noisy photo-electrons (offset removed).
+    read_noise_e : float
+    emitters : ndarray of float64, shape (N, 4)
+        x, y, z (µm), photo-electrons of the labelled emitters.
+    background_e : float
+        Mean background, photo-electrons per pixel.
+    """
+
+    electrons: NDArray[np.float32]
+    read_noise_e: float
+    emitters: NDArray[np.float64]
+    background_e: float
+
+
+def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> TrainingFrame:
+    """Draw one training frame; equal generators give equal frames."""
+    emitters = _draw_emitters(table, settings, rng)
+    image = np.zeros(settings.shape, np.float32)
+    table.render(emitters, image)
+
+    # Published form: SNR = a ΣI²/ΣI with I in units of the brightest emitter; solve for the scale a.
+    power = float(np.square(image).sum(dtype=np.float64)) / max(float(image.sum(dtype=np.float64)), 1e-12)
+    if rng.random() < 0.75 and power > 0:
+        scale = 10 ** (rng.uniform(*settings.snr_db) / 10) / power
+    else:
+        scale = 10 ** rng.uniform(3.0, 5.2)
+    # Faint frames of few deep emitters would need absurd light to reach the drawn SNR.
+    scale = min(max(scale, 30.0), 3e6)
+    image *= np.float32(scale)
+    mean_signal = float(image.mean())
+    if rng.random() < 0.5:
+        background = mean_signal * 10 ** rng.uniform(-1.7, -0.3)
+    else:
+        background = float(np.exp(rng.uniform(*np.log(settings.background_e))))
+    background = max(background, settings.background_e[0])
+    image += np.float32(background) * _uneven(settings.shape, rng)
+    read_noise = float(rng.uniform(*settings.read_noise_e)) if rng.random() < 0.7 else settings.read_noise_e[0]
+    electrons = _detect(image, np.uint64(rng.integers(2**63)), np.float32(read_noise))
+    if rng.random() < 0.15:
+        hot = rng.integers(0, image.size, rng.integers(1, 6))
+        electrons.ravel()[hot] += rng.uniform(5, 60, len(hot)).astype(np.float32) * np.float32(
+            np.sqrt(background + read_noise**2 + 1)
+        )
+
+    height, width = settings.shape
+    in_frame = (
+        (emitters[:, 0] > -0.5 * table.pixel_size_um)
+        & (emitters[:, 1] > -0.5 * table.pixel_size_um)
+        & (emitters[:, 0] < (width - 0.5) * table.pixel_size_um)
+        & (emitters[:, 1] < (height - 0.5) * table.pixel_size_um)
+    )
+    low, high = settings.z_range_um
+    labelled = emitters[in_frame & (emitters[:, 2] >= low) & (emitters[:, 2] <= high)].copy()
+    labelled[:, 3] *= scale
+    return TrainingFrame(electrons, read_noise, labelled, background)
+
+
+def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Relative brightness in column 3, at most 1."""
+    height, width = settings.shape
+    count = int(np.exp(rng.uniform(np.log(settings.count[0]), np.log(settings.count[1] + 1))))
+    # A cluster in part of the field, as cells in a vessel, or emitters everywhere and beyond the frame's edge.
+    if rng.random() < 0.5:
+        size = np.array([width, height]) * rng.uniform(0.5, 1.0, 2)
+        start = rng.uniform(0, 1, 2) * (np.array([width, height]) - size)
+    else:
+        margin = float(table.radius_px.max()) * 0.5
+        start = np.array([-margin, -margin])
+        size = np.array([width + 2 * margin, height + 2 * margin])
+    xy = (start + rng.random((count, 2)) * size) * table.pixel_size_um
+    low, high = settings.z_range_um
+    z = rng.uniform(low, high, count)
+    kind = rng.random(count)
+    beyond = kind < settings.beyond_share
+    z[beyond] = high + rng.uniform(0, settings.beyond_um, int(beyond.sum()))
+    wrong = kind > 1 - settings.wrong_side_share
+    z[wrong] = table.z_first_um + rng.random(int(wrong.sum())) * (low - table.z_first_um)
+    way = rng.random()
+    if way < 0.65:
+        brightness = rng.uniform(0.1, 1.0, count)
+    elif way < 0.85:
+        brightness = 10 ** rng.uniform(-2.0, 0.0, count)
+    else:
+        brightness = np.ones(count)
+    return np.column_stack([xy, z, brightness])
+
+
+def _uneven(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth factor around 1: illumination and autofluorescence vary over the field."""
+    if rng.random() < 0.4:
+        return np.ones(shape, np.float32)
+    rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
+    columns = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
+    a = rng.normal(0, 0.15, 5).astype(np.float32)
+    factor = 1 + a[0] * rows + a[1] * columns + a[2] * rows**2 + a[3] * columns**2 + a[4] * rows * columns
+    return np.maximum(factor, np.float32(0.1))  # type: ignore[no-any-return]
+
+
+def _detect(image: NDArray[np.float32], seed: np.uint64, read_noise: np.float32) -> NDArray[np.float32]:
+    out = np.empty(image.shape, np.float32)
+    detect_electrons(image, out, seed, read_noise)
+    return out
