@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Localizations", "Tracks"]
+__all__ = ["Localizations", "Tracks", "Truth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +119,14 @@ class Tracks(_Columns):
     sigma_y_um: NDArray[np.float64]
     sigma_z_um: NDArray[np.float64]
     observed: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth(_Columns):
+    """Where emitters really are. Every field has shape (N,); float64 but for the int64 `frame` and `track_id` (-1 when it is not known who is who)."""
+
+    frame: NDArray[np.int64]
+    x_um: NDArray[np.float64]
+    y_um: NDArray[np.float64]
+    z_um: NDArray[np.float64]
+    track_id: NDArray[np.int64]
