@@ -1,0 +1,1 @@
+"""The store of runs, localizations, tracks and events."""

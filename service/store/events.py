@@ -1,0 +1,79 @@
+"""Events: what happened that a person should know of: a device lost and found, frames dropped, a run interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from service.store.database import Database
+from service.store.pages import Page, parse_cursor
+from service.store.schema import events
+
+__all__ = ["Event", "Events"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its kind is a short machine-readable name, its message a sentence for a person."""
+
+    id: int
+    occurred_at: datetime
+    kind: str
+    message: str
+    run_id: str | None
+    details: dict[str, Any]
+
+
+class Events:
+    """The table of events."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        kind: str,
+        message: str,
+        *,
+        run_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        occurred_at: float | None = None,
+    ) -> int:
+        """Write an event down; `occurred_at` in Unix seconds, now by default. Return its id."""
+        values = {
+            "occurred_at": time.time() if occurred_at is None else occurred_at,
+            "kind": kind,
+            "message": message,
+            "run_id": run_id,
+            "details": dict(details or {}),
+        }
+        with self._database.writing() as connection:
+            return int(connection.execute(insert(events).values(values).returning(events.c.id)).scalar_one())
+
+    def list(
+        self, limit: int = 100, cursor: str | None = None, *, kind: str | None = None, run_id: str | None = None
+    ) -> Page[Event]:
+        """At most `limit` events, newest first, of one kind or run where given.
+
+        Raises
+        ------
+        DataError
+            When `cursor` is none that a list gave.
+        """
+        query = select(events).where(events.c.id < parse_cursor(cursor)).order_by(events.c.id.desc()).limit(limit + 1)
+        if kind is not None:
+            query = query.where(events.c.kind == kind)
+        if run_id is not None:
+            query = query.where(events.c.run_id == run_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        items = [
+            Event(row.id, datetime.fromtimestamp(row.occurred_at, UTC), row.kind, row.message, row.run_id, row.details)
+            for row in rows[:limit]
+        ]
+        return Page(items, str(items[-1].id) if len(rows) > limit else None)

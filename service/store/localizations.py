@@ -1,0 +1,104 @@
+"""Localizations of a run: one blob per batch, read as a whole or by a window of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Select, func, insert, select
+
+from models.tables import Localizations
+from service.store.blobs import pack, unpack
+from service.store.database import Database
+from service.store.runs import run_key
+from service.store.schema import batches
+
+__all__ = ["RunLocalizations", "add_batch", "frame_range"]
+
+_BATCHES_AT_ONCE = 500
+"""50 s of a run: a few MB, so that a long export holds neither memory nor a view of the database."""
+
+
+class RunLocalizations:
+    """The localizations of all runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, run_id: str, t_from_s: float | None = None, t_to_s: float | None = None) -> Localizations:
+        """All localizations of a run in the order of the frames, or those of the batches that touch a window of time.
+
+        Times in seconds from the start of the run; a batch is 100 ms.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        found = Localizations.concatenate(self.stream(run_id, t_from_s, t_to_s))
+        return found.select(np.argsort(found.frame, kind="stable"))
+
+    def stream(
+        self, run_id: str, t_from_s: float | None = None, t_to_s: float | None = None
+    ) -> Iterator[Localizations]:
+        """As `read`, in parts and in the order of their writing: frames that were deferred come last.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        with self._database.reading() as connection:
+            key = run_key(connection, run_id)
+        written = -1
+        while True:
+            query = _window(select(batches), key, t_from_s, t_to_s).where(batches.c.sequence > written)
+            with self._database.reading() as connection:
+                rows = connection.execute(query.order_by(batches.c.sequence).limit(_BATCHES_AT_ONCE)).all()
+            if rows:
+                yield Localizations.concatenate(unpack(row.data) for row in rows)
+            if len(rows) < _BATCHES_AT_ONCE:
+                return
+            written = rows[-1].sequence
+
+
+def add_batch(
+    connection: Connection,
+    key: int,
+    localizations: Localizations,
+    frames: tuple[int, int],
+    t_s: tuple[float, float],
+    model_id: str,
+) -> None:
+    """Write one batch: its first and last frame, and their times (s from the start of the run)."""
+    last = connection.scalar(select(func.max(batches.c.sequence)).where(batches.c.run_key == key))
+    connection.execute(
+        insert(batches).values(
+            run_key=key,
+            sequence=0 if last is None else last + 1,
+            frame_from=frames[0],
+            frame_to=frames[1],
+            t_from_s=t_s[0],
+            t_to_s=t_s[1],
+            model_id=model_id,
+            rows=len(localizations),
+            data=pack(localizations),
+        )
+    )
+
+
+def frame_range(
+    connection: Connection, key: int, t_from_s: float | None, t_to_s: float | None
+) -> tuple[int, int] | None:
+    """First and last frame of the batches that touch a window of time; None when there is none."""
+    query = _window(select(func.min(batches.c.frame_from), func.max(batches.c.frame_to)), key, t_from_s, t_to_s)
+    low, high = connection.execute(query).one()
+    return None if low is None else (low, high)
+
+
+def _window(query: Select[Any], key: int, t_from_s: float | None, t_to_s: float | None) -> Select[Any]:
+    query = query.where(batches.c.run_key == key)
+    if t_from_s is not None:
+        query = query.where(batches.c.t_to_s >= t_from_s)
+    return query if t_to_s is None else query.where(batches.c.t_from_s <= t_to_s)

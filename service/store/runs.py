@@ -1,0 +1,221 @@
+"""Runs: what was tracked, when, with which model, and what became of every frame."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from service.store.database import Database
+from service.store.errors import UnknownItem
+from service.store.pages import Page, parse_cursor
+from service.store.schema import LIVE_REVISION, runs
+
+__all__ = ["LEDGER_KEYS", "Run", "RunState", "Runs", "new_run_id", "run_key"]
+
+RunState = Literal["running", "finished", "interrupted", "failed"]
+
+LEDGER_KEYS = (
+    "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",
+)  # fmt: skip
+"""What is counted of the frames of a run."""
+
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run.
+
+    Attributes
+    ----------
+    id : sortable by start time, for example ``20261122T011500-ab12``
+    started_at, ended_at : UTC; `ended_at` of an interrupted run is its last commit
+    recording : path relative to the data directory; None without one
+    duration_s : seconds asked for; None: until stopped
+    fps : frames analysed per second at the last commit
+    revision : newest complete revision of the tracks; the live one is 1
+    ledger : frames by what became of them (`LEDGER_KEYS`)
+    latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
+    accuracy : scores against the truth, where it is known
+    settings : what the run was made with
+    problem : why it was interrupted or failed
+    """
+
+    id: str
+    name: str
+    notes: str
+    state: RunState
+    started_at: datetime
+    ended_at: datetime | None
+    model_id: str
+    record: bool
+    recording: str | None
+    duration_s: float | None
+    fps: float | None
+    revision: int
+    ledger: dict[str, int | None]
+    latency_ms: dict[str, dict[str, float | None]]
+    accuracy: dict[str, Any] | None
+    settings: dict[str, Any]
+    problem: str | None
+
+
+def new_run_id(started_at: float | None = None) -> str:
+    """An id for a run that starts at `started_at` (Unix seconds; default: now)."""
+    moment = datetime.fromtimestamp(time.time() if started_at is None else started_at, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+class Runs:
+    """The table of runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self,
+        *,
+        name: str = "",
+        notes: str = "",
+        model_id: str,
+        record: bool,
+        recording: str | None = None,
+        duration_s: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        started_at: float | None = None,
+    ) -> Run:
+        """Begin a run; `started_at` in Unix seconds, now by default."""
+        started_at = time.time() if started_at is None else started_at
+        run_id = new_run_id(started_at) if run_id is None else run_id
+        values = {
+            "id": run_id,
+            "name": name,
+            "notes": notes,
+            "state": "running",
+            "started_at": started_at,
+            "model_id": model_id,
+            "record": record,
+            "recording": recording,
+            "duration_s": duration_s,
+            "revision": LIVE_REVISION,
+            "ledger": dict.fromkeys(LEDGER_KEYS, 0),
+            "latency_ms": {},
+            "settings": dict(settings or {}),
+        }
+        with self._database.writing() as connection:
+            connection.execute(insert(runs).values(values))
+        return self.get(run_id)
+
+    def finish(
+        self,
+        run_id: str,
+        state: RunState = "finished",
+        *,
+        problem: str | None = None,
+        recording: str | None = None,
+        fps: float | None = None,
+        ledger: Mapping[str, int | None] | None = None,
+        latency_ms: Mapping[str, Any] | None = None,
+        accuracy: Mapping[str, Any] | None = None,
+        ended_at: float | None = None,
+    ) -> Run:
+        """End a run with its last figures; what is None stays as the last batch left it.
+
+        Ending an ended run changes nothing.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        given = {
+            "problem": problem,
+            "recording": recording,
+            "fps": fps,
+            "ledger": ledger,
+            "latency_ms": latency_ms,
+            "accuracy": accuracy,
+        }
+        values = {name: value for name, value in given.items() if value is not None}
+        values |= {"state": state, "ended_at": time.time() if ended_at is None else ended_at}
+        with self._database.writing() as connection:
+            key = run_key(connection, run_id)
+            connection.execute(update(runs).where(runs.c.key == key, runs.c.state == "running").values(values))
+        return self.get(run_id)
+
+    def interrupt_open(
+        self, problem: str = "The engine ended while the run was on; what was committed until then is kept."
+    ) -> list[str]:
+        """Mark every run that still says it runs as interrupted, ended at its last commit; return their ids.
+
+        Called before an engine starts: a run that is open then belongs to an engine that was killed.
+        """
+        with self._database.writing() as connection:
+            ids = list(connection.scalars(select(runs.c.id).where(runs.c.state == "running")))
+            connection.execute(
+                update(runs)
+                .where(runs.c.id.in_(ids))
+                .values(
+                    state="interrupted",
+                    problem=problem,
+                    ended_at=func.coalesce(runs.c.committed_at, runs.c.started_at),
+                )
+            )
+        return ids
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        with self._database.reading() as connection:
+            key = run_key(connection, run_id)
+            return _run(connection.execute(select(runs).where(runs.c.key == key)).one())
+
+    def list(self, limit: int = 100, cursor: str | None = None) -> Page[Run]:
+        """At most `limit` runs, newest first.
+
+        Raises
+        ------
+        DataError
+            When `cursor` is none that a list gave.
+        """
+        query = select(runs).where(runs.c.key < parse_cursor(cursor)).order_by(runs.c.key.desc()).limit(limit + 1)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        more = len(rows) > limit
+        return Page([_run(row) for row in rows[:limit]], str(rows[limit - 1].key) if more else None)
+
+
+def run_key(connection: Connection, run_id: str) -> int:
+    """The integer key of a run.
+
+    Raises
+    ------
+    UnknownItem
+        When there is no such run.
+    """
+    key: int | None = None
+    if _ID.fullmatch(run_id):
+        key = connection.scalar(select(runs.c.key).where(runs.c.id == run_id))
+    if key is None:
+        raise UnknownItem(f"There is no run {run_id[:80]!r}.", "GET /api/v1/runs lists those of this data directory.")
+    return key
+
+
+def _run(row: Row[Any]) -> Run:
+    values = {field.name: getattr(row, field.name) for field in fields(Run)}
+    values["started_at"] = datetime.fromtimestamp(row.started_at, UTC)
+    values["ended_at"] = None if row.ended_at is None else datetime.fromtimestamp(row.ended_at, UTC)
+    return Run(**values)

@@ -1,0 +1,127 @@
+"""The tables of the database, for SQLite and PostgreSQL alike.
+
+Track points are rows, because they are asked for by track, time and place;
+localizations are one blob per batch, because they are only ever read whole
+and there are many. Every run has a short integer key beside its public id,
+so that a row of a track does not repeat a long text. Migrations in
+`migrations/` make these tables; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+__all__ = ["LIVE_REVISION", "POINT_COLUMNS", "batches", "events", "metadata", "points", "runs", "tracks"]
+
+LIVE_REVISION = 1
+"""Revision of the tracks made while the run was on; recomputed tracks get higher numbers and never replace it."""
+
+metadata = MetaData()
+
+# SQLite numbers its rows by itself only when the key is exactly INTEGER.
+_Key = BigInteger().with_variant(Integer(), "sqlite")
+_Json = JSON(none_as_null=True)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("key", _Key, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("started_at", Double, nullable=False, comment="Unix seconds"),
+    Column("ended_at", Double, comment="Unix seconds"),
+    Column("committed_at", Double, comment="Unix seconds of the last batch"),
+    Column("model_id", Text, nullable=False),
+    Column("record", Boolean, nullable=False),
+    Column("recording", Text, comment="path of the recording, relative to the data directory"),
+    Column("duration_s", Double, comment="seconds asked for"),
+    Column("fps", Double),
+    Column("revision", Integer, nullable=False, comment="newest complete revision of the tracks"),
+    Column("ledger", _Json, nullable=False),
+    Column("latency_ms", _Json, nullable=False),
+    Column("accuracy", _Json),
+    Column("settings", _Json, nullable=False),
+    Column("problem", Text),
+)
+
+batches = Table(
+    "localization_batches",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("frame_from", BigInteger, nullable=False),
+    Column("frame_to", BigInteger, nullable=False),
+    Column("t_from_s", Double, nullable=False),
+    Column("t_to_s", Double, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    # Last, so that reading the columns before it does not touch the blob's pages.
+    Column("data", LargeBinary, nullable=False),
+    # Turns a time window into a range of frames without reading a blob.
+    Index("localization_batches_time", "run_key", "t_from_s", "t_to_s", "frame_from", "frame_to"),
+)
+
+tracks = Table(
+    "tracks",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("track_id", BigInteger, primary_key=True),
+    Column("points", Integer, nullable=False),
+    Column("frame_from", BigInteger, nullable=False),
+    Column("frame_to", BigInteger, nullable=False),
+    Column("t_from_s", Double, nullable=False),
+    Column("t_to_s", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+points = Table(
+    "track_points",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("track_id", BigInteger, primary_key=True),
+    Column("frame", BigInteger, primary_key=True),
+    # Nullable, because SQLite keeps NaN (an undefined sigma) as NULL.
+    Column("t_s", Double),
+    Column("x_um", Double),
+    Column("y_um", Double),
+    Column("z_um", Double),
+    Column("vx_um_s", Double),
+    Column("vy_um_s", Double),
+    Column("vz_um_s", Double),
+    Column("sigma_x_um", Double),
+    Column("sigma_y_um", Double),
+    Column("sigma_z_um", Double),
+    Column("observed", Integer),
+    sqlite_with_rowid=False,
+)
+
+POINT_COLUMNS: tuple[str, ...] = tuple(column.name for column in points.columns)[2:]
+"""Names of the columns that a `Tracks` table has too, in its order."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("occurred_at", Double, nullable=False, comment="Unix seconds"),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("run_id", Text),
+    Column("details", _Json, nullable=False),
+)
