@@ -1,0 +1,330 @@
+"""Every setting of Bathyscope, each declared once: default, unit, range and help.
+
+One frozen model goes through the supervisor to all its children. Values come
+from a TOML file, then the environment (``BATHYSCOPE_PORT=8001``, nested with
+two underscores: ``BATHYSCOPE_CAMERA__EXPOSURE_S=0.009``), then the command
+line; later ones win. A name that is not a setting is refused, with the
+nearest name that is one: a misspelt stage limit that is quietly ignored is
+the worst thing a settings file can do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from models.errors import DataError
+
+__all__ = [
+    "CameraPart",
+    "EnginePart",
+    "MicroManagerPart",
+    "MicroscopePart",
+    "ReplayPart",
+    "Settings",
+    "SimulatedPart",
+    "is_loopback",
+    "load_settings",
+]
+
+_PREFIX = "BATHYSCOPE_"
+_SHORTEST_KEY = 16
+"""Characters of an access key: 16 random letters are far beyond guessing over a network."""
+
+_OTHER_VARIABLES = frozenset({"DEBUG", "SHARED", "PAGE", "BUILD", "CONFIG", "TEST", "REQUIRE"})
+"""First words of BATHYSCOPE_ variables that belong to the build and the tests, not to the service."""
+
+
+class _Part(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Index = Annotated[float, Field(ge=1.0, le=2.0)]
+
+
+class SimulatedPart(_Part):
+    """The simulated microscope."""
+
+    height: int = Field(default=256, ge=32, le=4096, description="Rows of the sensor, pixels.")
+    width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
+    emitters: int = Field(default=20, ge=0, le=1000, description="Moving emitters in view.")
+    seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")
+
+
+class MicroManagerPart(_Part):
+    """Micro-Manager through pycromanager."""
+
+    mode: Literal["in-process", "bridge"] = Field(
+        default="in-process", description="Load the core here, or talk to a running Micro-Manager (slow)."
+    )
+    app_path: Path | None = Field(default=None, description="Folder of the device adapters (Micro-Manager's own folder).")
+    config_file: Path | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
+    buffer_mb: int = Field(default=256, ge=16, le=65536, description="Sequence buffer of the core, MB.")
+    port: int = Field(default=4827, ge=1, le=65535, description="Port of the bridge, in bridge mode.")
+    channel_group: str = Field(default="Channel", description="Configuration group that switches the light.")
+    device_timeout_s: dict[str, Positive] = Field(
+       default= default_factory=dict, description="Time-out of a device by its label, s."
+    )
+
+
+class ReplayPart(_Part):
+    """A recorded movie played as a microscope."""
+
+    movie: Path | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
+    fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: the movie's own rate.")
+    loop: bool = Field(default=True, description="Begin again at the end.")
+
+
+class MicroscopePart(_Part):
+    """Which microscope, how its focus drive relates to depth, and how far it may move."""
+
+    driver: Literal["simulated", "micromanager", "replay"] = Field(default="simulated", description="Which driver opens it.")
+    moves: Literal["objective", "sample"] | None = Field(
+        default=None, description="What the focus drive moves; fixes the sign of z. Required with Micro-Manager."
+    )
+    immersion_index: Index = Field(default=1.0, description="Refractive index between objective and cover slip.")
+    sample_index: Index = Field(default=1.33, description="Refractive index of the sample.")
+    stage_low_um: float = Field(default=-150.0, description="Lowest position of the focus drive that is allowed, µm.")
+    stage_high_um: float = Field(default=150.0, description="Highest position of the focus drive that is allowed, µm.")
+    stage_max_step_um: Positive = Field(default=100.0, description="Greatest step of the focus drive, µm.")
+    simulated: SimulatedPart = Field(default=SimulatedPart(), description="Driver simulated.")
+    micromanager: MicroManagerPart = Field(default=MicroManagerPart(), description="Driver micromanager.")
+    replay: ReplayPart = Field(default=ReplayPart(), description="Driver replay.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.stage_low_um >= self.stage_high_um:
+            raise ValueError(
+                f"stage_low_um is {self.stage_low_um} and stage_high_um {self.stage_high_um}; the first must be lower"
+            )
+        if self.driver == "micromanager":
+            if self.moves is None:
+                raise ValueError(
+                    "moves is not set; with Micro-Manager state whether the drive moves objective or sample"
+                )
+            if self.micromanager.mode == "in-process" and self.micromanager.config_file is None:
+                raise ValueError("micromanager.config_file is not set; the core needs a hardware configuration")
+        if self.driver == "replay" and self.replay.movie is None:
+            raise ValueError("replay.movie is not set; state the movie to play")
+        return self
+
+
+class CameraPart(_Part):
+    """How the camera is set when the microscope is opened."""
+
+    # Most cameras give nearly 100 frames a second at 9 ms; the DemoCamera gives 92 at 10 ms.
+    exposure_s: float = Field(default=0.009, gt=0, le=60, description="Exposure, s.")
+    roi: tuple[int, int, int, int] | None = Field(
+        default=None, description="Left, top, width, height on the sensor, binned pixels; absent: the whole sensor."
+    )
+    binning: int = Field(default=1, ge=1, le=8, description="Pixels joined to one, each way.")
+
+
+class EnginePart(_Part):
+    """The real-time process."""
+
+    batch: int = Field(default=8, ge=1, le=256, description="Most frames that are localized at once.")
+    deadline_ms: float = Field(
+        default=0.0, ge=0, le=1000, description="Longest that a frame waits for others to fill its batch, ms."
+    )
+    analysis_queue: int = Field(default=64, ge=1, le=10000, description="Frames that may wait for analysis.")
+    # A shard of 64 frames of 2048 x 2048 takes about 1.4 s to compress and write; at 100 fps 140 frames come meanwhile.
+    record_queue: int = Field(default=256, ge=2, le=10000, description="Frames that may wait to be recorded.")
+    shard_frames: int = Field(default=64, ge=1, le=1024, description="Frames in one file of a recording.")
+    free_space_floor_gb: float = Field(default=5.0, ge=0, description="Disk space that a recording leaves free, GB.")
+    torch_threads: int = Field(default=1, ge=1, le=256, description="Threads of the network on a CPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Arithmetic of the network.")
+    frame_age_limit_s: Positive = Field(
+        default=10.0, description="A run whose newest frame is older than this, and three exposures, is taken to hang, s."
+    )
+    heartbeat_limit_s: Positive = Field(default=15.0, description="A process that is silent for longer is killed, s.")
+    run_at_start: bool = Field(default=False, description="Start a run as soon as the microscope is there.")
+    record: bool = Field(default=False, description="Record the run that is started at start.")
+
+
+class Settings(BaseSettings):
+    """All settings. Build one with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", allow_inf_nan=False
+    )
+
+    data_dir: Path = Field(
+       default= default_factory=lambda: Path(platformdirs.user_data_dir("bathyscope", appauthor=False)),
+        description="Folder of calibrations, models, recordings and database; on a local disk.",
+    )
+    database_url: str | None = Field(default=None, description="PostgreSQL, by URL; absent: SQLite in the data folder.")
+    host: str = Field(default="127.0.0.1", description="Address to listen at.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
+    access_key: SecretStr | None = Field(
+        default=None, description="What clients must show; required when listening beyond this machine."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Host names, beside loopback and `host`, that browsers may use for this service."
+    )
+    model: Path | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
+    microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
+    camera: CameraPart = Field(default=CameraPart(), description="The camera.")
+    engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: `load_settings` has joined file, environment and command line already."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        key = self.access_key.get_secret_value() if self.access_key else None
+        if key is not None and len(key) < _SHORTEST_KEY:
+            raise ValueError(f"access_key has {len(key)} characters; at least {_SHORTEST_KEY} are needed")
+        if key is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host is {self.host}, which other machines can reach, and there is no access_key; "
+                "set BATHYSCOPE_ACCESS_KEY to a long random word, or listen at 127.0.0.1"
+            )
+        return self
+
+    @property
+    def database(self) -> str | Path:
+        """What `Store.open` takes: the URL, or the SQLite file in the data folder."""
+        return self.database_url or self.data_dir / "bathyscope.db"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(
+    config: Path | None = None,
+    command_line: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Join file, environment and command line; later ones win.
+
+    Parameters
+    ----------
+    config : Path or None
+        A TOML file with the names of `Settings`; groups are tables.
+    command_line : mapping or None
+        Nested values; None means "not given".
+    environment : mapping or None
+        Instead of `os.environ`.
+
+    Raises
+    ------
+    DataError
+        For a file that cannot be read, a name that is no setting, a value
+        out of range, or an address beyond loopback without an access key.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
+        values = _merge(values, source)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _explain(error, config) from None
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"The settings file {config} cannot be read ({error.strerror}).", "Check the path of --config."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"The settings file {config} is not TOML ({error}).", "Correct the file at that place."
+        ) from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    given = {name: value for name, value in environment.items() if name.upper().startswith(_PREFIX)}
+    for name in given:
+        first = name[len(_PREFIX) :].split("__")[0].lower()
+        if first not in Settings.model_fields and first.split("_")[0].upper() not in _OTHER_VARIABLES:
+            raise DataError(
+                f"The environment variable {name} is not a setting.",
+                _near_miss(first, Settings.model_fields, lambda near: f"{_PREFIX}{near.upper()}"),
+            )
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): value for name, value in given.items()}
+    try:
+        return source()
+    except ValueError as error:
+        raise DataError(
+            f"The environment cannot be read as settings ({error}).", "Lists are written as JSON."
+        ) from error
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what the command line did not state."""
+    nested = {name: _given(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: value for name, value in nested.items() if value is not None and value != {}}
+
+
+def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for name, value in upper.items():
+        below = merged.get(name)
+        merged[name] = _merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return merged
+
+
+def _near_miss(name: str, known: Iterable[str], shown: Any = str) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {shown(near[0])}?" if near else f"The settings are: {', '.join(known)}."
+
+
+def _explain(error: ValidationError, config: Path | None) -> DataError:
+    """The first fault as value, rule and remedy."""
+    fault = error.errors(include_url=False)[0]
+    place = [str(part) for part in fault["loc"]]
+    where = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        fields = Settings.model_fields
+        for part in place[:-1]:
+            fields = _part_fields(fields, part)
+        near = _near_miss(place[-1], fields, lambda name: ".".join([*place[:-1], name]))
+        return DataError(f"{where} is not a setting.", near)
+    source = f"{config}, " if config else ""
+    remedy = f"Correct it in {source}the environment ({_PREFIX}...) or on the command line."
+    message = fault["msg"].removeprefix("Value error, ")
+    if not where or fault["type"] == "value_error":
+        return DataError(f"The settings do not fit: {f'{where}: ' if where else ''}{message}.", remedy)
+    given = "hidden" if "key" in where else repr(fault["input"])
+    return DataError(f"The setting {where} is {given}: {message}.", remedy)
+
+
+def _part_fields(fields: Mapping[str, Any], part: str) -> dict[str, Any]:
+    kind = fields[part].annotation if part in fields else None
+    return dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
