@@ -69,13 +69,13 @@ class MicroManagerPart(_Part):
     mode: Literal["in-process", "bridge"] = Field(
         default="in-process", description="Load the core here, or talk to a running Micro-Manager (slow)."
     )
-    app_path: Path | None = Field(default=None, description="Folder of the device adapters (Micro-Manager's own folder).")
+    app_path: Path | None = Field(default=None, description="Folder of Micro-Manager, with its device adapters.")
     config_file: Path | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
     buffer_mb: int = Field(default=256, ge=16, le=65536, description="Sequence buffer of the core, MB.")
     port: int = Field(default=4827, ge=1, le=65535, description="Port of the bridge, in bridge mode.")
     channel_group: str = Field(default="Channel", description="Configuration group that switches the light.")
     device_timeout_s: dict[str, Positive] = Field(
-       default= default_factory=dict, description="Time-out of a device by its label, s."
+        default_factory=dict, description="Time-out of a device by its label, s."
     )
 
 
@@ -83,14 +83,14 @@ class ReplayPart(_Part):
     """A recorded movie played as a microscope."""
 
     movie: Path | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
-    fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: the movie's own rate.")
+    fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: its own rate.")
     loop: bool = Field(default=True, description="Begin again at the end.")
 
 
 class MicroscopePart(_Part):
     """Which microscope, how its focus drive relates to depth, and how far it may move."""
 
-    driver: Literal["simulated", "micromanager", "replay"] = Field(default="simulated", description="Which driver opens it.")
+    driver: Literal["simulated", "micromanager", "replay"] = Field(default="simulated", description="Which driver.")
     moves: Literal["objective", "sample"] | None = Field(
         default=None, description="What the focus drive moves; fixes the sign of z. Required with Micro-Manager."
     )
@@ -148,7 +148,7 @@ class EnginePart(_Part):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Arithmetic of the network.")
     frame_age_limit_s: Positive = Field(
-        default=10.0, description="A run whose newest frame is older than this, and three exposures, is taken to hang, s."
+        default=10.0, description="A run whose newest frame is older, by three exposures, hangs, s."
     )
     heartbeat_limit_s: Positive = Field(default=15.0, description="A process that is silent for longer is killed, s.")
     run_at_start: bool = Field(default=False, description="Start a run as soon as the microscope is there.")
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-       default= default_factory=lambda: Path(platformdirs.user_data_dir("bathyscope", appauthor=False)),
+        default_factory=lambda: Path(platformdirs.user_data_dir("bathyscope", appauthor=False)),
         description="Folder of calibrations, models, recordings and database; on a local disk.",
     )
     database_url: str | None = Field(default=None, description="PostgreSQL, by URL; absent: SQLite in the data folder.")
