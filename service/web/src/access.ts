@@ -1,0 +1,41 @@
+// Asks for the access key, once per browser session, when the service says that it has one.
+import { Problem, type Api } from "./api";
+
+const UNAUTHORIZED = 401;
+
+/** Resolve when the service lets this page in; reject when it cannot be reached. */
+export async function admitted(api: Api, locked: () => void): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    try {
+      await api.system();
+      return;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.status !== UNAUTHORIZED) return;
+      locked();
+      api.key = await ask(tries > 0 || api.key !== null);
+    }
+  }
+}
+
+function ask(refused: boolean): Promise<string> {
+  const dialog = document.querySelector<HTMLDialogElement>("#key-dialog")!;
+  const form = document.querySelector<HTMLFormElement>("#key-form")!;
+  const input = document.querySelector<HTMLInputElement>("#key")!;
+  document.querySelector<HTMLElement>("#key-wrong")!.hidden = !refused;
+  input.value = "";
+  if (!dialog.open) dialog.showModal();
+  input.focus();
+  return new Promise((resolve) => {
+    const keepOpen = (event: Event): void => event.preventDefault();
+    dialog.addEventListener("cancel", keepOpen);
+    form.addEventListener(
+      "submit",
+      () => {
+        dialog.removeEventListener("cancel", keepOpen);
+        resolve(input.value.trim());
+      },
+      { once: true },
+    );
+  });
+}

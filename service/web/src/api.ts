@@ -1,0 +1,112 @@
+// The HTTP side: requests with the access key, and errors as the sentences that the service wrote.
+
+const KEY = "bathyscope-access-key";
+
+export interface RunItem {
+  id: string;
+  name?: string | null;
+  state: "running" | "finished" | "interrupted" | "failed";
+  started_at: string;
+  record?: boolean;
+}
+
+export interface StopAnswer {
+  confirmed?: boolean;
+}
+
+/** A problem in the form of RFC 9457, with the service's remedy. */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly remedy: string,
+  ) {
+    super(message);
+  }
+}
+
+/** An address of this service, also behind a proxy that adds a prefix. */
+export function address(path: string): URL {
+  return new URL(path, document.baseURI);
+}
+
+export function socketAddress(path: string): URL {
+  const url = address(path);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}
+
+export class Api {
+  get key(): string | null {
+    return sessionStorage.getItem(KEY);
+  }
+
+  set key(value: string | null) {
+    if (value === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, value);
+  }
+
+  system(): Promise<Record<string, unknown>> {
+    return this.request("GET", "api/v1/system");
+  }
+
+  async runs(): Promise<RunItem[]> {
+    return (await this.request<{ items: RunItem[] }>("GET", "api/v1/runs")).items;
+  }
+
+  startRun(record: boolean): Promise<RunItem> {
+    return this.request("POST", "api/v1/runs", { record });
+  }
+
+  stopRun(id: string): Promise<RunItem> {
+    return this.request("POST", `api/v1/runs/${encodeURIComponent(id)}/stop`);
+  }
+
+  stopMicroscope(): Promise<StopAnswer> {
+    return this.request("POST", "api/v1/microscope/stop");
+  }
+
+  /** Why the instrument is not ready; null when it is. */
+  async notReady(): Promise<string | null> {
+    try {
+      await this.request("GET", "readyz");
+      return null;
+    } catch (error) {
+      if (error instanceof Problem) return sentence(error);
+      return "The service does not answer.";
+    }
+  }
+
+  private async request<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+    const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
+    if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const init: RequestInit = { method, headers, cache: "no-store" };
+    if (body !== undefined) init.body = JSON.stringify(body);
+    const response = await fetch(address(path), init);
+    const text = await response.text();
+    const answer = parse(text);
+    if (!response.ok) throw problem(response, answer);
+    return answer as Answer;
+  }
+}
+
+export function sentence(error: unknown): string {
+  if (error instanceof Problem) return `${error.message} ${error.remedy}`.trim();
+  return error instanceof TypeError ? "The service does not answer." : String(error);
+}
+
+function parse(text: string): unknown {
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch {
+    return text;
+  }
+}
+
+function problem(response: Response, answer: unknown): Problem {
+  const fields = (answer && typeof answer === "object" ? answer : {}) as Record<string, unknown>;
+  const said = fields["detail"] ?? fields["problem"] ?? fields["reason"] ?? fields["title"];
+  const message = typeof said === "string" ? said : `${response.status} ${response.statusText}`;
+  return new Problem(response.status, message, typeof fields["remedy"] === "string" ? fields["remedy"] : "");
+}

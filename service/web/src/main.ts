@@ -1,0 +1,267 @@
+// The page: three live sockets in, one state, and the views that show it.
+import "./style.css";
+import { admitted } from "./access";
+import { Api, sentence, socketAddress } from "./api";
+import { RateChart } from "./charts";
+import { drawRamp } from "./depth";
+import { EventList } from "./events";
+import { LatencyTable, LedgerTable, Percentiles } from "./ledger";
+import { Preview } from "./preview";
+import { TrackScene, type View } from "./scene";
+import { LiveSocket } from "./socket";
+import { grown, readStatus, type Status } from "./status";
+import { decodeMessage, type Message, PREVIEW, TRACKS } from "./stream";
+import { Tracks } from "./tracks";
+
+const READY_EVERY_MS = 1000;
+const RETRY_MS = 2000;
+const NOTICE_MS = 6000;
+/** Without a message for this long, what is shown is old, and the page says so. */
+const STALE_MS = 3000;
+
+function element<Kind extends HTMLElement = HTMLElement>(id: string): Kind {
+  return document.getElementById(id) as Kind;
+}
+
+class Page {
+  private readonly api = new Api();
+  private readonly tracks = new Tracks();
+  private readonly scene = new TrackScene(element<HTMLCanvasElement>("scene-canvas"), element("scene-labels"));
+  private readonly preview = new Preview(element<HTMLCanvasElement>("preview"));
+  private readonly rate = new RateChart(element("rate-chart"));
+  private readonly ledger = new LedgerTable(element("ledger"), element("balance"));
+  private readonly latency = new LatencyTable(element("latency"));
+  private readonly painted = new Percentiles();
+  private readonly events = new EventList(element("events"));
+  private readonly open = new Set<string>();
+  private status: Status | null = null;
+  private epoch: string | null = null;
+  private run: string | null = null;
+  private lastTracks = 0;
+  private previews = 0;
+  private busy = false;
+
+  start(): void {
+    drawRamp(element<HTMLCanvasElement>("legend-ramp"));
+    this.showVolume();
+    this.bind();
+    this.showConnection();
+    void this.connect();
+    setInterval(() => void this.watch(), READY_EVERY_MS);
+  }
+
+  private async connect(): Promise<void> {
+    try {
+      await admitted(this.api, () => this.setConnection("locked", "access key needed"));
+    } catch {
+      this.setConnection("lost", "service away");
+      setTimeout(() => void this.connect(), RETRY_MS);
+      return;
+    }
+    this.showConnection();
+    this.socket("stream", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
+    this.socket("preview", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
+    this.socket("feed", (data) => typeof data === "string" && this.receiveFeed(JSON.parse(data) as Record<string, unknown>));
+  }
+
+  private socket(name: string, message: (data: ArrayBuffer | string) => unknown): void {
+    new LiveSocket(socketAddress(`api/v1/${name}`), () => this.api.key, {
+      message: (data) => {
+        try {
+          message(data);
+        } catch (error) {
+          this.notice(`A message could not be read: ${String(error)}`, true);
+        }
+      },
+      connected: (open) => {
+        if (open) this.open.add(name);
+        else this.open.delete(name);
+        this.showConnection();
+      },
+    }).open();
+  }
+
+  private receive(message: Message): void {
+    this.enterEpoch(message.header.epoch);
+    if (message.kind === TRACKS) this.receiveTracks(message);
+    else if (message.kind === PREVIEW && this.preview.show(message)) this.showPreview(message);
+  }
+
+  private receiveTracks(message: Message): void {
+    const { header } = message;
+    this.lastTracks = performance.now();
+    if ((header.run ?? null) !== this.run) this.tracks.clear();
+    this.run = header.run ?? null;
+    this.tracks.update(message);
+    if (!this.status?.volume) this.setVolume(grown(this.scene.volume, this.tracks));
+    this.scene.update(this.tracks, () => {
+      this.painted.add(Date.now() - header.captured_s * 1000);
+    });
+    document.body.dataset["tracks"] = String(this.tracks.count);
+    document.body.dataset["frame"] = String(header.frame ?? "");
+    element("track-count").textContent = String(this.tracks.count);
+    this.showRate(header.fps ?? null, header.t_s ?? null);
+    if (header.ledger) this.ledger.show(header.ledger);
+    this.showEmpty();
+  }
+
+  private showPreview(message: Message): void {
+    const { header } = message;
+    this.preview.draw(this.tracks, this.scene.volume);
+    element("preview-empty").hidden = true;
+    document.body.dataset["previews"] = String(++this.previews);
+    const range = header.low_adu !== undefined ? ` · ${Math.round(header.low_adu)} to ${Math.round(header.high_adu ?? 0)} ADU` : "";
+    element("preview-caption").textContent = `frame ${(header.frame ?? 0).toLocaleString("en")}${range}`;
+  }
+
+  private receiveFeed(message: Record<string, unknown>): void {
+    if (message["type"] !== "status") {
+      this.events.add(message);
+      return;
+    }
+    const status = readStatus(message);
+    this.status = status;
+    if (status.epoch) this.enterEpoch(status.epoch);
+    if (status.volume) this.setVolume({ ...status.volume });
+    this.ledger.show(status.ledger);
+    this.latency.show({ ...status.latency, painted: this.painted.read() });
+    element("machine").textContent = [status.microscope, status.model && `model ${status.model}`].filter(Boolean).join(" · ");
+    this.showRun();
+    if (!this.live()) this.showRate(status.run ? status.fps : null, status.seconds);
+    this.showEmpty();
+  }
+
+  /** A new epoch is a new engine: nothing that was shown belongs to it. */
+  private enterEpoch(epoch: string): void {
+    if (epoch === this.epoch) return;
+    this.epoch = epoch;
+    this.run = null;
+    this.tracks.clear();
+    this.painted.clear();
+    this.scene.update(this.tracks);
+    document.body.dataset["epoch"] = epoch;
+    document.body.dataset["tracks"] = "0";
+  }
+
+  private setVolume(volume: TrackScene["volume"]): void {
+    this.scene.setVolume(volume);
+    this.showVolume();
+  }
+
+  private showVolume(): void {
+    const [low, high] = this.scene.volume.z;
+    element("legend-low").textContent = low === 0 ? "0 µm focus" : `${+low.toPrecision(4)} µm`;
+    element("legend-high").textContent = `${+high.toPrecision(4)} µm`;
+  }
+
+  private showRate(fps: number | null, seconds: number | null): void {
+    element("fps").textContent = fps === null ? "–" : fps.toFixed(fps < 9.95 ? 1 : 0);
+    element("run-time").textContent = seconds === null ? "–" : duration(seconds);
+    this.rate.add(fps);
+  }
+
+  private live(): boolean {
+    return performance.now() - this.lastTracks < STALE_MS && this.lastTracks > 0;
+  }
+
+  private showRun(): void {
+    const status = this.status;
+    const running = Boolean(status?.run);
+    const pill = element("run-state");
+    pill.textContent = running ? (status?.recording ? "running, recording" : "running") : (status?.state ?? "no run");
+    pill.dataset["tone"] = status?.problem ? "bad" : running ? "good" : "calm";
+    element("run-name").textContent = status?.run ?? "";
+    document.body.dataset["run"] = status?.run ?? "";
+    const button = element<HTMLButtonElement>("run");
+    button.disabled = this.busy || !status;
+    button.textContent = running ? "Stop run" : "Start run";
+    button.classList.toggle("primary", !running);
+    element<HTMLInputElement>("record").disabled = running || this.busy;
+  }
+
+  private showConnection(): void {
+    if (this.open.size === 3) this.setConnection("live", "connected");
+    else this.setConnection(this.lastTracks || this.status ? "lost" : "connecting", this.status ? "reconnecting" : "connecting");
+  }
+
+  private setConnection(state: string, words: string): void {
+    document.body.dataset["connection"] = state;
+    const pill = element("connection");
+    pill.textContent = words;
+    pill.dataset["tone"] = { live: "good", lost: "bad", locked: "bad" }[state] ?? "calm";
+    this.showEmpty();
+  }
+
+  /** Once a second: is what is shown still true, and if not, why? */
+  private async watch(): Promise<void> {
+    this.showEmpty();
+    if (this.live() || document.body.dataset["connection"] === "locked") return;
+    document.body.dataset["tracks"] = "0";
+    this.rate.add(null);
+    const reason = await this.api.notReady();
+    if (this.live()) return;
+    if (reason) this.explain("Waiting for the engine", reason);
+    else if (!this.status?.run) this.explain("Ready", "No run is going on. Start one to see tracks.");
+    else this.explain("Waiting for frames", this.status.problem ?? "The run has started; the camera has sent nothing yet.");
+  }
+
+  private explain(title: string, words: string): void {
+    element("empty-title").textContent = title;
+    element("empty-text").textContent = words;
+  }
+
+  private showEmpty(): void {
+    element("empty").classList.toggle("away", this.live());
+  }
+
+  private bind(): void {
+    element("run").addEventListener("click", () => void this.toggleRun());
+    element("stop-microscope").addEventListener("click", () => void this.stopMicroscope());
+    for (const button of document.querySelectorAll<HTMLButtonElement>("[data-view]")) {
+      button.addEventListener("click", () => this.scene.view(button.dataset["view"] as View));
+    }
+  }
+
+  private async toggleRun(): Promise<void> {
+    this.busy = true;
+    this.showRun();
+    try {
+      const run = this.status?.run;
+      if (run) await this.api.stopRun(run);
+      else await this.api.startRun(element<HTMLInputElement>("record").checked);
+    } catch (error) {
+      this.notice(sentence(error), true);
+    } finally {
+      this.busy = false;
+      this.showRun();
+    }
+  }
+
+  private async stopMicroscope(): Promise<void> {
+    try {
+      const answer = await this.api.stopMicroscope();
+      const sure = answer.confirmed === true;
+      this.notice(sure ? "The microscope has stopped." : "Stop was sent, but the microscope has not confirmed it.", !sure);
+    } catch (error) {
+      this.notice(sentence(error), true);
+    }
+  }
+
+  private notice(words: string, bad: boolean): void {
+    const notice = element("notice");
+    notice.textContent = words;
+    notice.classList.toggle("bad", bad);
+    notice.hidden = false;
+    setTimeout(() => {
+      if (notice.textContent === words) notice.hidden = true;
+    }, NOTICE_MS);
+  }
+}
+
+function duration(seconds: number): string {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60].map((part) => String(part).padStart(2, "0"));
+  return whole < 3600 ? parts.slice(1).join(":") : parts.join(":");
+}
+
+new Page().start();
