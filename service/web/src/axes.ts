@@ -88,9 +88,12 @@ export class Labels {
       const [px, py] = project(on);
       // Outward from the middle of the box, more for the axis names than for the numbers.
       const away = element.classList.contains("name") ? 2.3 : 1;
-      const [dx, dy] = axis === "z" ? [-1, 0] : outward(axis === "x" ? project([middle[0], nearY, z[0]]) : project([nearX, middle[1], z[0]]), centre);
-      const wide = axis === "z" ? (away - 1) * 14 : 0;
-      element.style.transform = `translate(${px + dx * (OFFSET_PX * away + wide)}px, ${py + dy * OFFSET_PX * away}px)`;
+      const edge: Place = axis === "x" ? [middle[0], nearY, z[0]] : [nearX, middle[1], z[0]];
+      const [dx, dy] = axis === "z" ? [-1, 0] : outward(project(edge), centre);
+      const wide = axis === "z" ? (away - 1) * 10 : 0;
+      const turn = axis === "z" && element.classList.contains("name") ? " rotate(-90deg)" : "";
+      const [atX, atY] = [px + dx * (OFFSET_PX * away + wide), py + dy * OFFSET_PX * away];
+      element.style.transform = `translate(${atX}px, ${atY}px)${turn}`;
       // From above there is no height to label, and from the side the edges along the view coincide.
       element.hidden = (axis === "z" && steep) || (axis === "y" && level);
     }

@@ -19,7 +19,7 @@ export class RateChart {
         height: 110,
         legend: { show: false },
         cursor: { show: false },
-        padding: [8, 8, 0, 0],
+        padding: [8, 16, 0, 0],
         scales: {
           x: { time: false, range: () => [-SPAN_S, 0] },
           y: { range: (_, __, high) => [0, Math.max(10, Math.ceil(((high ?? 0) * 1.15) / 10) * 10)] },

@@ -211,7 +211,7 @@ export class TrackScene {
         for (const step of [back, back + 1]) {
           const place = trail.at(step);
           const [x, y, z] = [trail.xyz[place]!, trail.xyz[place + 1]!, trail.xyz[place + 2]!];
-          put(x, y, z, this.colour(z), 0.9 * (1 - step / TRAIL) ** 1.5);
+          put(x, y, z, this.colour(z), (1 - step / TRAIL) ** 1.3);
         }
       }
     }
@@ -257,7 +257,7 @@ export class TrackScene {
 
   /** How much farther the camera stands off in a narrow window, so that the whole box fits. */
   private fit(): number {
-    return 1.02 / Math.min(1, this.camera.aspect);
+    return this.camera.aspect < 1 ? 1.15 / this.camera.aspect : 0.94;
   }
 
   private resize(): void {
