@@ -51,7 +51,7 @@ def _constant_velocity(microseconds: int, acceleration_um_s2: float) -> tuple[Ar
     axes = np.eye(3)
     transition: Array = np.eye(6) + np.kron([[0.0, step], [0.0, 0.0]], axes)
     gain = np.array([step**2 / 2, step])
-    noise: Array = np.kron(np.outer(gain, gain), axes) * acceleration_um_s2**2
+    noise = np.asarray(np.kron(np.outer(gain, gain), axes) * acceleration_um_s2**2, np.float64)
     transition.flags.writeable = noise.flags.writeable = False
     return transition, noise
 

@@ -1,0 +1,83 @@
+"""``bathyscope evaluate``: how good localizations or tracks are, against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from models.tables import Localizations, Tracks
+
+__all__ = ["run"]
+
+
+def _positive(value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value} is not a tolerance; it must be positive and finite.")
+    return value
+
+
+def _increasing(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise typer.BadParameter(f"{bounds[0]} {bounds[1]} is not a range; the first must be less than the second.")
+    return bounds
+
+
+def run(
+    predicted: Path = typer.Argument(help="Table of localizations or tracks, .csv or .parquet."),
+    truth: Path = typer.Argument(help="Table of the truth, .csv or .parquet."),
+    tolerance_um: float = typer.Option(10.0, callback=_positive, help="Largest 3D distance of a match, µm."),
+    z_range_um: tuple[float, float] = typer.Option(
+        None, callback=_increasing, metavar="LO HI", help="Depths in which truth counts; all unless given."
+    ),
+    json: Path = typer.Option(None, help="Write the figures here too."),
+) -> None:
+    """Score positions against the truth, frame by frame."""
+    from models.metrics import Region, chance_jaccard, score_table
+    from models.table_files import read_table
+    from models.tables import Truth
+    from service.console import result
+    from service.outputs import write_json
+
+    found, expected = _read_predicted(predicted), read_table(truth, Truth)
+    region = Region(z_um=z_range_um) if z_range_um else None
+    figures = score_table(found, expected, tolerance_um, region).as_dict()
+    figures["chance_jaccard"] = chance_jaccard(found, expected, tolerance_um, region)
+    if json is not None:
+        write_json(json, figures)
+    result(f"Matched within {tolerance_um:g} µm in 3D: most pairs, then least total distance.")
+    for line in _lines(figures):
+        result(line)
+
+
+def _read_predicted(path: Path) -> Localizations | Tracks:
+    from models.table_files import read_table, table_kind
+    from models.tables import Localizations, Tracks
+
+    if table_kind(path) is Tracks:
+        return read_table(path, Tracks)
+    return read_table(path, Localizations)
+
+
+def _lines(figures: dict[str, Any]) -> list[str]:
+    labels = {
+        "jaccard": "Jaccard index",
+        "chance_jaccard": "of random answers",
+        "precision": "Precision",
+        "recall": "Recall",
+        "tp": "True positives",
+        "fp": "False positives",
+        "fn": "Missed",
+        "rmse_um": "RMSE 3D, µm",
+        "rmse_lateral_um": "RMSE lateral, µm",
+        "rmse_axial_um": "RMSE axial, µm",
+    }
+    width = max(map(len, labels.values()))
+    lines = []
+    for name, label in labels.items():
+        value = figures[name]
+        text = "undefined" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3f}"
+        lines.append(f"{label:<{width}}  {text:>10}")
+    return lines

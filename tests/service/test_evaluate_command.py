@@ -1,0 +1,112 @@
+"""The command `evaluate`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from models.table_files import write_table
+from models.tables import Localizations, Tracks, Truth
+from service.commands import evaluate
+
+KEYS = [
+    "jaccard",
+    "precision",
+    "recall",
+    "tp",
+    "fp",
+    "fn",
+    "rmse_um",
+    "rmse_lateral_um",
+    "rmse_axial_um",
+    "chance_jaccard",
+]
+
+
+def _run(*arguments: Any) -> Result:
+    application = typer.Typer()
+    application.command()(evaluate.run)
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "truth.csv"
+    path.write_text("frame,x_um,y_um,z_um\n0,0,0,10\n0,50,0,10\n1,0,0,10\n1,0,80,120\n")
+    return path
+
+
+def _predicted(path: Path, kind: Any, rows: list[tuple[int, float, float, float]]) -> Path:
+    values = np.array(rows, np.float64).reshape(-1, 4)
+    columns: dict[str, Any] = {name: np.ones(len(values)) for name in kind.names()}
+    columns |= {"frame": values[:, 0], "x_um": values[:, 1], "y_um": values[:, 2], "z_um": values[:, 3]}
+    write_table(path, kind.from_columns(columns))
+    return path
+
+
+@pytest.mark.parametrize("kind", [Localizations, Tracks])
+def test_figures_as_json_and_as_a_table(truth: Path, tmp_path: Path, kind: Any) -> None:
+    predicted = _predicted(tmp_path / "found.parquet", kind, [(0, 3, 4, 10), (1, 0, 0, 15), (1, 40, 40, 10)])
+    out = tmp_path / "scores" / "score.json"
+    done = _run(predicted, truth, "--json", out)
+    assert done.exit_code == 0, done.output
+    figures = json.loads(out.read_text())
+    assert list(figures) == KEYS
+    assert (figures["tp"], figures["fp"], figures["fn"]) == (2, 1, 2)
+    assert figures["jaccard"] == pytest.approx(0.4)
+    assert figures["rmse_um"] == pytest.approx(5.0)
+    assert figures["rmse_axial_um"] == pytest.approx(np.sqrt(12.5))
+    assert 0 <= figures["chance_jaccard"] < 0.4
+    assert "Jaccard index" in done.stdout
+    assert "0.400" in done.stdout
+
+
+def test_tolerance_and_depth_range(truth: Path, tmp_path: Path) -> None:
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 3, 4, 10), (1, 0, 0, 10)])
+    out = tmp_path / "score.json"
+    assert _run(predicted, truth, "--tolerance-um", 4.9, "--z-range-um", 0, 100, "--json", out).exit_code == 0
+    figures = json.loads(out.read_text())
+    assert (figures["tp"], figures["fp"], figures["fn"]) == (1, 1, 2)
+
+
+def test_undefined_figures_are_null(tmp_path: Path) -> None:
+    nothing = tmp_path / "truth.csv"
+    nothing.write_text("frame,x_um,y_um,z_um\n")
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [])
+    done = _run(predicted, nothing, "--json", tmp_path / "score.json")
+    assert done.exit_code == 0
+    assert "undefined" in done.stdout
+    figures = json.loads((tmp_path / "score.json").read_text())
+    assert figures["jaccard"] is figures["chance_jaccard"] is figures["rmse_um"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--tolerance-um", "0"), ("--tolerance-um", "wide"), ("--z-range-um", "5", "1"), ("--frames",)]
+)
+def test_wrong_usage_is_status_2(truth: Path, arguments: tuple[str, ...]) -> None:
+    assert _run(truth, truth, *arguments).exit_code == 2
+
+
+def test_bad_input_is_status_1(truth: Path, tmp_path: Path) -> None:
+    for predicted, says in ((tmp_path / "none.csv", "cannot be read"), (truth, "lacks columns 'photons'")):
+        failed = _run(predicted, truth, "--json", tmp_path / "score.json")
+        assert failed.exit_code == 1
+        assert says in str(failed.exception)
+    assert not (tmp_path / "score.json").exists()
+
+
+def test_truth_scored_by_itself_is_perfect(truth: Path, tmp_path: Path) -> None:
+    table = Truth.from_columns(
+        {"frame": [0, 0], "x_um": [0, 50], "y_um": [0, 0], "z_um": [10, 10], "track_id": [-1, -1]}
+    )
+    write_table(truth, table)
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 0, 0, 10), (0, 50, 0, 10)])
+    done = _run(predicted, truth)
+    assert done.exit_code == 0
+    assert "1.000" in done.stdout
