@@ -1,0 +1,53 @@
+"""Arrows between packages run one way, and the command line starts without the heavy ones."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FORBIDDEN = {"hardware": {"models", "service"}, "models": {"hardware", "service"}}
+"""Package -> packages that none of its files may import."""
+
+HEAVY = ("torch", "zarr", "matplotlib", "fastapi", "numba", "pyarrow", "sqlalchemy")
+"""Packages that take a second or more to load; `bathyscope --help` has to answer at once."""
+
+
+def _imported(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything that `file` imports, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively; write the whole name"
+            yield node.lineno, node.module or ""
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
+            target = node.args[0]
+            if isinstance(target, ast.Constant) and isinstance(target.value, str):
+                yield node.lineno, target.value
+
+
+@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+def test_package_does_not_import_those_above_it(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    against = [
+        f"{file.relative_to(ROOT)}:{line} imports {name}"
+        for file in files
+        for line, name in _imported(file)
+        if name.split(".")[0] in FORBIDDEN[package]
+    ]
+    assert against == []
+
+
+def test_command_line_loads_nothing_heavy() -> None:
+    code = f"import sys, service.cli; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
