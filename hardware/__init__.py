@@ -1,0 +1,27 @@
+"""Microscopes: one Protocol, its drivers, and recorded movies."""
+
+from hardware.limits import LimitedMicroscope
+from hardware.microscope import (
+    CameraSettings,
+    Frame,
+    LightState,
+    Microscope,
+    MicroscopeDescription,
+    MicroscopeError,
+    Roi,
+    StageLimits,
+)
+from hardware.opening import open_microscope
+
+__all__ = [
+    "CameraSettings",
+    "Frame",
+    "LightState",
+    "LimitedMicroscope",
+    "Microscope",
+    "MicroscopeDescription",
+    "MicroscopeError",
+    "Roi",
+    "StageLimits",
+    "open_microscope",
+]

@@ -116,7 +116,7 @@ class LightState:
 
 @dataclass(frozen=True, slots=True)
 class MicroscopeDescription:
-    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm, None if unknown)."""
+    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None)."""
 
     driver: str
     camera: str
@@ -169,7 +169,18 @@ class Microscope(Protocol):
         ...
 
     def next_frame(self, timeout_s: float) -> Frame | None:
-        """Fetch the oldest frame of the buffer; None when none comes within `timeout_s`, or the sequence has ended and the buffer is empty."""
+        """Fetch the oldest frame of the buffer.
+
+        Returns
+        -------
+        Frame or None
+            None when none comes within `timeout_s`, or the sequence has ended and the buffer is empty.
+
+        Raises
+        ------
+        MicroscopeError
+            When the camera has given no frame for longer than the driver allows, or failed.
+        """
         ...
 
     @property

@@ -1,0 +1,161 @@
+"""Starting and ending the Micro-Manager core, with its traps explained.
+
+Loading device adapters is where microscopes fail: a path that is wrong, a
+configuration for other hardware, adapters built for another device interface
+than the installed pymmcore. The core says so in its own words; the functions
+here say which value is wrong and what to install. They also take care that a
+core can be started again in the same process: pycromanager keeps the first one
+for ever in ``Engine.singleton``, which then drives a dead core.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hardware.microscope import MicroscopeError
+
+__all__ = ["democamera_installation", "find_installation", "start_core", "stop_core"]
+
+_MISMATCH = re.compile(r"requires (?P<core>\d+); device adapter has (?P<adapter>\d+)")
+
+_PYMMCORE_BY_INTERFACE = {
+    70: "10.1.1.70.6",
+    71: "11.2.1.71.0",
+    73: "11.9.0.73.0",
+    74: "11.10.0.74.1",
+    75: "12.5.1.75.0",
+}
+"""Newest pymmcore on PyPI for each device interface (the fourth part of its version)."""
+
+
+def democamera_installation() -> tuple[Path, Path]:
+    """Folder of the device adapters and configuration file of the DemoCamera.
+
+    Raises
+    ------
+    MicroscopeError
+        When the extra that brings it is not installed.
+    """
+    try:
+        import mm_test_adapters
+    except ImportError as error:
+        raise MicroscopeError(
+            "not_installed",
+            "The DemoCamera was asked for, but the package mm_test_adapters is not installed.",
+            "Install it with: pip install 'bathyscope[democamera]'.",
+        ) from error
+    folder = Path(mm_test_adapters.device_adapter_path())
+    return folder, folder / "MMConfig_demo.cfg"
+
+
+def find_installation(app_path: Path | None, config_file: Path | None) -> tuple[Path, Path]:
+    """Folder of the device adapters and configuration file, checked to exist.
+
+    Parameters
+    ----------
+    app_path : Path or None
+        Micro-Manager's folder; None: the folder of the configuration file.
+    config_file : Path or None
+        Hardware configuration; a relative one may lie in `app_path`.
+
+    Raises
+    ------
+    MicroscopeError
+        When something is missing.
+    """
+    if config_file is None:
+        raise MicroscopeError(
+            "settings",
+            "No hardware configuration was given; the Micro-Manager core loads its devices from one.",
+            "Set config_file to the .cfg file that Micro-Manager's configuration wizard wrote.",
+        )
+    candidates = [config_file]
+    if app_path is not None and not config_file.is_absolute():
+        candidates.append(app_path / config_file)
+    found = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise MicroscopeError(
+            "settings",
+            f"The hardware configuration {config_file} does not exist.",
+            "Set config_file to the .cfg file that Micro-Manager's configuration wizard wrote.",
+        )
+    folder = (app_path or found.parent).resolve()
+    if not folder.is_dir() or not any("mmgr_dal_" in entry.name for entry in folder.iterdir()):
+        raise MicroscopeError(
+            "settings",
+            f"The folder {folder} holds no device adapters (files with mmgr_dal_ in their names).",
+            "Set app_path to the folder in which Micro-Manager is installed.",
+        )
+    return folder, found
+
+
+def start_core(app_path: Path, config_file: Path, buffer_mb: int) -> Any:
+    """Start the core in this process and load the configuration.
+
+    Returns
+    -------
+    pymmcore.CMMCore
+        With methods in snake_case, as pycromanager gives it.
+
+    Raises
+    ------
+    MicroscopeError
+        When a core runs already, or the configuration cannot be loaded.
+    """
+    from mmpycorex import Core, is_pymmcore_active
+    from pycromanager import start_headless
+
+    if is_pymmcore_active():
+        raise MicroscopeError(
+            "busy",
+            "A Micro-Manager core runs in this process already; pycromanager handles one at a time.",
+            "Close the other microscope first.",
+        )
+    _forget_engine()
+    try:
+        start_headless(
+            mm_app_path=str(app_path), config_file=str(config_file), python_backend=True, buffer_size_mb=buffer_mb
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise _explain_loading(str(error), app_path, config_file) from error
+    return Core()
+
+
+def stop_core() -> None:
+    """Unload all devices and end the core, so that another can be started."""
+    from pycromanager import stop_headless
+
+    stop_headless()
+    _forget_engine()
+
+
+def _forget_engine() -> None:
+    from pycromanager.acquisition.acq_eng_py.internal.engine import Engine
+
+    if hasattr(Engine, "singleton"):
+        Engine.singleton.shutdown()
+        del Engine.singleton
+
+
+def _explain_loading(message: str, app_path: Path, config_file: Path) -> MicroscopeError:
+    mismatch = _MISMATCH.search(message)
+    if mismatch is None:
+        said = " ".join(message.split())
+        return MicroscopeError(
+            "device",
+            f"The hardware configuration {config_file} could not be loaded: {said}.",
+            "Check that the devices are switched on and connected, and that this file works in Micro-Manager itself.",
+        )
+    core, adapter = int(mismatch["core"]), int(mismatch["adapter"])
+    fitting = _PYMMCORE_BY_INTERFACE.get(adapter)
+    install = (
+        f"pip install pymmcore=={fitting}" if fitting else f"install a pymmcore whose version reads *.*.*.{adapter}.*"
+    )
+    return MicroscopeError(
+        "device_interface",
+        f"The device adapters in {app_path} have device interface {adapter}, the installed pymmcore has {core}; "
+        "they must be the same.",
+        f"Use adapters of interface {core} (a newer or older Micro-Manager), or: {install}.",
+    )

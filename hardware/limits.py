@@ -1,0 +1,223 @@
+"""Soft limits of the focus drive, applied to every driver at one place.
+
+A focus drive that is told to go too far breaks a slide or an objective, and
+MMCore does not know where "too far" is: it passes on even a NaN. So no driver
+is handed out bare. `LimitedMicroscope` stands in front of each one, and
+`move_stage` below is the only way by which a position reaches a drive.
+A refused move moves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hardware.microscope import (
+    CameraSettings,
+    Frame,
+    LightState,
+    Microscope,
+    MicroscopeDescription,
+    MicroscopeError,
+    StageLimits,
+)
+
+__all__ = ["LimitedMicroscope", "check_limits", "check_move"]
+
+_ROUNDING_UM = 1e-6
+"""Rounding of a sum of steps in double precision; far below what any drive resolves, µm."""
+
+
+def check_limits(limits: StageLimits) -> StageLimits:
+    """Return the limits when they make sense.
+
+    Raises
+    ------
+    MicroscopeError
+        When a limit is not finite, the range is empty or the step is not positive.
+    """
+    values = (limits.low_um, limits.high_um, limits.max_step_um)
+    if not all(math.isfinite(value) for value in values) or limits.low_um >= limits.high_um or limits.max_step_um <= 0:
+        raise MicroscopeError(
+            "settings",
+            f"The stage limits are {limits.low_um} to {limits.high_um} µm with steps up to {limits.max_step_um} µm; "
+            "they must be finite, the first below the second, and the step positive.",
+            "Set the lowest and highest position that are safe for objective and sample.",
+        )
+    return limits
+
+
+def check_move(target_um: float, position_um: float, limits: StageLimits) -> float:
+    """Return the target of a move when it is allowed from the present position.
+
+    Parameters
+    ----------
+    target_um, position_um : float
+        Where the drive shall go and where it is, µm.
+    limits : StageLimits
+        The soft limits in force.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"stage_limit"``, for a value that is not finite, beyond the limits, or further than one step.
+    """
+    if not math.isfinite(target_um):
+        raise MicroscopeError(
+            "stage_limit",
+            f"The stage was asked to go to {target_um} µm; a position must be a finite number "
+            f"between {limits.low_um:g} and {limits.high_um:g} µm.",
+            "Nothing was moved. Give a position in µm.",
+        )
+    if not limits.low_um - _ROUNDING_UM <= target_um <= limits.high_um + _ROUNDING_UM:
+        raise MicroscopeError(
+            "stage_limit",
+            f"The stage was asked to go to {target_um:g} µm; its soft limits are "
+            f"{limits.low_um:g} to {limits.high_um:g} µm.",
+            "Nothing was moved. Choose a position within the limits, or change the limits if the way is free.",
+        )
+    if not math.isfinite(position_um):
+        raise MicroscopeError(
+            "stage_limit",
+            f"The stage reports its position as {position_um} µm, so the step to {target_um:g} µm cannot be checked "
+            f"against the greatest step of {limits.max_step_um:g} µm.",
+            "Nothing was moved. Home the stage or restart its controller.",
+        )
+    step = abs(target_um - position_um)
+    if step > limits.max_step_um + _ROUNDING_UM:
+        raise MicroscopeError(
+            "stage_limit",
+            f"The stage is at {position_um:g} µm and was asked to go to {target_um:g} µm, a step of {step:g} µm; "
+            f"the greatest step is {limits.max_step_um:g} µm.",
+            "Nothing was moved. Go there in several steps, or raise the greatest step if the way is free.",
+        )
+    return target_um
+
+
+class LimitedMicroscope:
+    """A microscope whose focus drive stays within soft limits.
+
+    Parameters
+    ----------
+    inner : Microscope
+        The driver.
+    limits : StageLimits
+        Lowest and highest position and greatest step, µm.
+
+    Raises
+    ------
+    MicroscopeError
+        When the limits make no sense.
+    """
+
+    def __init__(self, inner: Microscope, limits: StageLimits) -> None:
+        self._inner = inner
+        self._limits = check_limits(limits)
+
+    @property
+    def inner(self) -> Microscope:
+        """The driver, for what the Protocol does not know (the truth of a simulation)."""
+        return self._inner
+
+    @property
+    def description(self) -> MicroscopeDescription:
+        """What is connected."""
+        return self._inner.description
+
+    @property
+    def camera_settings(self) -> CameraSettings:
+        """Settings as the camera reports them."""
+        return self._inner.camera_settings
+
+    def apply_camera(self, settings: CameraSettings) -> CameraSettings:
+        """Set exposure, ROI and binning; return what the camera reports afterwards.
+
+        Raises
+        ------
+        MicroscopeError
+            For values that no camera has, and whatever the driver refuses.
+        """
+        roi = settings.roi
+        if not math.isfinite(settings.exposure_s) or settings.exposure_s <= 0:
+            raise MicroscopeError(
+                "settings",
+                f"The exposure was asked to be {settings.exposure_s} s; it must be a positive, finite number.",
+                "Give the exposure in seconds.",
+            )
+        if settings.binning < 1:
+            raise MicroscopeError(
+                "settings", f"The binning was asked to be {settings.binning}; it is at least 1.", "Give 1, 2 or 4."
+            )
+        if roi is not None and (roi.x < 0 or roi.y < 0 or roi.width < 1 or roi.height < 1):
+            raise MicroscopeError(
+                "settings",
+                f"The region of interest was asked to begin at ({roi.x}, {roi.y}) with {roi.width} x {roi.height} "
+                "pixels; it begins at 0 or later and has at least one pixel.",
+                "Give left, top, width and height in binned pixels.",
+            )
+        return self._inner.apply_camera(settings)
+
+    def snap(self) -> Frame:
+        """Expose one frame."""
+        return self._inner.snap()
+
+    def start_sequence(self) -> None:
+        """Start continuous exposures."""
+        self._inner.start_sequence()
+
+    def stop_sequence(self) -> None:
+        """Stop exposing."""
+        self._inner.stop_sequence()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a sequence runs."""
+        return self._inner.is_running
+
+    def next_frame(self, timeout_s: float) -> Frame | None:
+        """Fetch the oldest frame of the buffer, or None."""
+        return self._inner.next_frame(timeout_s)
+
+    @property
+    def stage_um(self) -> float:
+        """Position of the focus drive, µm."""
+        return self._inner.stage_um
+
+    def move_stage(self, stage_um: float) -> float:
+        """Move the focus drive when that is allowed; return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"no_stage"`` without a focus drive, ``"stage_limit"`` for a move
+            that is not allowed (nothing moves), and whatever the driver refuses.
+        """
+        if self._inner.description.focus_stage is None:
+            raise MicroscopeError(
+                "no_stage",
+                f"The stage was asked to go to {stage_um} µm, but the microscope "
+                f"({self._inner.description.driver}) has no focus drive.",
+                "Connect one in the hardware configuration, or leave the stage alone.",
+            )
+        return self._inner.move_stage(check_move(float(stage_um), self._inner.stage_um, self._limits))
+
+    @property
+    def stage_limits(self) -> StageLimits:
+        """The soft limits in force."""
+        return self._limits
+
+    @property
+    def light(self) -> LightState:
+        """Shutter and channel."""
+        return self._inner.light
+
+    def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
+        """Open or close the shutter and choose a channel."""
+        return self._inner.set_light(shutter_open=shutter_open, channel=channel)
+
+    def stop(self) -> bool:
+        """Halt stage and sequence, from any thread."""
+        return self._inner.stop()
+
+    def close(self) -> None:
+        """Release the devices."""
+        self._inner.close()

@@ -1,0 +1,771 @@
+"""A real microscope: the Micro-Manager core, through pycromanager.
+
+Nothing that is set is believed before it is read back: the core accepts an
+exposure of 20 s or of -1 ms in silence and keeps the old one. Frames are
+drained from the core's sequence buffer, whose image numbers are kept, because
+in continuous mode the core empties an overflowing buffer without a word and
+only the gaps in the numbers tell.
+
+The core runs in this process by default. In bridge mode it is the one of a
+running Micro-Manager, reached over a local connection that carries about
+100 MB/s; more is refused when a sequence starts. Bridge mode has not been
+tested: it needs a desktop with Micro-Manager.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.core_session import democamera_installation, find_installation, start_core, stop_core
+from hardware.microscope import (
+    CameraSettings,
+    Frame,
+    LightState,
+    MicroscopeDescription,
+    MicroscopeError,
+    Roi,
+    StageLimits,
+)
+
+__all__ = [
+    "BRIDGE_LIMIT_BYTES_PER_S",
+    "MicroManagerMicroscope",
+    "MicroManagerSettings",
+    "check_bridge_rate",
+    "democamera_installation",
+]
+
+BRIDGE_LIMIT_BYTES_PER_S = 100e6
+"""What the bridge carries, by its own documentation and by reports of its users."""
+
+_POLL_S = 0.0005
+"""Pause between two looks into an empty buffer: short beside an exposure, long enough to leave the processor free."""
+
+_OLDEST_ARRIVAL_S = 60.0
+"""A frame that seems to have waited longer than this in the buffer tells of a clock that was set meanwhile."""
+
+_EXPOSURE_TOLERANCE = 0.01
+"""Cameras round the exposure to their line time; 1 % is the most that passes as the value that was set."""
+
+_DEVICE_TYPES = {
+    2: "camera",
+    3: "shutter",
+    4: "state device",
+    5: "focus drive",
+    6: "XY stage",
+    7: "serial port",
+    8: "generic device",
+    9: "autofocus",
+    10: "core",
+    11: "image processor",
+    12: "signal device",
+    13: "magnifier",
+    14: "light modulator",
+    15: "hub",
+    16: "galvo",
+}
+"""Numbers of MMDevice's `DeviceType`."""
+
+_SWITCHED_TYPES = ("shutter", "state device")
+
+
+@dataclass(frozen=True, slots=True)
+class MicroManagerSettings:
+    """How Micro-Manager is reached and what is set when it is opened.
+
+    Attributes
+    ----------
+    mode : str
+        ``"in-process"`` or ``"bridge"``.
+    app_path : Path or None
+        Folder of the device adapters; None: that of the configuration file. In-process only.
+    config_file : Path or None
+        Hardware configuration. In-process only.
+    buffer_mb : int
+        Sequence buffer of the core, MB. Keep it large: frames were seen torn in a buffer of one or two.
+    port : int
+        Port of the bridge.
+    channel_group : str
+        Configuration group that switches the light.
+    properties : mapping of mappings
+        Device label -> property -> value, set at opening in this order and read back.
+    device_timeout_s : mapping
+        Device label -> how long the core waits for it, s; others: the core's 5 s.
+    stage_tolerance_um : float
+        Greatest difference between the position asked and the one read back, µm.
+    frame_timeout_s : float
+        A camera that gives no frame for this time beyond two exposures is reported, s.
+    """
+
+    mode: Literal["in-process", "bridge"] = "in-process"
+    app_path: Path | None = None
+    config_file: Path | None = None
+    buffer_mb: int = 256
+    port: int = 4827
+    channel_group: str = "Channel"
+    properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    device_timeout_s: Mapping[str, float] = field(default_factory=dict)
+    stage_tolerance_um: float = 0.5
+    frame_timeout_s: float = 5.0
+
+
+def check_bridge_rate(width: int, height: int, bytes_per_pixel: int, fps: float) -> float:
+    """Data rate of a sequence over the bridge, bytes/s.
+
+    Parameters
+    ----------
+    width, height : int
+        Frame, pixels.
+    bytes_per_pixel : int
+        1 or 2.
+    fps : float
+        Frames a second.
+
+    Raises
+    ------
+    MicroscopeError
+        When it exceeds `BRIDGE_LIMIT_BYTES_PER_S`.
+    """
+    rate = width * height * bytes_per_pixel * fps
+    if rate > BRIDGE_LIMIT_BYTES_PER_S:
+        raise MicroscopeError(
+            "bridge_rate",
+            f"{width} x {height} pixels of {bytes_per_pixel} bytes at {fps:.1f} frames/s are {rate / 1e6:.0f} MB/s; "
+            f"the bridge to Micro-Manager carries {BRIDGE_LIMIT_BYTES_PER_S / 1e6:.0f} MB/s.",
+            f"Reduce the region of interest to {BRIDGE_LIMIT_BYTES_PER_S / (bytes_per_pixel * fps):.0f} pixels, "
+            "expose longer, or run the core in-process.",
+        )
+    return rate
+
+
+class MicroManagerMicroscope:
+    """Camera, focus drive and light of a Micro-Manager configuration.
+
+    The light follows the core's auto shutter (open while the camera exposes)
+    until `set_light` opens or closes it; from then on it stays as it is told.
+
+    Parameters
+    ----------
+    settings : MicroManagerSettings
+        How Micro-Manager is reached and what is set.
+
+    Raises
+    ------
+    MicroscopeError
+        When the core cannot be started, there is no camera, or a property cannot be set.
+    """
+
+    def __init__(self, settings: MicroManagerSettings) -> None:
+        self._settings = settings
+        self._core: Any = None
+        self._pop: Callable[[Any], _Popped | None] = _pop_over_bridge
+        self._devices: dict[str, str] = {}
+        self._stage: str | None = None
+        self._stage_um = 0.0
+        self._last_frame_s = 0.0
+        self._exposure_s = 0.0
+        self._snapping: threading.Thread | None = None
+        self._guard = threading.RLock()
+        if settings.mode == "bridge":
+            self._core = _connect_bridge(settings.port)
+        else:
+            app_path, config_file = find_installation(settings.app_path, settings.config_file)
+            self._core = start_core(app_path, config_file, settings.buffer_mb)
+            self._pop = _pop_in_process()
+        try:
+            self._description = self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self) -> MicroscopeDescription:
+        core, settings = self._core, self._settings
+        with _core_speaks("read the list of devices"):
+            labels = _strings(core.get_loaded_devices())
+            self._devices = {label: _device_type(core, label) for label in labels}
+            camera, stage = core.get_camera_device(), core.get_focus_device()
+        if not camera:
+            raise MicroscopeError(
+                "no_camera",
+                f"The configuration has no camera role; its devices are {', '.join(labels)}.",
+                "Choose the default camera in Micro-Manager's configuration wizard.",
+            )
+        self._stage = stage or None
+        for label, timeout_s in settings.device_timeout_s.items():
+            self._known(label)
+            with _core_speaks(f"set the time-out of {label} to {timeout_s} s"):
+                core.set_device_timeout_ms(label, round(timeout_s * 1000))
+        for label, properties in settings.properties.items():
+            for name, value in properties.items():
+                self._set_property(label, name, str(value))
+        with _core_speaks("read the camera's format"):
+            core.clear_roi()
+            binning = _leading_number(core.get_property(camera, "Binning"))
+            shape = (core.get_image_height() * binning, core.get_image_width() * binning)
+            bit_depth = int(core.get_image_bit_depth())
+            # The core knows the pixel size for the binning in force.
+            pixel_size_um = float(core.get_pixel_size_um()) / binning
+            self._exposure_s = float(core.get_exposure()) / 1000
+        self._check_format()
+        if self._stage is not None:
+            self._stage_um = self.stage_um
+        return MicroscopeDescription(
+            driver="micromanager",
+            camera=camera,
+            focus_stage=self._stage,
+            sensor_shape=shape,
+            bit_depth=bit_depth,
+            pixel_size_um=pixel_size_um if pixel_size_um > 0 else None,
+            devices=dict(self._devices),
+        )
+
+    # ---- description and settings ----
+
+    @property
+    def description(self) -> MicroscopeDescription:
+        """What is connected; the pixel size is that of unbinned pixels."""
+        return self._description
+
+    @property
+    def camera_settings(self) -> CameraSettings:
+        """Settings as the camera reports them."""
+        core = self._running_core()
+        with _core_speaks("read the camera's settings"):
+            binning = _leading_number(core.get_property(self._description.camera, "Binning"))
+            roi = _roi(core.get_roi())
+            exposure_s = float(core.get_exposure()) / 1000
+        rows, columns = (extent // binning for extent in self._description.sensor_shape)
+        whole = roi == Roi(0, 0, columns, rows)
+        return CameraSettings(exposure_s, None if whole else roi, binning)
+
+    def apply_camera(self, settings: CameraSettings) -> CameraSettings:
+        """Set binning, ROI and exposure, in the order in which cameras forget; return what the camera reports.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"busy"`` while a sequence runs; ``"not_read_back"`` with the value
+            asked and the value reported; ``"settings"`` for a ROI beyond the sensor.
+        """
+        core = self._idle("change the camera settings")
+        rows, columns = (extent // settings.binning for extent in self._description.sensor_shape)
+        roi = settings.roi
+        if roi is not None and (roi.x < 0 or roi.y < 0 or roi.x + roi.width > columns or roi.y + roi.height > rows):
+            raise MicroscopeError(
+                "settings",
+                f"The region of interest was asked to be {_worded(roi)}; at binning {settings.binning} the sensor has "
+                f"{columns} x {rows} pixels.",
+                "Choose a region within the sensor, in binned pixels.",
+            )
+        if settings.binning != self.camera_settings.binning:
+            self._set_binning(settings.binning)
+        with _core_speaks(f"set the region of interest to {_worded(roi)}"):
+            core.clear_roi()
+            if roi is not None:
+                core.set_roi(roi.x, roi.y, roi.width, roi.height)
+        with _core_speaks(f"set the exposure to {settings.exposure_s} s"):
+            core.set_exposure(settings.exposure_s * 1000)
+        reported = self.camera_settings
+        self._exposure_s = reported.exposure_s
+        if not math.isclose(reported.exposure_s, settings.exposure_s, rel_tol=_EXPOSURE_TOLERANCE):
+            raise _not_read_back(
+                "exposure", f"{settings.exposure_s:g} s", f"{reported.exposure_s:g} s", "an exposure that it accepts"
+            )
+        if reported.binning != settings.binning:
+            raise _not_read_back("binning", str(settings.binning), str(reported.binning), "a binning that it accepts")
+        wanted = None if roi == Roi(0, 0, columns, rows) else roi
+        if reported.roi != wanted:
+            raise _not_read_back(
+                "region of interest",
+                _worded(wanted),
+                _worded(reported.roi),
+                "the region that it reports, or the whole sensor",
+            )
+        return reported
+
+    # ---- frames ----
+
+    def snap(self) -> Frame:
+        """Expose one frame.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"busy"`` while a sequence runs, ``"no_frame"`` when the camera gives none in time.
+        """
+        core = self._idle("take a single frame")
+        if self._stage is not None:
+            self._stage_um = self.stage_um
+        limit_s = self._frame_limit_s()
+        outcome: list[BaseException | None] = []
+        begin_s = time.monotonic()
+        # The core cannot be told to give up, so the call that may hang has its own thread.
+        self._snapping = threading.Thread(target=_snap_into, args=(core, outcome), name="snap", daemon=True)
+        self._snapping.start()
+        self._snapping.join(limit_s)
+        if not outcome:
+            raise self._no_frame(limit_s)
+        self._snapping = None
+        end_s = time.monotonic()
+        with _core_speaks("take a single frame"):
+            if outcome[0] is not None:
+                raise outcome[0]
+            pixels = _image(core)
+        middle_s = max(begin_s + self._exposure_s / 2, end_s - self._exposure_s / 2)
+        return Frame(_as_counts(pixels), 0, middle_s, "software", self._stage_um)
+
+    def start_sequence(self) -> None:
+        """Start continuous exposures into the core's buffer.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"busy"`` while one runs; in bridge mode ``"bridge_rate"``.
+        """
+        core = self._idle("start a sequence")
+        if self._stage is not None:
+            self._stage_um = self.stage_um
+        with _core_speaks("start a sequence"):
+            if self._settings.mode == "bridge":
+                check_bridge_rate(
+                    core.get_image_width(),
+                    core.get_image_height(),
+                    core.get_bytes_per_pixel(),
+                    1000.0 / max(float(core.get_exposure()), 1e-3),
+                )
+            self._last_frame_s = time.monotonic()
+            core.start_continuous_sequence_acquisition(0.0)
+
+    def stop_sequence(self) -> None:
+        """Stop exposing; returns when the exposure that runs has ended. Queued frames stay."""
+        core = self._running_core()
+        with _core_speaks("stop the sequence"):
+            core.stop_sequence_acquisition()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a sequence runs."""
+        core = self._core
+        if core is None:
+            return False
+        with _core_speaks("ask whether a sequence runs"):
+            return bool(core.is_sequence_running())
+
+    def next_frame(self, timeout_s: float) -> Frame | None:
+        """Fetch the oldest frame; None after `timeout_s`, or when the sequence has ended and the buffer is empty.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"no_frame"`` when the sequence runs but the camera has given nothing
+            for `frame_timeout_s` beyond two exposures.
+        """
+        core = self._running_core()
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            with _core_speaks("fetch a frame"):
+                running = core.is_sequence_running()
+                waiting = core.get_remaining_image_count() > 0
+                popped = self._pop(core) if waiting else None
+            if popped is not None:
+                break
+            now_s = time.monotonic()
+            if running and now_s - self._last_frame_s > self._frame_limit_s():
+                raise self._no_frame(now_s - self._last_frame_s)
+            if not (running or waiting) or now_s >= deadline_s:
+                return None
+            time.sleep(_POLL_S)
+        pixels, number, arrival_s = popped
+        self._last_frame_s = time.monotonic()
+        return Frame(_as_counts(pixels), number, arrival_s - self._exposure_s / 2, "software", self._stage_um)
+
+    # ---- stage ----
+
+    @property
+    def stage_um(self) -> float:
+        """Position of the focus drive as it reports it, µm."""
+        core = self._running_core()
+        stage = self._need_stage()
+        with _core_speaks(f"read the position of {stage}"):
+            return float(core.get_position(stage))
+
+    def move_stage(self, stage_um: float) -> float:
+        """Move the focus drive, wait, and return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"not_arrived"`` when the drive stands elsewhere; ``"device"`` when it
+            refuses or does not finish within its time-out.
+        """
+        core = self._running_core()
+        stage = self._need_stage()
+        with _core_speaks(f"move {stage} to {stage_um:g} µm"):
+            core.set_position(stage, stage_um)
+            core.wait_for_device(stage)
+            settle_s = time.monotonic() + float(core.get_device_timeout_ms(stage)) / 1000
+        # Some drives report that they are done before they are.
+        while True:
+            self._stage_um = self.stage_um
+            if abs(self._stage_um - stage_um) <= self._settings.stage_tolerance_um:
+                return self._stage_um
+            if time.monotonic() > settle_s:
+                raise MicroscopeError(
+                    "not_arrived",
+                    f"{stage} was sent to {stage_um:g} µm and reports {self._stage_um:g} µm; "
+                    f"the tolerance is {self._settings.stage_tolerance_um:g} µm.",
+                    "Check that the drive is not blocked or moved by hand, or set a greater tolerance.",
+                )
+            time.sleep(10 * _POLL_S)
+
+    @property
+    def stage_limits(self) -> StageLimits:
+        """No limits of its own: the core does not know them."""
+        return StageLimits(-math.inf, math.inf, math.inf)
+
+    # ---- light ----
+
+    @property
+    def light(self) -> LightState:
+        """Shutter and channel as the core reports them."""
+        core = self._running_core()
+        group = self._settings.channel_group
+        with _core_speaks("read the light's state"):
+            shutter = core.get_shutter_device()
+            is_open = bool(core.get_shutter_open()) if shutter else None
+            channels = tuple(_strings(core.get_available_configs(group)))
+            channel = core.get_current_config(group) if channels else ""
+        return LightState(is_open, channel or None, channels)
+
+    def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
+        """Choose a channel, then open or close the shutter; both are read back.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"settings"`` for a channel that does not exist or a missing shutter; ``"not_read_back"``.
+        """
+        core = self._running_core()
+        group = self._settings.channel_group
+        if channel is not None:
+            channels = self.light.channels
+            if channel not in channels:
+                raise MicroscopeError(
+                    "settings",
+                    f"Channel {channel} was asked for; the group {group} has {', '.join(channels) or 'no presets'}.",
+                    "Choose one of these, or name another group as channel_group.",
+                )
+            with _core_speaks(f"switch the light to {channel}"):
+                core.set_config(group, channel)
+                self._wait_for_switches()
+        if shutter_open is not None:
+            if self.light.shutter_open is None:
+                raise MicroscopeError(
+                    "settings",
+                    "The shutter was asked to switch, but the configuration has no shutter.",
+                    "Choose the default shutter in Micro-Manager's configuration wizard.",
+                )
+            with _core_speaks("switch the shutter"):
+                core.set_auto_shutter(False)
+                core.set_shutter_open(shutter_open)
+                self._wait_for_switches()
+        state = self.light
+        if channel is not None and state.channel != channel:
+            raise _not_read_back("channel", channel, str(state.channel), "a channel whose devices are connected")
+        if shutter_open is not None and state.shutter_open != shutter_open:
+            raise _not_read_back("shutter", _opened(shutter_open), _opened(state.shutter_open), "a shutter that works")
+        return state
+
+    # ---- end ----
+
+    def stop(self) -> bool:
+        """Halt stage and sequence, from any thread; True when the core confirms both."""
+        core = self._core
+        if core is None:
+            return True
+        confirmed = True
+        if self._stage is not None:
+            try:
+                core.stop(self._stage)
+            except Exception:  # noqa: BLE001 the core raises many kinds; the answer is "unconfirmed"
+                # A drive that cannot be stopped may still be known to stand.
+                confirmed = False
+                with contextlib.suppress(Exception):
+                    confirmed = not core.device_busy(self._stage)
+        try:
+            if core.is_sequence_running():
+                core.stop_sequence_acquisition()
+            return confirmed and not core.is_sequence_running()
+        except Exception:  # noqa: BLE001 as above
+            return False
+
+    def close(self) -> None:
+        """Stop, close the shutter, unload all devices. May be called twice."""
+        with self._guard:
+            core = self._core
+            if core is None:
+                return
+            self.stop()
+            with contextlib.suppress(Exception):
+                if core.get_shutter_device():
+                    core.set_shutter_open(False)
+            self._core = None
+            if self._settings.mode == "in-process":
+                stop_core()
+
+    # ---- inside ----
+
+    def _running_core(self) -> Any:
+        core = self._core
+        if core is None:
+            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
+        return core
+
+    def _idle(self, purpose: str) -> Any:
+        core = self._running_core()
+        if self._snapping is not None and self._snapping.is_alive():
+            raise MicroscopeError(
+                "no_frame",
+                f"The camera was asked to {purpose} and still owes the frame before.",
+                "Wait, or check the camera's trigger, power and cable and open the microscope again.",
+            )
+        if self.is_running:
+            raise MicroscopeError(
+                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
+            )
+        return core
+
+    def _need_stage(self) -> str:
+        if self._stage is None:
+            raise MicroscopeError(
+                "no_stage",
+                "The focus drive was asked for, but the configuration has none.",
+                "Choose the default focus stage in Micro-Manager's configuration wizard.",
+            )
+        return self._stage
+
+    def _known(self, label: str) -> None:
+        if label not in self._devices:
+            raise MicroscopeError(
+                "settings",
+                f"Device {label} was named in the settings; the configuration has {', '.join(self._devices)}.",
+                "Use one of these labels.",
+            )
+
+    def _set_property(self, label: str, name: str, value: str) -> None:
+        self._known(label)
+        core = self._core
+        with _core_speaks(f"read the properties of {label}"):
+            names = _strings(core.get_device_property_names(label))
+            allowed = _strings(core.get_allowed_property_values(label, name)) if name in names else []
+        if name not in names:
+            raise MicroscopeError(
+                "settings",
+                f"Property {name} of {label} was named in the settings; {label} has {', '.join(names)}.",
+                "Use one of these properties.",
+            )
+        if allowed and not any(_same_value(value, choice) for choice in allowed):
+            raise MicroscopeError(
+                "settings",
+                f"Property {name} of {label} was asked to be {value}; it may be {', '.join(allowed)}.",
+                "Use one of these values.",
+            )
+        with _core_speaks(f"set property {name} of {label} to {value}"):
+            core.set_property(label, name, value)
+            core.wait_for_device(label)
+            reported = str(core.get_property(label, name))
+        if not _same_value(value, reported):
+            raise _not_read_back(f"property {name} of {label}", value, reported, "a value that the device keeps")
+
+    def _set_binning(self, binning: int) -> None:
+        core, camera = self._core, self._description.camera
+        with _core_speaks(f"set the binning to {binning}"):
+            # Written "2" by most cameras, "2x2" by some.
+            allowed = _strings(core.get_allowed_property_values(camera, "Binning"))
+            word = next((choice for choice in allowed if _leading_number(choice) == binning), None)
+            if word is not None:
+                core.set_property(camera, "Binning", word)
+        if word is None:
+            raise MicroscopeError(
+                "settings",
+                f"The binning was asked to be {binning}; {camera} has {', '.join(allowed)}.",
+                "Use one of these.",
+            )
+
+    def _check_format(self) -> None:
+        core = self._core
+        with _core_speaks("read the camera's format"):
+            parts, depth = int(core.get_number_of_components()), int(core.get_bytes_per_pixel())
+        if parts != 1 or depth not in (1, 2):
+            raise MicroscopeError(
+                "settings",
+                f"The camera gives {parts} components in {depth} bytes a pixel; frames are grey, of 8 or 16 bits.",
+                "Set the camera's PixelType to 16bit among the properties.",
+            )
+
+    def _wait_for_switches(self) -> None:
+        for label, kind in self._devices.items():
+            if kind in _SWITCHED_TYPES:
+                self._core.wait_for_device(label)
+
+    def _frame_limit_s(self) -> float:
+        return self._settings.frame_timeout_s + 2 * self._exposure_s
+
+    def _no_frame(self, waited_s: float) -> MicroscopeError:
+        return MicroscopeError(
+            "no_frame",
+            f"The camera {self._description.camera} gave no frame for {waited_s:.1f} s at an exposure of "
+            f"{self._exposure_s:g} s; {self._settings.frame_timeout_s:g} s beyond two exposures are allowed.",
+            "Check the camera's trigger, power and cable, then open the microscope again.",
+        )
+
+
+_Popped = tuple[NDArray[Any], int, float]
+
+
+def _pop_in_process() -> Callable[[Any], _Popped | None]:
+    """A function that pops a frame with its number and arrival; None when the core emptied its buffer meanwhile."""
+    import pymmcore
+
+    def pop(core: Any) -> _Popped | None:
+        metadata = pymmcore.Metadata()
+        try:
+            pixels = core.pop_next_image_md(metadata)
+        except IndexError:
+            return None
+        number = int(metadata.GetSingleTag("ImageNumber").GetValue())
+        return pixels, number, _arrival_s(metadata.GetSingleTag("TimeReceivedByCore").GetValue())
+
+    return pop
+
+
+def _pop_over_bridge(core: Any) -> _Popped | None:
+    """Pop a frame over the bridge. Untested: needs a running Micro-Manager."""
+    tagged = core.pop_next_tagged_image()
+    tags = tagged.tags
+    pixels = np.asarray(tagged.pix).reshape(int(tags["Height"]), int(tags["Width"]))
+    return pixels, int(tags["ImageNumber"]), _arrival_s(str(tags.get("TimeReceivedByCore", "")))
+
+
+def _arrival_s(received: str) -> float:
+    """When the core got a frame, on the monotonic clock, from its own local wall time."""
+    now_s = time.monotonic()
+    try:
+        age_s = (datetime.now() - datetime.fromisoformat(received)).total_seconds()
+    except ValueError:
+        return now_s
+    return now_s - age_s if 0 <= age_s <= _OLDEST_ARRIVAL_S else now_s
+
+
+def _connect_bridge(port: int) -> Any:
+    """The core of a running Micro-Manager. Untested: needs a running Micro-Manager."""
+    from mmpycorex import Core
+
+    try:
+        return Core(convert_camel_case=True, port=port)
+    except Exception as error:
+        raise MicroscopeError(
+            "bridge",
+            f"No Micro-Manager answers at port {port} ({error}).",
+            "Start Micro-Manager and tick 'Run server on port' in its options.",
+        ) from error
+
+
+def _snap_into(core: Any, outcome: list[BaseException | None]) -> None:
+    try:
+        core.snap_image()
+    except BaseException as error:  # noqa: BLE001 handed to the thread that waits
+        outcome.append(error)
+    else:
+        outcome.append(None)
+
+
+def _image(core: Any) -> NDArray[Any]:
+    pixels = np.asarray(core.get_image())
+    return pixels if pixels.ndim == 2 else pixels.reshape(core.get_image_height(), core.get_image_width())
+
+
+def _as_counts(pixels: NDArray[Any]) -> NDArray[np.uint16]:
+    """Counts of 8 or 16 bits as uint16; the bridge gives them as signed numbers."""
+    if pixels.dtype.itemsize == 1:
+        return pixels.view(np.uint8).astype(np.uint16)
+    if pixels.dtype.itemsize == 2:
+        return pixels.view(np.uint16)
+    raise MicroscopeError(
+        "settings",
+        f"The camera gives pixels of {pixels.dtype.itemsize * 8} bits; frames are grey, of 8 or 16 bits.",
+        "Set the camera's PixelType to 16bit among the properties.",
+    )
+
+
+def _device_type(core: Any, label: str) -> str:
+    kind = core.get_device_type(label)
+    number = kind if isinstance(kind, int) else kind.swig_value()
+    return _DEVICE_TYPES.get(int(number), "device")
+
+
+def _strings(values: Any) -> list[str]:
+    """A tuple of the core in this process, or a Java vector over the bridge."""
+    if isinstance(values, (tuple, list)):
+        return [str(value) for value in values]
+    return [str(values.get(index)) for index in range(values.size())]
+
+
+def _roi(values: Any) -> Roi:
+    if isinstance(values, (tuple, list)):
+        return Roi(*(int(value) for value in values))
+    return Roi(int(values.x), int(values.y), int(values.width), int(values.height))
+
+
+def _worded(roi: Roi | None) -> str:
+    return "the whole sensor" if roi is None else f"{roi.width} x {roi.height} pixels at ({roi.x}, {roi.y})"
+
+
+def _opened(state: bool | None) -> str:
+    return {True: "open", False: "closed", None: "absent"}[state]
+
+
+def _leading_number(word: str) -> int:
+    return int(str(word).lower().split("x")[0])
+
+
+def _same_value(asked: str, reported: str) -> bool:
+    try:
+        return math.isclose(float(asked), float(reported), rel_tol=1e-6, abs_tol=1e-9)
+    except ValueError:
+        return asked == reported
+
+
+def _not_read_back(what: str, asked: str, reported: str, choose: str) -> MicroscopeError:
+    return MicroscopeError(
+        "not_read_back",
+        f"The {what} was asked to be {asked}, but the microscope reports {reported}.",
+        f"Choose {choose}.",
+    )
+
+
+@contextlib.contextmanager
+def _core_speaks(purpose: str) -> Iterator[None]:
+    """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
+    try:
+        yield
+    except MicroscopeError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise MicroscopeError(
+            "device",
+            f"Micro-Manager could not {purpose}: {said}.",
+            "Check the device's power, cable and range, and that the same step works in Micro-Manager itself.",
+        ) from error

@@ -1,0 +1,280 @@
+"""A recorded movie played as a microscope.
+
+For developing and demonstrating without hardware, with the pictures of a real
+experiment. Played at its own rate it behaves like a camera, down to losing
+frames when the reader falls further behind than the ring of a camera would
+hold; played as fast as it is read it loses nothing, and its times are those of
+the recording.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from hardware.microscope import (
+    CameraSettings,
+    Frame,
+    LightState,
+    MicroscopeDescription,
+    MicroscopeError,
+    Roi,
+    StageLimits,
+)
+
+if TYPE_CHECKING:
+    from hardware.movies import Movie
+
+__all__ = ["ReplayMicroscope"]
+
+
+class ReplayMicroscope:
+    """A movie as a microscope without stage and light.
+
+    Parameters
+    ----------
+    movie : Movie
+        Closed with the microscope.
+    fps : float or None
+        Frames a second; None: the movie's own rate, from its metadata.
+    paced : bool
+        Play by the clock; otherwise as fast as it is read.
+    loop : bool
+        Begin again at the end.
+    ring_frames : int
+        How far the reader may fall behind before frames are lost (paced only).
+    stage_um : float
+        Where the fixed stage stands.
+
+    Raises
+    ------
+    MicroscopeError
+        When neither `fps` nor the movie states the rate.
+    """
+
+    def __init__(
+        self,
+        movie: Movie,
+        *,
+        fps: float | None = None,
+        paced: bool = True,
+        loop: bool = False,
+        ring_frames: int = 128,
+        stage_um: float = 0.0,
+    ) -> None:
+        period_s = 1.0 / fps if fps else movie.frame_period_s
+        if period_s is None or not math.isfinite(period_s) or period_s <= 0:
+            raise MicroscopeError(
+                "movie",
+                f"{movie.path} does not state its frame rate, and fps is {fps}; replaying needs a positive rate.",
+                "Set fps to the rate at which it was recorded.",
+            )
+        self._movie = movie
+        self._period_s = period_s
+        self._paced = paced
+        self._loop = loop
+        self._ring_frames = ring_frames
+        self._stage_um = stage_um
+        self._settings = CameraSettings(period_s)
+        self._halt = threading.Event()
+        self._halt.set()
+        self._start_s = 0.0
+        self._next = 0
+        # Frames exposed before the halt can still be fetched.
+        self._exposed_at_halt = 0
+        self._snaps = 0
+        self._closed = False
+        self._description = MicroscopeDescription(
+            driver="replay",
+            camera=movie.path.name,
+            focus_stage=None,
+            sensor_shape=movie.shape[1:],
+            bit_depth=movie.bit_depth,
+            pixel_size_um=movie.pixel_size_um,
+            devices={movie.path.name: "movie"},
+        )
+
+    @property
+    def description(self) -> MicroscopeDescription:
+        """The movie."""
+        return self._description
+
+    @property
+    def frame_period_s(self) -> float:
+        """From frame to frame, s."""
+        return self._period_s
+
+    @property
+    def camera_settings(self) -> CameraSettings:
+        """Exposure as stated (at first the frame period), region of interest, binning 1."""
+        return self._settings
+
+    def apply_camera(self, settings: CameraSettings) -> CameraSettings:
+        """State the exposure of the recording, and choose a region of it.
+
+        Raises
+        ------
+        MicroscopeError
+            While it plays, for an exposure longer than the frame period, for
+            binning, and for a region beyond the frame.
+        """
+        self._idle("change the camera settings")
+        _, rows, columns = self._movie.shape
+        roi = settings.roi
+        if settings.exposure_s > self._period_s * (1 + 1e-6) or settings.binning != 1:
+            raise MicroscopeError(
+                "not_read_back",
+                f"The camera was asked for an exposure of {settings.exposure_s:g} s and binning {settings.binning}; "
+                f"the recording has a frame every {self._period_s:g} s and its pixels are not joined again.",
+                "Use an exposure up to the frame period and binning 1.",
+            )
+        if roi is not None and (roi.x + roi.width > columns or roi.y + roi.height > rows):
+            raise MicroscopeError(
+                "settings",
+                f"The region of interest {roi} was asked for; the recording has {columns} x {rows} pixels.",
+                "Choose a region within it.",
+            )
+        self._settings = settings
+        return settings
+
+    def snap(self) -> Frame:
+        """The next frame of the movie, beginning again at the end."""
+        self._idle("take a single frame")
+        frame = self._frame(self._snaps % len(self._movie), 0, time.monotonic())
+        self._snaps += 1
+        return frame
+
+    def start_sequence(self) -> None:
+        """Play from the beginning."""
+        self._idle("start a sequence")
+        self._next = 0
+        self._start_s = time.monotonic()
+        self._halt.clear()
+
+    def stop_sequence(self) -> None:
+        """Stop playing; what was exposed until now can still be fetched."""
+        if not self._halt.is_set():
+            self._exposed_at_halt = self._exposed() if self._paced else self._next
+            self._halt.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it plays."""
+        played = self._exposed() if self._paced else self._next
+        return not self._halt.is_set() and (self._loop or played < len(self._movie))
+
+    def next_frame(self, timeout_s: float) -> Frame | None:
+        """Fetch the next frame; None when it is not due within `timeout_s`, or at the end.
+
+        Raises
+        ------
+        MicroscopeError
+            When the movie is damaged there.
+        """
+        self._open()
+        if self._paced:
+            if not self._wait_until_due(timeout_s):
+                return None
+            self._next = max(self._next, self._exposed() - self._ring_frames)
+        elif self._next >= self._exposed():
+            return None
+        index = self._next
+        self._next += 1
+        middle_s = self._start_s + index * self._period_s + self._settings.exposure_s / 2
+        return self._frame(index % len(self._movie), index, middle_s)
+
+    @property
+    def stage_um(self) -> float:
+        """Where the fixed stage stands, µm."""
+        return self._stage_um
+
+    def move_stage(self, stage_um: float) -> float:
+        """Refused: a recording has no stage.
+
+        Raises
+        ------
+        MicroscopeError
+            Always.
+        """
+        raise MicroscopeError(
+            "no_stage",
+            f"The stage was asked to go to {stage_um} µm, but a recording has no stage.",
+            "Leave the stage alone, or use another driver.",
+        )
+
+    @property
+    def stage_limits(self) -> StageLimits:
+        """Of no meaning here: there is no stage."""
+        return StageLimits(self._stage_um, self._stage_um, 0.0)
+
+    @property
+    def light(self) -> LightState:
+        """There is none."""
+        return LightState(None, None)
+
+    def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
+        """Refused, unless nothing is asked.
+
+        Raises
+        ------
+        MicroscopeError
+            When shutter or channel is asked for.
+        """
+        if shutter_open is not None or channel is not None:
+            raise MicroscopeError(
+                "settings", "The light was asked to switch, but a recording has none.", "Leave the light alone."
+            )
+        return self.light
+
+    def stop(self) -> bool:
+        """Stop playing, from any thread."""
+        self.stop_sequence()
+        return True
+
+    def close(self) -> None:
+        """Stop and close the movie."""
+        self.stop_sequence()
+        if not self._closed:
+            self._closed = True
+            self._movie.close()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
+
+    def _idle(self, purpose: str) -> None:
+        self._open()
+        if self.is_running:
+            raise MicroscopeError(
+                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
+            )
+
+    def _exposed(self) -> int:
+        """Frames exposed until now."""
+        if self._halt.is_set():
+            return self._exposed_at_halt
+        if not self._paced:
+            return self._next + 1 if self._loop else len(self._movie)
+        exposed = int((time.monotonic() - self._start_s - self._settings.exposure_s) // self._period_s) + 1
+        return max(exposed, 0) if self._loop else min(max(exposed, 0), len(self._movie))
+
+    def _wait_until_due(self, timeout_s: float) -> bool:
+        """Wait until the next frame has been exposed; False when it is not within the time or never."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._next >= self._exposed():
+            if not self.is_running:
+                return False
+            due_s = self._start_s + self._next * self._period_s + self._settings.exposure_s
+            now_s = time.monotonic()
+            if now_s >= deadline_s:
+                return False
+            # A moment more than due, so that rounding does not make it wake one time too early.
+            self._halt.wait(min(due_s + 1e-5, deadline_s) - now_s)
+        return True
+
+    def _frame(self, place: int, index: int, middle_s: float) -> Frame:
+        roi = self._settings.roi or Roi(0, 0, self._movie.shape[2], self._movie.shape[1])
+        pixels = self._movie[place][roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
+        return Frame(pixels, index, middle_s, "recording", self._stage_um)

@@ -1,0 +1,330 @@
+"""Against the real core and the real DemoCamera."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardware import core_session
+from hardware.limits import LimitedMicroscope
+from hardware.micromanager import (
+    MicroManagerMicroscope,
+    MicroManagerSettings,
+    check_bridge_rate,
+    democamera_installation,
+)
+from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi, StageLimits
+
+BEADS = {"Camera": {"Mode": "Fluorescent Beads", "PixelType": "16bit", "BeadDensity": "10"}}
+
+
+def test_devices_are_listed(open_demo) -> None:
+    microscope = open_demo(properties=BEADS)
+    description = microscope.description
+    assert isinstance(microscope, Microscope)
+    assert (description.camera, description.focus_stage) == ("Camera", "Z")
+    assert (description.sensor_shape, description.bit_depth, description.pixel_size_um) == ((512, 512), 16, 1.0)
+    assert description.devices["Z"] == "focus drive"
+    assert description.devices["White Light Shutter"] == "shutter"
+    assert microscope.camera_settings == CameraSettings(0.01)
+
+
+def test_settings_are_read_back(open_demo) -> None:
+    microscope = open_demo()
+    asked = CameraSettings(0.003, Roi(16, 32, 128, 64), 2)
+    assert microscope.apply_camera(asked) == asked
+    assert microscope.snap().pixels.shape == (64, 128)
+    assert microscope.apply_camera(CameraSettings(0.003, Roi(0, 0, 512, 512))) == CameraSettings(0.003)
+
+
+@pytest.mark.parametrize(("exposure_s", "shown"), [(20.0, "20 s"), (-0.001, "-0.001 s")])
+def test_an_exposure_that_the_core_ignores_in_silence_is_reported(open_demo, exposure_s, shown) -> None:
+    microscope = open_demo()
+    with pytest.raises(MicroscopeError) as refusal:
+        microscope.apply_camera(CameraSettings(exposure_s))
+    assert refusal.value.cause == "not_read_back"
+    assert shown in refusal.value.problem
+    assert "reports 0.01 s" in refusal.value.problem
+
+
+def test_camera_settings_that_do_not_fit_the_sensor(open_demo) -> None:
+    microscope = open_demo()
+    with pytest.raises(MicroscopeError, match="at binning 2 the sensor has 256 x 256 pixels"):
+        microscope.apply_camera(CameraSettings(0.01, Roi(200, 0, 100, 100), 2))
+    with pytest.raises(MicroscopeError, match="binning was asked to be 3; Camera has 1, 2, 4, 8"):
+        microscope.apply_camera(CameraSettings(0.01, binning=3))
+
+
+def test_beads_get_wider_with_the_stage(open_demo) -> None:
+    microscope = open_demo(properties=BEADS)
+    microscope.apply_camera(CameraSettings(0.001))
+    in_focus = microscope.snap()
+    microscope.move_stage(20.0)
+    defocused = microscope.snap()
+    assert in_focus.pixels.dtype == np.uint16
+    assert defocused.stage_um == 20.0
+    assert in_focus.pixels.max() > 2 * defocused.pixels.max()
+
+
+def test_counts_of_8_bits_are_widened(open_demo) -> None:
+    microscope = open_demo(properties={"Camera": {"PixelType": "8bit"}})
+    frame = microscope.snap()
+    assert microscope.description.bit_depth == 8
+    assert frame.pixels.dtype == np.uint16
+    assert 0 < frame.pixels.max() < 256
+
+
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({"Cam": {"Mode": "Noise"}}, "Device Cam was named in the settings; the configuration has DHub, Camera"),
+        ({"Camera": {"Modus": "Noise"}}, "Property Modus of Camera was named in the settings; Camera has "),
+        ({"Camera": {"Mode": "Beads"}}, "Property Mode of Camera was asked to be Beads; it may be "),
+        ({"Camera": {"PixelType": "32bitRGB"}}, "4 components in 4 bytes a pixel"),
+        ({"Camera": {"Gain": "1000"}}, "could not set property Gain of Camera to 1000"),
+    ],
+)
+def test_properties_that_cannot_be_set(open_demo, properties, message) -> None:
+    with pytest.raises(MicroscopeError, match=message):
+        open_demo(properties=properties)
+    # Nothing is left open by the failure.
+    open_demo()
+
+
+def test_a_property_that_is_not_kept_is_reported(open_demo) -> None:
+    with pytest.raises(MicroscopeError) as refusal:
+        open_demo(properties={"Camera": {"BitDepth": "16", "PixelType": "8bit", "CCDTemperature RO": "5"}})
+    assert refusal.value.cause in ("not_read_back", "device")
+    assert "CCDTemperature RO" in refusal.value.problem
+
+
+def test_time_outs_are_per_device(open_demo) -> None:
+    microscope = open_demo(device_timeout_s={"Z": 1.5})
+    assert microscope._core.get_device_timeout_ms("Z") == 1500
+    assert microscope._core.get_device_timeout_ms("XY") == 5000
+    microscope.close()
+    with pytest.raises(MicroscopeError, match="Device Y was named"):
+        open_demo(device_timeout_s={"Y": 1.0})
+
+
+def test_a_sequence_keeps_its_image_numbers(open_demo) -> None:
+    microscope = open_demo(properties=BEADS)
+    microscope.apply_camera(CameraSettings(0.002, Roi(0, 0, 256, 256)))
+    for _ in range(2):
+        microscope.start_sequence()
+        frames = [microscope.next_frame(5.0) for _ in range(100)]
+        microscope.stop_sequence()
+        while frame := microscope.next_frame(0.0):
+            frames.append(frame)
+        assert [frame.index for frame in frames] == list(range(len(frames)))
+        assert all(frame.pixels.shape == (256, 256) and frame.pixels.dtype == np.uint16 for frame in frames)
+        assert {frame.time_source for frame in frames} == {"software"}
+        times = [frame.time_s for frame in frames]
+        assert times == sorted(times)
+        assert times[-1] < time.monotonic()
+        assert not microscope.is_running
+
+
+def test_a_frame_that_waited_keeps_the_time_of_its_exposure(open_demo) -> None:
+    microscope = open_demo()
+    microscope.apply_camera(CameraSettings(0.01, Roi(0, 0, 64, 64)))
+    microscope.start_sequence()
+    time.sleep(0.4)
+    fetched_s = time.monotonic()
+    first = microscope.next_frame(5.0)
+    microscope.stop()
+    # The first exposure ended about 0.39 s before it was fetched; half of that is far from "just now".
+    assert first.index == 0
+    assert fetched_s - first.time_s > 0.2
+
+
+def test_frames_lost_in_an_overflow_are_a_gap_in_the_index(open_demo) -> None:
+    microscope = open_demo(buffer_mb=4)
+    microscope.apply_camera(CameraSettings(0.002))
+    microscope.start_sequence()
+    assert microscope.next_frame(5.0).index == 0
+    # 4 MB hold 8 frames; the core drops all of them, without a word, whenever they are full.
+    time.sleep(0.5)
+    indices = [microscope.next_frame(5.0).index for _ in range(5)]
+    microscope.stop_sequence()
+    assert indices[0] > 8
+    assert indices == sorted(set(indices))
+
+
+def test_a_running_sequence_forbids_snap_settings_and_a_second_one(open_demo) -> None:
+    microscope = open_demo()
+    microscope.start_sequence()
+    for forbidden in (
+        microscope.snap,
+        microscope.start_sequence,
+        lambda: microscope.apply_camera(CameraSettings(0.01)),
+    ):
+        with pytest.raises(MicroscopeError) as refusal:
+            forbidden()
+        assert refusal.value.cause == "busy"
+    assert microscope.stop()
+    assert not microscope.is_running
+
+
+def test_a_camera_that_gives_no_frame_is_reported(open_demo) -> None:
+    microscope = open_demo(frame_timeout_s=0.1)
+    microscope.apply_camera(CameraSettings(0.01))
+    # The camera is told a longer exposure behind the driver's back: it now owes frames for 2 s.
+    microscope._core.set_exposure(2000)
+    with pytest.raises(MicroscopeError, match="Camera gave no frame for 0.1 s at an exposure of 0.01 s"):
+        microscope.snap()
+    with pytest.raises(MicroscopeError, match="still owes the frame before"):
+        microscope.snap()
+    microscope._snapping.join()
+    microscope.start_sequence()
+    assert microscope.next_frame(0.01) is None
+    with pytest.raises(MicroscopeError) as refusal:
+        microscope.next_frame(5.0)
+    assert refusal.value.cause == "no_frame"
+
+
+def test_the_drive_refuses_what_lies_beyond_its_hard_limit(open_demo) -> None:
+    microscope = LimitedMicroscope(open_demo(), StageLimits(-1000.0, 1000.0, 1000.0))
+    assert microscope.move_stage(299.0) == 299.0
+    with pytest.raises(MicroscopeError, match=r"could not move Z to 301 µm: .*Position out of range"):
+        microscope.move_stage(301.0)
+    assert microscope.stage_um == 299.0
+    with pytest.raises(MicroscopeError, match="soft limits"):
+        microscope.move_stage(1001.0)
+
+
+def test_a_position_that_is_not_reached_is_reported(open_demo) -> None:
+    # The demo stage rounds to 0.015 µm, which a tolerance of 1 nm does not forgive.
+    microscope = open_demo(stage_tolerance_um=0.001, device_timeout_s={"Z": 0.05})
+    with pytest.raises(MicroscopeError) as refusal:
+        for target in np.linspace(0.1, 1.0, 10):
+            microscope.move_stage(float(target))
+    assert refusal.value.cause == "not_arrived"
+    assert "the tolerance is 0.001 µm" in refusal.value.problem
+
+
+def test_the_light(open_demo) -> None:
+    microscope = open_demo()
+    assert microscope.light.channels == ("Cy5", "DAPI", "FITC", "Rhodamine")
+    state = microscope.set_light(shutter_open=True, channel="FITC")
+    assert (state.shutter_open, state.channel) == (True, "FITC")
+    assert microscope.snap().pixels.max() > 0
+    assert microscope.light.shutter_open
+    assert microscope.set_light(shutter_open=False).shutter_open is False
+    with pytest.raises(MicroscopeError, match="Channel GFP was asked for; the group Channel has Cy5, DAPI"):
+        microscope.set_light(channel="GFP")
+
+
+def test_a_configuration_without_channels_stage_and_shutter(open_demo, tmp_path) -> None:
+    config = tmp_path / "camera_only.cfg"
+    config.write_text("Device,Eye,DemoCamera,DCam\nProperty,Core,Initialize,1\nProperty,Core,Camera,Eye\n")
+    microscope = open_demo(config_file=config)
+    assert microscope.description.focus_stage is None
+    assert (microscope.light.shutter_open, microscope.light.channels) == (None, ())
+    assert microscope.snap().pixels.shape == (512, 512)
+    with pytest.raises(MicroscopeError, match="no shutter"):
+        microscope.set_light(shutter_open=True)
+    with pytest.raises(MicroscopeError, match="the group Channel has no presets"):
+        microscope.set_light(channel="FITC")
+    with pytest.raises(MicroscopeError, match="the configuration has none"):
+        microscope.move_stage(1.0)
+    with pytest.raises(MicroscopeError, match="has no focus drive"):
+        LimitedMicroscope(microscope, StageLimits(0, 1, 1)).move_stage(1.0)
+    assert microscope.stop()
+
+
+def test_a_configuration_without_camera(open_demo, tmp_path) -> None:
+    config = tmp_path / "stage_only.cfg"
+    config.write_text("Device,Drive,DemoCamera,DStage\nProperty,Core,Initialize,1\nProperty,Core,Focus,Drive\n")
+    with pytest.raises(MicroscopeError, match="no camera role; its devices are Drive, Core"):
+        open_demo(config_file=config)
+
+
+def test_it_restarts_in_one_process(open_demo) -> None:
+    from pycromanager.acquisition.acq_eng_py.internal.engine import Engine
+
+    for _ in range(2):
+        microscope = open_demo()
+        assert Engine.singleton.core is microscope._core
+        assert microscope.snap().pixels.shape == (512, 512)
+        with pytest.raises(MicroscopeError, match="runs in this process already"):
+            open_demo()
+        microscope.start_sequence()
+        microscope.close()
+        microscope.close()
+        assert not microscope.is_running
+        assert microscope.stop()
+    with pytest.raises(MicroscopeError, match="has been closed"):
+        microscope.snap()
+
+
+def test_closing_shuts_the_light(open_demo, monkeypatch) -> None:
+    microscope = open_demo()
+    microscope.set_light(shutter_open=True)
+    core, states = microscope._core, []
+    unload = core_session.stop_core
+    monkeypatch.setattr("hardware.micromanager.stop_core", lambda: (states.append(core.get_shutter_open()), unload()))
+    microscope.close()
+    assert states == [False]
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="edits the machine code of an x86-64 Linux library"
+)
+def test_adapters_of_another_device_interface(demo_installation, tmp_path) -> None:
+    folder = tmp_path / "adapters"
+    shutil.copytree(demo_installation[0], folder)
+    library = next(folder.glob("libmmgr_dal_DemoCamera*"))
+    # GetDeviceInterfaceVersion is "mov eax, 75; ret".
+    code = library.read_bytes()
+    assert code.count(b"\xb8\x4b\0\0\0\xc3") == 1
+    library.write_bytes(code.replace(b"\xb8\x4b\0\0\0\xc3", b"\xb8\x47\0\0\0\xc3"))
+    with pytest.raises(MicroscopeError) as refusal:
+        MicroManagerMicroscope(MicroManagerSettings(config_file=folder / "MMConfig_demo.cfg"))
+    assert refusal.value.cause == "device_interface"
+    assert "device interface 71, the installed pymmcore has 75" in refusal.value.problem
+    assert "pip install pymmcore==11.2.1.71.0" in refusal.value.remedy
+
+
+def test_an_unknown_interface_names_the_pattern_of_versions() -> None:
+    error = core_session._explain_loading("(MMCore requires 75; device adapter has 99)", Path("a"), Path("b"))
+    assert "*.*.*.99.*" in error.remedy
+
+
+def test_configurations_that_cannot_be_loaded(open_demo, tmp_path) -> None:
+    with pytest.raises(MicroscopeError, match=r"nothing.cfg does not exist"):
+        open_demo(config_file=tmp_path / "nothing.cfg")
+    with pytest.raises(MicroscopeError, match="No hardware configuration was given"):
+        open_demo(config_file=None)
+    wrong = tmp_path / "wrong.cfg"
+    wrong.write_text("Device,Camera,NoSuchCompany,Cam\n")
+    with pytest.raises(MicroscopeError, match="holds no device adapters"):
+        open_demo(app_path=tmp_path, config_file=wrong)
+    with pytest.raises(MicroscopeError, match='could not be loaded: Line 1.*"NoSuchCompany"'):
+        open_demo(config_file=wrong)
+    # A relative name is looked up in the installation.
+    assert open_demo(config_file=Path("MMConfig_demo.cfg")).description.camera == "Camera"
+
+
+def test_the_democamera_names_its_extra_when_it_is_missing(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mm_test_adapters", None)
+    with pytest.raises(MicroscopeError, match=r"bathyscope\[democamera\]"):
+        democamera_installation()
+
+
+def test_the_bridge_has_a_ceiling() -> None:
+    assert check_bridge_rate(512, 512, 2, 100) == 512 * 512 * 200
+    with pytest.raises(MicroscopeError, match="2048 x 2048 pixels of 2 bytes at 100.0 frames/s are 839 MB/s") as refusal:
+        check_bridge_rate(2048, 2048, 2, 100)
+    assert "500000 pixels" in refusal.value.remedy
+
+
+def test_a_bridge_to_nowhere_says_so() -> None:
+    with pytest.raises(MicroscopeError, match="No Micro-Manager answers at port 1"):
+        MicroManagerMicroscope(MicroManagerSettings(mode="bridge", port=1))
