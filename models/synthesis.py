@@ -198,24 +198,16 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     image = np.zeros(settings.shape, np.float32)
     table.render(emitters, image)
 
-    # Published form: SNR = a ΣI²/ΣI with I in units of the brightest emitter; solve for the scale a.
-    power = float(np.square(image).sum(dtype=np.float64)) / max(float(image.sum(dtype=np.float64)), 1e-12)
-    if rng.random() < 0.75 and power > 0:
-        scale = 10 ** (rng.uniform(*settings.snr_db) / 10) / power
-    else:
-        scale = 10 ** rng.uniform(3.0, 5.2)
-    # Faint frames of few deep emitters would need absurd light to reach the drawn SNR.
-    scale = min(max(scale, 30.0), 3e6)
-    image *= np.float32(scale)
-    mean_signal = float(image.mean())
-    if rng.random() < 0.5:
-        background = mean_signal * 10 ** rng.uniform(-1.7, -0.3)
-    else:
-        background = float(np.exp(rng.uniform(*np.log(settings.background_e))))
-    background = max(background, settings.background_e[0])
-    image += np.float32(background) * _uneven(settings.shape, rng)
     read_noise = float(rng.uniform(*settings.read_noise_e)) if rng.random() < 0.7 else settings.read_noise_e[0]
-    electrons = _detect(image, np.uint64(rng.integers(2**63)), np.float32(read_noise))
+    # Half of the frames have a background in proportion to their light, half an absolute one.
+    relative = 10 ** rng.uniform(-1.7, -0.3) if rng.random() < 0.5 else 0.0
+    absolute = 0.0 if relative else float(np.exp(rng.uniform(*np.log(settings.background_e))))
+    scale = _scale_for_snr(image, rng.uniform(*settings.snr_db), relative, absolute + read_noise**2)
+    image *= np.float32(scale)
+    background = relative * float(image.mean()) + max(absolute, settings.background_e[0])
+    image += np.float32(background) * _uneven(settings.shape, rng)
+    electrons = np.empty(settings.shape, np.float32)
+    detect_electrons(image, electrons, np.uint64(rng.integers(2**63)), np.float32(read_noise))
     if rng.random() < 0.15:
         hot = rng.integers(0, image.size, rng.integers(1, 6))
         electrons.ravel()[hot] += rng.uniform(5, 60, len(hot)).astype(np.float32) * np.float32(
@@ -265,6 +257,22 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
     return np.column_stack([xy, z, brightness])
 
 
+def _scale_for_snr(image: NDArray[np.float32], snr_db: float, relative: float, variance_e: float) -> float:
+    """Photo-electrons of the brightest emitter that give a frame its SNR, published form.
+
+    SNR = a² ΣI² / (a ΣI (1 + relative) + pixels x variance), solved for a and
+    kept between 30 photo-electrons and 10 million: a few deep emitters alone
+    would need absurd light to reach what a shallow one gives.
+    """
+    snr = 10 ** (snr_db / 10)
+    square = float(np.square(image).sum(dtype=np.float64))
+    linear = float(image.sum(dtype=np.float64)) * (1 + relative)
+    if square <= 0:
+        return 1e4
+    root = np.sqrt((snr * linear) ** 2 + 4 * square * snr * image.size * variance_e)
+    return float(np.clip((snr * linear + root) / (2 * square), 30.0, 1e7))
+
+
 def _uneven(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """A smooth factor around 1: illumination and autofluorescence vary over the field."""
     if rng.random() < 0.4:
@@ -274,9 +282,3 @@ def _uneven(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.floa
     a = rng.normal(0, 0.15, 5).astype(np.float32)
     factor = 1 + a[0] * rows + a[1] * columns + a[2] * rows**2 + a[3] * columns**2 + a[4] * rows * columns
     return np.maximum(factor, np.float32(0.1))  # type: ignore[no-any-return]
-
-
-def _detect(image: NDArray[np.float32], seed: np.uint64, read_noise: np.float32) -> NDArray[np.float32]:
-    out = np.empty(image.shape, np.float32)
-    detect_electrons(image, out, seed, read_noise)
-    return out

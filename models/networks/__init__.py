@@ -1,0 +1,7 @@
+"""The networks: one registry, one file each."""
+
+from __future__ import annotations
+
+from models.networks.architecture import Architecture, architecture_named, architecture_names
+
+__all__ = ["Architecture", "architecture_named", "architecture_names"]

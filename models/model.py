@@ -1,0 +1,159 @@
+"""A trained model as a folder: what it is, what it was trained for, and its weights.
+
+``model.json`` says everything that a user needs to judge whether the model
+fits a movie (pixel size, depth range, camera, calibration, scores);
+``weights.safetensors`` holds the network. Opening checks both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.calibration import FieldMap
+from models.camera import CameraModel
+from models.errors import DataError
+
+__all__ = ["Model"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """Description of a trained model.
+
+    Attributes
+    ----------
+    id : str
+    architecture : str
+        Name in the registry of `models.networks`.
+    network : dict
+        Settings of the network.
+    pixel_size_um : float
+        Camera pixel at the sample.
+    z_range_um : (low, high)
+        Depths that it answers for, µm.
+    axial_scale : float
+        Depth in the sample per travel of the focus drive.
+    camera : CameraModel
+        Assumed when a movie states none.
+    field : FieldMap or None
+        Curvature of the optics, taken from the depths after the network.
+    calibration_id : str
+    threshold : float
+        Probability from which a localization is reported.
+    training : dict
+        Log of the training: frames, minutes, losses, seed, settings.
+    scores : dict
+        Scores on validation frames.
+    """
+
+    id: str
+    architecture: str
+    network: dict[str, Any]
+    pixel_size_um: float
+    z_range_um: tuple[float, float]
+    axial_scale: float
+    camera: CameraModel
+    field: FieldMap | None
+    calibration_id: str
+    threshold: float
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write model.json into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            "format": _FORMAT,
+            "kind": "bathyscope-model",
+            "id": self.id,
+            "architecture": self.architecture,
+            "network": self.network,
+            "units": {"length": "um", "light": "photo-electrons"},
+            "pixel_size_um": self.pixel_size_um,
+            "z_range_um": list(self.z_range_um),
+            "axial_scale": self.axial_scale,
+            "camera": self.camera.as_dict(),
+            "field": None if self.field is None else _field_values(self.field),
+            "calibration_id": self.calibration_id,
+            "threshold": self.threshold,
+            "training": self.training,
+            "scores": self.scores,
+        }
+        (folder / "model.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """Read a model folder's description.
+
+        Raises
+        ------
+        DataError
+            When it is missing, damaged or not a model.
+        """
+        path = folder / "model.json"
+        if not path.is_file():
+            raise DataError(
+                f"{folder} holds no model.json, so it is not a model.", "Give a folder that `bathyscope train` made."
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.get("kind") != "bathyscope-model" or values.get("format") != _FORMAT:
+                raise DataError(
+                    f"{path} is of kind {values.get('kind')!r}, format {values.get('format')!r}; "
+                    f"this version reads 'bathyscope-model', format {_FORMAT}.",
+                    "Train the model again with this version.",
+                )
+            low, high = (float(v) for v in values["z_range_um"])
+            return cls(
+                id=str(values["id"]),
+                architecture=str(values["architecture"]),
+                network=dict(values["network"]),
+                pixel_size_um=_positive(values["pixel_size_um"]),
+                z_range_um=(low, high),
+                axial_scale=_positive(values["axial_scale"]),
+                camera=CameraModel(**values["camera"]),
+                field=None if values["field"] is None else _field(values["field"]),
+                calibration_id=str(values["calibration_id"]),
+                threshold=float(values["threshold"]),
+                training=dict(values["training"]),
+                scores=dict(values["scores"]),
+            )
+        except DataError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path} is damaged ({type(error).__name__}: {error}).",
+                "Restore the folder from a copy, or train again.",
+            ) from error
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not np.isfinite(number) or number <= 0:
+        raise ValueError(f"{value!r} must be a positive number")
+    return number
+
+
+def _field_values(field_map: FieldMap) -> dict[str, Any]:
+    return {
+        "centre_um": list(field_map.centre_um),
+        "half_width_um": field_map.half_width_um,
+        "tilt_um": list(field_map.tilt_um),
+        "curvature_um": list(field_map.curvature_um),
+    }
+
+
+def _field(values: dict[str, Any]) -> FieldMap:
+    return FieldMap(
+        tuple(values["centre_um"]),
+        float(values["half_width_um"]),
+        tuple(values["tilt_um"]),
+        tuple(values["curvature_um"]),
+    )

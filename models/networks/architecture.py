@@ -1,0 +1,90 @@
+"""What training and localization ask of a network, and the registry of those that answer.
+
+A new architecture is one new class with these methods and one new line in the
+registry; training and localization know nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from models.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from models.networks.cascade_readout import Readout
+    from models.synthesis import PatternTable, TrainingFrame
+
+__all__ = ["Architecture", "architecture_named", "architecture_names", "pad_to"]
+
+
+class Architecture(Protocol):
+    """One kind of network with its weights."""
+
+    module: nn.Module
+    """The weights."""
+
+    stride: int
+    """Frames are padded to multiples of this."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values from which `restored` builds the same network."""
+        ...
+
+    def prepare(self, frames: list[TrainingFrame]) -> Any:
+        """Frames and targets of one training step; runs in a thread of its own."""
+        ...
+
+    def loss(self, prepared: Any, rng: np.random.Generator) -> Tensor:
+        """Loss of one prepared batch."""
+        ...
+
+    def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
+        """Candidates in frames (B, H, W) of photo-electrons, with H and W multiples of `stride`."""
+        ...
+
+
+def _cascade() -> Any:
+    from models.networks.cascade_architecture import CascadeArchitecture
+
+    return CascadeArchitecture
+
+
+_REGISTRY: dict[str, Callable[[], Any]] = {"cascade": _cascade}
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Names to choose from."""
+    return tuple(_REGISTRY)
+
+
+def architecture_named(name: str) -> Any:
+    """Class of an architecture, with `for_optics(table, z_range_um)` and `restored(settings)`.
+
+    Raises
+    ------
+    DataError
+        When there is none of that name.
+    """
+    if name not in _REGISTRY:
+        raise DataError(
+            f"There is no architecture {name!r}; this version has {', '.join(_REGISTRY)}.",
+            "Choose one of these with --architecture.",
+        )
+    return _REGISTRY[name]()
+
+
+def pad_to(electrons: Tensor, stride: int) -> Tensor:
+    """Frames (B, H, W) padded right and below to multiples of `stride` by repeating the last row and column."""
+    from torch.nn import functional
+
+    height, width = electrons.shape[1:]
+    down, right = -height % stride, -width % stride
+    if not down and not right:
+        return electrons
+    return functional.pad(electrons[:, None], (0, right, 0, down), mode="replicate")[:, 0]
+

@@ -1,0 +1,275 @@
+"""Our cascade: where is something, then how deep is it, on one shared trunk.
+
+Depth is scale: an emitter at depth z has an image about z wide. So a feature
+pyramid looks for shallow emitters on a fine grid and for deep ones on coarser
+grids that see their whole pattern (stage one: presence, one map per level).
+Stage two looks only at the detections: features of all levels around each
+one go through a small perceptron that answers, for every depth class, whether
+an emitter is there (multi-label: several may share one lateral position), and
+where exactly. Classes overlap, each answers for a window of depths, so that
+its probability is that of a localization right to a few µm, and stage two can
+reject what stage one proposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Cascade", "CascadeSettings", "Proposals"]
+
+OUTPUTS_PER_CLASS = 7
+"""Per depth class: presence logit; x, y, z offset; log lateral sigma, log axial sigma; log10 photons."""
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeSettings:
+    """Shape of the network and scale of its answers.
+
+    Attributes
+    ----------
+    channels : features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution
+    bands_um : labelled depths (low, high) of the 1/2, 1/4 and 1/8 presence maps
+    classes : number of depth classes over `z_range_um`
+    z_range_um : labelled depths
+    window_um : half width of a class's window
+    pixel_size_um : camera pixel at the sample
+    hidden : width of stage two
+    """
+
+    channels: tuple[int, ...] = (24, 48, 96, 128, 160)
+    bands_um: tuple[tuple[float, float], ...] = ((0.0, 18.0), (14.0, 45.0), (38.0, 100.0))
+    classes: int = 50
+    z_range_um: tuple[float, float] = (0.0, 100.0)
+    window_um: float = 4.0
+    pixel_size_um: float = 0.65
+    hidden: int = 256
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CascadeSettings:
+        """Read what `as_dict` wrote, after a trip through JSON."""
+        return cls(
+            channels=tuple(values["channels"]),
+            bands_um=tuple((float(low), float(high)) for low, high in values["bands_um"]),
+            classes=int(values["classes"]),
+            z_range_um=(float(values["z_range_um"][0]), float(values["z_range_um"][1])),
+            window_um=float(values["window_um"]),
+            pixel_size_um=float(values["pixel_size_um"]),
+            hidden=int(values["hidden"]),
+        )
+
+    @property
+    def class_centres_um(self) -> Tensor:
+        """Depth of each class, shape (classes,), µm."""
+        low, high = self.z_range_um
+        step = (high - low) / self.classes
+        return low + step * (torch.arange(self.classes, dtype=torch.float32) + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Detections of stage one. `batch` int64 (N,), `x_px`, `y_px` float32 (N,) in camera pixels, `score` float32 (N,)."""
+
+    batch: Tensor
+    x_px: Tensor
+    y_px: Tensor
+    score: Tensor
+
+
+class _Convolution(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, size: int = 3) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _Convolution(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(self.first(x)), inplace=True)
+
+
+class _Down(nn.Module):
+    """Halve the resolution; the binned frame joins, since binning shows what single pixels hide."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
+        super().__init__()
+        self.halve = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False)
+        self.binned = nn.Conv2d(1, outputs, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.blocks = nn.Sequential(*[_Residual(outputs) for _ in range(blocks)])
+
+    def forward(self, x: Tensor, binned: Tensor) -> Tensor:
+        return self.blocks(functional.relu(self.norm(self.halve(x) + self.binned(binned)), inplace=True))  # type: ignore[no-any-return]
+
+
+class Cascade(nn.Module):
+    """Trunk, presence maps and depth head.
+
+    Parameters
+    ----------
+    settings : CascadeSettings
+    """
+
+    STRIDE = 32
+    """Frames are padded to multiples of this."""
+
+    BINNINGS = (1, 4, 8, 16, 32)
+    """Scales at which the network sees a frame."""
+
+    def __init__(self, settings: CascadeSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        c2, c4, c8, c16, c32 = settings.channels
+        self.stem = _Convolution(4, c2)
+        self.down4 = _Down(c2, c4, blocks=1)
+        self.down8 = _Down(c4, c8, blocks=1)
+        self.down16 = _Down(c8, c16, blocks=2)
+        self.down32 = _Down(c16, c32, blocks=2)
+        self.lateral16 = nn.Conv2d(c32, c16, 1)
+        self.lateral8 = nn.Conv2d(c16, c8, 1)
+        self.lateral4 = nn.Conv2d(c8, c4, 1)
+        self.lateral2 = nn.Conv2d(c4, c2, 1)
+        self.up16 = _Residual(c16)
+        self.up8 = _Residual(c8)
+        self.up4 = _Residual(c4)
+        self.up2 = _Convolution(c2, c2)
+        self.presence = nn.ModuleList([nn.Conv2d(c, 1, 1) for c in (c2, c4, c8)])
+        self.depth = nn.Sequential(
+            nn.Linear(5 * (c2 + c4 + c8) + c16, settings.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(settings.hidden, settings.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(settings.hidden, settings.classes * OUTPUTS_PER_CLASS),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Rare events start as rare: probability 0.01 everywhere (Lin et al., ICCV 2017, focal loss).
+        for head in self.presence:
+            nn.init.constant_(head.bias, -4.6)  # type: ignore[arg-type]
+            nn.init.normal_(head.weight, 0, 0.01)  # type: ignore[arg-type]
+        nn.init.normal_(self.depth[-1].weight, 0, 0.01)  # type: ignore[arg-type]
+
+    def features(self, frames: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+
+        Parameters
+        ----------
+        frames : list of Tensor of shape (B, 1, H / binning, W / binning)
+            Frames stabilized at `BINNINGS` (see `models.networks.stabilize`), H and W multiples of `STRIDE`.
+        """
+        full, by4, by8, by16, by32 = frames
+        f2 = self.stem(functional.pixel_unshuffle(full, 2).contiguous(memory_format=torch.channels_last))
+        f4 = self.down4(f2, by4)
+        f8 = self.down8(f4, by8)
+        f16 = self.down16(f8, by16)
+        f32 = self.down32(f16, by32)
+        p16 = self.up16(f16 + _twice(self.lateral16(f32)))
+        p8 = self.up8(f8 + _twice(self.lateral8(p16)))
+        p4 = self.up4(f4 + _twice(self.lateral4(p8)))
+        p2 = self.up2(f2 + _twice(self.lateral2(p4)))
+        return p2, p4, p8, p16
+
+    def presence_maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Presence logits at 1/2, 1/4 and 1/8, each of shape (B, H', W')."""
+        return [head(f)[:, 0] for head, f in zip(self.presence, features, strict=False)]
+
+    def look(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """Stage two at given places.
+
+        Parameters
+        ----------
+        features : from `features`
+        batch : int64 (N,), which frame
+        x_px, y_px : float32 (N,), camera pixels
+
+        Returns
+        -------
+        Tensor of shape (N, classes, OUTPUTS_PER_CLASS)
+        """
+        parts = []
+        for level, feature in enumerate(features):
+            cell = 2 ** (level + 1)
+            u = (x_px + 0.5) / cell - 0.5
+            v = (y_px + 0.5) / cell - 0.5
+            parts.append(_sample(feature, batch, u, v, _CROSS if level < 3 else _CENTRE))
+        answers = self.depth(torch.cat(parts, 1))
+        return answers.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
+
+    def propose(self, maps: list[Tensor], threshold: float, most: int) -> Proposals:
+        """Local maxima of the presence maps above a probability.
+
+        Parameters
+        ----------
+        maps : presence logits
+        threshold : lowest probability
+        most : most proposals per call over all frames of the batch; the strongest are kept
+        """
+        found: list[tuple[Tensor, ...]] = []
+        for level, logits in enumerate(maps):
+            cell = 2 ** (level + 1)
+            probability = torch.sigmoid(logits.float())
+            peak = functional.max_pool2d(probability[:, None], 3, 1, 1)[:, 0]
+            batch, row, column = torch.nonzero((probability >= peak) & (probability > threshold), as_tuple=True)
+            found.append(
+                (
+                    batch,
+                    (column + 0.5) * cell - 0.5,
+                    (row + 0.5) * cell - 0.5,
+                    probability[batch, row, column],
+                )
+            )
+        batch, x, y, score = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if len(batch) > most:
+            keep = torch.topk(score, most).indices
+            batch, x, y, score = batch[keep], x[keep], y[keep], score[keep]
+        return Proposals(batch, x, y, score)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+_CENTRE = ((0, 0),)
+_CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+def _sample(feature: Tensor, batch: Tensor, u: Tensor, v: Tensor, around: tuple[tuple[int, int], ...]) -> Tensor:
+    """Feature vectors at continuous cells (u, v) and the cells `around` them, bilinear, clamped at the border.
+
+    One gather serves all corners: each gather's gradient would fill a whole map of zeros.
+
+    Returns
+    -------
+    Tensor of shape (N, len(around) * C)
+    """
+    count, (channels, height, width) = len(u), feature.shape[1:]
+    shift = torch.tensor(around, dtype=u.dtype, device=u.device)
+    u = (u[:, None] + shift[:, 0]).clamp(0, width - 1)
+    v = (v[:, None] + shift[:, 1]).clamp(0, height - 1)
+    left = u.floor().clamp(max=width - 2)
+    top = v.floor().clamp(max=height - 2)
+    a, b = u - left, v - top
+    corner = (batch[:, None] * height + top.long()) * width + left.long()
+    corners = torch.stack([corner, corner + 1, corner + width, corner + width + 1], 2)
+    weights = torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b], 2).to(feature.dtype)
+    rows = feature.permute(0, 2, 3, 1).reshape(-1, channels)
+    values = rows.index_select(0, corners.flatten()).view(count, len(around), 4, channels)
+    return (values * weights[..., None]).sum(2).flatten(1)

@@ -1,0 +1,86 @@
+"""The cascade as training and localization use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.networks.cascade import Cascade, CascadeSettings
+from models.networks.cascade_readout import Readout, read_out
+from models.networks.cascade_targets import CascadeBatch, cascade_loss, make_batch
+from models.networks.stabilize import stabilize
+from models.synthesis import PatternTable, TrainingFrame
+
+__all__ = ["CascadeArchitecture"]
+
+_BAND_RADII_PX = ((0.0, 24.0), (18.0, 46.0), (40.0, np.inf))
+"""Pattern radii (99 % of the light) that the maps at 1/2, 1/4 and 1/8 look for; the overlaps leave the choice open."""
+
+
+class CascadeArchitecture:
+    """`Cascade` with its targets, loss and read-out.
+
+    Parameters
+    ----------
+    settings : CascadeSettings
+    """
+
+    stride = Cascade.STRIDE
+
+    def __init__(self, settings: CascadeSettings) -> None:
+        self.module = Cascade(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float]) -> CascadeArchitecture:
+        """Network for a PSF: depth bands follow the measured width of the pattern, classes the range."""
+        low, high = z_range_um
+        depths = np.linspace(low, high, 401)
+        radii = table.radius_at_px(depths)
+        bands = []
+        for smallest, largest in _BAND_RADII_PX:
+            inside = depths[(radii >= smallest) & (radii <= largest)]
+            bands.append((float(inside.min()), float(inside.max())) if len(inside) else (high + 1.0, high + 1.0))
+        # 2-µm classes over 100 µm as published; at least 25 over a shorter range.
+        classes = int(np.clip(round((high - low) / 2), 25, 64))
+        window = 2.0 * (high - low) / classes
+        return cls(
+            CascadeSettings(
+                bands_um=tuple(bands),
+                classes=classes,
+                z_range_um=(low, high),
+                window_um=window,
+                pixel_size_um=table.pixel_size_um,
+            )
+        )
+
+    @classmethod
+    def restored(cls, settings: dict[str, Any]) -> CascadeArchitecture:
+        """Network of saved settings, weights not yet loaded."""
+        return cls(CascadeSettings.from_dict(settings))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values for model.json."""
+        return self.module.settings.as_dict()
+
+    def prepare(self, frames: list[TrainingFrame]) -> CascadeBatch:
+        """Frames and targets of one training step."""
+        electrons: NDArray[np.float32] = np.stack([f.electrons for f in frames])
+        read_noise = np.array([f.read_noise_e for f in frames], np.float32)
+        return make_batch(electrons, read_noise, [f.emitters for f in frames], self.module.settings)
+
+    def loss(self, prepared: CascadeBatch, rng: np.random.Generator) -> Tensor:
+        """Loss of both stages."""
+        device = next(self.module.parameters()).device
+        electrons = prepared.electrons.to(device, non_blocking=True)
+        frames = stabilize(electrons, prepared.read_noise_e.to(device, non_blocking=True), Cascade.BINNINGS)
+        features = self.module.features(frames)
+        return cascade_loss(self.module, features, prepared, rng)
+
+    def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
+        """Candidates of frames (B, H, W)."""
+        return read_out(self.module, stabilize(electrons, read_noise_e, Cascade.BINNINGS))

@@ -1,0 +1,314 @@
+"""Train a network for one calibration within a time budget.
+
+Frames are drawn in threads while the network learns, so every frame is new and
+nothing is stored. The learning rate follows the share of the budget that is
+spent, so a run of any length ends annealed. A checkpoint beside the output
+lets `resume` go on after an interruption. At the end the decision threshold is
+set on validation frames of other seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from models.calibration import Calibration
+from models.errors import DataError
+from models.model import Model
+from models.networks import architecture_named
+from models.precision import autocast, chosen_device, chosen_precision
+from models.synthesis import PatternTable, SceneSettings, draw_frame
+from models.validation import choose_threshold
+
+__all__ = ["TrainingSettings", "scene_for", "train"]
+
+Report = Callable[[float, str], None]
+"""Called with the minutes spent and a short text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes
+    ----------
+    architecture : name in the registry
+    minutes : wall time of the training, validation included
+    seed : of the frames and the first weights
+    device : ``"auto"``, ``"cpu"`` or ``"cuda"``
+    precision : ``"auto"``, ``"float32"`` or ``"bfloat16"``
+    batch : frames per step
+    learning_rate : highest, of AdamW
+    workers : threads that draw frames
+    """
+
+    architecture: str = "cascade"
+    minutes: float = 10.0
+    seed: int = 1
+    device: str = "auto"
+    precision: str = "auto"
+    batch: int = 16
+    learning_rate: float = 2e-3
+    workers: int = 1
+
+
+def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
+    """What training frames of a calibration contain: its depths, its camera's noise, its beads' variation."""
+    low, high = calibration.z_range_um
+    read_noise = calibration.camera.read_noise_e
+    radius = float(table.radius_at_px(np.linspace(low, high, 50)).max())
+    # A frame holds the widest pattern whole, and several of the small ones.
+    side = int(np.clip(32 * math.ceil(2.4 * radius / 32), 128, 192))
+    area_share = (side / 192) ** 2
+    return SceneSettings(
+        shape=(side, side),
+        count=(1, max(10, round(110 * area_share))),
+        z_range_um=(low, high),
+        beyond_um=float(np.clip(table.z_last_um - high, 0.0, 8.0)),
+        wrong_side_share=0.06 if _sides_differ(calibration) else 0.0,
+        background_e=(0.02 + 0.1 * read_noise, 50.0 + 10 * read_noise),
+        read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if read_noise > 0 else (0.0, 3.0),
+        size_variation=calibration.size_variation,
+    )
+
+
+def _sides_differ(calibration: Calibration) -> bool:
+    """Whether planes on the wrong side of focus look unlike those at the same distance on the right one."""
+    psf = calibration.psf
+    reach = min(-psf.z_um[0], psf.z_um[-1], 6.0)
+    if reach < 2.0:
+        return False
+    x = np.arange(-10, 11) * psf.pixel_size_um
+    near = psf.evaluate(x[None, :], x[:, None], np.float64(-reach))
+    far = psf.evaluate(x[None, :], x[:, None], np.float64(reach))
+    return bool(np.corrcoef(near.ravel(), far.ravel())[0, 1] < 0.9)
+
+
+class _Frames:
+    """Prepared batches, drawn ahead by threads."""
+
+    def __init__(
+        self, network: Any, table: PatternTable, scene: SceneSettings, settings: TrainingSettings, start: int
+    ) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=4)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=self._draw,
+                args=(network, table, scene, settings.batch, np.random.default_rng([settings.seed, start, i])),
+                daemon=True,
+            )
+            for i in range(settings.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _draw(
+        self, network: Any, table: PatternTable, scene: SceneSettings, batch: int, rng: np.random.Generator
+    ) -> None:
+        while not self._stop.is_set():
+            try:
+                prepared = network.prepare([draw_frame(table, scene, rng) for _ in range(batch)])
+            except Exception as error:
+                self._put(error)
+                raise
+            self._put(prepared)
+
+    def _put(self, item: Any) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+    def next(self) -> Any:
+        item = self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def train(
+    calibration: Calibration,
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    model_id: str,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    scene: SceneSettings | None = None,
+    report: Report = lambda _minutes, _text: None,
+) -> Model:
+    """Train, set the threshold, and write the model into `folder`.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    folder : Path
+        Gets model.json and weights.safetensors.
+    settings : TrainingSettings
+    model_id : str
+    checkpoint : Path, optional
+        File that is written every minute and removed at the end.
+    resume : bool
+        Go on from `checkpoint`.
+    scene : SceneSettings, optional
+        What frames contain; by default what `scene_for` makes of the calibration.
+    report : callable
+        Progress.
+
+    Raises
+    ------
+    DataError
+        When there is nothing to resume, or the loss is not finite time and again.
+    """
+    started = time.monotonic()
+    if settings.minutes <= 0 or not math.isfinite(settings.minutes):
+        raise DataError(f"--minutes {settings.minutes} was given; it must be above 0.", "Give the time to train.")
+    device = chosen_device(settings.device)
+    dtype = chosen_precision(device, settings.precision)
+    table = PatternTable(calibration.psf)
+    scene = scene or scene_for(calibration, table)
+    torch.manual_seed(settings.seed)
+    network = architecture_named(settings.architecture).for_optics(table, calibration.z_range_um)
+    network.module.to(device).train()
+    optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
+    steps, spent = 0, 0.0
+    if resume:
+        steps, spent = _restore(checkpoint, network, optimizer)
+    validation_minutes = min(0.15 * settings.minutes, 1.0)
+    budget = settings.minutes - validation_minutes
+    frames = _Frames(network, table, scene, settings, steps)
+    rng = np.random.default_rng([settings.seed, steps, 77])
+    log: list[dict[str, float]] = []
+    average, last_report, failures = math.nan, started, 0
+    last_save = started
+    try:
+        while (elapsed := (time.monotonic() - started) / 60) < budget:
+            share = (spent + elapsed) / (spent + budget)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _schedule(share)
+            prepared = frames.next()
+            with autocast(device, dtype):
+                loss = network.loss(prepared, rng)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                failures += 1
+                if failures >= 10:
+                    raise DataError(
+                        "The loss was not a finite number in 10 steps in a row.",
+                        "Train again with a lower learning rate or another seed.",
+                    )
+                continue
+            failures = 0
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.module.parameters(), 10.0)
+            optimizer.step()
+            steps += 1
+            average = value if math.isnan(average) else 0.98 * average + 0.02 * value
+            now = time.monotonic()
+            if now - last_report > 5:
+                last_report = now
+                log.append({"minutes": round(spent + elapsed, 3), "frames": steps * settings.batch, "loss": average})
+                report(elapsed, f"{steps * settings.batch} frames, loss {average:.3f}")
+            if checkpoint is not None and now - last_save > 60:
+                last_save = now
+                _save_checkpoint(checkpoint, network, optimizer, steps, spent + elapsed)
+    finally:
+        frames.close()
+    spent += (time.monotonic() - started) / 60
+    network.module.eval()
+    report((time.monotonic() - started) / 60, "validating")
+    threshold, scores = choose_threshold(network, table, scene, settings.seed, device, dtype)
+    model = Model(
+        id=model_id,
+        architecture=settings.architecture,
+        network=network.settings,
+        pixel_size_um=calibration.psf.pixel_size_um,
+        z_range_um=calibration.z_range_um,
+        axial_scale=calibration.axial_scale,
+        camera=calibration.camera,
+        field=calibration.field,
+        calibration_id=calibration.id,
+        threshold=threshold,
+        training={
+            "settings": asdict(settings),
+            "scene": asdict(scene),
+            "frames": steps * settings.batch,
+            "minutes": round(spent, 2),
+            "precision": str(dtype).removeprefix("torch."),
+            "device": device.type,
+            "torch": torch.__version__,
+            "log": _thinned(log),
+        },
+        scores=scores,
+    )
+    model.save(folder)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.module.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    report((time.monotonic() - started) / 60, "done")
+    return model
+
+
+def _schedule(share: float) -> float:
+    """Learning rate over its highest: up within 4 % of the budget, then down along a cosine to 1 %."""
+    if share < 0.04:
+        return max(share / 0.04, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((share - 0.04) / 0.96, 1.0)))
+
+
+def _thinned(log: list[dict[str, float]], most: int = 60) -> list[dict[str, float]]:
+    step = max(1, math.ceil(len(log) / most))
+    return [{k: round(v, 4) for k, v in entry.items()} for entry in log[::step]]
+
+
+def _save_checkpoint(path: Path, network: Any, optimizer: torch.optim.Optimizer, steps: int, minutes: float) -> None:
+    aside = path.with_suffix(".partial")
+    torch.save(
+        {
+            "network": network.settings,
+            "weights": network.module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "steps": steps,
+            "minutes": minutes,
+        },
+        aside,
+    )
+    aside.replace(path)
+
+
+def _restore(path: Path | None, network: Any, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    if path is None or not path.is_file():
+        raise DataError(
+            f"There is no checkpoint to resume from ({path}).", "Train without --resume, or with the --out of before."
+        )
+    try:
+        saved = torch.load(path, weights_only=True)
+        steps, minutes = int(saved["steps"]), float(saved["minutes"])
+        network.module.load_state_dict(saved["weights"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except Exception as error:
+        raise DataError(
+            f"The checkpoint {path} does not fit or is damaged ({type(error).__name__}).",
+            "Train without --resume.",
+        ) from error
+    return steps, minutes
