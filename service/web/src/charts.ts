@@ -4,6 +4,31 @@ import "uplot/dist/uPlot.min.css";
 
 const SPAN_S = 60;
 const STEP_S = 0.5;
+const RATE_SPAN_S = 2;
+
+/** The rate of a count by this computer's clock: a mean over the last two seconds. */
+export class Rate {
+  private readonly times: number[] = [];
+  private readonly counts: number[] = [];
+
+  /** Note the count now; the rate, or null until there is enough to tell. */
+  add(count: number): number | null {
+    const now = performance.now() / 1000;
+    if (count < (this.counts.at(-1) ?? 0)) this.clear();
+    this.times.push(now);
+    this.counts.push(count);
+    while (this.times[0]! < now - RATE_SPAN_S) {
+      this.times.shift();
+      this.counts.shift();
+    }
+    const span = now - this.times[0]!;
+    return span < RATE_SPAN_S / 2 ? null : (count - this.counts[0]!) / span;
+  }
+
+  clear(): void {
+    this.times.length = this.counts.length = 0;
+  }
+}
 
 export class RateChart {
   private readonly times: number[] = [];

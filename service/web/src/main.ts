@@ -2,7 +2,7 @@
 import "./style.css";
 import { admitted } from "./access";
 import { Api, sentence, socketAddress } from "./api";
-import { RateChart } from "./charts";
+import { Rate, RateChart } from "./charts";
 import { drawRamp } from "./depth";
 import { EventList } from "./events";
 import { LatencyTable, LedgerTable, Percentiles } from "./ledger";
@@ -28,6 +28,7 @@ class Page {
   private readonly tracks = new Tracks();
   private readonly scene = new TrackScene(element<HTMLCanvasElement>("scene-canvas"), element("scene-labels"));
   private readonly preview = new Preview(element<HTMLCanvasElement>("preview"));
+  private readonly analysed = new Rate();
   private readonly rate = new RateChart(element("rate-chart"));
   private readonly ledger = new LedgerTable(element("ledger"), element("balance"));
   private readonly latency = new LatencyTable(element("latency"));
@@ -90,7 +91,7 @@ class Page {
   private receiveTracks(message: Message): void {
     const { header } = message;
     this.lastTracks = performance.now();
-    if ((header.run ?? null) !== this.run) this.tracks.clear();
+    if ((header.run ?? null) !== this.run) this.forget();
     this.run = header.run ?? null;
     this.tracks.update(message);
     if (!this.status?.volume) this.setVolume(grown(this.scene.volume, this.tracks));
@@ -100,8 +101,9 @@ class Page {
     document.body.dataset["tracks"] = String(this.tracks.count);
     document.body.dataset["frame"] = String(header.frame ?? "");
     element("track-count").textContent = String(this.tracks.count);
-    this.showRate(header.fps ?? null, header.t_s ?? null);
     if (header.ledger) this.ledger.show(header.ledger);
+    const analysed = header.ledger?.["analysed"];
+    this.showRate(analysed === undefined ? null : this.analysed.add(analysed), header.t_s ?? null);
     this.showEmpty();
   }
 
@@ -127,7 +129,6 @@ class Page {
     this.latency.show({ ...status.latency, painted: this.painted.read() });
     element("machine").textContent = [status.microscope, status.model && `model ${status.model}`].filter(Boolean).join(" · ");
     this.showRun();
-    if (!this.live()) this.showRate(status.run ? status.fps : null, status.seconds);
     this.showEmpty();
   }
 
@@ -136,10 +137,15 @@ class Page {
     if (epoch === this.epoch) return;
     this.epoch = epoch;
     this.run = null;
+    this.forget();
+    document.body.dataset["epoch"] = epoch;
+  }
+
+  private forget(): void {
     this.tracks.clear();
     this.painted.clear();
+    this.analysed.clear();
     this.scene.update(this.tracks);
-    document.body.dataset["epoch"] = epoch;
     document.body.dataset["tracks"] = "0";
   }
 
@@ -197,7 +203,7 @@ class Page {
     this.showEmpty();
     if (this.live() || document.body.dataset["connection"] === "locked") return;
     document.body.dataset["tracks"] = "0";
-    this.rate.add(null);
+    this.showRate(null, null);
     const reason = await this.api.notReady();
     if (this.live()) return;
     if (reason) this.explain("Waiting for the engine", reason);

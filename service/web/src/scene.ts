@@ -106,7 +106,8 @@ export class TrackScene {
   private readonly lines = new Stream({ position: 3, color: 4 });
   private readonly material: ShaderMaterial;
   private waiting = false;
-  private whenPainted: (() => void)[] = [];
+  private tracks: Tracks | null = null;
+  private whenPainted: (() => void) | null = null;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -160,11 +161,13 @@ export class TrackScene {
     this.view("free");
   }
 
-  /** Draw the newest tracks; `painted` is called when they are on the screen. */
-  update(tracks: Tracks, painted?: () => void): void {
-    this.fillPoints(tracks);
-    this.fillLines(tracks);
-    if (painted) this.whenPainted.push(painted);
+  /**
+   * Draw the newest tracks with the next repaint; `painted` is called when they are on the screen, unless newer ones
+   * came in between.
+   */
+  update(tracks: Tracks, painted: (() => void) | null = null): void {
+    this.tracks = tracks;
+    this.whenPainted = painted;
     this.invalidate();
   }
 
@@ -279,13 +282,18 @@ export class TrackScene {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
+      if (this.tracks) {
+        this.fillPoints(this.tracks);
+        this.fillLines(this.tracks);
+        this.tracks = null;
+      }
       this.camera.updateMatrixWorld();
       this.renderer.render(this.scene, this.camera);
       this.labels.place(this.camera, this.canvas.clientWidth, this.canvas.clientHeight);
       const painted = this.whenPainted;
-      this.whenPainted = [];
+      this.whenPainted = null;
       // The frame drawn now is on the screen when the next one begins.
-      if (painted.length) requestAnimationFrame(() => painted.forEach((call) => call()));
+      if (painted) requestAnimationFrame(painted);
     });
   }
 }

@@ -10,9 +10,7 @@ export interface Status {
   epoch: string | null;
   run: string | null;
   runState: string | null;
-  seconds: number | null;
   recording: boolean;
-  fps: number | null;
   ledger: Ledger;
   latency: Latency;
   problem: string | null;
@@ -32,9 +30,7 @@ export function readStatus(message: Fields): Status {
     epoch: text(message["epoch"]),
     run: text(run) ?? text(runFields["id"]) ?? text(message["run_id"]),
     runState: text(runFields["state"]),
-    seconds: number(message["t_s"]) ?? number(runFields["t_s"]) ?? number(runFields["duration_s"]),
     recording: Boolean(message["recording"] ?? runFields["record"] ?? runFields["recording"] ?? false),
-    fps: number(message["fps"]) ?? number(runFields["fps"]),
     ledger: (message["ledger"] ?? runFields["ledger"] ?? {}) as Ledger,
     latency: (message["latency_ms"] ?? runFields["latency_ms"] ?? {}) as Latency,
     problem: problem(message["problem"]),

@@ -1,8 +1,9 @@
 // All live tracks of the newest message, and where each of them was before.
 import { column, type Message } from "./stream";
 
-/** Positions kept behind each point: two seconds at 30 messages a second. */
+/** Positions kept behind each point, one per STEP_S: two seconds, however often messages come. */
 export const TRAIL = 60;
+const STEP_S = 1 / 30;
 
 const COASTING = 1;
 const NEAR_FOCUS = 2;
@@ -13,10 +14,13 @@ export class Trail {
   length = 0;
   private next = 0;
 
-  push(x: number, y: number, z: number): void {
-    this.xyz.set([x, y, z], this.next * 3);
-    this.next = (this.next + 1) % TRAIL;
-    this.length = Math.min(this.length + 1, TRAIL);
+  /** Add a position; one that follows too soon takes the newest one's place. */
+  push(x: number, y: number, z: number, step: boolean): void {
+    if (step || this.length === 0) {
+      this.next = (this.next + 1) % TRAIL;
+      this.length = Math.min(this.length + 1, TRAIL);
+    }
+    this.xyz.set([x, y, z], this.at(0));
   }
 
   /** Offset in `xyz` of the position `back` steps ago; 0 is the newest. */
@@ -34,6 +38,7 @@ export class Tracks {
   z: ArrayLike<number> = [];
   flags: ArrayLike<number> = [];
   readonly trails = new Map<number, Trail>();
+  private steppedAt = -Infinity;
 
   coasting(row: number): boolean {
     return ((this.flags[row] ?? 0) & COASTING) !== 0;
@@ -50,13 +55,16 @@ export class Tracks {
     this.y = column(message, "y_um");
     this.z = column(message, "z_um");
     this.flags = column(message, "flags");
+    const now = message.header.t_s ?? message.header.captured_s;
+    const step = Math.abs(now - this.steppedAt) >= STEP_S;
+    if (step) this.steppedAt = now;
     const live = new Set<number>();
     for (let row = 0; row < this.count; row++) {
       const id = this.id[row]!;
       live.add(id);
       let trail = this.trails.get(id);
       if (!trail) this.trails.set(id, (trail = new Trail()));
-      trail.push(this.x[row]!, this.y[row]!, this.z[row]!);
+      trail.push(this.x[row]!, this.y[row]!, this.z[row]!, step);
     }
     for (const id of this.trails.keys()) if (!live.has(id)) this.trails.delete(id);
   }
