@@ -10,8 +10,6 @@ the loss of power.
 
 from __future__ import annotations
 
-import json
-import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from service.store.errors import StoreError
+from service.store.values import dump_json
 
 __all__ = ["Database"]
 
 _BUSY_TIMEOUT_S = 5.0
 """A writer's transaction takes milliseconds; one that waits this long faces a stuck process."""
+
+_CONNECTIONS = 10
+"""Kept open; the HTTP layer has as many threads."""
+
+_CONNECT_TIMEOUT_S = 5
+"""A PostgreSQL server in the same house answers at once, or not at all."""
 
 _WRITE = "bathyscope_write"
 
@@ -98,10 +103,11 @@ def _url(where: str | Path) -> URL:
 
 def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     sqlite = url.get_backend_name() == "sqlite"
-    options: dict[str, Any] = {"json_serializer": _dump_json}
+    options: dict[str, Any] = {"json_serializer": dump_json, "pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
     if sqlite:
         options["connect_args"] = {"timeout": busy_timeout_s, "check_same_thread": False}
     else:
+        options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
         options["pool_pre_ping"] = True
     try:
         engine = create_engine(url, **options)
@@ -127,38 +133,31 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _dump_json(value: object) -> str:
-    try:
-        return json.dumps(value, allow_nan=False)
-    except ValueError:
-        return json.dumps(_without_nan(value), allow_nan=False)
-
-
-def _without_nan(value: object) -> object:
-    """An undefined number is null: JSON has no NaN, and PostgreSQL refuses it."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 @contextmanager
 def _plain_errors(location: str) -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        if "locked" in reason or "busy" in reason:
-            raise StoreError(
-                f"The database {location} is locked by another process.",
-                "Try again; when it persists, end the program that holds it (a database browser, a backup).",
-            ) from error
-        if "no such table" in reason:
-            raise StoreError(
-                f"The database {location} has no tables yet.", "Start the service on it once, which makes them."
-            ) from error
-        raise StoreError(
-            f"The database {location} cannot be used: {reason}.",
-            "Check that its folder exists, is writable, is on a local disk with free space, or that the server runs.",
-        ) from error
+    except SQLAlchemyError as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
+        raise _plain_error(location, reason, isinstance(error, IntegrityError)) from error
+
+
+def _plain_error(location: str, reason: str, is_conflict: bool) -> StoreError:
+    if is_conflict:
+        return StoreError(
+            f"The database {location} has these rows already, or they do not belong together: {reason}.",
+            "Write each frame of a track once, and into a run that exists.",
+        )
+    if "locked" in reason or "busy" in reason:
+        return StoreError(
+            f"The database {location} is locked by another process.",
+            "Try again; when it persists, end the program that holds it (a database browser, a backup).",
+        )
+    if "no such table" in reason or "does not exist" in reason:
+        return StoreError(
+            f"The database {location} has no tables yet ({reason}).", "Start the service on it once, which makes them."
+        )
+    return StoreError(
+        f"The database {location} cannot be used: {reason}.",
+        "Check that its folder exists, is writable, is on a local disk with free space, or that the server runs.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,27 @@ from sqlalchemy import Connection, Select, func, insert, select
 from models.tables import Localizations
 from service.store.blobs import pack, unpack
 from service.store.database import Database
+from service.store.pages import Page, parse_cursor
 from service.store.runs import run_key
 from service.store.schema import batches
 
-__all__ = ["RunLocalizations", "add_batch", "frame_range"]
+__all__ = ["Batch", "RunLocalizations", "add_batch", "frame_range"]
 
 _BATCHES_AT_ONCE = 500
 """50 s of a run: a few MB, so that a long export holds neither memory nor a view of the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Localizations of a few frames, as one model found them; times in s from the start of the run."""
+
+    sequence: int
+    frame_from: int
+    frame_to: int
+    t_from_s: float
+    t_to_s: float
+    model_id: str
+    localizations: Localizations
 
 
 class RunLocalizations:
@@ -38,6 +53,35 @@ class RunLocalizations:
         """
         found = Localizations.concatenate(self.stream(run_id, t_from_s, t_to_s))
         return found.select(np.argsort(found.frame, kind="stable"))
+
+    def list(
+        self,
+        run_id: str,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        t_from_s: float | None = None,
+        t_to_s: float | None = None,
+    ) -> Page[Batch]:
+        """At most `limit` batches, newest first, of those that touch a window of time.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        DataError
+            When `cursor` is none that a list gave.
+        """
+        below = parse_cursor(cursor)
+        with self._database.reading() as connection:
+            query = _window(select(batches), run_key(connection, run_id), t_from_s, t_to_s)
+            query = query.where(batches.c.sequence < below).order_by(batches.c.sequence.desc()).limit(limit + 1)
+            rows = connection.execute(query).all()
+        items = [
+            Batch(row.sequence, row.frame_from, row.frame_to, row.t_from_s, row.t_to_s, row.model_id, unpack(row.data))
+            for row in rows[:limit]
+        ]
+        return Page(items, str(items[-1].sequence) if len(rows) > limit else None)
 
     def stream(
         self, run_id: str, t_from_s: float | None = None, t_to_s: float | None = None

@@ -63,7 +63,7 @@ batches = Table(
     "localization_batches",
     metadata,
     Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
-    Column("sequence", Integer, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
     Column("frame_from", BigInteger, nullable=False),
     Column("frame_to", BigInteger, nullable=False),
     Column("t_from_s", Double, nullable=False),

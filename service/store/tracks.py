@@ -83,11 +83,19 @@ class RunTracks:
         self._database = database
 
     def query(
-        self, run_id: str, query: TrackQuery = TrackQuery(), limit: int | None = None, cursor: str | None = None
+        self,
+        run_id: str,
+        query: TrackQuery = TrackQuery(),
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        most_points: int | None = None,
     ) -> Page[TrackSummary]:
         """Tracks that live in the window of time, newest (highest id) first; all of them without a `limit`.
 
-        A track of which no point lies in the box of `query` is left out when its points are read.
+        With `most_points` the page ends before the track with which its
+        points would exceed that number; it always has one track. A track of
+        which no point lies in the box of `query` is left out when its points are read.
 
         Raises
         ------
@@ -111,9 +119,12 @@ class RunTracks:
                 chosen = chosen.where(tracks.c.t_from_s <= query.t_to_s)
             chosen = chosen.order_by(tracks.c.track_id.desc()).limit(None if limit is None else limit + 1)
             found = [_summary(row) for row in connection.execute(chosen)]
-        if limit is None or len(found) <= limit:
-            return Page(found, None)
-        return Page(found[:limit], str(found[limit - 1].track_id))
+        fitting = len(found) if limit is None else min(limit, len(found))
+        if most_points is not None:
+            total = np.cumsum([track.points for track in found[:fitting]])
+            fitting = min(fitting, max(1, int(np.searchsorted(total, most_points, side="right"))))
+        more = fitting < len(found)
+        return Page(found[:fitting], str(found[fitting - 1].track_id) if more else None)
 
     def stream(self, run_id: str, query: TrackQuery, chosen: Sequence[TrackSummary]) -> Iterator[Tracks]:
         """The points of `chosen` that `query` asks for, by track and frame, in parts of bounded size.

@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.create_table(
         "localization_batches",
         _run_key(),
-        sa.Column("sequence", sa.Integer, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, primary_key=True),
         sa.Column("frame_from", sa.BigInteger, nullable=False),
         sa.Column("frame_to", sa.BigInteger, nullable=False),
         sa.Column("t_from_s", sa.Double, nullable=False),

@@ -1,0 +1,85 @@
+"""The HTTP application, put together from what it is given.
+
+Nothing here is global: engine, store, settings and page come in as
+arguments, so a test builds the same application that the service runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI
+
+from service.api import events, health, metrics, microscope, pages, runs, stream, system, tracks
+from service.api.auth import AccessKey, Guard
+from service.api.live import Live
+from service.api.openapi import PROBLEMS, install_description
+from service.api.problems import install_problems
+from service.link import EngineClient
+from service.settings import Settings
+from service.store.store import Store
+
+__all__ = ["create_app"]
+
+_THREADS = 10
+"""Database queries at a time, one connection each; more would only wait for each other."""
+
+_LARGEST_BODY_BYTES = 64 * 1024
+"""A run's notes are the longest thing that anyone sends."""
+
+_DESCRIPTION = "Live 3D tracking on a wide-field microscope. Lengths in µm, times in s, frames from 0."
+
+
+def create_app(engine: EngineClient, store: Store, settings: Settings, page: Path) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    engine : EngineClient
+        The engine's doors; the application closes it when it ends.
+    store : Store
+        The database, with its tables made.
+    settings : Settings
+        Access key, hosts and data directory.
+    page : Path
+        Folder of the built page; may be missing.
+    """
+    live = Live(engine)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        async with live.running():
+            yield
+        await engine.close()
+
+    app = FastAPI(
+        title="Bathyscope",
+        version=system.installed_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=_LARGEST_BODY_BYTES,
+    )
+    app.state.engine, app.state.store, app.state.settings = engine, store, settings
+    app.state.page, app.state.live, app.state.registry = page, live, metrics.make_registry(live)
+    app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
+
+    api = APIRouter(prefix="/api/v1")
+    for part in (system, microscope, runs, tracks, events):
+        api.include_router(part.router)
+    app.include_router(health.router, responses=PROBLEMS)
+    app.include_router(api, responses=PROBLEMS)
+    for part in (stream, metrics, pages):
+        app.include_router(part.router)
+    pages.install_page(app, page)
+
+    install_problems(app)
+    install_description(app)
+    hosts = {settings.host, *settings.allowed_hosts}
+    app.add_middleware(Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page))
+    return app

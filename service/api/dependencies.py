@@ -1,0 +1,47 @@
+"""What handlers ask for: the engine, the store, the live views."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
+
+from service.api.live import Live
+from service.link import EngineClient
+from service.settings import Settings
+from service.store.store import Store
+
+__all__ = ["Engine", "LiveViews", "PageParameters", "ServiceSettings", "StoreOfRuns"]
+
+
+def _engine(connection: HTTPConnection) -> EngineClient:
+    return cast(EngineClient, connection.app.state.engine)
+
+
+def _store(connection: HTTPConnection) -> Store:
+    return cast(Store, connection.app.state.store)
+
+
+def _settings(connection: HTTPConnection) -> Settings:
+    return cast(Settings, connection.app.state.settings)
+
+
+def _live(connection: HTTPConnection) -> Live:
+    return cast(Live, connection.app.state.live)
+
+
+Engine = Annotated[EngineClient, Depends(_engine)]
+StoreOfRuns = Annotated[Store, Depends(_store)]
+ServiceSettings = Annotated[Settings, Depends(_settings)]
+LiveViews = Annotated[Live, Depends(_live)]
+
+
+class PageParameters(BaseModel):
+    """Which page of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(100, ge=1, le=1000, description="Most items on the page.")
+    cursor: str | None = Field(None, max_length=40, description="The `next` of the page before.")

@@ -1,0 +1,36 @@
+"""Events: what happened, newest first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from service.api.dependencies import PageParameters, StoreOfRuns
+from service.store.events import Event
+
+__all__ = ["EventList", "router"]
+
+router = APIRouter(prefix="/events", tags=["events"])
+
+
+class EventParameters(PageParameters):
+    """Which events."""
+
+    kind: str | None = Field(None, pattern=r"^[a-z0-9_.-]{1,64}$", description="Only of this kind.")
+    run: str | None = Field(None, pattern=r"^[0-9A-Za-z-]{1,64}$", description="Only of this run.")
+
+
+class EventList(BaseModel):
+    """Events, newest first."""
+
+    items: list[Event]
+    next: str | None
+
+
+@router.get("")
+def list_events(store: StoreOfRuns, parameters: Annotated[EventParameters, Query()]) -> EventList:
+    """What happened: device lost and recovered, frames dropped, runs interrupted."""
+    page = store.events.list(parameters.limit, parameters.cursor, kind=parameters.kind, run_id=parameters.run)
+    return EventList(items=page.items, next=page.next)

@@ -1,0 +1,34 @@
+"""Whether the process is alive, and whether the instrument is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.dependencies import LiveViews, StoreOfRuns
+from service.api.pages import page_state
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The API process answers. It says nothing of the microscope: restarting the API would not bring that back."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request, live: LiveViews, store: StoreOfRuns) -> dict[str, Any]:
+    """The instrument tracks, or could at once; 503 with the reason while the engine or the microscope is away."""
+    status = live.require_ready()
+    await run_in_threadpool(store.check)
+    return {
+        "status": "ready",
+        "state": status.get("state"),
+        "run_id": status.get("run_id"),
+        "page": page_state(request),
+    }

@@ -1,0 +1,194 @@
+"""The live views: one subscription to the engine each, shared by all clients.
+
+A client that cannot keep up must cost neither memory nor frames (a sleeping
+laptop's page has filled the memory of frame servers before). So every client
+has one outbox: a view in it is replaced by the newer one, events queue up to
+a bound, and a client that takes nothing for a while is let go. What was
+replaced is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal
+
+from service.api.problems import NotReady
+from service.link import EngineClient
+from service.store.values import dump_json
+
+__all__ = ["FEED", "PREVIEW", "STREAM", "Live", "Outbox"]
+
+STREAM, PREVIEW, FEED = "stream", "preview", "feed"
+
+_STATUS_LIMIT_S = 2.0
+"""The engine tells its status every 250 ms; after eight that did not come it is away."""
+
+_EVENTS_WAITING = 256
+"""Events that wait for one client; the oldest give way, and are in /events."""
+
+Message = bytes | str
+
+
+class Outbox:
+    """What waits for one client: events in their order, then the newest view."""
+
+    def __init__(self) -> None:
+        self._events: deque[Message] = deque(maxlen=_EVENTS_WAITING)
+        self._view: Message | None = None
+        self._filled = asyncio.Event()
+        self.dropped = 0
+
+    def put_view(self, message: Message) -> None:
+        """Replace the view that waits."""
+        self.dropped += self._view is not None
+        self._view = message
+        self._filled.set()
+
+    def put_event(self, message: Message) -> None:
+        """Queue an event; beyond the bound the oldest is dropped."""
+        self.dropped += len(self._events) == _EVENTS_WAITING
+        self._events.append(message)
+        self._filled.set()
+
+    async def take(self) -> Message:
+        """The next message, as soon as there is one."""
+        await self._filled.wait()
+        message: Message | None
+        if self._events:
+            message = self._events.popleft()
+        else:
+            message, self._view = self._view, None
+        if not self._events and self._view is None:
+            self._filled.clear()
+        assert message is not None  # noqa: S101  the event is set only while something waits
+        return message
+
+
+class Live:
+    """Newest status, tracks and preview of the engine, and the clients that watch them.
+
+    Parameters
+    ----------
+    engine : EngineClient
+        Where they come from.
+
+    Attributes
+    ----------
+    clients, dropped, disconnected : Counter
+        By view: clients connected now, messages replaced by newer ones, clients let go because they took nothing.
+    """
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+        self._status: dict[str, Any] = {}
+        self._heard_at: float | None = None
+        self._newest: dict[str, Message] = {}
+        self._outboxes: dict[str, set[Outbox]] = {STREAM: set(), PREVIEW: set(), FEED: set()}
+        self.disconnected: Counter[str] = Counter(dict.fromkeys(self._outboxes, 0))
+        self._dropped: Counter[str] = Counter()
+
+    @property
+    def clients(self) -> Counter[str]:
+        """Clients connected now, by view."""
+        return Counter({view: len(outboxes) for view, outboxes in self._outboxes.items()})
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages that a newer one replaced before they were sent, by view."""
+        here = {view: sum(outbox.dropped for outbox in outboxes) for view, outboxes in self._outboxes.items()}
+        return Counter({view: self._dropped[view] + count for view, count in here.items()})
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """The engine's newest status; None when it is away."""
+        if self._heard_at is None or time.monotonic() - self._heard_at > _STATUS_LIMIT_S:
+            return None
+        return self._status
+
+    def require_ready(self) -> dict[str, Any]:
+        """The engine's status, when it tracks or could.
+
+        Raises
+        ------
+        NotReady
+            When the engine is away, or says that it is not ready.
+        """
+        status = self.status
+        if status is None:
+            away = self._engine.address.away()
+            raise NotReady(away.problem, away.remedy)
+        if not status.get("ready"):
+            problem = status.get("problem") or f"The engine is {status.get('state')}, and no tracks flow yet."
+            raise NotReady(problem, status.get("remedy") or "Try again in a few seconds; /api/v1/events tells more.")
+        return status
+
+    @contextmanager
+    def watch(self, view: str) -> Iterator[Outbox]:
+        """An outbox that is filled while the block runs; it begins with the newest message."""
+        outbox = Outbox()
+        if view == FEED:
+            outbox.put_event(self._status_text())
+        elif view in self._newest and self.status is not None:
+            outbox.put_view(self._newest[view])
+        self._outboxes[view].add(outbox)
+        try:
+            yield outbox
+        finally:
+            self._outboxes[view].discard(outbox)
+            self._dropped[view] += outbox.dropped
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen to the engine while the block runs."""
+        async with asyncio.TaskGroup() as tasks:
+            listening = [
+                tasks.create_task(self._listen_to_views("tracks", STREAM)),
+                tasks.create_task(self._listen_to_views("preview", PREVIEW)),
+                tasks.create_task(self._listen_to_events()),
+                tasks.create_task(self._listen_to_status()),
+                tasks.create_task(self._tell_absence()),
+            ]
+            try:
+                yield
+            finally:
+                for task in listening:
+                    task.cancel()
+
+    async def _listen_to_views(self, topic: Literal["tracks", "preview"], view: str) -> None:
+        async for message in self._engine.subscribe(topic):
+            self._newest[view] = message
+            for outbox in self._outboxes[view]:
+                outbox.put_view(message)
+
+    async def _listen_to_events(self) -> None:
+        async for event in self._engine.subscribe_values("feed"):
+            text = dump_json({"type": "event", **event})
+            for outbox in self._outboxes[FEED]:
+                outbox.put_event(text)
+
+    async def _listen_to_status(self) -> None:
+        async for status in self._engine.subscribe_values("status"):
+            self._status, self._heard_at = status, time.monotonic()
+            self._tell_status()
+
+    async def _tell_absence(self) -> None:
+        while True:
+            await asyncio.sleep(_STATUS_LIMIT_S)
+            if self.status is None:
+                self._tell_status()
+
+    def _tell_status(self) -> None:
+        text = self._status_text()
+        for outbox in self._outboxes[FEED]:
+            outbox.put_view(text)
+
+    def _status_text(self) -> str:
+        status = self.status
+        if status is None:
+            away = self._engine.address.away()
+            status = {"state": "engine away", "ready": False, "problem": away.problem, "remedy": away.remedy}
+        return dump_json({**status, "type": "status"})

@@ -1,0 +1,43 @@
+"""The API's description, with errors as they are: application/problem+json everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.problems import MEDIA_TYPE, Problem
+
+__all__ = ["PROBLEMS", "install_description"]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "A value of the request breaks a rule."},
+    "default": {"model": Problem, "description": "Any other error."},
+}
+"""For every route: the answers that are problems."""
+
+
+def install_description(app: FastAPI) -> None:
+    """Let `app` describe its problems and its access key rightly."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                if not status.startswith("2"):
+                    answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+    document.setdefault("components", {})["securitySchemes"] = {
+        "accessKey": {"type": "http", "scheme": "bearer", "description": "The setting access_key, where it is set."}
+    }
+    document["security"] = [{}, {"accessKey": []}]
+    return document

@@ -1,0 +1,100 @@
+"""The browser page and the API's own documentation, without the internet.
+
+Both are built with the package. Where the build could not fetch its tools
+the service still runs, and these addresses say what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+__all__ = ["SWAGGER_FOLDER", "install_page", "page_state", "public_paths", "router"]
+
+SWAGGER_FOLDER = "swagger"
+"""Where the build puts Swagger UI's bundle, inside the folder of the page."""
+
+_OPEN = frozenset({"/", "/healthz", "/docs", "/docs/start.js", "/openapi.json"})
+
+_NOT_BUILT = """The page of Bathyscope is not here: it was not built when the package was installed.
+
+Why: the build fetches three.js, uPlot and Vite from the npm registry, and could not reach it (or was told not to).
+How: install again with a connection to registry.npmjs.org:  pip install --force-reinstall --no-deps .
+Everything else works: the API is described at /openapi.json, and docs/api-guide.md shows how to use it.
+"""
+
+_DOCS = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Bathyscope API</title>
+<link rel="stylesheet" href="swagger/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="swagger/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+_START = 'window.ui = SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true });\n'
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+def page(request: Request) -> Response:
+    """The page, or what to do when it was not built."""
+    index: Path = request.app.state.page / "index.html"
+    if not index.is_file():
+        return PlainTextResponse(_NOT_BUILT, 503)
+    return FileResponse(index, headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/docs")
+def docs(request: Request) -> Response:
+    """Swagger UI on the API's description."""
+    if not (request.app.state.page / SWAGGER_FOLDER / "swagger-ui-bundle.js").is_file():
+        return PlainTextResponse(_NOT_BUILT, 503)
+    return HTMLResponse(_DOCS)
+
+
+@router.get("/docs/start.js")
+def docs_start() -> Response:
+    """The line that starts Swagger UI; a file of its own, because the page allows no inline scripts."""
+    return Response(_START, media_type="text/javascript")
+
+
+def page_state(request: Request) -> str:
+    """Whether there is a page: ``"built"`` or ``"not built"``."""
+    return "built" if (request.app.state.page / "index.html").is_file() else "not built"
+
+
+def public_paths(page: Path) -> frozenset[str]:
+    """Addresses of the page's files and of the documentation, which need no access key."""
+    files = {f"/{file.relative_to(page).as_posix()}" for file in page.rglob("*") if file.is_file()}
+    return _OPEN | files
+
+
+def install_page(app: FastAPI, page: Path) -> None:
+    """Serve the files of the page, after all other addresses."""
+    if page.is_dir():
+        app.mount("/", _PageFiles(directory=page), name="page")
+
+
+class _PageFiles(StaticFiles):
+    """The page's files; bundles carry a hash in their names, so browsers may keep them."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        if "/assets/" in scope["path"]:
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response

@@ -1,0 +1,74 @@
+"""Runs: start, stop, list."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from service.api.dependencies import Engine, PageParameters, StoreOfRuns
+from service.store.runs import Run
+
+__all__ = ["RunList", "RunRequest", "router"]
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+_START_TIMEOUT_S = 60.0
+"""The model is warmed up before a run starts."""
+
+_STOP_TIMEOUT_S = 60.0
+"""What has been grabbed is analysed, recorded and stored before a run is finished."""
+
+# Line breaks and tabs are text; other control characters are not, and PostgreSQL takes no NUL.
+Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Lines = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+
+
+class RunRequest(BaseModel):
+    """What a run is started with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: Line | None = Field(None, description="Id of the model; absent: the active one.")
+    record: bool = Field(False, description="Keep every frame, as OME-Zarr.")
+    duration_s: float | None = Field(None, gt=0, le=30 * 86400, description="Seconds; absent: until stopped.")
+    name: Line = Field("", description="A name for people.")
+    notes: Lines = Field("", description="Anything worth keeping with the run.")
+
+
+class RunList(BaseModel):
+    """Runs, newest first."""
+
+    items: list[Run]
+    next: str | None
+
+
+@router.get("")
+def list_runs(store: StoreOfRuns, parameters: Annotated[PageParameters, Query()]) -> RunList:
+    """All runs of this data directory, newest first."""
+    page = store.runs.list(parameters.limit, parameters.cursor)
+    return RunList(items=page.items, next=page.next)
+
+
+@router.post("", status_code=201)
+async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
+    """Start streaming; 409 with who has the microscope while it is in use."""
+    started: dict[str, Any] = await engine.request("run.start", wanted.model_dump(), _START_TIMEOUT_S)
+    response.headers["Location"] = f"/api/v1/runs/{started['id']}"
+    return await run_in_threadpool(store.runs.get, started["id"])
+
+
+@router.get("/{run}")
+def get_run(run: str, store: StoreOfRuns) -> Run:
+    """One run, with its ledger and latencies as of the last commit."""
+    return store.runs.get(run)
+
+
+@router.post("/{run}/stop")
+async def stop_run(run: str, engine: Engine, store: StoreOfRuns) -> Run:
+    """Stop a run and wait until all is stored; stopping one that has ended changes nothing."""
+    if (await run_in_threadpool(store.runs.get, run)).state == "running":
+        await engine.request("run.stop", {"id": run}, _STOP_TIMEOUT_S)
+    return await run_in_threadpool(store.runs.get, run)

@@ -1,0 +1,101 @@
+"""The WebSockets: live tracks, newest camera frame, and the feed of state and events.
+
+Tracks and preview are sent on exactly as the engine encoded them. Each
+client takes what it can; one that takes nothing for `SEND_TIMEOUT_S` is
+disconnected, so that a sleeping laptop holds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from service.api.auth import AccessKey
+from service.api.dependencies import LiveViews
+from service.api.live import FEED, PREVIEW, STREAM, Live, Outbox
+
+__all__ = ["KEY_REFUSED", "router"]
+
+SEND_TIMEOUT_S = 5.0
+"""A client on a bad network recovers within this time; a page that sleeps does not."""
+
+KEY_TIMEOUT_S = 5.0
+"""The page sends its key as soon as the socket opens."""
+
+KEY_REFUSED = 4401
+"""Close code: the first message did not bear the access key (4000 + the HTTP status)."""
+
+_TOO_SLOW = 1013
+"""Close code "try again later": the client took nothing for too long."""
+
+router = APIRouter(prefix="/api/v1")
+
+
+@router.websocket("/stream")
+async def stream(socket: WebSocket, live: LiveViews) -> None:
+    """Live tracks: each message is the full state of all live tracks."""
+    await _serve(socket, live, STREAM)
+
+
+@router.websocket("/preview")
+async def preview(socket: WebSocket, live: LiveViews) -> None:
+    """The newest camera frame, scaled to 8 bits."""
+    await _serve(socket, live, PREVIEW)
+
+
+@router.websocket("/feed")
+async def feed(socket: WebSocket, live: LiveViews) -> None:
+    """State (about 4 a second) and events as JSON text."""
+    await _serve(socket, live, FEED)
+
+
+async def _serve(socket: WebSocket, live: Live, view: str) -> None:
+    await socket.accept()
+    if not await _has_key(socket, socket.app.state.key):
+        await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
+        return
+    with live.watch(view) as outbox:
+        sending = asyncio.create_task(_send(socket, outbox))
+        receiving = asyncio.create_task(_receive_until_gone(socket))
+        done, pending = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    if sending in done and isinstance(sending.exception(), TimeoutError):
+        live.disconnected[view] += 1
+        await _let_go(socket)
+
+
+async def _has_key(socket: WebSocket, key: AccessKey) -> bool:
+    if not key.is_set:
+        return True
+    try:
+        async with asyncio.timeout(KEY_TIMEOUT_S):
+            first = json.loads(await socket.receive_text())
+    except (TimeoutError, ValueError, KeyError, RecursionError, WebSocketDisconnect):
+        return False
+    return isinstance(first, dict) and key.fits(first.get("access_key"))
+
+
+async def _send(socket: WebSocket, outbox: Outbox) -> None:
+    while True:
+        message = await outbox.take()
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
+
+
+async def _receive_until_gone(socket: WebSocket) -> None:
+    """Read on, so that the client's pongs and its farewell are seen; what it says has no meaning."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _let_go(socket: WebSocket) -> None:
+    """Close without waiting for a client that does not read."""
+    try:
+        async with asyncio.timeout(0.1):
+            await socket.close(_TOO_SLOW, "This client took nothing for too long.")
+    except (TimeoutError, RuntimeError, WebSocketDisconnect):
+        return
