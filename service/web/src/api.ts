@@ -1,17 +1,13 @@
 // The HTTP side: requests with the access key, and errors as the sentences that the service wrote.
 
+import type { EventItem } from "./events";
+
 const KEY = "bathyscope-access-key";
 
-export interface RunItem {
-  id: string;
-  name?: string | null;
-  state: "running" | "finished" | "interrupted" | "failed";
-  started_at: string;
-  record?: boolean;
-}
-
 export interface StopAnswer {
-  confirmed?: boolean;
+  confirmed: boolean;
+  detail: string;
+  remedy: string | null;
 }
 
 /** A problem in the form of RFC 9457, with the service's remedy. */
@@ -50,15 +46,15 @@ export class Api {
     return this.request("GET", "api/v1/system");
   }
 
-  async runs(): Promise<RunItem[]> {
-    return (await this.request<{ items: RunItem[] }>("GET", "api/v1/runs")).items;
+  async events(): Promise<EventItem[]> {
+    return (await this.request<{ items: EventItem[] }>("GET", "api/v1/events?limit=6")).items;
   }
 
-  startRun(record: boolean): Promise<RunItem> {
+  startRun(record: boolean): Promise<unknown> {
     return this.request("POST", "api/v1/runs", { record });
   }
 
-  stopRun(id: string): Promise<RunItem> {
+  stopRun(id: string): Promise<unknown> {
     return this.request("POST", `api/v1/runs/${encodeURIComponent(id)}/stop`);
   }
 

@@ -2,32 +2,37 @@
 
 const SHOWN = 6;
 
-export class EventList {
-  private empty = true;
+export interface EventItem {
+  kind: string;
+  message: string;
+  occurred_s?: number; // from the feed, Unix seconds
+  occurred_at?: string; // from the list, ISO 8601
+}
 
+export class EventList {
   constructor(private readonly holder: HTMLElement) {}
 
-  add(message: Record<string, unknown>): void {
-    const said = message["message"] ?? message["problem"] ?? message["text"] ?? message["kind"] ?? message["type"];
-    if (typeof said !== "string") return;
-    if (this.empty) this.holder.replaceChildren();
-    this.empty = false;
-    const item = document.createElement("li");
-    const time = document.createElement("time");
-    const at = when(message["at"] ?? message["time"] ?? message["time_s"] ?? message["created_at"]);
-    time.dateTime = at.toISOString();
-    time.textContent = at.toLocaleTimeString("en-GB");
-    const words = document.createElement("span");
-    words.textContent = said;
-    item.append(time, words);
-    if (message["level"] === "warning" || message["level"] === "error") item.className = "warning";
-    this.holder.prepend(item);
+  /** Show a list, newest first, instead of what is there. */
+  replace(events: EventItem[]): void {
+    if (events.length) this.holder.replaceChildren(...events.slice(0, SHOWN).map(line));
+  }
+
+  add(event: EventItem): void {
+    this.holder.querySelector(".none")?.remove();
+    this.holder.prepend(line(event));
     while (this.holder.children.length > SHOWN) this.holder.lastElementChild!.remove();
   }
 }
 
-/** Unix seconds or ISO text; without either, now. */
-function when(value: unknown): Date {
-  const date = typeof value === "number" ? new Date(value * 1000) : new Date(String(value));
-  return Number.isNaN(date.getTime()) ? new Date() : date;
+function line(event: EventItem): HTMLElement {
+  const at = new Date(event.occurred_s === undefined ? (event.occurred_at ?? Date.now()) : event.occurred_s * 1000);
+  const time = document.createElement("time");
+  time.dateTime = at.toISOString();
+  time.textContent = at.toLocaleTimeString("en-GB");
+  const words = document.createElement("span");
+  words.textContent = event.message;
+  const item = document.createElement("li");
+  item.append(time, words);
+  if (/fail|away|lost|drop/.test(event.kind)) item.className = "warning";
+  return item;
 }

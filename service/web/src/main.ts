@@ -4,12 +4,12 @@ import { admitted } from "./access";
 import { Api, sentence, socketAddress } from "./api";
 import { Rate, RateChart } from "./charts";
 import { drawRamp } from "./depth";
-import { EventList } from "./events";
+import { type EventItem, EventList } from "./events";
 import { LatencyTable, LedgerTable, Percentiles } from "./ledger";
 import { Preview } from "./preview";
 import { TrackScene, type View } from "./scene";
 import { LiveSocket } from "./socket";
-import { grown, readStatus, type Status } from "./status";
+import { describe, grown, problemOf, type StatusMessage, volumeOf } from "./status";
 import { decodeMessage, type Message, PREVIEW, TRACKS } from "./stream";
 import { Tracks } from "./tracks";
 
@@ -35,7 +35,7 @@ class Page {
   private readonly painted = new Percentiles();
   private readonly events = new EventList(element("events"));
   private readonly open = new Set<string>();
-  private status: Status | null = null;
+  private status: StatusMessage | null = null;
   private epoch: string | null = null;
   private run: string | null = null;
   private lastTracks = 0;
@@ -60,9 +60,13 @@ class Page {
       return;
     }
     this.showConnection();
+    this.api.events().then(
+      (events) => this.events.replace(events),
+      () => undefined, // the feed will tell of new ones
+    );
     this.socket("stream", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
     this.socket("preview", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
-    this.socket("feed", (data) => typeof data === "string" && this.receiveFeed(JSON.parse(data) as Record<string, unknown>));
+    this.socket("feed", (data) => typeof data === "string" && this.receiveFeed(JSON.parse(data) as StatusMessage));
   }
 
   private socket(name: string, message: (data: ArrayBuffer | string) => unknown): void {
@@ -94,7 +98,7 @@ class Page {
     if ((header.run ?? null) !== this.run) this.forget();
     this.run = header.run ?? null;
     this.tracks.update(message);
-    if (!this.status?.volume) this.setVolume(grown(this.scene.volume, this.tracks));
+    if (!this.status || !volumeOf(this.status)) this.setVolume(grown(this.scene.volume, this.tracks));
     this.scene.update(this.tracks, () => {
       this.painted.add(Date.now() - header.captured_s * 1000);
     });
@@ -116,18 +120,19 @@ class Page {
     element("preview-caption").textContent = `frame ${(header.frame ?? 0).toLocaleString("en")}${range}`;
   }
 
-  private receiveFeed(message: Record<string, unknown>): void {
-    if (message["type"] !== "status") {
+  private receiveFeed(message: StatusMessage | (EventItem & { type: "event" })): void {
+    if (message.type !== "status") {
       this.events.add(message);
       return;
     }
-    const status = readStatus(message);
-    this.status = status;
-    if (status.epoch) this.enterEpoch(status.epoch);
-    if (status.volume) this.setVolume({ ...status.volume });
-    this.ledger.show(status.ledger);
-    this.latency.show({ ...status.latency, painted: this.painted.read() });
-    element("machine").textContent = [status.microscope, status.model && `model ${status.model}`].filter(Boolean).join(" · ");
+    this.status = message;
+    if (message.epoch) this.enterEpoch(message.epoch);
+    const volume = volumeOf(message);
+    if (volume) this.setVolume(volume);
+    // Between runs the ledger of the last one stays, so that it can be read.
+    if (message.ledger) this.ledger.show(message.ledger);
+    this.latency.show({ ...message.latency_ms, painted: this.painted.read() });
+    element("machine").textContent = describe(message);
     this.showRun();
     this.showEmpty();
   }
@@ -172,14 +177,15 @@ class Page {
 
   private showRun(): void {
     const status = this.status;
-    const running = Boolean(status?.run);
+    const run = status?.run_id ?? "";
+    const running = run !== "";
     const pill = element("run-state");
-    pill.textContent = running ? (status?.recording ? "running, recording" : "running") : (status?.state ?? "no run");
+    pill.textContent = running ? (status?.record ? "running, recording" : "running") : (status?.state ?? "no run");
     pill.dataset["tone"] = status?.problem ? "bad" : running ? "good" : "calm";
-    element("run-name").textContent = status?.run ?? "";
-    document.body.dataset["run"] = status?.run ?? "";
+    element("run-name").textContent = run;
+    document.body.dataset["run"] = run;
     const button = element<HTMLButtonElement>("run");
-    button.disabled = this.busy || !status;
+    button.disabled = this.busy || !(running || status?.state === "ready");
     button.textContent = running ? "Stop run" : "Start run";
     button.classList.toggle("primary", !running);
     element<HTMLInputElement>("record").disabled = running || this.busy;
@@ -207,8 +213,8 @@ class Page {
     const reason = await this.api.notReady();
     if (this.live()) return;
     if (reason) this.explain("Waiting for the engine", reason);
-    else if (!this.status?.run) this.explain("Ready", "No run is going on. Start one to see tracks.");
-    else this.explain("Waiting for frames", this.status.problem ?? "The run has started; the camera has sent nothing yet.");
+    else if (!this.status?.run_id) this.explain("Ready", "No run is going on. Start one to see tracks.");
+    else this.explain("Waiting for frames", problemOf(this.status) ?? "The run has started; the camera has sent nothing yet.");
   }
 
   private explain(title: string, words: string): void {
@@ -232,7 +238,7 @@ class Page {
     this.busy = true;
     this.showRun();
     try {
-      const run = this.status?.run;
+      const run = this.status?.run_id;
       if (run) await this.api.stopRun(run);
       else await this.api.startRun(element<HTMLInputElement>("record").checked);
     } catch (error) {
@@ -246,8 +252,7 @@ class Page {
   private async stopMicroscope(): Promise<void> {
     try {
       const answer = await this.api.stopMicroscope();
-      const sure = answer.confirmed === true;
-      this.notice(sure ? "The microscope has stopped." : "Stop was sent, but the microscope has not confirmed it.", !sure);
+      this.notice(`${answer.confirmed ? "Stopped." : "Not confirmed."} ${answer.detail} ${answer.remedy ?? ""}`, !answer.confirmed);
     } catch (error) {
       this.notice(sentence(error), true);
     }
