@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, Select, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from models.tables import Tracks
 from service.store.database import Database
@@ -217,11 +218,21 @@ def _insert_rows(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(points.columns))
         connection.exec_driver_sql(f"INSERT INTO {points.name} ({names}) VALUES ({marks})", rows)  # noqa: S608  names of our own table
         return
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY {points.name} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-    cursor.close()
+    _copy_rows(connection, f"COPY {points.name} ({names}) FROM STDIN", rows)
+
+
+def _copy_rows(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """PostgreSQL's bulk load. It goes past SQLAlchemy, so the driver's errors are made SQLAlchemy's here."""
+    driver: Any = connection.dialect.loaded_dbapi
+    try:
+        cursor: Any = connection.connection.cursor()
+        with cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except driver.IntegrityError as error:
+        raise IntegrityError(statement, None, error) from error
+    except driver.Error as error:
+        raise OperationalError(statement, None, error) from error
 
 
 def _extremes(connection: Connection) -> tuple[Any, Any]:

@@ -1,0 +1,45 @@
+"""Rows for the tests of store and API: a few tracks on known paths."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.tables import Localizations, Tracks
+
+FPS = 100.0
+FRAMES_PER_BATCH = 10
+
+
+def frame_times(batch: int) -> tuple[float, float]:
+    """Times of the first and last frame of a batch, s."""
+    first = batch * FRAMES_PER_BATCH
+    return first / FPS, (first + FRAMES_PER_BATCH - 1) / FPS
+
+
+def sample_batch(batch: int, track_ids: tuple[int, ...] = (1, 2, 3)) -> tuple[Localizations, Tracks]:
+    """Batch number `batch`: track k moves along x from 10 k µm at 1 µm a frame, at y = k and z = 20 k µm."""
+    frames = np.arange(batch * FRAMES_PER_BATCH, (batch + 1) * FRAMES_PER_BATCH)
+    ids = np.repeat(np.array(track_ids, np.int64), len(frames))
+    frame = np.tile(frames, len(track_ids))
+    x, y, z = 10.0 * ids + frame, ids.astype(float), 20.0 * ids
+    one = np.ones(len(ids))
+    found = {
+        "frame": frame, "x_um": x, "y_um": y, "z_um": z, "photons": 1e4 * one, "background": 2 * one,
+        "probability": 0.75 * one, "sigma_x_um": 0.25 * one, "sigma_y_um": 0.25 * one, "sigma_z_um": 0.5 * one,
+        "chi2": np.nan * one,
+    }  # fmt: skip
+    tracks = {
+        "track_id": ids, "frame": frame, "t_s": frame / FPS, "x_um": x, "y_um": y, "z_um": z, "vx_um_s": FPS * one,
+        "vy_um_s": 0 * one, "vz_um_s": 0 * one, "sigma_x_um": 0.25 * one, "sigma_y_um": 0.25 * one,
+        "sigma_z_um": 0.5 * one, "observed": one,
+    }  # fmt: skip
+    return Localizations.from_columns(found), Tracks.from_columns(tracks)
+
+
+def sample_ledger(batch: int) -> dict[str, int]:
+    """The account after batch number `batch`: nothing lost."""
+    seen = (batch + 1) * FRAMES_PER_BATCH
+    return {
+        "exposed": seen, "grabbed": seen, "lost": 0, "recorded": 0, "unrecorded": 0, "analysed": seen, "deferred": 0,
+        "skipped": 0, "in_flight": 0,
+    }  # fmt: skip
