@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,9 @@ __all__ = [
 
 BRIDGE_LIMIT_BYTES_PER_S = 100e6
 """What the bridge carries, by its own documentation and by reports of its users."""
+
+_BRIDGE_ANSWER_S = 1.0
+"""How long a Micro-Manager on this machine may take to accept a connection, s."""
 
 _POLL_S = 0.0005
 """Pause between two looks into an empty buffer: short beside an exposure, long enough to leave the processor free."""
@@ -673,6 +677,8 @@ def _connect_bridge(port: int) -> Any:
     from mmpycorex import Core
 
     try:
+        # Asked first, because the bridge leaves its own socket open when nobody answers.
+        socket.create_connection(("127.0.0.1", port), _BRIDGE_ANSWER_S).close()
         return Core(convert_camel_case=True, port=port)
     except Exception as error:
         raise MicroscopeError(

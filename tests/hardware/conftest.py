@@ -32,7 +32,8 @@ def open_demo(demo_installation: tuple[Path, Path]) -> Iterator[Callable[..., Mi
     opened: list[MicroManagerMicroscope] = []
 
     def open_it(**settings: Any) -> MicroManagerMicroscope:
-        values = {"app_path": demo_installation[0], "config_file": demo_installation[1], **settings}
+        # A small buffer, because the core writes to all of it when it is opened.
+        values = {"app_path": demo_installation[0], "config_file": demo_installation[1], "buffer_mb": 32, **settings}
         opened.append(MicroManagerMicroscope(MicroManagerSettings(**values)))
         return opened[-1]
 

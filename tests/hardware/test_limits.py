@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,13 +13,16 @@ from hardware.limits import LimitedMicroscope, check_limits, check_move
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi, StageLimits
 from hardware.simulated import SimulatedMicroscope
 
+if TYPE_CHECKING:
+    from tests.hardware.conftest import PlainDetector, PlainScene
+
 LIMITS = StageLimits(-50.0, 100.0, 30.0)
 anything = st.floats(allow_nan=True, allow_infinity=True)
 finite = st.floats(-1e6, 1e6)
 
 
 @pytest.fixture
-def microscope(scene, detector):
+def microscope(scene: PlainScene, detector: PlainDetector) -> Iterator[LimitedMicroscope]:
     limited = LimitedMicroscope(SimulatedMicroscope(scene, detector, exposure_s=0.001), LIMITS)
     yield limited
     limited.close()
@@ -86,7 +91,9 @@ def test_a_move_back_from_beyond_the_limits_is_allowed(microscope: LimitedMicros
         CameraSettings(0.01, Roi(0, 0, 0, 8)),
     ],
 )
-def test_camera_settings_that_no_camera_has_are_refused(microscope: LimitedMicroscope, settings) -> None:
+def test_camera_settings_that_no_camera_has_are_refused(
+    microscope: LimitedMicroscope, settings: CameraSettings
+) -> None:
     before = microscope.camera_settings
     with pytest.raises(MicroscopeError, match="was asked to"):
         microscope.apply_camera(settings)
