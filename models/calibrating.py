@@ -66,6 +66,8 @@ _STRAY_PX = 0.75
 # The object moved when the common walk exceeds this share of the sweep's length, or jumps by this from plane to plane, pixels.
 _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
+# Planes nearest to focus that define where a bead is in focus.
+_FOCUS_PLANES = 7
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def calibrate(
     focus = focus_um if focus_um is not None else _bead_focus(planes, positions, sweep.z_um, curve)
     z_um = sign * axial_scale * (sweep.z_um - focus)
     wanted = _wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
-    keep = (z_um >= wanted[0] - _MARGIN_UM) & (z_um <= wanted[1] + _MARGIN_UM)
+    keep = _kept_planes(z_um, wanted)
     order = np.argsort(z_um[keep])
     planes, z_um, kept = planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order]
     cone = measure_cone(planes, positions, z_um)
@@ -261,6 +263,16 @@ def _wanted_range(
             hint + "Choose a range inside, or sweep farther.",
         )
     return (float(z_range_um[0]), float(z_range_um[1]))
+
+
+def _kept_planes(z_um: F64, wanted: tuple[float, float]) -> NDArray[np.bool_]:
+    """The wanted range with a margin, and the other side of focus as far as it mirrors the range.
+
+    Samples have emitters on the wrong side too, so training needs their pattern; and focus is found best from both sides.
+    """
+    low, high = wanted[0] - _MARGIN_UM, wanted[1] + _MARGIN_UM
+    reach = max(abs(wanted[0]), abs(wanted[1]))
+    return (z_um >= min(low, -reach)) & (z_um <= max(high, reach))
 
 
 def _first_verdicts(
@@ -484,22 +496,30 @@ def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern, used: NDArray[np.b
     jitter = np.clip(np.median(fit.shift[used, :, :2], axis=0), -1, 1)
     jitter = jitter - np.median(jitter, axis=0)
     centre = _centres(pattern)
-    at = np.clip((stack.z_um - pattern.z_first_um) / pattern.z_step_um, 0, len(centre) - 1)
-    drift = np.stack(
-        [_smooth(stack.z_um, np.interp(at, np.arange(len(centre)), centre[:, axis]), 4) for axis in range(2)], axis=1
+    at = (stack.z_um - pattern.z_first_um) / pattern.z_step_um
+    drift = np.stack([np.interp(at, np.arange(len(centre)), centre[:, axis]) for axis in range(2)], axis=1)
+    walk = stack.walk_px + jitter + np.clip(drift, -1, 1)
+    # The planes next to focus together say where focus is: one plane alone has jitter of its own.
+    focus = np.median(walk[np.argsort(np.abs(stack.z_um))[:_FOCUS_PLANES]], axis=0)
+    return replace(
+        stack,
+        x_px=stack.x_px + focus[0],
+        y_px=stack.y_px + focus[1],
+        height_um=np.clip(height, -limit, limit),
+        walk_px=walk - focus,
     )
-    walk = stack.walk_px + jitter + drift
-    focus = int(np.abs(stack.z_um).argmin())
-    return replace(stack, height_um=np.clip(height, -limit, limit), walk_px=walk - walk[focus])
 
 
 def _centres(pattern: Pattern) -> F64:
     """Centre of mass of each plane of the pattern (x, y), pixels, shape (K, 2)."""
     half = pattern.coefficients.shape[1] // 2
-    places = np.arange(-half, half + 1) / pattern.oversampling**3
-    x = np.einsum("kij,j->k", pattern.coefficients, places)
-    y = np.einsum("kij,i->k", pattern.coefficients, places)
-    return np.stack([x, y], axis=1).astype(np.float64)
+    places = np.arange(-half, half + 1) / pattern.oversampling
+    # The faint rim is mostly noise with a long lever: it is left out.
+    bright = np.maximum(pattern.coefficients - 0.1 * pattern.coefficients.max(axis=(1, 2), keepdims=True), 0)
+    total = np.maximum(bright.sum(axis=(1, 2), dtype=np.float64), 1e-12)
+    x = np.einsum("kij,j->k", bright, places, dtype=np.float64) / total
+    y = np.einsum("kij,i->k", bright, places, dtype=np.float64) / total
+    return np.stack([x, y], axis=1)
 
 
 def _later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
