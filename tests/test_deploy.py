@@ -1,0 +1,118 @@
+"""The files of deploy/, as far as they can be checked without a container engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.errors import DataError
+from service.settings import load_settings
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+KEY = "a-long-random-word-of-a-test"
+
+
+def _instructions() -> list[tuple[str, str]]:
+    """Dockerfile instructions, continued lines joined, comments left out."""
+    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", " ", "\n".join(lines))
+    return [(line.split()[0], line.split(None, 1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def _image_environment() -> dict[str, str]:
+    last_stage = max(i for i, (name, _) in enumerate(_instructions()) if name == "FROM")
+    settings = " ".join(value for name, value in _instructions()[last_stage:] if name == "ENV")
+    return dict(pair.split("=", 1) for pair in settings.split())
+
+
+def test_image_is_built_in_stages_from_named_versions() -> None:
+    bases = [value.split()[0] for name, value in _instructions() if name == "FROM"]
+    assert len(bases) == 2
+    assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+[\w.-]*", base) for base in bases)
+    assert not [value for name, value in _instructions() if name == "ADD"]
+
+
+def test_image_does_not_run_as_root_and_is_watched() -> None:
+    instructions = _instructions()
+    users = [value for name, value in instructions if name == "USER"]
+    assert users == ["10001:10001"]
+    (check,) = (value for name, value in instructions if name == "HEALTHCHECK")
+    command = json.loads(check[check.index("[") :])
+    compile(command[2], "healthcheck", "exec")
+    assert "/healthz" in command[2]
+    assert [json.loads(value) for name, value in instructions if name in ("ENTRYPOINT", "CMD")] == [
+        ["bathyscope"],
+        ["serve"],
+    ]
+
+
+def test_image_holds_no_key_and_refuses_to_start_without_one() -> None:
+    environment = _image_environment()
+    assert "BATHYSCOPE_ACCESS_KEY" not in environment
+    with pytest.raises(DataError, match="access_key"):
+        load_settings(environment=environment)
+    settings = load_settings(environment={**environment, "BATHYSCOPE_ACCESS_KEY": KEY})
+    assert (settings.host, settings.port) == ("0.0.0.0", 8000)
+    assert settings.data_dir == Path("/var/lib/bathyscope")
+
+
+def test_what_the_image_build_copies_is_in_the_repository() -> None:
+    ignored = (DEPLOY.parent / ".dockerignore").read_text().split()
+    assert "**/node_modules" in ignored
+    for needed in ("README.md", "LICENSE", "hatch_build.py", "models", "service", "hardware"):
+        assert needed not in ignored
+        assert (DEPLOY.parent / needed).exists()
+
+
+def test_compose_file_demands_a_key_and_opens_nothing_to_the_network() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    service, database = compose["services"]["bathyscope"], compose["services"]["database"]
+    assert ":?" in service["environment"]["BATHYSCOPE_ACCESS_KEY"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    assert database["profiles"] == ["postgres"]
+    assert "ports" not in database
+    mounted = {volume.split(":")[0] for part in (service, database) for volume in part["volumes"]}
+    assert mounted == set(compose["volumes"])
+
+
+def _unit() -> list[tuple[str, str]]:
+    lines = (DEPLOY / "bathyscope.service").read_text().splitlines()
+    return [tuple(line.split("=", 1)) for line in lines if "=" in line and not line.startswith("#")]  # type: ignore[misc]
+
+
+def test_unit_runs_the_supervisor_without_rights() -> None:
+    unit = _unit()
+    (start,) = (value for name, value in unit if name == "ExecStart")
+    assert start.split()[1:3] == ["serve", "--config"]
+    assert ("DynamicUser", "yes") in unit
+    assert ("StateDirectory", "bathyscope") in unit
+    assert ("NoNewPrivileges", "yes") in unit
+    assert ("CapabilityBoundingSet", "") in unit
+    environment = dict(value.split("=", 1) for name, value in unit if name == "Environment")
+    settings = load_settings(environment=environment)
+    assert settings.host == "127.0.0.1"
+    assert settings.data_dir == Path("/var/lib/bathyscope")
+
+
+def test_unit_is_valid(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    # The command has to exist for the check, and is not installed at that place here.
+    text = (DEPLOY / "bathyscope.service").read_text().replace("/opt/bathyscope/bin/bathyscope", sys.executable)
+    (tmp_path / "bathyscope.service").write_text(text)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", "bathyscope.service"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "bathyscope.service" in line]
+    assert said == []
