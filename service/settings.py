@@ -61,6 +61,9 @@ class SimulatedPart(_Part):
     width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
     emitters: int = Field(default=20, ge=0, le=1000, description="Moving emitters in view.")
     seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")
+    frame_period_s: Positive | None = Field(
+        default=0.01, description="Time from one exposure to the next, where that is longer than the exposure, s."
+    )
 
 
 class MicroManagerPart(_Part):
@@ -175,6 +178,7 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Host names, beside loopback and `host`, that browsers may use for this service."
     )
+    log_level: Literal["debug", "info", "warning"] = Field(default="info", description="What is logged at least.")
     model: Path | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")

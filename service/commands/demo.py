@@ -1,0 +1,55 @@
+"""`bathyscope demo`: the whole instrument in front of a simulated microscope.
+
+Everything is the real thing but the light: engine, tracker, database, API
+and page are those of `serve`. With ``--json`` it is a measurement too: a
+stream client in this process notes when each track message arrives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+
+def run(
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.5, help="Stop by itself after this time.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record the frames (OME-Zarr).")] = False,
+    port: Annotated[int, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures at the end.")] = None,
+) -> None:
+    """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
+    from service.console import note
+    from service.live_bench import measure
+    from service.outputs import write_json
+    from service.settings import load_settings
+
+    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-demo-"))
+    settings = load_settings(
+        command_line={
+            "data_dir": folder,
+            "port": port,
+            "host": host,
+            "log_level": "warning",
+            "engine": {"run_at_start": True, "record": record},
+        }
+    )
+    keep = data is not None or record
+    try:
+        figures = measure(settings, seconds)
+        if json_file is not None:
+            write_json(json_file, figures)
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    if figures["recording"] is not None:
+        note(f"The recording is {figures['recording']}")

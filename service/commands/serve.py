@@ -1,0 +1,35 @@
+"""`bathyscope serve`: the service on one data directory, until it is interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+
+def run(
+    config: Annotated[
+        Path | None, typer.Option("--config", envvar="BATHYSCOPE_CONFIG", help="Settings (TOML).")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data directory.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen at.")] = None,
+) -> None:
+    """Run the instrument: engine, API and page."""
+    from service.commands.waiting import Interrupted, interruptible, web_address
+    from service.console import note
+    from service.logs import configure_logs
+    from service.settings import load_settings
+    from service.supervisor import Supervisor
+
+    settings = load_settings(config, {"data_dir": data, "port": port, "host": host})
+    configure_logs(settings.log_level)
+    with interruptible() as pause, Supervisor(settings) as supervisor:
+        note(f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}")
+        try:
+            pause(None)
+        except Interrupted:
+            note("Stopping: the run, the recorder, the database, the API.")

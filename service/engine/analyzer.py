@@ -1,0 +1,186 @@
+"""From frames to localizations to tracks: the one code path, live and offline.
+
+`Analyzer` is a frame-by-frame function with the tracker's memory; the live
+thread, `localize`, `track` and reprocessing all run it. `AnalysisThread`
+gives it as many frames as have come, hands the newest state to the view, and
+every 100 ms a batch to the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.microscope import Frame
+from models.tables import Localizations
+from models.tracking import TracksLocalizations, TrackState
+from service.engine.latency import Latencies
+from service.engine.ledger import Ledger, LedgerCounts
+from service.engine.stages import Stage
+
+__all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
+
+_BATCH_S = 0.1
+"""Results of this time go to the store in one transaction: what a killed process can lose, s."""
+
+
+class LocalizesFrames(Protocol):
+    """What the engine needs of a localizer."""
+
+    def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
+        """Find the emitters of frames of shape (B, H, W)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What was found in one frame.
+
+    Attributes
+    ----------
+    frame : the camera's image number
+    time_s : mid-exposure on the monotonic clock, s
+    found : localizations of this frame
+    state : all live tracks after it
+    """
+
+    frame: int
+    time_s: float
+    found: Localizations
+    state: TrackState
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisBatch:
+    """Results of about 100 ms, and the ledger when the last of them was ready.
+
+    All frames that the ledger calls analysed are in this batch or in earlier ones.
+    """
+
+    results: tuple[FrameResult, ...]
+    counts: LedgerCounts
+
+
+class Analyzer:
+    """Localizes frames and joins what is found to tracks.
+
+    Parameters
+    ----------
+    localizer : LocalizesFrames
+    tracker : TracksLocalizations
+        New for each run: it remembers.
+    """
+
+    def __init__(self, localizer: LocalizesFrames, tracker: TracksLocalizations) -> None:
+        self._localizer = localizer
+        self._tracker = tracker
+        self._start_s: float | None = None
+
+    def localize(self, frames: Sequence[Frame]) -> list[Localizations]:
+        """Localizations of each frame; one call of the network for all of them."""
+        numbers = np.array([frame.index for frame in frames], np.int64)
+        found = self._localizer.localize(np.stack([frame.pixels for frame in frames]), numbers)
+        return [found.select(found.frame == number) for number in numbers]
+
+    def track(self, frames: Sequence[Frame], found: Sequence[Localizations]) -> Iterator[FrameResult]:
+        """Tracks after each frame, in order. Times count from the first frame that was ever given."""
+        for frame, its in zip(frames, found, strict=True):
+            if self._start_s is None:
+                self._start_s = frame.time_s
+            state = self._tracker.step(frame.time_s - self._start_s, frame.index, its)
+            yield FrameResult(frame.index, frame.time_s, its, state)
+
+
+class AnalysisThread(threading.Thread):
+    """Runs an analyzer on what comes into a stage, until the stage has ended.
+
+    Parameters
+    ----------
+    analyzer : Analyzer
+    stage : Stage of Frame
+    ledger, latencies : Ledger, Latencies
+    batch, deadline_s : int, float
+        Most frames at once, and the longest that the first of them waits for others, s.
+    show : callable
+        Gets each result at once; must not block.
+    keep : callable
+        Gets each batch of results; must not block.
+    failed : callable
+        Is called with the exception when analysis cannot go on; frames that come later are turned away.
+    turn_away : callable
+        Gets the frames that are not analysed because of it.
+    """
+
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        stage: Stage[Frame],
+        ledger: Ledger,
+        latencies: Latencies,
+        *,
+        batch: int,
+        deadline_s: float,
+        show: Callable[[FrameResult], None],
+        keep: Callable[[AnalysisBatch], None],
+        failed: Callable[[Exception], None],
+        turn_away: Callable[[Sequence[Frame]], None],
+    ) -> None:
+        super().__init__(name="analyse", daemon=True)
+        self._analyzer = analyzer
+        self._stage = stage
+        self._ledger = ledger
+        self._latencies = latencies
+        self._batch = batch
+        self._deadline_s = deadline_s
+        self._show = show
+        self._keep = keep
+        self._failed = failed
+        self._turn_away = turn_away
+        self._waiting: list[FrameResult] = []
+        self._waiting_since_s = time.monotonic()
+
+    def run(self) -> None:
+        """Analyse until the stage has ended."""
+        working = True
+        while not self._stage.ended:
+            frames = self._stage.take(self._batch, timeout_s=_BATCH_S, gather_s=self._deadline_s)
+            if frames and working:
+                try:
+                    self._analyse(frames)
+                except Exception as error:  # noqa: BLE001  recording goes on without analysis
+                    working = False
+                    self._failed(error)
+            elif frames:
+                self._turn_away(frames)
+            self._commit(time.monotonic())
+        self._commit(np.inf)
+
+    def _analyse(self, frames: list[Frame]) -> None:
+        done = 0
+        try:
+            found = self._analyzer.localize(frames)
+            now_s = time.monotonic()
+            for frame in frames:
+                self._latencies.of["analysed"].add(now_s - frame.time_s)
+            for result in self._analyzer.track(frames, found):
+                self._latencies.of["tracked"].add(time.monotonic() - result.time_s)
+                self._waiting.append(result)
+                self._ledger.analyse(1)
+                done += 1
+                self._show(result)
+        finally:
+            if done < len(frames):
+                self._turn_away(frames[done:])
+
+    def _commit(self, now_s: Any) -> None:
+        if not self._waiting:
+            self._waiting_since_s = now_s
+        elif now_s - self._waiting_since_s >= _BATCH_S:
+            self._keep(AnalysisBatch(tuple(self._waiting), self._ledger.counts()))
+            self._waiting = []
+            self._waiting_since_s = now_s

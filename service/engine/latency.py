@@ -1,0 +1,66 @@
+"""Time from the middle of an exposure until a stage was done with the frame.
+
+A histogram with bins that grow by two percent: any quantile over any length
+of run, in a fixed six kilobytes, right to one percent. The maximum is exact.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["STAGES", "Latencies", "LatencyHistogram"]
+
+STAGES = ("grabbed", "analysed", "tracked", "published")
+"""Stages whose latency is measured, in the order of the data."""
+
+_LOWEST_S = 1e-5
+_HIGHEST_S = 100.0
+_LOG_STEP = math.log(1.02)
+_BINS = math.ceil(math.log(_HIGHEST_S / _LOWEST_S) / _LOG_STEP) + 1
+
+
+class LatencyHistogram:
+    """Latencies of one stage. One thread adds, any may read."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS, np.int64)
+        self._max_s = 0.0
+
+    def add(self, latency_s: float) -> None:
+        """Count one latency, s; a negative one (a clock that was set) counts as the smallest."""
+        if latency_s > self._max_s:
+            self._max_s = latency_s
+        index = math.log(max(latency_s, _LOWEST_S) / _LOWEST_S) / _LOG_STEP
+        self._counts[min(int(index), _BINS - 1)] += 1
+
+    @property
+    def count(self) -> int:
+        """How many were counted."""
+        return int(self._counts.sum())
+
+    def summary_ms(self) -> dict[str, float | None]:
+        """Median, 95th and 99th percentile and maximum, ms; None when nothing was counted."""
+        cumulated = np.cumsum(self._counts)
+        total = int(cumulated[-1])
+        if not total:
+            return {"p50": None, "p95": None, "p99": None, "max": None}
+        summary: dict[str, float | None] = {}
+        for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
+            index = int(np.searchsorted(cumulated, math.ceil(share * total)))
+            middle_s = _LOWEST_S * math.exp((index + 0.5) * _LOG_STEP)
+            summary[name] = round(1000 * min(middle_s, self._max_s), 3)
+        summary["max"] = round(1000 * self._max_s, 3)
+        return summary
+
+
+class Latencies:
+    """The histograms of all stages of a run."""
+
+    def __init__(self) -> None:
+        self.of = {stage: LatencyHistogram() for stage in STAGES}
+
+    def summary_ms(self) -> dict[str, dict[str, float | None]]:
+        """Stage to p50, p95, p99 and max, ms."""
+        return {stage: histogram.summary_ms() for stage, histogram in self.of.items()}

@@ -1,0 +1,146 @@
+"""The account of every frame of a run: what the camera exposed, and what became of it.
+
+    exposed = grabbed + lost
+    grabbed = recorded + unrecorded + waiting for the recorder (when recording)
+    grabbed = analysed + deferred + skipped + in flight
+
+Lost frames are counted from gaps in the camera's own image numbers, because a
+driver may clear its buffer without a word. A deferred frame was too late for
+live analysis and is in the recording; a skipped one is not.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass
+
+__all__ = ["Ledger", "LedgerCounts"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCounts:
+    """All counts at one moment, in frames.
+
+    Attributes
+    ----------
+    exposed : the camera's image numbers say so
+    grabbed : fetched from the driver
+    lost : exposed, but never fetched
+    recorded : written, and readable by others
+    unrecorded : not written although the run is recorded
+    analysed : localized and tracked
+    deferred : recorded, to be analysed later
+    skipped : neither
+    in_flight : grabbed, and still on the way through the analysis
+    """
+
+    exposed: int = 0
+    grabbed: int = 0
+    lost: int = 0
+    recorded: int = 0
+    unrecorded: int = 0
+    analysed: int = 0
+    deferred: int = 0
+    skipped: int = 0
+    in_flight: int = 0
+
+    @property
+    def balances(self) -> bool:
+        """Whether every frame is accounted for, and none twice."""
+        return (
+            min(asdict(self).values()) >= 0
+            and self.exposed == self.grabbed + self.lost
+            and self.grabbed == self.analysed + self.deferred + self.skipped + self.in_flight
+            and self.recorded + self.unrecorded <= self.grabbed
+        )
+
+    def as_dict(self) -> dict[str, int]:
+        """Plain values for messages and database."""
+        return asdict(self)
+
+
+class Ledger:
+    """Counts frames as the stages report them. Every method may be called from any thread.
+
+    In flight is counted on its own, up when a frame enters the analysis and
+    down when it leaves, so that a frame that vanishes on the way shows.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next_index = 0
+        self._grabbed = 0
+        self._lost = 0
+        self._recorded = 0
+        self._unrecorded = 0
+        self._analysed = 0
+        self._deferred = 0
+        self._skipped = 0
+        self._in_flight = 0
+
+    def grab(self, index: int) -> int:
+        """A frame was fetched; return how many were lost just before it.
+
+        Parameters
+        ----------
+        index : int
+            The camera's image number, counting from 0.
+
+        Raises
+        ------
+        ValueError
+            When the number does not rise: the camera restarted, and what was lost cannot be known.
+        """
+        with self._lock:
+            gap = index - self._next_index
+            if gap < 0:
+                raise ValueError(f"image number {index} came after {self._next_index - 1}; they must rise")
+            self._next_index = index + 1
+            self._grabbed += 1
+            self._lost += gap
+            return gap
+
+    def admit(self) -> None:
+        """A grabbed frame is about to enter the analysis."""
+        with self._lock:
+            self._in_flight += 1
+
+    def analyse(self, frames: int) -> None:
+        """Frames came out of the analysis."""
+        with self._lock:
+            self._in_flight -= frames
+            self._analysed += frames
+
+    def turn_away(self, frames: int = 1, *, recorded: bool) -> None:
+        """Admitted frames are not analysed now: deferred when they are with the recorder, else skipped."""
+        with self._lock:
+            self._in_flight -= frames
+            if recorded:
+                self._deferred += frames
+            else:
+                self._skipped += frames
+
+    def record(self, frames: int) -> None:
+        """Frames were written and can be read."""
+        with self._lock:
+            self._recorded += frames
+
+    def leave_unrecorded(self, frames: int = 1) -> None:
+        """Frames of a recorded run were not written."""
+        with self._lock:
+            self._unrecorded += frames
+
+    def counts(self) -> LedgerCounts:
+        """All counts at this moment."""
+        with self._lock:
+            return LedgerCounts(
+                exposed=self._next_index,
+                grabbed=self._grabbed,
+                lost=self._lost,
+                recorded=self._recorded,
+                unrecorded=self._unrecorded,
+                analysed=self._analysed,
+                deferred=self._deferred,
+                skipped=self._skipped,
+                in_flight=self._in_flight,
+            )

@@ -1,0 +1,168 @@
+"""The live views: all tracks after the newest frame, and the newest frame itself.
+
+Views are dropped, data is not: each thread here takes the newest thing from
+its slot, encodes it once for everybody, and publishes it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.microscope import Frame
+from models.tracking import TrackState
+from service import wire
+from service.engine.analyzer import FrameResult
+from service.engine.latency import LatencyHistogram
+from service.engine.stages import Slot
+from service.link import LivePublisher
+
+__all__ = ["PreviewThread", "TrackThread", "preview_of", "track_columns", "unix_time"]
+
+_FLOATS = ("x_um", "y_um", "z_um", "vx_um_s", "vy_um_s", "vz_um_s", "sigma_x_um", "sigma_y_um", "sigma_z_um")
+
+COASTING = 1
+NEAR_FOCUS = 2
+
+_PREVIEWS_PER_S = 10
+_PREVIEW_SIDE = 512
+_DARK, _BRIGHT = 1.0, 99.8
+"""Percentiles shown as black and white: the background, and bright patterns without the hot pixels."""
+
+_SAMPLED_PIXELS = 20_000
+"""Enough for both percentiles to within a grey level, at a tenth of the cost of all pixels."""
+
+_PATIENCE_S = 0.25
+
+
+def unix_time(monotonic_s: float) -> float:
+    """A moment of the monotonic clock as Unix seconds, by the clocks as they stand now."""
+    return time.time() - (time.monotonic() - monotonic_s)
+
+
+def track_columns(state: TrackState) -> dict[str, NDArray[Any]]:
+    """The columns of a track message, shape (N,) each."""
+    flags = COASTING * ~state.observed + NEAR_FOCUS * state.near_focus
+    return {
+        "track_id": state.track_id.astype(np.uint32),
+        **{name: getattr(state, name).astype(np.float32) for name in _FLOATS},
+        "age": state.age.astype(np.uint32),
+        "flags": flags.astype(np.uint32),
+    }
+
+
+def preview_of(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], int, float, float]:
+    """A frame for the eye.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint16, shape (H, W)
+        Counts.
+
+    Returns
+    -------
+    picture : ndarray of uint8, shape (H / scale, W / scale)
+        At most 512 pixels a side; black and white are the darkest percent and the brightest of 500 pixels.
+    scale : int
+        Frame pixels per picture pixel, each way; their mean is shown.
+    low_adu, high_adu : float
+        The counts shown as black and white.
+    """
+    scale = -(-max(pixels.shape) // _PREVIEW_SIDE)
+    if scale > 1:
+        rows, columns = (side // scale for side in pixels.shape)
+        blocks = pixels[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale)
+        grey = blocks.mean(axis=(1, 3), dtype=np.float32)
+    else:
+        grey = pixels.astype(np.float32)
+    flat = grey.ravel()
+    low, high = np.percentile(flat[:: max(flat.size // _SAMPLED_PIXELS, 1)], (_DARK, _BRIGHT))
+    stretched = np.clip((grey - np.float32(low)) * np.float32(255.0 / max(high - low, 1.0)), 0.0, 255.0)
+    return stretched.astype(np.uint8), scale, float(low), float(high)
+
+
+class TrackThread(threading.Thread):
+    """Publishes the newest state of all tracks until its slot has ended.
+
+    Parameters
+    ----------
+    slot : Slot of FrameResult
+    live : LivePublisher
+    latency : LatencyHistogram
+        From mid-exposure to published.
+    describe : callable
+        Gives what the header says of the run besides: epoch, run, fps, ledger.
+    """
+
+    def __init__(
+        self,
+        slot: Slot[FrameResult],
+        live: LivePublisher,
+        latency: LatencyHistogram,
+        describe: Callable[[], dict[str, Any]],
+    ) -> None:
+        super().__init__(name="publish", daemon=True)
+        self._slot = slot
+        self._live = live
+        self._latency = latency
+        self._describe = describe
+        self.sequence = 0
+
+    def run(self) -> None:
+        """Publish until the slot has ended."""
+        while not self._slot.ended:
+            result = self._slot.take(_PATIENCE_S)
+            if result is None:
+                continue
+            header = {
+                **self._describe(),
+                "sequence": self.sequence,
+                "captured_s": unix_time(result.time_s),
+                "captured_monotonic_s": result.time_s,
+                "published_s": time.time(),
+                "frame": result.frame,
+                "t_s": result.state.t_s,
+            }
+            self._live.send("tracks", wire.encode(wire.TRACKS, header, track_columns(result.state)))
+            self._latency.add(time.monotonic() - result.time_s)
+            self.sequence += 1
+
+
+class PreviewThread(threading.Thread):
+    """Publishes the newest frame, at most ten times a second, until its slot has ended."""
+
+    def __init__(self, slot: Slot[Frame], live: LivePublisher, describe: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(name="preview", daemon=True)
+        self._slot = slot
+        self._live = live
+        self._describe = describe
+
+    def run(self) -> None:
+        """Publish until the slot has ended."""
+        sequence = 0
+        while not self._slot.ended:
+            begin_s = time.monotonic()
+            frame = self._slot.take(_PATIENCE_S)
+            if frame is None:
+                continue
+            picture, scale, low_adu, high_adu = preview_of(frame.pixels)
+            header = {
+                **self._describe(),
+                "sequence": sequence,
+                "captured_s": unix_time(frame.time_s),
+                "published_s": time.time(),
+                "frame": frame.index,
+                "width": picture.shape[1],
+                "height": picture.shape[0],
+                "scale": scale,
+                "low_adu": low_adu,
+                "high_adu": high_adu,
+            }
+            self._live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": picture.ravel()}))
+            sequence += 1
+            time.sleep(max(0.0, begin_s + 1 / _PREVIEWS_PER_S - time.monotonic()))

@@ -1,0 +1,221 @@
+"""Recording: every frame, on its own thread, in whole shards of an OME-Zarr image.
+
+A shard is one file of many frames, one chunk each. It is written whole, and
+only when its data are down does the array's shape grow over it, so that a
+reader, or a killed process, never meets frames that are announced and not
+there. When recording ends within a shard, the rest is written as a short one.
+
+Beside the image lie two small arrays, `frame` (image number) and `time_s`
+(mid-exposure, monotonic clock): lost frames leave no gap in the image, so
+these say which exposure a plane is. The last shape that is grown is the
+image's, so they are never shorter than it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+from zarr.core.sync import sync
+
+from hardware.microscope import Frame
+from models.errors import DataError
+from service.engine.ledger import Ledger
+from service.engine.stages import Stage
+
+__all__ = ["Recorder", "Recording", "check_free_space"]
+
+_LONGEST = 2**40
+"""Frames of the array through which shards are written ahead of the shape: beyond any run."""
+
+_LOG_CHUNK = 4096
+"""Entries in one file of the frame log: an hour at 100 fps makes 90 files, each rewritten in microseconds."""
+
+_GIGABYTE = 1e9
+
+
+def check_free_space(folder: Path, floor_gb: float) -> None:
+    """Refuse to record into a disk that is nearly full.
+
+    Raises
+    ------
+    DataError
+        When less than `floor_gb` (1 GB = 10^9 bytes) is free.
+    """
+    free_gb = shutil.disk_usage(folder).free / _GIGABYTE
+    if free_gb < floor_gb:
+        raise DataError(
+            f"{free_gb:.1f} GB are free where recordings go ({folder}); "
+            f"a recording leaves at least {floor_gb:g} GB (engine.free_space_floor_gb).",
+            "Free some space, choose another data directory, or run without recording.",
+        )
+
+
+class Recording:
+    """One OME-Zarr 0.5 image (t, y, x) that grows by whole shards. Used by one thread.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is made; ends in ``.ome.zarr``.
+    shape : (int, int)
+        Rows and columns of a frame.
+    pixel_size_um : float
+        At the sample, µm.
+    frame_period_s : float
+        Nominal time from frame to frame, s; the measured times are in `time_s`.
+    shard_frames : int
+        Frames in one file.
+    attributes : dict
+        Further facts for the reader (run, model, camera), JSON values.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, int],
+        pixel_size_um: float,
+        frame_period_s: float,
+        shard_frames: int,
+        attributes: dict[str, Any],
+    ) -> None:
+        self.path = path
+        self.frames = 0
+        self.shard_frames = shard_frames
+        self._group = zarr.create_group(
+            str(path),
+            zarr_format=3,
+            attributes={
+                "ome": _ome(path.name.removesuffix(".ome.zarr"), pixel_size_um, frame_period_s),
+                "bathyscope": attributes,
+            },
+        )
+        self._image = self._group.create_array(
+            "0",
+            shape=(0, *shape),
+            chunks=(1, *shape),
+            shards=(shard_frames, *shape),
+            dtype="uint16",
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=2),
+            dimension_names=("t", "y", "x"),
+        )
+        self._numbers = self._group.create_array("frame", shape=(0,), chunks=(_LOG_CHUNK,), dtype="int64")
+        self._times = self._group.create_array("time_s", shape=(0,), chunks=(_LOG_CHUNK,), dtype="float64")
+
+    def append(self, pixels: NDArray[np.uint16], numbers: NDArray[np.int64], times_s: NDArray[np.float64]) -> None:
+        """Write frames behind the last one; when this returns, they can be read.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint16, shape (N, H, W)
+            At most `shard_frames`, starting at a shard boundary: only the last append of a recording is shorter.
+        numbers, times_s : ndarray, shape (N,)
+            Image numbers and mid-exposure times (s) of the frames.
+        """
+        if self.frames % self.shard_frames or len(pixels) > self.shard_frames:
+            raise ValueError(f"{len(pixels)} frames after {self.frames} are not one shard of {self.shard_frames}")
+        end = self.frames + len(pixels)
+        _beyond(self._image)[self.frames : end] = pixels
+        for array, values in ((self._numbers, numbers), (self._times, times_s)):
+            _beyond(array)[self.frames : end] = values
+            _grow(array, end)
+        _grow(self._image, end)
+        self.frames = end
+
+
+def _beyond(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """The same array through which frames beyond its present shape can be written."""
+    metadata = dataclasses.replace(array.metadata, shape=(_LONGEST, *array.shape[1:]))
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path))
+
+
+def _grow(array: zarr.Array[Any], frames: int) -> None:
+    sync(array.async_array.resize((frames, *array.shape[1:]), delete_outside_chunks=False))
+
+
+def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, Any]:
+    # https://ngff.openmicroscopy.org/0.5/ : axes, one resolution level and its scale
+    return {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": name,
+                "axes": [
+                    {"name": "t", "type": "time", "unit": "second"},
+                    {"name": "y", "type": "space", "unit": "micrometer"},
+                    {"name": "x", "type": "space", "unit": "micrometer"},
+                ],
+                "datasets": [
+                    {
+                        "path": "0",
+                        "coordinateTransformations": [
+                            {"type": "scale", "scale": [frame_period_s, pixel_size_um, pixel_size_um]}
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+class Recorder(threading.Thread):
+    """Takes frames from its stage and writes them shard by shard until the stage has ended.
+
+    When writing fails it stops recording, says why in `problem`, counts what
+    comes as unrecorded, and goes on taking frames, so that analysis goes on.
+
+    Parameters
+    ----------
+    recording : Recording
+        Where to.
+    stage : Stage of Frame
+        Where from.
+    ledger : Ledger
+        Is told what can be read, and what was not written.
+    floor_gb : float
+        Free disk space below which it stops, GB.
+    """
+
+    def __init__(self, recording: Recording, stage: Stage[Frame], ledger: Ledger, floor_gb: float) -> None:
+        super().__init__(name="record", daemon=True)
+        self._recording = recording
+        self._stage = stage
+        self._ledger = ledger
+        self._floor_gb = floor_gb
+        self.problem: str | None = None
+
+    def run(self) -> None:
+        """Record until the stage has ended."""
+        shard: list[Frame] = []
+        size = self._recording.shard_frames
+        while not self._stage.ended:
+            # Between frames nothing is urgent: a quarter of a second per wake-up keeps this thread quiet.
+            shard += self._stage.take(size - len(shard), timeout_s=0.25)
+            if len(shard) == size:
+                self._write(shard)
+                shard = []
+        if shard:
+            self._write(shard)
+
+    def _write(self, shard: list[Frame]) -> None:
+        if self.problem is None:
+            try:
+                check_free_space(self._recording.path.parent, self._floor_gb)
+                self._recording.append(
+                    np.stack([frame.pixels for frame in shard]),
+                    np.array([frame.index for frame in shard], np.int64),
+                    np.array([frame.time_s for frame in shard], np.float64),
+                )
+            except Exception as error:  # noqa: BLE001  a full or vanished disk must not end the run
+                self.problem = f"Recording stopped after {self._recording.frames} frames: {error}"
+            else:
+                self._ledger.record(len(shard))
+                return
+        self._ledger.leave_unrecorded(len(shard))
