@@ -526,7 +526,8 @@ class MicroManagerMicroscope:
                     core.set_shutter_open(False)
             self._core = None
             if self._settings.mode == "in-process":
-                stop_core()
+                with _core_speaks("release the devices"):
+                    stop_core()
 
     # ---- inside ----
 

@@ -121,7 +121,7 @@ class Movie:
     frame_period_s : float or None
         From frame to frame, when OME metadata states it.
     bit_depth : int
-        Bits of a count.
+        Bits of a count, as stated by OME metadata, or else of the file's type (8 or 16, an upper bound).
     """
 
     def __init__(self, stack: _Stack, frames: int) -> None:
@@ -431,29 +431,58 @@ def _read_tiff(path: Path, tiff: tifffile.TiffFile, complaints: _Complaints) -> 
             f"{path} has the axes {axes}; the last two must be Y and X.", "Save it in the order T or Z, Y, X."
         )
     planes = math.prod(shape[:-2])
-    if series.dataoffset is not None:
-        mapped = np.memmap(
-            path, series.dtype.newbyteorder(tiff.byteorder), "r", series.dataoffset, (planes, *shape[-2:])
-        )
+    pages = _Pages(tiff, [page for page in series.pages if page is not None])
+    read = pages.read
+    if series.dataoffset is not None and series.keyframe.parent is tiff:
+        dtype = series.dtype.newbyteorder(tiff.byteorder)
+        mapped = np.memmap(path, dtype, "r", series.dataoffset, (planes, *shape[-2:]))
 
         def read(start: int, stop: int) -> NDArray[Any]:
             return np.asarray(mapped[start:stop])
 
-    else:
-        pages = [page for page in series.pages if page is not None]
-        there = len(pages)
-        if there != planes:
-            raise _refusal(
-                f"{path} announces {planes} planes and holds {there}.",
-                "The file is incomplete: copy or record it again.",
-            )
-
-        def read(start: int, stop: int) -> NDArray[Any]:
-            return np.stack([pages[index].asarray() for index in range(start, stop)])
-
+    elif len(pages) != planes:
+        raise _refusal(
+            f"{path} announces {planes} planes and holds {len(pages)}.",
+            "The file, or one of a set of files, is missing or incomplete: copy or record it again.",
+        )
     ome_xml = tiff.ome_metadata
     stated = _ome_xml_statements(path, ome_xml) if ome_xml else {}
-    return _Stack(path, axes if ome_xml else "", shape, series.dtype, read, tiff.close, **stated)
+    return _Stack(path, axes if ome_xml else "", shape, series.dtype, read, pages.close, **stated)
+
+
+class _Pages:
+    """Planes of a TIFF, or of a set of TIFF files that are one image; one of the others is open at a time."""
+
+    def __init__(self, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
+        self._tiff = tiff
+        self._pages = pages
+        self._other: Any = None
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Planes, shape (N, H, W)."""
+        return np.stack([self._plane(index) for index in range(start, stop)])
+
+    def close(self) -> None:
+        """Close all files."""
+        self._use(None)
+        self._tiff.close()
+
+    def _plane(self, index: int) -> NDArray[Any]:
+        page = self._pages[index]
+        if page.parent is not self._tiff:
+            self._use(page.parent.filehandle)
+        return np.asarray(page.asarray())
+
+    def _use(self, handle: Any) -> None:
+        if handle is not self._other:
+            if self._other is not None:
+                self._other.close()
+            if handle is not None and handle.closed:
+                handle.open()
+            self._other = handle
 
 
 def _ome_xml_statements(path: Path, xml: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hardware.microscope import (
     CameraSettings,
     Frame,
@@ -277,4 +279,4 @@ class ReplayMicroscope:
     def _frame(self, place: int, index: int, middle_s: float) -> Frame:
         roi = self._settings.roi or Roi(0, 0, self._movie.shape[2], self._movie.shape[1])
         pixels = self._movie[place][roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
-        return Frame(pixels, index, middle_s, "recording", self._stage_um)
+        return Frame(np.ascontiguousarray(pixels), index, middle_s, "recording", self._stage_um)

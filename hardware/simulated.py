@@ -112,7 +112,7 @@ class SimulatedMicroscope:
         exposure_s: float = 0.01,
         frame_period_s: float | None = None,
         ring_frames: int = 128,
-        backlog_frames: int = 16,
+        backlog_frames: int = 32,
         limits: StageLimits | None = None,
         seed: int = 0,
     ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import shutil
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from hardware.micromanager import (
     check_bridge_rate,
     democamera_installation,
 )
-from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi, StageLimits
+from hardware.microscope import CameraSettings, Frame, Microscope, MicroscopeError, Roi, StageLimits
 
 OpenDemo = Callable[..., MicroManagerMicroscope]
 
@@ -184,6 +186,38 @@ def test_a_running_sequence_forbids_snap_settings_and_a_second_one(open_demo: Op
     assert not microscope.is_running
 
 
+def test_stop_from_another_thread_wakes_a_waiting_reader(open_demo: OpenDemo) -> None:
+    microscope = open_demo()
+    microscope.apply_camera(CameraSettings(0.2))
+    microscope.start_sequence()
+    got: list[Frame | None] = []
+
+    def read() -> None:
+        while (frame := microscope.next_frame(60.0)) is not None:
+            got.append(frame)
+        got.append(None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert microscope.stop()
+    reader.join(20)
+    assert got[-1] is None
+    assert not microscope.is_running
+
+
+def test_a_process_that_ends_without_closing_ends(demo_installation: tuple[Path, Path]) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings\n"
+        f"microscope = MicroManagerMicroscope(MicroManagerSettings(config_file=Path({str(demo_installation[1])!r})))\n"
+        "microscope.start_sequence()\n"
+        "print(microscope.next_frame(5.0).index)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "0"
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_camera_that_gives_no_frame_is_reported(open_demo: OpenDemo) -> None:
     microscope = open_demo(frame_timeout_s=0.1)
     microscope.apply_camera(CameraSettings(0.01))
@@ -321,7 +355,7 @@ def test_configurations_that_cannot_be_loaded(open_demo: OpenDemo, tmp_path: Pat
     wrong.write_text("Device,Camera,NoSuchCompany,Cam\n")
     with pytest.raises(MicroscopeError, match="holds no device adapters"):
         open_demo(app_path=tmp_path, config_file=wrong)
-    with pytest.raises(MicroscopeError, match='could not be loaded: Line 1.*"NoSuchCompany"'):
+    with pytest.raises(MicroscopeError, match=r'could not be loaded: Line 1.*"NoSuchCompany"'):
         open_demo(config_file=wrong)
     # A relative name is looked up in the installation.
     assert open_demo(config_file=Path("MMConfig_demo.cfg")).description.camera == "Camera"

@@ -157,6 +157,42 @@ def test_a_bare_zarr_array_counts_by_position(tmp_path: Path) -> None:
         assert np.array_equal(movie[4], data[4])
 
 
+def write_ome_tiff_set(folder: Path, files: int, frames: int) -> list[Path]:
+    """One movie in several files that name each other, as Micro-Manager writes it."""
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-{number:012d}" for number in range(files)]
+    paths = [folder / f"part{number}.ome.tif" for number in range(files)]
+    places = "".join(
+        f'<TiffData FirstT="{number * frames + plane}" IFD="{plane}" PlaneCount="1">'
+        f'<UUID FileName="{paths[number].name}">{uuids[number]}</UUID></TiffData>'
+        for number in range(files)
+        for plane in range(frames)
+    )
+    for number, path in enumerate(paths):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuids[number]}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" '
+            f'SizeX="24" SizeY="16" SizeC="1" SizeZ="1" SizeT="{files * frames}" PhysicalSizeX="0.65">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+        )
+        planes = numbered(files * frames, 16, 24)[number * frames :][:frames]
+        with tifffile.TiffWriter(path, ome=False) as writer:
+            for plane, pixels in enumerate(planes):
+                description = None if plane else xml
+                writer.write(pixels, description=description, metadata=None, contiguous=False, photometric="minisblack")
+    return paths
+
+
+def test_a_movie_in_several_files(tmp_path: Path) -> None:
+    paths = write_ome_tiff_set(tmp_path, 3, 4)
+    for path in paths:
+        with open_movie(path) as movie:
+            assert (movie.shape, movie.pixel_size_um) == ((12, 16, 24), 0.65)
+            assert [frame[0, 0] for frame in movie] == list(range(12))
+            assert np.array_equal(movie.read(0, 12), numbered(12, 16, 24))
+    paths[1].unlink()
+    assert "announces 12 planes and holds 8" in refused(open_movie, paths[0])
+
+
 # ---- sweeps that fit ----
 
 
