@@ -1,0 +1,58 @@
+"""What the documents tell the user to type is what the program understands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.cli import _COMMANDS
+from service.settings import load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "docs/user-guide.md", "docs/operations.md", "deploy/README.md")
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_readme_begins_with_the_demo_and_the_tests() -> None:
+    demo, tests = _blocks("README.md", "sh")[:2]
+    assert demo == "pip install . && bathyscope demo\n"
+    # .ci/run takes the install and the test command from this block.
+    assert tests == 'pip install -e ".[test]" && pytest\n'
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_documents_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    typed = re.findall(r"(?:^ *|`|&& )bathyscope ([a-z]+)", text, re.MULTILINE)
+    assert typed or document == "deploy/README.md"
+    assert set(typed) <= set(_COMMANDS)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text()):
+            if "://" not in target:
+                assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
+
+
+def test_settings_example_is_accepted(tmp_path: Path) -> None:
+    (example,) = _blocks("docs/user-guide.md", "toml")
+    config = tmp_path / "bathyscope.toml"
+    config.write_text(example)
+    settings = load_settings(config, environment={})
+    assert settings.microscope.driver == "micromanager"
+    assert settings.microscope.stage_max_step_um == 50.0
+    assert settings.camera.roi == (512, 512, 512, 512)
+    assert settings.microscope.micromanager.channel_group == "Channel"
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    settings = load_settings(environment={})
+    engine = settings.engine
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (engine.free_space_floor_gb, engine.torch_threads, engine.run_at_start) == (5.0, 1, False)
