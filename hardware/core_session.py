@@ -11,12 +11,16 @@ for ever in ``Engine.singleton``, which then drives a dead core.
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
 from hardware.microscope import MicroscopeError
 
-__all__ = ["democamera_installation", "find_installation", "start_core", "stop_core"]
+__all__ = ["connect_bridge", "democamera_installation", "find_installation", "start_core", "stop_core"]
+
+_BRIDGE_ANSWER_S = 1.0
+"""How long a Micro-Manager on this machine may take to accept a connection, s."""
 
 _MISMATCH = re.compile(r"requires (?P<core>\d+); device adapter has (?P<adapter>\d+)")
 
@@ -129,6 +133,22 @@ def stop_core() -> None:
 
     stop_headless()
     _forget_engine()
+
+
+def connect_bridge(port: int) -> Any:
+    """The core of a running Micro-Manager. Untested: needs a running Micro-Manager."""
+    from mmpycorex import Core
+
+    try:
+        # Asked first, because the bridge leaves its own socket open when nobody answers.
+        socket.create_connection(("127.0.0.1", port), _BRIDGE_ANSWER_S).close()
+        return Core(convert_camel_case=True, port=port)
+    except Exception as error:
+        raise MicroscopeError(
+            "bridge",
+            f"No Micro-Manager answers at port {port} ({error}).",
+            "Start Micro-Manager and tick 'Run server on port' in its options.",
+        ) from error
 
 
 def _forget_engine() -> None:

@@ -16,19 +16,27 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hardware.core_session import democamera_installation, find_installation, start_core, stop_core
+from hardware.core_session import connect_bridge, democamera_installation, find_installation, start_core, stop_core
+from hardware.core_values import (
+    Popped,
+    as_counts,
+    core_speaks,
+    device_type,
+    leading_number,
+    pop_in_process,
+    pop_over_bridge,
+    read_roi,
+    same_value,
+    snapped_image,
+    strings,
+)
 from hardware.microscope import (
     CameraSettings,
     Frame,
@@ -50,36 +58,11 @@ __all__ = [
 BRIDGE_LIMIT_BYTES_PER_S = 100e6
 """What the bridge carries, by its own documentation and by reports of its users."""
 
-_BRIDGE_ANSWER_S = 1.0
-"""How long a Micro-Manager on this machine may take to accept a connection, s."""
-
 _POLL_S = 0.0005
 """Pause between two looks into an empty buffer: short beside an exposure, long enough to leave the processor free."""
 
-_OLDEST_ARRIVAL_S = 60.0
-"""A frame that seems to have waited longer than this in the buffer tells of a clock that was set meanwhile."""
-
 _EXPOSURE_TOLERANCE = 0.01
 """Cameras round the exposure to their line time; 1 % is the most that passes as the value that was set."""
-
-_DEVICE_TYPES = {
-    2: "camera",
-    3: "shutter",
-    4: "state device",
-    5: "focus drive",
-    6: "XY stage",
-    7: "serial port",
-    8: "generic device",
-    9: "autofocus",
-    10: "core",
-    11: "image processor",
-    12: "signal device",
-    13: "magnifier",
-    14: "light modulator",
-    15: "hub",
-    16: "galvo",
-}
-"""Numbers of MMDevice's `DeviceType`."""
 
 _SWITCHED_TYPES = ("shutter", "state device")
 
@@ -173,7 +156,7 @@ class MicroManagerMicroscope:
     def __init__(self, settings: MicroManagerSettings) -> None:
         self._settings = settings
         self._core: Any = None
-        self._pop: Callable[[Any], _Popped | None] = _pop_over_bridge
+        self._pop: Callable[[Any], Popped | None] = pop_over_bridge
         self._devices: dict[str, str] = {}
         self._stage: str | None = None
         self._stage_um = 0.0
@@ -182,11 +165,11 @@ class MicroManagerMicroscope:
         self._snapping: threading.Thread | None = None
         self._guard = threading.RLock()
         if settings.mode == "bridge":
-            self._core = _connect_bridge(settings.port)
+            self._core = connect_bridge(settings.port)
         else:
             app_path, config_file = find_installation(settings.app_path, settings.config_file)
             self._core = start_core(app_path, config_file, settings.buffer_mb)
-            self._pop = _pop_in_process()
+            self._pop = pop_in_process()
         try:
             self._description = self._set_up()
         except BaseException:
@@ -195,9 +178,9 @@ class MicroManagerMicroscope:
 
     def _set_up(self) -> MicroscopeDescription:
         core, settings = self._core, self._settings
-        with _core_speaks("read the list of devices"):
-            labels = _strings(core.get_loaded_devices())
-            self._devices = {label: _device_type(core, label) for label in labels}
+        with core_speaks("read the list of devices"):
+            labels = strings(core.get_loaded_devices())
+            self._devices = {label: device_type(core, label) for label in labels}
             camera, stage = core.get_camera_device(), core.get_focus_device()
         if not camera:
             raise MicroscopeError(
@@ -208,14 +191,14 @@ class MicroManagerMicroscope:
         self._stage = stage or None
         for label, timeout_s in settings.device_timeout_s.items():
             self._known(label)
-            with _core_speaks(f"set the time-out of {label} to {timeout_s} s"):
+            with core_speaks(f"set the time-out of {label} to {timeout_s} s"):
                 core.set_device_timeout_ms(label, round(timeout_s * 1000))
         for label, properties in settings.properties.items():
             for name, value in properties.items():
                 self._set_property(label, name, str(value))
-        with _core_speaks("read the camera's format"):
+        with core_speaks("read the camera's format"):
             core.clear_roi()
-            binning = _leading_number(core.get_property(camera, "Binning"))
+            binning = leading_number(core.get_property(camera, "Binning"))
             shape = (core.get_image_height() * binning, core.get_image_width() * binning)
             bit_depth = int(core.get_image_bit_depth())
             # The core knows the pixel size for the binning in force.
@@ -245,9 +228,9 @@ class MicroManagerMicroscope:
     def camera_settings(self) -> CameraSettings:
         """Settings as the camera reports them."""
         core = self._running_core()
-        with _core_speaks("read the camera's settings"):
-            binning = _leading_number(core.get_property(self._description.camera, "Binning"))
-            roi = _roi(core.get_roi())
+        with core_speaks("read the camera's settings"):
+            binning = leading_number(core.get_property(self._description.camera, "Binning"))
+            roi = read_roi(core.get_roi())
             exposure_s = float(core.get_exposure()) / 1000
         rows, columns = (extent // binning for extent in self._description.sensor_shape)
         whole = roi == Roi(0, 0, columns, rows)
@@ -274,11 +257,11 @@ class MicroManagerMicroscope:
             )
         if settings.binning != self.camera_settings.binning:
             self._set_binning(settings.binning)
-        with _core_speaks(f"set the region of interest to {_worded(roi)}"):
+        with core_speaks(f"set the region of interest to {_worded(roi)}"):
             core.clear_roi()
             if roi is not None:
                 core.set_roi(roi.x, roi.y, roi.width, roi.height)
-        with _core_speaks(f"set the exposure to {settings.exposure_s} s"):
+        with core_speaks(f"set the exposure to {settings.exposure_s} s"):
             core.set_exposure(settings.exposure_s * 1000)
         reported = self.camera_settings
         self._exposure_s = reported.exposure_s
@@ -322,12 +305,12 @@ class MicroManagerMicroscope:
             raise self._no_frame(limit_s)
         self._snapping = None
         end_s = time.monotonic()
-        with _core_speaks("take a single frame"):
+        with core_speaks("take a single frame"):
             if outcome[0] is not None:
                 raise outcome[0]
-            pixels = _image(core)
+            pixels = snapped_image(core)
         middle_s = max(begin_s + self._exposure_s / 2, end_s - self._exposure_s / 2)
-        return Frame(_as_counts(pixels), 0, middle_s, "software", self._stage_um)
+        return Frame(as_counts(pixels), 0, middle_s, "software", self._stage_um)
 
     def start_sequence(self) -> None:
         """Start continuous exposures into the core's buffer.
@@ -340,7 +323,7 @@ class MicroManagerMicroscope:
         core = self._idle("start a sequence")
         if self._stage is not None:
             self._stage_um = self.stage_um
-        with _core_speaks("start a sequence"):
+        with core_speaks("start a sequence"):
             if self._settings.mode == "bridge":
                 check_bridge_rate(
                     core.get_image_width(),
@@ -354,7 +337,7 @@ class MicroManagerMicroscope:
     def stop_sequence(self) -> None:
         """Stop exposing; returns when the exposure that runs has ended. Queued frames stay."""
         core = self._running_core()
-        with _core_speaks("stop the sequence"):
+        with core_speaks("stop the sequence"):
             core.stop_sequence_acquisition()
 
     @property
@@ -363,7 +346,7 @@ class MicroManagerMicroscope:
         core = self._core
         if core is None:
             return False
-        with _core_speaks("ask whether a sequence runs"):
+        with core_speaks("ask whether a sequence runs"):
             return bool(core.is_sequence_running())
 
     def next_frame(self, timeout_s: float) -> Frame | None:
@@ -378,7 +361,7 @@ class MicroManagerMicroscope:
         core = self._running_core()
         deadline_s = time.monotonic() + timeout_s
         while True:
-            with _core_speaks("fetch a frame"):
+            with core_speaks("fetch a frame"):
                 running = core.is_sequence_running()
                 waiting = core.get_remaining_image_count() > 0
                 popped = self._pop(core) if waiting else None
@@ -392,7 +375,7 @@ class MicroManagerMicroscope:
             time.sleep(_POLL_S)
         pixels, number, arrival_s = popped
         self._last_frame_s = time.monotonic()
-        return Frame(_as_counts(pixels), number, arrival_s - self._exposure_s / 2, "software", self._stage_um)
+        return Frame(as_counts(pixels), number, arrival_s - self._exposure_s / 2, "software", self._stage_um)
 
     # ---- stage ----
 
@@ -401,7 +384,7 @@ class MicroManagerMicroscope:
         """Position of the focus drive as it reports it, µm."""
         core = self._running_core()
         stage = self._need_stage()
-        with _core_speaks(f"read the position of {stage}"):
+        with core_speaks(f"read the position of {stage}"):
             return float(core.get_position(stage))
 
     def move_stage(self, stage_um: float) -> float:
@@ -415,7 +398,7 @@ class MicroManagerMicroscope:
         """
         core = self._running_core()
         stage = self._need_stage()
-        with _core_speaks(f"move {stage} to {stage_um:g} µm"):
+        with core_speaks(f"move {stage} to {stage_um:g} µm"):
             core.set_position(stage, stage_um)
             core.wait_for_device(stage)
             settle_s = time.monotonic() + float(core.get_device_timeout_ms(stage)) / 1000
@@ -445,10 +428,10 @@ class MicroManagerMicroscope:
         """Shutter and channel as the core reports them."""
         core = self._running_core()
         group = self._settings.channel_group
-        with _core_speaks("read the light's state"):
+        with core_speaks("read the light's state"):
             shutter = core.get_shutter_device()
             is_open = bool(core.get_shutter_open()) if shutter else None
-            channels = tuple(_strings(core.get_available_configs(group)))
+            channels = tuple(strings(core.get_available_configs(group)))
             channel = core.get_current_config(group) if channels else ""
         return LightState(is_open, channel or None, channels)
 
@@ -470,7 +453,7 @@ class MicroManagerMicroscope:
                     f"Channel {channel} was asked for; the group {group} has {', '.join(channels) or 'no presets'}.",
                     "Choose one of these, or name another group as channel_group.",
                 )
-            with _core_speaks(f"switch the light to {channel}"):
+            with core_speaks(f"switch the light to {channel}"):
                 core.set_config(group, channel)
                 self._wait_for_switches()
         if shutter_open is not None:
@@ -480,7 +463,7 @@ class MicroManagerMicroscope:
                     "The shutter was asked to switch, but the configuration has no shutter.",
                     "Choose the default shutter in Micro-Manager's configuration wizard.",
                 )
-            with _core_speaks("switch the shutter"):
+            with core_speaks("switch the shutter"):
                 core.set_auto_shutter(False)
                 core.set_shutter_open(shutter_open)
                 self._wait_for_switches()
@@ -526,7 +509,7 @@ class MicroManagerMicroscope:
                     core.set_shutter_open(False)
             self._core = None
             if self._settings.mode == "in-process":
-                with _core_speaks("release the devices"):
+                with core_speaks("release the devices"):
                     stop_core()
 
     # ---- inside ----
@@ -571,34 +554,34 @@ class MicroManagerMicroscope:
     def _set_property(self, label: str, name: str, value: str) -> None:
         self._known(label)
         core = self._core
-        with _core_speaks(f"read the properties of {label}"):
-            names = _strings(core.get_device_property_names(label))
-            allowed = _strings(core.get_allowed_property_values(label, name)) if name in names else []
+        with core_speaks(f"read the properties of {label}"):
+            names = strings(core.get_device_property_names(label))
+            allowed = strings(core.get_allowed_property_values(label, name)) if name in names else []
         if name not in names:
             raise MicroscopeError(
                 "settings",
                 f"Property {name} of {label} was named in the settings; {label} has {', '.join(names)}.",
                 "Use one of these properties.",
             )
-        if allowed and not any(_same_value(value, choice) for choice in allowed):
+        if allowed and not any(same_value(value, choice) for choice in allowed):
             raise MicroscopeError(
                 "settings",
                 f"Property {name} of {label} was asked to be {value}; it may be {', '.join(allowed)}.",
                 "Use one of these values.",
             )
-        with _core_speaks(f"set property {name} of {label} to {value}"):
+        with core_speaks(f"set property {name} of {label} to {value}"):
             core.set_property(label, name, value)
             core.wait_for_device(label)
             reported = str(core.get_property(label, name))
-        if not _same_value(value, reported):
+        if not same_value(value, reported):
             raise _not_read_back(f"property {name} of {label}", value, reported, "a value that the device keeps")
 
     def _set_binning(self, binning: int) -> None:
         core, camera = self._core, self._description.camera
-        with _core_speaks(f"set the binning to {binning}"):
+        with core_speaks(f"set the binning to {binning}"):
             # Written "2" by most cameras, "2x2" by some.
-            allowed = _strings(core.get_allowed_property_values(camera, "Binning"))
-            word = next((choice for choice in allowed if _leading_number(choice) == binning), None)
+            allowed = strings(core.get_allowed_property_values(camera, "Binning"))
+            word = next((choice for choice in allowed if leading_number(choice) == binning), None)
             if word is not None:
                 core.set_property(camera, "Binning", word)
         if word is None:
@@ -610,7 +593,7 @@ class MicroManagerMicroscope:
 
     def _check_format(self) -> None:
         core = self._core
-        with _core_speaks("read the camera's format"):
+        with core_speaks("read the camera's format"):
             parts, depth = int(core.get_number_of_components()), int(core.get_bytes_per_pixel())
         if parts != 1 or depth not in (1, 2):
             raise MicroscopeError(
@@ -636,59 +619,6 @@ class MicroManagerMicroscope:
         )
 
 
-_Popped = tuple[NDArray[Any], int, float]
-
-
-def _pop_in_process() -> Callable[[Any], _Popped | None]:
-    """A function that pops a frame with its number and arrival; None when the core emptied its buffer meanwhile."""
-    import pymmcore
-
-    def pop(core: Any) -> _Popped | None:
-        metadata = pymmcore.Metadata()
-        try:
-            pixels = core.pop_next_image_md(metadata)
-        except IndexError:
-            return None
-        number = int(metadata.GetSingleTag("ImageNumber").GetValue())
-        return pixels, number, _arrival_s(metadata.GetSingleTag("TimeReceivedByCore").GetValue())
-
-    return pop
-
-
-def _pop_over_bridge(core: Any) -> _Popped | None:
-    """Pop a frame over the bridge. Untested: needs a running Micro-Manager."""
-    tagged = core.pop_next_tagged_image()
-    tags = tagged.tags
-    pixels = np.asarray(tagged.pix).reshape(int(tags["Height"]), int(tags["Width"]))
-    return pixels, int(tags["ImageNumber"]), _arrival_s(str(tags.get("TimeReceivedByCore", "")))
-
-
-def _arrival_s(received: str) -> float:
-    """When the core got a frame, on the monotonic clock, from its own local wall time."""
-    now_s = time.monotonic()
-    try:
-        age_s = (datetime.now() - datetime.fromisoformat(received)).total_seconds()
-    except ValueError:
-        return now_s
-    return now_s - age_s if 0 <= age_s <= _OLDEST_ARRIVAL_S else now_s
-
-
-def _connect_bridge(port: int) -> Any:
-    """The core of a running Micro-Manager. Untested: needs a running Micro-Manager."""
-    from mmpycorex import Core
-
-    try:
-        # Asked first, because the bridge leaves its own socket open when nobody answers.
-        socket.create_connection(("127.0.0.1", port), _BRIDGE_ANSWER_S).close()
-        return Core(convert_camel_case=True, port=port)
-    except Exception as error:
-        raise MicroscopeError(
-            "bridge",
-            f"No Micro-Manager answers at port {port} ({error}).",
-            "Start Micro-Manager and tick 'Run server on port' in its options.",
-        ) from error
-
-
 def _snap_into(core: Any, outcome: list[BaseException | None]) -> None:
     try:
         core.snap_image()
@@ -696,43 +626,6 @@ def _snap_into(core: Any, outcome: list[BaseException | None]) -> None:
         outcome.append(error)
     else:
         outcome.append(None)
-
-
-def _image(core: Any) -> NDArray[Any]:
-    pixels = np.asarray(core.get_image())
-    return pixels if pixels.ndim == 2 else pixels.reshape(core.get_image_height(), core.get_image_width())
-
-
-def _as_counts(pixels: NDArray[Any]) -> NDArray[np.uint16]:
-    """Counts of 8 or 16 bits as uint16; the bridge gives them as signed numbers."""
-    if pixels.dtype.itemsize == 1:
-        return pixels.view(np.uint8).astype(np.uint16)
-    if pixels.dtype.itemsize == 2:
-        return pixels.view(np.uint16)
-    raise MicroscopeError(
-        "settings",
-        f"The camera gives pixels of {pixels.dtype.itemsize * 8} bits; frames are grey, of 8 or 16 bits.",
-        "Set the camera's PixelType to 16bit among the properties.",
-    )
-
-
-def _device_type(core: Any, label: str) -> str:
-    kind = core.get_device_type(label)
-    number = kind if isinstance(kind, int) else kind.swig_value()
-    return _DEVICE_TYPES.get(int(number), "device")
-
-
-def _strings(values: Any) -> list[str]:
-    """A tuple of the core in this process, or a Java vector over the bridge."""
-    if isinstance(values, (tuple, list)):
-        return [str(value) for value in values]
-    return [str(values.get(index)) for index in range(values.size())]
-
-
-def _roi(values: Any) -> Roi:
-    if isinstance(values, (tuple, list)):
-        return Roi(*(int(value) for value in values))
-    return Roi(int(values.x), int(values.y), int(values.width), int(values.height))
 
 
 def _worded(roi: Roi | None) -> str:
@@ -743,36 +636,9 @@ def _opened(state: bool | None) -> str:
     return {True: "open", False: "closed", None: "absent"}[state]
 
 
-def _leading_number(word: str) -> int:
-    return int(str(word).lower().split("x")[0])
-
-
-def _same_value(asked: str, reported: str) -> bool:
-    try:
-        return math.isclose(float(asked), float(reported), rel_tol=1e-6, abs_tol=1e-9)
-    except ValueError:
-        return asked == reported
-
-
 def _not_read_back(what: str, asked: str, reported: str, choose: str) -> MicroscopeError:
     return MicroscopeError(
         "not_read_back",
         f"The {what} was asked to be {asked}, but the microscope reports {reported}.",
         f"Choose {choose}.",
     )
-
-
-@contextlib.contextmanager
-def _core_speaks(purpose: str) -> Iterator[None]:
-    """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
-    try:
-        yield
-    except MicroscopeError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise MicroscopeError(
-            "device",
-            f"Micro-Manager could not {purpose}: {said}.",
-            "Check the device's power, cable and range, and that the same step works in Micro-Manager itself.",
-        ) from error

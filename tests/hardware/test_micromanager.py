@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hardware import core_session
+from hardware import core_session, core_values
 from hardware.limits import LimitedMicroscope
 from hardware.micromanager import (
     MicroManagerMicroscope,
@@ -310,6 +312,94 @@ def test_it_restarts_in_one_process(open_demo: OpenDemo) -> None:
         assert microscope.stop()
     with pytest.raises(MicroscopeError, match="has been closed"):
         microscope.snap()
+
+
+@pytest.mark.parametrize(
+    ("method", "stand_in", "asked", "message"),
+    [
+        # Many cameras round a region to multiples of their own; the DemoCamera takes any.
+        (
+            "set_roi",
+            lambda core, true: lambda x, y, width, height: true(x, y, width // 8 * 8, height),
+            lambda microscope: microscope.apply_camera(CameraSettings(0.01, Roi(0, 0, 100, 64))),
+            r"region of interest was asked to be 100 x 64 pixels at \(0, 0\), but the microscope reports 96 x 64",
+        ),
+        (
+            "set_property",
+            lambda core, true: lambda *_: None,
+            lambda microscope: microscope.apply_camera(CameraSettings(0.01, None, 2)),
+            r"binning was asked to be 2, but the microscope reports 1",
+        ),
+        (
+            "set_config",
+            lambda core, true: lambda group, preset: true(group, "DAPI"),
+            lambda microscope: microscope.set_light(channel="FITC"),
+            r"channel was asked to be FITC, but the microscope reports DAPI",
+        ),
+        (
+            "set_shutter_open",
+            lambda core, true: lambda is_open: true(False),
+            lambda microscope: microscope.set_light(shutter_open=True),
+            r"shutter was asked to be open, but the microscope reports closed",
+        ),
+    ],
+)
+def test_devices_that_do_not_do_as_they_are_told(
+    open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch, method: str, stand_in: Any, asked: Any, message: str
+) -> None:
+    microscope = open_demo()
+    core = microscope._core
+    monkeypatch.setattr(core, method, stand_in(core, getattr(core, method)), raising=False)
+    with pytest.raises(MicroscopeError, match=message) as refusal:
+        asked(microscope)
+    assert refusal.value.cause == "not_read_back"
+
+
+def test_a_halt_that_is_not_confirmed_is_not_claimed(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+    microscope = open_demo()
+    core = microscope._core
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("device does not answer")
+
+    with monkeypatch.context() as drive_without_stop:
+        # A drive that cannot be stopped but stands is a confirmed halt, one that moves or keeps silent is not.
+        drive_without_stop.setattr(core, "stop", refuse, raising=False)
+        assert microscope.stop()
+        drive_without_stop.setattr(core, "device_busy", lambda _: True, raising=False)
+        assert not microscope.stop()
+        drive_without_stop.setattr(core, "device_busy", refuse, raising=False)
+        assert not microscope.stop()
+    with monkeypatch.context() as camera_without_answer:
+        camera_without_answer.setattr(core, "is_sequence_running", refuse, raising=False)
+        assert not microscope.stop()
+        with pytest.raises(MicroscopeError, match="could not ask whether a sequence runs: device does not answer"):
+            _ = microscope.is_running
+
+
+def test_a_camera_that_fails_or_changes_its_format(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+    microscope = open_demo()
+    core = microscope._core
+    core.set_property("Camera", "PixelType", "32bit")
+    with pytest.raises(MicroscopeError, match="pixels of 32 bits"):
+        microscope.snap()
+    monkeypatch.setattr(core, "snap_image", lambda: core.set_property("Camera", "Gain", "1000"), raising=False)
+    with pytest.raises(MicroscopeError, match="could not take a single frame"):
+        microscope.snap()
+
+
+def test_a_buffer_that_was_emptied_between_look_and_pop(open_demo: OpenDemo) -> None:
+    microscope = open_demo()
+    assert microscope._pop(microscope._core) is None
+    assert microscope.next_frame(1.0) is None
+
+
+def test_an_arrival_that_cannot_be_known_is_now() -> None:
+    now_s = time.monotonic()
+    assert core_values._arrival_s("") >= now_s
+    # An hour off is a time zone or a clock that was set, not a frame that waited.
+    assert core_values._arrival_s(str(datetime.now() - timedelta(hours=1))) >= now_s
+    assert core_values._arrival_s(str(datetime.now() - timedelta(seconds=1))) < time.monotonic() - 0.9
 
 
 def test_closing_shuts_the_light(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:

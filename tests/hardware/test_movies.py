@@ -310,6 +310,12 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     assert "colour image" in refused(open_movie, path)
 
 
+def test_rows_and_columns_come_last(tmp_path: Path) -> None:
+    path = tmp_path / "odd.tif"
+    tifffile.imwrite(path, numbered(3, 16, 24), metadata={"axes": "YXT"}, photometric="minisblack")
+    assert "has the axes YXT; the last two must be Y and X" in refused(open_movie, path)
+
+
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     path = tmp_path / "movie.ome.tif"
     tifffile.imwrite(

@@ -1,0 +1,164 @@
+"""The Micro-Manager core's words and numbers as plain values, and back.
+
+The core speaks C++ through SWIG in this process and Java over the bridge:
+tuples or vectors, lists or rectangles, signed or unsigned pixels, a dozen kinds
+of exceptions. All of that ends here. What only the bridge needs has not been
+tested: it needs a desktop with Micro-Manager.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.microscope import MicroscopeError, Roi
+
+__all__ = [
+    "Popped",
+    "as_counts",
+    "core_speaks",
+    "device_type",
+    "leading_number",
+    "pop_in_process",
+    "pop_over_bridge",
+    "read_roi",
+    "same_value",
+    "snapped_image",
+    "strings",
+]
+
+_OLDEST_ARRIVAL_S = 60.0
+"""A frame that seems to have waited longer than this in the buffer tells of a clock that was set meanwhile."""
+
+_DEVICE_TYPES = {
+    2: "camera",
+    3: "shutter",
+    4: "state device",
+    5: "focus drive",
+    6: "XY stage",
+    7: "serial port",
+    8: "generic device",
+    9: "autofocus",
+    10: "core",
+    11: "image processor",
+    12: "signal device",
+    13: "magnifier",
+    14: "light modulator",
+    15: "hub",
+    16: "galvo",
+}
+"""Numbers of MMDevice's `DeviceType`."""
+
+
+Popped = tuple[NDArray[Any], int, float]
+"""Pixels, image number and time of arrival on the monotonic clock, s."""
+
+
+@contextlib.contextmanager
+def core_speaks(purpose: str) -> Iterator[None]:
+    """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
+    try:
+        yield
+    except MicroscopeError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise MicroscopeError(
+            "device",
+            f"Micro-Manager could not {purpose}: {said}.",
+            "Check the device's power, cable and range, and that the same step works in Micro-Manager itself.",
+        ) from error
+
+
+def pop_in_process() -> Callable[[Any], Popped | None]:
+    """A function that pops a frame with its number and arrival; None when the core emptied its buffer meanwhile."""
+    import pymmcore
+
+    def pop(core: Any) -> Popped | None:
+        metadata = pymmcore.Metadata()
+        try:
+            pixels = core.pop_next_image_md(metadata)
+        except IndexError:
+            return None
+        number = int(metadata.GetSingleTag("ImageNumber").GetValue())
+        return pixels, number, _arrival_s(metadata.GetSingleTag("TimeReceivedByCore").GetValue())
+
+    return pop
+
+
+def pop_over_bridge(core: Any) -> Popped | None:
+    """Pop a frame over the bridge. Untested: needs a running Micro-Manager."""
+    tagged = core.pop_next_tagged_image()
+    tags = tagged.tags
+    pixels = np.asarray(tagged.pix).reshape(int(tags["Height"]), int(tags["Width"]))
+    return pixels, int(tags["ImageNumber"]), _arrival_s(str(tags.get("TimeReceivedByCore", "")))
+
+
+def _arrival_s(received: str) -> float:
+    """When the core got a frame, on the monotonic clock, from its own local wall time."""
+    now_s = time.monotonic()
+    try:
+        age_s = (datetime.now() - datetime.fromisoformat(received)).total_seconds()
+    except ValueError:
+        return now_s
+    return now_s - age_s if 0 <= age_s <= _OLDEST_ARRIVAL_S else now_s
+
+
+def snapped_image(core: Any) -> NDArray[Any]:
+    """The snapped image, shape (H, W); over the bridge it comes flat."""
+    pixels = np.asarray(core.get_image())
+    return pixels if pixels.ndim == 2 else pixels.reshape(core.get_image_height(), core.get_image_width())
+
+
+def as_counts(pixels: NDArray[Any]) -> NDArray[np.uint16]:
+    """Counts of 8 or 16 bits as uint16; the bridge gives them as signed numbers."""
+    if pixels.dtype.itemsize == 1:
+        return pixels.view(np.uint8).astype(np.uint16)
+    if pixels.dtype.itemsize == 2:
+        return pixels.view(np.uint16)
+    raise MicroscopeError(
+        "settings",
+        f"The camera gives pixels of {pixels.dtype.itemsize * 8} bits; frames are grey, of 8 or 16 bits.",
+        "Set the camera's PixelType to 16bit among the properties.",
+    )
+
+
+def device_type(core: Any, label: str) -> str:
+    """What kind of device has this label."""
+    kind = core.get_device_type(label)
+    number = kind if isinstance(kind, int) else kind.swig_value()
+    return _DEVICE_TYPES.get(int(number), "device")
+
+
+def strings(values: Any) -> list[str]:
+    """A tuple of the core in this process, or a Java vector over the bridge."""
+    if isinstance(values, (tuple, list)):
+        return [str(value) for value in values]
+    return [str(values.get(index)) for index in range(values.size())]
+
+
+def read_roi(values: Any) -> Roi:
+    """A region as a list of the core in this process, or a Java rectangle over the bridge."""
+    if isinstance(values, (tuple, list)):
+        return Roi(*(int(value) for value in values))
+    return Roi(int(values.x), int(values.y), int(values.width), int(values.height))
+
+
+def leading_number(word: str) -> int:
+    """The binning in "2" or "2x2"."""
+    return int(str(word).lower().split("x")[0])
+
+
+def same_value(asked: str, reported: str) -> bool:
+    """Whether a property reports what was asked: as numbers ("10" is "10.0000"), or else as words."""
+    try:
+        return math.isclose(float(asked), float(reported), rel_tol=1e-6, abs_tol=1e-9)
+    except ValueError:
+        return asked == reported
