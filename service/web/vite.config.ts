@@ -1,26 +1,48 @@
 // Builds the page into dist. Addresses are relative, so the page also works behind a proxy that adds a prefix.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
 
 // The interactive API documentation at /docs is served from these copies, without the internet.
 const SWAGGER_FILES = ["swagger-ui-bundle.js", "swagger-ui.css"];
 
+const BUNDLED = ["@msgpack/msgpack", "swagger-ui-dist", "three", "uplot"];
+
+function packageFile(path: string): string {
+  return fileURLToPath(new URL(`node_modules/${path}`, import.meta.url));
+}
+
 function swagger(): Plugin {
   return {
     name: "swagger-ui-files",
     generateBundle() {
       for (const file of SWAGGER_FILES) {
-        const source = fileURLToPath(new URL(`node_modules/swagger-ui-dist/${file}`, import.meta.url));
-        this.emitFile({ type: "asset", fileName: `swagger/${file}`, source: readFileSync(source) });
+        const source = readFileSync(packageFile(`swagger-ui-dist/${file}`));
+        this.emitFile({ type: "asset", fileName: `swagger/${file}`, source });
       }
+    },
+  };
+}
+
+/** The licences of what is bundled travel with it. */
+function licences(): Plugin {
+  return {
+    name: "third-party-licences",
+    generateBundle() {
+      const source = BUNDLED.flatMap((name) =>
+        ["LICENSE", "LICENSE.md", "NOTICE"]
+          .map((file) => packageFile(`${name}/${file}`))
+          .filter(existsSync)
+          .map((file) => `==== ${name} ====\n\n${readFileSync(file, "utf-8").trim()}\n`),
+      ).join("\n");
+      this.emitFile({ type: "asset", fileName: "third-party-licences.txt", source });
     },
   };
 }
 
 export default defineConfig({
   base: "./",
-  plugins: [swagger()],
+  plugins: [swagger(), licences()],
   build: {
     target: "es2022",
     outDir: "dist",

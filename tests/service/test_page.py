@@ -124,3 +124,9 @@ def test_finished_page_refers_to_its_own_files_only(dist: Path) -> None:
 def test_finished_page_brings_what_the_documentation_needs(dist: Path) -> None:
     for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
         assert (dist / "swagger" / name).stat().st_size > 10_000
+
+
+def test_finished_page_carries_the_licences_of_what_it_bundles(dist: Path) -> None:
+    text = (dist / "third-party-licences.txt").read_text(encoding="utf-8")
+    bundled = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    assert all(f"==== {name} ====" in text for name in bundled)
