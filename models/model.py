@@ -17,8 +17,13 @@ import numpy as np
 from models.calibration import FieldMap
 from models.camera import CameraModel
 from models.errors import DataError
+from models.optics import reference_psf
+from models.psf import Psf
 
-__all__ = ["Model"]
+__all__ = ["REFERENCE_CALIBRATION", "Model"]
+
+REFERENCE_CALIBRATION = "computed-10x-0.45"
+"""Calibration id of the shipped model: computed from the objective, not measured."""
 
 _FORMAT = 1
 
@@ -132,6 +137,12 @@ class Model:
                 f"{path} is damaged ({type(error).__name__}: {error}).",
                 "Restore the folder from a copy, or train again.",
             ) from error
+
+    def load_psf(self, folder: Path) -> Psf:
+        """PSF that the model was trained with; the shipped model's is computed, every other lies in its folder."""
+        if self.calibration_id == REFERENCE_CALIBRATION:
+            return reference_psf()
+        return Psf.load(folder / "psf.zarr")
 
 
 def _positive(value: Any) -> float:

@@ -147,7 +147,7 @@ class SceneSettings:
     Attributes
     ----------
     shape : (H, W) of a frame, pixels
-    count : fewest and most emitters, drawn log-uniformly
+    count : fewest and most emitters
     z_range_um : labelled depths
     beyond_um : how far beyond the range unlabelled emitters lie
     beyond_share : share of emitters beyond the range
@@ -230,7 +230,9 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
 def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> NDArray[np.float64]:
     """Relative brightness in column 3, at most 1."""
     height, width = settings.shape
-    count = int(np.exp(rng.uniform(np.log(settings.count[0]), np.log(settings.count[1] + 1))))
+    # Between log-uniform and uniform: crowded frames teach more, sparse ones must not be forgotten.
+    crowding = rng.random() ** 0.6
+    count = int(np.exp(np.log(settings.count[0]) + crowding * np.log((settings.count[1] + 1) / settings.count[0])))
     # A cluster in part of the field, as cells in a vessel, or emitters everywhere and beyond the frame's edge.
     if rng.random() < 0.5:
         size = np.array([width, height]) * rng.uniform(0.5, 1.0, 2)

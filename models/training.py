@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from models.calibration import Calibration
 from models.errors import DataError
-from models.model import Model
+from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
 from models.precision import autocast, chosen_device, chosen_precision
 from models.synthesis import PatternTable, SceneSettings, draw_frame
@@ -57,8 +57,8 @@ class TrainingSettings:
     seed: int = 1
     device: str = "auto"
     precision: str = "auto"
-    batch: int = 16
-    learning_rate: float = 2e-3
+    batch: int = 8
+    learning_rate: float = 1.5e-3
     workers: int = 1
 
 
@@ -261,12 +261,21 @@ def train(
         scores=scores,
     )
     model.save(folder)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.module.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
+    if calibration.id != REFERENCE_CALIBRATION:
+        calibration.psf.save(folder / "psf.zarr")
+    save_file(_compact(network.module.state_dict()), folder / "weights.safetensors")
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     report((time.monotonic() - started) / 60, "done")
     return model
+
+
+def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights as they are stored: kernels in half precision, which bf16 inference does not notice, the rest whole."""
+    return {
+        name: (tensor.half() if tensor.ndim >= 2 else tensor).detach().cpu().contiguous()
+        for name, tensor in state.items()
+    }
 
 
 def _schedule(share: float) -> float:

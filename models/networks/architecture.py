@@ -47,6 +47,10 @@ class Architecture(Protocol):
         """Candidates in frames (B, H, W) of photo-electrons, with H and W multiples of `stride`."""
         ...
 
+    def fold(self) -> None:
+        """Simplify the network for evaluation, in place; called once, after loading."""
+        ...
+
 
 def _cascade() -> Any:
     from models.networks.cascade_architecture import CascadeArchitecture

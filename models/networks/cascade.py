@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 __all__ = ["Cascade", "CascadeSettings", "Proposals"]
 
@@ -241,6 +242,22 @@ class Cascade(nn.Module):
             keep = torch.topk(score, most).indices
             batch, x, y, score = batch[keep], x[keep], y[keep], score[keep]
         return Proposals(batch, x, y, score)
+
+    def fold(self) -> None:
+        """Fold batch normalization into the convolutions, in place; for evaluation only."""
+        for module in list(self.modules()):
+            if isinstance(module, _Convolution) or (isinstance(module, nn.Sequential) and len(module) == 2):
+                if isinstance(module[0], nn.Conv2d) and isinstance(module[1], nn.BatchNorm2d):
+                    module[0] = fuse_conv_bn_eval(module[0], module[1])
+                    module[1] = nn.Identity()
+            elif isinstance(module, _Down) and isinstance(module.norm, nn.BatchNorm2d):
+                norm = module.norm
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+                module.halve.weight = nn.Parameter(module.halve.weight * scale[:, None, None, None])
+                module.binned.weight = nn.Parameter(module.binned.weight * scale[:, None, None, None])
+                module.halve.bias = nn.Parameter(norm.bias - norm.running_mean * scale)  # type: ignore[operator]
+                module.norm = nn.Identity()  # type: ignore[assignment]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _twice(x: Tensor) -> Tensor:

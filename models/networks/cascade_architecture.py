@@ -84,3 +84,7 @@ class CascadeArchitecture:
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
         return read_out(self.module, stabilize(electrons, read_noise_e, Cascade.BINNINGS))
+
+    def fold(self) -> None:
+        """Fold batch normalization into the convolutions."""
+        self.module.fold()

@@ -1,0 +1,184 @@
+"""Frames to localizations with a trained model: the one code path, live and offline.
+
+A `Localizer` owns the network on its device, in the precision that the
+processor computes fastest, with batch normalization folded into the
+convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from models.camera import CameraModel
+from models.errors import DataError
+from models.model import Model
+from models.networks import architecture_named
+from models.networks.architecture import pad_to
+from models.precision import autocast, chosen_device, chosen_precision
+from models.tables import Localizations
+
+if TYPE_CHECKING:
+    from models.refinement import Refiner
+
+__all__ = ["Localizer"]
+
+
+class Localizer:
+    """Finds emitters in frames.
+
+    Parameters
+    ----------
+    model : Model
+    network : object
+        Architecture with its weights loaded.
+    device, precision : str
+        ``"auto"`` chooses by what the machine has.
+    camera : CameraModel, optional
+        Of the movie; the model's by default.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        network: Any,
+        device: str = "auto",
+        precision: str = "auto",
+        camera: CameraModel | None = None,
+    ) -> None:
+        self.model = model
+        self.camera = camera or model.camera
+        self.device = chosen_device(device)
+        self.precision = chosen_precision(self.device, precision)
+        self._network = network
+        network.module.to(self.device).eval()
+        network.fold()
+
+    @classmethod
+    def load(
+        cls, folder: Path, device: str = "auto", precision: str = "auto", camera: CameraModel | None = None
+    ) -> Self:
+        """Open a model folder.
+
+        Raises
+        ------
+        DataError
+            When the folder is missing, damaged, or weights and description do not fit each other.
+        """
+        model = Model.load(folder)
+        network = architecture_named(model.architecture).restored(model.network)
+        path = folder / "weights.safetensors"
+        try:
+            network.module.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise DataError(
+                f"{path} is missing, damaged or of another network ({str(error).splitlines()[0]}).",
+                "Restore the folder from a copy, or train again.",
+            ) from error
+        return cls(model, network, device, precision, camera)
+
+    def check_bit_depth(self, bit_depth: int) -> None:
+        """Refuse counts that the camera description cannot mean.
+
+        Parameters
+        ----------
+        bit_depth : int
+            Of the movie's counts; 8 or 16 is the type of the file and says little, other values are the camera's.
+        """
+        if bit_depth < self.camera.bit_depth and (bit_depth == 8 or self.camera.bit_depth != 16):
+            raise DataError(
+                f"The movie has {bit_depth}-bit counts, but the camera of model {self.model.id} has "
+                f"{self.camera.bit_depth} bits; offset and gain do not carry over.",
+                "Record with the camera's full depth, or give the camera of this movie with --camera.",
+            )
+
+    def refiner(self, folder: Path) -> Refiner:
+        """Joint maximum-likelihood fit with the PSF of the model in `folder`."""
+        from models.refinement import Refiner, RefinementSettings
+
+        psf = self.model.load_psf(folder)
+        low, high = self.model.z_range_um
+        settings = RefinementSettings(z_range_um=(max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))))
+        return Refiner(psf, self.camera, settings)
+
+    def warm_up(self, shape: tuple[int, int], batch: int) -> None:
+        """Run once on empty frames, so that the first real one does not wait for memory and kernels."""
+        blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
+        for count in {1, batch}:
+            self.localize(blank[:count], np.arange(count))
+
+    def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
+        """Emitters in frames.
+
+        Parameters
+        ----------
+        frames : ndarray of uint16, shape (B, H, W)
+            Camera counts.
+        frame_numbers : ndarray of int64, shape (B,)
+
+        Returns
+        -------
+        Localizations
+            In the order of the frames; positions within the frame, depths within the model's range.
+        """
+        counts = torch.from_numpy(np.ascontiguousarray(frames))
+        if self.device.type == "cuda":
+            counts = counts.pin_memory().to(self.device, non_blocking=True)
+        electrons = (counts.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
+        read_noise = torch.full((len(frames),), self.camera.read_noise_e, device=self.device)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            found = self._network.detect(pad_to(electrons, self._network.stride), read_noise)
+            background = electrons.flatten(1)[:, ::7].median(1).values.cpu().numpy().astype(np.float64)
+        z = found.z_um - self._curvature_um(found.x_um, found.y_um)
+        height, width = frames.shape[1:]
+        edge = 0.5 * self.model.pixel_size_um
+        low, high = self.model.z_range_um
+        slack = 0.02 * (high - low)
+        keep = (
+            (found.probability >= self.model.threshold)
+            & (np.abs(found.x_um - (width * edge - edge)) <= width * edge)
+            & (np.abs(found.y_um - (height * edge - edge)) <= height * edge)
+            & (z >= low - slack)
+            & (z <= high + slack)
+        )
+        rows = np.flatnonzero(keep)
+        rows = rows[np.argsort(found.batch[rows], kind="stable")]
+        return Localizations(
+            frame=np.asarray(frame_numbers, np.int64)[found.batch[rows]],
+            x_um=found.x_um[rows],
+            y_um=found.y_um[rows],
+            z_um=z[rows],
+            photons=found.photons[rows],
+            background=background[found.batch[rows]],
+            probability=found.probability[rows],
+            sigma_x_um=found.sigma_lateral_um[rows],
+            sigma_y_um=found.sigma_lateral_um[rows],
+            sigma_z_um=found.sigma_z_um[rows],
+            chi2=np.full(len(rows), np.nan),
+        )
+
+    def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
+        """Polish what was found in one frame (H, W), and look for what was missed.
+
+        The fit knows the pattern as the camera sees it, so the curvature of
+        the field is put back before it and taken away after it.
+        """
+        apparent = replace(found, z_um=found.z_um + self._curvature_um(found.x_um, found.y_um))
+        fitted = refiner.refine(self.camera.to_electrons(counts), apparent)
+        return replace(
+            fitted,
+            frame=np.full(len(fitted), frame, np.int64),
+            z_um=fitted.z_um - self._curvature_um(fitted.x_um, fitted.y_um),
+        )
+
+    def _curvature_um(self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.model.field is None:
+            return np.zeros(len(x_um))
+        return self.model.field.curvature_at(x_um, y_um)

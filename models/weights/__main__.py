@@ -1,0 +1,74 @@
+"""Make the shipped weights again: ``python -m models.weights --minutes 60``.
+
+Trains the cascade for the computed PSF of the reference optics on this
+machine and replaces the shipped folder when complete. Training minutes,
+frames and validation scores are written into model.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from models.calibration import Calibration
+from models.model import REFERENCE_CALIBRATION
+from models.optics import reference_psf
+from models.scene import reference_camera
+from models.synthesis import SceneSettings
+from models.training import TrainingSettings, train
+from models.weights import reference_model
+
+REFERENCE_RANGE_UM = (0.0, 100.0)
+
+
+def reference_calibration() -> Calibration:
+    """The reference optics as a calibration, computed instead of measured."""
+    psf = reference_psf()
+    return Calibration(
+        id=REFERENCE_CALIBRATION,
+        psf=psf,
+        z_range_um=REFERENCE_RANGE_UM,
+        camera=reference_camera(),
+        field=None,
+        focus_um=0.0,
+        sweep_z_um=np.asarray(psf.z_um),
+        axial_scale=1.0,
+        sign=1,
+        size_variation=0.0,
+        report={"source": "computed from the objective: scalar Debye integral, no aberrations, point emitters"},
+    )
+
+
+def main() -> None:
+    """Train and replace the shipped folder."""
+    parser = argparse.ArgumentParser(prog="python -m models.weights", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall time of the training")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=reference_model())
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as aside:
+        train(
+            reference_calibration(),
+            Path(aside) / "model",
+            TrainingSettings(minutes=arguments.minutes, seed=arguments.seed),
+            model_id="reference-10x-0.45",
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            resume=arguments.resume,
+            # Any camera may look through these optics: read noise from none to 3 e-.
+            scene=SceneSettings(z_range_um=REFERENCE_RANGE_UM, read_noise_e=(0.0, 3.0)),
+            report=lambda minutes, text: print(f"{minutes:6.1f} min  {text}", flush=True),
+        )
+        if out.exists():
+            shutil.rmtree(out)
+        (Path(aside) / "model").rename(out)
+
+
+if __name__ == "__main__":
+    main()

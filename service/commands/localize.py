@@ -1,0 +1,61 @@
+"""`bathyscope localize`: a movie becomes a table of 3D positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+
+def _table_suffix(path: Path) -> Path:
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise typer.BadParameter(f"{path} must end in .csv or .parquet.")
+    return path
+
+
+def run(
+    movie: Annotated[Path, typer.Argument(help="OME-TIFF, TIFF or OME-Zarr, (T, Y, X).")],
+    model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
+    out: Annotated[Path, typer.Option("--out", callback=_table_suffix, help="Table: .csv or .parquet.")],
+    refine: Annotated[bool, typer.Option("--refine", help="Polish with a joint maximum-likelihood fit.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    pixel_size_um: Annotated[float | None, typer.Option(help="Pixel at the sample, µm.")] = None,
+    camera: Annotated[Path | None, typer.Option(help="Camera description.")] = None,
+    camera_offset_adu: Annotated[float | None, typer.Option(help="Count without light.")] = None,
+    electrons_per_adu: Annotated[float | None, typer.Option(help="Photo-electrons per count.")] = None,
+    read_noise_e: Annotated[float | None, typer.Option(help="Read noise, photo-electrons.")] = None,
+) -> None:
+    """Find the emitters of every frame of a movie."""
+    from hardware.movies import agreed_pixel_size, open_movie
+    from models.localization import Localizer
+    from models.table_files import is_table, write_table
+    from models.tables import Localizations
+    from service.camera_choice import chosen_camera
+    from service.console import note, progress
+    from service.movie_localization import localize_movie
+    from service.outputs import complete_output
+
+    given = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
+    localizer = Localizer.load(model, device, camera=given)
+    if given is None:
+        used = localizer.camera
+        note(
+            f"Camera taken from the model: offset {used.offset_adu:g} ADU, {used.electrons_per_adu:g} e-/ADU, "
+            f"read noise {used.read_noise_e:g} e-."
+        )
+    with open_movie(movie) as source:
+        _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)
+        if remark:
+            note(remark)
+        localizer.check_bit_depth(source.bit_depth)
+        refiner = localizer.refiner(model) if refine else None
+        with (
+            complete_output(out, lambda path: is_table(path, Localizations)) as aside,
+            progress("Localizing", len(source), "frames") as advance,
+        ):
+            found = localize_movie(source, localizer, refiner, advance)
+            write_table(aside, found)
+    note(f"{out}: {len(found)} localizations in {len(source)} frames.")

@@ -1,0 +1,59 @@
+"""`bathyscope train`: a calibration becomes a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+_VALIDATION_RESERVE_MINUTES = 0.15
+"""Of the wall time asked for, kept for start-up and writing."""
+
+
+def run(
+    calibration: Annotated[Path, typer.Argument(help="Folder made by `bathyscope calibrate`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    architecture: Annotated[str, typer.Option(help="Network: cascade.")] = "cascade",
+    minutes: Annotated[float, typer.Option(help="Wall time of the whole command.")] = 10.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Equal seeds draw equal frames.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+) -> None:
+    """Train the networks for a calibration."""
+    from models.calibration import Calibration
+    from models.identity import new_id
+    from models.training import TrainingSettings, train
+    from service.console import note, progress
+    from service.outputs import complete_output
+
+    learned = Calibration.load(calibration)
+    settings = TrainingSettings(
+        architecture=architecture,
+        minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes),
+        seed=seed,
+        device=device,
+    )
+    with (
+        complete_output(out, lambda path: (path / "model.json").is_file()) as aside,
+        progress("Training", minutes, "min") as advance,
+    ):
+        model = train(
+            learned,
+            aside,
+            settings,
+            model_id=new_id(),
+            checkpoint=out.with_name(out.name + ".checkpoint"),
+            resume=resume,
+            report=lambda done, text: advance(min(done, minutes), text),
+        )
+    scores = model.scores
+    note(
+        f"Model {model.id} in {out}: Jaccard {scores['jaccard']:.2f}, lateral RMSE {scores['rmse_lateral_um']:.2f} µm, "
+        f"axial RMSE {scores['rmse_axial_um']:.2f} µm on simulated validation frames "
+        f"({model.training['frames']} training frames in {model.training['minutes']} minutes)."
+        if scores.get("jaccard") and scores.get("rmse_um") is not None
+        else f"Model {model.id} in {out}: it finds nothing yet on validation frames; train longer."
+    )

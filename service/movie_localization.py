@@ -1,0 +1,49 @@
+"""A whole movie through a localizer, as fast as it is read: offline, but the code path is the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.tables import Localizations
+
+if TYPE_CHECKING:
+    from hardware.movies import Movie
+    from models.localization import Localizer
+    from models.refinement import Refiner
+
+__all__ = ["localize_movie"]
+
+_PIXELS_PER_BATCH = 16 * 256 * 256
+"""Frames of a batch together: more does not run faster on a CPU and needs more memory."""
+
+
+def localize_movie(
+    movie: Movie, localizer: Localizer, refiner: Refiner | None, advance: Callable[[float], None]
+) -> Localizations:
+    """Localizations of every frame of a movie, refined when there is a refiner.
+
+    Parameters
+    ----------
+    movie : Movie
+    localizer : Localizer
+    refiner : Refiner or None
+    advance : callable
+        Called with the number of frames done.
+    """
+    batch = max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
+    parts = []
+    for start in range(0, len(movie), batch):
+        frames = movie.read(start, start + batch)
+        numbers = np.arange(start, start + len(frames))
+        found = localizer.localize(frames, numbers)
+        if refiner is None:
+            parts.append(found)
+            advance(start + len(frames))
+            continue
+        for number, counts in zip(numbers.tolist(), frames, strict=True):
+            parts.append(localizer.refine(counts, found.select(found.frame == number), number, refiner))
+            advance(number + 1)
+    return Localizations.concatenate(parts)
