@@ -77,6 +77,15 @@ class MicroManagerPart(_Part):
     buffer_mb: int = Field(default=256, ge=16, le=65536, description="Sequence buffer of the core, MB.")
     port: int = Field(default=4827, ge=1, le=65535, description="Port of the bridge, in bridge mode.")
     channel_group: str = Field(default="Channel", description="Configuration group that switches the light.")
+    properties: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="Device label, property, value: set at opening and read back."
+    )
+    stage_tolerance_um: Positive = Field(
+        default=0.5, description="Greatest distance of the focus drive from where it was sent, µm."
+    )
+    frame_timeout_s: Positive = Field(
+        default=5.0, description="A camera that gives no frame for so long, and two exposures, is reported, s."
+    )
     device_timeout_s: dict[str, Positive] = Field(
         default_factory=dict, description="Time-out of a device by its label, s."
     )

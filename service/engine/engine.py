@@ -159,7 +159,7 @@ class Engine:
             if self._loaded is None:
                 self._loaded = instrument.load_model(None, self._settings)
             if self._microscope is None:
-                microscope = instrument.open_instrument(self._settings, self._loaded.model)
+                microscope = instrument.open_instrument(self._settings)
                 self._loaded.localizer.warm_up(instrument.frame_shape(microscope), self._settings.engine.batch)
                 gc.collect()
                 gc.freeze()
@@ -262,7 +262,7 @@ class Engine:
         if microscope is None:
             raise EngineRefusal("unavailable", self._away[1], self._away[2])
         model = loaded.model
-        instrument.check_fit(model, microscope)
+        instrument.check_fit(loaded.localizer, microscope)
         shape = instrument.frame_shape(microscope)
         loaded.localizer.warm_up(shape, settings.engine.batch)
         self._facts = _facts_of(microscope)

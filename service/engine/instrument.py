@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.localization import Localizer
-from models.scene import reference_scene
-from models.weights import reference_model
-
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, Microscope, Roi
 from hardware.opening import open_microscope
 from models.errors import DataError
+from models.localization import Localizer
 from models.model import Model
+from models.scene import reference_camera, reference_scene
+from models.weights import reference_model
 from service.settings import Settings
 
 __all__ = ["LoadedModel", "check_fit", "frame_shape", "load_model", "open_instrument"]
@@ -53,10 +52,8 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
 
 
-def open_instrument(settings: Settings, model: Model) -> LimitedMicroscope:
+def open_instrument(settings: Settings) -> LimitedMicroscope:
     """Open the microscope of the settings and set its camera.
-
-    The simulated one has the camera that the model was trained for.
 
     Raises
     ------
@@ -67,7 +64,7 @@ def open_instrument(settings: Settings, model: Model) -> LimitedMicroscope:
     simulated = settings.microscope.simulated
     if settings.microscope.driver == "simulated":
         scene = reference_scene((simulated.height, simulated.width), simulated.emitters, simulated.seed)
-        detector = model.camera
+        detector = reference_camera()
     microscope = open_microscope(settings.microscope.model_dump(), scene=scene, detector=detector)
     camera = settings.camera
     if settings.microscope.driver != "replay":  # a movie has the settings that it was taken with
@@ -85,15 +82,15 @@ def frame_shape(microscope: Microscope) -> tuple[int, int]:
     return rows // camera.binning, columns // camera.binning
 
 
-def check_fit(model: Model, microscope: Microscope) -> None:
+def check_fit(localizer: Localizer, microscope: Microscope) -> None:
     """Refuse to track with a model that was made for other optics.
 
     Raises
     ------
     DataError
-        When the pixel at the sample differs by more than 2 %, or counts have more bits than the model's camera.
+        When the pixel at the sample differs by more than 2 %, or the counts are not those of the model's camera.
     """
-    description = microscope.description
+    description, model = microscope.description, localizer.model
     if description.pixel_size_um is not None:
         pixel_um = description.pixel_size_um * microscope.camera_settings.binning
         if abs(pixel_um / model.pixel_size_um - 1) > _PIXEL_TOLERANCE:
@@ -102,9 +99,4 @@ def check_fit(model: Model, microscope: Microscope) -> None:
                 f"was made for {model.pixel_size_um:g} µm.",
                 "Calibrate and train at this objective and binning, or choose another model.",
             )
-    if description.bit_depth > model.camera.bit_depth:
-        raise DataError(
-            f"The camera counts with {description.bit_depth} bits; the model {model.id} "
-            f"was made for {model.camera.bit_depth}.",
-            "Set the camera to the bit depth of the calibration, or calibrate again.",
-        )
+    localizer.check_bit_depth(description.bit_depth)
