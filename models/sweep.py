@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from models.errors import DataError
 
-__all__ = ["FocusCurve", "Sweep"]
+__all__ = ["FocusCurve", "Sweep", "fine_detail", "fit_peak"]
 
 _FEWEST_PLANES = 8
 # A field in which more than this share of the pixels is at the top of the range is not a field with a few bright beads.
@@ -188,9 +188,7 @@ class Sweep:
     def focus_curve(self) -> FocusCurve:
         """Sharpness of each plane, and where it peaks.
 
-        Sharpness is the variance of the plane between two scales (difference
-        of Gaussians with 1 and 3 pixels), less that of a plane that holds
-        only noise; beads are points, so it is highest where they are in focus.
+        Beads are points, so the plane has most fine detail where they are in focus.
 
         Raises
         ------
@@ -199,9 +197,7 @@ class Sweep:
         """
         energy = np.empty(len(self.planes))
         for index in range(len(self.planes)):
-            plane = self.mean_plane(index)
-            detail = ndimage.gaussian_filter(plane, 1.0) - ndimage.gaussian_filter(plane, 3.0)
-            energy[index] = float(np.mean(detail.astype(np.float64) ** 2))
+            energy[index] = fine_detail(self.mean_plane(index))
         if energy.max() <= _LEAST_FOCUS_CONTRAST * np.median(energy):
             raise DataError(
                 f"Nothing changes with focus: the sharpest plane has {energy.max() / max(np.median(energy), 1e-12):.2f} "
@@ -212,6 +208,12 @@ class Sweep:
         best = int(sharpness.argmax())
         at_end = best in (0, len(sharpness) - 1)
         return FocusCurve(sharpness, fit_peak(self.z_um, sharpness), at_end)
+
+
+def fine_detail(plane: NDArray[np.float32]) -> float:
+    """Variance of a plane (H, W) between two scales: difference of Gaussians with 1 and 3 pixels."""
+    detail = ndimage.gaussian_filter(plane, 1.0) - ndimage.gaussian_filter(plane, 3.0)
+    return float(np.mean(detail.astype(np.float64) ** 2))
 
 
 def fit_peak(z_um: NDArray[np.float64], sharpness: NDArray[np.float64]) -> float:

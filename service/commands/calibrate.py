@@ -1,0 +1,125 @@
+"""``bathyscope calibrate``: a sweep of beads, from a file or taken live, becomes a calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.calibration import Calibration
+    from models.camera import CameraModel
+    from models.sweep import Sweep
+
+__all__ = ["checkerboard", "run"]
+
+_AGREEMENT = 0.01
+"""Two statements of one length that differ by more than this contradict each other."""
+
+
+def run(
+    sweep: Path | None = typer.Argument(None, help="Sweep (Z, Y, X) or (Z, R, Y, X): OME-TIFF, TIFF or OME-Zarr."),
+    live: bool = typer.Option(False, "--live", help="Take the sweep with the microscope of the settings."),
+    config: Path | None = typer.Option(None, envvar="BATHYSCOPE_CONFIG", help="Settings (TOML), with --live."),
+    data: Path | None = typer.Option(None, help="Data directory, with --live: refused while a service holds it."),
+    pixel_size_um: float | None = typer.Option(None, help="Camera pixel at the sample, µm."),
+    z_step_um: float | None = typer.Option(None, help="Step of the sweep, µm."),
+    z_start_um: float | None = typer.Option(None, help="Sweep coordinate of the first plane, µm."),
+    z_range_um: tuple[float, float] | None = typer.Option(None, help="Depths to tell apart, µm from focus."),
+    focus_um: float | None = typer.Option(None, help="Focus in sweep coordinates, µm; found when not given."),
+    axial_scale: float = typer.Option(1.0, help="Depth per step of the sweep (not with --live)."),
+    flip_z: bool = typer.Option(False, "--flip-z", help="The sweep runs toward the objective (not with --live)."),
+    camera: Path | None = typer.Option(None, help="Camera description of `bathyscope camera`."),
+    camera_offset_adu: float | None = typer.Option(None, help="Count of a dark pixel, ADU."),
+    electrons_per_adu: float | None = typer.Option(None, help="Photo-electrons per count."),
+    read_noise_e: float | None = typer.Option(None, help="Read noise, photo-electrons."),
+    repeats: int = typer.Option(2, min=1, max=100, help="Exposures at each plane, with --live."),
+    settle_s: float = typer.Option(0.05, min=0.0, max=10.0, help="Wait after each move, s, with --live."),
+    checkerboard_color: str | None = typer.Option(
+        None, "--checkerboard", help="Use only beads on the black or the white squares, to judge on the others."
+    ),
+    square_px: int = typer.Option(64, min=4, help="Side of a square of --checkerboard, pixels."),
+    out: Path = typer.Option(..., help="Folder of the calibration."),
+) -> None:
+    """Learn the optics from one z-sweep of beads."""
+    if live == (sweep is not None):
+        raise typer.BadParameter("name a sweep, or use --live, not both.")
+    if checkerboard_color not in (None, "black", "white"):
+        raise typer.BadParameter("--checkerboard is black or white.")
+    if live and z_range_um is None:
+        raise typer.BadParameter("--live needs --z-range-um.")
+    if live and z_step_um is None:
+        raise typer.BadParameter("--live needs --z-step-um.")
+
+    from models.calibrating import calibrate
+    from models.calibration import Calibration
+    from service.camera_choice import chosen_camera
+    from service.console import note, progress
+    from service.outputs import complete_output
+
+    with complete_output(out, Calibration.is_folder) as aside:
+        sign = -1 if flip_z else 1
+        if sweep is not None:
+            planes = _from_file(sweep, pixel_size_um, z_step_um, z_start_um)
+        else:
+            assert z_range_um is not None and z_step_um is not None
+            from service.sweeping import take_sweep
+
+            planes, axis = take_sweep(config, data, z_range_um, z_step_um, pixel_size_um, repeats, settle_s)
+            sign, axial_scale = axis.sign, axis.axial_scale
+        known = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, planes.bit_depth)
+        mask = None if checkerboard_color is None else checkerboard(planes.shape, square_px, checkerboard_color)
+        with progress("Calibrating", 1.0) as advance:
+            found = calibrate(
+                planes,
+                z_range_um=z_range_um,
+                focus_um=focus_um,
+                camera=known,
+                sign=sign,
+                axial_scale=axial_scale,
+                mask=mask,
+                progress=advance,
+            )
+        found.save(aside)
+    for text in found.report["notes"]:
+        note(f"Note: {text}")
+    note(
+        f"{out}: {found.report['beads_used']} of {found.report['beads_found']} beads, focus at {found.focus_um:.2f} µm, "
+        f"depths {found.z_range_um[0]:g} to {found.z_range_um[1]:g} µm. Read {out / 'report.html'}."
+    )
+
+
+def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[np.bool_]:
+    """Mask of the black (the top-left one is black) or the white squares, shape (H, W)."""
+    import numpy as np
+
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    white = (rows // square_px + columns // square_px) % 2 == 1
+    return np.asarray(white if color == "white" else ~white)
+
+
+def _from_file(
+    path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None
+) -> Sweep:
+    from hardware.movies import agreed_pixel_size, open_sweep
+    from models.errors import DataError
+    from models.sweep import Sweep
+
+    recorded = open_sweep(path)
+    pixel, _ = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)
+    step = z_step_um if z_step_um is not None else recorded.z_step_um
+    if step is None:
+        raise DataError(f"{path} does not state the step between its planes.", "State it with --z-step-um.")
+    if z_step_um is not None and z_step_um > 0 and recorded.z_step_um and abs(z_step_um / recorded.z_step_um - 1) > _AGREEMENT:
+        raise DataError(
+            f"The step is {z_step_um:g} µm according to --z-step-um, but {recorded.z_step_um:g} µm according to the "
+            "file's metadata; they must agree to 1 %.",
+            "Correct the one that is wrong; leave the flag out if the file is right.",
+        )
+    return Sweep.from_steps(
+        recorded.planes, pixel_size_um=pixel, z_step_um=step, z_start_um=z_start_um, bit_depth=recorded.bit_depth
+    )
