@@ -27,9 +27,6 @@ __all__ = ["create_app"]
 _THREADS = 10
 """Database queries at a time, one connection each; more would only wait for each other."""
 
-_LARGEST_BODY_BYTES = 64 * 1024
-"""A run's notes are the longest thing that anyone sends."""
-
 _DESCRIPTION = "Live 3D tracking on a wide-field microscope. Lengths in µm, times in s, frames from 0."
 
 
@@ -63,7 +60,6 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=_LARGEST_BODY_BYTES,
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
     app.state.page, app.state.live, app.state.registry = page, live, metrics.make_registry(live)

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +30,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _HEALTH = "/healthz"
 """Open to everybody under any name: a container's health check knows neither."""
+
+_LARGEST_BODY_BYTES = 64 * 1024
+"""A run's notes are the longest thing that anyone sends."""
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -70,6 +74,8 @@ class AccessKey:
 class Guard:
     """Checks Host, Origin and key before anything else sees a request, and adds the security headers to every answer.
 
+    Bodies are cut off beyond 64 KiB.
+
     Parameters
     ----------
     app : ASGI application
@@ -95,7 +101,8 @@ class Guard:
             return
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
-        send = _with_security_headers(send, headers.get("host", "")) if scope["type"] == "http" else send
+        if scope["type"] == "http":
+            receive, send = _bounded(receive), _with_security_headers(send, headers.get("host", ""))
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
@@ -156,6 +163,21 @@ def _same_origin(origin: str, host: str) -> bool:
     scheme = origin.partition("://")[0]
     there, here = _split(origin), _split(f"{scheme}://{host}")
     return scheme in {"http", "https"} and there[0] is not None and there == here
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Refuse a body that is too large, whatever length it states, before it is in memory."""
+    taken = 0
+
+    async def take() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > _LARGEST_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {_LARGEST_BODY_BYTES} bytes")
+        return message
+
+    return take
 
 
 def _with_security_headers(send: Send, host: str) -> Send:

@@ -24,7 +24,7 @@ _OPEN = frozenset({"/", "/healthz", "/docs", "/docs/start.js", "/openapi.json"})
 _NOT_BUILT = """The page of Bathyscope is not here: it was not built when the package was installed.
 
 Why: the build fetches three.js, uPlot and Vite from the npm registry, and could not reach it (or was told not to).
-How: install again with a connection to registry.npmjs.org:  pip install --force-reinstall --no-deps .
+How: install again with a connection to the npm registry:  pip install --force-reinstall --no-deps .
 Everything else works: the API is described at /openapi.json, and docs/api-guide.md shows how to use it.
 """
 

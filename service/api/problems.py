@@ -126,17 +126,14 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _validation(_: Request, error: RequestValidationError) -> Response:
         errors = [_field_error(fault) for fault in error.errors()]
-        first = errors[0]
-        given = "is missing" if first["value"] is None else f"is {first['value']!r}"
-        detail = f"{first['field']} {given}: {first['rule']}."
-        return problem_response(422, detail, "Correct it; /docs states every rule.", kind="validation", errors=errors)
+        remedy = "Correct it; /docs states every rule."
+        return problem_response(422, _sentence(errors[0]), remedy, kind="validation", errors=errors)
 
     @app.exception_handler(HTTPException)
-    def _http(_: Request, error: HTTPException) -> Response:
-        detail = str(error.detail).rstrip(".") + "."
-        return problem_response(
-            error.status_code, detail, _REMEDIES.get(error.status_code, _REMEDY), headers=error.headers
-        )
+    def _http(request: Request, error: HTTPException) -> Response:
+        asked = f"{request.method} {request.url.path[:200]}"
+        remedy = _REMEDIES.get(error.status_code, _REMEDY)
+        return problem_response(error.status_code, f"{asked}: {error.detail}.", remedy, headers=error.headers)
 
     @app.exception_handler(UnknownItem)
     def _unknown(_: Request, error: UnknownItem) -> Response:
@@ -174,8 +171,17 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _field_error(fault: dict[str, Any]) -> dict[str, Any]:
-    value = None if fault["type"] == "missing" else fault.get("input")
+    value = None if fault["type"] == "missing" or isinstance(fault.get("input"), dict) else fault.get("input")
     if not isinstance(value, bool | int | float | None):
         value = str(value)[:200]
     rule = {"extra_forbidden": "there is no such field"}.get(fault["type"], fault["msg"])
-    return {"field": ".".join(str(part) for part in fault["loc"]), "value": value, "rule": rule}
+    return {
+        "field": ".".join(str(part) for part in fault["loc"]),
+        "value": value,
+        "rule": rule.removeprefix("Value error, "),
+    }
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    given = "" if error["value"] is None else f" is {error['value']!r}"
+    return f"{error['field']}{given}: {error['rule']}."

@@ -1,0 +1,138 @@
+"""The API under test, and a peer that speaks the engine's protocol through the engine's own doors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service import wire
+from service.api.app import create_app
+from service.api.server import serve_app
+from service.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
+from service.settings import Settings
+from service.store.store import Store
+from tests.service.store_samples import frame_times, sample_batch, sample_ledger
+
+
+class Peer:
+    """Answers commands and publishes, as the engine does."""
+
+    def __init__(self, address: LinkAddress, store: Store) -> None:
+        self.store = store
+        self.run_id: str | None = None
+        self.stop_answer: dict[str, Any] = {"confirmed": True, "reason": None}
+        self.refusal: EngineRefusal | None = None
+        self.commands: list[tuple[str, dict[str, Any]]] = []
+        self.live = LivePublisher(address)
+        self._doors = [
+            CommandServer(address, address.commands, self._answer),
+            CommandServer(address, address.stop, lambda command, arguments: self.stop_answer),
+        ]
+
+    def _answer(self, command: str, arguments: dict[str, Any]) -> Any:
+        self.commands.append((command, arguments))
+        if self.refusal is not None:
+            raise self.refusal
+        if command == "microscope":
+            return {"state": "ready", "problem": None, "stage": {"stage_um": 12.5}}
+        if command == "run.start":
+            if self.run_id is not None:
+                raise EngineRefusal("conflict", f"Run {self.run_id} is on.", "Stop it first.")
+            self.run_id = self.store.runs.create(model_id="reference", record=arguments["record"]).id
+            return {"id": self.run_id}
+        if command == "run.stop":
+            self.store.runs.finish(arguments["id"])
+            self.run_id = None
+            return {"id": arguments["id"]}
+        raise EngineRefusal("not_found", f"No command {command}.", "Update.")
+
+    def publish_status(self, **changes: Any) -> None:
+        """One status, ready unless `changes` says otherwise."""
+        status = {
+            "epoch": "e1", "state": "running", "ready": True, "problem": None, "remedy": None, "run_id": self.run_id,
+            "ledger": sample_ledger(4), "fps": 99.5,
+            "stages": {"analysis": {"depth": 2, "highest": 5, "dropped": 0, "age_s": 0.01}},
+            "latency_ms": {"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": None}},
+        }  # fmt: skip
+        self.live.send_values("status", {**status, **changes})
+
+    def publish_tracks(self, sequence: int, rows: int = 3) -> None:
+        """The state of `rows` tracks."""
+        header = {
+            "epoch": "e1", "sequence": sequence, "captured_s": 1.0, "published_s": 1.01, "run": self.run_id,
+            "frame": sequence, "t_s": sequence / 100, "fps": 99.5, "ledger": sample_ledger(0),
+        }  # fmt: skip
+        columns = {"track_id": np.arange(rows, dtype=np.uint32)}
+        for name in ("x_um", "y_um", "z_um", "vx_um_s", "vy_um_s", "vz_um_s", *(f"sigma_{axis}_um" for axis in "xyz")):
+            columns[name] = np.full(rows, sequence, np.float32)
+        columns["age"] = columns["flags"] = np.zeros(rows, np.uint32)
+        self.live.send("tracks", wire.encode(wire.TRACKS, header, columns))
+
+    def publish_preview(self, sequence: int, width: int = 64, height: int = 32) -> None:
+        """A grey frame."""
+        header = {
+            "epoch": "e1", "sequence": sequence, "captured_s": 1.0, "published_s": 1.01, "frame": sequence,
+            "width": width, "height": height, "scale": 4, "low_adu": 100, "high_adu": 900,
+        }  # fmt: skip
+        self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
+
+    def close(self) -> None:
+        for door in self._doors:
+            door.close()
+        self.live.close()
+
+
+class Server:
+    """The API on a real server at a free port."""
+
+    def __init__(self, settings: Settings, address: LinkAddress, store: Store, page: Path) -> None:
+        self.app = create_app(EngineClient(address, timeout_s=2.0), store, settings, page)
+        self.port = 0
+        self._stop, up = threading.Event(), threading.Event()
+
+        def started(port: int) -> None:
+            self.port = port
+            up.set()
+
+        self._thread = threading.Thread(
+            target=serve_app, args=(self.app, "127.0.0.1", 0), kwargs={"stop": self._stop, "started": started}
+        )
+        self._thread.start()
+        assert up.wait(20)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def link() -> Iterator[LinkAddress]:
+    """An address whose folder is removed afterwards."""
+    address = LinkAddress.create()
+    try:
+        yield address
+    finally:
+        for file in Path(address.folder).iterdir():
+            file.unlink()
+        Path(address.folder).rmdir()
+
+
+def filled_store(folder: Path) -> tuple[Store, str]:
+    """A store with one finished run of 5 batches and an event."""
+    store = Store.open(folder / "bathyscope.db")
+    store.migrate()
+    run = store.runs.create(model_id="reference", record=False, name="beads", notes="in water")
+    for batch in range(5):
+        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch), fps=99.0)
+    store.runs.finish(run.id, latency_ms={"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}})
+    store.events.add("run_finished", "The run ended.", run_id=run.id, details={"frames": 50})
+    return store, run.id
