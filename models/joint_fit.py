@@ -1,0 +1,364 @@
+"""Fit all emitters of a frame together: Fisher scoring of the Poisson likelihood, compiled.
+
+Parameters are x, y, z and photons of each emitter and one background. The
+normal matrix is assembled from the overlaps of the patterns only; the rest of
+it is zero. Fisher scoring takes the expected curvature instead of the
+observed one, which is positive by construction, so every step goes downhill
+once it is short enough; Levenberg-Marquardt damping makes it so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from models.pattern_spline import PatternSpline, render_pattern
+
+__all__ = ["JointFit", "fit_jointly"]
+
+Array = NDArray[np.float64]
+
+# A step is shortened to these, so that a poor start does not jump over its optimum: pixels, and µm or share of depth.
+_LONGEST_STEP_PX = 1.5
+_LONGEST_STEP_UM = 1.0
+_LONGEST_STEP_OF_DEPTH = 0.05
+# Photons change at most by this factor in a step.
+_PHOTON_FACTOR = 4.0
+_FEWEST_PHOTONS = 1.0
+_LEAST_BACKGROUND_E = 1e-3
+
+# Done when a step lowers the negative log-likelihood by less: far below the 0.5 of one standard deviation.
+_ENOUGH = 0.01
+_DAMPING = (1e-3, 1e-7, 1e7)
+"""First, least and largest damping; beyond the largest there is no way down."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointFit:
+    """The optimum.
+
+    Attributes
+    ----------
+    emitters : ndarray of float64, shape (N, 4)
+        x (pixels), y (pixels), z (µm), photons.
+    sigma : ndarray of float64, shape (N, 4)
+        Cramér-Rao bounds of the same.
+    background : float
+        Photo-electrons per pixel.
+    expected : ndarray of float32, shape (H, W)
+        The model, read variance included, which is also the variance of each pixel.
+    chi2 : ndarray of float64, shape (N,)
+        Mean of (data - model)² / variance over each pattern's pixels.
+    """
+
+    emitters: Array
+    sigma: Array
+    background: float
+    expected: NDArray[np.float32]
+    chi2: Array
+
+
+@dataclass(slots=True)
+class _Point:
+    """A set of parameters with everything that was computed there."""
+
+    emitters: Array
+    background: float
+    boxes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    patterns: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    cost: float
+
+
+def fit_jointly(
+    data: NDArray[np.float32],
+    spline: PatternSpline,
+    emitters: Array,
+    background: float,
+    bounds: tuple[tuple[float, float], tuple[float, float], tuple[float, float]],
+    read_variance: float,
+    iterations: int,
+) -> JointFit:
+    """Fit the emitters of a frame and its background.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (H, W)
+        Photo-electrons plus the read variance.
+    spline : PatternSpline
+    emitters : ndarray of float64, shape (N, 4)
+        Start: x (pixels), y (pixels), z (µm), photons.
+    background : float
+        Start, photo-electrons per pixel.
+    bounds : ((low, high), ...)
+        Of x (pixels), y (pixels) and z (µm).
+    read_variance : float
+        Photo-electrons squared, positive.
+    iterations : int
+        Most accepted steps.
+
+    Returns
+    -------
+    JointFit
+    """
+    low, high = np.array(bounds).T
+    start = emitters.copy()
+    start[:, :3] = np.clip(start[:, :3], low, high)
+    start[:, 3] = np.maximum(start[:, 3], _FEWEST_PHOTONS)
+    now = _evaluate(data, spline, start, max(background, _LEAST_BACKGROUND_E), read_variance)
+    damping, least, largest = _DAMPING
+    matrix, gradient = _normal_equations(data, now)
+    for _ in range(iterations):
+        gain = 0.0
+        while damping <= largest:
+            trial = _evaluate(
+                data, spline, *_stepped(now, matrix, gradient, damping, low, high), read_variance=read_variance
+            )
+            gain = now.cost - trial.cost
+            if gain >= 0:
+                break
+            damping *= 10
+        if gain < 0 or damping > largest:
+            break
+        now = trial
+        damping = max(damping / 10, least)
+        matrix, gradient = _normal_equations(data, now)
+        if gain < _ENOUGH:
+            break
+    sigma = _sigma(matrix)[:-1].reshape(-1, 4)
+    misfit = (data - now.expected) ** 2 / now.expected
+    chi2 = [float(misfit[box[0] : box[1], box[2] : box[3]].mean()) for box in now.boxes]
+    return JointFit(
+        now.emitters,
+        sigma,
+        now.background,
+        now.expected,
+        np.array(chi2, np.float64),
+    )
+
+
+def _evaluate(
+    data: NDArray[np.float32], spline: PatternSpline, emitters: Array, background: float, read_variance: float
+) -> _Point:
+    boxes = spline.boxes(emitters[:, 0], emitters[:, 1], emitters[:, 2], (data.shape[0], data.shape[1]))
+    sizes = 4 * (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    patterns = np.empty(int(offsets[-1]), np.float32)
+    _render_all(
+        spline.coefficients,
+        emitters,
+        spline.z_index(emitters[:, 2]),
+        spline.psf.z_step_um,
+        spline.psf.oversampling,
+        boxes,
+        offsets,
+        patterns,
+    )
+    expected = np.full(data.shape, background + read_variance, np.float32)
+    cost = _accumulate(data, boxes, offsets, patterns, emitters, expected, np.float32(read_variance))
+    return _Point(emitters, background, boxes, offsets, patterns, expected, cost)
+
+
+def _normal_equations(data: NDArray[np.float32], point: _Point) -> tuple[Array, Array]:
+    size = 4 * len(point.emitters) + 1
+    matrix, gradient = np.zeros((size, size)), np.zeros(size)
+    _assemble(
+        data, point.boxes, point.offsets, point.patterns, point.emitters, point.expected, matrix, gradient
+    )
+    return matrix + np.triu(matrix, 1).T, gradient
+
+
+def _stepped(
+    point: _Point, matrix: Array, gradient: Array, damping: float, low: Array, high: Array
+) -> tuple[Array, float]:
+    """Emitters and background after a damped, bounded step."""
+    step = _solve(matrix, gradient, damping)
+    old = point.emitters
+    new = old.copy()
+    each = step[:-1].reshape(-1, 4)
+    new[:, :2] += np.clip(each[:, :2], -_LONGEST_STEP_PX, _LONGEST_STEP_PX)
+    longest = np.maximum(_LONGEST_STEP_UM, _LONGEST_STEP_OF_DEPTH * np.abs(old[:, 2]))
+    new[:, 2] += np.clip(each[:, 2], -longest, longest)
+    new[:, :3] = np.clip(new[:, :3], low, high)
+    photons = np.clip(old[:, 3] + each[:, 3], old[:, 3] / _PHOTON_FACTOR, old[:, 3] * _PHOTON_FACTOR)
+    new[:, 3] = np.maximum(photons, _FEWEST_PHOTONS)
+    return new, max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
+
+
+def _solve(matrix: Array, gradient: Array, damping: float) -> Array:
+    scale, scaled = _scaled(matrix)
+    scaled[np.diag_indices_from(scaled)] += damping
+    step: Array = np.linalg.solve(scaled, gradient / scale) / scale
+    return step
+
+
+def _sigma(matrix: Array) -> Array:
+    scale, scaled = _scaled(matrix)
+    # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
+    # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
+    ridge = 1e-9
+    while True:
+        try:
+            factor = np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)))
+        except np.linalg.LinAlgError:
+            ridge *= 10
+        else:
+            break
+    inverse = np.linalg.inv(factor)
+    sigma: Array = np.sqrt((inverse**2).sum(axis=0)) / scale
+    return sigma
+
+
+def _scaled(matrix: Array) -> tuple[Array, Array]:
+    scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
+    return scale, matrix / np.outer(scale, scale)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _render_all(
+    coefficients: Any,
+    emitters: Any,
+    z_index: Any,
+    z_step_um: Any,
+    oversampling: Any,
+    boxes: Any,
+    offsets: Any,
+    patterns: Any,
+) -> None:
+    for e in range(emitters.shape[0]):
+        box = boxes[e]
+        pattern = patterns[offsets[e] : offsets[e + 1]].reshape((4, box[1] - box[0], box[3] - box[2]))
+        render_pattern(coefficients, emitters[e, 0], emitters[e, 1], z_index[e], z_step_um, oversampling, box, pattern)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _accumulate(
+    data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, read_variance: Any
+) -> Any:
+    """Add the emitters to `expected` and give the negative log-likelihood."""
+    for e in range(emitters.shape[0]):
+        r0, r1, c0, c1 = boxes[e]
+        rows, columns = r1 - r0, c1 - c0
+        light = patterns[offsets[e] : offsets[e] + rows * columns].reshape((rows, columns))
+        photons = np.float32(emitters[e, 3])
+        for r in range(rows):
+            target = expected[r0 + r, c0:c1]
+            source = light[r]
+            for c in range(columns):
+                target[c] += photons * source[c]
+    least = np.float32(0.5) * read_variance
+    total = 0.0
+    for r in range(data.shape[0]):
+        part = np.float32(0.0)
+        for c in range(data.shape[1]):
+            # A spline may undershoot beneath zero by a trace.
+            model = max(expected[r, c], least)
+            expected[r, c] = model
+            # Relative to the data themselves, which keeps the sum small and single precision exact enough.
+            observed = data[r, c]
+            part += model - observed
+            if observed > np.float32(0.0):
+                part -= observed * np.log(model / observed)
+            else:
+                part -= observed * np.log(model)
+        total += part
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def _assemble(
+    data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, matrix: Any, gradient: Any
+) -> None:
+    """Upper triangle of the Fisher matrix, and minus the gradient of the cost.
+
+    Parameters of emitter e are x, y, z and photons at 4 e; the last one is the background.
+    """
+    count = emitters.shape[0]
+    height, width = data.shape
+    last = 4 * count
+    weight = np.empty((height, width), np.float32)
+    pull = np.empty((height, width), np.float32)
+    for r in range(height):
+        weights = np.float32(0.0)
+        pulls = np.float32(0.0)
+        for c in range(width):
+            w = np.float32(1.0) / expected[r, c]
+            q = data[r, c] * w - np.float32(1.0)
+            weight[r, c] = w
+            pull[r, c] = q
+            weights += w
+            pulls += q
+        matrix[last, last] += weights
+        gradient[last] += pulls
+    # Patterns hold light, d/dx, d/dy, d/dz; parameters are ordered x, y, z, photons.
+    place = np.array([3, 0, 1, 2])
+    sums = np.empty((4, 4))
+    weighted = np.empty((4, width), np.float32)
+    for i in range(count):
+        r0, r1, c0, c1 = boxes[i]
+        rows, columns = r1 - r0, c1 - c0
+        own = patterns[offsets[i] : offsets[i + 1]].reshape((4, rows, columns))
+        scale_i = np.array([1.0, emitters[i, 3], emitters[i, 3], emitters[i, 3]])
+        for a in range(4):
+            towards = 0.0
+            with_background = 0.0
+            for r in range(rows):
+                line = own[a, r]
+                q = pull[r0 + r, c0:c1]
+                w = weight[r0 + r, c0:c1]
+                first = np.float32(0.0)
+                second = np.float32(0.0)
+                for c in range(columns):
+                    first += line[c] * q[c]
+                    second += line[c] * w[c]
+                towards += first
+                with_background += second
+            gradient[4 * i + place[a]] = towards * scale_i[a]
+            matrix[4 * i + place[a], last] = with_background * scale_i[a]
+        for j in range(i, count):
+            top = max(r0, boxes[j, 0])
+            bottom = min(r1, boxes[j, 1])
+            left = max(c0, boxes[j, 2])
+            right = min(c1, boxes[j, 3])
+            if bottom <= top or right <= left:
+                continue
+            other = patterns[offsets[j] : offsets[j + 1]].reshape(
+                (4, boxes[j, 1] - boxes[j, 0], boxes[j, 3] - boxes[j, 2])
+            )
+            sums[:] = 0.0
+            span = right - left
+            for r in range(top, bottom):
+                w = weight[r, left:right]
+                for a in range(4):
+                    line = own[a, r - r0, left - c0 : right - c0]
+                    target = weighted[a]
+                    for c in range(span):
+                        target[c] = w[c] * line[c]
+                b0 = other[0, r - boxes[j, 0], left - boxes[j, 2] : right - boxes[j, 2]]
+                b1 = other[1, r - boxes[j, 0], left - boxes[j, 2] : right - boxes[j, 2]]
+                b2 = other[2, r - boxes[j, 0], left - boxes[j, 2] : right - boxes[j, 2]]
+                b3 = other[3, r - boxes[j, 0], left - boxes[j, 2] : right - boxes[j, 2]]
+                for a in range(4):
+                    line = weighted[a]
+                    s0 = np.float32(0.0)
+                    s1 = np.float32(0.0)
+                    s2 = np.float32(0.0)
+                    s3 = np.float32(0.0)
+                    for c in range(span):
+                        s0 += line[c] * b0[c]
+                        s1 += line[c] * b1[c]
+                        s2 += line[c] * b2[c]
+                        s3 += line[c] * b3[c]
+                    sums[a, 0] += s0
+                    sums[a, 1] += s1
+                    sums[a, 2] += s2
+                    sums[a, 3] += s3
+            scale_j = np.array([1.0, emitters[j, 3], emitters[j, 3], emitters[j, 3]])
+            for a in range(4):
+                for b in range(4):
+                    matrix[4 * i + place[a], 4 * j + place[b]] = sums[a, b] * scale_i[a] * scale_j[b]

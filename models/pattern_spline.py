@@ -1,0 +1,183 @@
+"""The PSF as a cubic spline that is rendered with its derivatives, compiled.
+
+A joint fit asks for the image of an emitter and for how it changes with x, y
+and z, some hundred times a frame. All pixels of one emitter share the same
+sub-pixel offset, so the spline separates: planes are combined first, then
+rows, then columns, and the derivatives come along for little. Nothing is
+rounded to a sub-pixel table, which would limit a fit to a fraction of its
+step. Each pattern is cropped to the square around the radius that holds
+nearly all of its light.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.psf import Psf
+
+__all__ = ["PatternSpline", "render_pattern"]
+
+_ENERGY = 0.99
+"""Share of a plane's light inside its radius."""
+
+_TAPS = 3
+"""Fine grid points beyond a pixel that its spline needs, rounded up."""
+
+
+class PatternSpline:
+    """Spline coefficients of a PSF and the radius of each plane.
+
+    Attributes
+    ----------
+    coefficients : ndarray of float32, shape (Z, N, N)
+        B-spline coefficients of the planes.
+    radius_px : ndarray of float64, shape (Z,)
+        Radius that holds 99 % of the light, camera pixels, at least 3.
+    """
+
+    def __init__(self, psf: Psf) -> None:
+        self.psf = psf
+        centre = psf.planes.shape[1] // 2
+        largest = max((centre - _TAPS) / psf.oversampling - 1, 1)
+        self.radius_px = np.clip(_enclosing_radius(psf.planes) / psf.oversampling, min(3.0, largest), largest)
+        half = min(int(np.ceil((self.radius_px.max() + 1) * psf.oversampling)) + _TAPS, centre)
+        middle = slice(centre - half, centre + half + 1)
+        coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
+        self.coefficients: NDArray[np.float32] = np.ascontiguousarray(coefficients[:, middle, middle])
+
+    def radius_at_px(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Radius of the patterns at depths `z_um`, same shape, camera pixels."""
+        return np.interp(z_um, self.psf.z_um, self.radius_px)
+
+    def boxes(
+        self, x_px: NDArray[np.float64], y_px: NDArray[np.float64], z_um: NDArray[np.float64], shape: tuple[int, int]
+    ) -> NDArray[np.int64]:
+        """Rows and columns of a frame of `shape` (H, W) that patterns cover: (N, 4) first row, end, first column, end."""
+        radius = self.radius_at_px(z_um)
+        edges = [np.ceil(y_px - radius), np.floor(y_px + radius) + 1, np.ceil(x_px - radius), np.floor(x_px + radius) + 1]
+        boxes = np.column_stack(edges).astype(np.int64)
+        limits = np.array([shape[0], shape[0], shape[1], shape[1]])
+        boxes = np.clip(boxes, 0, limits)
+        boxes[:, 1::2] = np.maximum(boxes[:, 1::2], boxes[:, ::2])
+        return boxes
+
+    def z_index(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Depths in units of planes, clipped to them."""
+        return np.clip((z_um - self.psf.z_um[0]) / self.psf.z_step_um, 0, len(self.psf.z_um) - 1)
+
+
+def _enclosing_radius(planes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Radius that holds `_ENERGY` of each plane's light, shape (Z,), grid points."""
+    centre = planes.shape[1] // 2
+    steps = np.arange(planes.shape[1]) - centre
+    ring = np.round(np.hypot(steps[:, None], steps[None, :])).astype(np.int64).ravel()
+    radii = []
+    for plane in planes:
+        light = np.cumsum(np.bincount(ring, np.maximum(plane.ravel(), 0)))
+        radii.append(float(np.searchsorted(light, _ENERGY * light[-1]) + 1))
+    return np.array(radii)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+def _basis(t: Any, weights: Any, slopes: Any) -> None:
+    # Cubic B-spline at the four knots around a point, and its derivative.
+    s = 1.0 - t
+    weights[0] = s * s * s / 6.0
+    weights[1] = (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0
+    weights[2] = (3.0 * s * s * s - 6.0 * s * s + 4.0) / 6.0
+    weights[3] = t * t * t / 6.0
+    slopes[0] = -0.5 * s * s
+    slopes[1] = 1.5 * t * t - 2.0 * t
+    slopes[2] = -1.5 * s * s + 2.0 * s
+    slopes[3] = 0.5 * t * t
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+def render_pattern(
+    coefficients: Any, x_px: Any, y_px: Any, z_index: Any, z_step_um: Any, oversampling: Any, box: Any, pattern: Any
+) -> None:
+    """Fill `pattern` with the image of a unit emitter and its derivatives.
+
+    Parameters
+    ----------
+    coefficients : ndarray of float32, shape (Z, N, N)
+    x_px, y_px : float
+        Emitter, camera pixels.
+    z_index : float
+        Its depth in planes, within them.
+    z_step_um : float
+        Distance of the planes, µm.
+    oversampling : int
+    box : ndarray of int, shape (4,)
+        First row, end row, first column, end column.
+    pattern : ndarray of float32, shape (4, rows, columns)
+        Filled with the share of light per pixel and its derivatives with respect to x (per pixel), y (per pixel)
+        and z (per µm).
+    """
+    planes, size, _ = coefficients.shape
+    rows = box[1] - box[0]
+    columns = box[3] - box[2]
+    if rows <= 0 or columns <= 0:
+        return
+    wz = np.empty(4, np.float32)
+    sz = np.empty(4, np.float32)
+    wy = np.empty(4, np.float32)
+    sy = np.empty(4, np.float32)
+    wx = np.empty(4, np.float32)
+    sx = np.empty(4, np.float32)
+    k = min(int(z_index), planes - 2)
+    _basis(z_index - k, wz, sz)
+    sz /= np.float32(z_step_um)
+    centre = size // 2
+    fine_y = (box[0] - y_px) * oversampling + centre
+    fine_x = (box[2] - x_px) * oversampling + centre
+    top = int(np.floor(fine_y))
+    left = int(np.floor(fine_x))
+    _basis(fine_y - top, wy, sy)
+    _basis(fine_x - left, wx, sx)
+    below = abs(k - 1)
+    above = k + 2 if k + 2 < planes else 2 * (planes - 1) - (k + 2)
+    fine_rows = (rows - 1) * oversampling + 4
+    fine_columns = (columns - 1) * oversampling + 4
+    value = np.empty((fine_rows, fine_columns), np.float32)
+    depth = np.empty((fine_rows, fine_columns), np.float32)
+    for i in range(fine_rows):
+        at = top - 1 + i
+        c0 = coefficients[below, at, left - 1 : left - 1 + fine_columns]
+        c1 = coefficients[k, at, left - 1 : left - 1 + fine_columns]
+        c2 = coefficients[k + 1, at, left - 1 : left - 1 + fine_columns]
+        c3 = coefficients[above, at, left - 1 : left - 1 + fine_columns]
+        v = value[i]
+        d = depth[i]
+        for j in range(fine_columns):
+            v[j] = wz[0] * c0[j] + wz[1] * c1[j] + wz[2] * c2[j] + wz[3] * c3[j]
+            d[j] = sz[0] * c0[j] + sz[1] * c1[j] + sz[2] * c2[j] + sz[3] * c3[j]
+    line = np.empty(fine_columns, np.float32)
+    line_y = np.empty(fine_columns, np.float32)
+    line_z = np.empty(fine_columns, np.float32)
+    scale = np.float32(oversampling)
+    for r in range(rows):
+        i = r * oversampling
+        v0, v1, v2, v3 = value[i], value[i + 1], value[i + 2], value[i + 3]
+        d0, d1, d2, d3 = depth[i], depth[i + 1], depth[i + 2], depth[i + 3]
+        for j in range(fine_columns):
+            line[j] = wy[0] * v0[j] + wy[1] * v1[j] + wy[2] * v2[j] + wy[3] * v3[j]
+            line_y[j] = sy[0] * v0[j] + sy[1] * v1[j] + sy[2] * v2[j] + sy[3] * v3[j]
+            line_z[j] = wy[0] * d0[j] + wy[1] * d1[j] + wy[2] * d2[j] + wy[3] * d3[j]
+        for c in range(columns):
+            j = c * oversampling
+            pattern[0, r, c] = wx[0] * line[j] + wx[1] * line[j + 1] + wx[2] * line[j + 2] + wx[3] * line[j + 3]
+            pattern[1, r, c] = -scale * (
+                sx[0] * line[j] + sx[1] * line[j + 1] + sx[2] * line[j + 2] + sx[3] * line[j + 3]
+            )
+            pattern[2, r, c] = -scale * (
+                wx[0] * line_y[j] + wx[1] * line_y[j + 1] + wx[2] * line_y[j + 2] + wx[3] * line_y[j + 3]
+            )
+            pattern[3, r, c] = (
+                wx[0] * line_z[j] + wx[1] * line_z[j + 1] + wx[2] * line_z[j + 2] + wx[3] * line_z[j + 3]
+            )

@@ -1,0 +1,183 @@
+"""Look for emitters in what a fit leaves over: a matched filter at many depths.
+
+At each depth the pattern is correlated with the residual, weighted by the
+variance of the pixels. That gives, for each place, the photons of an emitter
+there and how many standard deviations they are. Depth is scale: an emitter at
+depth z has an image about z wide, so deep patterns are sought on pixels
+binned by four, shallow ones by two, which makes the search ten times faster
+and loses little; the joint fit that follows finds the exact place. Emitters
+just outside the frame are found too, by the part of their light that falls in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.ndimage import maximum_filter
+
+from models.pattern_spline import PatternSpline, render_pattern
+
+__all__ = ["MatchedFilter", "search_depths"]
+
+Array = NDArray[np.float64]
+
+_STEP_OF_DEPTH = 0.05
+"""Patterns scale with depth: this share of it changes them about as much anywhere."""
+
+_COARSE_RADIUS_PX = 24.0
+"""Patterns larger than this are sought on the coarser grid."""
+
+_APART = 0.7
+"""Candidates closer than this share of the larger radius compete; the better is taken, the other seen next time."""
+
+
+def search_depths(low_um: float, high_um: float, step_um: float) -> Array:
+    """Depths from low to high, `step_um` apart at first, farther as the patterns grow; shape (D,), µm."""
+    depths = [low_um]
+    while depths[-1] < high_um:
+        depths.append(depths[-1] + max(step_um, _STEP_OF_DEPTH * abs(depths[-1])))
+    return np.minimum(depths, high_um)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Filters of the depths that are sought at one binning."""
+
+    binning: int
+    depths_um: Array
+    radius_px: Array
+    padded: tuple[int, int]
+    margin: int
+    light: NDArray[np.complex64]
+    square: NDArray[np.complex64]
+
+
+class MatchedFilter:
+    """The filters for one PSF and one size of frame, kept between frames.
+
+    Parameters
+    ----------
+    spline : PatternSpline
+    shape : (H, W)
+        Of the frames.
+    depths_um : ndarray, shape (D,)
+        Depths to seek.
+    margin_px : float
+        How far outside the frame emitters are sought.
+    """
+
+    def __init__(self, spline: PatternSpline, shape: tuple[int, int], depths_um: Array, margin_px: float) -> None:
+        self._shape = shape
+        radius = spline.radius_at_px(depths_um)
+        coarse = radius > _COARSE_RADIUS_PX
+        self._levels = [
+            _level(spline, shape, depths_um[rows], binning, margin_px)
+            for binning, rows in ((2, ~coarse), (4, coarse))
+            if rows.any()
+        ]
+
+    def search(self, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float) -> Array:
+        """Emitters that stand out of a residual.
+
+        Parameters
+        ----------
+        residual : ndarray of float32, shape (H, W)
+            Data minus model, photo-electrons.
+        variance : ndarray of float32, shape (H, W)
+            Of each pixel.
+        significance : float
+            Least amplitude in its standard deviations.
+
+        Returns
+        -------
+        ndarray of float64, shape (K, 4)
+            x (pixels), y (pixels), z (µm) and photons of each, the most significant first, none close to a better one.
+        """
+        found = np.concatenate([self._candidates(level, residual, variance, significance) for level in self._levels])
+        found = found[np.argsort(-found[:, 4], kind="stable")]
+        kept: list[int] = []
+        for row, (x_px, y_px, _, _, _, radius) in enumerate(found):
+            others = found[kept]
+            apart = np.hypot(others[:, 0] - x_px, others[:, 1] - y_px)
+            if (apart >= _APART * np.maximum(others[:, 5], radius)).all():
+                kept.append(row)
+        return found[kept, :4]
+
+    def _candidates(
+        self, level: _Level, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float
+    ) -> Array:
+        weight = 1 / _binned(variance, level.binning)
+        pulled = _spectrum(_binned(residual, level.binning) * weight, level)
+        spread = _spectrum(weight, level)
+        amplitude = fft.irfft2(pulled * level.light, level.padded)
+        information = fft.irfft2(spread * level.square, level.padded)
+        rows, columns = weight.shape[0] + 2 * level.margin, weight.shape[1] + 2 * level.margin
+        # Where a pattern hardly falls into the frame, rounding of the transform is larger than what is there.
+        enough = 1e-4 * information.max(axis=(1, 2), keepdims=True)
+        strength = amplitude / np.sqrt(np.maximum(information, enough))
+        strength = np.roll(strength, (level.margin, level.margin), axis=(1, 2))[:, :rows, :columns]
+        best = strength.argmax(axis=0)
+        peak = np.take_along_axis(strength, best[None], axis=0)[0]
+        row, column = np.nonzero((peak > significance) & (peak == maximum_filter(peak, size=3, mode="nearest")))
+        depth = best[row, column]
+        at = (depth, (row - level.margin) % level.padded[0], (column - level.margin) % level.padded[1])
+        photons = amplitude[at] / np.maximum(information[at], enough[depth, 0, 0])
+        to_pixels = (level.binning - 1) / 2
+        return np.column_stack(
+            [
+                (column - level.margin) * level.binning + to_pixels,
+                (row - level.margin) * level.binning + to_pixels,
+                level.depths_um[depth],
+                photons,
+                peak[row, column],
+                level.radius_px[depth],
+            ]
+        ).astype(np.float64)
+
+
+def _level(
+    spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binning: int, margin_px: float
+) -> _Level:
+    radius_px = spline.radius_at_px(depths_um)
+    half = int(np.ceil(radius_px.max() / binning)) + 1
+    margin = int(np.ceil(margin_px / binning))
+    # Room for the margin and for patterns that reach over the edge: the transform wraps around.
+    padded = tuple(fft.next_fast_len(-(-side // binning) + margin + max(half, margin), real=True) for side in shape)
+    side = 2 * half + 1
+    box = np.array([0, side * binning, 0, side * binning])
+    kernels = np.zeros((2, len(depths_um), *padded), np.float32)
+    for row, z_index in enumerate(spline.z_index(depths_um)):
+        radius = int(np.ceil(radius_px[row] / binning))
+        centre = half * binning + (binning - 1) / 2
+        first, end = (half - radius) * binning, (half + radius + 1) * binning
+        box = np.array([first, end, first, end])
+        pattern = np.empty((4, end - first, end - first), np.float32)
+        render_pattern(
+            spline.coefficients, centre, centre, z_index, spline.psf.z_step_um, spline.psf.oversampling, box, pattern
+        )
+        light = np.maximum(_binned(pattern[0], binning), 0)
+        around = slice(0, 2 * radius + 1)
+        for kernel, values in zip(kernels[:, row], (light, light**2), strict=True):
+            kernel[around, around] = values
+            kernel[:] = np.roll(kernel, (-radius, -radius), axis=(0, 1))
+    spectra = np.conj(fft.rfft2(kernels))
+    return _Level(
+        binning, depths_um, radius_px, (padded[0], padded[1]), margin, np.ascontiguousarray(spectra[0]), spectra[1]
+    )
+
+
+def _spectrum(image: NDArray[np.float32], level: _Level) -> NDArray[np.complex64]:
+    padded = np.zeros(level.padded, np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return fft.rfft2(padded)  # type: ignore[no-any-return]
+
+
+def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
+    """Sums over squares of pixels; at the last rows and columns over what there is."""
+    rows, columns = (-(-side // binning) for side in image.shape)
+    if image.shape != (rows * binning, columns * binning):
+        image = np.pad(image, ((0, rows * binning - image.shape[0]), (0, columns * binning - image.shape[1])), "edge")
+    return image.reshape(rows, binning, columns, binning).sum(axis=(1, 3), dtype=np.float32)
