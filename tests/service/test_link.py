@@ -67,7 +67,9 @@ def test_requests_find_their_own_answers(address, server):
     assert [reply["n"] for reply in quick] == list(range(20))
 
 
-@pytest.mark.parametrize(("command", "kind"), [("refuse", "conflict"), ("fail", "internal"), ("unpackable", "internal")])
+@pytest.mark.parametrize(
+    ("command", "kind"), [("refuse", "conflict"), ("fail", "internal"), ("unpackable", "internal")]
+)
 def test_refusals_arrive_whole(address, server, command, kind):
     with SyncEngineClient(address) as client:
         with pytest.raises(EngineRefusal) as refusal:

@@ -1,0 +1,86 @@
+"""A scene of one moving dot and a localizer that finds it: the engine's stages with all their real parts but the network."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from models.camera import CameraModel
+from models.model import Model
+from models.tables import Localizations
+
+PIXEL_UM = 0.65
+SHAPE = (48, 64)
+
+
+class DotScene:
+    """One bright dot that moves to the right, and a count of what was drawn."""
+
+    shape = SHAPE
+    pixel_size_um = PIXEL_UM
+
+    def __init__(self):
+        self.rendered = 0
+
+    def truth(self, time_s, stage_um):
+        return np.array([[0.0, (10 + 5 * time_s) * PIXEL_UM, 20 * PIXEL_UM, 30.0 - stage_um]])
+
+    def render(self, time_s, exposure_s, stage_um):
+        self.rendered += 1
+        _, x_um, y_um, _ = self.truth(time_s, stage_um)[0]
+        rows, columns = np.indices(SHAPE, np.float32)
+        distance = (columns - x_um / PIXEL_UM) ** 2 + (rows - y_um / PIXEL_UM) ** 2
+        return (1000 * np.exp(-distance / 8) + 5).astype(np.float32)
+
+
+class DotLocalizer:
+    """Centre of mass of what is bright. Waits for `gate` before each batch; raises when told to."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure = None
+        self.batches = []
+
+    def localize(self, frames, frame_numbers):
+        self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.batches.append(len(frames))
+        weights = np.where(frames > 400, frames, 0).astype(float)
+        total = weights.sum(axis=(1, 2))
+        rows, columns = np.indices(SHAPE)
+        one = np.ones(len(frames))
+        return Localizations(
+            frame=np.asarray(frame_numbers, np.int64),
+            x_um=(weights * columns).sum(axis=(1, 2)) / total * PIXEL_UM,
+            y_um=(weights * rows).sum(axis=(1, 2)) / total * PIXEL_UM,
+            z_um=30.0 * one,
+            photons=total,
+            background=5 * one,
+            probability=one,
+            sigma_x_um=0.2 * one,
+            sigma_y_um=0.2 * one,
+            sigma_z_um=0.5 * one,
+            chi2=np.full(len(frames), np.nan),
+        )
+
+
+def dot_camera():
+    return CameraModel(100.0, 1.0, 1.0, 16, "simulated")
+
+
+def dot_model():
+    return Model(
+        id="dots",
+        architecture="none",
+        network={},
+        pixel_size_um=PIXEL_UM,
+        z_range_um=(0.0, 100.0),
+        axial_scale=1.0,
+        camera=dot_camera(),
+        field=None,
+        calibration_id="none",
+        threshold=0.5,
+    )

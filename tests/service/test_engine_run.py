@@ -1,0 +1,322 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware.microscope import Frame, MicroscopeError
+from hardware.simulated import SimulatedMicroscope
+from service.engine.grabber import Grabber
+from service.engine.latency import LatencyHistogram
+from service.engine.ledger import Ledger
+from service.engine.recorder import Recording
+from service.engine.run import Run, RunRequest
+from service.link import LinkAddress, LivePublisher
+from service.settings import EnginePart
+from service.store.store import Store
+from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene, dot_camera, dot_model
+
+
+class Rig:
+    """A run in front of a simulated microscope, and everything around it."""
+
+    def __init__(self, folder, **microscope):
+        self.scene = DotScene()
+        self.microscope = SimulatedMicroscope(self.scene, dot_camera(), **({"exposure_s": 0.005} | microscope))
+        self.localizer = DotLocalizer()
+        self.store = Store.open(folder / "bathyscope.db")
+        self.store.migrate()
+        self.live = LivePublisher(LinkAddress.create())
+        self.folder = folder
+        self.ended = []
+
+    def run(self, request=None, **engine):
+        request = request or RunRequest()
+        recording = None
+        if request.record:
+            recording = Recording(self.folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
+        run_id = self.store.runs.create(model_id="dots", record=request.record).id
+        return Run(
+            run_id,
+            request,
+            microscope=self.microscope,
+            localizer=self.localizer,
+            model=dot_model(),
+            shape=SHAPE,
+            recording=recording,
+            store=self.store,
+            live=self.live,
+            settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
+            epoch="test",
+            ended=self.ended.append,
+        )
+
+    def close(self):
+        self.microscope.close()
+        self.live.close()
+        self.store.close()
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def wait_for(condition, limit_s=30.0):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def finish(run):
+    run.stop_camera()
+    assert run.wait(30)
+    counts = run.ledger.counts()
+    assert counts.balances
+    assert counts.in_flight == 0
+    return counts
+
+
+def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig):
+    run = rig.run(RunRequest(record=True, name="dots"))
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 60)
+    counts = finish(run)
+    assert counts.lost == counts.skipped == counts.deferred == counts.unrecorded == 0
+    assert counts.exposed == counts.grabbed == counts.recorded == counts.analysed
+    item = rig.store.runs.get(run.id)
+    assert item.state == "finished"
+    assert item.problem is None
+    assert item.ledger == counts.as_dict()
+    found = rig.store.localizations.read(run.id)
+    assert list(found.frame) == list(range(counts.analysed))
+    assert item.latency_ms["tracked"]["p50"] >= item.latency_ms["analysed"]["p50"] > 0
+    assert item.latency_ms["published"]["max"] > 0
+    assert zarr.open_array(str(rig.folder / "dots.ome.zarr" / "0"), mode="r").shape == (counts.recorded, *SHAPE)
+    assert rig.ended == [run]
+
+
+def test_the_truth_of_the_simulation_scores_the_run(rig):
+    run = rig.run()
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 30)
+    counts = finish(run)
+    accuracy = rig.store.runs.get(run.id).accuracy
+    assert accuracy["frames"] == counts.analysed
+    assert accuracy["jaccard"] == 1.0
+    # The centre of mass of a dot of 2 px sigma is right to a small part of a pixel.
+    assert accuracy["rmse_lateral_um"] < 0.2 * PIXEL_UM
+    assert accuracy["rmse_axial_um"] == pytest.approx(0.0)
+
+
+def test_truth_beyond_the_model_is_ignored(rig):
+    rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, where the model has no answer
+    run = rig.run()
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 10)
+    finish(run)
+    accuracy = run.accuracy()
+    assert accuracy["fn"] == 0
+    assert accuracy["fp"] == accuracy["frames"]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_a_stalled_analysis_shows_every_frame_it_did_not_take(rig, record):
+    queue = 5
+    run = rig.run(RunRequest(record=record), analysis_queue=queue, batch=1)
+    rig.localizer.gate.clear()
+    run.start()
+    wait_for(lambda: run.ledger.counts().grabbed >= 40)
+    counts = run.ledger.counts()
+    assert counts.balances
+    # One batch of one frame stands before the gate, the queue is full, all others were turned away.
+    assert counts.in_flight == queue + 1
+    assert run.stages()["analyse"]["depth"] == queue
+    run.stop_camera()
+    wait_for(lambda: not rig.microscope.is_running)
+    time.sleep(0.3)
+    rig.localizer.gate.set()
+    assert run.wait(30)
+    counts = run.ledger.counts()
+    assert counts.analysed == queue + 1
+    late = counts.grabbed - queue - 1
+    assert (counts.deferred, counts.skipped) == ((late, 0) if record else (0, late))
+    assert run.stages()["analyse"]["dropped"] == late
+    assert counts.recorded == (counts.grabbed if record else 0)
+    assert counts.balances
+    assert counts.in_flight == 0
+
+
+def test_frames_that_the_recorder_cannot_take_are_not_deferred(rig):
+    run = rig.run(RunRequest(record=True), analysis_queue=1, batch=1, record_queue=2)
+    rig.localizer.gate.clear()
+    run._record_stage.close()  # a recorder that takes nothing any more
+    run.start()
+    wait_for(lambda: run.ledger.counts().grabbed >= 20)
+    run.stop_camera()
+    rig.localizer.gate.set()
+    assert run.wait(30)
+    counts = run.ledger.counts()
+    assert counts.unrecorded == counts.grabbed
+    assert counts.deferred == 0
+    assert counts.skipped > 0
+    assert counts.balances
+
+
+def test_a_stalled_reader_loses_exactly_what_the_camera_overwrote(tmp_path):
+    rig = Rig(tmp_path, ring_frames=8)
+    ledger, ended = Ledger(), threading.Event()
+    stalled = threading.Event()
+    fetched = []
+
+    def hand_on(frame):
+        fetched.append(frame.index)
+        if len(fetched) == 5:
+            stalled.wait()
+
+    grabber = Grabber(rig.microscope, ledger, LatencyHistogram(), hand_on, lambda _: ended.set())
+    rig.microscope.start_sequence()
+    grabber.start()
+    wait_for(lambda: rig.scene.rendered > 60)
+    rig.microscope.stop_sequence()  # the last frames are in the ring, and most before them are gone
+    stalled.set()
+    assert ended.wait(30)
+    exposed = fetched[-1] + 1
+    counts = ledger.counts()
+    assert counts.grabbed == len(fetched) == 5 + 8
+    assert counts.lost == exposed - len(fetched) > 30
+    # The camera drew one picture before the sequence, and at most one that the stop cut off.
+    assert exposed in (rig.scene.rendered - 1, rig.scene.rendered - 2)
+    rig.close()
+
+
+class Script:
+    """A microscope that gives the frames of a script, None standing for a pause."""
+
+    def __init__(self, script, failure=None):
+        self._script = list(script)
+        self._failure = failure
+
+    @property
+    def is_running(self):
+        return bool(self._script)
+
+    def next_frame(self, timeout_s):
+        if not self._script:
+            if self._failure is not None:
+                raise self._failure
+            return None
+        index = self._script.pop(0)
+        return None if index is None else Frame(np.zeros((2, 2), np.uint16), index, time.monotonic(), "software", 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40))
+def test_loss_is_the_sum_of_the_gaps(gaps):
+    script, index = [], -1
+    for gap in gaps:
+        index += 0 if gap is None else gap + 1
+        script.append(None if gap is None else index)
+    ledger, ended = Ledger(), []
+    Grabber(Script(script), ledger, LatencyHistogram(), lambda _: ledger.admit(), ended.append).run()
+    counts = ledger.counts()
+    assert counts.balances
+    assert (counts.exposed, counts.lost) == (index + 1, sum(gap for gap in gaps if gap is not None))
+    assert ended == [None]
+
+
+@pytest.mark.parametrize(
+    ("microscope", "said"),
+    [
+        (Script([0, 1], MicroscopeError("no_frame", "No frame came.", "Look at the cable.")), "No frame came"),
+        (Script([0, 3, 2]), "they must rise"),
+    ],
+)
+def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope, said):
+    ended = []
+    ledger = Ledger()
+    Grabber(microscope, ledger, LatencyHistogram(), lambda _: ledger.admit(), ended.append).run()
+    assert said in str(ended[0])
+
+
+def test_a_failing_analysis_ends_a_run_without_recording(rig):
+    run = rig.run()
+    rig.localizer.failure = RuntimeError("no kernel")
+    run.start()
+    assert run.wait(30)
+    counts = run.ledger.counts()
+    assert counts.analysed == 0
+    assert counts.skipped == counts.grabbed > 0
+    item = rig.store.runs.get(run.id)
+    assert item.state == "failed"
+    assert "no kernel" in item.problem
+
+
+def test_a_failing_analysis_defers_what_is_recorded(rig):
+    run = rig.run(RunRequest(record=True))
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 10)
+    rig.localizer.failure = RuntimeError("no kernel")
+    wait_for(lambda: run.ledger.counts().deferred >= 20)
+    counts = finish(run)
+    assert counts.recorded == counts.grabbed
+    assert counts.analysed + counts.deferred == counts.grabbed
+    assert rig.store.runs.get(run.id).state == "failed"
+
+
+def test_a_failing_scene_fails_the_run(rig):
+    run = rig.run()
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 5)
+    rig.scene.render = None
+    assert run.wait(30)
+    assert run.microscope_failed
+    assert "could not be rendered" in rig.store.runs.get(run.id).problem
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_run(rig):
+    run = rig.run(RunRequest(record=True), free_space_floor_gb=1e9)
+    run.start()
+    wait_for(lambda: run.ledger.counts().unrecorded >= 32)
+    analysed = run.ledger.counts().analysed
+    wait_for(lambda: run.ledger.counts().analysed > analysed)
+    counts = finish(run)
+    assert counts.recorded == 0
+    assert counts.unrecorded == counts.grabbed == counts.analysed
+    item = rig.store.runs.get(run.id)
+    assert item.state == "finished"
+    assert "free_space_floor_gb" in item.problem
+
+
+def test_a_run_ends_by_itself_after_its_duration(rig):
+    run = rig.run(RunRequest(duration_s=0.3))
+    run.start()
+    assert run.wait(30)
+    # 0.3 s at 5 ms, and what a busy machine adds before the timer fires
+    assert 50 <= run.ledger.counts().exposed
+    assert rig.store.runs.get(run.id).state == "finished"
+
+
+def test_batches_grow_with_the_backlog(rig):
+    run = rig.run(analysis_queue=64, batch=4)
+    rig.localizer.gate.clear()
+    run.start()
+    wait_for(lambda: run.stages()["analyse"]["depth"] >= 12)
+    rig.localizer.gate.set()
+    finish(run)
+    assert max(rig.localizer.batches) == 4
+
+
+def test_a_camera_that_does_not_start_ends_the_run(rig):
+    run = rig.run()
+    rig.microscope.close()
+    with pytest.raises(MicroscopeError, match="closed"):
+        run.start()
+    assert run.wait(30)
+    assert rig.store.runs.get(run.id).state == "failed"

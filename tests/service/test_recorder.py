@@ -1,0 +1,127 @@
+import threading
+
+import numpy as np
+import pytest
+import zarr
+from tests.service.engine_samples import PIXEL_UM
+
+from hardware.microscope import Frame
+from hardware.movies import open_movie
+from models.errors import DataError
+from service.engine.ledger import Ledger
+from service.engine.recorder import Recorder, Recording, check_free_space
+from service.engine.stages import Stage
+
+SHARD = 8
+
+
+def frames(count, step=1):
+    random = np.random.default_rng(1)
+    return [
+        Frame(random.poisson(200, (16, 24)).astype(np.uint16), step * n, 100.0 + 0.01 * step * n, "simulation", 0.0)
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return Recording(tmp_path / "run.ome.zarr", (16, 24), PIXEL_UM, 0.01, SHARD, {"run": "run"})
+
+
+def record(recording, given, floor_gb=0.0):
+    ledger, stage = Ledger(), Stage(1000)
+    recorder = Recorder(recording, stage, ledger, floor_gb)
+    recorder.start()
+    for frame in given:
+        ledger.grab(frame.index)
+        assert stage.offer(frame)
+    stage.close()
+    recorder.join(30)
+    assert not recorder.is_alive()
+    return recorder, ledger.counts()
+
+
+@pytest.mark.parametrize("count", [0, 1, SHARD - 1, SHARD, 3 * SHARD, 3 * SHARD + 5])
+def test_a_stop_in_mid_shard_loses_nothing(recording, count):
+    given = frames(count, step=2)
+    _, counts = record(recording, given)
+    assert counts.recorded == count
+    group = zarr.open_group(str(recording.path), mode="r")
+    assert group["0"].shape == (count, 16, 24)
+    if count:
+        np.testing.assert_array_equal(group["0"][:], [frame.pixels for frame in given])
+        np.testing.assert_array_equal(group["frame"][:count], [frame.index for frame in given])
+        np.testing.assert_array_equal(group["time_s"][:count], [frame.time_s for frame in given])
+    shards = [path for path in (recording.path / "0" / "c").rglob("*") if path.is_file()]
+    assert len(shards) == -(-count // SHARD)
+
+
+def test_the_movie_reader_of_the_product_reads_it(recording):
+    given = frames(SHARD + 3)
+    record(recording, given)
+    movie = open_movie(recording.path)
+    try:
+        assert len(movie) == SHARD + 3
+        assert movie.pixel_size_um == pytest.approx(PIXEL_UM)
+        assert movie.frame_period_s == pytest.approx(0.01)
+        np.testing.assert_array_equal(movie[SHARD + 2], given[-1].pixels)
+    finally:
+        movie.close()
+
+
+def test_readers_never_see_frames_that_are_not_there(recording):
+    given = frames(20 * SHARD)
+    wrong, ended = [], threading.Event()
+
+    def read():
+        while not ended.is_set():
+            array = zarr.open_array(str(recording.path / "0"), mode="r")
+            if array.shape[0] and not array[-1].any():
+                wrong.append(array.shape[0])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    record(recording, given)
+    ended.set()
+    reader.join()
+    assert wrong == []
+
+
+def test_metadata_say_what_the_axes_are(recording):
+    attributes = zarr.open_group(str(recording.path), mode="r").attrs.asdict()
+    assert attributes["ome"]["version"] == "0.5"
+    (scales,) = attributes["ome"]["multiscales"]
+    assert [axis["name"] for axis in scales["axes"]] == ["t", "y", "x"]
+    (transform,) = scales["datasets"][0]["coordinateTransformations"]
+    assert transform["scale"] == [0.01, PIXEL_UM, PIXEL_UM]
+    assert attributes["bathyscope"] == {"run": "run"}
+
+
+def test_compression_shuffles_bits_of_two_byte_values(recording):
+    metadata = zarr.open_array(str(recording.path / "0"), mode="r").metadata.to_dict()
+    (sharding,) = metadata["codecs"]
+    (blosc,) = [codec for codec in sharding["configuration"]["codecs"] if codec["name"] == "blosc"]
+    # A lost typesize (numcodecs < 0.16) halves the compression without a word.
+    assert blosc["configuration"]["typesize"] == 2
+    assert blosc["configuration"]["shuffle"] == "bitshuffle"
+
+
+def test_a_full_disk_stops_recording_and_counts_the_rest(recording):
+    recorder, counts = record(recording, frames(2 * SHARD + 1), floor_gb=1e9)
+    assert counts.recorded == 0
+    assert counts.unrecorded == 2 * SHARD + 1
+    assert recorder.problem is not None
+    assert "free_space_floor_gb" in recorder.problem
+
+
+def test_a_nearly_full_disk_is_refused_before_a_run(tmp_path):
+    check_free_space(tmp_path, 0.0)
+    with pytest.raises(DataError, match="a recording leaves at least"):
+        check_free_space(tmp_path, 1e9)
+
+
+def test_only_whole_shards_are_appended(recording):
+    few = np.zeros((3, 16, 24), np.uint16)
+    recording.append(few, np.arange(3), np.arange(3.0))
+    with pytest.raises(ValueError, match="not one shard"):
+        recording.append(few, np.arange(3), np.arange(3.0))
