@@ -101,7 +101,7 @@ class Localizer:
 
     def refiner(self, folder: Path) -> Refiner:
         """Joint maximum-likelihood fit with the PSF of the model in `folder`."""
-        from models.refinement import Refiner, RefinementSettings
+        from models.refinement import RefinementSettings, Refiner
 
         psf = self.model.load_psf(folder)
         low, high = self.model.z_range_um

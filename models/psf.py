@@ -58,7 +58,8 @@ class Psf:
         steps = np.diff(self.z_um)
         if len(self.z_um) != len(self.planes) or len(steps) < 3 or not np.allclose(steps, steps[0]) or steps[0] <= 0:
             raise DataError(
-                f"{len(self.planes)} planes with depths {self.z_um} were given; a PSF has at least 4, evenly spaced, increasing.",
+                f"{len(self.planes)} planes with depths {self.z_um} were given; "
+                "a PSF has at least 4, evenly spaced, increasing.",
                 "Resample the sweep at a constant step.",
             )
 
@@ -102,13 +103,11 @@ class Psf:
         inside = (np.abs(at[1] - centre) <= centre) & (np.abs(at[2] - centre) <= centre)
         return np.where(inside, values, 0.0).reshape(x.shape)
 
-    def image(
-        self, x_um: float, y_um: float, z_um: float, shape: tuple[int, int]
-    ) -> NDArray[np.float64]:
+    def image(self, x_um: float, y_um: float, z_um: float, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Image of one emitter at (x, y, z) µm on a frame of `shape` (H, W); the top-left pixel's centre is (0, 0)."""
         rows = np.arange(shape[0])[:, None] * self.pixel_size_um - y_um
         columns = np.arange(shape[1])[None, :] * self.pixel_size_um - x_um
-        return self.evaluate(columns, rows, np.float64(z_um))
+        return self.evaluate(columns, rows, np.array(z_um))
 
     def one_sided(self, low_um: float, high_um: float) -> Psf:
         """The planes from the last at or below `low_um` to the first at or above `high_um`."""

@@ -12,6 +12,8 @@ outside the frame) and therefore carry no label.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +103,16 @@ def _radius_px(plane: NDArray[np.float32], oversampling: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _render(emitters, image, values, offsets, radii, per_um, z_first, per_step):  # type: ignore[no-untyped-def]
+def _render(
+    emitters: Any,
+    image: Any,
+    values: Any,
+    offsets: Any,
+    radii: Any,
+    per_um: float,
+    z_first: float,
+    per_step: float,
+) -> None:
     height, width = image.shape
     for e in range(emitters.shape[0]):
         z = min(max((emitters[e, 2] - z_first) * per_step, 0.0), float(radii.shape[0] - 1))
@@ -121,9 +132,7 @@ def _render(emitters, image, values, offsets, radii, per_um, z_first, per_step):
                 row0 = (top + dy) // _SHIFTS - radius
                 row_shift = (top + dy) % _SHIFTS
                 for dx in range(2):
-                    weight = np.float32(
-                        emitters[e, 3] * z_weight * y_weight * (1.0 - abs(fine_x - left - dx))
-                    )
+                    weight = np.float32(emitters[e, 3] * z_weight * y_weight * (1.0 - abs(fine_x - left - dx)))
                     if weight <= 0.0:
                         continue
                     column0 = (left + dx) // _SHIFTS - radius

@@ -89,8 +89,8 @@ def _sides_differ(calibration: Calibration) -> bool:
     if reach < 2.0:
         return False
     x = np.arange(-10, 11) * psf.pixel_size_um
-    near = psf.evaluate(x[None, :], x[:, None], np.float64(-reach))
-    far = psf.evaluate(x[None, :], x[:, None], np.float64(reach))
+    near = psf.evaluate(x[None, :], x[:, None], np.array(-reach))
+    far = psf.evaluate(x[None, :], x[:, None], np.array(reach))
     return bool(np.corrcoef(near.ravel(), far.ravel())[0, 1] < 0.9)
 
 

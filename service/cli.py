@@ -15,9 +15,7 @@ import typer
 
 __all__ = ["main"]
 
-_COMMANDS = (
-    "demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate",
-)  # fmt: skip
+_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate", "reproduce")
 
 
 def _application() -> typer.Typer:
@@ -49,7 +47,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Cancelled; nothing was written.", file=sys.stderr)
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001  the one place where every failure becomes a line
+    except Exception as error:
         if os.environ.get("BATHYSCOPE_DEBUG"):
             raise
         print(f"Error: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.tables import Localizations
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from models.localization import Localizer
     from models.refinement import Refiner
 
-__all__ = ["localize_movie"]
+__all__ = ["localize_movie", "refined"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Frames of a batch together: more does not run faster on a CPU and needs more memory."""
@@ -33,17 +34,25 @@ def localize_movie(
     advance : callable
         Called with the number of frames done.
     """
-    batch = max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
+    batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
     parts = []
     for start in range(0, len(movie), batch):
         frames = movie.read(start, start + batch)
         numbers = np.arange(start, start + len(frames))
-        found = localizer.localize(frames, numbers)
         if refiner is None:
-            parts.append(found)
-            advance(start + len(frames))
-            continue
-        for number, counts in zip(numbers.tolist(), frames, strict=True):
-            parts.append(localizer.refine(counts, found.select(found.frame == number), number, refiner))
-            advance(number + 1)
+            parts.append(localizer.localize(frames, numbers))
+        else:
+            parts.append(refined(localizer, refiner, frames, numbers))
+        advance(start + len(frames))
     return Localizations.concatenate(parts)
+
+
+def refined(
+    localizer: Localizer, refiner: Refiner, frames: NDArray[np.uint16], numbers: NDArray[np.int64]
+) -> Localizations:
+    """Localizations of frames (B, H, W), each frame polished by the joint fit."""
+    found = localizer.localize(frames, numbers)
+    return Localizations.concatenate(
+        localizer.refine(counts, found.select(found.frame == number), number, refiner)
+        for number, counts in zip(numbers.tolist(), frames, strict=True)
+    )

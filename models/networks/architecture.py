@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from models.networks.cascade_readout import Readout
-    from models.synthesis import PatternTable, TrainingFrame
+    from models.synthesis import TrainingFrame
 
 __all__ = ["Architecture", "architecture_named", "architecture_names", "pad_to"]
 
@@ -91,4 +91,3 @@ def pad_to(electrons: Tensor, stride: int) -> Tensor:
     if not down and not right:
         return electrons
     return functional.pad(electrons[:, None], (0, right, 0, down), mode="replicate")[:, 0]
-

@@ -77,7 +77,14 @@ class CascadeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """Detections of stage one. `batch` int64 (N,), `x_px`, `y_px` float32 (N,) in camera pixels, `score` float32 (N,)."""
+    """Detections of stage one, N of them.
+
+    Attributes
+    ----------
+    batch : int64 (N,), which frame
+    x_px, y_px : float32 (N,), camera pixels
+    score : float32 (N,), probability
+    """
 
     batch: Tensor
     x_px: Tensor
@@ -252,7 +259,7 @@ class Cascade(nn.Module):
                     module[1] = nn.Identity()
             elif isinstance(module, _Down) and isinstance(module.norm, nn.BatchNorm2d):
                 norm = module.norm
-                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
                 module.halve.weight = nn.Parameter(module.halve.weight * scale[:, None, None, None])
                 module.binned.weight = nn.Parameter(module.binned.weight * scale[:, None, None, None])
                 module.halve.bias = nn.Parameter(norm.bias - norm.running_mean * scale)  # type: ignore[operator]

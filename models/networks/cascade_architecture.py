@@ -65,7 +65,8 @@ class CascadeArchitecture:
     @property
     def settings(self) -> dict[str, Any]:
         """Plain values for model.json."""
-        return self.module.settings.as_dict()
+        values: dict[str, Any] = self.module.settings.as_dict()
+        return values
 
     def prepare(self, frames: list[TrainingFrame]) -> CascadeBatch:
         """Frames and targets of one training step."""

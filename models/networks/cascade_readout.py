@@ -25,7 +25,11 @@ _LOWEST_PROBABILITY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """Candidates of a batch, each field of shape (N,): frame of the batch, µm, photo-electrons, probability, sigmas in µm."""
+    """Candidates of a batch.
+
+    Every field has shape (N,): frame of the batch, µm, photo-electrons,
+    probability, standard deviations in µm.
+    """
 
     batch: NDArray[np.int64]
     x_um: NDArray[np.float64]

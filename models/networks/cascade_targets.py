@@ -39,7 +39,7 @@ class CascadeBatch:
 
 
 def lateral_scale_um(z_um: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far from an emitter at depth z a detection may lie to answer for it, µm: wide patterns are found less exactly."""
+    """How far from an emitter at depth z a detection may lie to answer for it, µm: wide ones are found less exactly."""
     return 1.5 + 0.04 * np.abs(z_um)
 
 
@@ -81,7 +81,9 @@ def _add_peaks(target: NDArray[np.float32], uv: NDArray[np.float64]) -> None:
             target[row, column] = 1.0
 
 
-def cascade_loss(network: Cascade, features: tuple[Tensor, ...], batch: CascadeBatch, rng: np.random.Generator) -> Tensor:
+def cascade_loss(
+    network: Cascade, features: tuple[Tensor, ...], batch: CascadeBatch, rng: np.random.Generator
+) -> Tensor:
     """Sum of the losses of both stages for one batch.
 
     Stage one: penalty-reduced focal loss (Zhou, Wang & Krähenbühl,
@@ -121,9 +123,7 @@ def _places(
     return np.concatenate([at_truth, at_proposals.cpu().numpy()])
 
 
-def _depth_loss(
-    answers: Tensor, places: NDArray[np.float64], batch: CascadeBatch, settings: CascadeSettings
-) -> Tensor:
+def _depth_loss(answers: Tensor, places: NDArray[np.float64], batch: CascadeBatch, settings: CascadeSettings) -> Tensor:
     centres = settings.class_centres_um.numpy().astype(np.float64)
     truth = batch.emitters
     owner = np.full((len(places), settings.classes), -1, np.int64)
