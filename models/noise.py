@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["detect_electrons"]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, inline="always")
 def _mix(state: Any) -> Any:
     # splitmix64 (Steele, Lea, Flood, OOPSLA 2014): one multiplication-and-shift hash per draw.
     z = state
@@ -23,7 +23,7 @@ def _mix(state: Any) -> Any:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def detect_electrons(expected: Any, detected: Any, seed: Any, read_noise: Any) -> None:
     """Fill `detected` with Poisson(expected) + Normal(0, read_noise), photo-electrons.
 

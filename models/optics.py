@@ -25,7 +25,7 @@ from models.psf import Psf
 __all__ = ["REFERENCE_OPTICS", "ExactImages", "Objective", "computed_psf", "reference_psf"]
 
 _PIXEL_POINTS = 6
-"""Points per pixel side for the integral over the pixel: 0.11 µm apart for the reference camera, an Airy width is 0.6."""
+"""Points per pixel side for the integral over the pixel: 0.11 µm apart where the Airy pattern is 0.6 µm wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class ExactImages:
         radius_um = _extent_um(objective, float(np.abs(z_um).max()))
         self._step_um, self._radial = _radial_intensity(objective, z_um, radius_um + 2 * objective.pixel_size_um)
         radii = np.arange(self._radial.shape[1]) * self._step_um
-        energy = np.trapezoid(2 * np.pi * radii * self._radial, dx=self._step_um, axis=1)
+        energy = np.asarray(np.trapezoid(2 * np.pi * radii * self._radial, dx=self._step_um, axis=1))
         self._radial *= objective.pixel_size_um**2 / energy[:, None]
         self._extent_um = np.array([_extent_um(objective, float(abs(z))) for z in z_um])
 
@@ -197,7 +197,7 @@ def _blur_with_sphere(
     return np.maximum(blurred, 0.0)  # type: ignore[no-any-return]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _integrate_pixels(step: float, radial: Any, planes: Any, pixel_um: float, oversampling: int) -> None:
     # One quadrant is computed and mirrored: the profile depends on the radius alone.
     half = planes.shape[1] // 2
@@ -220,7 +220,7 @@ def _integrate_pixels(step: float, radial: Any, planes: Any, pixel_um: float, ov
                         planes[plane, half + y_sign * column, half + x_sign * row] = total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _render_exactly(
     emitters: Any,
     image: Any,

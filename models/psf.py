@@ -71,7 +71,8 @@ class Psf:
     @property
     def radius_px(self) -> float:
         """Half width of the planes, camera pixels."""
-        return (self.planes.shape[1] // 2) / self.oversampling
+        half: int = self.planes.shape[1] // 2
+        return half / self.oversampling
 
     @cached_property
     def _coefficients(self) -> NDArray[np.float32]:

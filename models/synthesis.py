@@ -93,7 +93,7 @@ class PatternTable:
 
 
 def _radius_px(plane: NDArray[np.float32], oversampling: int) -> int:
-    centre = plane.shape[0] // 2
+    centre: int = plane.shape[0] // 2
     squared = np.add.outer(np.square(np.arange(plane.shape[0]) - centre), np.square(np.arange(plane.shape[0]) - centre))
     order = np.argsort(squared, axis=None)
     energy = np.cumsum(np.maximum(plane, 0).ravel()[order], dtype=np.float64)
@@ -102,7 +102,7 @@ def _radius_px(plane: NDArray[np.float32], oversampling: int) -> int:
     return max(2, min(int(np.ceil(np.sqrt(squared.ravel()[order[reached]]) / oversampling)), limit))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _render(
     emitters: Any,
     image: Any,
