@@ -22,7 +22,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BeadFit", "BeadStack", "Pattern", "fit_planes", "refine_beads", "solve_pattern", "subtract_neighbours"]
+__all__ = [
+    "BeadFit",
+    "BeadStack",
+    "Pattern",
+    "fit_planes",
+    "pattern_weights",
+    "refine_beads",
+    "solve_pattern",
+    "subtract_neighbours",
+]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -61,7 +70,9 @@ class Pattern:
         """The pattern at its knots, shape (K, N, N): the spline evaluated, not its coefficients."""
         values = self.coefficients.astype(np.float64)
         for axis in range(3):
-            padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge" if axis == 0 else "constant")
+            padded = np.pad(
+                values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge" if axis == 0 else "constant"
+            )
             values = (
                 np.take(padded, range(0, padded.shape[axis] - 2), axis)
                 + 4 * np.take(padded, range(1, padded.shape[axis] - 1), axis)
@@ -183,6 +194,8 @@ def solve_pattern(
     Pattern
         Normalized.
     """
+    counted = (weights > 0).any(axis=1)
+    stack, weights = _only(stack, counted), weights[counted]
     z, x, y = stack.knots(pattern)
     oversampling = pattern.oversampling
     used = np.where(stack.light > 0, weights, 0.0)
@@ -270,7 +283,9 @@ def fit_planes(stack: BeadStack, pattern: Pattern) -> tuple[BeadFit, F64, F64]:
     return fit, matrix, right
 
 
-def refine_beads(stack: BeadStack, pattern: Pattern, weights: F64, *, heights: bool = True) -> tuple[BeadStack, BeadFit]:
+def refine_beads(
+    stack: BeadStack, pattern: Pattern, weights: F64, *, heights: bool = True
+) -> tuple[BeadStack, BeadFit]:
     """One Gauss-Newton step: a position and height for each bead, light and background for each of its planes.
 
     Parameters
@@ -311,7 +326,9 @@ def refine_beads(stack: BeadStack, pattern: Pattern, weights: F64, *, heights: b
     return moved, fit
 
 
-def pattern_weights(stack: BeadStack, fit: BeadFit | None, variance: float, used: NDArray[np.bool_], model: F32) -> tuple[F64, F64]:
+def pattern_weights(
+    stack: BeadStack, fit: BeadFit | None, variance: float, used: NDArray[np.bool_], model: F32
+) -> tuple[F64, F64]:
     """Weights of beads and planes: for the pattern (scaled light), and for positions (photo-electrons).
 
     A bead counts by 1/(noise² + difference²), both relative to its own signal,
@@ -319,7 +336,6 @@ def pattern_weights(stack: BeadStack, fit: BeadFit | None, variance: float, used
     worse than the others counts less (Cauchy weight).
     """
     energy = np.einsum("bzij,bzij->bz", model, model, dtype=np.float64)
-    pixels = np.maximum(stack.seen.sum(axis=(2, 3), dtype=np.float64), 1.0)
     noise = variance + np.maximum(stack.background, 0.0)
     relative = noise / np.maximum(stack.light, 1e-9) ** 2 / np.maximum(energy, 1e-12)
     weight = 1.0 / (1.0 + relative / _BEAD_DIFFERENCE**2)
@@ -328,8 +344,24 @@ def pattern_weights(stack: BeadStack, fit: BeadFit | None, variance: float, used
         weight = weight / (1.0 + (fit.misfit / np.maximum(2 * typical, 1e-9)) ** 2)
     weight = np.where(used[:, None] & (stack.light > 0), weight, 0.0)
     place = 1.0 / (1.0 + relative / _BEAD_DIFFERENCE**2) / np.maximum(stack.light**2 * energy, 1e-12)
-    del pixels
     return weight, place
+
+
+def _only(stack: BeadStack, rows: NDArray[np.bool_]) -> BeadStack:
+    """The stack with some of its beads."""
+    if rows.all():
+        return stack
+    return replace(
+        stack,
+        data=stack.data[rows],
+        seen=stack.seen[rows],
+        corner=stack.corner[rows],
+        x_px=stack.x_px[rows],
+        y_px=stack.y_px[rows],
+        height_um=stack.height_um[rows],
+        light=stack.light[rows],
+        background=stack.background[rows],
+    )
 
 
 def _damped(matrix: F64) -> F64:

@@ -68,6 +68,8 @@ _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
 # Planes nearest to focus that define where a bead is in focus.
 _FOCUS_PLANES = 7
+# Turns of aligning and joining; heights settle to a hundredth of a step within these.
+_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,22 @@ def calibrate(
     beads, stack, pattern, fit, used = fitted
     tell(0.9, "joining")
     return _conclude(
-        sweep, planes, kept, beads, stack, pattern, fit, used, cone, camera, curve, focus, sign, axial_scale, wanted, tuple(notes)
+        sweep,
+        planes,
+        kept,
+        beads,
+        stack,
+        pattern,
+        fit,
+        used,
+        cone,
+        camera,
+        curve,
+        focus,
+        sign,
+        axial_scale,
+        wanted,
+        tuple(notes),
     )
 
 
@@ -276,7 +293,13 @@ def _kept_planes(z_um: F64, wanted: tuple[float, float]) -> NDArray[np.bool_]:
 
 
 def _first_verdicts(
-    positions: F64, planes: F32, sweep: Sweep, kept: NDArray[np.intp], cone: Cone, z_um: F64, mask: NDArray[np.bool_] | None
+    positions: F64,
+    planes: F32,
+    sweep: Sweep,
+    kept: NDArray[np.intp],
+    cone: Cone,
+    z_um: F64,
+    mask: NDArray[np.bool_] | None,
 ) -> list[Bead]:
     """What can be said of each candidate before the patterns are fitted."""
     height, width = sweep.shape
@@ -314,7 +337,9 @@ def _limit_number(beads: list[Bead], distance: F64, reach: float, planes: int) -
         return beads
     lonely = set(sorted(usable, key=lambda index: -distance[index])[:most])
     return [
-        replace(bead, reason="not needed: enough beads that stand more alone") if bead.used and i not in lonely else bead
+        replace(bead, reason="not needed: enough beads that stand more alone")
+        if bead.used and i not in lonely
+        else bead
         for i, bead in enumerate(beads)
     ]
 
@@ -341,18 +366,16 @@ def _fit(
     planes: F32, z_um: F64, beads: list[Bead], cone: Cone, variance: float, tell: Progress
 ) -> tuple[list[Bead], BeadStack, Pattern, BeadFit, NDArray[np.bool_]]:
     """One pattern through all beads: positions, heights, light, walk and the spline, in turn."""
-    beads = _modelled(beads, z_um, cone)
     used = np.array([bead.used for bead in beads])
     stack, data, apart = _cut(planes, z_um, beads, cone)
     stack = _first_light(stack, beads, used, apart, cone)
     oversampling = 2 if used.sum() >= _BEADS_FOR_OVERSAMPLING else 1
     pattern = _empty_pattern(z_um, stack.width, oversampling)
     flat = np.where(used[:, None], 1.0, 0.0) * np.ones_like(stack.light)
-    pattern = _trim(solve_pattern(replace(stack, seen=apart), pattern, flat, 4, from_scratch=True), cone)
+    pattern = _trim(solve_pattern(replace(stack, seen=apart), pattern, flat, 3, from_scratch=True), cone)
     fit: BeadFit | None = None
-    rounds = 6
-    for index in range(rounds):
-        tell(0.2 + 0.7 * index / rounds, "aligning")
+    for index in range(_ROUNDS):
+        tell(0.2 + 0.7 * index / _ROUNDS, "aligning")
         model = stack.model(pattern)
         stack = subtract_neighbours(stack, model, data)
         weight, place = pattern_weights(stack, fit, variance, used, model)
@@ -363,16 +386,11 @@ def _fit(
             used = np.array([bead.used for bead in beads])
             _require_beads(beads)
         weight, _ = pattern_weights(stack, fit, variance, used, model)
-        pattern = _trim(solve_pattern(stack, pattern, weight, 8 if index < rounds - 1 else 16), cone)
+        pattern = _trim(solve_pattern(stack, pattern, weight, 4 if index < _ROUNDS - 1 else 12), cone)
     model = stack.model(pattern)
     stack = subtract_neighbours(stack, model, data)
     fit, _, _ = fit_planes(stack, pattern)
     return beads, stack, pattern, fit, used
-
-
-def _modelled(beads: list[Bead], z_um: F64, cone: Cone) -> list[Bead]:
-    """All used beads, and of the others those whose light falls on them; the rest are listed but not fitted."""
-    return beads
 
 
 def _cut(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadStack, F32, NDArray[np.uint8]]:
@@ -405,7 +423,16 @@ def _cut(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadSta
             apart[index][near[None] < reach[:, None, None]] = 0
     light = np.ones((count, len(planes)))
     stack = BeadStack(
-        data.copy(), seen, corner, x, y, np.zeros(count), z_um.copy(), np.zeros((len(planes), 2)), light, np.zeros_like(light)
+        data.copy(),
+        seen,
+        corner,
+        x,
+        y,
+        np.zeros(count),
+        z_um.copy(),
+        np.zeros((len(planes), 2)),
+        light,
+        np.zeros_like(light),
     )
     return stack, data, apart
 
@@ -445,7 +472,9 @@ def _first_light(
         lonely = used & (share[:, k] >= np.sort(share[used, k])[-max(int(used.sum()) // 3, min(int(used.sum()), 3))])
         relative[k] = max(float(np.median(sums[lonely, k] / brightness[lonely])), 1e-6)
         with np.errstate(divide="ignore", invalid="ignore"):
-            walk[k] = np.nanmedian(centre[lonely, k] / np.where(sums[lonely, k] > 0, sums[lonely, k], np.nan)[:, None], axis=0)
+            walk[k] = np.nanmedian(
+                centre[lonely, k] / np.where(sums[lonely, k] > 0, sums[lonely, k], np.nan)[:, None], axis=0
+            )
     walk = np.nan_to_num(walk) - np.nan_to_num(walk[np.abs(stack.z_um).argmin()])
     smooth = np.stack([_smooth(stack.z_um, walk[:, axis]) for axis in range(2)], axis=1)
     return replace(stack, light=brightness[:, None] * relative[None, :], background=background, walk_px=smooth)
@@ -586,7 +615,9 @@ def _conclude(
     x_um, y_um = stack.x_px * pixel, stack.y_px * pixel
     extent = (sweep.shape[1] * pixel, sweep.shape[0] * pixel)
     field, field_report = fit_field(x_um[used], y_um[used], apparent[used], extent)
-    size_variation = float(1.4826 * np.median(np.abs(slopes[used] - np.median(slopes[used])))) if used.sum() > 2 else 0.0
+    size_variation = (
+        float(1.4826 * np.median(np.abs(slopes[used] - np.median(slopes[used])))) if used.sum() > 2 else 0.0
+    )
     judged = tuple(
         replace(
             bead,
@@ -610,7 +641,11 @@ def _conclude(
         "beads_used": int(used.sum()),
         "beads": [_bead_row(bead, pixel) for bead in judged],
         "oversampling": pattern.oversampling,
-        "pattern_radius_px": {"in_focus": cone.focus_px, "per_um": cone.slope_px, "at_range_end": float(cone.at(max(map(abs, wanted))))},
+        "pattern_radius_px": {
+            "in_focus": cone.focus_px,
+            "per_um": cone.slope_px,
+            "at_range_end": float(cone.at(max(map(abs, wanted)))),
+        },
         "light_end_over_start": float(np.median(in_time[-ends:]) / np.median(in_time[:ends])),
         "walk_um": {"x": float(np.ptp(walk_um[:, 0])), "y": float(np.ptp(walk_um[:, 1]))},
         "field": field_report,
@@ -670,7 +705,9 @@ def _psf(pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *
     half = values.shape[1] // 2
     need = min(int(np.ceil((1.2 * float(cone.at(z_um).max()) + 2.5) * pattern.oversampling)), half)
     cut = slice(half - need, half + need + 1)
-    return Psf(np.ascontiguousarray(values[:, cut, cut], np.float32), z_um - shift, pixel_size_um, pattern.oversampling), shift
+    return Psf(
+        np.ascontiguousarray(values[:, cut, cut], np.float32), z_um - shift, pixel_size_um, pattern.oversampling
+    ), shift
 
 
 def _check_walk(walk_um: F64, z_um: F64, pixel_size_um: float) -> None:

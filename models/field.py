@@ -26,7 +26,9 @@ _WORTH = 0.05
 _BEADS_PER_COEFFICIENT = 3
 
 
-def fit_field(x_um: F64, y_um: F64, height_um: F64, field_um: tuple[float, float]) -> tuple[FieldMap | None, dict[str, Any]]:
+def fit_field(
+    x_um: F64, y_um: F64, height_um: F64, field_um: tuple[float, float]
+) -> tuple[FieldMap | None, dict[str, Any]]:
     """Fit tilt and curvature to the heights of beads.
 
     Parameters

@@ -75,9 +75,7 @@ class CameraMeasurement:
         }
 
 
-def measure_camera(
-    darks: NDArray[Any], flats: NDArray[Any] | None = None, *, bit_depth: int = 16
-) -> CameraMeasurement:
+def measure_camera(darks: NDArray[Any], flats: NDArray[Any] | None = None, *, bit_depth: int = 16) -> CameraMeasurement:
     """Offset, gain, read noise and hot pixels from darks and flats.
 
     Parameters
@@ -225,7 +223,12 @@ def estimate_camera(sweep: Sweep) -> CameraMeasurement:
         empty = np.empty(0)
         return CameraMeasurement(camera, np.empty((0, 2), np.int64), None, None, empty, empty, (note,))
     top = float(np.percentile(means, 99.95))
-    edges = dark + np.concatenate([[-np.sqrt(floor_variance)], np.geomspace(2 * np.sqrt(floor_variance), max(top - dark, 4 * np.sqrt(floor_variance)), _BINS)])
+    edges = dark + np.concatenate(
+        [
+            [-np.sqrt(floor_variance)],
+            np.geomspace(2 * np.sqrt(floor_variance), max(top - dark, 4 * np.sqrt(floor_variance)), _BINS),
+        ]
+    )
     centres, variances, counts = [], [], []
     which = np.digitize(means, edges)
     for index in range(1, len(edges)):
@@ -299,7 +302,9 @@ def _transfer_line(x: NDArray[np.float64], y: NDArray[np.float64], n: NDArray[An
     slope, intercept = 0.0, float(y[0])
     for _ in range(6):
         weight = np.sqrt(n[keep]) / np.maximum(y[keep], 1e-9)
-        slope, intercept = (float(v) for v in np.polyfit(x[keep], y[keep], 1, w=np.minimum(weight, 50 / np.maximum(y[keep], 1e-9))))
+        slope, intercept = (
+            float(v) for v in np.polyfit(x[keep], y[keep], 1, w=np.minimum(weight, 50 / np.maximum(y[keep], 1e-9)))
+        )
         rest = np.abs(y - slope * x - intercept) / np.maximum(slope * x + intercept, 1e-9)
         keep = rest < max(3 * float(np.median(rest)), 0.05)
         if keep.sum() < 4:

@@ -167,7 +167,9 @@ def sweep_stage(
     return StageSweep(np.stack(planes), reached)
 
 
-def _positions(axis: DepthAxis, focus_um: float, z_range_um: tuple[float, float], step_um: float, limits: tuple[float, float]) -> NDArray[np.float64]:
+def _positions(
+    axis: DepthAxis, focus_um: float, z_range_um: tuple[float, float], step_um: float, limits: tuple[float, float]
+) -> NDArray[np.float64]:
     """Rising positions that cover the range and, where the limits allow, focus and a margin."""
     low = min(z_range_um[0] - _BEYOND_END_UM, -_BEYOND_FOCUS_UM)
     high = max(z_range_um[1] + _BEYOND_END_UM, _BEYOND_FOCUS_UM)
@@ -228,7 +230,9 @@ def take_sweep(
     from service.settings import load_settings
 
     if not np.isfinite(z_step_um) or z_step_um <= 0:
-        raise DataError(f"The step of the sweep is {z_step_um} µm; it must be positive.", "Give --z-step-um, for example 1.")
+        raise DataError(
+            f"The step of the sweep is {z_step_um} µm; it must be positive.", "Give --z-step-um, for example 1."
+        )
     if not np.isfinite(z_range_um).all() or z_range_um[0] >= z_range_um[1]:
         raise DataError(
             f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; its low end must be below its high end.",
@@ -273,7 +277,9 @@ def _open(settings: Settings) -> LimitedMicroscope:
 
     part = settings.microscope
     if part.driver == "replay":
-        raise DataError("The driver is replay, and a movie has no focus drive.", "Calibrate from its sweep file instead.")
+        raise DataError(
+            "The driver is replay, and a movie has no focus drive.", "Calibrate from its sweep file instead."
+        )
     scene = detector = None
     if part.driver == "simulated":
         from models.model import Model

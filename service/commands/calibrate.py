@@ -102,9 +102,7 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
     return np.asarray(white if color == "white" else ~white)
 
 
-def _from_file(
-    path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None
-) -> Sweep:
+def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
     from hardware.movies import agreed_pixel_size, open_sweep
     from models.errors import DataError
     from models.sweep import Sweep
@@ -114,7 +112,12 @@ def _from_file(
     step = z_step_um if z_step_um is not None else recorded.z_step_um
     if step is None:
         raise DataError(f"{path} does not state the step between its planes.", "State it with --z-step-um.")
-    if z_step_um is not None and z_step_um > 0 and recorded.z_step_um and abs(z_step_um / recorded.z_step_um - 1) > _AGREEMENT:
+    if (
+        z_step_um is not None
+        and z_step_um > 0
+        and recorded.z_step_um
+        and abs(z_step_um / recorded.z_step_um - 1) > _AGREEMENT
+    ):
         raise DataError(
             f"The step is {z_step_um:g} µm according to --z-step-um, but {recorded.z_step_um:g} µm according to the "
             "file's metadata; they must agree to 1 %.",

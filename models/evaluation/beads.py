@@ -1,0 +1,289 @@
+"""Judging depth on a real sweep of beads, against the positions of the focus drive.
+
+All beads of the sweep lie on one slide, so at each plane each bead's true
+depth is known up to the tilt of the slide and the focus: a plane through the
+field, the same at all depths, is fitted to the errors and removed (a common
+tilt), and the mean error before that is reported as bias. Beads that were
+part of the calibration and beads that were not are judged apart by passing
+the positions of one group.
+
+`correlate_depths` is the simplest method that uses the whole pattern, with x
+and y given: what a network must at least reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import Calibration
+from models.sweep import Sweep
+from models.tables import Localizations
+
+__all__ = ["BeadScore", "correlate_depths", "judge_bead_sweep", "judge_depths"]
+
+F64 = NDArray[np.float64]
+Localize = Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations]
+
+# An answer counts as found within this distance in depth, µm (README of the bead data), and laterally, µm.
+_FOUND_UM = 5.0
+_LATERAL_UM = 5.0
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BeadScore:
+    """How well depths came back from a sweep.
+
+    Attributes
+    ----------
+    expected : int
+        Beads times planes (times repeats) in the range.
+    answered : float
+        Share that has an answer near its x, y.
+    found : float
+        Share within 5 µm of the true depth, bias and tilt removed.
+    sigma_um : float or None
+        Standard deviation of the found ones' errors, bias and tilt removed.
+    sigma_untilted_um : float or None
+        The same with only the mean removed.
+    bias_um : float or None
+        Mean error before anything is removed.
+    slope : float or None
+        Estimated against true depth, of the found ones.
+    gross : float
+        Share of the answers that are off by more than 5 µm, bias and tilt removed.
+    lateral_um : float or None
+        RMS lateral error per axis of the found ones, mean removed.
+    tilt_um : (float, float)
+        Removed tilt, µm across the field in x and y.
+    """
+
+    expected: int
+    answered: float
+    found: float
+    sigma_um: float | None
+    sigma_untilted_um: float | None
+    bias_um: float | None
+    slope: float | None
+    gross: float
+    lateral_um: float | None
+    tilt_um: tuple[float, float]
+
+
+def judge_bead_sweep(
+    localize: Localize,
+    sweep: Sweep,
+    positions_um: F64,
+    *,
+    focus_um: float,
+    z_range_um: tuple[float, float],
+    sign: int = 1,
+    axial_scale: float = 1.0,
+    repeats: int | None = None,
+    height_um: F64 | None = None,
+) -> BeadScore:
+    """Localize every plane of a sweep and compare with the drive.
+
+    Parameters
+    ----------
+    localize : callable
+        (B, H, W) frames of uint16 and their numbers to `Localizations`, as `Localizer.localize`.
+    sweep : Sweep
+        Beads on one slide.
+    positions_um : ndarray of float64, shape (N, 2)
+        x, y in focus of the beads to be judged, µm. Others in the field are not counted as false.
+    focus_um, sign, axial_scale
+        How sweep positions become depth.
+    z_range_um : (low, high)
+        Depths that are judged.
+    repeats : int, optional
+        Number of repeats used; all when not given.
+    height_um : ndarray of float64, shape (N,), optional
+        What the field map says of each bead, subtracted from the answers.
+
+    Returns
+    -------
+    BeadScore
+    """
+    z_um = sign * axial_scale * (sweep.z_um - focus_um)
+    chosen = np.nonzero((z_um >= z_range_um[0]) & (z_um <= z_range_um[1]))[0]
+    count = sweep.planes.shape[1] if repeats is None else min(repeats, sweep.planes.shape[1])
+    frames = np.concatenate([sweep.planes[chosen, repeat] for repeat in range(count)])
+    truth = np.tile(z_um[chosen], count)
+    depth = np.full((len(frames), len(positions_um)), np.nan)
+    lateral = np.full((*depth.shape, 2), np.nan)
+    for start in range(0, len(frames), _BATCH):
+        numbers = np.arange(start, min(start + _BATCH, len(frames)), dtype=np.int64)
+        found = localize(frames[numbers], numbers)
+        for number in numbers:
+            rows = found.select(found.frame == number)
+            _assign(rows, positions_um, truth[number], depth[number], lateral[number])
+    if height_um is not None:
+        depth = depth - height_um[None, :]
+    return judge_depths(depth, truth, positions_um, lateral)
+
+
+def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
+    """Nearest answers to the beads, each used once, laterally within the gate and, among these, nearest in depth."""
+    if len(rows) == 0 or len(positions_um) == 0:
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    offset = np.stack([rows.x_um, rows.y_um], axis=1)[None] - positions_um[:, None]
+    distance = np.hypot(offset[..., 0], offset[..., 1])
+    # Depth decides among answers in the gate, but only as far as it is still found: gross errors are not hidden.
+    cost = distance + np.minimum(np.abs(rows.z_um - z_um), 2 * _FOUND_UM)[None]
+    far = distance > _LATERAL_UM
+    beads, answers = linear_sum_assignment(np.where(far, 1e6, cost))
+    for bead, answer in zip(beads, answers, strict=True):
+        if not far[bead, answer]:
+            depth[bead] = rows.z_um[answer]
+            lateral[bead] = offset[bead, answer]
+
+
+def judge_depths(depth_um: F64, truth_um: F64, positions_um: F64, lateral_um: F64 | None = None) -> BeadScore:
+    """Score of answers per frame and bead.
+
+    Parameters
+    ----------
+    depth_um : ndarray of float64, shape (T, N)
+        Answers; NaN where there is none.
+    truth_um : ndarray of float64, shape (T,)
+        Depth of the slide at each frame.
+    positions_um : ndarray of float64, shape (N, 2)
+        x, y of the beads.
+    lateral_um : ndarray of float64, shape (T, N, 2), optional
+        Lateral errors.
+    """
+    expected = int(depth_um.size)
+    error = depth_um - truth_um[:, None]
+    answered = np.isfinite(error)
+    if not answered.any():
+        return BeadScore(expected, 0.0, 0.0, None, None, None, None, 0.0, None, (0.0, 0.0))
+    half = max(float(np.ptp(positions_um, axis=0).max()) / 2, 1e-9)
+    place = (positions_um - positions_um.mean(axis=0)) / half
+    plane = _common_plane(error, place)
+    flat = error - plane[None, :]
+    good = answered & (np.abs(flat) <= _FOUND_UM)
+    offset = error - np.median(error[answered])
+    near = answered & (np.abs(offset) <= _FOUND_UM)
+    truth = np.broadcast_to(truth_um[:, None], error.shape)
+    slope = float(np.polyfit(truth[good], truth[good] + flat[good], 1)[0]) if good.sum() > 2 else None
+    lateral = None
+    if lateral_um is not None and good.any():
+        shifts = lateral_um[good]
+        lateral = float(np.sqrt(((shifts - shifts.mean(axis=0)) ** 2).mean()))
+    edge = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    rise = edge @ _tilt(plane, place)
+    return BeadScore(
+        expected,
+        float(answered.mean()),
+        float(good.mean()),
+        float(flat[good].std()) if good.any() else None,
+        float(offset[near].std()) if near.any() else None,
+        float(error[answered].mean()),
+        slope,
+        float((answered & ~good).sum() / answered.sum()),
+        lateral,
+        (float(rise[1] - rise[0]), float(rise[3] - rise[2])),
+    )
+
+
+def _common_plane(error: F64, place: F64) -> F64:
+    """Robust plane through the beads' errors, the same for all frames, at each bead, shape (N,)."""
+    with np.errstate(all="ignore"):
+        middle = np.array(
+            [np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan for column in error.T]
+        )
+    known = np.isfinite(middle)
+    columns = [np.ones(len(place))]
+    if known.sum() >= 6:
+        columns += [place[:, 0], place[:, 1]]
+    design = np.stack(columns, axis=1)
+    weight = np.ones(int(known.sum()))
+    solution: Any = np.zeros(design.shape[1])
+    for _ in range(20):
+        solution = np.linalg.lstsq(design[known] * weight[:, None], middle[known] * weight, rcond=None)[0]
+        rest = np.abs(middle[known] - design[known] @ solution)
+        weight = np.sqrt(1 / (1 + (rest / max(3 * float(np.median(rest)), 1e-9)) ** 2))
+    return np.asarray(design @ solution, np.float64)
+
+
+def _tilt(plane: F64, place: F64) -> F64:
+    design = np.column_stack([place, np.ones(len(place))])
+    return np.asarray(np.linalg.lstsq(design, plane, rcond=None)[0][:2], np.float64)
+
+
+def correlate_depths(
+    calibration: Calibration,
+    frames: NDArray[np.uint16],
+    positions_um: F64,
+    *,
+    z_range_um: tuple[float, float] | None = None,
+    step_um: float = 0.5,
+    walk_um: F64 | None = None,
+) -> F64:
+    """Depth of each bead by normalized correlation of its surroundings with the calibrated pattern.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose PSF is the pattern.
+    frames : ndarray of uint16, shape (T, H, W)
+        Camera counts.
+    positions_um : ndarray of float64, shape (N, 2)
+        x, y of the beads, µm.
+    z_range_um : (low, high), optional
+        Depths that are tried; the calibration's with a margin of 5 µm when not given.
+    step_um : float
+        Distance of the tried depths; the best one is refined by a parabola.
+    walk_um : ndarray of float64, shape (T, 2), optional
+        Sideways walk of each frame, followed to whole pixels.
+
+    Returns
+    -------
+    ndarray of float64, shape (T, N)
+        Depths, µm.
+    """
+    psf = calibration.psf
+    pixel = psf.pixel_size_um
+    low, high = z_range_um or (calibration.z_range_um[0] - 5, calibration.z_range_um[1] + 5)
+    low, high = max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))
+    tried = np.arange(low, high + 1e-9, step_um)
+    radius = int(psf.radius_px)
+    electrons = calibration.camera.to_electrons(frames)
+    walk = np.zeros((len(frames), 2)) if walk_um is None else walk_um
+    answer = np.full((len(frames), len(positions_um)), np.nan)
+    offsets = np.arange(-radius, radius + 1)
+    for bead, (x, y) in enumerate(positions_um / pixel):
+        column, row = int(round(x)), int(round(y))
+        rows, columns = row + offsets, column + offsets
+        inside_rows = (rows >= 0) & (rows < frames.shape[1])
+        inside_columns = (columns >= 0) & (columns < frames.shape[2])
+        pattern = psf.evaluate(
+            ((columns[inside_columns] - x) * pixel)[None, None, :],
+            ((rows[inside_rows] - y) * pixel)[None, :, None],
+            tried[:, None, None],
+        )
+        flat = pattern.reshape(len(tried), -1)
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+        shifted = np.round(walk / pixel).astype(int)
+        for frame in range(len(frames)):
+            rr = np.clip(rows[inside_rows] + shifted[frame, 1], 0, frames.shape[1] - 1)
+            cc = np.clip(columns[inside_columns] + shifted[frame, 0], 0, frames.shape[2] - 1)
+            window = electrons[frame][np.ix_(rr, cc)].ravel().astype(np.float64)
+            score = flat @ (window - window.mean())
+            best = int(score.argmax())
+            shift = 0.0
+            if 0 < best < len(tried) - 1:
+                before, at, after = score[best - 1 : best + 2]
+                bend = before - 2 * at + after
+                shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
+            answer[frame, bead] = tried[best] + shift * step_um
+    return answer
