@@ -1,0 +1,77 @@
+"""The examples of docs/api-guide.md work as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import wire
+from service.settings import Settings
+from tests.service.api_peer import Peer, Server, filled_store, link
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "api-guide.md").read_text(encoding="utf-8")
+CURLS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().splitlines()]
+PROGRAMS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A service with a run and tracks that flow: its address, and the run's id."""
+    folder = tmp_path_factory.mktemp("guide")
+    store, run = filled_store(folder)
+    with link() as address:
+        peer = Peer(address, store)
+        server = Server(Settings(data_dir=folder), address, store, Path("none"))
+        ending = threading.Event()
+
+        def publish() -> None:
+            sequence = 0
+            while not ending.wait(0.05):
+                sequence += 1
+                peer.publish_tracks(sequence)
+                peer.publish_status()
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        yield server.host, run
+        ending.set()
+        publisher.join()
+        server.close()
+        peer.close()
+    store.close()
+
+
+@pytest.mark.parametrize("command", CURLS)
+def test_curl(served: tuple[str, str], tmp_path: Path, command: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    host, run = served
+    command = command.replace("127.0.0.1:8000", host).replace("RUN", run)
+    command = command.replace("curl ", "curl --silent --show-error --fail-with-body --retry 5 ", 1)
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = list(tmp_path.iterdir())
+    assert written[0].stat().st_size > 0 if "-o" in command else done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_python(served: tuple[str, str], tmp_path: Path, program: str) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(program.replace("127.0.0.1:8000", served[0]), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"track 2 at a depth of \d+\.0 µm|^\d+ \['track_id', 'frame'", done.stdout), done.stdout
+
+
+def test_guide_names_every_kind_of_message() -> None:
+    for number, name in wire.KINDS.items():
+        assert f"{number} {name}" in GUIDE
+    assert len(CURLS) >= 15
+    assert len(PROGRAMS) == 2
