@@ -17,6 +17,7 @@ counts less. Where no pixel speaks, a faint smoothness penalty decides.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -64,7 +65,7 @@ class Pattern:
     @property
     def z_um(self) -> F64:
         """Depths of the planes of knots, shape (K,), µm."""
-        return self.z_first_um + self.z_step_um * np.arange(len(self.coefficients))
+        return np.asarray(self.z_first_um + self.z_step_um * np.arange(len(self.coefficients)), np.float64)
 
     def samples(self) -> F32:
         """The pattern at its knots, shape (K, N, N): the spline evaluated, not its coefficients."""
@@ -194,7 +195,7 @@ def solve_pattern(
     Pattern
         Normalized.
     """
-    counted = (weights > 0).any(axis=1)
+    counted = np.asarray((weights > 0).any(axis=1))
     stack, weights = _only(stack, counted), weights[counted]
     z, x, y = stack.knots(pattern)
     oversampling = pattern.oversampling
@@ -217,7 +218,7 @@ def solve_pattern(
         _render(values, z, x, y, oversampling, scratch)
         return project(scratch) + penalty * _rough(values)
 
-    right = project(scaled)
+    right = project(scaled.astype(np.float32))
     if from_scratch:
         cover = project(np.ones_like(stack.data))
         current = (right / np.maximum(cover, 0.05 * mean_weight)).astype(np.float32)
@@ -270,7 +271,7 @@ def fit_planes(stack: BeadStack, pattern: Pattern) -> tuple[BeadFit, F64, F64]:
     scale = np.array([1.0, -pattern.oversampling, -pattern.oversampling, 1.0 / pattern.z_step_um, 1.0])
     matrix *= scale[:, None] * scale[None, :]
     right *= scale
-    step = np.linalg.solve(_damped(matrix), right[..., None])[..., 0]
+    step = np.asarray(np.linalg.solve(_damped(matrix), right[..., None])[..., 0], np.float64)
     count = np.maximum(power[..., 2], 1)
     noise = np.sqrt(power[..., 0] / count)
     signal = np.sqrt(power[..., 1] / count)
@@ -367,7 +368,7 @@ def _only(stack: BeadStack, rows: NDArray[np.bool_]) -> BeadStack:
 def _damped(matrix: F64) -> F64:
     diagonal = np.einsum("...ii->...i", matrix)
     lift = 1e-9 * diagonal + 1e-12 * np.maximum(diagonal.max(axis=-1, keepdims=True), 1e-20)
-    return matrix + lift[..., None] * np.eye(matrix.shape[-1])
+    return np.asarray(matrix + lift[..., None] * np.eye(matrix.shape[-1]), np.float64)
 
 
 def _rough(values: F32) -> F32:
@@ -387,7 +388,7 @@ def _rough(values: F32) -> F32:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _weights(t):  # type: ignore[no-untyped-def]
+def _weights(t: Any) -> Any:
     # Cubic B-spline at t = 0..1 past a knot (de Boor, A Practical Guide to Splines, 1978), and its derivative.
     s = 1.0 - t
     value = (
@@ -406,7 +407,7 @@ def _weights(t):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _collapse_z(coefficients, position, plane, slope_plane, want_slope):  # type: ignore[no-untyped-def]
+def _collapse_z(coefficients: Any, position: Any, plane: Any, slope_plane: Any, want_slope: Any) -> None:
     depth, size = coefficients.shape[0], coefficients.shape[1]
     position = min(max(position, 0.0), depth - 1.0)
     base = int(np.floor(position))
@@ -425,7 +426,7 @@ def _collapse_z(coefficients, position, plane, slope_plane, want_slope):  # type
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _across(plane, position, pixels, oversampling, taps, out):  # type: ignore[no-untyped-def]
+def _across(plane: Any, position: Any, pixels: Any, oversampling: Any, taps: Any, out: Any) -> None:
     # Collapses columns: (N, N) -> (N, n).
     size = plane.shape[0]
     base = int(np.floor(position))
@@ -441,7 +442,7 @@ def _across(plane, position, pixels, oversampling, taps, out):  # type: ignore[n
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _down(columns, position, pixels, oversampling, taps, out):  # type: ignore[no-untyped-def]
+def _down(columns: Any, position: Any, pixels: Any, oversampling: Any, taps: Any, out: Any) -> None:
     # Collapses rows: (N, n) -> (n, n).
     size = columns.shape[0]
     base = int(np.floor(position))
@@ -457,7 +458,7 @@ def _down(columns, position, pixels, oversampling, taps, out):  # type: ignore[n
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _render(coefficients, z, x, y, oversampling, out):  # type: ignore[no-untyped-def]
+def _render(coefficients: Any, z: Any, x: Any, y: Any, oversampling: Any, out: Any) -> None:
     size = coefficients.shape[1]
     pixels = out.shape[2]
     plane = np.empty((size, size), np.float32)
@@ -473,7 +474,7 @@ def _render(coefficients, z, x, y, oversampling, out):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _back_project(values, seen, weights, z, x, y, oversampling, out):  # type: ignore[no-untyped-def]
+def _back_project(values: Any, seen: Any, weights: Any, z: Any, x: Any, y: Any, oversampling: Any, out: Any) -> None:
     depth, size = out.shape[0], out.shape[1]
     pixels = values.shape[2]
     plane = np.empty((size, size), np.float32)
@@ -514,7 +515,7 @@ def _back_project(values, seen, weights, z, x, y, oversampling, out):  # type: i
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _subtract(model, light, corner, data):  # type: ignore[no-untyped-def]
+def _subtract(model: Any, light: Any, corner: Any, data: Any) -> None:
     beads, planes, pixels = data.shape[0], data.shape[1], data.shape[2]
     for b in range(beads):
         for other in range(beads):
@@ -530,7 +531,20 @@ def _subtract(model, light, corner, data):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _normal_equations(coefficients, z, x, y, oversampling, data, seen, light, background, matrix, right, power):  # type: ignore[no-untyped-def]
+def _normal_equations(
+    coefficients: Any,
+    z: Any,
+    x: Any,
+    y: Any,
+    oversampling: Any,
+    data: Any,
+    seen: Any,
+    light: Any,
+    background: Any,
+    matrix: Any,
+    right: Any,
+    power: Any,
+) -> None:
     size = coefficients.shape[1]
     pixels = data.shape[2]
     plane = np.empty((size, size), np.float32)

@@ -175,7 +175,7 @@ def measure_cone(stack_planes: F32, positions: F64, z_um: F64) -> Cone:
     reach = int(min(_WIDEST, max(height, width) // 2))
     rings = []
     for x, y in positions[:200]:
-        row, column = int(round(y)), int(round(x))
+        row, column = round(y), round(x)
         top, bottom = max(row - reach, 0), min(row + reach + 1, height)
         left, right = max(column - reach, 0), min(column + reach + 1, width)
         rows, columns = np.ogrid[top:bottom, left:right]

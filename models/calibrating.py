@@ -61,9 +61,9 @@ _MARGIN_UM = 6.0
 _DIM_SNR = 10.0
 # A bead is unlike the others when its misfit exceeds their median by this many robust deviations (and by a half).
 _MISFIT_SIGMAS = 6.0
-# A bead has moved when it strays from the common walk by more than this, pixels, and more than 5 times the others' median.
+# A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
 _STRAY_PX = 0.75
-# The object moved when the common walk exceeds this share of the sweep's length, or jumps by this from plane to plane, pixels.
+# The object moved when the common walk exceeds this share of the sweep's length, or jumps by this many pixels.
 _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
 # Planes nearest to focus that define where a bead is in focus.
@@ -237,7 +237,7 @@ def _bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve) -
     """Median over beads of the plane in which each is most concentrated, sweep coordinates, µm."""
     found = []
     for x, y in positions[:200]:
-        row, column = int(round(y)), int(round(x))
+        row, column = round(y), round(x)
         window = planes[:, max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
         ring = planes[:, max(row - 6, 0) : row + 7, max(column - 6, 0) : column + 7]
         level = np.median(ring, axis=(1, 2), keepdims=True)
@@ -275,7 +275,8 @@ def _wanted_range(
             else ""
         )
         raise DataError(
-            f"The z-range {z_range_um[0]:g} to {z_range_um[1]:g} µm is not covered: with focus at {focus:g} µm the sweep "
+            f"The z-range {z_range_um[0]:g} to {z_range_um[1]:g} µm is not covered: with focus at {focus:g} µm the "
+            "sweep "
             f"({sweep.z_um[0]:g} to {sweep.z_um[-1]:g} µm) reaches from {low:.1f} to {high:.1f} µm.",
             hint + "Choose a range inside, or sweep farther.",
         )
@@ -285,7 +286,7 @@ def _wanted_range(
 def _kept_planes(z_um: F64, wanted: tuple[float, float]) -> NDArray[np.bool_]:
     """The wanted range with a margin, and the other side of focus as far as it mirrors the range.
 
-    Samples have emitters on the wrong side too, so training needs their pattern; and focus is found best from both sides.
+    Samples have emitters on the wrong side too, so training needs their pattern; and both sides together show focus.
     """
     low, high = wanted[0] - _MARGIN_UM, wanted[1] + _MARGIN_UM
     reach = max(abs(wanted[0]), abs(wanted[1]))
@@ -310,7 +311,7 @@ def _first_verdicts(
     first, last = max(centre_plane - 2, 0), centre_plane + 3
     beads = []
     for (x, y), nearest in zip(positions, distance, strict=True):
-        row, column = int(round(y)), int(round(x))
+        row, column = round(y), round(x)
         edge = min(x, y, width - 1 - x, height - 1 - y)
         size = int(np.ceil(cone.focus_px))
         rows, columns = slice(max(row - size, 0), row + size + 1), slice(max(column - size, 0), column + size + 1)
@@ -354,7 +355,7 @@ def _require_beads(beads: list[Bead]) -> None:
     listed = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items(), key=lambda item: -item[1]))
     raise DataError(
         f"None of the {len(beads)} beads found can be used ({listed}); at least one is needed.",
-        "Prepare a thinner sample with beads apart from each other and from the edge, and lower the exposure if beads saturate.",
+        "Prepare a thinner sample with beads apart from each other and from the edge; expose less if beads saturate.",
     )
 
 
@@ -380,7 +381,7 @@ def _fit(
         stack = subtract_neighbours(stack, model, data)
         weight, place = pattern_weights(stack, fit, variance, used, model)
         stack, fit = refine_beads(stack, pattern, place, heights=index >= 1)
-        stack = _settle(stack, fit, pattern, used, cone)
+        stack = _settle(stack, fit, pattern, used)
         if index >= 2:
             beads = _later_verdicts(beads, stack, fit, model, variance)
             used = np.array([bead.used for bead in beads])
@@ -406,7 +407,7 @@ def _cut(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadSta
     x = np.array([bead.x_px for bead in beads])
     y = np.array([bead.y_px for bead in beads])
     for index in range(count):
-        row, column = int(round(y[index])), int(round(x[index]))
+        row, column = round(y[index]), round(x[index])
         corner[index] = row - radius, column - radius
         data[index] = padded[:, row : row + width, column : column + width]
         seen[index] = inside[row : row + width, column : column + width]
@@ -440,7 +441,7 @@ def _cut(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadSta
 def _first_light(
     stack: BeadStack, beads: list[Bead], used: NDArray[np.bool_], apart: NDArray[np.uint8], cone: Cone
 ) -> BeadStack:
-    """First figures: background from the ring around each pattern, light from the beads that stand alone, and the walk of their centres."""
+    """First figures: background beside each pattern, light of the beads that stand alone, walk of their centres."""
     count, planes = stack.light.shape
     reach = cone.at(stack.z_um)
     rows, columns = np.indices((stack.width, stack.width))
@@ -484,13 +485,13 @@ def _smooth(z_um: F64, values: F64, degree: int = 3) -> F64:
     """Robust low-order polynomial through `values`, zero in focus."""
     scale = float(np.abs(z_um).max())
     basis = np.stack([(z_um / scale) ** power for power in range(degree + 1)], axis=1)
-    weight = np.ones(len(values))
-    solution = np.zeros(degree + 1)
+    weight: F64 = np.ones(len(values))
+    solution: F64 = np.zeros(degree + 1)
     for _ in range(8):
         solution = np.linalg.lstsq(basis * weight[:, None], values * weight, rcond=None)[0]
         rest = np.abs(values - basis @ solution)
         weight = np.sqrt(1 / (1 + (rest / max(1.5 * float(np.median(rest)), 1e-6)) ** 2))
-    return basis @ solution - solution[0]  # type: ignore[no-any-return]
+    return np.asarray(basis @ solution - solution[0], np.float64)
 
 
 def _empty_pattern(z_um: F64, width: int, oversampling: int) -> Pattern:
@@ -517,8 +518,8 @@ def _trim(pattern: Pattern, cone: Cone) -> Pattern:
     return replace(pattern, coefficients=pattern.coefficients * _taper(pattern, cone)).normalized()
 
 
-def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern, used: NDArray[np.bool_], cone: Cone) -> BeadStack:
-    """Fix what the fit leaves open: heights have median zero, the walk is the common part of the shifts, zero in focus."""
+def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern, used: NDArray[np.bool_]) -> BeadStack:
+    """Fix what the fit leaves open: median height zero, and a walk that is zero in focus and centres the pattern."""
     height = stack.height_um - np.median(stack.height_um[used])
     # A height beyond the pattern's planes means that the bead found no place; the verdict comes later.
     limit = 0.25 * float(np.ptp(stack.z_um))
@@ -610,7 +611,7 @@ def _conclude(
     step = abs(psf.z_step_um)
     shift = np.where(np.abs(shift) < 10 * step, shift, np.nan)
     residual = np.where(inside[None, :], shift, np.nan)
-    offsets, slopes, errors = _lines(z_um, residual)
+    slopes, errors = _lines(z_um, residual)
     apparent = stack.height_um + np.nanmedian(residual, axis=1)
     x_um, y_um = stack.x_px * pixel, stack.y_px * pixel
     extent = (sweep.shape[1] * pixel, sweep.shape[0] * pixel)
@@ -722,18 +723,18 @@ def _check_walk(walk_um: F64, z_um: F64, pixel_size_um: float) -> None:
         )
 
 
-def _lines(z_um: F64, residual: F64) -> tuple[F64, F64, F64]:
-    """Straight line through each bead's depth residuals: offset, slope, and scatter about it, each shape (B,)."""
+def _lines(z_um: F64, residual: F64) -> tuple[F64, F64]:
+    """Straight line through each bead's depth residuals: its slope, and the scatter about it, each shape (B,)."""
     count = len(residual)
-    offsets, slopes, errors = np.full(count, np.nan), np.zeros(count), np.full(count, np.nan)
+    slopes, errors = np.zeros(count), np.full(count, np.nan)
     for index, row in enumerate(residual):
         good = np.isfinite(row)
         if good.sum() < 4:
             continue
-        slopes[index], offsets[index] = np.polyfit(z_um[good] - z_um[good].mean(), row[good], 1)
-        rest = row[good] - offsets[index] - slopes[index] * (z_um[good] - z_um[good].mean())
+        slopes[index], offset = np.polyfit(z_um[good], row[good], 1)
+        rest = row[good] - offset - slopes[index] * z_um[good]
         errors[index] = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
-    return offsets, slopes, errors
+    return slopes, errors
 
 
 def _bead_row(bead: Bead, pixel_size_um: float) -> dict[str, Any]:

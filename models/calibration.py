@@ -8,8 +8,9 @@ drawn from the evidence that the sweep left, which is not kept otherwise.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,12 @@ class FieldMap:
         """What the optics add to apparent depth at (x, y), µm: subtract it from depths."""
         u, v = self._places(x_um, y_um)
         uu, uv, vv, mean = self.curvature_um
-        return uu * u * u + uv * u * v + vv * v * v - mean  # type: ignore[no-any-return]
+        return np.asarray(uu * u * u + uv * u * v + vv * v * v - mean, np.float64)
 
     def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
         """Height of the calibration sample at (x, y) beside the centre's, µm."""
         u, v = self._places(x_um, y_um)
-        return self.tilt_um[0] * u + self.tilt_um[1] * v  # type: ignore[no-any-return]
+        return np.asarray(self.tilt_um[0] * u + self.tilt_um[1] * v, np.float64)
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Calibration:
     sign: int
     size_variation: float
     report: dict[str, Any]
-    evidence: Evidence | None = field(default=None, repr=False, compare=False)
-    page: str = field(default="", repr=False, compare=False)
+    evidence: Evidence | None = dataclasses.field(default=None, repr=False, compare=False)
+    page: str = dataclasses.field(default="", repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the PSF and the pictures, as plain values for JSON."""

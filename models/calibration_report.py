@@ -45,7 +45,8 @@ img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 20px; }
 .note { border-left: 4px solid #f59f00; background: #fff9db; padding: 8px 14px; margin: 8px 0; border-radius: 4px; }
 .beads { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 10px; }
-.bead { border: 1px solid #dde3e8; border-left: 5px solid #0b7285; border-radius: 6px; padding: 8px 10px; font-size: 13px; }
+.bead { border: 1px solid #dde3e8; border-left: 5px solid #0b7285; border-radius: 6px; padding: 8px 10px;
+  font-size: 13px; }
 .bead.out { border-left-color: #c2410c; } .bead img { margin: 0 0 6px; width: 100%; image-rendering: pixelated; }
 .bead b { font-size: 14px; }
 """
@@ -79,8 +80,8 @@ def render_report(calibration: Calibration) -> str:
         ),
         _section(
             "Where the beads are",
-            "The field in focus. Rings mark the beads that were used, crosses those that were left out; the reasons are "
-            "listed at the end.",
+            "The field in focus. Rings mark the beads that were used, crosses those that were left out; "
+            "the reasons are listed at the end.",
             _image(_field_figure(calibration, evidence)),
         ),
         "<div class=pair>",
@@ -91,15 +92,15 @@ def render_report(calibration: Calibration) -> str:
         ),
         _section(
             "Light and sideways walk",
-            "Light of the beads from plane to plane (bleaching, lamp drift) and how far the whole field moved sideways. "
-            "Both are measured and taken out.",
+            "Light of the beads from plane to plane (bleaching, lamp drift) and how far the whole field moved "
+            "sideways. Both are measured and taken out.",
             _image(_drift_figure(evidence)),
         ),
         "</div>",
         _section(
             "How well depth comes back from one bead",
-            "Depth read from each bead's image alone, minus its true depth; one line per bead. A bead that is larger than "
-            "the others looks deeper than it is, most of all near focus.",
+            "Depth read from each bead's image alone, minus its true depth; one line per bead. A bead that is larger "
+            "than the others looks deeper than it is, most of all near focus.",
             _image(_residual_figure(evidence)),
         ),
         _section(
@@ -146,8 +147,8 @@ def _remarks(calibration: Calibration) -> list[str]:
     remarks = [str(note) for note in report["notes"]]
     if report["beads_used"] < 8:
         remarks.append(
-            f"Only {report['beads_used']} beads were used: the pattern is no finer than the camera's pixels, and the field "
-            "cannot be mapped. A sample with 30 and more beads apart from each other gives both."
+            f"Only {report['beads_used']} beads were used: the pattern is no finer than the camera's pixels, and the "
+            "field cannot be mapped. A sample with 30 and more beads apart from each other gives both."
         )
     change = report["light_end_over_start"]
     if not 0.7 < change < 1.4:
@@ -160,11 +161,11 @@ def _remarks(calibration: Calibration) -> list[str]:
 def _field_text(calibration: Calibration) -> str:
     field = calibration.field
     if field is None:
-        return "The beads' depths do not depend on their place (or there are too few beads to tell), so there is no field map."
+        return "The beads' depths do not depend on their place, or too few beads tell, so there is no field map."
     rise = 2 * np.hypot(*field.tilt_um)
     text = (
-        f"Apparent height of each bead. The straight part, {rise:.1f} µm across the field, is taken to be the tilt of the "
-        "sample. "
+        f"Apparent height of each bead. The straight part, {rise:.1f} µm across the field, is taken to be the tilt of "
+        "the sample. "
     )
     if any(field.curvature_um):
         text += "The curved part is taken to belong to the optics, and is removed from every depth that is measured."

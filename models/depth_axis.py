@@ -59,12 +59,12 @@ def depth_axis(moves: Literal["objective", "sample"] | None, immersion_index: fl
     """
     if moves not in ("objective", "sample"):
         raise DataError(
-            f"The setting microscope.moves is {moves}; it must be objective or sample, since it fixes the sign of depth.",
+            f"The setting microscope.moves is {moves}; it must be objective or sample: it fixes the sign of depth.",
             "State in the settings what the focus drive moves.",
         )
     if not (np.isfinite(immersion_index) and np.isfinite(sample_index)) or min(immersion_index, sample_index) < 1:
         raise DataError(
-            f"The refractive indices are {immersion_index} (immersion) and {sample_index} (sample); neither is below 1.",
+            f"The refractive indices are {immersion_index} (immersion) and {sample_index} (sample); none is below 1.",
             "Set them in the microscope's settings: 1 for air, 1.33 for water, 1.52 for oil and glass.",
         )
     return DepthAxis(-1 if moves == "objective" else 1, sample_index / immersion_index)

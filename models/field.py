@@ -76,8 +76,8 @@ def fit_field(
 
 def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
     """Least squares with Cauchy weights: a bead on a speck of dust does not bend the map."""
-    weight = np.ones(len(values))
-    solution = np.zeros(design.shape[1])
+    weight: F64 = np.ones(len(values))
+    solution: F64 = np.zeros(design.shape[1])
     for _ in range(20):
         root = np.sqrt(weight)
         solution = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]

@@ -88,7 +88,7 @@ class Sweep:
             )
         if count < _FEWEST_PLANES:
             raise DataError(
-                f"The sweep has {count} planes; at least {_FEWEST_PLANES} are needed to follow a pattern through focus.",
+                f"The sweep has {count} planes; at least {_FEWEST_PLANES} are needed to follow a pattern.",
                 "Sweep with a smaller step, or check that the first axis of the file is z.",
             )
         if not np.isfinite(self.pixel_size_um) or self.pixel_size_um <= 0:
@@ -200,8 +200,9 @@ class Sweep:
             energy[index] = fine_detail(self.mean_plane(index))
         if energy.max() <= _LEAST_FOCUS_CONTRAST * np.median(energy):
             raise DataError(
-                f"Nothing changes with focus: the sharpest plane has {energy.max() / max(np.median(energy), 1e-12):.2f} "
-                f"times the fine detail of the median plane, at least {_LEAST_FOCUS_CONTRAST} is needed.",
+                "Nothing changes with focus: the sharpest plane has "
+                f"{energy.max() / max(np.median(energy), 1e-12):.2f} times the fine detail of "
+                f"the median plane, at least {_LEAST_FOCUS_CONTRAST} is needed.",
                 "Check that the focus drive moved, that its range includes the focus, and that beads are in the field.",
             )
         sharpness = energy / energy.max()

@@ -21,7 +21,7 @@ def chosen_camera(
     read_noise_e: float | None,
     bit_depth: int = 16,
 ) -> CameraModel | None:
-    """Camera of the options ``--camera`` or ``--camera-offset-adu --electrons-per-adu --read-noise-e``; None when none is given.
+    """Camera of ``--camera``, or of ``--camera-offset-adu --electrons-per-adu --read-noise-e``; None without any.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.depth_axis import DepthAxis, depth_axis
 from models.errors import DataError
-from models.sweep import Sweep, fit_peak, fine_detail
+from models.sweep import Sweep, fine_detail, fit_peak
 
 if TYPE_CHECKING:
     from hardware.limits import LimitedMicroscope
@@ -112,7 +112,7 @@ def find_focus(microscope: Microscope, settle_s: float, told: Told = lambda done
         positions = np.arange(low, high + 1e-9, step)
         if len(positions) < 5:
             raise DataError(
-                f"The focus drive may move only from {limits.low_um:g} to {limits.high_um:g} µm; focus cannot be searched.",
+                f"The focus drive may move only from {limits.low_um:g} to {limits.high_um:g} µm; that is no search.",
                 "Widen the soft limits in the microscope's settings, if the way is free.",
             )
         _approach(microscope, float(positions[0]))
@@ -152,8 +152,8 @@ def sweep_stage(
     limits = microscope.stage_limits
     if positions_um.min() < limits.low_um - 1e-6 or positions_um.max() > limits.high_um + 1e-6:
         raise DataError(
-            f"The sweep goes from {positions_um.min():.1f} to {positions_um.max():.1f} µm; the soft limits of the focus "
-            f"drive are {limits.low_um:g} to {limits.high_um:g} µm.",
+            f"The sweep goes from {positions_um.min():.1f} to {positions_um.max():.1f} µm; the soft limits of the "
+            f"focus drive are {limits.low_um:g} to {limits.high_um:g} µm.",
             "Choose a smaller --z-range-um, or widen the limits in the settings if the way is free.",
         )
     _approach(microscope, float(positions_um[0]))
@@ -181,7 +181,7 @@ def _positions(
     # Whole steps that end inside the limits.
     if first + count * step_um > max(limits[1], needed[1]):
         count -= 1
-    return first + step_um * np.arange(count + 1)
+    return np.asarray(first + step_um * np.arange(count + 1), np.float64)
 
 
 def take_sweep(
@@ -310,8 +310,8 @@ def _pixel_size(microscope: Microscope, flag: float | None) -> float:
         )
     if known is not None and flag is not None and abs(flag / known - 1) > 0.01:
         raise DataError(
-            f"The pixel size is {flag:g} µm according to --pixel-size-um, but {known:g} µm according to the microscope; "
-            "they must agree to 1 %.",
+            f"The pixel size is {flag:g} µm according to --pixel-size-um, but {known:g} µm according to the "
+            "microscope; they must agree to 1 %.",
             "Correct the one that is wrong.",
         )
     return float(flag if flag is not None else known)  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ Localize = Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations]
 _FOUND_UM = 5.0
 _LATERAL_UM = 5.0
 _BATCH = 8
+# A pixel belongs to a pattern when it has this share of the brightest one: low enough to contain the dark rim.
+_COVERED = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,17 @@ def _tilt(plane: F64, place: F64) -> F64:
     return np.asarray(np.linalg.lstsq(design, plane, rcond=None)[0][:2], np.float64)
 
 
+def _normalized(patterns: F64) -> tuple[F64, F64]:
+    """For each depth, the pixels that its pattern covers (1 or 0), and the pattern there with mean 0 and norm 1.
+
+    Only covered pixels count, so that neighbours farther away do not speak.
+    """
+    near = (patterns > _COVERED * patterns.max(axis=1, keepdims=True)).astype(np.float64)
+    mean = (patterns * near).sum(axis=1, keepdims=True) / near.sum(axis=1, keepdims=True)
+    flat = (patterns - mean) * near
+    return near, flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
 def correlate_depths(
     calibration: Calibration,
     frames: NDArray[np.uint16],
@@ -261,7 +274,7 @@ def correlate_depths(
     answer = np.full((len(frames), len(positions_um)), np.nan)
     offsets = np.arange(-radius, radius + 1)
     for bead, (x, y) in enumerate(positions_um / pixel):
-        column, row = int(round(x)), int(round(y))
+        column, row = round(x), round(y)
         rows, columns = row + offsets, column + offsets
         inside_rows = (rows >= 0) & (rows < frames.shape[1])
         inside_columns = (columns >= 0) & (columns < frames.shape[2])
@@ -270,15 +283,16 @@ def correlate_depths(
             ((rows[inside_rows] - y) * pixel)[None, :, None],
             tried[:, None, None],
         )
-        flat = pattern.reshape(len(tried), -1)
-        flat = flat - flat.mean(axis=1, keepdims=True)
-        flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+        near, flat = _normalized(pattern.reshape(len(tried), -1))
+        pixels = near.sum(axis=1)
         shifted = np.round(walk / pixel).astype(int)
         for frame in range(len(frames)):
             rr = np.clip(rows[inside_rows] + shifted[frame, 1], 0, frames.shape[1] - 1)
             cc = np.clip(columns[inside_columns] + shifted[frame, 0], 0, frames.shape[2] - 1)
             window = electrons[frame][np.ix_(rr, cc)].ravel().astype(np.float64)
-            score = flat @ (window - window.mean())
+            window -= np.median(window)
+            spread = near @ window**2 - (near @ window) ** 2 / pixels
+            score = flat @ window / np.sqrt(np.maximum(spread, 1e-9))
             best = int(score.argmax())
             shift = 0.0
             if 0 < best < len(tried) - 1:

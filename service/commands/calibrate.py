@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.calibration import Calibration
-    from models.camera import CameraModel
     from models.sweep import Sweep
 
 __all__ = ["checkerboard", "run"]
@@ -50,10 +48,6 @@ def run(
         raise typer.BadParameter("name a sweep, or use --live, not both.")
     if checkerboard_color not in (None, "black", "white"):
         raise typer.BadParameter("--checkerboard is black or white.")
-    if live and z_range_um is None:
-        raise typer.BadParameter("--live needs --z-range-um.")
-    if live and z_step_um is None:
-        raise typer.BadParameter("--live needs --z-step-um.")
 
     from models.calibrating import calibrate
     from models.calibration import Calibration
@@ -66,7 +60,8 @@ def run(
         if sweep is not None:
             planes = _from_file(sweep, pixel_size_um, z_step_um, z_start_um)
         else:
-            assert z_range_um is not None and z_step_um is not None
+            if z_range_um is None or z_step_um is None:
+                raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
             from service.sweeping import take_sweep
 
             planes, axis = take_sweep(config, data, z_range_um, z_step_um, pixel_size_um, repeats, settle_s)
@@ -88,7 +83,8 @@ def run(
     for text in found.report["notes"]:
         note(f"Note: {text}")
     note(
-        f"{out}: {found.report['beads_used']} of {found.report['beads_found']} beads, focus at {found.focus_um:.2f} µm, "
+        f"{out}: {found.report['beads_used']} of {found.report['beads_found']} beads, "
+        f"focus at {found.focus_um:.2f} µm, "
         f"depths {found.z_range_um[0]:g} to {found.z_range_um[1]:g} µm. Read {out / 'report.html'}."
     )
 

@@ -244,7 +244,7 @@ def test_real_sweep_is_understood(black_squares: Calibration) -> None:
     camera = calibration.camera
     assert 96 < camera.offset_adu < 101
     assert camera.read_noise_e / camera.electrons_per_adu == pytest.approx(3.9, rel=0.1)
-    # The published 8.3 e-/ADU includes bright pixels in which vibration adds to the noise; the defocused planes alone give 9.8.
+    # The published 8.3 e-/ADU includes bright pixels, in which vibration adds to the noise; defocused planes give 9.8.
     assert camera.electrons_per_adu == pytest.approx(8.3, rel=0.25)
     assert calibration.size_variation < 0.03
 

@@ -1,0 +1,157 @@
+"""``bathyscope calibrate`` from a file, and live on the real DemoCamera."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import typer
+from typer.testing import CliRunner
+
+from models.calibration import Calibration
+from models.errors import DataError
+from models.evaluation.beads import correlate_depths
+from service.commands import calibrate as command
+from tests.conftest import missing
+from tests.models.bead_sweeps import simulate
+
+
+@pytest.fixture
+def application() -> typer.Typer:
+    app = typer.Typer()
+    app.command("calibrate")(command.run)
+    return app
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    sweep, _ = simulate(beads=9)
+    path = tmp_path / "sweep.ome.tif"
+    tifffile.imwrite(
+        path,
+        sweep.planes[:, 0],
+        ome=True,
+        metadata={
+            "axes": "ZYX",
+            "PhysicalSizeX": 1.0,
+            "PhysicalSizeY": 1.0,
+            "PhysicalSizeZ": 1.0,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeYUnit": "µm",
+            "PhysicalSizeZUnit": "µm",
+        },
+    )
+    return path
+
+
+def test_file_becomes_a_calibration(application: typer.Typer, sweep_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "calibration"
+    arguments = [str(sweep_file), "--pixel-size-um", "1", "--z-step-um", "1", "--z-start-um", "-6"]
+    camera = ["--camera-offset-adu", "100", "--electrons-per-adu", "2", "--read-noise-e", "3"]
+    done = CliRunner().invoke(application, [*arguments, "--z-range-um", "2", "16", *camera, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    calibration = Calibration.load(out)
+    assert calibration.z_range_um == (2.0, 16.0)
+    assert calibration.focus_um == pytest.approx(2.3, abs=0.7)
+    assert calibration.camera.source == "given"
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--z-step-um", "2"], "must agree"),
+        (["--pixel-size-um", "1.3"], "must agree"),
+        (["--z-step-um", "-1"], "must be positive"),
+        (["--z-step-um", "nan"], "must be positive"),
+        (["--z-range-um", "5", "100"], "not covered"),
+        (["--camera-offset-adu", "100"], "Only 1"),
+    ],
+)
+def test_contradictions_end_in_one_error_and_no_output(
+    application: typer.Typer, sweep_file: Path, tmp_path: Path, options: list[str], says: str
+) -> None:
+    out = tmp_path / "calibration"
+    done = CliRunner().invoke(application, [str(sweep_file), *options, "--out", str(out)])
+    assert done.exception is not None
+    assert says in str(done.exception)
+    assert not out.exists()
+
+
+def test_missing_step_is_asked_for(application: typer.Typer, tmp_path: Path) -> None:
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, simulate(beads=4)[0].planes[:, 0])
+    done = CliRunner().invoke(application, [str(path), "--pixel-size-um", "1", "--out", str(tmp_path / "c")])
+    assert isinstance(done.exception, DataError)
+    assert "--z-step-um" in done.exception.remedy
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--out", "c"],
+        ["s.tif", "--live", "--out", "c"],
+        ["s.tif", "--checkerboard", "red", "--out", "c"],
+        ["--live", "--out", "c"],
+    ],
+)
+def test_wrong_usage_is_status_2(
+    application: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(application, arguments).exit_code == 2
+
+
+def test_checkerboard_halves_the_field() -> None:
+    black, white = (command.checkerboard((8, 8), 4, color) for color in ("black", "white"))
+    assert black[0, 0]
+    assert not black[0, 4]
+    assert not (black & white).any()
+    assert (black | white).all()
+
+
+def test_democamera_is_calibrated_live(application: typer.Typer, tmp_path: Path) -> None:
+    if importlib.util.find_spec("mm_test_adapters") is None:
+        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+    from hardware.core_session import democamera_installation
+    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+
+    adapters, original = democamera_installation()
+    configuration = tmp_path / "beads.cfg"
+    beads = {"Mode": "Fluorescent Beads", "PixelType": "16bit", "BitDepth": "16", "BeadDensity": "10"}
+    lines = [f"Property,Camera,{name},{value}" for name, value in beads.items()]
+    configuration.write_text(original.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
+    config = tmp_path / "demo.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path / "data"}"\n'
+        '[microscope]\ndriver = "micromanager"\nmoves = "sample"\nimmersion_index = 1.0\nsample_index = 1.0\n'
+        f'[microscope.micromanager]\napp_path = "{adapters}"\nconfig_file = "{configuration}"\nbuffer_mb = 32\n',
+        encoding="utf-8",
+    )
+    out = tmp_path / "calibration"
+    done = CliRunner().invoke(
+        application,
+        ["--live", "--config", str(config), "--z-range-um", "0", "40", "--z-step-um", "1", "--out", str(out),
+         "--repeats", "1", "--settle-s", "0"],
+    )  # fmt: skip
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
+    calibration = Calibration.load(out)
+    assert calibration.focus_um == pytest.approx(0, abs=0.2)
+    assert calibration.camera.read_noise_e == 0  # its beads have no noise
+    assert calibration.report["beads_used"] >= 6
+
+    # Frames at positions that the sweep did not contain: sizes differ by 20 %, so the median over the beads is judged.
+    places = np.array([(bead["x_um"], bead["y_um"]) for bead in calibration.report["beads"] if bead["used"]])
+    microscope = MicroManagerMicroscope(
+        MicroManagerSettings(app_path=adapters, config_file=configuration, buffer_mb=32)
+    )
+    try:
+        for stage in (4.4, 11.7, 27.3, 38.6):
+            microscope.move_stage(stage)
+            depths = correlate_depths(calibration, microscope.snap().pixels[None], places)
+            assert np.median(depths) == pytest.approx(stage - calibration.focus_um, abs=1.0)
+    finally:
+        microscope.close()
