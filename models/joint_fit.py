@@ -31,8 +31,9 @@ _PHOTON_FACTOR = 4.0
 _FEWEST_PHOTONS = 1.0
 _LEAST_BACKGROUND_E = 1e-3
 
-# Done when a step lowers the negative log-likelihood by less: far below the 0.5 of one standard deviation.
-_ENOUGH = 0.01
+# A step that changes the log-likelihood by about the square of this is not made: its pattern stays as it is.
+_NEGLIGIBLE = 0.02
+
 _DAMPING = (1e-3, 1e-7, 1e7)
 """First, least and largest damping; beyond the largest there is no way down."""
 
@@ -53,6 +54,8 @@ class JointFit:
         The model, read variance included, which is also the variance of each pixel.
     chi2 : ndarray of float64, shape (N,)
         Mean of (data - model)² / variance over each pattern's pixels.
+    cost : float
+        Negative log-likelihood, up to a constant of the frame.
     """
 
     emitters: Array
@@ -60,6 +63,13 @@ class JointFit:
     background: float
     expected: NDArray[np.float32]
     chi2: Array
+    cost: float
+
+    def select(self, rows: NDArray[np.bool_]) -> JointFit:
+        """The same frame with only some of its emitters; `expected` still holds the light of all."""
+        return JointFit(
+            self.emitters[rows], self.sigma[rows], self.background, self.expected, self.chi2[rows], self.cost
+        )
 
 
 @dataclass(slots=True)
@@ -83,6 +93,7 @@ def fit_jointly(
     bounds: tuple[tuple[float, float], tuple[float, float], tuple[float, float]],
     read_variance: float,
     iterations: int,
+    enough: float = 0.01,
 ) -> JointFit:
     """Fit the emitters of a frame and its background.
 
@@ -101,6 +112,8 @@ def fit_jointly(
         Photo-electrons squared, positive.
     iterations : int
         Most accepted steps.
+    enough : float
+        Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
 
     Returns
     -------
@@ -116,9 +129,8 @@ def fit_jointly(
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
-            trial = _evaluate(
-                data, spline, *_stepped(now, matrix, gradient, damping, low, high), read_variance=read_variance
-            )
+            moved, background = _stepped(now, matrix, gradient, damping, low, high)
+            trial = _evaluate(data, spline, moved, background, read_variance, now)
             gain = now.cost - trial.cost
             if gain >= 0:
                 break
@@ -128,7 +140,7 @@ def fit_jointly(
         now = trial
         damping = max(damping / 10, least)
         matrix, gradient = _normal_equations(data, now)
-        if gain < _ENOUGH:
+        if gain < enough:
             break
     sigma = _sigma(matrix)[:-1].reshape(-1, 4)
     misfit = (data - now.expected) ** 2 / now.expected
@@ -139,18 +151,32 @@ def fit_jointly(
         now.background,
         now.expected,
         np.array(chi2, np.float64),
+        now.cost,
     )
 
 
 def _evaluate(
-    data: NDArray[np.float32], spline: PatternSpline, emitters: Array, background: float, read_variance: float
+    data: NDArray[np.float32],
+    spline: PatternSpline,
+    emitters: Array,
+    background: float,
+    read_variance: float,
+    before: _Point | None = None,
 ) -> _Point:
+    """Everything at a set of parameters; emitters that stand where they stood `before` keep their patterns."""
     boxes = spline.boxes(emitters[:, 0], emitters[:, 1], emitters[:, 2], (data.shape[0], data.shape[1]))
     sizes = 4 * (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     patterns = np.empty(int(offsets[-1]), np.float32)
+    stays = np.zeros(len(emitters), bool)
+    if before is not None:
+        stays = (emitters[:, :3] == before.emitters[:, :3]).all(axis=1)
+        for row in np.flatnonzero(stays):
+            source = slice(before.offsets[row], before.offsets[row + 1])
+            patterns[offsets[row] : offsets[row + 1]] = before.patterns[source]
     _render_all(
         spline.coefficients,
+        stays,
         emitters,
         spline.z_index(emitters[:, 2]),
         spline.psf.z_step_um,
@@ -167,9 +193,7 @@ def _evaluate(
 def _normal_equations(data: NDArray[np.float32], point: _Point) -> tuple[Array, Array]:
     size = 4 * len(point.emitters) + 1
     matrix, gradient = np.zeros((size, size)), np.zeros(size)
-    _assemble(
-        data, point.boxes, point.offsets, point.patterns, point.emitters, point.expected, matrix, gradient
-    )
+    _assemble(data, point.boxes, point.offsets, point.patterns, point.emitters, point.expected, matrix, gradient)
     return matrix + np.triu(matrix, 1).T, gradient
 
 
@@ -181,6 +205,8 @@ def _stepped(
     old = point.emitters
     new = old.copy()
     each = step[:-1].reshape(-1, 4)
+    size = np.abs(each) * np.sqrt(np.diagonal(matrix)[:-1]).reshape(-1, 4)
+    each[(size[:, :3] < _NEGLIGIBLE).all(axis=1), :3] = 0
     new[:, :2] += np.clip(each[:, :2], -_LONGEST_STEP_PX, _LONGEST_STEP_PX)
     longest = np.maximum(_LONGEST_STEP_UM, _LONGEST_STEP_OF_DEPTH * np.abs(old[:, 2]))
     new[:, 2] += np.clip(each[:, 2], -longest, longest)
@@ -219,9 +245,10 @@ def _scaled(matrix: Array) -> tuple[Array, Array]:
     return scale, matrix / np.outer(scale, scale)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _render_all(
     coefficients: Any,
+    stays: Any,
     emitters: Any,
     z_index: Any,
     z_step_um: Any,
@@ -231,12 +258,14 @@ def _render_all(
     patterns: Any,
 ) -> None:
     for e in range(emitters.shape[0]):
+        if stays[e]:
+            continue
         box = boxes[e]
         pattern = patterns[offsets[e] : offsets[e + 1]].reshape((4, box[1] - box[0], box[3] - box[2]))
         render_pattern(coefficients, emitters[e, 0], emitters[e, 1], z_index[e], z_step_um, oversampling, box, pattern)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _accumulate(
     data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, read_variance: Any
 ) -> Any:
@@ -266,11 +295,11 @@ def _accumulate(
                 part -= observed * np.log(model / observed)
             else:
                 part -= observed * np.log(model)
-        total += part
+        total += float(part)
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _assemble(
     data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, matrix: Any, gradient: Any
 ) -> None:
@@ -316,8 +345,8 @@ def _assemble(
                 for c in range(columns):
                     first += line[c] * q[c]
                     second += line[c] * w[c]
-                towards += first
-                with_background += second
+                towards += float(first)
+                with_background += float(second)
             gradient[4 * i + place[a]] = towards * scale_i[a]
             matrix[4 * i + place[a], last] = with_background * scale_i[a]
         for j in range(i, count):

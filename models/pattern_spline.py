@@ -20,9 +20,9 @@ from scipy import ndimage
 
 from models.psf import Psf
 
-__all__ = ["PatternSpline", "render_pattern"]
+__all__ = ["ENERGY", "PatternSpline", "render_pattern"]
 
-_ENERGY = 0.99
+ENERGY = 0.99
 """Share of a plane's light inside its radius."""
 
 _TAPS = 3
@@ -52,15 +52,21 @@ class PatternSpline:
 
     def radius_at_px(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Radius of the patterns at depths `z_um`, same shape, camera pixels."""
-        return np.interp(z_um, self.psf.z_um, self.radius_px)
+        radius: NDArray[np.float64] = np.interp(z_um, self.psf.z_um, self.radius_px)
+        return radius
 
     def boxes(
         self, x_px: NDArray[np.float64], y_px: NDArray[np.float64], z_um: NDArray[np.float64], shape: tuple[int, int]
     ) -> NDArray[np.int64]:
-        """Rows and columns of a frame of `shape` (H, W) that patterns cover: (N, 4) first row, end, first column, end."""
+        """What patterns cover of a frame of `shape` (H, W): (N, 4) first row, end row, first column, end column."""
         radius = self.radius_at_px(z_um)
-        edges = [np.ceil(y_px - radius), np.floor(y_px + radius) + 1, np.ceil(x_px - radius), np.floor(x_px + radius) + 1]
-        boxes = np.column_stack(edges).astype(np.int64)
+        edges = [
+            np.ceil(y_px - radius),
+            np.floor(y_px + radius) + 1,
+            np.ceil(x_px - radius),
+            np.floor(x_px + radius) + 1,
+        ]
+        boxes: NDArray[np.int64] = np.column_stack(edges).astype(np.int64)
         limits = np.array([shape[0], shape[0], shape[1], shape[1]])
         boxes = np.clip(boxes, 0, limits)
         boxes[:, 1::2] = np.maximum(boxes[:, 1::2], boxes[:, ::2])
@@ -68,22 +74,23 @@ class PatternSpline:
 
     def z_index(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Depths in units of planes, clipped to them."""
-        return np.clip((z_um - self.psf.z_um[0]) / self.psf.z_step_um, 0, len(self.psf.z_um) - 1)
+        index: NDArray[np.float64] = (z_um - self.psf.z_um[0]) / self.psf.z_step_um
+        return np.clip(index, 0, len(self.psf.z_um) - 1)
 
 
 def _enclosing_radius(planes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Radius that holds `_ENERGY` of each plane's light, shape (Z,), grid points."""
+    """Radius that holds `ENERGY` of each plane's light, shape (Z,), grid points."""
     centre = planes.shape[1] // 2
     steps = np.arange(planes.shape[1]) - centre
     ring = np.round(np.hypot(steps[:, None], steps[None, :])).astype(np.int64).ravel()
     radii = []
     for plane in planes:
         light = np.cumsum(np.bincount(ring, np.maximum(plane.ravel(), 0)))
-        radii.append(float(np.searchsorted(light, _ENERGY * light[-1]) + 1))
+        radii.append(float(np.searchsorted(light, ENERGY * light[-1]) + 1))
     return np.array(radii)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, inline="always")
 def _basis(t: Any, weights: Any, slopes: Any) -> None:
     # Cubic B-spline at the four knots around a point, and its derivative.
     s = 1.0 - t
@@ -97,7 +104,7 @@ def _basis(t: Any, weights: Any, slopes: Any) -> None:
     slopes[3] = 0.5 * t * t
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def render_pattern(
     coefficients: Any, x_px: Any, y_px: Any, z_index: Any, z_step_um: Any, oversampling: Any, box: Any, pattern: Any
 ) -> None:
@@ -178,6 +185,4 @@ def render_pattern(
             pattern[2, r, c] = -scale * (
                 wx[0] * line_y[j] + wx[1] * line_y[j + 1] + wx[2] * line_y[j + 2] + wx[3] * line_y[j + 3]
             )
-            pattern[3, r, c] = (
-                wx[0] * line_z[j] + wx[1] * line_z[j + 1] + wx[2] * line_z[j + 2] + wx[3] * line_z[j + 3]
-            )
+            pattern[3, r, c] = wx[0] * line_z[j] + wx[1] * line_z[j + 1] + wx[2] * line_z[j + 2] + wx[3] * line_z[j + 3]

@@ -33,6 +33,9 @@ _COARSE_RADIUS_PX = 24.0
 _APART = 0.7
 """Candidates closer than this share of the larger radius compete; the better is taken, the other seen next time."""
 
+_OF_BEST = 0.5
+"""Share of the best significance that others need to be added in the same round."""
+
 
 def search_depths(low_um: float, high_um: float, step_um: float) -> Array:
     """Depths from low to high, `step_um` apart at first, farther as the patterns grow; shape (D,), µm."""
@@ -93,23 +96,26 @@ class MatchedFilter:
 
         Returns
         -------
-        ndarray of float64, shape (K, 4)
-            x (pixels), y (pixels), z (µm) and photons of each, the most significant first, none close to a better one.
+        ndarray of float64, shape (K, 5)
+            x (pixels), y (pixels), z (µm), photons and significance of each, the most significant first, none close
+            to a better one, and none that is less than half as significant as the best: what one emitter that is
+            missing leaves over looks like several faint ones.
         """
         found = np.concatenate([self._candidates(level, residual, variance, significance) for level in self._levels])
         found = found[np.argsort(-found[:, 4], kind="stable")]
+        found = found[found[:, 4] >= _OF_BEST * found[:1, 4]]
         kept: list[int] = []
         for row, (x_px, y_px, _, _, _, radius) in enumerate(found):
             others = found[kept]
             apart = np.hypot(others[:, 0] - x_px, others[:, 1] - y_px)
             if (apart >= _APART * np.maximum(others[:, 5], radius)).all():
                 kept.append(row)
-        return found[kept, :4]
+        return found[kept, :5]
 
     def _candidates(
         self, level: _Level, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float
     ) -> Array:
-        weight = 1 / _binned(variance, level.binning)
+        weight = np.float32(1) / _binned(variance, level.binning)
         pulled = _spectrum(_binned(residual, level.binning) * weight, level)
         spread = _spectrum(weight, level)
         amplitude = fft.irfft2(pulled * level.light, level.padded)
@@ -138,9 +144,7 @@ class MatchedFilter:
         ).astype(np.float64)
 
 
-def _level(
-    spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binning: int, margin_px: float
-) -> _Level:
+def _level(spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binning: int, margin_px: float) -> _Level:
     radius_px = spline.radius_at_px(depths_um)
     half = int(np.ceil(radius_px.max() / binning)) + 1
     margin = int(np.ceil(margin_px / binning))
@@ -176,8 +180,9 @@ def _spectrum(image: NDArray[np.float32], level: _Level) -> NDArray[np.complex64
 
 
 def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
-    """Sums over squares of pixels; at the last rows and columns over what there is."""
+    """Sums over squares of pixels; the last rows and columns are repeated where they do not fill a square."""
     rows, columns = (-(-side // binning) for side in image.shape)
     if image.shape != (rows * binning, columns * binning):
         image = np.pad(image, ((0, rows * binning - image.shape[0]), (0, columns * binning - image.shape[1])), "edge")
-    return image.reshape(rows, binning, columns, binning).sum(axis=(1, 3), dtype=np.float32)
+    squares = image.reshape(rows, binning, columns, binning)
+    return np.asarray(squares.sum(axis=(1, 3)), np.float32)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.errors import DataError
 from models.joint_fit import JointFit, fit_jointly
-from models.pattern_spline import PatternSpline
+from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
 from models.pursuit import MatchedFilter, search_depths
 from models.rescan import Rescan
@@ -48,6 +48,11 @@ _MARGIN_PX = 16.0
 # How near to the lower end of the depths a fit may come: at focus itself it could not leave again.
 _OFF_FOCUS_UM = 0.05
 
+# A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
+# moves, and at the end.
+_ROUGH, _PRECISE = 1.0, 0.01
+_ROUGH_ITERATIONS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class RefinementSettings:
@@ -61,23 +66,34 @@ class RefinementSettings:
     iterations : int
         Most steps of each joint fit.
     rounds : int
-        Most rounds of pursuit; 0 polishes only.
+        Most moves, of emitters to a better seat, away, or into the residual; 0 polishes only.
     add_significance : float
         A pattern in the residual is added when its amplitude exceeds so many of its standard deviations.
     keep_significance : float
         An emitter is kept when its photons exceed so many of their standard deviations in the joint fit.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
+    reseat_gain : float
+        An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
     """
 
     z_range_um: tuple[float, float] | None = None
     iterations: int = 15
-    rounds: int = 3
+    rounds: int = 8
     add_significance: float = 6.0
     keep_significance: float = 5.0
     depth_step_um: float = 1.5
-    rescans: int = 2
     reseat_gain: float = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Emitters to fit next, which each one was (-1: new), and what kind of change it is."""
+
+    emitters: Array
+    origin: NDArray[np.int64]
+    adds: bool = False
+    reseats: bool = False
 
 
 class Refiner:
@@ -139,54 +155,78 @@ class Refiner:
         data = np.ascontiguousarray(frame_electrons, np.float32) + np.float32(self._read_variance)
         pixel_um = self._spline.psf.pixel_size_um
         emitters = np.column_stack([start.x_um / pixel_um, start.y_um / pixel_um, start.z_um, start.photons])
-        fit, probability = self._fit(data, emitters, start.probability, _background(frame_electrons, start))
+        probability = start.probability
+        fit = self._fit(data, emitters, _background(frame_electrons, start), precise=False)
+        settled = False
         for _ in range(self.settings.rounds):
-            missed = self._filter(data.shape).search(data - fit.expected, fit.expected, self.settings.add_significance)
-            if len(missed) == 0:
+            move = self._next_move(data, fit, settled)
+            if move is None:
                 break
-            before = len(fit.emitters)
-            emitters = np.concatenate([fit.emitters, missed])
-            probability = np.concatenate([probability, np.ones(len(missed))])
-            fit, probability = self._fit(data, emitters, probability, fit.background)
-            if len(fit.emitters) <= before:
+            after = self._fit(data, move.emitters, fit.background, precise=False)
+            if move.reseats and after.cost >= fit.cost:
+                settled = True
+                continue
+            settled = settled and not move.adds
+            fit, probability = after, np.append(probability, 1.0)[move.origin]
+        while True:
+            fit = self._fit(data, fit.emitters, fit.background, precise=True)
+            kept = self._significant(fit)
+            if kept.all():
                 break
+            fit, probability = fit.select(kept), probability[kept]
         frame = int(start.frame[0]) if len(start) else 0
         return self._localizations(frame, data.shape, fit, probability)
 
-    def _fit(
-        self, data: NDArray[np.float32], emitters: Array, probability: Array, background: float
-    ) -> tuple[JointFit, Array]:
-        """Fit, drop what is not significant, and fit again until all that is left is."""
+    def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
         height, width = data.shape
         bounds = ((-_MARGIN_PX, width - 1 + _MARGIN_PX), (-_MARGIN_PX, height - 1 + _MARGIN_PX), self._fitted_um)
-        rescans = self.settings.rescans
-        while True:
-            fit = fit_jointly(
-                data, self._spline, emitters, background, bounds, self._read_variance, self.settings.iterations
-            )
-            kept = self._significant(fit)
-            emitters, probability, background = fit.emitters[kept], probability[kept], fit.background
-            if not kept.all():
-                continue
-            if rescans == 0:
-                return fit, probability
-            rescans -= 1
-            emitters = self._rescan.better_seats(data, fit, self.settings.reseat_gain)
-            if (emitters == fit.emitters).all():
-                return fit, probability
+        iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
+        enough = _PRECISE if precise else _ROUGH
+        return fit_jointly(data, self._spline, emitters, background, bounds, self._read_variance, iterations, enough)
+
+    def _next_move(self, data: NDArray[np.float32], fit: JointFit, settled: bool) -> _Move | None:
+        """What promises most: drop what is not significant, else add what is missing or change seats.
+
+        `settled` says that changing seats has just been tried in vain.
+        """
+        everybody = np.arange(len(fit.emitters))
+        kept = np.flatnonzero(self._significant(fit))
+        if len(kept) < len(everybody):
+            return _Move(fit.emitters[kept], kept)
+        missed = self._filter(data.shape).search(data - fit.expected, fit.expected, self.settings.add_significance)
+        together = np.concatenate([fit.emitters, missed[:, :4]])
+        missed = missed[~self._too_faint(together)[len(everybody) :]]
+        seats, gain = fit.emitters, 0.0
+        if not settled:
+            seats, gain = self._rescan.better_seats(data, fit, self.settings.reseat_gain)
+        if gain > (missed[:, 4] ** 2).max(initial=0.0):
+            return _Move(seats, everybody, reseats=True)
+        if len(missed):
+            origin = np.append(everybody, np.full(len(missed), -1))
+            return _Move(np.concatenate([fit.emitters, missed[:, :4]]), origin, adds=True)
+        return None
 
     def _significant(self, fit: JointFit) -> NDArray[np.bool_]:
         """Which emitters stay. Of several that share their light only the weakest goes at a time."""
         significance = fit.emitters[:, 3] / fit.sigma[:, 3]
+        weak = (significance < self.settings.keep_significance) | self._too_faint(fit.emitters)
         radius = self._spline.radius_at_px(fit.emitters[:, 2])
-        kept = np.ones(len(significance), bool)
+        gone: list[int] = []
         for row in np.argsort(significance):
-            if significance[row] >= self.settings.keep_significance:
-                break
-            gone = np.flatnonzero(~kept)
             apart = np.hypot(*(fit.emitters[gone, :2] - fit.emitters[row, :2]).T)
-            kept[row] = bool((apart < np.minimum(radius[gone], radius[row])).any())
+            if weak[row] and (apart >= np.minimum(radius[gone], radius[row])).all():
+                gone.append(int(row))
+        kept = np.ones(len(significance), bool)
+        kept[gone] = False
         return kept
+
+    def _too_faint(self, emitters: Array) -> NDArray[np.bool_]:
+        """Which emitters have less light than a neighbour, in reach of its pattern, has outside its crop."""
+        radius = self._spline.radius_at_px(emitters[:, 2])
+        apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
+        neighbours = np.where(apart < radius[:, None] + radius[None, :], emitters[None, :, 3], 0.0)
+        faint: NDArray[np.bool_] = emitters[:, 3] < (1 - ENERGY) * neighbours.max(axis=1, initial=0.0)
+        return faint
 
     def _filter(self, shape: tuple[int, ...]) -> MatchedFilter:
         size = (shape[0], shape[1])
@@ -195,9 +235,7 @@ class Refiner:
             self._filters[size] = MatchedFilter(self._spline, size, depths, _MARGIN_PX)
         return self._filters[size]
 
-    def _localizations(
-        self, frame: int, shape: tuple[int, ...], fit: JointFit, probability: Array
-    ) -> Localizations:
+    def _localizations(self, frame: int, shape: tuple[int, ...], fit: JointFit, probability: Array) -> Localizations:
         pixel_um = self._spline.psf.pixel_size_um
         x_px, y_px, z_um, photons = fit.emitters.T
         sigma_x, sigma_y, sigma_z, _ = fit.sigma.T

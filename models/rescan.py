@@ -48,7 +48,7 @@ class Rescan:
         self._planes = np.flatnonzero((z_um >= z_range_um[0]) & (z_um <= z_range_um[1]))
         self._kernels: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def better_seats(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> Array:
+    def better_seats(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> tuple[Array, float]:
         """Emitters of a fit, those moved that explain the data clearly better elsewhere.
 
         Parameters
@@ -61,11 +61,16 @@ class Rescan:
 
         Returns
         -------
-        ndarray of float64, shape (N, 4)
-            x (pixels), y (pixels), z (µm), photons; equal to those of the fit where nothing better was found.
+        emitters : ndarray of float64, shape (N, 4)
+            x (pixels), y (pixels), z (µm), photons; equal to those of the fit where nothing better was found. Of
+            several that share their light only the one that gains most moves.
+        gain : float
+            The largest, 0 when nobody moves.
         """
         emitters = fit.emitters.copy()
-        boxes = self._spline.boxes(*emitters.T[:3], (data.shape[0], data.shape[1]))
+        gains = np.zeros(len(emitters))
+        x_all, y_all, z_all, _ = emitters.T
+        boxes = self._spline.boxes(x_all, y_all, z_all, (data.shape[0], data.shape[1]))
         z_index = self._spline.z_index(emitters[:, 2])
         radius = self._spline.radius_at_px(emitters[:, 2])
         psf = self._spline.psf
@@ -92,6 +97,7 @@ class Rescan:
                 strength, amplitude, down, right = _scan(pull, weight, kernel, _SHIFTS[binning])
                 if strength > 0 and strength**2 > best:
                     best = strength**2
+                    gains[row] = best - present**2
                     centre = (binning - 1) / 2 - binning // 2
                     emitters[row] = (
                         middle_column + centre + right * binning,
@@ -99,7 +105,14 @@ class Rescan:
                         psf.z_um[plane],
                         amplitude,
                     )
-        return emitters
+        moved: list[int] = []
+        for row in np.argsort(-gains):
+            apart = np.hypot(*(fit.emitters[moved, :2] - fit.emitters[row, :2]).T)
+            if gains[row] > 0 and (apart >= np.minimum(radius[moved], radius[row])).all():
+                moved.append(int(row))
+            else:
+                emitters[row] = fit.emitters[row]
+        return emitters, float(gains.max(initial=0.0))
 
     def _kernel(self, plane: int, binning: int) -> NDArray[np.float32]:
         if (plane, binning) not in self._kernels:
@@ -128,7 +141,7 @@ class Rescan:
         return self._kernels[plane, binning]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) -> Any:
     """Amplitude over its standard deviation, in the residual with the emitter's own light put back."""
     pulled = 0.0
@@ -142,7 +155,7 @@ def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) 
     return pulled / np.sqrt(information) if information > 0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _restored(
     data: Any, expected: Any, light: Any, box: Any, photons: Any, row: Any, column: Any, binning: Any, half: Any
 ) -> Any:
@@ -174,7 +187,7 @@ def _restored(
     return pull, weight
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _scan(pull: Any, weight: Any, kernel: Any, shifts: Any) -> Any:
     """Best strength, its amplitude and the shift (rows, columns) in bins."""
     half = pull.shape[0] // 2
