@@ -40,7 +40,7 @@ def _step_back() -> None:
     if sys.platform == "win32":
         process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
     else:
-        process.nice(max(process.nice(), _NICE))
+        process.nice(min(process.nice() + _NICE, 19))
 
 
 def _beat(where: tuple[str, int], parent: Connection, stop: threading.Event) -> None:

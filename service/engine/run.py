@@ -305,8 +305,10 @@ class Run:
             problems.append(f"The ledger does not balance: {counts}")
         self.problem = " ".join(problem for problem in problems if problem) or None
         self._store_the_end("interrupted" if self.interrupted else "failed" if failed else "finished")
-        self._over.set()
-        self._ended(self)
+        try:
+            self._ended(self)
+        finally:
+            self._over.set()
 
     def _store_the_end(self, state: Any) -> None:
         deadline = time.monotonic() + 30

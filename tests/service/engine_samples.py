@@ -1,8 +1,9 @@
-"""A scene of one moving dot and a localizer that finds it: the engine's stages with all their real parts but the network."""
+"""A scene of one moving dot and a localizer that finds it: what the stages of the engine run on in tests."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,13 @@ class DotScene:
     shape = SHAPE
     pixel_size_um = PIXEL_UM
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rendered = 0
 
-    def truth(self, time_s, stage_um):
+    def truth(self, time_s: Any, stage_um: Any) -> Any:
         return np.array([[0.0, (10 + 5 * time_s) * PIXEL_UM, 20 * PIXEL_UM, 30.0 - stage_um]])
 
-    def render(self, time_s, exposure_s, stage_um):
+    def render(self, time_s: Any, exposure_s: Any, stage_um: Any) -> Any:
         self.rendered += 1
         _, x_um, y_um, _ = self.truth(time_s, stage_um)[0]
         rows, columns = np.indices(SHAPE, np.float32)
@@ -37,13 +38,13 @@ class DotScene:
 class DotLocalizer:
     """Centre of mass of what is bright. Waits for `gate` before each batch; raises when told to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.failure = None
         self.batches = []
 
-    def localize(self, frames, frame_numbers):
+    def localize(self, frames: Any, frame_numbers: Any) -> Any:
         self.gate.wait()
         if self.failure is not None:
             raise self.failure
@@ -67,11 +68,11 @@ class DotLocalizer:
         )
 
 
-def dot_camera():
+def dot_camera() -> Any:
     return CameraModel(100.0, 1.0, 1.0, 16, "simulated")
 
 
-def dot_model():
+def dot_model() -> Any:
     return Model(
         id="dots",
         architecture="none",

@@ -1,5 +1,9 @@
+from __future__ import annotations
+
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +27,7 @@ from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
 class Rig:
     """A run in front of a simulated microscope, and everything around it."""
 
-    def __init__(self, folder, **microscope):
+    def __init__(self, folder: Path, **microscope: Any) -> None:
         self.scene = DotScene()
         self.microscope = SimulatedMicroscope(self.scene, dot_camera(), **({"exposure_s": 0.005} | microscope))
         self.localizer = DotLocalizer()
@@ -33,7 +37,7 @@ class Rig:
         self.folder = folder
         self.ended = []
 
-    def run(self, request=None, **engine):
+    def run(self, request: Any = None, **engine: Any) -> Any:
         request = request or RunRequest()
         recording = None
         if request.record:
@@ -54,27 +58,27 @@ class Rig:
             ended=self.ended.append,
         )
 
-    def close(self):
+    def close(self) -> None:
         self.microscope.close()
         self.live.close()
         self.store.close()
 
 
 @pytest.fixture
-def rig(tmp_path):
+def rig(tmp_path: Path) -> Any:
     rig = Rig(tmp_path)
     yield rig
     rig.close()
 
 
-def wait_for(condition, limit_s=30.0):
+def wait_for(condition: Any, limit_s: float = 30.0) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
 
 
-def finish(run):
+def finish(run: Any) -> Any:
     run.stop_camera()
     assert run.wait(30)
     counts = run.ledger.counts()
@@ -83,7 +87,7 @@ def finish(run):
     return counts
 
 
-def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig):
+def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> None:
     run = rig.run(RunRequest(record=True, name="dots"))
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 60)
@@ -102,7 +106,7 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig):
     assert rig.ended == [run]
 
 
-def test_the_truth_of_the_simulation_scores_the_run(rig):
+def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:
     run = rig.run()
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 30)
@@ -115,7 +119,7 @@ def test_the_truth_of_the_simulation_scores_the_run(rig):
     assert accuracy["rmse_axial_um"] == pytest.approx(0.0)
 
 
-def test_truth_beyond_the_model_is_ignored(rig):
+def test_truth_beyond_the_model_is_ignored(rig: Rig) -> None:
     rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, where the model has no answer
     run = rig.run()
     run.start()
@@ -127,7 +131,7 @@ def test_truth_beyond_the_model_is_ignored(rig):
 
 
 @pytest.mark.parametrize("record", [False, True])
-def test_a_stalled_analysis_shows_every_frame_it_did_not_take(rig, record):
+def test_a_stalled_analysis_shows_every_frame_it_did_not_take(rig: Rig, record: bool) -> None:
     queue = 5
     run = rig.run(RunRequest(record=record), analysis_queue=queue, batch=1)
     rig.localizer.gate.clear()
@@ -153,7 +157,7 @@ def test_a_stalled_analysis_shows_every_frame_it_did_not_take(rig, record):
     assert counts.in_flight == 0
 
 
-def test_frames_that_the_recorder_cannot_take_are_not_deferred(rig):
+def test_frames_that_the_recorder_cannot_take_are_not_deferred(rig: Rig) -> None:
     run = rig.run(RunRequest(record=True), analysis_queue=1, batch=1, record_queue=2)
     rig.localizer.gate.clear()
     run._record_stage.close()  # a recorder that takes nothing any more
@@ -169,13 +173,13 @@ def test_frames_that_the_recorder_cannot_take_are_not_deferred(rig):
     assert counts.balances
 
 
-def test_a_stalled_reader_loses_exactly_what_the_camera_overwrote(tmp_path):
+def test_a_stalled_reader_loses_exactly_what_the_camera_overwrote(tmp_path: Path) -> None:
     rig = Rig(tmp_path, ring_frames=8)
     ledger, ended = Ledger(), threading.Event()
     stalled = threading.Event()
     fetched = []
 
-    def hand_on(frame):
+    def hand_on(frame: Any) -> None:
         fetched.append(frame.index)
         if len(fetched) == 5:
             stalled.wait()
@@ -199,15 +203,15 @@ def test_a_stalled_reader_loses_exactly_what_the_camera_overwrote(tmp_path):
 class Script:
     """A microscope that gives the frames of a script, None standing for a pause."""
 
-    def __init__(self, script, failure=None):
+    def __init__(self, script: Any, failure: Any = None) -> None:
         self._script = list(script)
         self._failure = failure
 
     @property
-    def is_running(self):
+    def is_running(self) -> Any:
         return bool(self._script)
 
-    def next_frame(self, timeout_s):
+    def next_frame(self, timeout_s: Any) -> Any:
         if not self._script:
             if self._failure is not None:
                 raise self._failure
@@ -218,7 +222,7 @@ class Script:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40))
-def test_loss_is_the_sum_of_the_gaps(gaps):
+def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
     script, index = [], -1
     for gap in gaps:
         index += 0 if gap is None else gap + 1
@@ -238,14 +242,14 @@ def test_loss_is_the_sum_of_the_gaps(gaps):
         (Script([0, 3, 2]), "they must rise"),
     ],
 )
-def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope, said):
+def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope: Any, said: str) -> None:
     ended = []
     ledger = Ledger()
     Grabber(microscope, ledger, LatencyHistogram(), lambda _: ledger.admit(), ended.append).run()
     assert said in str(ended[0])
 
 
-def test_a_failing_analysis_ends_a_run_without_recording(rig):
+def test_a_failing_analysis_ends_a_run_without_recording(rig: Rig) -> None:
     run = rig.run()
     rig.localizer.failure = RuntimeError("no kernel")
     run.start()
@@ -258,7 +262,7 @@ def test_a_failing_analysis_ends_a_run_without_recording(rig):
     assert "no kernel" in item.problem
 
 
-def test_a_failing_analysis_defers_what_is_recorded(rig):
+def test_a_failing_analysis_defers_what_is_recorded(rig: Rig) -> None:
     run = rig.run(RunRequest(record=True))
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 10)
@@ -270,7 +274,7 @@ def test_a_failing_analysis_defers_what_is_recorded(rig):
     assert rig.store.runs.get(run.id).state == "failed"
 
 
-def test_a_failing_scene_fails_the_run(rig):
+def test_a_failing_scene_fails_the_run(rig: Rig) -> None:
     run = rig.run()
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 5)
@@ -280,7 +284,7 @@ def test_a_failing_scene_fails_the_run(rig):
     assert "could not be rendered" in rig.store.runs.get(run.id).problem
 
 
-def test_a_full_disk_stops_the_recording_and_not_the_run(rig):
+def test_a_full_disk_stops_the_recording_and_not_the_run(rig: Rig) -> None:
     run = rig.run(RunRequest(record=True), free_space_floor_gb=1e9)
     run.start()
     wait_for(lambda: run.ledger.counts().unrecorded >= 32)
@@ -294,16 +298,16 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(rig):
     assert "free_space_floor_gb" in item.problem
 
 
-def test_a_run_ends_by_itself_after_its_duration(rig):
+def test_a_run_ends_by_itself_after_its_duration(rig: Rig) -> None:
     run = rig.run(RunRequest(duration_s=0.3))
     run.start()
     assert run.wait(30)
     # 0.3 s at 5 ms, and what a busy machine adds before the timer fires
-    assert 50 <= run.ledger.counts().exposed
+    assert run.ledger.counts().exposed >= 50
     assert rig.store.runs.get(run.id).state == "finished"
 
 
-def test_batches_grow_with_the_backlog(rig):
+def test_batches_grow_with_the_backlog(rig: Rig) -> None:
     run = rig.run(analysis_queue=64, batch=4)
     rig.localizer.gate.clear()
     run.start()
@@ -313,7 +317,7 @@ def test_batches_grow_with_the_backlog(rig):
     assert max(rig.localizer.batches) == 4
 
 
-def test_a_camera_that_does_not_start_ends_the_run(rig):
+def test_a_camera_that_does_not_start_ends_the_run(rig: Rig) -> None:
     run = rig.run()
     rig.microscope.close()
     with pytest.raises(MicroscopeError, match="closed"):

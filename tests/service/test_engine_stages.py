@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from service.engine.stages import Slot, Stage
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 5), st.lists(st.one_of(st.just("offer"), st.integers(1, 4)), max_size=60))
-def test_a_stage_keeps_order_and_bound_and_counts_what_it_refuses(capacity, steps):
+def test_a_stage_keeps_order_and_bound_and_counts_what_it_refuses(capacity: Any, steps: Any) -> None:
     stage, model, refused, taken, offered, highest = Stage(capacity), [], 0, [], 0, 0
     for step in steps:
         if step == "offer":
@@ -33,7 +36,7 @@ def test_a_stage_keeps_order_and_bound_and_counts_what_it_refuses(capacity, step
     assert (report["depth"], report["dropped"], report["highest"]) == (len(model), refused, highest)
 
 
-def test_a_stage_ends_when_it_is_closed_and_empty():
+def test_a_stage_ends_when_it_is_closed_and_empty() -> None:
     stage = Stage(4)
     stage.offer(1)
     stage.close()
@@ -44,7 +47,7 @@ def test_a_stage_ends_when_it_is_closed_and_empty():
     assert stage.take(4, 10.0) == []
 
 
-def test_the_first_waits_for_others_no_longer_than_the_deadline():
+def test_the_first_waits_for_others_no_longer_than_the_deadline() -> None:
     stage = Stage(8)
     stage.offer("first")
     late = threading.Timer(0.05, stage.offer, ["second"])
@@ -57,7 +60,7 @@ def test_the_first_waits_for_others_no_longer_than_the_deadline():
     assert 0.04 < time.monotonic() - begin < 5.0
 
 
-def test_age_is_that_of_the_oldest():
+def test_age_is_that_of_the_oldest() -> None:
     stage = Stage(4)
     assert stage.report()["age_s"] == 0.0
     stage.offer(1)
@@ -66,7 +69,7 @@ def test_age_is_that_of_the_oldest():
     assert stage.report()["age_s"] >= 0.05
 
 
-def test_a_slot_holds_the_newest_and_counts_the_rest():
+def test_a_slot_holds_the_newest_and_counts_the_rest() -> None:
     slot = Slot()
     assert slot.take(0.0) is None
     for item in range(3):
@@ -78,7 +81,7 @@ def test_a_slot_holds_the_newest_and_counts_the_rest():
     assert slot.ended
 
 
-def test_quantiles_are_right_to_two_percent():
+def test_quantiles_are_right_to_two_percent() -> None:
     latencies = np.random.default_rng(1).lognormal(-5, 1, 20_000)
     histogram = LatencyHistogram()
     for latency in latencies:
@@ -91,7 +94,7 @@ def test_quantiles_are_right_to_two_percent():
     assert histogram.count == len(latencies)
 
 
-def test_nothing_counted_has_no_quantiles():
+def test_nothing_counted_has_no_quantiles() -> None:
     histogram = LatencyHistogram()
     assert set(histogram.summary_ms().values()) == {None}
     histogram.add(-1.0)
@@ -100,7 +103,7 @@ def test_nothing_counted_has_no_quantiles():
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((64, 48), 1), ((512, 512), 1), ((600, 1000), 2), ((2048, 2048), 4)])
-def test_previews_are_small_and_stretched(shape, scale):
+def test_previews_are_small_and_stretched(shape: tuple[int, int], scale: int) -> None:
     pixels = np.random.default_rng(1).poisson(100, shape).astype(np.uint16)
     pixels[: shape[0] // 4] += 500
     picture, its_scale, low, high = preview_of(pixels)
@@ -111,5 +114,5 @@ def test_previews_are_small_and_stretched(shape, scale):
     assert picture.max() == 255
 
 
-def test_a_dark_frame_is_black():
+def test_a_dark_frame_is_black() -> None:
     assert preview_of(np.full((32, 32), 100, np.uint16))[0].max() == 0

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +15,7 @@ FRAMES = st.lists(st.tuples(st.integers(0, 5), FATES, st.sampled_from(["recorded
 
 @settings(max_examples=200, deadline=None)
 @given(FRAMES)
-def test_the_ledger_balances_after_every_step(frames):
+def test_the_ledger_balances_after_every_step(frames: Any) -> None:
     ledger, index = Ledger(), -1
     expected = dict.fromkeys(LedgerCounts().as_dict(), 0)
     for gap, fate, kept in frames:
@@ -39,7 +43,7 @@ def test_the_ledger_balances_after_every_step(frames):
 
 
 @pytest.mark.parametrize("index", [3, 4])
-def test_image_numbers_must_rise(index):
+def test_image_numbers_must_rise(index: int) -> None:
     ledger = Ledger()
     ledger.grab(4)
     with pytest.raises(ValueError, match="they must rise"):
@@ -47,7 +51,7 @@ def test_image_numbers_must_rise(index):
     assert ledger.counts() == LedgerCounts(exposed=5, grabbed=1, lost=4)
 
 
-def test_a_frame_that_vanishes_shows():
+def test_a_frame_that_vanishes_shows() -> None:
     ledger = Ledger()
     ledger.grab(0)
     assert not ledger.counts().balances
@@ -57,7 +61,7 @@ def test_a_frame_that_vanishes_shows():
     assert not ledger.counts().balances
 
 
-def test_more_records_than_frames_show():
+def test_more_records_than_frames_show() -> None:
     ledger = Ledger()
     ledger.grab(0)
     ledger.admit()

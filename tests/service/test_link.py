@@ -1,9 +1,12 @@
+from __future__ import annotations
+
 import asyncio
 import json
 import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -21,13 +24,13 @@ from service.link import (
 
 
 @pytest.fixture(params=[False, True], ids=["ipc", "tcp"])
-def address(request):
+def address(request: Any) -> Any:
     if not request.param and not zmq.has("ipc"):
         pytest.skip("this platform has no ipc sockets")
     return LinkAddress.create(tcp=request.param)
 
 
-def answer(command, arguments):
+def answer(command: Any, arguments: Any) -> Any:
     if command == "wait":
         time.sleep(arguments["s"])
         return "waited"
@@ -41,18 +44,18 @@ def answer(command, arguments):
 
 
 @pytest.fixture
-def server(address):
+def server(address: LinkAddress) -> Any:
     server = CommandServer(address, address.commands, answer)
     yield server
     server.close()
 
 
-def test_the_folder_is_private(address):
+def test_the_folder_is_private(address: LinkAddress) -> None:
     assert stat.S_IMODE(Path(address.folder).stat().st_mode) == 0o700
 
 
-def test_requests_find_their_own_answers(address, server):
-    async def ask():
+def test_requests_find_their_own_answers(address: LinkAddress, server: CommandServer) -> Any:
+    async def ask() -> Any:
         client = EngineClient(address, 2.0)
         try:
             # The slow one is asked first and answered last.
@@ -70,7 +73,7 @@ def test_requests_find_their_own_answers(address, server):
 @pytest.mark.parametrize(
     ("command", "kind"), [("refuse", "conflict"), ("fail", "internal"), ("unpackable", "internal")]
 )
-def test_refusals_arrive_whole(address, server, command, kind):
+def test_refusals_arrive_whole(address: LinkAddress, server: CommandServer, command: Any, kind: Any) -> None:
     with SyncEngineClient(address) as client:
         with pytest.raises(EngineRefusal) as refusal:
             client.request(command)
@@ -80,7 +83,7 @@ def test_refusals_arrive_whole(address, server, command, kind):
         assert client.request("echo", {"n": 1})["n"] == 1
 
 
-def test_a_request_without_sense_harms_nobody(address, server):
+def test_a_request_without_sense_harms_nobody(address: LinkAddress, server: CommandServer) -> None:
     context = zmq.Context()
     door = context.socket(zmq.DEALER)
     address.connect(door, address.commands)
@@ -92,8 +95,8 @@ def test_a_request_without_sense_harms_nobody(address, server):
         assert client.request("echo", {"n": 2})["n"] == 2
 
 
-def test_silence_is_an_engine_that_is_away(address):
-    async def ask():
+def test_silence_is_an_engine_that_is_away(address: LinkAddress) -> None:
+    async def ask() -> None:
         client = EngineClient(address, 0.2)
         try:
             await client.request("status")
@@ -106,7 +109,7 @@ def test_silence_is_an_engine_that_is_away(address):
         client.status()
 
 
-def test_a_late_answer_is_an_absence_too(address, server):
+def test_a_late_answer_is_an_absence_too(address: LinkAddress, server: CommandServer) -> None:
     with SyncEngineClient(address, 0.1) as client, pytest.raises(EngineAway):
         client.request("wait", {"s": 0.4})
 
@@ -118,15 +121,15 @@ def test_a_late_answer_is_an_absence_too(address, server):
         ({"state": "pausing", "problem": "it was ended by SIGKILL"}, "is being restarted: it was ended by SIGKILL"),
     ],
 )
-def test_absence_is_explained_by_the_supervisors_record(address, record, said):
+def test_absence_is_explained_by_the_supervisors_record(address: LinkAddress, record: bool, said: str) -> None:
     address.record.write_text(json.dumps({"engine": record}))
     assert said in str(address.away())
     address.record.write_text("{ half a rec")
     assert "does not answer" in str(address.away())
 
 
-def test_a_client_outlives_its_server(address):
-    async def ask():
+def test_a_client_outlives_its_server(address: LinkAddress) -> None:
+    async def ask() -> None:
         client = EngineClient(address, 5.0)
         try:
             for n in range(2):
@@ -139,7 +142,7 @@ def test_a_client_outlives_its_server(address):
     asyncio.run(ask())
 
 
-def test_stop_has_a_door_of_its_own(address, server):
+def test_stop_has_a_door_of_its_own(address: LinkAddress, server: CommandServer) -> None:
     stop = CommandServer(address, address.stop, lambda command, _: {"command": command})
     try:
         with SyncEngineClient(address) as client:
@@ -153,13 +156,13 @@ def test_stop_has_a_door_of_its_own(address, server):
         stop.close()
 
 
-def ask_for_long(address):
+def ask_for_long(address: LinkAddress) -> None:
     with SyncEngineClient(address) as client:
         client.request("wait", {"s": 0.5})
 
 
-def test_views_hold_the_newest_and_the_feed_holds_all(address):
-    async def listen():
+def test_views_hold_the_newest_and_the_feed_holds_all(address: LinkAddress) -> Any:
+    async def listen() -> Any:
         live = LivePublisher(address)
         client = EngineClient(address)
         status, feed = client.subscribe_values("status"), client.subscribe_values("feed")
@@ -190,7 +193,7 @@ def test_views_hold_the_newest_and_the_feed_holds_all(address):
     assert [n for n in events if n >= 0] == list(range(100))
 
 
-def test_nobody_gets_in_without_the_keys():
+def test_nobody_gets_in_without_the_keys() -> None:
     address = LinkAddress.create(tcp=True)
     server = CommandServer(address, address.commands, answer)
     stranger = LinkAddress(address.folder, address.commands, address.stop, address.live)

@@ -1,9 +1,12 @@
+from __future__ import annotations
+
 import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from tests.service.engine_samples import PIXEL_UM
 
 from hardware.microscope import Frame
 from hardware.movies import open_movie
@@ -11,11 +14,12 @@ from models.errors import DataError
 from service.engine.ledger import Ledger
 from service.engine.recorder import Recorder, Recording, check_free_space
 from service.engine.stages import Stage
+from tests.service.engine_samples import PIXEL_UM
 
 SHARD = 8
 
 
-def frames(count, step=1):
+def frames(count: int, step: Any = 1) -> Any:
     random = np.random.default_rng(1)
     return [
         Frame(random.poisson(200, (16, 24)).astype(np.uint16), step * n, 100.0 + 0.01 * step * n, "simulation", 0.0)
@@ -24,11 +28,11 @@ def frames(count, step=1):
 
 
 @pytest.fixture
-def recording(tmp_path):
+def recording(tmp_path: Path) -> Any:
     return Recording(tmp_path / "run.ome.zarr", (16, 24), PIXEL_UM, 0.01, SHARD, {"run": "run"})
 
 
-def record(recording, given, floor_gb=0.0):
+def record(recording: Recording, given: Any, floor_gb: float = 0.0) -> Any:
     ledger, stage = Ledger(), Stage(1000)
     recorder = Recorder(recording, stage, ledger, floor_gb)
     recorder.start()
@@ -42,7 +46,7 @@ def record(recording, given, floor_gb=0.0):
 
 
 @pytest.mark.parametrize("count", [0, 1, SHARD - 1, SHARD, 3 * SHARD, 3 * SHARD + 5])
-def test_a_stop_in_mid_shard_loses_nothing(recording, count):
+def test_a_stop_in_mid_shard_loses_nothing(recording: Recording, count: int) -> None:
     given = frames(count, step=2)
     _, counts = record(recording, given)
     assert counts.recorded == count
@@ -56,7 +60,7 @@ def test_a_stop_in_mid_shard_loses_nothing(recording, count):
     assert len(shards) == -(-count // SHARD)
 
 
-def test_the_movie_reader_of_the_product_reads_it(recording):
+def test_the_movie_reader_of_the_product_reads_it(recording: Recording) -> None:
     given = frames(SHARD + 3)
     record(recording, given)
     movie = open_movie(recording.path)
@@ -69,11 +73,11 @@ def test_the_movie_reader_of_the_product_reads_it(recording):
         movie.close()
 
 
-def test_readers_never_see_frames_that_are_not_there(recording):
+def test_readers_never_see_frames_that_are_not_there(recording: Recording) -> None:
     given = frames(20 * SHARD)
     wrong, ended = [], threading.Event()
 
-    def read():
+    def read() -> None:
         while not ended.is_set():
             array = zarr.open_array(str(recording.path / "0"), mode="r")
             if array.shape[0] and not array[-1].any():
@@ -87,7 +91,7 @@ def test_readers_never_see_frames_that_are_not_there(recording):
     assert wrong == []
 
 
-def test_metadata_say_what_the_axes_are(recording):
+def test_metadata_say_what_the_axes_are(recording: Recording) -> None:
     attributes = zarr.open_group(str(recording.path), mode="r").attrs.asdict()
     assert attributes["ome"]["version"] == "0.5"
     (scales,) = attributes["ome"]["multiscales"]
@@ -97,7 +101,7 @@ def test_metadata_say_what_the_axes_are(recording):
     assert attributes["bathyscope"] == {"run": "run"}
 
 
-def test_compression_shuffles_bits_of_two_byte_values(recording):
+def test_compression_shuffles_bits_of_two_byte_values(recording: Recording) -> None:
     metadata = zarr.open_array(str(recording.path / "0"), mode="r").metadata.to_dict()
     (sharding,) = metadata["codecs"]
     (blosc,) = [codec for codec in sharding["configuration"]["codecs"] if codec["name"] == "blosc"]
@@ -106,7 +110,7 @@ def test_compression_shuffles_bits_of_two_byte_values(recording):
     assert blosc["configuration"]["shuffle"] == "bitshuffle"
 
 
-def test_a_full_disk_stops_recording_and_counts_the_rest(recording):
+def test_a_full_disk_stops_recording_and_counts_the_rest(recording: Recording) -> None:
     recorder, counts = record(recording, frames(2 * SHARD + 1), floor_gb=1e9)
     assert counts.recorded == 0
     assert counts.unrecorded == 2 * SHARD + 1
@@ -114,13 +118,13 @@ def test_a_full_disk_stops_recording_and_counts_the_rest(recording):
     assert "free_space_floor_gb" in recorder.problem
 
 
-def test_a_nearly_full_disk_is_refused_before_a_run(tmp_path):
+def test_a_nearly_full_disk_is_refused_before_a_run(tmp_path: Path) -> None:
     check_free_space(tmp_path, 0.0)
     with pytest.raises(DataError, match="a recording leaves at least"):
         check_free_space(tmp_path, 1e9)
 
 
-def test_only_whole_shards_are_appended(recording):
+def test_only_whole_shards_are_appended(recording: Recording) -> None:
     few = np.zeros((3, 16, 24), np.uint16)
     recording.append(few, np.arange(3), np.arange(3.0))
     with pytest.raises(ValueError, match="not one shard"):

@@ -1,5 +1,9 @@
+from __future__ import annotations
+
 import dataclasses
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -11,13 +15,13 @@ KEY = "a-key-of-32-letters-for-the-tests"
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> Any:
     path = tmp_path / "bathyscope.toml"
     path.write_text("port = 8100\nhost = '127.0.0.1'\n[camera]\nexposure_s = 0.02\nbinning = 2\n")
     return path
 
 
-def test_later_sources_win(config):
+def test_later_sources_win(config: Any) -> None:
     environment = {"BATHYSCOPE_PORT": "8200", "BATHYSCOPE_CAMERA__EXPOSURE_S": "0.03"}
     settings = load_settings(config, {"port": 8300}, environment)
     assert settings.port == 8300
@@ -27,18 +31,18 @@ def test_later_sources_win(config):
     assert load_settings(environment={}).port == 8000
 
 
-def test_what_the_command_line_leaves_out_counts_as_not_given(config):
+def test_what_the_command_line_leaves_out_counts_as_not_given(config: Any) -> None:
     assert load_settings(config, {"port": None, "camera": {"binning": None}}, {}).port == 8100
 
 
-def test_environment_sets_the_data_directory(tmp_path):
+def test_environment_sets_the_data_directory(tmp_path: Path) -> None:
     settings = load_settings(environment={"BATHYSCOPE_DATA_DIR": str(tmp_path)})
     assert settings.data_dir == tmp_path
     assert settings.database == tmp_path / "bathyscope.db"
     assert load_settings(environment={"BATHYSCOPE_DATABASE_URL": "postgresql://a/b"}).database == "postgresql://a/b"
 
 
-def test_variables_of_build_and_tests_are_not_settings():
+def test_variables_of_build_and_tests_are_not_settings() -> None:
     load_settings(environment={"BATHYSCOPE_DEBUG": "1", "BATHYSCOPE_SHARED": "/somewhere"})
 
 
@@ -63,14 +67,14 @@ def test_variables_of_build_and_tests_are_not_settings():
         ({"command_line": {"nothing_like_it_at_all": 1}}, "The settings are: data_dir"),
     ],
 )
-def test_refusals_name_value_and_remedy(given, said):
+def test_refusals_name_value_and_remedy(given: Any, said: str) -> None:
     with pytest.raises(DataError) as refusal:
         load_settings(**({"environment": {}} | given))
     assert said in str(refusal.value)
     assert refusal.value.remedy
 
 
-def test_a_key_is_never_shown():
+def test_a_key_is_never_shown() -> None:
     with pytest.raises(DataError) as refusal:
         load_settings(command_line={"access_key": "tooshortkey"}, environment={})
     assert "tooshortkey" not in str(refusal.value)
@@ -81,7 +85,7 @@ def test_a_key_is_never_shown():
 
 
 @pytest.mark.parametrize("text", ["port = ", "\xff"])
-def test_a_broken_file_is_refused(tmp_path, text):
+def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match="is not TOML"):
@@ -90,15 +94,15 @@ def test_a_broken_file_is_refused(tmp_path, text):
         load_settings(tmp_path / "absent.toml", environment={})
 
 
-def test_settings_are_frozen_and_reach_child_processes():
+def test_settings_are_frozen_and_reach_child_processes() -> None:
     settings = load_settings(command_line={"access_key": KEY}, environment={})
     with pytest.raises(ValidationError):
         settings.port = 1
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
-def test_every_setting_has_a_help_text():
-    def check(model):
+def test_every_setting_has_a_help_text() -> None:
+    def check(model: Any) -> None:
         for name, field in model.model_fields.items():
             assert field.description, name
             if hasattr(field.annotation, "model_fields"):
@@ -107,7 +111,7 @@ def test_every_setting_has_a_help_text():
     check(type(load_settings(environment={})))
 
 
-def test_the_drivers_know_every_parameter():
+def test_the_drivers_know_every_parameter() -> None:
     from hardware.micromanager import MicroManagerSettings
 
     parameters = {field.name for field in dataclasses.fields(MicroManagerSettings)}
@@ -118,5 +122,5 @@ def test_the_drivers_know_every_parameter():
     ("host", "loopback"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("scope.lab", False)],
 )
-def test_loopback(host, loopback):
+def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import msgpack
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ DTYPES = ["uint8", "uint16", "uint32", "int32", "int64", "float32", "float64"]
 
 
 @st.composite
-def messages(draw):
+def messages(draw: Any) -> Any:
     rows = draw(st.integers(0, 50))
     names = draw(st.lists(st.text(min_size=1, max_size=12), max_size=8, unique=True))
     columns = {name: draw(arrays.arrays(draw(st.sampled_from(DTYPES)), rows)) for name in names}
@@ -27,7 +31,7 @@ def messages(draw):
 
 @settings(max_examples=50, deadline=None)
 @given(messages())
-def test_round_trip(message):
+def test_round_trip(message: Any) -> None:
     kind, header, columns = message
     encoded = wire.encode(kind, header, columns)
     kind_back, header_back, columns_back = wire.decode(encoded)
@@ -41,7 +45,7 @@ def test_round_trip(message):
 
 @settings(max_examples=50, deadline=None)
 @given(messages())
-def test_the_layout_is_the_contract(message):
+def test_the_layout_is_the_contract(message: Any) -> None:
     kind, header, columns = message
     encoded = wire.encode(kind, header, columns)
     assert encoded[:4] == b"BTHY"
@@ -56,7 +60,7 @@ def test_the_layout_is_the_contract(message):
         assert encoded[body + column["offset"] :][: len(raw)] == raw
 
 
-def test_columns_are_views_and_cannot_be_changed():
+def test_columns_are_views_and_cannot_be_changed() -> None:
     message = wire.encode(wire.TRACKS, {}, {"x_um": np.arange(4, dtype=np.float32)})
     _, header, columns = wire.decode(message)
     assert header["rows"] == 4
@@ -74,21 +78,21 @@ def test_columns_are_views_and_cannot_be_changed():
         (1, {"long": "x" * 70_000}, {}, "at most 65,535"),
     ],
 )
-def test_what_no_message_can_hold_is_refused(kind, header, columns, said):
+def test_what_no_message_can_hold_is_refused(kind: Any, header: Any, columns: Any, said: str) -> None:
     with pytest.raises(wire.WireError, match=said):
         wire.encode(kind, header, columns)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=64))
-def test_foreign_bytes_are_refused(garbage):
+def test_foreign_bytes_are_refused(garbage: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.decode(garbage)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_messages_cut_short_are_refused(data):
+def test_messages_cut_short_are_refused(data: Any) -> None:
     message = wire.encode(wire.TRACKS, {"epoch": "e"}, {"x_um": np.ones(5, np.float32), "age": np.ones(5, np.uint32)})
     with pytest.raises(wire.WireError):
         wire.decode(message[: data.draw(st.integers(0, len(message) - 1))])

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import zarr
+
+from models.errors import DataError
+from service import supervisor as module
+from service.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
+from service.settings import Settings, load_settings
+from service.store.store import Store
+from service.supervisor import Supervisor
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+
+
+def settings_for(folder: Path, **engine: Any) -> Settings:
+    values = {"data_dir": folder, "port": 0, "log_level": "warning", "engine": engine}
+    return load_settings(command_line=values, environment={})
+
+
+def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return answer
+
+
+def status(client: SyncEngineClient) -> dict[str, Any] | None:
+    try:
+        return client.status()
+    except EngineAway:
+        return None
+
+
+# ---- the real engine ----
+
+
+@posix
+def test_a_killed_engine_comes_back_with_a_new_epoch_and_its_run_is_marked(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, run_at_start=True, record=True, shard_frames=8, free_space_floor_gb=0.0)
+    store = Store.open(settings.database)
+    with Supervisor(settings) as supervisor, SyncEngineClient(supervisor.address, 2.0) as client:
+
+        def recorded() -> dict[str, Any] | None:
+            now = status(client)
+            return now if now and (now["ledger"] or {}).get("recorded", 0) >= 16 else None
+
+        before = wait_for(recorded)
+        with pytest.raises(DataError, match="is in use by another Bathyscope"):
+            Supervisor(settings).start()
+        api = supervisor.processes["api"]["pid"]
+
+        os.kill(supervisor.processes["engine"]["pid"], signal.SIGKILL)
+        after = wait_for(lambda: (now := status(client)) and now["epoch"] != before["epoch"] and now["run_id"] and now)
+        assert supervisor.processes["engine"]["restarts"] == 1
+        assert supervisor.processes["api"]["pid"] == api
+
+        killed = store.runs.get(before["run_id"])
+        assert killed.state == "interrupted"
+        assert "SIGKILL" in (killed.problem or "")
+        assert after["run_id"] != before["run_id"]
+        # What the database says was recorded can be read; the open shard may be gone.
+        assert killed.recording is not None
+        image = zarr.open_array(str(tmp_path / killed.recording / "0"), mode="r")
+        assert image.shape[0] >= (killed.ledger["recorded"] or 0)
+        assert image[:].any(axis=(1, 2)).all()
+        assert "engine_restarted" in {event.kind for event in store.events.list().items}
+
+        # A driver that is told to stop says so, and the run it ends is whole.
+        assert client.request("microscope.stop")["confirmed"] is True
+        wait_for(lambda: store.runs.get(after["run_id"]).state == "finished")
+        with pytest.raises(EngineRefusal, match="No run is on"):
+            client.request("run.stop")
+        with pytest.raises(EngineRefusal, match="is active"):
+            client.request("run.start", {"model": "another"})
+        with pytest.raises(EngineRefusal, match="do not fit"):
+            client.request("run.start", {"modle": None})
+        with pytest.raises(EngineRefusal, match="knows no command"):
+            client.request("run.strat")
+
+        begun = client.request("run.start", {"name": "by hand"}, 30.0)["id"]
+        with pytest.raises(EngineRefusal, match="is on"):
+            client.request("run.start")
+        microscope = client.request("microscope")
+        assert microscope["state"] == "running"
+        assert microscope["stage"]["limits"]["low_um"] == -150.0
+    # Leaving the block ended the run first.
+    ended = store.runs.get(begun)
+    assert ended.state == "finished"
+    assert ended.ledger["in_flight"] == 0
+    store.close()
+    assert not Path(supervisor.address.folder).exists()
+    Supervisor(settings)._take_data_directory()  # the directory is free again
+
+
+@posix
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    command = "from service.cli import main; main()"
+    service = subprocess.Popen(
+        [sys.executable, "-c", command, "serve", "--data", str(tmp_path), "--port", "0"], stderr=subprocess.DEVNULL
+    )
+    try:
+        children = wait_for(
+            lambda: (
+                [c for c in psutil.Process(service.pid).children() if "spawn_main" in " ".join(c.cmdline())][1:]
+                and psutil.Process(service.pid).children()
+            )
+        )
+        time.sleep(1)
+    finally:
+        service.kill()
+        service.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+
+
+# ---- children that misbehave in known ways ----
+
+
+def crash(*_: Any) -> None:
+    sys.exit(3)
+
+
+def beat_until_told(pipe: Connection, **more: Any) -> None:
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.05):
+            pipe.send({"state": "running", **more})
+
+    threading.Thread(target=beat, daemon=True).start()
+    with contextlib.suppress(EOFError):
+        pipe.recv()
+    ended.set()
+
+
+def live(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    beat_until_told(pipe)
+
+
+def serve_nothing(_settings: Settings, _address: LinkAddress, _listener: socket.socket, pipe: Connection) -> None:
+    beat_until_told(pipe)
+
+
+def fall_silent(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    pipe.send({"state": "running"})
+    time.sleep(600)
+
+
+def lose_the_camera(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    beat_until_told(pipe, frame_age_s=12.0, frame_age_limit_s=10.0)
+
+
+@pytest.fixture
+def with_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
+    """Start a supervisor whose engine is one of the functions above."""
+    started: list[Supervisor] = []
+
+    def start(engine: Callable[..., None], **settings: Any) -> Supervisor:
+        monkeypatch.setattr("service.engine.engine.engine_process", engine)
+        monkeypatch.setattr("service.api_child.api_process", serve_nothing)
+        monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
+        supervisor = Supervisor(settings_for(tmp_path, **settings))
+        supervisor.start()
+        started.append(supervisor)
+        return supervisor
+
+    yield start
+    for supervisor in started:
+        supervisor.stop()
+
+
+def test_after_five_failures_the_engine_stays_down_and_says_why(
+    with_engine: Callable[..., Supervisor], tmp_path: Path
+) -> None:
+    supervisor = with_engine(crash)
+    wait_for(lambda: supervisor.processes["engine"]["state"] == "down")
+    engine = supervisor.processes["engine"]
+    assert engine["failures"] == 5
+    assert engine["problem"] == "it ended with exit status 3"
+    away = supervisor.address.away()
+    assert "stays down after 5 failures in a row: it ended with exit status 3" in away.problem
+    assert supervisor.processes["api"]["state"] in ("starting", "running")
+    store = Store.open(tmp_path / "bathyscope.db")
+    assert [event.kind for event in store.events.list().items] == ["engine_down"] + 4 * ["engine_restarted"]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"), [(fall_silent, "it was silent for"), (lose_the_camera, "the camera gave no frame for 12 s")]
+)
+def test_a_child_that_hangs_is_killed_and_started_again(
+    with_engine: Callable[..., Supervisor], engine: Callable[..., None], said: str
+) -> None:
+    supervisor = with_engine(engine, heartbeat_limit_s=1.0)
+    wait_for(lambda: supervisor.processes["engine"]["restarts"] >= 1)
+    assert said in supervisor.processes["engine"]["problem"]
+
+
+def test_a_child_that_does_not_begin_is_started_again(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_START_LIMIT_S", 0.0)
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["engine"]["restarts"] >= 1)
+    assert "did not start within" in supervisor.processes["engine"]["problem"]
+
+
+def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
+    psutil.Process(supervisor.processes["engine"]["pid"]).kill()
+    wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
+    monkeypatch.setattr(module, "_HEALTHY_S", 0.1)
+    wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
+    assert json.loads(supervisor.address.record.read_text())["engine"]["restarts"] == 1
+
+
+# ---- refusals before anything is started ----
+
+
+def test_a_taken_port_is_refused_and_the_directory_is_free_again(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        settings = load_settings(command_line={"data_dir": tmp_path, "port": port}, environment={})
+        for _ in range(2):
+            with pytest.raises(DataError, match=f"Port {port} at 127.0.0.1 cannot be used"):
+                Supervisor(settings).start()
+
+
+def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    settings = load_settings(
+        command_line={"data_dir": tmp_path, "host": "no.such.host.invalid", "access_key": "x" * 16}, environment={}
+    )
+    with pytest.raises(DataError, match="cannot be used"):
+        Supervisor(settings).start()
+
+
+def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        Supervisor(settings_for(path)).start()
+
+
+def test_open_runs_are_marked_at_the_start(with_engine: Callable[..., Supervisor], tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "bathyscope.db")
+    store.migrate()
+    run = store.runs.create(model_id="m", record=False)
+    with_engine(live)
+    assert store.runs.get(run.id).state == "interrupted"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (None, "ended by itself"),
+        (0, "ended by itself"),
+        (-11, "SIGSEGV"),
+        (-200, "signal 200"),
+        (7, "exit status 7"),
+    ],
+)
+def test_the_manner_of_death_is_named(code: int | None, said: str) -> None:
+    assert said in module._manner_of_death(code)
