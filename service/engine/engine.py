@@ -31,7 +31,7 @@ import structlog
 from hardware.microscope import Microscope, MicroscopeError
 from models.errors import DataError
 from service.children import follow_parent, ignore_signals
-from service.engine.recorder import Recording, check_free_space
+from service.engine.recorder import Recording, check_free_space, limit_recording_threads
 from service.engine.run import Run, RunRequest
 from service.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
 from service.logs import configure_logs
@@ -488,7 +488,9 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
     configure_logs(settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.engine.torch_threads))
+    # Read by torch when it is imported: its own threads, and those that numba and numpy would add to them.
+    os.environ["OMP_NUM_THREADS"] = str(settings.engine.torch_threads)
+    limit_recording_threads()
 
     def beat(values: dict[str, Any]) -> None:
         try:

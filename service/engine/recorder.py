@@ -30,7 +30,7 @@ from models.errors import DataError
 from service.engine.ledger import Ledger
 from service.engine.stages import Stage
 
-__all__ = ["Recorder", "Recording", "check_free_space"]
+__all__ = ["Recorder", "Recording", "check_free_space", "limit_recording_threads"]
 
 _LONGEST = 2**40
 """Frames of the array through which shards are written ahead of the shape: beyond any run."""
@@ -39,6 +39,11 @@ _LOG_CHUNK = 4096
 """Entries in one file of the frame log: an hour at 100 fps makes 90 files, each rewritten in microseconds."""
 
 _GIGABYTE = 1e9
+
+
+def limit_recording_threads() -> None:
+    """Let one thread of this process compress, whatever the number of cores: the analysis needs the others more."""
+    zarr.config.set({"threading.max_workers": 1, "async.concurrency": 4})
 
 
 def check_free_space(folder: Path, floor_gb: float) -> None:
