@@ -33,6 +33,7 @@ _DOCS = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <title>Bathyscope API</title>
+<link rel="icon" type="image/svg+xml" href="favicon.svg">
 <link rel="stylesheet" href="swagger/swagger-ui.css">
 </head>
 <body>

@@ -30,8 +30,9 @@ __all__ = ["page_folder", "serve", "serve_app"]
 _SEND_BUFFER_BYTES = 256 * 1024
 """What the system may hold back for a slow client: a second of tracks, or one frame; more would be a stale view."""
 
-_PING_S = 5.0
-"""A connection that is gone without a farewell is noticed within twice this time."""
+_PING_S = 10.0
+_PONG_S = 20.0
+"""A connection that is gone without a farewell is noticed in half a minute; a browser on a busy machine is not cut."""
 
 _LONGEST_MESSAGE = 4096
 """Clients send their access key, and nothing else."""
@@ -87,7 +88,7 @@ def serve_app(
         ws_per_message_deflate=False,
         ws_max_size=_LONGEST_MESSAGE,
         ws_ping_interval=_PING_S,
-        ws_ping_timeout=_PING_S,
+        ws_ping_timeout=_PONG_S,
         timeout_graceful_shutdown=3,
         server_header=False,
         access_log=False,

@@ -57,15 +57,25 @@ async def _serve(socket: WebSocket, live: Live, view: str) -> None:
         await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
         return
     with live.watch(view) as outbox:
-        sending = asyncio.create_task(_send(socket, outbox))
-        receiving = asyncio.create_task(_receive_until_gone(socket))
-        done, pending = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-    if sending in done and isinstance(sending.exception(), TimeoutError):
+        held_up = await _send_until_gone(socket, outbox)
+    if held_up:
         live.disconnected[view] += 1
         await _let_go(socket)
+
+
+async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
+    """Send until the client leaves (False), or has taken nothing for too long (True)."""
+    tasks = [asyncio.create_task(_send(socket, outbox)), asyncio.create_task(_receive_until_gone(socket))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, TimeoutError | WebSocketDisconnect):
+            raise outcome
+    return isinstance(outcomes[0], TimeoutError)
 
 
 async def _has_key(socket: WebSocket, key: AccessKey) -> bool:

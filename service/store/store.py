@@ -21,7 +21,6 @@ from models.tables import Localizations, Tracks
 from service.store.database import Database
 from service.store.events import Events
 from service.store.localizations import RunLocalizations, add_batch
-from service.store.migration import migrate
 from service.store.runs import Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
 from service.store.tracks import RunTracks, add_points
@@ -71,6 +70,9 @@ class Store:
         StoreError
             When the database cannot be opened, or a newer version has changed it.
         """
+        # Only the supervisor needs Alembic; engine and API start without it.
+        from service.store.migration import migrate
+
         migrate(self._database)
 
     def check(self) -> None:

@@ -155,7 +155,8 @@ async def test_feed_tells_that_the_engine_is_away(server: Server, peer: Peer, mo
         assert message["remedy"]
 
 
-async def test_slow_client_gets_the_newest_state(server: Server, peer: Peer) -> None:
+async def test_slow_client_gets_the_newest_state(server: Server, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.api.stream.SEND_TIMEOUT_S", 60.0)  # slow, but not yet taken for dead
     # 300 kB a message: buffers between server and client hold a few dozen at most, a queue would hold them all.
     rows, published = 6000, 400
     async with connect(address_of(server, "stream"), max_queue=1) as slow, connect(address_of(server, "feed")) as feed:
