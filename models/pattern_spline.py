@@ -28,6 +28,9 @@ ENERGY = 0.99
 _TAPS = 3
 """Fine grid points beyond a pixel that its spline needs, rounded up."""
 
+_SPARE_PX = 8
+"""Pixels around the largest pattern that may be asked for, for boxes that are whole bins."""
+
 
 class PatternSpline:
     """Spline coefficients of a PSF and the radius of each plane.
@@ -45,9 +48,13 @@ class PatternSpline:
         centre = psf.planes.shape[1] // 2
         largest = max((centre - _TAPS) / psf.oversampling - 1, 1)
         self.radius_px = np.clip(_enclosing_radius(psf.planes) / psf.oversampling, min(3.0, largest), largest)
-        half = min(int(np.ceil((self.radius_px.max() + 1) * psf.oversampling)) + _TAPS, centre)
-        middle = slice(centre - half, centre + half + 1)
+        half = int(np.ceil((self.radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
         coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
+        if half > centre:
+            beyond = half - centre
+            coefficients = np.pad(coefficients, ((0, 0), (beyond, beyond), (beyond, beyond)))
+            centre = half
+        middle = slice(centre - half, centre + half + 1)
         self.coefficients: NDArray[np.float32] = np.ascontiguousarray(coefficients[:, middle, middle])
 
     def radius_at_px(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,7 +128,7 @@ def render_pattern(
         Distance of the planes, µm.
     oversampling : int
     box : ndarray of int, shape (4,)
-        First row, end row, first column, end column.
+        First row, end row, first column, end column; at most 7 pixels beyond the largest radius around the emitter.
     pattern : ndarray of float32, shape (4, rows, columns)
         Filled with the share of light per pixel and its derivatives with respect to x (per pixel), y (per pixel)
         and z (per µm).

@@ -120,10 +120,6 @@ class Rescan:
             side = (2 * half + 1) * binning
             centre = half * binning + (binning - 1) / 2
             pattern = np.empty((4, side, side), np.float32)
-            radius = int(self._spline.radius_px[plane])
-            # The table ends a little outside the radius: the corner bins stay empty.
-            first, end = int(np.ceil(centre - radius)), int(np.floor(centre + radius)) + 1
-            part = np.empty((4, end - first, end - first), np.float32)
             render_pattern(
                 self._spline.coefficients,
                 centre,
@@ -131,11 +127,9 @@ class Rescan:
                 float(plane),
                 self._spline.psf.z_step_um,
                 self._spline.psf.oversampling,
-                np.array([first, end, first, end]),
-                part,
+                np.array([0, side, 0, side]),
+                pattern,
             )
-            pattern[:] = 0
-            pattern[:, first:end, first:end] = part
             binned = pattern[0].reshape(2 * half + 1, binning, 2 * half + 1, binning).sum(axis=(1, 3))
             self._kernels[plane, binning] = np.maximum(binned, 0)
         return self._kernels[plane, binning]

@@ -250,3 +250,24 @@ def test_starts_of_several_frames(refiner: Refiner) -> None:
 def test_depths_that_the_psf_has_not(psf: Psf) -> None:
     with pytest.raises(DataError, match="Depths from -20 to 50 µm were asked for; the PSF covers -6 to 112 µm"):
         Refiner(psf, CameraModel(), RefinementSettings(z_range_um=(-20, 50)))
+
+
+def test_a_small_measured_psf_and_an_odd_frame() -> None:
+    """Planes as a sweep gives them: one grid point per pixel, cropped close, both sides of focus different."""
+    steps = np.arange(-10, 11)
+    z_um = np.arange(-4.0, 9.0)
+    squared = steps[:, None] ** 2 + steps[None, :] ** 2
+    spread = 1.2 + 0.3 * (z_um + 4)
+    planes = np.exp(-squared / (2 * spread[:, None, None] ** 2))
+    planes /= planes.sum(axis=(1, 2), keepdims=True)
+    psf = Psf(planes.astype(np.float32), z_um, pixel_size_um=1.0)
+    shape = (61, 75)
+    truth = np.array([[20.3, 30.2, 3.0, 8e3], [50.1, 12.4, -2.0, 4e3], [72.0, 58.0, 6.0, 2e4]])
+    image = np.full(shape, 10.0)
+    for x_um, y_um, depth_um, photons in truth:
+        image += photons * psf.image(x_um, y_um, depth_um, shape)
+    frame = np.random.default_rng(1).poisson(image).astype(np.float32)
+    for start in (truth[:0], truth[1:], truth + np.array([0.5, -0.5, 1.0, 0])):
+        found = refine(frame, _start(start), psf, CameraModel())
+        score = score_frame(found.xyz_um, truth[:, :3], tolerance_um=1.0)
+        assert (score.tp, score.fp) == (3, 0)
