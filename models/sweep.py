@@ -234,7 +234,10 @@ def fit_peak(z_um: NDArray[np.float64], sharpness: NDArray[np.float64]) -> float
         return float(z_um[best])
     centred = z_um[first : last + 1] - z_um[best]
     heights = np.log(np.maximum(sharpness[first : last + 1], 1e-6 * sharpness[best]))
-    square, slope, _ = np.polyfit(centred, heights, 2, w=sharpness[first : last + 1])
+    # A floor on the weights keeps three samples three equations, whatever they hold.
+    weight = np.maximum(sharpness[first : last + 1] / sharpness[best], 0.05)
+    design = np.stack([centred**2, centred, np.ones_like(centred)], axis=1)
+    square, slope, _ = np.linalg.lstsq(design * weight[:, None], heights * weight, rcond=None)[0]
     if square >= 0:
         return float(z_um[best])
     return float(z_um[best] + np.clip(-slope / (2 * square), centred[0], centred[-1]))

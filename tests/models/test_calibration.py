@@ -263,10 +263,10 @@ def test_beads_of_the_white_squares_are_found_with_the_pattern_of_the_black_ones
     margin = float(calibration.psf.radius_px)
     inside = ((places > margin / 2) & (places < 511 - margin / 2)).all(axis=1)
     on_white = white[places[:, 1].round().astype(int).clip(0, 511), places[:, 0].round().astype(int).clip(0, 511)]
-    # Isolated: the patterns do not overlap in most of the range.
-    chosen = places[inside & on_white & (crowding(places) > 30)] * sweep.pixel_size_um
+    # Isolated: patterns of 19 pixels radius do not overlap even at the end of the range.
+    chosen = places[inside & on_white & (crowding(places) > 38)] * sweep.pixel_size_um
     z_um = sweep.z_um - calibration.focus_um
-    planes = np.nonzero((z_um >= 3) & (z_um <= 55))[0]
+    planes = np.nonzero((z_um > 5) & (z_um <= 55))[0]  # as the published figures
     walk = np.stack([np.interp(z_um[planes], evidence.z_um, evidence.walk_um[:, axis]) for axis in (0, 1)], axis=1)
     depths = correlate_depths(calibration, sweep.planes[planes, 1], chosen, walk_um=walk)
     plain = judge_depths(depths, z_um[planes], chosen)
