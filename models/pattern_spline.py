@@ -46,14 +46,16 @@ class PatternSpline:
     def __init__(self, psf: Psf) -> None:
         self.psf = psf
         centre = psf.planes.shape[1] // 2
-        largest = max((centre - _TAPS) / psf.oversampling - 1, 1)
+        largest = centre / psf.oversampling
         self.radius_px = np.clip(_enclosing_radius(psf.planes) / psf.oversampling, min(3.0, largest), largest)
         half = int(np.ceil((self.radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
         coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
         if half > centre:
-            beyond = half - centre
-            coefficients = np.pad(coefficients, ((0, 0), (beyond, beyond), (beyond, beyond)))
-            centre = half
+            # Mirrored as far as the spline of the last grid point needs, dark beyond.
+            coefficients = np.pad(coefficients, ((0, 0), (_TAPS, _TAPS), (_TAPS, _TAPS)), "reflect")
+            dark = max(half - centre - _TAPS, 0)
+            coefficients = np.pad(coefficients, ((0, 0), (dark, dark), (dark, dark)))
+            centre += _TAPS + dark
         middle = slice(centre - half, centre + half + 1)
         self.coefficients: NDArray[np.float32] = np.ascontiguousarray(coefficients[:, middle, middle])
 

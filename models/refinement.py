@@ -125,6 +125,8 @@ class Refiner:
         self._answered_um = (low, high)
         self._fitted_um = (low + _OFF_FOCUS_UM, last)
         self._spline = PatternSpline(psf)
+        # A pattern that reaches less far would have no pixel left in the frame.
+        self._margin_px = min(_MARGIN_PX, float(self._spline.radius_px.min()))
         self._read_variance = max(camera.read_noise_e**2, _LEAST_READ_VARIANCE)
         self._rescan = Rescan(self._spline, self._fitted_um)
         self._filters: dict[tuple[int, int], MatchedFilter] = {}
@@ -179,7 +181,8 @@ class Refiner:
 
     def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
         height, width = data.shape
-        bounds = ((-_MARGIN_PX, width - 1 + _MARGIN_PX), (-_MARGIN_PX, height - 1 + _MARGIN_PX), self._fitted_um)
+        margin = self._margin_px
+        bounds = ((-margin, width - 1 + margin), (-margin, height - 1 + margin), self._fitted_um)
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
         enough = _PRECISE if precise else _ROUGH
         return fit_jointly(data, self._spline, emitters, background, bounds, self._read_variance, iterations, enough)
@@ -232,7 +235,7 @@ class Refiner:
         size = (shape[0], shape[1])
         if size not in self._filters:
             depths = search_depths(*self._fitted_um, self.settings.depth_step_um)
-            self._filters[size] = MatchedFilter(self._spline, size, depths, _MARGIN_PX)
+            self._filters[size] = MatchedFilter(self._spline, size, depths, self._margin_px)
         return self._filters[size]
 
     def _localizations(self, frame: int, shape: tuple[int, ...], fit: JointFit, probability: Array) -> Localizations:
