@@ -387,7 +387,7 @@ def _rough(values: F32) -> F32:
     return out
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _weights(t: Any) -> Any:
     # Cubic B-spline at t = 0..1 past a knot (de Boor, A Practical Guide to Splines, 1978), and its derivative.
     s = 1.0 - t
@@ -406,7 +406,7 @@ def _weights(t: Any) -> Any:
     return value, slope
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _collapse_z(coefficients: Any, position: Any, plane: Any, slope_plane: Any, want_slope: Any) -> None:
     depth, size = coefficients.shape[0], coefficients.shape[1]
     position = min(max(position, 0.0), depth - 1.0)
@@ -425,7 +425,7 @@ def _collapse_z(coefficients: Any, position: Any, plane: Any, slope_plane: Any, 
                     slope_plane[i, j] += slope[tap] * coefficients[k, i, j]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _across(plane: Any, position: Any, pixels: Any, oversampling: Any, taps: Any, out: Any) -> None:
     # Collapses columns: (N, N) -> (N, n).
     size = plane.shape[0]
@@ -441,7 +441,7 @@ def _across(plane: Any, position: Any, pixels: Any, oversampling: Any, taps: Any
             out[i, c] = total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _down(columns: Any, position: Any, pixels: Any, oversampling: Any, taps: Any, out: Any) -> None:
     # Collapses rows: (N, n) -> (n, n).
     size = columns.shape[0]
@@ -457,7 +457,7 @@ def _down(columns: Any, position: Any, pixels: Any, oversampling: Any, taps: Any
                     out[r, c] += taps[tap] * columns[i, c]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _render(coefficients: Any, z: Any, x: Any, y: Any, oversampling: Any, out: Any) -> None:
     size = coefficients.shape[1]
     pixels = out.shape[2]
@@ -473,7 +473,7 @@ def _render(coefficients: Any, z: Any, x: Any, y: Any, oversampling: Any, out: A
             _down(columns, y[b, k], pixels, oversampling, down, out[b, k])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _back_project(values: Any, seen: Any, weights: Any, z: Any, x: Any, y: Any, oversampling: Any, out: Any) -> None:
     depth, size = out.shape[0], out.shape[1]
     pixels = values.shape[2]
@@ -514,7 +514,7 @@ def _back_project(values: Any, seen: Any, weights: Any, z: Any, x: Any, y: Any, 
                         out[m, i, j] += along[tap] * plane[i, j]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _subtract(model: Any, light: Any, corner: Any, data: Any) -> None:
     beads, planes, pixels = data.shape[0], data.shape[1], data.shape[2]
     for b in range(beads):
@@ -530,7 +530,7 @@ def _subtract(model: Any, light: Any, corner: Any, data: Any) -> None:
                         data[b, k, r, c] -= amount * model[other, k, r + row, c + column]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def _normal_equations(
     coefficients: Any,
     z: Any,

@@ -488,9 +488,9 @@ def _smooth(z_um: F64, values: F64, degree: int = 3) -> F64:
     weight: F64 = np.ones(len(values))
     solution: F64 = np.zeros(degree + 1)
     for _ in range(8):
-        solution = np.linalg.lstsq(basis * weight[:, None], values * weight, rcond=None)[0]
+        solution = np.asarray(np.linalg.lstsq(basis * weight[:, None], values * weight, rcond=None)[0], np.float64)
         rest = np.abs(values - basis @ solution)
-        weight = np.sqrt(1 / (1 + (rest / max(1.5 * float(np.median(rest)), 1e-6)) ** 2))
+        weight = np.asarray(np.sqrt(1 / (1 + (rest / max(1.5 * float(np.median(rest)), 1e-6)) ** 2)), np.float64)
     return np.asarray(basis @ solution - solution[0], np.float64)
 
 

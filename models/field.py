@@ -80,9 +80,9 @@ def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
     solution: F64 = np.zeros(design.shape[1])
     for _ in range(20):
         root = np.sqrt(weight)
-        solution = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
+        solution = np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0], np.float64)
         rest = np.abs(values - design @ solution)
-        weight = 1 / (1 + (rest / max(2.4 * 1.4826 * float(np.median(rest)), 1e-9)) ** 2)
+        weight = np.asarray(1 / (1 + (rest / max(2.4 * 1.4826 * float(np.median(rest)), 1e-9)) ** 2), np.float64)
     return solution, weight
 
 

@@ -232,6 +232,13 @@ def _normalized(patterns: F64) -> tuple[F64, F64]:
     return near, flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
+def _widened(z_range_um: tuple[float, float]) -> tuple[float, float]:
+    """The range with a margin that does not cross focus, where a symmetric pattern cannot tell the sides apart."""
+    low, high = z_range_um
+    wide_low, wide_high = low - _FOUND_UM, high + _FOUND_UM
+    return (max(wide_low, 0.0) if low >= 0 else wide_low, min(wide_high, 0.0) if high <= 0 else wide_high)
+
+
 def correlate_depths(
     calibration: Calibration,
     frames: NDArray[np.uint16],
@@ -252,7 +259,7 @@ def correlate_depths(
     positions_um : ndarray of float64, shape (N, 2)
         x, y of the beads, µm.
     z_range_um : (low, high), optional
-        Depths that are tried; the calibration's with a margin of 5 µm when not given.
+        Depths that are tried; the calibration's with a margin of 5 µm on its side of focus when not given.
     step_um : float
         Distance of the tried depths; the best one is refined by a parabola.
     walk_um : ndarray of float64, shape (T, 2), optional
@@ -265,7 +272,7 @@ def correlate_depths(
     """
     psf = calibration.psf
     pixel = psf.pixel_size_um
-    low, high = z_range_um or (calibration.z_range_um[0] - 5, calibration.z_range_um[1] + 5)
+    low, high = z_range_um or _widened(calibration.z_range_um)
     low, high = max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))
     tried = np.arange(low, high + 1e-9, step_um)
     radius = int(psf.radius_px)
