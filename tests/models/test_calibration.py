@@ -244,8 +244,8 @@ def test_real_sweep_is_understood(black_squares: Calibration) -> None:
     camera = calibration.camera
     assert 96 < camera.offset_adu < 101
     assert camera.read_noise_e / camera.electrons_per_adu == pytest.approx(3.9, rel=0.1)
-    # The published figure is about 8.3 e-/ADU. Repeats of the defocused planes alone, which shake least, give 9.8 to 10.5
-    # at every plane and binning: vibration adds to the noise of bright pixels, and lowers the gain that one reads off them.
+    # The published figure is about 8.3 e-/ADU. Repeats of defocused planes, which shake least, give 9.8 to 10.5 at
+    # every plane and binning: vibration adds to the noise of bright pixels, and lowers the gain read off them.
     assert camera.electrons_per_adu == pytest.approx(8.3, rel=0.3)
     assert calibration.size_variation < 0.03
 
