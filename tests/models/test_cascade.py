@@ -1,0 +1,123 @@
+"""The cascade's parts: input, targets, proposals, read-out, folding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import DataError
+from models.networks import architecture_named, architecture_names
+from models.networks.architecture import pad_to
+from models.networks.cascade import Cascade, CascadeSettings
+from models.networks.cascade_architecture import CascadeArchitecture
+from models.networks.cascade_targets import lateral_scale_um, make_batch
+from models.networks.stabilize import stabilize
+from models.optics import Objective, computed_psf
+from models.synthesis import PatternTable
+
+SMALL = CascadeSettings(
+    channels=(8, 8, 8, 8, 8),
+    bands_um=((0.0, 8.0), (6.0, 15.0), (13.0, 20.0)),
+    classes=25,
+    z_range_um=(0.0, 20.0),
+    window_um=1.6,
+    hidden=16,
+)
+
+
+@pytest.mark.parametrize("level_e", [3.0, 30.0, 3000.0])
+def test_stabilized_noise_is_the_same_at_every_level(level_e: float) -> None:
+    rng = np.random.default_rng(1)
+    electrons = torch.from_numpy((rng.poisson(level_e, (2, 64, 64)) + rng.normal(0, 1.5, (2, 64, 64))).astype("f4"))
+    frames = stabilize(electrons, torch.full((2,), 1.5), (1, 4))
+    for frame in frames:
+        # asinh compresses unit noise by a little; the rest is the law of small numbers.
+        assert float(torch.sinh(frame).std()) == pytest.approx(1.0, abs=0.12)
+        assert float(frame.median()) == pytest.approx(0.0, abs=0.1)
+
+
+def test_binning_sums_light() -> None:
+    electrons = torch.zeros(1, 32, 32)
+    electrons[0, 8:12, 4:8] = 10.0
+    _, by4 = stabilize(electrons, torch.zeros(1), (1, 4))
+    assert by4.shape == (1, 1, 8, 8)
+    assert int((by4 > 1).sum()) == 1
+    assert by4[0, 0, 2, 1] > 3
+
+
+def test_padding_repeats_the_border_and_keeps_what_fits() -> None:
+    frames = torch.rand(1, 40, 64)
+    padded = pad_to(frames, 32)
+    assert padded.shape == (1, 64, 64)
+    torch.testing.assert_close(padded[0, 63], frames[0, 39])
+    assert pad_to(padded, 32) is padded
+
+
+def test_targets_peak_where_emitters_of_their_depth_are() -> None:
+    emitters = [np.array([[20.0, 10.0, 4.0, 1e3], [30.0, 40.0, 14.0, 1e3]])]
+    batch = make_batch(np.zeros((1, 128, 128), "f4"), np.zeros(1, "f4"), emitters, SMALL)
+    shallow, middle, deep = batch.heat
+    row, column = np.unravel_index(int(shallow[0].argmax()), shallow[0].shape)
+    assert (column * 2 + 0.5, row * 2 + 0.5) == (pytest.approx(20 / 0.65, abs=1.01), pytest.approx(10 / 0.65, abs=1.01))
+    assert int((shallow == 1).sum()) == 1
+    # The second emitter lies in both deeper bands, where they overlap.
+    assert (int((middle == 1).sum()), int((deep == 1).sum())) == (1, 1)
+
+
+def test_an_emitter_outside_the_frame_leaves_no_full_target() -> None:
+    batch = make_batch(np.zeros((1, 64, 64), "f4"), np.zeros(1, "f4"), [np.array([[-0.6, 20.0, 4.0, 1.0]])], SMALL)
+    assert float(batch.heat[0].max()) <= 1.0
+    assert batch.heat[0][0, :, 8:].max() == 0
+
+
+def test_proposals_are_local_maxima_in_camera_pixels() -> None:
+    network = Cascade(SMALL)
+    maps = [torch.full((1, 64 // 2**level, 64 // 2**level), -9.0) for level in (1, 2, 3)]
+    maps[0][0, 5, 7] = 3.0
+    maps[0][0, 5, 8] = 2.0
+    maps[2][0, 1, 6] = 1.0
+    found = network.propose(maps, 0.1, 10)
+    assert sorted(zip(found.x_px.tolist(), found.y_px.tolist(), strict=True)) == [(14.5, 10.5), (51.5, 11.5)]
+    strongest = network.propose(maps, 0.1, 1)
+    assert strongest.x_px.tolist() == [14.5]
+
+
+def test_folded_networks_answer_the_same() -> None:
+    torch.manual_seed(3)
+    network = CascadeArchitecture(SMALL)
+    frames = torch.rand(2, 64, 64) * 50
+    network.module.train()
+    for _ in range(3):
+        network.module.features(stabilize(frames.clone(), torch.zeros(2), Cascade.BINNINGS))
+    network.module.eval()
+    binned = stabilize(frames, torch.zeros(2), Cascade.BINNINGS)
+    with torch.inference_mode():
+        before = network.module.features(binned)
+        network.fold()
+        after = network.module.features(binned)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.module.modules())
+
+
+def test_bands_follow_the_width_of_the_pattern_and_overlap() -> None:
+    table = PatternTable(computed_psf(Objective(0.45, 0.52, 0.65), np.arange(-2.0, 81.0)))
+    network = CascadeArchitecture.for_optics(table, (0.0, 80.0))
+    (low, first), (second, third), (fourth, high) = network.module.settings.bands_um
+    assert (low, high) == (0.0, 80.0)
+    assert second < first
+    assert fourth < third
+    again = CascadeArchitecture.restored(network.settings)
+    assert again.module.settings == network.module.settings
+
+
+def test_deep_emitters_may_be_answered_from_farther_away() -> None:
+    near, far = lateral_scale_um(np.array([0.0, 100.0]))
+    assert far > 2 * near
+
+
+def test_an_unknown_architecture_names_those_that_exist() -> None:
+    assert architecture_names() == ("cascade",)
+    with pytest.raises(DataError, match=r"no architecture 'vgg'.*cascade"):
+        architecture_named("vgg")

@@ -1,0 +1,123 @@
+"""Training learns, resumes, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.calibration import Calibration
+from models.camera import CameraModel
+from models.errors import DataError
+from models.localization import Localizer
+from models.networks.cascade_architecture import CascadeArchitecture
+from models.optics import Objective, computed_psf
+from models.synthesis import PatternTable, draw_frame
+from models.training import TrainingSettings, scene_for, train
+
+OBJECTIVE = Objective(0.45, 0.52, 0.65)
+
+
+def small_calibration(spherical_waves: float = 0.0) -> Calibration:
+    objective = Objective(0.45, 0.52, 0.65, spherical_waves=spherical_waves)
+    psf = computed_psf(objective, np.arange(-8.0, 20.0))
+    return Calibration(
+        id="small",
+        psf=psf,
+        z_range_um=(0.0, 16.0),
+        camera=CameraModel(100.0, 0.5, 1.5),
+        field=None,
+        focus_um=0.0,
+        sweep_z_um=psf.z_um,
+        axial_scale=1.0,
+        sign=1,
+        size_variation=0.0,
+        report={},
+    )
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return small_calibration()
+
+
+def test_the_loss_falls(calibration: Calibration) -> None:
+    torch.manual_seed(0)
+    table = PatternTable(calibration.psf)
+    scene = scene_for(calibration, table)
+    network = CascadeArchitecture.for_optics(table, calibration.z_range_um)
+    rng = np.random.default_rng(0)
+    prepared = network.prepare([draw_frame(table, scene, rng) for _ in range(4)])
+    optimizer = torch.optim.AdamW(network.module.parameters(), 2e-3)
+    losses = []
+    for _ in range(12):
+        loss = network.loss(prepared, rng)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp_path: Path) -> None:
+    said: list[str] = []
+    model = train(
+        calibration,
+        tmp_path / "model",
+        TrainingSettings(minutes=0.15, batch=4),
+        model_id="short",
+        report=lambda _minutes, text: said.append(text),
+    )
+    assert model.training["frames"] > 0
+    assert said[-1] == "done"
+    localizer = Localizer.load(tmp_path / "model")
+    assert localizer.model.z_range_um == (0.0, 16.0)
+    assert localizer.model.camera == calibration.camera
+    assert localizer.model.load_psf(tmp_path / "model").pixel_size_um == 0.65
+    localizer.warm_up((96, 96), 2)
+
+
+def test_nothing_to_resume_is_said(calibration: Calibration, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no checkpoint"):
+        train(
+            calibration,
+            tmp_path / "model",
+            TrainingSettings(minutes=0.1),
+            model_id="none",
+            checkpoint=tmp_path / "none.checkpoint",
+            resume=True,
+        )
+
+
+def test_a_damaged_checkpoint_is_refused(calibration: Calibration, tmp_path: Path) -> None:
+    (tmp_path / "torn.checkpoint").write_bytes(b"torn")
+    with pytest.raises(DataError, match="damaged"):
+        train(
+            calibration,
+            tmp_path / "model",
+            TrainingSettings(minutes=0.1),
+            model_id="torn",
+            checkpoint=tmp_path / "torn.checkpoint",
+            resume=True,
+        )
+
+
+@pytest.mark.parametrize("minutes", [0.0, -3.0, float("nan")])
+def test_minutes_must_be_positive(calibration: Calibration, tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(DataError, match="above 0"):
+        train(calibration, tmp_path, TrainingSettings(minutes=minutes), model_id="x")
+
+
+def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibration) -> None:
+    assert scene_for(calibration, PatternTable(calibration.psf)).wrong_side_share == 0
+    aberrated = small_calibration(spherical_waves=0.2)
+    assert scene_for(aberrated, PatternTable(aberrated.psf)).wrong_side_share > 0
+
+
+def test_a_noisy_camera_is_trained_with_its_noise() -> None:
+    calibration = small_calibration()
+    noisy = Calibration(**{**calibration.__dict__, "camera": CameraModel(98.0, 8.3, 32.0)})
+    scene = scene_for(noisy, PatternTable(noisy.psf))
+    assert scene.read_noise_e == (pytest.approx(0.8 * 32), pytest.approx(1.2 * 32))
