@@ -24,7 +24,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -53,8 +53,11 @@ _HEALTHY_S = 60.0
 _START_LIMIT_S = 120.0
 """Longest until the first heartbeat: the imports of a cold start on a slow disk."""
 
-_END_LIMIT_S = {"engine": 40.0, "api": 10.0}
-"""Longest that a child may take to end. The engine empties its queues to disk and database first."""
+_END_LIMIT_S = 10.0
+"""Longest that a child may take to end."""
+
+_RUN_END_LIMIT_S = 40.0
+"""The same for an engine with a run, whose queues go to disk and database first."""
 
 _POLL_S = 0.25
 
@@ -216,7 +219,8 @@ class Supervisor:
         child.process = self._context.Process(
             target=child.target, args=(*child.arguments, theirs), name=f"bathyscope-{child.name}"
         )
-        child.process.start()
+        with _signals_held():
+            child.process.start()
         theirs.close()
         child.pipe, child.beat_s, child.beat = ours, None, {}
         child.started_s = time.monotonic()
@@ -307,7 +311,7 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 child.pipe.send(STOP)
         if child.process is not None and child.state not in ("pausing", "down"):
-            limit_s = time.monotonic() + _END_LIMIT_S[child.name]
+            limit_s = time.monotonic() + (_RUN_END_LIMIT_S if child.beat.get("run_id") else _END_LIMIT_S)
             while child.process.is_alive() and time.monotonic() < limit_s:
                 child.process.join(_POLL_S)
                 self._hear(child)  # a full pipe would hold the child up
@@ -336,6 +340,23 @@ class Supervisor:
         aside = record.with_suffix(".new")
         aside.write_text(json.dumps(self.processes), encoding="utf-8")
         os.replace(aside, record)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold the signals that end the supervisor while a child is started.
+
+    A child inherits what is held, so Ctrl-C, which reaches the whole group of
+    processes, does not hit it before it has begun to ignore signals.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -77,7 +77,7 @@ class Engine:
     address : LinkAddress
         Where the doors are.
     beat : callable
-        Gets the heartbeat: ``{"state", "frame_age_s", "frame_age_limit_s", "problem"}``.
+        Gets the heartbeat: ``{"state", "problem", "run_id", "frame_age_s", "frame_age_limit_s"}``.
     """
 
     def __init__(self, settings: Settings, address: LinkAddress, beat: Callable[[dict[str, Any]], None]) -> None:
@@ -376,6 +376,7 @@ class Engine:
                 {
                     "state": status["state"],
                     "problem": status["problem"],
+                    "run_id": status["run_id"],
                     "frame_age_s": None if run is None else run.frame_age_s,
                     "frame_age_limit_s": self._frame_age_limit_s(),
                 }

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 import zarr
 
@@ -23,6 +25,7 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
@@ -75,6 +78,20 @@ def test_interrupting_the_demo_is_a_clean_end() -> None:
     with urllib.request.urlopen(f"{address}/readyz", timeout=10) as answer:
         assert json.load(answer)["status"] == "ready"
     service.send_signal(signal.SIGINT)
+    _, err = service.communicate(timeout=120)
+    assert service.returncode == 0, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_interrupting_all_processes_while_they_start_is_a_clean_end() -> None:
+    service = demo()
+    deadline = time.monotonic() + 120
+    # The first child is multiprocessing's own resource tracker.
+    while len(psutil.Process(service.pid).children()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(service.pid, signal.SIGINT)
     _, err = service.communicate(timeout=120)
     assert service.returncode == 0, err
     assert "Traceback" not in err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -33,7 +34,8 @@ class Rig:
         self.localizer = DotLocalizer()
         self.store = Store.open(folder / "bathyscope.db")
         self.store.migrate()
-        self.live = LivePublisher(LinkAddress.create())
+        self.address = LinkAddress.create()
+        self.live = LivePublisher(self.address)
         self.folder = folder
         self.ended = []
 
@@ -62,6 +64,7 @@ class Rig:
         self.microscope.close()
         self.live.close()
         self.store.close()
+        shutil.rmtree(self.address.folder)
 
 
 @pytest.fixture

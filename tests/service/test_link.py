@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import stat
 import threading
 import time
@@ -27,7 +28,9 @@ from service.link import (
 def address(request: Any) -> Any:
     if not request.param and not zmq.has("ipc"):
         pytest.skip("this platform has no ipc sockets")
-    return LinkAddress.create(tcp=request.param)
+    address = LinkAddress.create(tcp=request.param)
+    yield address
+    shutil.rmtree(address.folder)
 
 
 def answer(command: Any, arguments: Any) -> Any:
@@ -202,3 +205,4 @@ def test_nobody_gets_in_without_the_keys() -> None:
             client.request("echo", {"n": 1})
     finally:
         server.close()
+        shutil.rmtree(address.folder)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import tifffile
+
+from hardware.microscope import MicroscopeError
+from service.engine.engine import Engine
+from service.link import EngineRefusal, LinkAddress, SyncEngineClient
+from service.settings import load_settings
+from service.store.store import Store
+
+
+class Served:
+    """An engine on a thread, in front of a movie that can be taken away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.movie = folder / "movie.ome.tif"
+        self.settings = load_settings(
+            command_line={
+                "data_dir": folder,
+                "microscope": {"driver": "replay", "replay": {"movie": self.movie, "fps": 50.0}},
+            },
+            environment={},
+        )
+        self.store = Store.open(self.settings.database)
+        self.store.migrate()
+        self.address = LinkAddress.create()
+        self.beats: list[dict[str, Any]] = []
+        self.engine = Engine(self.settings, self.address, self.beats.append)
+        self.thread = threading.Thread(target=self.engine.serve)
+        self.thread.start()
+
+    def write_movie(self, pixel_size_um: float = 0.65) -> None:
+        frames = np.random.default_rng(1).poisson(120, (20, 64, 64)).astype(np.uint16)
+        metadata = {
+            "axes": "TYX",
+            "PhysicalSizeX": pixel_size_um,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": pixel_size_um,
+            "PhysicalSizeYUnit": "µm",
+        }
+        tifffile.imwrite(self.movie, frames, ome=True, metadata=metadata)
+
+    def close(self) -> None:
+        self.engine.end()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        self.store.close()
+        shutil.rmtree(self.address.folder)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    yield served
+    served.close()
+
+
+def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+    return answer
+
+
+def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) -> None:
+    with SyncEngineClient(served.address, 10.0) as client:
+        away = wait_for(lambda: (now := client.status())["state"] == "microscope away" and now)
+        assert not away["ready"]
+        assert "movie.ome.tif" in away["problem"]
+        assert away["remedy"]
+        assert client.request("microscope.stop")["confirmed"] is False
+        with pytest.raises(EngineRefusal, match=r"movie\.ome\.tif"):
+            client.request("run.start")
+        assert client.request("microscope")["state"] == "away"
+
+        served.write_movie()
+        there = wait_for(lambda: (now := client.status())["ready"] and now)
+        assert there["problem"] is None
+        assert there["microscope"]["description"]["driver"] == "replay"
+        kinds = [event.kind for event in served.store.events.list().items]
+        assert kinds == ["microscope_back", "microscope_away"]
+
+        run = client.request("run.start", {"name": "movie"})["id"]
+        wait_for(lambda: (client.status()["ledger"] or {}).get("analysed", 0) > 5)
+        with pytest.raises(EngineRefusal, match="is on"):
+            client.request("run.start")
+        # A driver that fails in the middle: the run is ended with the reason, and the microscope opened again.
+        microscope = served.engine._microscope
+        assert microscope is not None
+
+        def fail(timeout_s: float) -> None:
+            raise MicroscopeError("no_frame", "The cable fell out.", "Put it back.")
+
+        microscope.next_frame = fail  # type: ignore[method-assign, assignment]
+        wait_for(lambda: client.status()["run_id"] is None)
+        wait_for(lambda: client.status()["ready"])
+        item = served.store.runs.get(run)
+        assert item.state == "failed"
+        assert "The cable fell out" in (item.problem or "")
+        assert item.ledger["in_flight"] == 0
+        assert served.engine._microscope is not microscope
+
+        again = client.request("run.start", {"duration_s": 0.2})["id"]
+        wait_for(lambda: served.store.runs.get(again).state == "finished")
+        assert client.request("run.stop", {"id": again}) == {"id": again}
+    assert {beat["state"] for beat in served.beats} >= {"microscope away", "ready", "running"}
+
+
+@pytest.mark.parametrize("duration_s", [0, -1.0, float("inf")])
+def test_durations_that_are_none_are_refused(served: Served, duration_s: float) -> None:
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        with pytest.raises(EngineRefusal, match="must be positive"):
+            client.request("run.start", {"duration_s": duration_s})
+
+
+def test_a_model_of_other_optics_is_refused(served: Served) -> None:
+    served.write_movie(pixel_size_um=1.6)
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        with pytest.raises(EngineRefusal, match=r"1\.6 µm per pixel") as refusal:
+            client.request("run.start")
+        assert refusal.value.kind == "invalid"
+        assert client.status()["state"] == "ready"
+
+
+def test_a_driver_that_hangs_leaves_the_stop_unconfirmed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.engine._STOP_PATIENCE_S", 0.1)
+    served.write_movie()
+    released = threading.Event()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        microscope = served.engine._microscope
+        assert microscope is not None
+        microscope.stop = released.wait  # type: ignore[method-assign, assignment]
+        answer = client.request("microscope.stop")
+        assert answer["confirmed"] is False
+        assert "did not answer" in answer["reason"]
+        released.set()
+
+
+def test_the_status_is_plain_values(served: Served) -> None:
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        status = wait_for(lambda: (now := client.status())["ready"] and now)
+    assert msgpack.unpackb(msgpack.packb(status)) == status
+    assert {
+        "epoch", "state", "ready", "problem", "remedy", "microscope", "model_id", "run_id", "ledger", "stages",
+        "latency_ms", "fps", "process",
+    } <= set(status)  # fmt: skip
