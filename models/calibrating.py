@@ -17,10 +17,8 @@ or the beam, or coma, does not appear in x and y.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +38,14 @@ from models.beads import Bead, Cone, crowding, find_beads, measure_cone
 from models.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
+from models.evidence import Evidence
 from models.field import fit_field
+from models.identity import new_id
 from models.photon_transfer import estimate_camera
 from models.psf import Psf
 from models.sweep import FocusCurve, Sweep, fit_peak
 
-__all__ = ["Evidence", "calibrate"]
+__all__ = ["calibrate"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -70,47 +70,6 @@ _JUMP_PX = 1.5
 _FOCUS_PLANES = 7
 # Turns of aligning and joining; heights settle to a hundredth of a step within these.
 _ROUNDS = 6
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the report shows beside the figures.
-
-    Attributes
-    ----------
-    field_image : ndarray of float32, shape (H, W)
-        Brightest value of each pixel around focus, photo-electrons.
-    beads : tuple of Bead
-        Every candidate with its verdict.
-    thumbnails : ndarray of float32, shape (B, 3, n, n)
-        Cut-outs of the candidates near the low end, in focus and at the high end.
-    thumbnail_z_um : tuple of float
-        Their depths.
-    focus : FocusCurve
-        Sharpness over the sweep.
-    sweep_um, z_um : ndarray of float64, shape (Z,)
-        Sweep positions and depths of the planes.
-    light : ndarray of float64, shape (Z,)
-        Light of the beads at each plane, relative to the median plane.
-    walk_um : ndarray of float64, shape (Z, 2)
-        Sideways walk, µm.
-    residual_um : ndarray of float64, shape (B, Z)
-        Apparent minus true depth of each used bead; NaN where not fitted.
-    notes : tuple of str
-        What the user should know.
-    """
-
-    field_image: F32
-    beads: tuple[Bead, ...]
-    thumbnails: F32
-    thumbnail_z_um: tuple[float, ...]
-    focus: FocusCurve
-    sweep_um: F64
-    z_um: F64
-    light: F64
-    walk_um: F64
-    residual_um: F64
-    notes: tuple[str, ...]
 
 
 def calibrate(
@@ -673,9 +632,8 @@ def _conclude(
         residual[used],
         notes,
     )
-    identity = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2)
     return Calibration(
-        id=identity,
+        id=new_id(),
         psf=psf,
         z_range_um=wanted,
         camera=camera,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,50 +19,16 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
+from models.field import FieldMap
 from models.psf import Psf
 
 if TYPE_CHECKING:
-    from models.calibrating import Evidence
+    from models.evidence import Evidence
 
-__all__ = ["Calibration", "FieldMap"]
+__all__ = ["Calibration"]
 
 _KIND = "bathyscope calibration"
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMap:
-    """How depth appears to change over the field: ``z_apparent - z = offset + tilt + curvature`` in µm.
-
-    Attributes
-    ----------
-    centre_um : (x, y) of the field's centre
-    half_width_um : scale that makes u = (x - cx)/half_width of order 1
-    tilt_um : (per u, per v): taken to be the sample's, so it is reported but not removed from depths
-    curvature_um : (u², u v, v², mean): taken to be the optics', removed from depths; the mean over the
-        beads is subtracted, so the correction leaves the median depth alone
-    """
-
-    centre_um: tuple[float, float]
-    half_width_um: float
-    tilt_um: tuple[float, float]
-    curvature_um: tuple[float, float, float, float]
-
-    def _places(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        u = (np.asarray(x_um, np.float64) - self.centre_um[0]) / self.half_width_um
-        v = (np.asarray(y_um, np.float64) - self.centre_um[1]) / self.half_width_um
-        return u, v
-
-    def curvature_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
-        """What the optics add to apparent depth at (x, y), µm: subtract it from depths."""
-        u, v = self._places(x_um, y_um)
-        uu, uv, vv, mean = self.curvature_um
-        return np.asarray(uu * u * u + uv * u * v + vv * v * v - mean, np.float64)
-
-    def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
-        """Height of the calibration sample at (x, y) beside the centre's, µm."""
-        u, v = self._places(x_um, y_um)
-        return np.asarray(self.tilt_um[0] * u + self.tilt_um[1] * v, np.float64)
 
 
 @dataclass(frozen=True)
@@ -94,7 +60,7 @@ class Calibration:
     evidence : Evidence or None
         Pictures for the report; None after loading.
     page : str
-        The report as HTML after loading; drawn from the evidence when saving.
+        The report as HTML; drawn from the evidence by `models.calibration_report.with_report`.
     """
 
     id: str
@@ -124,22 +90,17 @@ class Calibration:
             "sign": self.sign,
             "size_variation": self.size_variation,
             "camera": self.camera.as_dict(),
-            "field": None if self.field is None else asdict(self.field),
+            "field": None if self.field is None else self.field.as_dict(),
             "sweep_z_um": [float(z) for z in self.sweep_z_um],
             "report": self.report,
         }
 
     def save(self, folder: Path) -> None:
-        """Write calibration.json, psf.zarr and report.html into `folder`, which is made when missing."""
+        """Write calibration.json, psf.zarr and, when there is a page, report.html into `folder`, made when missing."""
         folder.mkdir(parents=True, exist_ok=True)
         self.psf.save(folder / "psf.zarr")
-        page = self.page
-        if self.evidence is not None:
-            from models.calibration_report import render_report
-
-            page = render_report(self)
-        if page:
-            (folder / "report.html").write_text(page, encoding="utf-8")
+        if self.page:
+            (folder / "report.html").write_text(self.page, encoding="utf-8")
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False)
         (folder / "calibration.json").write_text(text + "\n", encoding="utf-8")
 
@@ -174,14 +135,7 @@ class Calibration:
                 psf=Psf.load(folder / "psf.zarr"),
                 z_range_um=(low, high),
                 camera=CameraModel(**values["camera"]),
-                field=None
-                if places is None
-                else FieldMap(
-                    tuple(places["centre_um"]),
-                    float(places["half_width_um"]),
-                    tuple(places["tilt_um"]),
-                    tuple(places["curvature_um"]),
-                ),
+                field=None if places is None else FieldMap.from_dict(places),
                 focus_um=float(values["focus_um"]),
                 sweep_z_um=np.asarray(values["sweep_z_um"], np.float64),
                 axial_scale=float(values["axial_scale"]),

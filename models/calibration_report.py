@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from models.calibrating import Evidence
+    from models.evidence import Evidence
 
-__all__ = ["render_report"]
+__all__ = ["render_report", "with_report"]
 
 _INK, _FAINT, _ACCENT, _WARN = "#1d2b36", "#7d8b96", "#0b7285", "#c2410c"
 _DEPTHS_SHOWN = 8
@@ -50,6 +51,11 @@ img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
 .bead.out { border-left-color: #c2410c; } .bead img { margin: 0 0 6px; width: 100%; image-rendering: pixelated; }
 .bead b { font-size: 14px; }
 """
+
+
+def with_report(calibration: Calibration) -> Calibration:
+    """The calibration with its page drawn, ready to be saved."""
+    return replace(calibration, page=render_report(calibration))
 
 
 def render_report(calibration: Calibration) -> str:

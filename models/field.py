@@ -9,14 +9,13 @@ kept only as far as it predicts beads that were left out of it.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import FieldMap
-
-__all__ = ["fit_field"]
+__all__ = ["FieldMap", "fit_field"]
 
 F64 = NDArray[np.float64]
 
@@ -24,6 +23,55 @@ F64 = NDArray[np.float64]
 _WORTH = 0.05
 # Beads for each coefficient of a map.
 _BEADS_PER_COEFFICIENT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMap:
+    """How depth appears to change over the field: ``z_apparent - z = offset + tilt + curvature`` in µm.
+
+    Attributes
+    ----------
+    centre_um : (x, y) of the field's centre
+    half_width_um : scale that makes u = (x - cx)/half_width of order 1
+    tilt_um : (per u, per v): taken to be the sample's, so it is reported but not removed from depths
+    curvature_um : (u², u v, v², mean): taken to be the optics', removed from depths; the mean over the
+        beads is subtracted, so the correction leaves the median depth alone
+    """
+
+    centre_um: tuple[float, float]
+    half_width_um: float
+    tilt_um: tuple[float, float]
+    curvature_um: tuple[float, float, float, float]
+
+    def _places(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        u = (np.asarray(x_um, np.float64) - self.centre_um[0]) / self.half_width_um
+        v = (np.asarray(y_um, np.float64) - self.centre_um[1]) / self.half_width_um
+        return u, v
+
+    def curvature_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
+        """What the optics add to apparent depth at (x, y), µm: subtract it from depths."""
+        u, v = self._places(x_um, y_um)
+        uu, uv, vv, mean = self.curvature_um
+        return np.asarray(uu * u * u + uv * u * v + vv * v * v - mean, np.float64)
+
+    def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
+        """Height of the calibration sample at (x, y) beside the centre's, µm."""
+        u, v = self._places(x_um, y_um)
+        return np.asarray(self.tilt_um[0] * u + self.tilt_um[1] * v, np.float64)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FieldMap:
+        """Read what `as_dict` wrote, after a trip through JSON."""
+        return cls(
+            tuple(values["centre_um"]),
+            float(values["half_width_um"]),
+            tuple(values["tilt_um"]),
+            tuple(values["curvature_um"]),
+        )
 
 
 def fit_field(

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from models.calibration import FieldMap
 from models.camera import CameraModel
 from models.errors import DataError
+from models.field import FieldMap
 from models.optics import reference_psf
 from models.psf import Psf
 
@@ -86,7 +86,7 @@ class Model:
             "z_range_um": list(self.z_range_um),
             "axial_scale": self.axial_scale,
             "camera": self.camera.as_dict(),
-            "field": None if self.field is None else _field_values(self.field),
+            "field": None if self.field is None else self.field.as_dict(),
             "calibration_id": self.calibration_id,
             "threshold": self.threshold,
             "training": self.training,
@@ -125,7 +125,7 @@ class Model:
                 z_range_um=(low, high),
                 axial_scale=_positive(values["axial_scale"]),
                 camera=CameraModel(**values["camera"]),
-                field=None if values["field"] is None else _field(values["field"]),
+                field=None if values["field"] is None else FieldMap.from_dict(values["field"]),
                 calibration_id=str(values["calibration_id"]),
                 threshold=float(values["threshold"]),
                 training=dict(values["training"]),
@@ -151,21 +151,3 @@ def _positive(value: Any) -> float:
     if not np.isfinite(number) or number <= 0:
         raise ValueError(f"{value!r} must be a positive number")
     return number
-
-
-def _field_values(field_map: FieldMap) -> dict[str, Any]:
-    return {
-        "centre_um": list(field_map.centre_um),
-        "half_width_um": field_map.half_width_um,
-        "tilt_um": list(field_map.tilt_um),
-        "curvature_um": list(field_map.curvature_um),
-    }
-
-
-def _field(values: dict[str, Any]) -> FieldMap:
-    return FieldMap(
-        tuple(values["centre_um"]),
-        float(values["half_width_um"]),
-        tuple(values["tilt_um"]),
-        tuple(values["curvature_um"]),
-    )

@@ -51,6 +51,7 @@ def run(
 
     from models.calibrating import calibrate
     from models.calibration import Calibration
+    from models.calibration_report import with_report
     from service.camera_choice import chosen_camera
     from service.console import note, progress
     from service.outputs import complete_output
@@ -79,7 +80,7 @@ def run(
                 mask=mask,
                 progress=advance,
             )
-        found.save(aside)
+        with_report(found).save(aside)
     for text in found.report["notes"]:
         note(f"Note: {text}")
     note(

@@ -10,10 +10,12 @@ import pytest
 
 from models.beads import crowding
 from models.calibrating import calibrate
-from models.calibration import Calibration, FieldMap
+from models.calibration import Calibration
+from models.calibration_report import with_report
 from models.depth_axis import depth_axis
 from models.errors import DataError
 from models.evaluation.beads import correlate_depths, judge_depths
+from models.field import FieldMap
 from models.sweep import Sweep
 from service.commands.calibrate import checkerboard
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, Truth, pattern, simulate
@@ -186,7 +188,7 @@ def test_bad_requests_are_refused(arguments: dict[str, object], says: str) -> No
 
 def test_saved_calibration_comes_back_with_its_report(tmp_path: Path) -> None:
     calibration, _ = walked()
-    calibration.save(tmp_path / "c")
+    with_report(calibration).save(tmp_path / "c")
     loaded = Calibration.load(tmp_path / "c")
     assert loaded.as_dict() == calibration.as_dict()
     np.testing.assert_array_equal(loaded.psf.planes, calibration.psf.planes)

@@ -1,0 +1,83 @@
+"""Judge a trained model on a real sweep of beads: ``python -m service.bead_judgement SWEEP --model M --calibration C``.
+
+The beads are those that the calibration found; those it used and those it
+left out (the other squares of a checkerboard) are judged apart, at every
+plane of the depth range and every repeat, and isolated beads once more by
+themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import Calibration
+from models.evaluation.beads import judge_bead_sweep
+from models.localization import Localizer
+from models.sweep import Sweep
+from service.console import note, result
+from service.outputs import write_json
+
+_LEFT_OUT = "outside the places chosen for calibration"
+
+
+def main() -> None:
+    """Print the scores of seen, unseen and isolated unseen beads."""
+    parser = argparse.ArgumentParser(prog="python -m service.bead_judgement", description=__doc__)
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--isolated-um", type=float, default=55.0, help="distance to the next bead, µm")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+
+    from hardware.movies import open_sweep
+
+    calibration = Calibration.load(arguments.calibration)
+    localizer = Localizer.load(arguments.model)
+    opened = open_sweep(arguments.sweep)
+    sweep = Sweep(
+        planes=opened.planes,
+        z_um=calibration.sweep_z_um,
+        pixel_size_um=calibration.psf.pixel_size_um,
+        bit_depth=opened.bit_depth,
+    )
+    beads = calibration.report["beads"]
+    places = np.array([[bead["x_um"], bead["y_um"]] for bead in beads])
+    unseen = np.array([bead["reason"] == _LEFT_OUT for bead in beads])
+    apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.diag(np.full(len(places), np.inf))
+    isolated = apart.min(axis=1) > arguments.isolated_um
+    scores = {}
+    groups: dict[str, NDArray[np.bool_]] = {
+        "unseen": unseen,
+        "unseen, isolated": unseen & isolated,
+        "seen": ~unseen,
+    }
+    for name, chosen in groups.items():
+        score = judge_bead_sweep(
+            localizer.localize,
+            sweep,
+            places[chosen],
+            focus_um=calibration.focus_um,
+            z_range_um=calibration.z_range_um,
+            sign=calibration.sign,
+            axial_scale=calibration.axial_scale,
+        )
+        scores[name] = {"beads": int(chosen.sum()), **asdict(score)}
+        result(
+            f"{name:>17}: {int(chosen.sum())} beads, found within 5 µm {score.found:.3f}, "
+            f"sigma_z {score.sigma_um or 0:.2f} µm ({score.sigma_untilted_um or 0:.2f} with the tilt), "
+            f"bias {score.bias_um or 0:+.2f} µm, slope {score.slope or 0:.3f}, gross errors {score.gross:.3f}, "
+            f"lateral {score.lateral_um or 0:.2f} µm"
+        )
+    if arguments.json is not None:
+        write_json(arguments.json, scores)
+        note(f"Scores in {arguments.json}.")
+
+
+if __name__ == "__main__":
+    main()
