@@ -126,7 +126,8 @@ class Localizer:
         Returns
         -------
         Localizations
-            In the order of the frames; positions within the frame, depths within the model's range.
+            In the order of the frames; positions within the frame, depths within the model's range and
+            the margin for tilt and curvature with which it was trained.
         """
         counts = torch.from_numpy(np.ascontiguousarray(frames))
         if self.device.type == "cuda":
@@ -139,14 +140,10 @@ class Localizer:
         z = found.z_um - self._curvature_um(found.x_um, found.y_um)
         height, width = frames.shape[1:]
         edge = 0.5 * self.model.pixel_size_um
-        low, high = self.model.z_range_um
-        slack = 0.02 * (high - low)
         keep = (
             (found.probability >= self.model.threshold)
             & (np.abs(found.x_um - (width * edge - edge)) <= width * edge)
             & (np.abs(found.y_um - (height * edge - edge)) <= height * edge)
-            & (z >= low - slack)
-            & (z <= high + slack)
         )
         rows = np.flatnonzero(keep)
         rows = rows[np.argsort(found.batch[rows], kind="stable")]

@@ -163,9 +163,11 @@ class SceneSettings:
     wrong_side_share : share of emitters on the other side of focus; 0 for a PSF
         that is the same on both sides, where no answer could be right
     snr_db : published-form SNR of a frame, lowest and highest
+    photons : photo-electrons of the brightest emitter, lowest and highest, where the sample is known; 7 of 10
+        frames are then lit accordingly, the others by `snr_db`
     background_e : background per pixel, photo-electrons, drawn log-uniformly
     read_noise_e : lowest and highest read noise, photo-electrons
-    size_variation : standard deviation of an emitter's apparent depth scale
+    size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
     """
 
     shape: tuple[int, int] = (192, 192)
@@ -175,6 +177,7 @@ class SceneSettings:
     beyond_share: float = 0.03
     wrong_side_share: float = 0.0
     snr_db: tuple[float, float] = (-4.0, 34.0)
+    photons: tuple[float, float] | None = None
     background_e: tuple[float, float] = (0.02, 50.0)
     read_noise_e: tuple[float, float] = (0.0, 3.0)
     size_variation: float = 0.0
@@ -205,13 +208,18 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     """Draw one training frame; equal generators give equal frames."""
     emitters = _draw_emitters(table, settings, rng)
     image = np.zeros(settings.shape, np.float32)
-    table.render(emitters, image)
+    apparent = emitters.copy()
+    apparent[:, 2] *= 1 + rng.normal(0, settings.size_variation, len(emitters))
+    table.render(apparent, image)
 
     read_noise = float(rng.uniform(*settings.read_noise_e)) if rng.random() < 0.7 else settings.read_noise_e[0]
     # Half of the frames have a background in proportion to their light, half an absolute one.
     relative = 10 ** rng.uniform(-1.7, -0.3) if rng.random() < 0.5 else 0.0
     absolute = 0.0 if relative else float(np.exp(rng.uniform(*np.log(settings.background_e))))
-    scale = _scale_for_snr(image, rng.uniform(*settings.snr_db), relative, absolute + read_noise**2)
+    if settings.photons is not None and rng.random() < 0.7:
+        scale = float(np.exp(rng.uniform(*np.log(settings.photons))))
+    else:
+        scale = _scale_for_snr(image, rng.uniform(*settings.snr_db), relative, absolute + read_noise**2)
     image *= np.float32(scale)
     background = relative * float(image.mean()) + max(absolute, settings.background_e[0])
     image += np.float32(background) * _uneven(settings.shape, rng)

@@ -64,7 +64,7 @@ class TrainingSettings:
 
 def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
     """What training frames of a calibration contain: its depths, its camera's noise, its beads' variation."""
-    low, high = calibration.z_range_um
+    low, high = labelled_range_um(calibration)
     read_noise = calibration.camera.read_noise_e
     radius = float(table.radius_at_px(np.linspace(low, high, 50)).max())
     # A frame holds the widest pattern whole, and several of the small ones.
@@ -78,8 +78,35 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
         wrong_side_share=0.06 if _sides_differ(calibration) else 0.0,
         background_e=(0.02 + 0.1 * read_noise, 50.0 + 10 * read_noise),
         read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if read_noise > 0 else (0.0, 3.0),
+        photons=_photons(calibration),
         size_variation=calibration.size_variation,
     )
+
+
+def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
+    """Depths that the network is taught: the calibration's, and what tilt and curvature of the field add to them.
+
+    An emitter at the end of the range looks deeper or shallower by the
+    curvature, and a sample that is tilted reaches beyond the range; neither may
+    fall off the edge. Within the planes of the PSF, and on one side of focus.
+    """
+    low, high = calibration.z_range_um
+    if calibration.field is None:
+        return low, high
+    corners = np.array([-1.0, 0.0, 1.0]) * calibration.field.half_width_um
+    x, y = (
+        grid + centre for grid, centre in zip(np.meshgrid(corners, corners), calibration.field.centre_um, strict=True)
+    )
+    heights = calibration.field.curvature_at(x, y) + calibration.field.tilt_at(x, y)
+    first, last = float(calibration.psf.z_um[0]), float(calibration.psf.z_um[-1])
+    widened = float(max(low + heights.min(), first)), float(min(high + heights.max(), last))
+    return (max(widened[0], 0.0) if low >= 0 else widened[0]), widened[1]
+
+
+def _photons(calibration: Calibration) -> tuple[float, float] | None:
+    """Light of the brightest emitter of a frame, around that of the calibration's beads; None when it is not known."""
+    known = calibration.report.get("photons_range")
+    return None if known is None else (known[0] / 4, known[1] * 2)
 
 
 def _sides_differ(calibration: Calibration) -> bool:
@@ -186,7 +213,7 @@ def train(
     table = PatternTable(calibration.psf)
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
-    network = architecture_named(settings.architecture).for_optics(table, calibration.z_range_um)
+    network = architecture_named(settings.architecture).for_optics(table, scene.z_range_um)
     network.module.to(device).train()
     optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
     steps, spent = 0, 0.0
