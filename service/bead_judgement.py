@@ -22,6 +22,9 @@ from models.sweep import Sweep
 from service.console import note, result
 from service.outputs import write_json
 
+_EDGE_UM = 20.0
+"""An isolated bead is at least so far inside the field: nearer, the frame cuts its pattern in half."""
+
 _LEFT_OUT = "outside the places chosen for calibration"
 
 
@@ -50,7 +53,9 @@ def main() -> None:
     places = np.array([[bead["x_um"], bead["y_um"]] for bead in beads])
     unseen = np.array([bead["reason"] == _LEFT_OUT for bead in beads])
     apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.diag(np.full(len(places), np.inf))
-    isolated = apart.min(axis=1) > arguments.isolated_um
+    height, width = (size * calibration.psf.pixel_size_um for size in sweep.planes.shape[2:])
+    inside = np.minimum(places, np.array([width, height]) - places).min(axis=1) > _EDGE_UM
+    isolated = (apart.min(axis=1) > arguments.isolated_um) & inside
     scores = {}
     groups: dict[str, NDArray[np.bool_]] = {
         "unseen": unseen,
