@@ -244,7 +244,7 @@ def _frames_of(stack: Stack) -> int:
     wrong = [f"{label} of {extent}" for label, extent in sizes.items() if label != "T" and extent > 1]
     if wrong:
         remedy = "Save one channel and one plane."
-        if "Z" in sizes and sizes["Z"] > 1 and sizes.get("T", 1) == 1:
+        if len(wrong) == 1 and sizes.get("Z", 1) > 1 and sizes.get("T", 1) == 1:
             remedy = "A z-sweep belongs to calibrate; if the axis is time, label it T."
         raise refusal(
             f"{stack.path} has the axes {stack.axes} with the shape {stack.shape}; a movie is (T, Y, X), "
@@ -274,7 +274,9 @@ def _planes_of(stack: Stack) -> tuple[tuple[int, int], bool]:
         raise refusal(
             f"{stack.path} has the axes {stack.axes} with the shape {stack.shape}; "
             f"a sweep is (Z, Y, X) or (Z, repeats, Y, X), and {fault}.",
-            "Label the axis of the sweep Z, or save a plain TIFF, whose axes are taken by position.",
+            "Save one channel."
+            if wrong
+            else "Label the axis of the sweep Z, or save a plain TIFF, whose axes are taken by position.",
         )
     planes, repeats = sizes["Z"], sizes.get("T", 1)
     swapped = repeats > 1 and stack.axes.index("T") < stack.axes.index("Z")

@@ -117,11 +117,12 @@ def calibrate(
     _check_request(z_range_um, focus_um, sign, axial_scale, mask, sweep)
     tell(0.0, "checking the sweep")
     sweep.check_exposure()
+    # Before the camera is estimated: where nothing is to be seen, that is what the user must hear.
+    curve = sweep.focus_curve()
     if camera is None:
         measured = estimate_camera(sweep)
         camera = measured.camera
         notes += measured.notes
-    curve = sweep.focus_curve()
     tell(0.1, "finding beads")
     planes = camera.to_electrons(np.stack([sweep.mean_plane(index) for index in range(len(sweep.planes))]))
     variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
@@ -130,7 +131,8 @@ def calibrate(
     if len(positions) == 0:
         raise DataError(
             "No bead was found around focus: nothing stands 8 noise deviations above its surroundings.",
-            "Check light, exposure and focus range; a calibration needs at least one bright isolated bead.",
+            "Check light, exposure and focus range, and that beads do not crowd; a calibration needs at least one "
+            "bright isolated bead.",
         )
     focus = focus_um if focus_um is not None else _bead_focus(planes, positions, sweep.z_um, curve)
     z_um = sign * axial_scale * (sweep.z_um - focus)
@@ -234,7 +236,7 @@ def _wanted_range(
             else ""
         )
         raise DataError(
-            f"The z-range {z_range_um[0]:g} to {z_range_um[1]:g} µm is not covered: with focus at {focus:g} µm the "
+            f"The z-range {z_range_um[0]:g} to {z_range_um[1]:g} µm is not covered: with focus at {focus:.1f} µm the "
             "sweep "
             f"({sweep.z_um[0]:g} to {sweep.z_um[-1]:g} µm) reaches from {low:.1f} to {high:.1f} µm.",
             hint + "Choose a range inside, or sweep farther.",
@@ -265,7 +267,7 @@ def _first_verdicts(
     height, width = sweep.shape
     distance = crowding(positions)
     reach = float(cone.at(z_um).max())
-    top = 2**sweep.bit_depth - 1
+    top = sweep.saturation_adu
     centre_plane = int(np.abs(z_um).argmin())
     first, last = max(centre_plane - 2, 0), centre_plane + 3
     beads = []

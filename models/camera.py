@@ -50,7 +50,8 @@ class CameraModel:
         if not all(np.isfinite(figures)) or self.electrons_per_adu <= 0 or self.read_noise_e < 0:
             raise DataError(
                 f"The camera description says offset {self.offset_adu} ADU, {self.electrons_per_adu} e-/ADU, "
-                f"read noise {self.read_noise_e} e-; the gain must be positive, the read noise not negative, and all finite.",
+                f"read noise {self.read_noise_e} e-; the gain must be positive, the read noise not negative, "
+                "and all finite.",
                 "Give the camera's data sheet values, or measure them with `bathyscope camera`.",
             )
         if not 1 <= self.bit_depth <= 16:
@@ -62,7 +63,7 @@ class CameraModel:
     @property
     def saturation_adu(self) -> int:
         """The highest count."""
-        return 2**self.bit_depth - 1
+        return (1 << self.bit_depth) - 1
 
     def to_electrons(self, counts: NDArray[Any]) -> NDArray[np.float32]:
         """Counts of any shape to photo-electrons, same shape."""

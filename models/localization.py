@@ -96,7 +96,7 @@ class Localizer:
             raise DataError(
                 f"The movie has {bit_depth}-bit counts, but the camera of model {self.model.id} has "
                 f"{self.camera.bit_depth} bits; offset and gain do not carry over.",
-                "Record with the camera's full depth, or give the camera of this movie with --camera.",
+                "Record with the bit depth of the calibration, or give the camera of this movie with --camera.",
             )
 
     def refiner(self, folder: Path) -> Refiner:

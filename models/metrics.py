@@ -208,7 +208,7 @@ class Scorer:
         self._slices = [Score() for _ in self._edges_um[1:]]
 
     def add(self, found_xyz_um: NDArray[Any], truth_xyz_um: NDArray[Any]) -> Score:
-        """Compare the answers, shape (N, 3) µm, with the truth, shape (M, 3) µm, of one frame; give the frame's score."""
+        """Compare answers, shape (N, 3) µm, with the truth, shape (M, 3) µm, of one frame; give the frame's score."""
         found, truth = _as_positions(found_xyz_um), _as_positions(truth_xyz_um)
         counts = self._region.contains(truth)
         ignored, truth = truth[~counts], truth[counts]

@@ -15,6 +15,7 @@ focus is not covered, so that message asks for the direction too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +29,10 @@ __all__ = ["FocusCurve", "Sweep", "fine_detail", "fit_peak"]
 _FEWEST_PLANES = 8
 # A field in which more than this share of the pixels is at the top of the range is not a field with a few bright beads.
 _SATURATED_SHARE = 0.02
+# Depths of cameras whose counts are saved as 16 bits, and as many counts below the top that must be rarer than it.
+_CAMERA_DEPTHS = range(8, 16)
+_BELOW_TOP_ADU = 8
+_FEWEST_AT_TOP = 3
 # Sharpness of the sharpest plane over that of the median plane; a focus that one can see gives 1.5 and more, noise 1.0.
 _LEAST_FOCUS_CONTRAST = 1.15
 
@@ -159,6 +164,21 @@ class Sweep:
         """Height and width of a plane."""
         return (self.planes.shape[2], self.planes.shape[3])
 
+    @cached_property
+    def saturation_adu(self) -> int:
+        """Count at the top of the camera's range, ADU.
+
+        Files of 16 bits often hold the counts of a camera of 12 or 14 without saying so. It shows when the highest
+        count is 4095 or 16383, and more pixels have it than have the counts right below.
+        """
+        highest = int(self.planes.max())
+        if any(highest == 2**depth - 1 for depth in _CAMERA_DEPTHS):
+            at_top = int((self.planes == highest).sum())
+            below = int((self.planes >= highest - _BELOW_TOP_ADU).sum()) - at_top
+            if at_top >= _FEWEST_AT_TOP and at_top > below:
+                return highest
+        return (1 << self.bit_depth) - 1
+
     def mean_plane(self, index: int) -> NDArray[np.float32]:
         """Mean of the repeats of one plane, ADU, shape (H, W)."""
         return self.planes[index].mean(axis=0, dtype=np.float32)  # type: ignore[no-any-return]
@@ -171,7 +191,7 @@ class Sweep:
         DataError
             When many pixels are at the top of the range, or all counts are equal.
         """
-        top = 2**self.bit_depth - 1
+        top = self.saturation_adu
         share = max(float((plane >= top).mean()) for plane in self.planes)
         if share > _SATURATED_SHARE:
             raise DataError(

@@ -104,7 +104,10 @@ class Localizations(_Columns):
 
 @dataclass(frozen=True, slots=True)
 class Tracks(_Columns):
-    """Track points, one row per track and frame. Every field has shape (N,); float64 but for the int64 `track_id`, `frame` and `observed` (0 while coasting)."""
+    """Track points, one row per track and frame.
+
+    Every field has shape (N,); float64 but for the int64 `track_id`, `frame` and `observed` (0 while coasting).
+    """
 
     track_id: NDArray[np.int64]
     frame: NDArray[np.int64]
@@ -123,7 +126,10 @@ class Tracks(_Columns):
 
 @dataclass(frozen=True, slots=True)
 class Truth(_Columns):
-    """Where emitters really are. Every field has shape (N,); float64 but for the int64 `frame` and `track_id` (-1 when it is not known who is who)."""
+    """Where emitters really are.
+
+    Every field has shape (N,); float64 but for the int64 `frame` and `track_id` (-1 when it is not known who is who).
+    """
 
     frame: NDArray[np.int64]
     x_um: NDArray[np.float64]

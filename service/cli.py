@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
 __all__ = ["main"]
+
+_TYPER_INTERRUPTED = 130
+"""Status with which typer ends after Ctrl-C, without a word."""
 
 _COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate", "reproduce")
 
@@ -42,13 +48,38 @@ def _application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
+    # A scheduler or service manager ends a command with SIGTERM; it must clean up then, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _cancel)
     try:
         _application()(standalone_mode=True)
     except KeyboardInterrupt:
-        print("Cancelled; nothing was written.", file=sys.stderr)
-        sys.exit(1)
+        _end_cancelled()
+    except SystemExit as end:
+        if end.code == _TYPER_INTERRUPTED:
+            _end_cancelled()
+        raise
     except Exception as error:
         if os.environ.get("BATHYSCOPE_DEBUG"):
             raise
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {_explained(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _cancel(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _end_cancelled() -> NoReturn:
+    print("Cancelled; no output was written.", file=sys.stderr)
+    sys.exit(1)
+
+
+def _explained(error: Exception) -> str:
+    """The error in one line: as it was written for the user, or said to be unforeseen."""
+    said = " ".join(str(error).split())
+    if hasattr(error, "remedy"):
+        return said
+    return (
+        f"{type(error).__name__}: {said}. This was not foreseen. "
+        "Run `bathyscope --debug ...` to see where it arose, and report it."
+    )

@@ -16,6 +16,9 @@ __all__ = ["note", "progress", "result"]
 
 Advance = Callable[..., None]
 
+_WHOLE_FROM = 20
+"""Totals from which whole numbers show progress well enough."""
+
 
 def note(text: str) -> None:
     """One line for the person, on standard error."""
@@ -34,6 +37,7 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
     Yields a function ``advance(done, detail="")`` that takes the absolute
     amount done, of `total`, and a short text beside it.
     """
+    digits = 0 if total >= _WHOLE_FROM else 1
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,7 +45,7 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+            TextColumn(f"{{task.completed:.{digits}f}}/{{task.total:.{digits}f}} {unit}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
         )
@@ -61,6 +65,6 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         now = time.monotonic()
         if now - last >= 5 or done >= total:
             last = now
-            note(f"{label}: {done:.0f}/{total:.0f} {unit} {detail}".rstrip())
+            note(f"{label}: {done:.{digits}f}/{total:.{digits}f} {unit} {detail}".rstrip())
 
     yield advance_plain

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError
 from models.tables import Localizations
 
 if TYPE_CHECKING:
@@ -33,12 +34,25 @@ def localize_movie(
     refiner : Refiner or None
     advance : callable
         Called with the number of frames done.
+
+    Raises
+    ------
+    DataError
+        When a frame has a count that the camera cannot give.
     """
+    top = localizer.camera.saturation_adu
     batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
     parts = []
     for start in range(0, len(movie), batch):
         frames = movie.read(start, start + batch)
         numbers = np.arange(start, start + len(frames))
+        if frames.max() > top:
+            raise DataError(
+                f"Frames {start} to {start + len(frames) - 1} reach a count of {frames.max()}, but a camera of "
+                f"{localizer.camera.bit_depth} bits ends at {top}: its offset and gain do not "
+                "carry over.",
+                "Give the camera of this movie with --camera, or use a model that was calibrated with it.",
+            )
         if refiner is None:
             parts.append(localizer.localize(frames, numbers))
         else:

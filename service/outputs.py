@@ -1,11 +1,13 @@
 """Outputs that appear only when they are complete.
 
 A file or folder is written beside its destination and renamed at the end, so
-that a cancelled or failed command leaves what was there before.
+that a cancelled or failed command leaves what was there before. A disk that
+is full or must not be written to is named as such, whichever library met it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +20,9 @@ from typing import Any
 from models.errors import DataError
 
 __all__ = ["complete_output", "write_json"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -34,30 +39,83 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
     Raises
     ------
     DataError
-        When `destination` exists and is something else.
+        When `destination` exists and is something else, cannot be written, or does not fit on the disk.
     """
     if destination.exists() and not (is_ours(destination) or (destination.is_dir() and not any(destination.iterdir()))):
         raise DataError(
             f"{destination} exists and is not an output of this kind; only such an output is replaced.",
             "Choose another --out, or move what is there away.",
         )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
-        yield aside / destination.name
-        if destination.is_dir():
-            shutil.rmtree(destination)
-        os.replace(aside / destination.name, destination)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        raise _refusal(destination, error) from error
+    before, written = aside / f"{destination.name}.before", aside / destination.name
+    try:
+        with _full_disk_explained(destination):
+            yield written
+            if destination.is_dir():
+                os.replace(destination, before)
+            try:
+                os.replace(written, destination)
+            except OSError:
+                if before.exists():
+                    os.replace(before, destination)
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` as JSON, complete or not at all; NaN is refused."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `values` as JSON, complete or not at all; NaN is refused.
+
+    Raises
+    ------
+    DataError
+        When `path` cannot be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(aside, path)
+    except OSError as error:
+        raise _refusal(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        # Where the folder cannot be written, there is nothing aside either.
+        if aside.exists():
+            aside.unlink()
+
+
+@contextmanager
+def _full_disk_explained(destination: Path) -> Iterator[None]:
+    """Turn what a library raises on a disk that takes no more into a refusal; everything else passes."""
+    try:
+        yield
+    except Exception as error:
+        if _disk_trouble(error) is None:
+            raise
+        raise _refusal(destination, error) from error
+
+
+def _disk_trouble(error: Exception) -> int | None:
+    """Error number of a full or unwritable disk; None for any other trouble."""
+    if isinstance(error, OSError) and error.errno in _FULL | _UNWRITABLE:
+        return error.errno
+    # Libraries that are written in Rust or C++ keep the system's words, but not its number.
+    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else None
+
+
+def _refusal(destination: Path, error: Exception) -> DataError:
+    number = _disk_trouble(error)
+    if number in _FULL:
+        return DataError(
+            f"There is no room for {destination}: the disk is full, or a quota is used up.",
+            "Nothing was written. Free some space, or choose a place on another disk.",
+        )
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    return DataError(
+        f"{destination} cannot be written ({said}); its folder must exist or can be made, and be writable.",
+        "Nothing was written. Choose another place, or change the permissions.",
+    )

@@ -38,19 +38,24 @@ def run(
     from service.movie_localization import localize_movie
     from service.outputs import complete_output
 
-    given = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
-    localizer = Localizer.load(model, device, camera=given)
-    if given is None:
-        used = localizer.camera
-        note(
-            f"Camera taken from the model: offset {used.offset_adu:g} ADU, {used.electrons_per_adu:g} e-/ADU, "
-            f"read noise {used.read_noise_e:g} e-."
-        )
     with open_movie(movie) as source:
+        given = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, source.bit_depth)
+        localizer = Localizer.load(model, device, camera=given)
         _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)
+        localizer.check_bit_depth(source.bit_depth)
         if remark:
             note(remark)
-        localizer.check_bit_depth(source.bit_depth)
+        if given is None:
+            used = localizer.camera
+            note(
+                f"Camera taken from the model: offset {used.offset_adu:g} ADU, {used.electrons_per_adu:g} e-/ADU, "
+                f"read noise {used.read_noise_e:g} e-."
+            )
+            if source.bit_depth < used.bit_depth:
+                note(
+                    f"The movie states {source.bit_depth}-bit counts, the model's camera {used.bit_depth}: if the "
+                    "camera ran in another mode than for the calibration, give its figures with --camera."
+                )
         refiner = localizer.refiner(model) if refine else None
         with (
             complete_output(out, lambda path: is_table(path, Localizations)) as aside,

@@ -23,7 +23,7 @@ def run(
     model: Annotated[Path | None, typer.Option(help="Model folder; the shipped one by default.")] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Also with the joint maximum-likelihood fit.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Few conditions, 20 frames each.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the judging frames.")] = 20260,
+    seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
 ) -> None:
     """Measure a model on the frames of the published experiments."""
     import csv

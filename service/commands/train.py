@@ -19,7 +19,7 @@ def run(
     architecture: Annotated[str, typer.Option(help="Network: cascade.")] = "cascade",
     minutes: Annotated[float, typer.Option(help="Wall time of the whole command.")] = 10.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Equal seeds draw equal frames.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal frames.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
 ) -> None:
     """Train the networks for a calibration."""
@@ -30,6 +30,7 @@ def run(
     from service.outputs import complete_output
 
     learned = Calibration.load(calibration)
+    checkpoint = out.with_name(out.name + ".checkpoint")
     settings = TrainingSettings(
         architecture=architecture,
         minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes),
@@ -37,23 +38,34 @@ def run(
         device=device,
     )
     with (
-        complete_output(out, lambda path: (path / "model.json").is_file()) as aside,
+        complete_output(out, _is_model) as aside,
         progress("Training", minutes, "min") as advance,
     ):
-        model = train(
-            learned,
-            aside,
-            settings,
-            model_id=new_id(),
-            checkpoint=out.with_name(out.name + ".checkpoint"),
-            resume=resume,
-            report=lambda done, text: advance(min(done, minutes), text),
-        )
+        try:
+            model = train(
+                learned,
+                aside,
+                settings,
+                model_id=new_id(),
+                checkpoint=checkpoint,
+                resume=resume,
+                report=lambda done, text: advance(min(done, minutes), text),
+            )
+        except KeyboardInterrupt:
+            if checkpoint.is_file():
+                note(f"What was learned so far is kept in {checkpoint}: go on with --resume.")
+            raise
     scores = model.scores
     note(
         f"Model {model.id} in {out}: Jaccard {scores['jaccard']:.2f}, lateral RMSE {scores['rmse_lateral_um']:.2f} µm, "
         f"axial RMSE {scores['rmse_axial_um']:.2f} µm on simulated validation frames "
         f"({model.training['frames']} training frames in {model.training['minutes']} minutes)."
-        if scores.get("jaccard") and scores.get("rmse_um") is not None
-        else f"Model {model.id} in {out}: it finds nothing yet on validation frames; train longer."
+        if model.training["frames"] and scores.get("jaccard") and scores.get("rmse_um") is not None
+        else f"Model {model.id} in {out}: it finds nothing yet on validation frames "
+        f"({model.training['frames']} training frames); train longer."
     )
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether `folder` holds a model, whole or damaged: what a new one may replace."""
+    return (folder / "model.json").is_file() and (folder / "weights.safetensors").is_file()
