@@ -167,6 +167,7 @@ class SceneSettings:
         frames are then lit accordingly, the others by `snr_db`
     background_e : background per pixel, photo-electrons, drawn log-uniformly
     read_noise_e : lowest and highest read noise, photo-electrons
+    noiseless_share : share of frames without any noise, whole counts only: what a simulated camera gives
     size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
     """
 
@@ -180,6 +181,7 @@ class SceneSettings:
     photons: tuple[float, float] | None = None
     background_e: tuple[float, float] = (0.02, 50.0)
     read_noise_e: tuple[float, float] = (0.0, 3.0)
+    noiseless_share: float = 0.0
     size_variation: float = 0.0
 
 
@@ -223,6 +225,8 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     image *= np.float32(scale)
     background = relative * float(image.mean()) + max(absolute, settings.background_e[0])
     image += np.float32(background) * _uneven(settings.shape, rng)
+    if rng.random() < settings.noiseless_share:
+        return TrainingFrame(np.floor(image), 0.0, _labelled(emitters, table, settings, scale), background)
     electrons = np.empty(settings.shape, np.float32)
     detect_electrons(image, electrons, np.uint64(rng.integers(2**63)), np.float32(read_noise))
     if rng.random() < 0.15:
@@ -231,6 +235,13 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
             np.sqrt(background + read_noise**2 + 1)
         )
 
+    return TrainingFrame(electrons, read_noise, _labelled(emitters, table, settings, scale), background)
+
+
+def _labelled(
+    emitters: NDArray[np.float64], table: PatternTable, settings: SceneSettings, scale: float
+) -> NDArray[np.float64]:
+    """Emitters that an answer is due for: in the frame and in the range; brightness becomes photo-electrons."""
     height, width = settings.shape
     in_frame = (
         (emitters[:, 0] > -0.5 * table.pixel_size_um)
@@ -241,7 +252,7 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     low, high = settings.z_range_um
     labelled = emitters[in_frame & (emitters[:, 2] >= low) & (emitters[:, 2] <= high)].copy()
     labelled[:, 3] *= scale
-    return TrainingFrame(electrons, read_noise, labelled, background)
+    return labelled
 
 
 def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> NDArray[np.float64]:

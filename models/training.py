@@ -79,6 +79,8 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
         background_e=(0.02 + 0.1 * read_noise, 50.0 + 10 * read_noise),
         read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if read_noise > 0 else (0.0, 3.0),
         photons=_photons(calibration),
+        # Only a simulated camera has no read noise, and then it may have no shot noise either.
+        noiseless_share=0.5 if read_noise == 0 else 0.0,
         size_variation=calibration.size_variation,
     )
 
