@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models.calibration import Calibration
 from models.errors import DataError
@@ -29,6 +29,7 @@ from models.networks import architecture_named
 from models.precision import autocast, chosen_device, chosen_precision
 from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
+from models.weights import reference_model
 
 __all__ = ["TrainingSettings", "scene_for", "train"]
 
@@ -50,6 +51,7 @@ class TrainingSettings:
     batch : frames per step
     learning_rate : highest, of AdamW
     workers : threads that draw frames
+    transfer : start from the shipped weights, which know discs of every width already
     """
 
     architecture: str = "cascade"
@@ -60,6 +62,7 @@ class TrainingSettings:
     batch: int = 8
     learning_rate: float = 1.5e-3
     workers: int = 1
+    transfer: bool = True
 
 
 def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
@@ -216,6 +219,8 @@ def train(
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
     network = architecture_named(settings.architecture).for_optics(table, scene.z_range_um)
+    if settings.transfer:
+        _transfer(network)
     network.module.to(device).train()
     optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
     steps, spent = 0, 0.0
@@ -297,6 +302,17 @@ def train(
         checkpoint.unlink(missing_ok=True)
     report((time.monotonic() - started) / 60, "done")
     return model
+
+
+def _transfer(network: Any) -> None:
+    """Take over what fits of the shipped weights: the trunk of the same architecture, but not other depth classes."""
+    shipped = Model.load(reference_model())
+    if architecture_named(shipped.architecture) is not type(network):
+        return
+    mine = network.module.state_dict()
+    weights = load_file(reference_model() / "weights.safetensors")
+    fitting = {name: tensor for name, tensor in weights.items() if name in mine and tensor.shape == mine[name].shape}
+    network.module.load_state_dict(fitting, strict=False)
 
 
 def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -57,7 +57,7 @@ def main() -> None:
         train(
             reference_calibration(),
             Path(aside) / "model",
-            TrainingSettings(minutes=arguments.minutes, seed=arguments.seed),
+            TrainingSettings(minutes=arguments.minutes, seed=arguments.seed, transfer=False),
             model_id="reference-10x-0.45",
             checkpoint=out.with_name(out.name + ".checkpoint"),
             resume=arguments.resume,
