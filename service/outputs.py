@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["complete_output", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EIO}
+_REMOVAL_TRIES = 30
+_REMOVAL_PAUSE_S = 0.1
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
                     os.replace(before, destination)
                 raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -88,6 +91,15 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
             aside.unlink()
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder that threads of a library may still write into: Zarr's do for a while after one has failed."""
+    for _ in range(_REMOVAL_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVAL_PAUSE_S)
+
+
 @contextmanager
 def _full_disk_explained(destination: Path) -> Iterator[None]:
     """Turn what a library raises on a disk that takes no more into a refusal; everything else passes."""
@@ -104,7 +116,8 @@ def _disk_trouble(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno in _FULL | _UNWRITABLE:
         return error.errno
     # Libraries that are written in Rust or C++ keep the system's words, but not its number.
-    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else None
+    said = str(error)
+    return next((number for number in _FULL if os.strerror(number) in said), None)
 
 
 def _refusal(destination: Path, error: Exception) -> DataError:

@@ -63,6 +63,19 @@ def test_saturation_follows_the_bit_depth() -> None:
         Sweep(planes, np.arange(10.0), 1.0, 12).check_exposure()
 
 
+def test_a_camera_of_12_bits_is_known_by_its_counts_in_a_file_of_16() -> None:
+    light = np.random.default_rng(1).normal(3000, 900, (12, 1, 32, 32)).clip(0, None).astype(np.uint16)
+    plain = Sweep(light, np.arange(12.0), 1.0)
+    assert plain.saturation_adu == 65535
+    overexposed = Sweep(light.clip(0, 4095), np.arange(12.0), 1.0)
+    assert overexposed.saturation_adu == 4095
+    with pytest.raises(DataError, match="count 4095"):
+        overexposed.check_exposure()
+    chance = light.clip(0, 4000)
+    chance[0, 0, 0, 0] = 4095
+    assert Sweep(chance, np.arange(12.0), 1.0).saturation_adu == 65535
+
+
 def test_black_sweep_is_refused() -> None:
     with pytest.raises(DataError, match="Every pixel"):
         Sweep(stack(), np.arange(10.0), 1.0).check_exposure()

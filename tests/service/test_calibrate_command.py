@@ -81,6 +81,71 @@ def test_contradictions_end_in_one_error_and_no_output(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("no bead", "Nothing changes with focus"),
+        ("noise alone", "Nothing changes with focus"),
+        ("one plane again and again", "Nothing changes with focus"),
+        ("crowded", "do not crowd"),
+        ("black", "Every pixel of the sweep has the count 100"),
+        ("saturated", "9 saturated"),
+        ("12 bits in 16, saturated", "9 saturated"),
+        ("backwards", "say so with --flip-z"),
+        ("moved", "The object moved during the sweep"),
+        ("five planes", "at least 8 are needed"),
+        ("colour", "colour image"),
+        ("a movie", "here is no axis Z"),
+        ("channels", "an axis C of 2. Save one channel."),
+    ],
+)
+def test_sweeps_that_teach_nothing_are_refused(application: typer.Typer, tmp_path: Path, fault: str, says: str) -> None:
+    good = simulate(beads=9)[0].planes[:, 0]
+    axes: str | None = None
+    random = np.random.default_rng(1)
+    if fault == "no bead":
+        good = simulate(beads=9, photons=0.0)[0].planes[:, 0]
+    elif fault == "noise alone":
+        good = random.normal(100, 3, good.shape).astype(np.uint16)
+    elif fault == "one plane again and again":
+        good = np.repeat(good[8:9], len(good), axis=0)
+    elif fault == "crowded":
+        good = simulate(beads=400, shape=(120, 120))[0].planes[:, 0]
+    elif fault == "black":
+        good = np.full_like(good, 100)
+    elif fault == "saturated":
+        good = (good.astype(np.int64) * 40).clip(0, 65535).astype(np.uint16)
+    elif fault == "12 bits in 16, saturated":
+        good = simulate(beads=9, photons=400_000.0)[0].planes[:, 0].clip(0, 4095)
+    elif fault == "backwards":
+        good = simulate(beads=9, sign=-1, z_um=np.arange(-16.0, 7.0))[0].planes[:, 0]
+    elif fault == "moved":
+        good = np.stack([np.roll(plane, 4 * (index > 12), axis=-1) for index, plane in enumerate(good)])
+    elif fault == "five planes":
+        good = good[:5]
+    elif fault == "colour":
+        good = np.zeros((64, 64, 3), np.uint8)
+    elif fault == "a movie":
+        axes = "TYX"
+    else:
+        good, axes = np.stack([good, good]), "CZYX"
+    path = tmp_path / "sweep.tif"
+    if axes is None:
+        tifffile.imwrite(path, good, photometric="rgb" if fault == "colour" else "minisblack")
+    else:
+        tifffile.imwrite(path, good, ome=True, metadata={"axes": axes})
+    arguments = [str(path), "--pixel-size-um", "1", "--z-step-um", "1", "--z-range-um", "2", "12"]
+    failed = CliRunner().invoke(application, [*arguments, "--out", str(tmp_path / "calibration")])
+    assert failed.exit_code == 1
+    assert says in str(failed.exception)
+    assert getattr(failed.exception, "remedy", "")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.tif"]
+    if fault == "backwards":
+        done = CliRunner().invoke(application, [*arguments, "--flip-z", "--out", str(tmp_path / "calibration")])
+        assert done.exit_code == 0, done.output
+        assert Calibration.load(tmp_path / "calibration").sign == -1
+
+
 def test_missing_step_is_asked_for(application: typer.Typer, tmp_path: Path) -> None:
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, simulate(beads=4)[0].planes[:, 0])

@@ -1,0 +1,155 @@
+"""The whole command line: how every command ends when it fails, is cancelled, or the disk takes no more."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+
+from service import cli
+from tests.conftest import ROOT
+from tests.models.bead_sweeps import simulate
+from tests.models.test_training import small_calibration
+
+COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
+
+
+@pytest.fixture(autouse=True)
+def _process_comes_back() -> Iterator[None]:
+    """What a command changes in its own process: the signal's handler, and --debug for its children."""
+    before = signal.getsignal(signal.SIGTERM)
+    os.environ.pop("BATHYSCOPE_DEBUG", None)
+    yield
+    os.environ.pop("BATHYSCOPE_DEBUG", None)
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Arguments of commands that take a while, and would succeed."""
+    folder = tmp_path_factory.mktemp("inputs")
+    tifffile.imwrite(folder / "sweep.tif", simulate(beads=9)[0].planes[:, 0], photometric="minisblack")
+    small_calibration().save(folder / "calibration")
+    return {
+        "calibrate": ["calibrate", f"{folder / 'sweep.tif'}", "--pixel-size-um", "1", "--z-step-um", "1"],
+        "train": ["train", str(folder / "calibration"), "--minutes", "3"],
+    }
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
+    monkeypatch.setattr(sys, "argv", ["bathyscope", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_a_failure_is_one_line_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert _main(monkeypatch, "track", tmp_path / "none.csv", "--fps", 100, "--out", tmp_path / "t.csv") == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Error: ")
+    assert len(said.err.splitlines()) == 1
+    assert "none.csv" in said.err
+
+
+def test_an_unforeseen_error_says_so_in_one_line_and_whole_with_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("x_um")
+
+    monkeypatch.setattr("models.table_files.read_table", fail)
+    arguments = ("track", tmp_path / "a.csv", "--fps", 100, "--out", tmp_path / "t.csv")
+    assert _main(monkeypatch, *arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: KeyError: 'x_um'. This was not foreseen.")
+    assert len(said.splitlines()) == 1
+    monkeypatch.setattr(sys, "argv", ["bathyscope", "--debug", *map(str, arguments)])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+@pytest.mark.parametrize("name", ["", "camera.json/below"])
+def test_an_output_that_cannot_be_written_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    inputs: dict[str, list[str]],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    (tmp_path / "camera.json").write_text("mine")
+    out = tmp_path / name if name else Path("/proc/none/calibration")
+    assert _main(monkeypatch, *inputs["calibrate"], "--out", out) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"Error: {out} cannot be written")
+    assert "Choose another place" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["camera.json"]
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["calibrate", "train"])
+def test_cancelled_work_leaves_nothing(
+    inputs: dict[str, list[str]], tmp_path: Path, command: str, way: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, *inputs[command], "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Test runners in the background may be started with Ctrl-C ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)  # into the work
+        process.send_signal(way)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1, said
+    assert said.splitlines()[-1] == "Cancelled; no output was written."
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def _room_for_little() -> None:
+    """Files of this process end at 8 kB, where writing fails as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+
+@pytest.mark.parametrize("command", ["calibrate", "train"])
+def test_a_full_disk_is_said_and_leaves_nothing(inputs: dict[str, list[str]], tmp_path: Path, command: str) -> None:
+    arguments = [*inputs[command], "--out", str(tmp_path / "out")]
+    if command == "train":
+        arguments[arguments.index("3")] = "0.05"
+    # Compiled code has its cache elsewhere, so that what is full is the place of the output only.
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        preexec_fn=_room_for_little,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"Error: There is no room for {tmp_path / 'out'}")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
