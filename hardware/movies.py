@@ -244,8 +244,10 @@ def _frames_of(stack: Stack) -> int:
     wrong = [f"{label} of {extent}" for label, extent in sizes.items() if label != "T" and extent > 1]
     if wrong:
         remedy = "Save one channel and one plane."
-        if len(wrong) == 1 and sizes.get("Z", 1) > 1 and sizes.get("T", 1) == 1:
-            remedy = "A z-sweep belongs to calibrate; if the axis is time, label it T."
+        if len(wrong) == 1 and sizes.get("Z", 1) > 1:
+            remedy = "A z-sweep belongs to calibrate; " + (
+                "if the axis is time, label it T." if sizes.get("T", 1) == 1 else "of a movie, save one plane."
+            )
         raise refusal(
             f"{stack.path} has the axes {stack.axes} with the shape {stack.shape}; a movie is (T, Y, X), "
             f"and here is an axis {' and '.join(wrong)}.",

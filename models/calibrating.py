@@ -177,7 +177,8 @@ def _check_request(
 ) -> None:
     if z_range_um is not None and not (np.isfinite(z_range_um).all() and z_range_um[0] < z_range_um[1]):
         raise DataError(
-            f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; its low end must be below its high end.",
+            f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; both must be finite, "
+            "and its low end must be below its high end.",
             "Give --z-range-um LOW HIGH, for example 3 55.",
         )
     if focus_um is not None and not np.isfinite(focus_um):

@@ -59,7 +59,8 @@ def depth_axis(moves: Literal["objective", "sample"] | None, immersion_index: fl
     """
     if moves not in ("objective", "sample"):
         raise DataError(
-            f"The setting microscope.moves is {moves}; it must be objective or sample: it fixes the sign of depth.",
+            f"The setting microscope.moves is {moves or 'not made'}; it must be objective or sample: "
+            "it fixes the sign of depth.",
             "State in the settings what the focus drive moves.",
         )
     if not (np.isfinite(immersion_index) and np.isfinite(sample_index)) or min(immersion_index, sample_index) < 1:

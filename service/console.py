@@ -16,9 +16,6 @@ __all__ = ["note", "progress", "result"]
 
 Advance = Callable[..., None]
 
-_WHOLE_FROM = 20
-"""Totals from which whole numbers show progress well enough."""
-
 
 def note(text: str) -> None:
     """One line for the person, on standard error."""
@@ -35,9 +32,11 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
     """Show how far long work has come.
 
     Yields a function ``advance(done, detail="")`` that takes the absolute
-    amount done, of `total`, and a short text beside it.
+    amount done, of `total`, and a short text beside it. Without a unit, per
+    cent are shown; with an integer as total, whole numbers.
     """
-    digits = 0 if total >= _WHOLE_FROM else 1
+    scale, of = (100 / total, "%") if not unit else (1.0, unit)
+    digits = 0 if isinstance(total, int) or not unit else 1
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,15 +44,15 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn(f"{{task.completed:.{digits}f}}/{{task.total:.{digits}f}} {unit}"),
+            TextColumn(f"{{task.completed:.{digits}f}}/{{task.total:.{digits}f}} {of}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total, detail="")
+            task = bar.add_task(label, total=scale * total, detail="")
 
             def advance(done: float, detail: str = "") -> None:
-                bar.update(task, completed=done, detail=detail)
+                bar.update(task, completed=scale * done, detail=detail)
 
             yield advance
         return
@@ -65,6 +64,6 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         now = time.monotonic()
         if now - last >= 5 or done >= total:
             last = now
-            note(f"{label}: {done:.{digits}f}/{total:.{digits}f} {unit} {detail}".rstrip())
+            note(f"{label}: {scale * done:.{digits}f}/{scale * total:.{digits}f} {of} {detail}".rstrip())
 
     yield advance_plain

@@ -235,7 +235,8 @@ def take_sweep(
         )
     if not np.isfinite(z_range_um).all() or z_range_um[0] >= z_range_um[1]:
         raise DataError(
-            f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; its low end must be below its high end.",
+            f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; both must be finite, "
+            "and its low end must be below its high end.",
             "Give --z-range-um LOW HIGH, for example 0 40.",
         )
     settings = load_settings(config, {"data_dir": data})

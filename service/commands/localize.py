@@ -48,8 +48,8 @@ def run(
         if given is None:
             used = localizer.camera
             note(
-                f"Camera taken from the model: offset {used.offset_adu:g} ADU, {used.electrons_per_adu:g} e-/ADU, "
-                f"read noise {used.read_noise_e:g} e-."
+                f"Camera taken from the model: offset {used.offset_adu:.4g} ADU, {used.electrons_per_adu:.3g} e-/ADU, "
+                f"read noise {used.read_noise_e:.3g} e-."
             )
             if source.bit_depth < used.bit_depth:
                 note(
