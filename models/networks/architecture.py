@@ -83,11 +83,15 @@ def architecture_named(name: str) -> Any:
 
 
 def pad_to(electrons: Tensor, stride: int) -> Tensor:
-    """Frames (B, H, W) padded right and below to multiples of `stride` by repeating the last row and column."""
+    """Frames (B, H, W) padded right and below to multiples of `stride` by their mirror image.
+
+    A mirror keeps the noise what it is; repeating the last row would draw streaks that look like light.
+    """
     from torch.nn import functional
 
     height, width = electrons.shape[1:]
     down, right = -height % stride, -width % stride
     if not down and not right:
         return electrons
-    return functional.pad(electrons[:, None], (0, right, 0, down), mode="replicate")[:, 0]
+    mode = "reflect" if down < height and right < width else "replicate"
+    return functional.pad(electrons[:, None], (0, right, 0, down), mode=mode)[:, 0]

@@ -46,12 +46,13 @@ def test_binning_sums_light() -> None:
     assert by4[0, 0, 2, 1] > 3
 
 
-def test_padding_repeats_the_border_and_keeps_what_fits() -> None:
+def test_padding_mirrors_the_frame_and_keeps_what_fits() -> None:
     frames = torch.rand(1, 40, 64)
     padded = pad_to(frames, 32)
     assert padded.shape == (1, 64, 64)
-    torch.testing.assert_close(padded[0, 63], frames[0, 39])
+    torch.testing.assert_close(padded[0, 40], frames[0, 38])
     assert pad_to(padded, 32) is padded
+    assert pad_to(torch.rand(1, 10, 12), 32).shape == (1, 32, 32)
 
 
 def test_targets_peak_where_emitters_of_their_depth_are() -> None:
