@@ -2,8 +2,9 @@
 
 The beads are those that the calibration found; those it used and those it
 left out (the other squares of a checkerboard) are judged apart, at every
-plane of the depth range and every repeat, and isolated beads once more by
-themselves.
+plane of the depth range and every repeat. Isolated beads, whose patterns
+touch neither another's nor the edge of the frame at any depth, are judged once
+more by themselves.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from models.sweep import Sweep
 from service.console import note, result
 from service.outputs import write_json
 
-_EDGE_UM = 20.0
-"""An isolated bead is at least so far inside the field: nearer, the frame cuts its pattern in half."""
-
 _LEFT_OUT = "outside the places chosen for calibration"
 
 
@@ -34,7 +32,6 @@ def main() -> None:
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True)
-    parser.add_argument("--isolated-um", type=float, default=55.0, help="distance to the next bead, µm")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 
@@ -54,8 +51,9 @@ def main() -> None:
     unseen = np.array([bead["reason"] == _LEFT_OUT for bead in beads])
     apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.diag(np.full(len(places), np.inf))
     height, width = (size * calibration.psf.pixel_size_um for size in sweep.planes.shape[2:])
-    inside = np.minimum(places, np.array([width, height]) - places).min(axis=1) > _EDGE_UM
-    isolated = (apart.min(axis=1) > arguments.isolated_um) & inside
+    inside = np.minimum(places, np.array([width, height]) - places).min(axis=1)
+    radius_um = calibration.report["pattern_radius_px"]["at_range_end"] * calibration.psf.pixel_size_um
+    isolated = (apart.min(axis=1) > 2 * radius_um) & (inside > radius_um)
     scores = {}
     groups: dict[str, NDArray[np.bool_]] = {
         "unseen": unseen,
