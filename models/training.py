@@ -31,7 +31,11 @@ from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
 from models.weights import reference_model
 
-__all__ = ["TrainingSettings", "scene_for", "train"]
+__all__ = ["TrainingSettings", "labelled_range_um", "scene_for", "take_over", "train"]
+
+_NOISELESS_SHARE = 0.85
+_NOISELESS_SNR_DB = (10.0, 34.0)
+"""Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames would be taught in vain."""
 
 Report = Callable[[float, str], None]
 """Called with the minutes spent and a short text."""
@@ -69,9 +73,10 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
     """What training frames of a calibration contain: its depths, its camera's noise, its beads' variation."""
     low, high = labelled_range_um(calibration)
     read_noise = calibration.camera.read_noise_e
+    noiseless = read_noise == 0
     radius = float(table.radius_at_px(np.linspace(low, high, 50)).max())
-    # A frame holds the widest pattern whole, and several of the small ones.
-    side = int(np.clip(32 * math.ceil(2.4 * radius / 32), 128, 192))
+    # Wider than the widest pattern: some background must show, or its level would be learned from light alone.
+    side = int(np.clip(32 * math.ceil(3.6 * radius / 32), 128, 192))
     area_share = (side / 192) ** 2
     return SceneSettings(
         shape=(side, side),
@@ -82,8 +87,8 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
         background_e=(0.02 + 0.1 * read_noise, 50.0 + 10 * read_noise),
         read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if read_noise > 0 else (0.0, 3.0),
         photons=_photons(calibration),
-        # Only a simulated camera has no read noise, and then it may have no shot noise either.
-        noiseless_share=0.5 if read_noise == 0 else 0.0,
+        noiseless_share=_NOISELESS_SHARE if noiseless else 0.0,
+        snr_db=_NOISELESS_SNR_DB if noiseless else SceneSettings().snr_db,
         size_variation=calibration.size_variation,
     )
 
@@ -220,7 +225,7 @@ def train(
     torch.manual_seed(settings.seed)
     network = architecture_named(settings.architecture).for_optics(table, scene.z_range_um)
     if settings.transfer:
-        _transfer(network)
+        take_over(network)
     network.module.to(device).train()
     optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
     steps, spent = 0, 0.0
@@ -304,8 +309,8 @@ def train(
     return model
 
 
-def _transfer(network: Any) -> None:
-    """Take over what fits of the shipped weights: the trunk of the same architecture, but not other depth classes."""
+def take_over(network: Any) -> None:
+    """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes."""
     shipped = Model.load(reference_model())
     if architecture_named(shipped.architecture) is not type(network):
         return

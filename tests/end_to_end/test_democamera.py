@@ -81,7 +81,7 @@ def test_depths_come_back_between_the_planes_of_the_sweep(tmp_path: Path) -> Non
     bathyscope(
         "calibrate", "--live", "--config", settings(tmp_path), "--z-range-um", 0, 40, "--z-step-um", 1, "--out", folder
     )
-    bathyscope("train", folder, "--out", model, "--minutes", 5)
+    bathyscope("train", folder, "--out", model, "--minutes", 8)
     movie(tmp_path / "frames.ome.tif")
     bathyscope("localize", tmp_path / "frames.ome.tif", "--model", model, "--out", table)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.calibration import Calibration
 from models.camera import CameraModel
@@ -15,7 +16,8 @@ from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable, draw_frame
-from models.training import TrainingSettings, scene_for, train
+from models.training import TrainingSettings, scene_for, take_over, train
+from models.weights import reference_model
 
 OBJECTIVE = Objective(0.45, 0.52, 0.65)
 
@@ -77,6 +79,15 @@ def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp
     assert localizer.model.camera == calibration.camera
     assert localizer.model.load_psf(tmp_path / "model").pixel_size_um == 0.65
     localizer.warm_up((96, 96), 2)
+
+
+def test_a_training_starts_from_the_shipped_trunk_but_its_own_depth_classes(calibration: Calibration) -> None:
+    network = CascadeArchitecture.for_optics(PatternTable(calibration.psf), calibration.z_range_um)
+    own_classes = network.module.depth[-1].weight.detach().clone()
+    take_over(network)
+    shipped = load_file(reference_model() / "weights.safetensors")
+    torch.testing.assert_close(network.module.stem[0].weight.detach(), shipped["stem.0.weight"].float())
+    torch.testing.assert_close(network.module.depth[-1].weight.detach(), own_classes)
 
 
 def test_nothing_to_resume_is_said(calibration: Calibration, tmp_path: Path) -> None:
