@@ -35,7 +35,7 @@ __all__ = ["TrainingSettings", "labelled_range_um", "scene_for", "take_over", "t
 
 _NOISELESS_SHARE = 0.85
 _NOISELESS_SNR_DB = (10.0, 34.0)
-"""Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames would be taught in vain."""
+"""Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames teach it nothing."""
 
 Report = Callable[[float, str], None]
 """Called with the minutes spent and a short text."""
