@@ -167,7 +167,7 @@ class SceneSettings:
         frames are then lit accordingly, the others by `snr_db`
     background_e : background per pixel, photo-electrons, drawn log-uniformly
     read_noise_e : lowest and highest read noise, photo-electrons
-    noiseless_share : share of frames without any noise, whole counts only: what a simulated camera gives
+    noiseless_share : share of frames without any noise: what a simulated camera gives
     size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
     """
 
@@ -226,7 +226,7 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     background = relative * float(image.mean()) + max(absolute, settings.background_e[0])
     image += np.float32(background) * _uneven(settings.shape, rng)
     if rng.random() < settings.noiseless_share:
-        return TrainingFrame(np.floor(image), 0.0, _labelled(emitters, table, settings, scale), background)
+        return TrainingFrame(image, 0.0, _labelled(emitters, table, settings, scale), background)
     electrons = np.empty(settings.shape, np.float32)
     detect_electrons(image, electrons, np.uint64(rng.integers(2**63)), np.float32(read_noise))
     if rng.random() < 0.15:
