@@ -16,7 +16,7 @@ from models.table_files import read_table
 from models.tables import Localizations
 from tests.conftest import missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 BEADS = {"Mode": "Fluorescent Beads", "PixelType": "16bit", "BitDepth": "16", "BeadDensity": "10"}
 STAGE_UM = (5.5, 9.3, 14.7, 20.4, 26.6, 31.2, 36.8)
@@ -81,7 +81,7 @@ def test_depths_come_back_between_the_planes_of_the_sweep(tmp_path: Path) -> Non
     bathyscope(
         "calibrate", "--live", "--config", settings(tmp_path), "--z-range-um", 0, 40, "--z-step-um", 1, "--out", folder
     )
-    bathyscope("train", folder, "--out", model, "--minutes", 8)
+    bathyscope("train", folder, "--out", model, "--minutes", 10)
     movie(tmp_path / "frames.ome.tif")
     bathyscope("localize", tmp_path / "frames.ome.tif", "--model", model, "--out", table)
 
