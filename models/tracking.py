@@ -179,6 +179,9 @@ class TracksLocalizations(Protocol):
     def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
         """Take the localizations of one frame, in order of time."""
 
+    def end_all(self) -> None:
+        """End every live track."""
+
 
 @dataclass(slots=True)
 class _Pool:
@@ -303,6 +306,11 @@ class Tracker:
         self._pool = pool.select(~over).joined(newborn)
         self._last_frame, self._last_t_s = frame, t_s
         return self._snapshot(t_s, frame, np.sort(ended[ended > 0]))
+
+    def end_all(self) -> None:
+        """End every live track: the next step reports them as ended, and identities go on counting."""
+        if self._last_frame is not None:
+            self._pool.last_frame[:] = self._last_frame - self.settings.coast_frames - 1
 
     def _check_order(self, t_s: float, frame: int) -> None:
         if not np.isfinite(t_s):

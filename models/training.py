@@ -48,6 +48,7 @@ class TrainingSettings:
     Attributes
     ----------
     architecture : name in the registry
+    size : one of the architecture's sizes
     minutes : wall time of the training, validation included
     seed : of the frames and the first weights
     device : ``"auto"``, ``"cpu"`` or ``"cuda"``
@@ -59,6 +60,7 @@ class TrainingSettings:
     """
 
     architecture: str = "cascade"
+    size: str = "full"
     minutes: float = 10.0
     seed: int = 1
     device: str = "auto"
@@ -223,9 +225,9 @@ def train(
     table = PatternTable(calibration.psf)
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
-    network = architecture_named(settings.architecture).for_optics(table, scene.z_range_um)
+    network = _sized(settings).for_optics(table, scene.z_range_um, settings.size)
     if settings.transfer:
-        take_over(network)
+        take_over(network, settings.size)
     network.module.to(device).train()
     optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
     steps, spent = 0, 0.0
@@ -309,13 +311,23 @@ def train(
     return model
 
 
-def take_over(network: Any) -> None:
+def _sized(settings: TrainingSettings) -> Any:
+    kind = architecture_named(settings.architecture)
+    if settings.size not in kind.sizes:
+        raise DataError(
+            f"{settings.architecture} has no size {settings.size!r}; it has {', '.join(kind.sizes)}.",
+            "Choose one of these with --size.",
+        )
+    return kind
+
+
+def take_over(network: Any, size: str) -> None:
     """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes."""
-    shipped = Model.load(reference_model())
-    if architecture_named(shipped.architecture) is not type(network):
+    folder = reference_model(size)
+    if architecture_named(Model.load(folder).architecture) is not type(network):
         return
     mine = network.module.state_dict()
-    weights = load_file(reference_model() / "weights.safetensors")
+    weights = load_file(folder / "weights.safetensors")
     fitting = {name: tensor for name, tensor in weights.items() if name in mine and tensor.shape == mine[name].shape}
     network.module.load_state_dict(fitting, strict=False)
 

@@ -67,7 +67,7 @@ def architecture_names() -> tuple[str, ...]:
 
 
 def architecture_named(name: str) -> Any:
-    """Class of an architecture, with `for_optics(table, z_range_um)` and `restored(settings)`.
+    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `restored(settings)`.
 
     Raises
     ------

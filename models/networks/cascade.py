@@ -14,6 +14,7 @@ reject what stage one proposed.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,10 +32,15 @@ OUTPUTS_PER_CLASS = 7
 class CascadeSettings:
     """Shape of the network and scale of its answers.
 
+    Level n of the pyramid has ``first_cell_px * 2**n`` camera pixels to a cell.
+
     Attributes
     ----------
-    channels : features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution
-    bands_um : labelled depths (low, high) of the 1/2, 1/4 and 1/8 presence maps
+    first_cell_px : pixels, each way, of a cell of the finest level
+    channels : features of each level
+    down_blocks : residual blocks of each level on the way down
+    up_convolutions : convolutions of each level but the coarsest on the way up; 2 are a residual block
+    bands_um : labelled depths (low, high) of the presence maps, one map for each of the finest levels
     classes : number of depth classes over `z_range_um`
     z_range_um : labelled depths
     window_um : half width of a class's window
@@ -42,7 +48,10 @@ class CascadeSettings:
     hidden : width of stage two
     """
 
+    first_cell_px: int = 2
     channels: tuple[int, ...] = (24, 48, 96, 128, 160)
+    down_blocks: tuple[int, ...] = (0, 1, 1, 2, 2)
+    up_convolutions: tuple[int, ...] = (1, 2, 2, 2)
     bands_um: tuple[tuple[float, float], ...] = ((0.0, 18.0), (14.0, 45.0), (38.0, 100.0))
     classes: int = 50
     z_range_um: tuple[float, float] = (0.0, 100.0)
@@ -58,7 +67,10 @@ class CascadeSettings:
     def from_dict(cls, values: dict[str, Any]) -> CascadeSettings:
         """Read what `as_dict` wrote, after a trip through JSON."""
         return cls(
+            first_cell_px=int(values["first_cell_px"]),
             channels=tuple(values["channels"]),
+            down_blocks=tuple(values["down_blocks"]),
+            up_convolutions=tuple(values["up_convolutions"]),
             bands_um=tuple((float(low), float(high)) for low, high in values["bands_um"]),
             classes=int(values["classes"]),
             z_range_um=(float(values["z_range_um"][0]), float(values["z_range_um"][1])),
@@ -66,6 +78,16 @@ class CascadeSettings:
             pixel_size_um=float(values["pixel_size_um"]),
             hidden=int(values["hidden"]),
         )
+
+    @property
+    def cells_px(self) -> tuple[int, ...]:
+        """Camera pixels to a cell of each level, each way."""
+        return tuple(self.first_cell_px << level for level in range(len(self.channels)))
+
+    @property
+    def binnings(self) -> tuple[int, ...]:
+        """Scales at which the network sees a frame: single pixels, and binned to each level below the finest."""
+        return (1, *self.cells_px[1:])
 
     @property
     def class_centres_um(self) -> Tensor:
@@ -133,32 +155,28 @@ class Cascade(nn.Module):
     settings : CascadeSettings
     """
 
-    STRIDE = 32
-    """Frames are padded to multiples of this."""
-
-    BINNINGS = (1, 4, 8, 16, 32)
-    """Scales at which the network sees a frame."""
-
     def __init__(self, settings: CascadeSettings) -> None:
         super().__init__()
         self.settings = settings
-        c2, c4, c8, c16, c32 = settings.channels
-        self.stem = _Convolution(4, c2)
-        self.down4 = _Down(c2, c4, blocks=1)
-        self.down8 = _Down(c4, c8, blocks=1)
-        self.down16 = _Down(c8, c16, blocks=2)
-        self.down32 = _Down(c16, c32, blocks=2)
-        self.lateral16 = nn.Conv2d(c32, c16, 1)
-        self.lateral8 = nn.Conv2d(c16, c8, 1)
-        self.lateral4 = nn.Conv2d(c8, c4, 1)
-        self.lateral2 = nn.Conv2d(c4, c2, 1)
-        self.up16 = _Residual(c16)
-        self.up8 = _Residual(c8)
-        self.up4 = _Residual(c4)
-        self.up2 = _Convolution(c2, c2)
-        self.presence = nn.ModuleList([nn.Conv2d(c, 1, 1) for c in (c2, c4, c8)])
+        channels = settings.channels
+        steps = list(pairwise(channels))
+        self.stem = nn.Sequential(
+            _Convolution(settings.first_cell_px**2, channels[0]),
+            *[_Residual(channels[0]) for _ in range(settings.down_blocks[0])],
+        )
+        self.down = nn.ModuleList(
+            [_Down(fine, coarse, n) for (fine, coarse), n in zip(steps, settings.down_blocks[1:], strict=True)]
+        )
+        self.lateral = nn.ModuleList([nn.Conv2d(coarse, fine, 1) for fine, coarse in steps])
+        self.up = nn.ModuleList(
+            [
+                _Residual(width) if count == 2 else _Convolution(width, width)
+                for width, count in zip(channels, settings.up_convolutions, strict=False)
+            ]
+        )
+        self.presence = nn.ModuleList([nn.Conv2d(width, 1, 1) for width in channels[: len(settings.bands_um)]])
         self.depth = nn.Sequential(
-            nn.Linear(5 * (c2 + c4 + c8) + c16, settings.hidden),
+            nn.Linear(sum(width * len(_around(level)) for level, width in enumerate(channels[:-1])), settings.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(settings.hidden, settings.hidden),
             nn.ReLU(inplace=True),
@@ -175,28 +193,30 @@ class Cascade(nn.Module):
             nn.init.normal_(head.weight, 0, 0.01)  # type: ignore[arg-type]
         nn.init.normal_(self.depth[-1].weight, 0, 0.01)  # type: ignore[arg-type]
 
-    def features(self, frames: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution.
+    def features(self, frames: list[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps of all levels but the coarsest, finest first.
 
         Parameters
         ----------
         frames : list of Tensor of shape (B, 1, H / binning, W / binning)
-            Frames stabilized at `BINNINGS` (see `models.networks.stabilize`), H and W multiples of `STRIDE`.
+            Frames stabilized at the `binnings` of the settings (see `models.networks.stabilize`), H and W
+            multiples of the coarsest cell.
         """
-        full, by4, by8, by16, by32 = frames
-        f2 = self.stem(functional.pixel_unshuffle(full, 2).contiguous(memory_format=torch.channels_last))
-        f4 = self.down4(f2, by4)
-        f8 = self.down8(f4, by8)
-        f16 = self.down16(f8, by16)
-        f32 = self.down32(f16, by32)
-        p16 = self.up16(f16 + _twice(self.lateral16(f32)))
-        p8 = self.up8(f8 + _twice(self.lateral8(p16)))
-        p4 = self.up4(f4 + _twice(self.lateral4(p8)))
-        p2 = self.up2(f2 + _twice(self.lateral2(p4)))
-        return p2, p4, p8, p16
+        single, *binned = frames
+        cells = functional.pixel_unshuffle(single, self.settings.first_cell_px)
+        x = self.stem(cells.contiguous(memory_format=torch.channels_last))
+        sides = []
+        for down, frame in zip(self.down, binned, strict=True):
+            sides.append(x)
+            x = down(x, frame)
+        found: list[Tensor] = []
+        for side, lateral, up in zip(sides[::-1], reversed(self.lateral), reversed(self.up), strict=True):
+            x = up(side + _twice(lateral(x)))
+            found.append(x)
+        return tuple(found[::-1])
 
     def presence_maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """Presence logits at 1/2, 1/4 and 1/8, each of shape (B, H', W')."""
+        """Presence logits, one map for each band of depths, each of shape (B, H', W')."""
         return [head(f)[:, 0] for head, f in zip(self.presence, features, strict=False)]
 
     def look(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
@@ -213,11 +233,10 @@ class Cascade(nn.Module):
         Tensor of shape (N, classes, OUTPUTS_PER_CLASS)
         """
         parts = []
-        for level, feature in enumerate(features):
-            cell = 2 ** (level + 1)
+        for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False)):
             u = (x_px + 0.5) / cell - 0.5
             v = (y_px + 0.5) / cell - 0.5
-            parts.append(_sample(feature, batch, u, v, _CROSS if level < 3 else _CENTRE))
+            parts.append(_sample(feature, batch, u, v, _around(level)))
         answers = self.depth(torch.cat(parts, 1))
         return answers.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
 
@@ -231,8 +250,7 @@ class Cascade(nn.Module):
         most : most proposals per call over all frames of the batch; the strongest are kept
         """
         found: list[tuple[Tensor, ...]] = []
-        for level, logits in enumerate(maps):
-            cell = 2 ** (level + 1)
+        for logits, cell in zip(maps, self.settings.cells_px, strict=False):
             probability = torch.sigmoid(logits.float())
             peak = functional.max_pool2d(probability[:, None], 3, 1, 1)[:, 0]
             batch, row, column = torch.nonzero((probability >= peak) & (probability > threshold), as_tuple=True)
@@ -273,6 +291,13 @@ def _twice(x: Tensor) -> Tensor:
 
 _CENTRE = ((0, 0),)
 _CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+_CROSSED_LEVELS = 3
+"""A cell of a coarser level holds the whole pattern by itself."""
+
+
+def _around(level: int) -> tuple[tuple[int, int], ...]:
+    """Cells of a level that stage two looks at, relative to the detection's."""
+    return _CROSS if level < _CROSSED_LEVELS else _CENTRE
 
 
 def _sample(feature: Tensor, batch: Tensor, u: Tensor, v: Tensor, around: tuple[tuple[int, int], ...]) -> Tensor:

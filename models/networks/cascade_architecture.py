@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,35 @@ from models.synthesis import PatternTable, TrainingFrame
 
 __all__ = ["CascadeArchitecture"]
 
-_BAND_RADII_PX = ((0.0, 24.0), (18.0, 46.0), (40.0, np.inf))
-"""Pattern radii (99 % of the light) that the maps at 1/2, 1/4 and 1/8 look for; the overlaps leave the choice open."""
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """One size of the network.
+
+    Attributes
+    ----------
+    shape : settings of the network that do not depend on the optics
+    radii_px : pattern radii (99 % of the light) that each presence map looks for; overlaps leave the choice open
+    """
+
+    shape: dict[str, Any]
+    radii_px: tuple[tuple[float, float], ...]
+
+
+_SIZES = {
+    # 1.2 GMAC for a frame of 256 x 256
+    "full": _Size({}, ((0.0, 24.0), (18.0, 46.0), (40.0, np.inf))),
+    # 0.41 GMAC: a finest cell of 4 px leaves out the level that costs most, and deep patterns need it least
+    "live": _Size(
+        {
+            "first_cell_px": 4,
+            "channels": (32, 64, 96, 128),
+            "down_blocks": (1, 1, 2, 2),
+            "up_convolutions": (1, 1, 2),
+        },
+        ((0.0, 32.0), (24.0, np.inf)),
+    ),
+}
 
 
 class CascadeArchitecture:
@@ -29,19 +57,22 @@ class CascadeArchitecture:
     settings : CascadeSettings
     """
 
-    stride = Cascade.STRIDE
+    sizes = tuple(_SIZES)
+    """Names of the sizes: full for the best localization, live for 100 frames a second on a processor."""
 
     def __init__(self, settings: CascadeSettings) -> None:
         self.module = Cascade(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stride = settings.cells_px[-1]
+        self._binnings = settings.binnings
 
     @classmethod
-    def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float]) -> CascadeArchitecture:
+    def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> CascadeArchitecture:
         """Network for a PSF: depth bands follow the measured width of the pattern, classes the range."""
         low, high = z_range_um
         depths = np.linspace(low, high, 401)
         radii = table.radius_at_px(depths)
         bands = []
-        for smallest, largest in _BAND_RADII_PX:
+        for smallest, largest in _SIZES[size].radii_px:
             inside = depths[(radii >= smallest) & (radii <= largest)]
             bands.append((float(inside.min()), float(inside.max())) if len(inside) else (high + 1.0, high + 1.0))
         # 2-µm classes over 100 µm as published; at least 25 over a shorter range.
@@ -49,6 +80,7 @@ class CascadeArchitecture:
         window = 2.0 * (high - low) / classes
         return cls(
             CascadeSettings(
+                **_SIZES[size].shape,
                 bands_um=tuple(bands),
                 classes=classes,
                 z_range_um=(low, high),
@@ -78,13 +110,13 @@ class CascadeArchitecture:
         """Loss of both stages."""
         device = next(self.module.parameters()).device
         electrons = prepared.electrons.to(device, non_blocking=True)
-        frames = stabilize(electrons, prepared.read_noise_e.to(device, non_blocking=True), Cascade.BINNINGS)
+        frames = stabilize(electrons, prepared.read_noise_e.to(device, non_blocking=True), self._binnings)
         features = self.module.features(frames)
         return cascade_loss(self.module, features, prepared, rng)
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
-        return read_out(self.module, stabilize(electrons, read_noise_e, Cascade.BINNINGS))
+        return read_out(self.module, stabilize(electrons, read_noise_e, self._binnings))
 
     def fold(self) -> None:
         """Fold batch normalization into the convolutions."""

@@ -42,7 +42,7 @@ class Readout:
 
 
 def read_out(network: Cascade, frames: list[Tensor]) -> Readout:
-    """Run both stages on frames stabilized at `Cascade.BINNINGS` and return candidates, one per emitter."""
+    """Run both stages on frames stabilized at the binnings of its settings and return candidates, one per emitter."""
     features = network.features(frames)
     proposals = network.propose(
         network.presence_maps(features), PROPOSAL_THRESHOLD, PROPOSALS_PER_FRAME * frames[0].shape[0]

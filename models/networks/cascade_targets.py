@@ -52,8 +52,7 @@ def make_batch(
     """Targets for frames (B, H, W) with `emitters`, one array (N, 4) of x, y, z (µm), photo-electrons per frame."""
     count, height, width = electrons.shape
     heat = []
-    for level, (low, high) in enumerate(settings.bands_um):
-        cell = 2 ** (level + 1)
+    for (low, high), cell in zip(settings.bands_um, settings.cells_px, strict=False):
         maps = np.zeros((count, height // cell, width // cell), np.float32)
         for target, found in zip(maps, emitters, strict=True):
             inside = found[(found[:, 2] >= low) & (found[:, 2] <= high)]

@@ -1,7 +1,7 @@
-"""Make the shipped weights again: ``python -m models.weights --minutes 60``.
+"""Make the shipped weights again: ``python -m models.weights --size full --minutes 60``.
 
 Trains the cascade for the computed PSF of the reference optics on this
-machine and replaces the shipped folder when complete. Training minutes,
+machine and replaces its folder when complete. Training minutes,
 frames and validation scores are written into model.json.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from models.calibration import Calibration
 from models.model import REFERENCE_CALIBRATION
+from models.networks import architecture_named
 from models.optics import reference_psf
 from models.scene import reference_camera
 from models.synthesis import SceneSettings
@@ -46,19 +47,20 @@ def reference_calibration() -> Calibration:
 def main() -> None:
     """Train and replace the shipped folder."""
     parser = argparse.ArgumentParser(prog="python -m models.weights", description=__doc__)
+    parser.add_argument("--size", choices=architecture_named("cascade").sizes, default="full")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall time of the training")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=reference_model())
+    parser.add_argument("--out", type=Path, help="default: the shipped folder of that size")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out: Path = arguments.out or reference_model(arguments.size)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as aside:
         train(
             reference_calibration(),
             Path(aside) / "model",
-            TrainingSettings(minutes=arguments.minutes, seed=arguments.seed, transfer=False),
-            model_id="reference-10x-0.45",
+            TrainingSettings(size=arguments.size, minutes=arguments.minutes, seed=arguments.seed, transfer=False),
+            model_id=f"reference-10x-0.45-{arguments.size}",
             checkpoint=out.with_name(out.name + ".checkpoint"),
             resume=arguments.resume,
             # Any camera may look through these optics: read noise from none to 3 e-.

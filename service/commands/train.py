@@ -17,6 +17,7 @@ def run(
     calibration: Annotated[Path, typer.Argument(help="Folder made by `bathyscope calibrate`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
     architecture: Annotated[str, typer.Option(help="Network: cascade.")] = "cascade",
+    size: Annotated[str, typer.Option(help="full localizes best; live keeps up with 100 frames a second.")] = "full",
     minutes: Annotated[float, typer.Option(help="Wall time of the whole command.")] = 10.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal frames.")] = 1,
@@ -33,6 +34,7 @@ def run(
     checkpoint = out.with_name(out.name + ".checkpoint")
     settings = TrainingSettings(
         architecture=architecture,
+        size=size,
         minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes),
         seed=seed,
         device=device,

@@ -59,11 +59,12 @@ class FrameResult:
 class AnalysisBatch:
     """Results of about 100 ms, and the ledger when the last of them was ready.
 
-    All frames that the ledger calls analysed are in this batch or in earlier ones.
+    All frames that the ledger calls analysed are in this batch or in earlier ones. One model made all of it.
     """
 
     results: tuple[FrameResult, ...]
     counts: LedgerCounts
+    model_id: str
 
 
 class Analyzer:
@@ -80,6 +81,11 @@ class Analyzer:
         self._localizer = localizer
         self._tracker = tracker
         self._start_s: float | None = None
+
+    def swap(self, localizer: LocalizesFrames) -> None:
+        """Go on with another model: all live tracks end, since its depths are not those of the one before."""
+        self._localizer = localizer
+        self._tracker.end_all()
 
     def localize(self, frames: Sequence[Frame]) -> list[Localizations]:
         """Localizations of each frame; one call of the network for all of them."""
@@ -104,6 +110,8 @@ class AnalysisThread(threading.Thread):
     analyzer : Analyzer
     stage : Stage of Frame
     ledger, latencies : Ledger, Latencies
+    model_id : str
+        Of the analyzer's localizer.
     batch, deadline_s : int, float
         Most frames at once, and the longest that the first of them waits for others, s.
     show : callable
@@ -123,6 +131,7 @@ class AnalysisThread(threading.Thread):
         ledger: Ledger,
         latencies: Latencies,
         *,
+        model_id: str,
         batch: int,
         deadline_s: float,
         show: Callable[[FrameResult], None],
@@ -135,6 +144,9 @@ class AnalysisThread(threading.Thread):
         self._stage = stage
         self._ledger = ledger
         self._latencies = latencies
+        self._model_id = model_id
+        self._next_model: tuple[LocalizesFrames, str] | None = None
+        self._swap_lock = threading.Lock()
         self._batch = batch
         self._deadline_s = deadline_s
         self._show = show
@@ -144,10 +156,24 @@ class AnalysisThread(threading.Thread):
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
+    def swap(self, localizer: LocalizesFrames, model_id: str) -> None:
+        """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
+        with self._swap_lock:
+            self._next_model = (localizer, model_id)
+
+    def _take_next_model(self) -> None:
+        with self._swap_lock:
+            chosen, self._next_model = self._next_model, None
+        if chosen is not None:
+            self._commit(np.inf)
+            localizer, self._model_id = chosen
+            self._analyzer.swap(localizer)
+
     def run(self) -> None:
         """Analyse until the stage has ended."""
         working = True
         while not self._stage.ended:
+            self._take_next_model()
             frames = self._stage.take(self._batch, timeout_s=_BATCH_S, gather_s=self._deadline_s)
             if frames and working:
                 try:
@@ -179,8 +205,8 @@ class AnalysisThread(threading.Thread):
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:
-            self._waiting_since_s = now_s
+            self._waiting_since_s = time.monotonic()
         elif now_s - self._waiting_since_s >= _BATCH_S:
-            self._keep(AnalysisBatch(tuple(self._waiting), self._ledger.counts()))
+            self._keep(AnalysisBatch(tuple(self._waiting), self._ledger.counts(), self._model_id))
             self._waiting = []
-            self._waiting_since_s = now_s
+            self._waiting_since_s = time.monotonic()

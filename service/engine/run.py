@@ -141,6 +141,7 @@ class Run:
             self._analysis_stage,
             self.ledger,
             self.latencies,
+            model_id=model.id,
             batch=settings.batch,
             deadline_s=settings.deadline_ms / 1000,
             show=self._track_slot.put,

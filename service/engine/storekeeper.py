@@ -80,6 +80,7 @@ class Storekeeper(threading.Thread):
                     batch.counts.as_dict(),
                     (first.state.t_s, last.state.t_s),
                     frames=(first.frame, last.frame),
+                    model_id=batch.model_id,
                     **self._figures(),
                 )
             except errors.StoreError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,14 @@ SMALL = CascadeSettings(
     z_range_um=(0.0, 20.0),
     window_um=1.6,
     hidden=16,
+)
+SMALL_LIVE = replace(
+    SMALL,
+    first_cell_px=4,
+    channels=(8, 8, 8, 8),
+    down_blocks=(1, 1, 2, 2),
+    up_convolutions=(1, 1, 2),
+    bands_um=((0.0, 12.0), (8.0, 20.0)),
 )
 
 
@@ -84,15 +94,16 @@ def test_proposals_are_local_maxima_in_camera_pixels() -> None:
     assert strongest.x_px.tolist() == [14.5]
 
 
-def test_folded_networks_answer_the_same() -> None:
+@pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
+def test_folded_networks_answer_the_same(settings: CascadeSettings) -> None:
     torch.manual_seed(3)
-    network = CascadeArchitecture(SMALL)
+    network = CascadeArchitecture(settings)
     frames = torch.rand(2, 64, 64) * 50
     network.module.train()
     for _ in range(3):
-        network.module.features(stabilize(frames.clone(), torch.zeros(2), Cascade.BINNINGS))
+        network.module.features(stabilize(frames.clone(), torch.zeros(2), network.module.settings.binnings))
     network.module.eval()
-    binned = stabilize(frames, torch.zeros(2), Cascade.BINNINGS)
+    binned = stabilize(frames, torch.zeros(2), network.module.settings.binnings)
     with torch.inference_mode():
         before = network.module.features(binned)
         network.fold()
@@ -104,11 +115,15 @@ def test_folded_networks_answer_the_same() -> None:
 
 def test_bands_follow_the_width_of_the_pattern_and_overlap() -> None:
     table = PatternTable(computed_psf(Objective(0.45, 0.52, 0.65), np.arange(-2.0, 81.0)))
-    network = CascadeArchitecture.for_optics(table, (0.0, 80.0))
+    network = CascadeArchitecture.for_optics(table, (0.0, 80.0), "full")
     (low, first), (second, third), (fourth, high) = network.module.settings.bands_um
     assert (low, high) == (0.0, 80.0)
     assert second < first
     assert fourth < third
+    live = CascadeArchitecture.for_optics(table, (0.0, 80.0), "live")
+    (low, first), (second, high) = live.module.settings.bands_um
+    assert (low, high) == (0.0, 80.0)
+    assert second < first
     again = CascadeArchitecture.restored(network.settings)
     assert again.module.settings == network.module.settings
 

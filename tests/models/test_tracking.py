@@ -270,3 +270,18 @@ def test_a_table_with_gaps() -> None:
     assert len(track_table(Localizations.empty(), fps=10)) == 0
     with pytest.raises(DataError, match="The frame rate is 0 fps"):
         track_table(found, fps=0)
+
+
+def test_ending_all_tracks_reports_them_and_counts_on() -> None:
+    tracker = Tracker()
+    here = np.array([[10.0, 10.0, 30.0], [60.0, 60.0, 40.0]])
+    for frame in range(5):
+        before = tracker.step(0.01 * frame, frame, _found(here, frame))
+    assert len(before) == 2
+    tracker.end_all()
+    after = tracker.step(0.05, 5, _found(here, 5))
+    assert set(after.ended) == set(before.track_id)
+    for frame in range(6, 10):
+        after = tracker.step(0.01 * frame, frame, _found(here, frame))
+    assert len(after) == 2
+    assert not set(after.track_id) & set(before.track_id)

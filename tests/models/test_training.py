@@ -49,7 +49,7 @@ def test_the_loss_falls(calibration: Calibration) -> None:
     torch.manual_seed(0)
     table = PatternTable(calibration.psf)
     scene = scene_for(calibration, table)
-    network = CascadeArchitecture.for_optics(table, calibration.z_range_um)
+    network = CascadeArchitecture.for_optics(table, calibration.z_range_um, "full")
     rng = np.random.default_rng(0)
     prepared = network.prepare([draw_frame(table, scene, rng) for _ in range(4)])
     optimizer = torch.optim.AdamW(network.module.parameters(), 2e-3)
@@ -82,11 +82,11 @@ def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp
 
 
 def test_a_training_starts_from_the_shipped_trunk_but_its_own_depth_classes(calibration: Calibration) -> None:
-    network = CascadeArchitecture.for_optics(PatternTable(calibration.psf), calibration.z_range_um)
+    network = CascadeArchitecture.for_optics(PatternTable(calibration.psf), calibration.z_range_um, "full")
     own_classes = network.module.depth[-1].weight.detach().clone()
-    take_over(network)
+    take_over(network, "full")
     shipped = load_file(reference_model() / "weights.safetensors")
-    torch.testing.assert_close(network.module.stem[0].weight.detach(), shipped["stem.0.weight"].float())
+    torch.testing.assert_close(network.module.stem[0][0].weight.detach(), shipped["stem.0.0.weight"].float())
     torch.testing.assert_close(network.module.depth[-1].weight.detach(), own_classes)
 
 
