@@ -96,7 +96,7 @@ def computed_psf(objective: Objective, z_um: NDArray[np.float64], oversampling: 
     radial = _radial_intensity(objective, z_um, radius_um * np.sqrt(2) + 2 * objective.pixel_size_um)
     half = int(np.ceil(radius_um / objective.pixel_size_um * oversampling))
     planes = np.zeros((len(z_um), 2 * half + 1, 2 * half + 1), np.float32)
-    _integrate_pixels(radial[0], radial[1], planes, objective.pixel_size_um, oversampling)
+    _integrate_pixels(radial[0], np.ascontiguousarray(radial[1].T), planes, objective.pixel_size_um, oversampling)
     # An emitter's photons spread over one pixel lattice, which is every oversampling-th grid point.
     planes *= (oversampling**2 / planes.sum(axis=(1, 2), dtype=np.float64)).astype(np.float32)[:, None, None]
     return Psf(planes, np.asarray(z_um, np.float64), objective.pixel_size_um, oversampling)
@@ -198,26 +198,29 @@ def _blur_with_sphere(
 
 
 @numba.njit(cache=True, nogil=True)
-def _integrate_pixels(step: float, radial: Any, planes: Any, pixel_um: float, oversampling: int) -> None:
-    # One quadrant is computed and mirrored: the profile depends on the radius alone.
+def _integrate_pixels(step: float, by_radius: Any, planes: Any, pixel_um: float, oversampling: int) -> None:
+    # One octant is computed and mirrored: the profile depends on the radius alone. A radius is looked up for all
+    # planes at once, `by_radius` having the shape (R, Z).
     half = planes.shape[1] // 2
-    last = radial.shape[1] - 2
-    for plane in range(planes.shape[0]):
-        for row in range(half + 1):
-            for column in range(row, half + 1):
-                total = 0.0
-                for i in range(_PIXEL_POINTS):
-                    y = (row / oversampling + (i + 0.5) / _PIXEL_POINTS - 0.5) * pixel_um
-                    for j in range(_PIXEL_POINTS):
-                        x = (column / oversampling + (j + 0.5) / _PIXEL_POINTS - 0.5) * pixel_um
-                        at = np.sqrt(x * x + y * y) / step
-                        low = min(int(at), last)
-                        part = at - low
-                        total += radial[plane, low] * (1 - part) + radial[plane, low + 1] * part
-                for y_sign in (-1, 1):
-                    for x_sign in (-1, 1):
-                        planes[plane, half + y_sign * row, half + x_sign * column] = total
-                        planes[plane, half + y_sign * column, half + x_sign * row] = total
+    last = by_radius.shape[0] - 2
+    total = np.empty(planes.shape[0], np.float64)
+    for row in range(half + 1):
+        for column in range(row, half + 1):
+            total[:] = 0.0
+            for i in range(_PIXEL_POINTS):
+                y = (row / oversampling + (i + 0.5) / _PIXEL_POINTS - 0.5) * pixel_um
+                for j in range(_PIXEL_POINTS):
+                    x = (column / oversampling + (j + 0.5) / _PIXEL_POINTS - 0.5) * pixel_um
+                    at = np.sqrt(x * x + y * y) / step
+                    low = min(int(at), last)
+                    part = at - low
+                    near, far = by_radius[low], by_radius[low + 1]
+                    for plane in range(total.shape[0]):
+                        total[plane] += near[plane] * (1 - part) + far[plane] * part
+            for y_sign in (-1, 1):
+                for x_sign in (-1, 1):
+                    planes[:, half + y_sign * row, half + x_sign * column] = total
+                    planes[:, half + y_sign * column, half + x_sign * row] = total
 
 
 @numba.njit(cache=True, nogil=True)

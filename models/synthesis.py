@@ -45,25 +45,16 @@ class PatternTable:
         self.z_first_um = float(psf.z_um[0])
         self.z_step_um = psf.z_step_um
         self.z_last_um = float(psf.z_um[-1])
-        self.radius_px = np.array([_radius_px(plane, psf.oversampling) for plane in psf.planes], np.int64)
+        by_radius, squared = _order_by_radius(psf.planes.shape[1])
+        self.radius_px = np.array(
+            [_radius_px(plane, psf.oversampling, by_radius, squared) for plane in psf.planes], np.int64
+        )
         sides = 2 * self.radius_px + 3
         self._offsets = np.concatenate([[0], np.cumsum(sides**2 * _SHIFTS**2)])[:-1].astype(np.int64)
         self._values = np.empty(int((sides**2 * _SHIFTS**2).sum()), np.float32)
-        centre = psf.planes.shape[1] // 2
-        for plane, radius, start in zip(psf.planes, self.radius_px, self._offsets, strict=True):
-            coefficients = ndimage.spline_filter(plane, order=3, mode="mirror", output=np.float32)
-            # One pixel more on either side: a shift moves the pattern by up to one pixel.
-            steps = np.arange(-radius - 1, radius + 2, dtype=np.float64)
-            side = len(steps)
-            at = start
-            for row_shift in range(_SHIFTS):
-                for column_shift in range(_SHIFTS):
-                    rows = (steps - row_shift / _SHIFTS) * psf.oversampling + centre
-                    columns = (steps - column_shift / _SHIFTS) * psf.oversampling + centre
-                    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"))
-                    image = ndimage.map_coordinates(coefficients, grid, order=3, mode="constant", prefilter=False)
-                    self._values[at : at + side**2] = np.maximum(image, 0.0).ravel()
-                    at += side**2
+        for plane, side, start in zip(psf.planes, sides, self._offsets, strict=True):
+            images = self._values[start : start + side**2 * _SHIFTS**2].reshape(_SHIFTS, _SHIFTS, side, side)
+            _sample_shifted(plane, psf.oversampling, images)
 
     def radius_at_px(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
         """Radius that holds 99 % of the light at the depths `z_um`, pixels, same shape."""
@@ -92,14 +83,64 @@ class PatternTable:
         )
 
 
-def _radius_px(plane: NDArray[np.float32], oversampling: int) -> int:
+def _order_by_radius(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of a square plane from its centre outwards, and the squared radius at each place."""
+    from_centre = np.square(np.arange(side) - side // 2)
+    squared = np.add.outer(from_centre, from_centre).ravel()
+    return np.argsort(squared), squared
+
+
+def _radius_px(
+    plane: NDArray[np.float32], oversampling: int, by_radius: NDArray[np.int64], squared: NDArray[np.int64]
+) -> int:
     centre: int = plane.shape[0] // 2
-    squared = np.add.outer(np.square(np.arange(plane.shape[0]) - centre), np.square(np.arange(plane.shape[0]) - centre))
-    order = np.argsort(squared, axis=None)
-    energy = np.cumsum(np.maximum(plane, 0).ravel()[order], dtype=np.float64)
+    energy = np.cumsum(np.maximum(plane, 0).ravel()[by_radius], dtype=np.float64)
     reached = int(np.searchsorted(energy, _ENERGY * energy[-1]))
     limit = centre // oversampling - 1
-    return max(2, min(int(np.ceil(np.sqrt(squared.ravel()[order[reached]]) / oversampling)), limit))
+    return max(2, min(int(np.ceil(np.sqrt(squared[by_radius[reached]]) / oversampling)), limit))
+
+
+def _sample_shifted(plane: NDArray[np.float32], oversampling: int, images: NDArray[np.float32]) -> None:
+    """Sample one plane on the camera's pixels at all sub-pixel shifts, with cubic splines.
+
+    A shift is the same for all pixels of an axis, so sampling is four weighted
+    slices along rows and then along columns: the start of a simulated
+    microscope spends its time here.
+
+    Parameters
+    ----------
+    plane : ndarray of float32, shape (S, S)
+        On a grid `oversampling` times finer than the pixels.
+    oversampling : int
+    images : ndarray of float32, shape (shifts, shifts, side, side)
+        Filled with what is seen around the centre when the emitter lies that much below and to the right of it.
+    """
+    side = images.shape[-1]
+    coefficients = ndimage.spline_filter(plane, order=3, mode="mirror", output=np.float32)
+    margin = 2 * oversampling
+    coefficients = np.pad(coefficients, margin, mode="reflect")
+    centre = plane.shape[0] // 2 + margin
+    for row_shift in range(_SHIFTS):
+        rows = _spline_taps(coefficients, centre, side, oversampling, row_shift)
+        for column_shift in range(_SHIFTS):
+            columns = _spline_taps(rows.T, centre, side, oversampling, column_shift)
+            np.maximum(columns.T, 0.0, out=images[row_shift, column_shift])
+
+
+def _spline_taps(
+    coefficients: NDArray[np.float32], centre: int, side: int, oversampling: int, shift: int
+) -> NDArray[np.float32]:
+    """Values along the first axis, `side` pixels around the centre, `shift` sub-pixel steps before each."""
+    first = centre - (side // 2) * oversampling - shift * oversampling / _SHIFTS
+    whole = int(np.floor(first))
+    t = first - whole
+    # The cubic B-spline at distances 1 + t, t, 1 - t and 2 - t.
+    weights = ((1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2, t**3 / 6)
+    total = np.zeros((side, coefficients.shape[1]), np.float32)
+    for tap, weight in enumerate(weights):
+        begin = whole - 1 + tap
+        total += np.float32(weight) * coefficients[begin : begin + side * oversampling : oversampling]
+    return total
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
