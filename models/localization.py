@@ -21,8 +21,10 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.model import Model
 from models.networks import architecture_named
-from models.networks.architecture import pad_to
-from models.precision import autocast, chosen_device, chosen_precision
+from models.networks.architecture import padded
+from models.networks.cascade_readout import Readout
+from models.networks.stabilize import median_step
+from models.precision import chosen_device, chosen_precision
 from models.tables import Localizations
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Localizer:
         self.precision = chosen_precision(self.device, precision)
         self._network = network
         network.module.to(self.device).eval()
-        network.fold()
+        network.fold(self.precision)
 
     @classmethod
     def load(
@@ -129,14 +131,10 @@ class Localizer:
             In the order of the frames; positions within the frame, depths within the model's range and
             the margin for tilt and curvature with which it was trained.
         """
-        counts = torch.from_numpy(np.ascontiguousarray(frames))
-        if self.device.type == "cuda":
-            counts = counts.pin_memory().to(self.device, non_blocking=True)
-        electrons = (counts.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
-        read_noise = torch.full((len(frames),), self.camera.read_noise_e, device=self.device)
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            found = self._network.detect(pad_to(electrons, self._network.stride), read_noise)
-            background = electrons.flatten(1)[:, ::7].median(1).values.cpu().numpy().astype(np.float64)
+        with torch.inference_mode():
+            found = self._detect(padded(frames, self._network.stride))
+        step = median_step(*frames.shape[1:])
+        background = self.camera.to_electrons(np.median(frames[:, ::step, ::step], axis=(1, 2))).astype(np.float64)
         z = found.z_um - self._curvature_um(found.x_um, found.y_um)
         height, width = frames.shape[1:]
         edge = 0.5 * self.model.pixel_size_um
@@ -160,6 +158,15 @@ class Localizer:
             sigma_z_um=found.sigma_z_um[rows],
             chi2=np.full(len(rows), np.nan),
         )
+
+    def _detect(self, counts: NDArray[np.uint16]) -> Readout:
+        if self.device.type == "cpu":
+            return self._network.detect_counts(counts, self.camera)  # type: ignore[no-any-return]
+        # Pinned, so that the copy runs beside the kernels of the batch before.
+        there = torch.from_numpy(counts).pin_memory().to(self.device, non_blocking=True)
+        electrons = (there.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
+        read_noise = torch.full((len(counts),), self.camera.read_noise_e, device=self.device)
+        return self._network.detect(electrons, read_noise)  # type: ignore[no-any-return]
 
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
         """Polish what was found in one frame (H, W), and look for what was missed.

@@ -13,12 +13,15 @@ from models.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from models.camera import CameraModel
     from models.networks.cascade_readout import Readout
     from models.synthesis import TrainingFrame
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "pad_to"]
+__all__ = ["Architecture", "architecture_named", "architecture_names", "padded"]
 
 
 class Architecture(Protocol):
@@ -47,8 +50,12 @@ class Architecture(Protocol):
         """Candidates in frames (B, H, W) of photo-electrons, with H and W multiples of `stride`."""
         ...
 
-    def fold(self) -> None:
-        """Simplify the network for evaluation, in place; called once, after loading."""
+    def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
+        """The same from a camera's counts, on a processor."""
+        ...
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """Simplify the network for evaluation in `dtype`, in place; called once, on its device."""
         ...
 
 
@@ -82,16 +89,15 @@ def architecture_named(name: str) -> Any:
     return _REGISTRY[name]()
 
 
-def pad_to(electrons: Tensor, stride: int) -> Tensor:
+def padded(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:
     """Frames (B, H, W) padded right and below to multiples of `stride` by their mirror image.
 
     A mirror keeps the noise what it is; repeating the last row would draw streaks that look like light.
     """
-    from torch.nn import functional
+    import numpy as np
 
-    height, width = electrons.shape[1:]
+    height, width = counts.shape[1:]
     down, right = -height % stride, -width % stride
     if not down and not right:
-        return electrons
-    mode = "reflect" if down < height and right < width else "replicate"
-    return functional.pad(electrons[:, None], (0, right, 0, down), mode=mode)[:, 0]
+        return np.ascontiguousarray(counts)
+    return np.pad(counts, ((0, 0), (0, down), (0, right)), mode="reflect")

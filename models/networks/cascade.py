@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.networks.packed import PackedConvolution, can_pack
+
 __all__ = ["Cascade", "CascadeSettings", "Proposals"]
 
 OUTPUTS_PER_CLASS = 7
@@ -126,11 +128,20 @@ class _Convolution(nn.Sequential):
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _Convolution(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+        self.first: nn.Module = _Convolution(channels, channels)
+        self.second: nn.Module = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(x + self.second(self.first(x)), inplace=True)
+        inner = self.first(x)
+        if isinstance(self.second, PackedConvolution):
+            return self.second.add_to(x, inner)
+        return functional.relu(x + self.second(inner), inplace=True)
+
+    def pack(self) -> None:
+        self.first = PackedConvolution(self.first[0], relu=True)  # type: ignore[index]
+        self.second = PackedConvolution(self.second[0], relu=True)  # type: ignore[index]
 
 
 class _Down(nn.Module):
@@ -138,13 +149,27 @@ class _Down(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
         super().__init__()
-        self.halve = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False)
-        self.binned = nn.Conv2d(1, outputs, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.halve: nn.Module = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False)
+        self.binned: nn.Module = nn.Conv2d(1, outputs, 3, 1, 1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.blocks = nn.Sequential(*[_Residual(outputs) for _ in range(blocks)])
 
     def forward(self, x: Tensor, binned: Tensor) -> Tensor:
+        if isinstance(self.halve, PackedConvolution):
+            return self.blocks(self.halve.add_to(self.binned(binned), x))  # type: ignore[no-any-return]
         return self.blocks(functional.relu(self.norm(self.halve(x) + self.binned(binned)), inplace=True))  # type: ignore[no-any-return]
+
+    def fold(self) -> None:
+        norm = self.norm
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
+        for convolution in (self.halve, self.binned):
+            convolution.weight = nn.Parameter(convolution.weight * scale[:, None, None, None])  # type: ignore[operator]
+        self.halve.bias = nn.Parameter(norm.bias - norm.running_mean * scale)  # type: ignore[operator]
+        self.norm = nn.Identity()
+
+    def pack(self) -> None:
+        self.halve = PackedConvolution(self.halve, relu=True)  # type: ignore[arg-type]
+        self.binned = PackedConvolution(self.binned, relu=False)  # type: ignore[arg-type]
 
 
 class Cascade(nn.Module):
@@ -198,13 +223,13 @@ class Cascade(nn.Module):
 
         Parameters
         ----------
-        frames : list of Tensor of shape (B, 1, H / binning, W / binning)
+        frames : list of Tensor
             Frames stabilized at the `binnings` of the settings (see `models.networks.stabilize`), H and W
-            multiples of the coarsest cell.
+            multiples of the coarsest cell: single pixels as channels of the finest cells
+            (B, first_cell_px**2, H / first_cell_px, W / first_cell_px), then (B, 1, H / binning, W / binning).
         """
-        single, *binned = frames
-        cells = functional.pixel_unshuffle(single, self.settings.first_cell_px)
-        x = self.stem(cells.contiguous(memory_format=torch.channels_last))
+        cells, *binned = frames
+        x = self.stem(cells)
         sides = []
         for down, frame in zip(self.down, binned, strict=True):
             sides.append(x)
@@ -252,8 +277,12 @@ class Cascade(nn.Module):
         found: list[tuple[Tensor, ...]] = []
         for logits, cell in zip(maps, self.settings.cells_px, strict=False):
             probability = torch.sigmoid(logits.float())
-            peak = functional.max_pool2d(probability[:, None], 3, 1, 1)[:, 0]
-            batch, row, column = torch.nonzero((probability >= peak) & (probability > threshold), as_tuple=True)
+            batch, row, column = torch.nonzero(probability > threshold, as_tuple=True)
+            # Few cells are above the threshold: only those are compared with their neighbours.
+            padded = functional.pad(probability, (1, 1, 1, 1))
+            around = torch.stack([padded[batch, row + i, column + j] for i in range(3) for j in range(3)])
+            peak = around[4] >= around.amax(0)
+            batch, row, column = batch[peak], row[peak], column[peak]
             found.append(
                 (
                     batch,
@@ -268,21 +297,29 @@ class Cascade(nn.Module):
             batch, x, y, score = batch[keep], x[keep], y[keep], score[keep]
         return Proposals(batch, x, y, score)
 
-    def fold(self) -> None:
-        """Fold batch normalization into the convolutions, in place; for evaluation only."""
+    def fold(self, dtype: torch.dtype) -> None:
+        """Make ready for evaluation in `dtype`, in place: normalization folded in, convolutions packed where possible.
+
+        The network is on its device, and takes and gives maps of `dtype` from then on.
+        """
         for module in list(self.modules()):
-            if isinstance(module, _Convolution) or (isinstance(module, nn.Sequential) and len(module) == 2):
-                if isinstance(module[0], nn.Conv2d) and isinstance(module[1], nn.BatchNorm2d):
-                    module[0] = fuse_conv_bn_eval(module[0], module[1])
-                    module[1] = nn.Identity()
-            elif isinstance(module, _Down) and isinstance(module.norm, nn.BatchNorm2d):
-                norm = module.norm
-                scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator, arg-type]
-                module.halve.weight = nn.Parameter(module.halve.weight * scale[:, None, None, None])
-                module.binned.weight = nn.Parameter(module.binned.weight * scale[:, None, None, None])
-                module.halve.bias = nn.Parameter(norm.bias - norm.running_mean * scale)  # type: ignore[operator]
-                module.norm = nn.Identity()  # type: ignore[assignment]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if isinstance(module, _Down):
+                module.fold()
+            elif isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
+                module[0] = fuse_conv_bn_eval(module[0], module[1])  # type: ignore[type-var]
+                module[1] = nn.Identity()
+        self.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not can_pack(self.lateral[0].weight.device, dtype):  # type: ignore[arg-type]
+            return
+        for module in list(self.modules()):
+            if isinstance(module, _Residual | _Down):
+                module.pack()
+        for steps in (self.stem, self.up):
+            for n, step in enumerate(steps):
+                if isinstance(step, _Convolution):
+                    steps[n] = PackedConvolution(step[0], relu=True)
+        for n, lateral in enumerate(self.lateral):
+            self.lateral[n] = PackedConvolution(lateral, relu=False)  # type: ignore[arg-type]
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from models.camera import CameraModel
 from models.networks.cascade import Cascade, CascadeSettings
 from models.networks.cascade_readout import Readout, read_out
 from models.networks.cascade_targets import CascadeBatch, cascade_loss, make_batch
+from models.networks.counts import CountStabilizer
 from models.networks.stabilize import stabilize
 from models.synthesis import PatternTable, TrainingFrame
 
@@ -63,7 +66,8 @@ class CascadeArchitecture:
     def __init__(self, settings: CascadeSettings) -> None:
         self.module = Cascade(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stride = settings.cells_px[-1]
-        self._binnings = settings.binnings
+        self._dtype = torch.float32
+        self._stabilizer = CountStabilizer(settings.first_cell_px, settings.binnings, torch.float32)
 
     @classmethod
     def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> CascadeArchitecture:
@@ -110,14 +114,26 @@ class CascadeArchitecture:
         """Loss of both stages."""
         device = next(self.module.parameters()).device
         electrons = prepared.electrons.to(device, non_blocking=True)
-        frames = stabilize(electrons, prepared.read_noise_e.to(device, non_blocking=True), self._binnings)
-        features = self.module.features(frames)
+        features = self.module.features(self.inputs(electrons, prepared.read_noise_e.to(device, non_blocking=True)))
         return cascade_loss(self.module, features, prepared, rng)
+
+    def inputs(self, electrons: Tensor, read_noise_e: Tensor) -> list[Tensor]:
+        """What the module takes: frames (B, H, W) stabilized at its binnings, single pixels as channels."""
+        settings = self.module.settings
+        single, *binned = stabilize(electrons, read_noise_e, settings.binnings)
+        cells = functional.pixel_unshuffle(single, settings.first_cell_px)
+        return [cells.contiguous(memory_format=torch.channels_last), *binned]
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
-        return read_out(self.module, stabilize(electrons, read_noise_e, self._binnings))
+        return read_out(self.module, [part.to(self._dtype) for part in self.inputs(electrons, read_noise_e)])
 
-    def fold(self) -> None:
-        """Fold batch normalization into the convolutions."""
-        self.module.fold()
+    def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
+        """Candidates of frames (B, H, W) as the camera gave them, on a processor: as `detect`, in less time."""
+        return read_out(self.module, self._stabilizer(counts, camera))
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """Make ready for evaluation in `dtype`."""
+        self.module.fold(dtype)
+        self._dtype = dtype
+        self._stabilizer = CountStabilizer(self.module.settings.first_cell_px, self.module.settings.binnings, dtype)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.networks.cascade import Cascade, Proposals
+from models.networks.cascade import Cascade
 from models.networks.cascade_targets import lateral_scale_um
 
 __all__ = ["Readout", "read_out"]
@@ -47,68 +48,96 @@ def read_out(network: Cascade, frames: list[Tensor]) -> Readout:
     proposals = network.propose(
         network.presence_maps(features), PROPOSAL_THRESHOLD, PROPOSALS_PER_FRAME * frames[0].shape[0]
     )
-    answers = network.look(features, proposals.batch, proposals.x_px, proposals.y_px).float()
-    return _one_per_emitter(_peaks(network, proposals, answers))
-
-
-def _peaks(network: Cascade, proposals: Proposals, answers: Tensor) -> Readout:
-    """Every local maximum over depth of every proposal."""
+    answers = network.look(features, proposals.batch, proposals.x_px, proposals.y_px)
     settings = network.settings
-    probability = torch.sigmoid(answers[..., 0]).cpu().numpy().astype(np.float64)
     centres = settings.class_centres_um.numpy().astype(np.float64)
-    step = centres[1] - centres[0]
-    reach = max(1, int(settings.window_um / step))
-    padded = np.pad(probability, ((0, 0), (reach, reach)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)
-    # Windows of neighbouring classes overlap, so a peak is a plateau: its first class stands for it.
-    is_peak = (probability >= windows.max(2)) & (probability > _LOWEST_PROBABILITY)
-    is_peak[:, 1:] &= probability[:, 1:] > probability[:, :-1]
-    row, column = np.nonzero(is_peak)
-
-    values = answers.cpu().numpy().astype(np.float64)
-    near = column[:, None] + np.arange(-1, 2)
-    valid = (near >= 0) & (near < settings.classes)
-    near = np.clip(near, 0, settings.classes - 1)
-    around = values[row[:, None], near]
-    log_axial = np.clip(around[..., 5], -5.0, 1.5)
-    weight = valid * probability[row[:, None], near] * np.exp(-2 * log_axial)
-    weight /= weight.sum(1, keepdims=True)
-    scale = lateral_scale_um(centres)[near]
-
-    def mean(answer: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((weight * answer).sum(1))
-
-    x = proposals.x_px.cpu().numpy()[row] * settings.pixel_size_um
-    y = proposals.y_px.cpu().numpy()[row] * settings.pixel_size_um
-    return Readout(
-        batch=proposals.batch.cpu().numpy()[row],
-        x_um=x + mean(around[..., 1] * scale),
-        y_um=y + mean(around[..., 2] * scale),
-        z_um=mean(centres[near] + around[..., 3] * settings.window_um),
-        photons=10.0 ** mean(np.clip(around[..., 6] + 3.0, 0.0, 8.0)),
-        probability=probability[row, column],
-        sigma_lateral_um=mean(np.exp(np.clip(around[..., 4], -5.0, 1.5)) * scale),
-        sigma_z_um=mean(np.exp(log_axial)) * settings.window_um,
+    batch = proposals.batch.cpu().numpy()
+    places = torch.stack([proposals.x_px, proposals.y_px], 1).cpu().numpy() * settings.pixel_size_um
+    found = _peaks(
+        answers.float().cpu().numpy(),
+        places.astype(np.float64),
+        centres,
+        lateral_scale_um(centres),
+        settings.window_um,
+        max(1, int(settings.window_um / (centres[1] - centres[0]))),
     )
+    proposal = found[:, 0].astype(np.int64)
+    candidates = np.column_stack([batch[proposal], found[:, 1:]])
+    order = np.argsort(-candidates[:, _PROBABILITY], kind="stable")
+    kept = candidates[_one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)
 
 
-def _one_per_emitter(found: Readout) -> Readout:
-    """Keep the most probable of the candidates that answer for the same emitter."""
-    order = np.argsort(-found.probability, kind="stable")
-    xyz = np.column_stack([found.x_um, found.y_um, found.z_um])
-    reach_um = lateral_scale_um(found.z_um)
-    kept: list[int] = []
-    for frame in np.unique(found.batch):
-        mine = order[found.batch[order] == frame]
-        alive = np.ones(len(mine), bool)
-        for i, candidate in enumerate(mine):
-            if not alive[i]:
+_PROBABILITY = 5
+"""Column of a table of candidates, whose columns are the fields of `Readout`."""
+
+
+@njit(cache=True)
+def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Every local maximum over depth of every proposal.
+
+    Parameters are the answers (N, classes, 7), where they were asked for (N, 2), centre and lateral scale of each
+    class, the half width of a class's window, and the classes to each side that a maximum must exceed.
+
+    Returns a table with the columns proposal, x, y, z, photons, probability, lateral sigma, axial sigma.
+    """
+    count, classes = answers.shape[:2]
+    rows = []
+    for n in range(count):
+        probability = 1.0 / (1.0 + np.exp(-answers[n, :, 0].astype(np.float64)))
+        for k in range(classes):
+            if probability[k] <= _LOWEST_PROBABILITY:
                 continue
-            kept.append(int(candidate))
-            gap = xyz[mine[i + 1 :]] - xyz[candidate]
-            same = np.hypot(gap[:, 0], gap[:, 1]) / (1.2 * reach_um[candidate])
+            if probability[k] < probability[max(0, k - reach) : k + reach + 1].max():
+                continue
+            # Windows of neighbouring classes overlap, so a peak is a plateau: its first class stands for it.
+            if k > 0 and probability[k] <= probability[k - 1]:
+                continue
+            total = x = y = z = light = lateral = axial = 0.0
+            for j in range(max(0, k - 1), min(classes, k + 2)):
+                a = answers[n, j]
+                log_axial = min(max(a[5], -5.0), 1.5)
+                weight = probability[j] * np.exp(-2 * log_axial)
+                total += weight
+                x += weight * a[1] * scale_um[j]
+                y += weight * a[2] * scale_um[j]
+                z += weight * (centres_um[j] + a[3] * window_um)
+                light += weight * min(max(a[6] + 3.0, 0.0), 8.0)
+                lateral += weight * np.exp(min(max(a[4], -5.0), 1.5)) * scale_um[j]
+                axial += weight * np.exp(log_axial) * window_um
+            rows.append(
+                (
+                    float(n),
+                    places_um[n, 0] + x / total,
+                    places_um[n, 1] + y / total,
+                    z / total,
+                    10.0 ** (light / total),
+                    probability[k],
+                    lateral / total,
+                    axial / total,
+                )
+            )
+    table = np.empty((len(rows), 8))
+    for i, row in enumerate(rows):
+        for j in range(8):
+            table[i, j] = row[j]
+    return table
+
+
+@njit(cache=True)
+def _one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Rows of the most probable of the candidates that answer for the same emitter, in their order."""
+    keep = np.ones(len(candidates), np.bool_)
+    for i in range(len(order)):
+        first = order[i]
+        if not keep[first]:
+            continue
+        for second in order[i + 1 :]:
+            if not keep[second] or candidates[second, 0] != candidates[first, 0]:
+                continue
+            gap = candidates[second, 1:4] - candidates[first, 1:4]
+            across = np.hypot(gap[0], gap[1]) / (1.2 * scale_um[first])
             # Depths of one emitter differ by little between proposals; deep ones are less certain.
-            same = np.hypot(same, gap[:, 2] / (5.0 + 0.05 * xyz[candidate, 2]))
-            alive[i + 1 :] &= same > 1.0
-    rows = np.asarray(sorted(kept), np.int64)
-    return Readout(*(getattr(found, name)[rows] for name in Readout.__slots__))
+            along = gap[2] / (5.0 + 0.05 * candidates[first, 3])
+            keep[second] = np.hypot(across, along) > 1.0
+    return np.flatnonzero(keep)

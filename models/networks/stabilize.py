@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["stabilize"]
+__all__ = ["centred", "median_step", "rooted", "stabilize"]
 
 _MEDIAN_SAMPLES = 4096
 """About so many pixels decide the median."""
@@ -39,15 +39,29 @@ def stabilize(electrons: Tensor, read_noise_e: Tensor, binnings: tuple[int, ...]
     -----
     2 sqrt(e + 3/8 + read²): Murtagh, Starck & Bijaoui, Astron. Astrophys. Suppl. 112, 179 (1995), for unit gain.
     """
-    frames = []
+    maps = []
     summed, done = electrons[:, None], 1
     for binning in binnings:
         if binning != done:
             factor = binning // done
             summed, done = functional.avg_pool2d(summed, factor) * factor**2, binning
-        shifted = summed + (0.375 + (binning * read_noise_e).square())[:, None, None, None]
-        root = 2 * shifted.clamp_(min=0).sqrt_()
-        step = max(1, int((root.shape[2] * root.shape[3] / _MEDIAN_SAMPLES) ** 0.5))
-        median = root[:, 0, ::step, ::step].flatten(1).median(1).values
-        frames.append(torch.asinh_(root - median[:, None, None, None]))
-    return frames
+        maps.append(centred(rooted(summed, read_noise_e, binning)))
+    return maps
+
+
+def rooted(summed_e: Tensor, read_noise_e: Tensor, binning: int) -> Tensor:
+    """Counts whose noise has variance 1, of frames (B, 1, H, W) summed over `binning` pixels each way."""
+    shifted = summed_e + (0.375 + (binning * read_noise_e).square())[:, None, None, None]
+    return 2 * shifted.clamp_(min=0).sqrt_()
+
+
+def centred(root: Tensor) -> Tensor:
+    """Maps (B, 1, H, W) above their median, compressed; in place."""
+    step = median_step(root.shape[2], root.shape[3])
+    median = root[:, 0, ::step, ::step].flatten(1).median(1).values
+    return torch.asinh_(root.sub_(median[:, None, None, None]))
+
+
+def median_step(height: int, width: int) -> int:
+    """Every how manieth row and column decide the median."""
+    return max(1, int((height * width / _MEDIAN_SAMPLES) ** 0.5))

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from models.camera import CameraModel
 from models.errors import DataError
 from models.networks import architecture_named, architecture_names
-from models.networks.architecture import pad_to
+from models.networks.architecture import padded
 from models.networks.cascade import Cascade, CascadeSettings
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.networks.cascade_targets import lateral_scale_um, make_batch
+from models.networks.counts import CountStabilizer
+from models.networks.packed import can_pack
 from models.networks.stabilize import stabilize
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable
@@ -57,12 +60,47 @@ def test_binning_sums_light() -> None:
 
 
 def test_padding_mirrors_the_frame_and_keeps_what_fits() -> None:
-    frames = torch.rand(1, 40, 64)
-    padded = pad_to(frames, 32)
-    assert padded.shape == (1, 64, 64)
-    torch.testing.assert_close(padded[0, 40], frames[0, 38])
-    assert pad_to(padded, 32) is padded
-    assert pad_to(torch.rand(1, 10, 12), 32).shape == (1, 32, 32)
+    frames = np.random.default_rng(1).integers(0, 4096, (1, 40, 64), np.uint16)
+    larger = padded(frames, 32)
+    assert larger.shape == (1, 64, 64)
+    np.testing.assert_array_equal(larger[0, 40], frames[0, 38])
+    assert padded(larger, 32) is larger
+    assert padded(frames[:, :10, :12], 32).shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
+def test_counts_are_stabilized_as_their_electrons_are(settings: CascadeSettings) -> None:
+    camera = CameraModel(offset_adu=100.0, electrons_per_adu=0.46, read_noise_e=1.6, bit_depth=12)
+    rng = np.random.default_rng(5)
+    counts = np.minimum(rng.poisson(rng.uniform(80, 600, (3, 64, 96))), 4095).astype(np.uint16)
+    network = CascadeArchitecture(settings)
+    wanted = network.inputs(torch.from_numpy(camera.to_electrons(counts)), torch.full((3,), 1.6))
+    found = CountStabilizer(settings.first_cell_px, settings.binnings, torch.float32)(counts, camera)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(
+    not can_pack(torch.device("cpu"), torch.bfloat16), reason="this processor has no bfloat16 convolutions"
+)
+@pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
+def test_packed_networks_answer_as_plain_ones(settings: CascadeSettings) -> None:
+    torch.manual_seed(4)
+    plain, packed = CascadeArchitecture(settings), CascadeArchitecture(settings)
+    for _ in range(3):
+        plain.module.features(plain.inputs(torch.rand(2, 64, 64) * 50, torch.zeros(2)))
+    packed.module.load_state_dict(plain.module.state_dict())
+    for network, dtype in ((plain, torch.float32), (packed, torch.bfloat16)):
+        network.module.eval()
+        network.fold(dtype)
+    maps = plain.inputs(torch.rand(1, 64, 96) * 50, torch.zeros(1))
+    with torch.inference_mode():
+        wanted = plain.module.features(maps)
+        found = packed.module.features([part.bfloat16() for part in maps])
+    assert not any(isinstance(module, torch.nn.Conv2d) for module in packed.module.up.modules())
+    for a, b in zip(found, wanted, strict=True):
+        # bfloat16 keeps 8 bits, and a dozen layers add their roundings
+        torch.testing.assert_close(a.float(), b, rtol=0.05, atol=0.05 * float(b.abs().max()))
 
 
 def test_targets_peak_where_emitters_of_their_depth_are() -> None:
@@ -101,13 +139,13 @@ def test_folded_networks_answer_the_same(settings: CascadeSettings) -> None:
     frames = torch.rand(2, 64, 64) * 50
     network.module.train()
     for _ in range(3):
-        network.module.features(stabilize(frames.clone(), torch.zeros(2), network.module.settings.binnings))
+        network.module.features(network.inputs(frames.clone(), torch.zeros(2)))
     network.module.eval()
-    binned = stabilize(frames, torch.zeros(2), network.module.settings.binnings)
+    maps = network.inputs(frames, torch.zeros(2))
     with torch.inference_mode():
-        before = network.module.features(binned)
-        network.fold()
-        after = network.module.features(binned)
+        before = network.module.features(maps)
+        network.fold(torch.float32)
+        after = network.module.features(maps)
     for a, b in zip(before, after, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.module.modules())
