@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hardware.microscope import MicroscopeError, Roi
 
 __all__ = [
+    "ArrivalClock",
     "Popped",
     "as_counts",
     "core_speaks",
@@ -33,9 +34,6 @@ __all__ = [
     "snapped_image",
     "strings",
 ]
-
-_OLDEST_ARRIVAL_S = 60.0
-"""A frame that seems to have waited longer than this in the buffer tells of a clock that was set meanwhile."""
 
 _DEVICE_TYPES = {
     2: "camera",
@@ -77,9 +75,46 @@ def core_speaks(purpose: str) -> Iterator[None]:
         ) from error
 
 
+class ArrivalClock:
+    """Turns the core's time stamps, which are local wall time, into monotonic time, also when the wall clock is set.
+
+    A wall clock jumps: it is corrected over the network, or summer time begins. Then a frame that waits in the
+    buffer carries the time before the jump, and the next one the time after it. So how far the wall clock has
+    jumped since the beginning is looked up for each frame, and a frame is read with the jumps until now or with
+    those until the frame before, whichever lets it follow that one more closely. One that fits neither came now.
+    """
+
+    def __init__(self) -> None:
+        self._first_s = self._last_s = time.monotonic()
+        self._first_wall = datetime.now()
+        self._jumps_s = 0.0
+
+    def arrival_s(self, received: str) -> float:
+        """When the core got a frame, on the monotonic clock, s.
+
+        Parameters
+        ----------
+        received : str
+            Local wall time in ISO 8601; what cannot be read came now.
+        """
+        now_s, wall = time.monotonic(), datetime.now()
+        jumps_s = (wall - self._first_wall).total_seconds() - (now_s - self._first_s)
+        arrival_s = now_s
+        with contextlib.suppress(ValueError, TypeError):
+            read_s = self._first_s + (datetime.fromisoformat(received) - self._first_wall).total_seconds()
+            possible = [read_s - jumps for jumps in (jumps_s, self._jumps_s)]
+            arrival_s = min((time_s for time_s in possible if self._last_s <= time_s <= now_s), default=now_s)
+            if arrival_s == possible[0]:
+                self._jumps_s = jumps_s
+        self._last_s = arrival_s
+        return arrival_s
+
+
 def pop_in_process() -> Callable[[Any], Popped | None]:
     """A function that pops a frame with its number and arrival; None when the core emptied its buffer meanwhile."""
     import pymmcore
+
+    clock = ArrivalClock()
 
     def pop(core: Any) -> Popped | None:
         metadata = pymmcore.Metadata()
@@ -88,27 +123,22 @@ def pop_in_process() -> Callable[[Any], Popped | None]:
         except IndexError:
             return None
         number = int(metadata.GetSingleTag("ImageNumber").GetValue())
-        return pixels, number, _arrival_s(metadata.GetSingleTag("TimeReceivedByCore").GetValue())
+        return pixels, number, clock.arrival_s(metadata.GetSingleTag("TimeReceivedByCore").GetValue())
 
     return pop
 
 
-def pop_over_bridge(core: Any) -> Popped | None:
-    """Pop a frame over the bridge. Untested: needs a running Micro-Manager."""
-    tagged = core.pop_next_tagged_image()
-    tags = tagged.tags
-    pixels = np.asarray(tagged.pix).reshape(int(tags["Height"]), int(tags["Width"]))
-    return pixels, int(tags["ImageNumber"]), _arrival_s(str(tags.get("TimeReceivedByCore", "")))
+def pop_over_bridge() -> Callable[[Any], Popped]:
+    """A function that pops a frame over the bridge. Untested: needs a running Micro-Manager."""
+    clock = ArrivalClock()
 
+    def pop(core: Any) -> Popped:
+        tagged = core.pop_next_tagged_image()
+        tags = tagged.tags
+        pixels = np.asarray(tagged.pix).reshape(int(tags["Height"]), int(tags["Width"]))
+        return pixels, int(tags["ImageNumber"]), clock.arrival_s(str(tags.get("TimeReceivedByCore", "")))
 
-def _arrival_s(received: str) -> float:
-    """When the core got a frame, on the monotonic clock, from its own local wall time."""
-    now_s = time.monotonic()
-    try:
-        age_s = (datetime.now() - datetime.fromisoformat(received)).total_seconds()
-    except ValueError:
-        return now_s
-    return now_s - age_s if 0 <= age_s <= _OLDEST_ARRIVAL_S else now_s
+    return pop
 
 
 def snapped_image(core: Any) -> NDArray[Any]:

@@ -156,16 +156,18 @@ class MicroManagerMicroscope:
     def __init__(self, settings: MicroManagerSettings) -> None:
         self._settings = settings
         self._core: Any = None
-        self._pop: Callable[[Any], Popped | None] = pop_over_bridge
+        self._pop: Callable[[Any], Popped | None]
         self._devices: dict[str, str] = {}
         self._stage: str | None = None
         self._stage_um = 0.0
         self._last_frame_s = 0.0
         self._exposure_s = 0.0
+        self._stop_asked = True
         self._snapping: threading.Thread | None = None
         self._guard = threading.RLock()
         if settings.mode == "bridge":
             self._core = connect_bridge(settings.port)
+            self._pop = pop_over_bridge()
         else:
             app_path, config_file = find_installation(settings.app_path, settings.config_file)
             self._core = start_core(app_path, config_file, settings.buffer_mb)
@@ -333,10 +335,12 @@ class MicroManagerMicroscope:
                 )
             self._last_frame_s = time.monotonic()
             core.start_continuous_sequence_acquisition(0.0)
+            self._stop_asked = False
 
     def stop_sequence(self) -> None:
         """Stop exposing; returns when the exposure that runs has ended. Queued frames stay."""
         core = self._running_core()
+        self._stop_asked = True
         with core_speaks("stop the sequence"):
             core.stop_sequence_acquisition()
 
@@ -356,7 +360,8 @@ class MicroManagerMicroscope:
         ------
         MicroscopeError
             ``"no_frame"`` when the sequence runs but the camera has given nothing
-            for `frame_timeout_s` beyond two exposures.
+            for `frame_timeout_s` beyond two exposures; ``"camera_stopped"`` when
+            the sequence has ended although nobody stopped it.
         """
         core = self._running_core()
         deadline_s = time.monotonic() + timeout_s
@@ -370,6 +375,8 @@ class MicroManagerMicroscope:
             now_s = time.monotonic()
             if running and now_s - self._last_frame_s > self._frame_limit_s():
                 raise self._no_frame(now_s - self._last_frame_s)
+            if not (running or waiting or self._stop_asked):
+                raise self._stopped_by_itself()
             if not (running or waiting) or now_s >= deadline_s:
                 return None
             time.sleep(_POLL_S)
@@ -481,6 +488,7 @@ class MicroManagerMicroscope:
         core = self._core
         if core is None:
             return True
+        self._stop_asked = True
         confirmed = True
         if self._stage is not None:
             try:
@@ -616,6 +624,25 @@ class MicroManagerMicroscope:
             f"The camera {self._description.camera} gave no frame for {waited_s:.1f} s at an exposure of "
             f"{self._exposure_s:g} s; {self._settings.frame_timeout_s:g} s beyond two exposures are allowed.",
             "Check the camera's trigger, power and cable, then open the microscope again.",
+        )
+
+    def _stopped_by_itself(self) -> MicroscopeError:
+        camera = self._description.camera
+        with core_speaks(f"find {camera}"):
+            there = camera in strings(self._core.get_loaded_devices())
+            overflowed = there and bool(self._core.is_buffer_overflowed())
+        if overflowed:
+            return MicroscopeError(
+                "overflow",
+                f"The core's sequence buffer of {self._settings.buffer_mb} MB overflowed, and {camera} was stopped.",
+                "Give it a larger buffer_mb, or ask for fewer or smaller frames.",
+            )
+        return MicroscopeError(
+            "camera_stopped",
+            f"{camera} stopped giving frames, and nobody had asked it to."
+            if there
+            else f"{camera} is no longer among the devices.",
+            "Check its power and cable, and that no other program uses it.",
         )
 
 

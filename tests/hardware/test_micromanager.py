@@ -395,11 +395,50 @@ def test_a_buffer_that_was_emptied_between_look_and_pop(open_demo: OpenDemo) -> 
 
 
 def test_an_arrival_that_cannot_be_known_is_now() -> None:
+    clock = core_values.ArrivalClock()
     now_s = time.monotonic()
-    assert core_values._arrival_s("") >= now_s
-    # An hour off is a time zone or a clock that was set, not a frame that waited.
-    assert core_values._arrival_s(str(datetime.now() - timedelta(hours=1))) >= now_s
-    assert core_values._arrival_s(str(datetime.now() - timedelta(seconds=1))) < time.monotonic() - 0.9
+    assert clock.arrival_s("") >= now_s
+    assert clock.arrival_s("2026-01-01T00:00:00+00:00") >= now_s  # with a time zone: not the core's own stamp
+    # An hour off is a stamp in another time zone, not a frame that waited.
+    assert clock.arrival_s(str(datetime.now() - timedelta(hours=1))) >= now_s
+
+
+class SetClocks:
+    """A wall clock that can be set, and the monotonic one that goes with it."""
+
+    def __init__(self) -> None:
+        self.monotonic_s = 100.0
+        self.jumped_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def now(self) -> datetime:
+        return datetime(2026, 10, 25, 2, 59, 50) + timedelta(seconds=self.monotonic_s + self.jumped_s)
+
+    fromisoformat = staticmethod(datetime.fromisoformat)
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0, 30.0, -30.0, 0.3, -0.3])
+def test_frames_keep_their_times_when_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+    clocks = SetClocks()
+    monkeypatch.setattr(core_values, "time", clocks)
+    monkeypatch.setattr(core_values, "datetime", clocks)
+    clock = core_values.ArrivalClock()
+    # A frame every 10 ms; the reader is half a second behind when the clock jumps, then catches up.
+    stamps, arrivals, read = [], [], []
+    for frame in range(200):
+        clocks.monotonic_s += 0.01
+        stamps.append((str(clocks.now()), clocks.monotonic_s))
+        if frame == 100:
+            clocks.jumped_s += jump_s
+        behind = 50 if 40 < frame < 120 else 0
+        while len(stamps) > behind:
+            stamp, truth_s = stamps.pop(0)
+            arrivals.append(truth_s)
+            read.append(clock.arrival_s(stamp))
+    assert len(read) == 200
+    np.testing.assert_allclose(read, arrivals, atol=1e-4)  # microseconds of the stamps
 
 
 def test_closing_shuts_the_light(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:
