@@ -60,6 +60,7 @@ class Localizer:
         self.device = chosen_device(device)
         self.precision = chosen_precision(self.device, precision)
         self._network = network
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         network.module.to(self.device).eval()
         network.fold(self.precision)
 
@@ -111,9 +112,9 @@ class Localizer:
         return Refiner(psf, self.camera, settings)
 
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
-        """Run once on empty frames, so that the first real one does not wait for memory and kernels."""
+        """Run on empty frames once in every number up to `batch`: kernels are prepared for each number."""
         blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
-        for count in {1, batch}:
+        for count in range(1, batch + 1):
             self.localize(blank[:count], np.arange(count))
 
     def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
@@ -162,11 +163,12 @@ class Localizer:
     def _detect(self, counts: NDArray[np.uint16]) -> Readout:
         if self.device.type == "cpu":
             return self._network.detect_counts(counts, self.camera)  # type: ignore[no-any-return]
-        # Pinned, so that the copy runs beside the kernels of the batch before.
-        there = torch.from_numpy(counts).pin_memory().to(self.device, non_blocking=True)
-        electrons = (there.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
-        read_noise = torch.full((len(counts),), self.camera.read_noise_e, device=self.device)
-        return self._network.detect(electrons, read_noise)  # type: ignore[no-any-return]
+        # A stream of its own, and pinned memory, so that copies and kernels run beside those of other users of the GPU.
+        with torch.cuda.stream(self._stream):
+            there = torch.from_numpy(counts).pin_memory().to(self.device, non_blocking=True)
+            electrons = (there.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
+            read_noise = torch.full((len(counts),), self.camera.read_noise_e, device=self.device)
+            return self._network.detect(electrons, read_noise)  # type: ignore[no-any-return]
 
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
         """Polish what was found in one frame (H, W), and look for what was missed.

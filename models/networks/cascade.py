@@ -317,7 +317,7 @@ class Cascade(nn.Module):
         for steps in (self.stem, self.up):
             for n, step in enumerate(steps):
                 if isinstance(step, _Convolution):
-                    steps[n] = PackedConvolution(step[0], relu=True)
+                    steps[n] = PackedConvolution(step[0], relu=True)  # type: ignore[arg-type]
         for n, lateral in enumerate(self.lateral):
             self.lateral[n] = PackedConvolution(lateral, relu=False)  # type: ignore[arg-type]
 
