@@ -60,7 +60,7 @@ class Localizer:
         self.device = chosen_device(device)
         self.precision = chosen_precision(self.device, precision)
         self._network = network
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         network.module.to(self.device).eval()
         network.fold(self.precision)
 
