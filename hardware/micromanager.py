@@ -440,7 +440,8 @@ class MicroManagerMicroscope:
             is_open = bool(core.get_shutter_open()) if shutter else None
             channels = tuple(strings(core.get_available_configs(group)))
             channel = core.get_current_config(group) if channels else ""
-        return LightState(is_open, channel or None, channels)
+            automatic = bool(shutter) and bool(core.get_auto_shutter())
+        return LightState(is_open, channel or None, channels, automatic)
 
     def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
         """Choose a channel, then open or close the shutter; both are read back.

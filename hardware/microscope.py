@@ -107,11 +107,15 @@ class StageLimits:
 
 @dataclass(frozen=True, slots=True)
 class LightState:
-    """Shutter (None: there is none), active channel (None: none set) and the channels to choose from."""
+    """Shutter (None: there is none), active channel (None: none set) and the channels to choose from.
+
+    `automatic`: the shutter opens by itself for each exposure, until it is told otherwise.
+    """
 
     shutter_open: bool | None
     channel: str | None
     channels: tuple[str, ...] = ()
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
