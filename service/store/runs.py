@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -152,14 +152,19 @@ class Runs:
         return self.get(run_id)
 
     def interrupt_open(
-        self, problem: str = "The engine ended while the run was on; what was committed until then is kept."
+        self,
+        problem: str = "The engine ended while the run was on; what was committed until then is kept.",
+        only: Collection[str] | None = None,
     ) -> list[str]:
         """Mark every run that still says it runs as interrupted, ended at its last commit; return their ids.
 
-        Called before an engine starts: a run that is open then belongs to an engine that was killed.
+        Called before an engine starts: a run that is open then belongs to an
+        engine that was killed. Later, `only` names those runs, because another
+        engine may have begun one meanwhile.
         """
         with self._database.writing() as connection:
             ids = list(connection.scalars(select(runs.c.id).where(runs.c.state == "running")))
+            ids = [run_id for run_id in ids if only is None or run_id in only]
             connection.execute(
                 update(runs)
                 .where(runs.c.id.in_(ids))
