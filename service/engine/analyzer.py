@@ -196,7 +196,7 @@ class AnalysisThread(threading.Thread):
             for result in self._analyzer.track(frames, found):
                 self._latencies.of["tracked"].add(time.monotonic() - result.time_s)
                 self._waiting.append(result)
-                self._ledger.analyse(1)
+                self._ledger.analyse(result.frame)
                 done += 1
                 self._show(result)
         finally:

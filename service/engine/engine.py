@@ -290,6 +290,7 @@ class Engine:
             live=self._live,
             settings=settings.engine,
             epoch=self.epoch,
+            tell=lambda kind, message: self._tell(kind, message, run_id=run_id),
             ended=self._run_ended,
         )
         self._run = run

@@ -6,12 +6,15 @@
 
 Lost frames are counted from gaps in the camera's own image numbers, because a
 driver may clear its buffer without a word. A deferred frame was too late for
-live analysis and is in the recording; a skipped one is not.
+live analysis and is in the recording, or with the recorder; a skipped one is
+not. A deferred frame that could not be written after all becomes skipped, so
+at the end of a run every deferred frame can be read.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 __all__ = ["Ledger", "LedgerCounts"]
@@ -29,7 +32,7 @@ class LedgerCounts:
     recorded : written, and readable by others
     unrecorded : not written although the run is recorded
     analysed : localized and tracked
-    deferred : recorded, to be analysed later
+    deferred : recorded or with the recorder, to be analysed later
     skipped : neither
     in_flight : grabbed, and still on the way through the analysis
     """
@@ -59,15 +62,28 @@ class LedgerCounts:
         return asdict(self)
 
 
+@dataclass(slots=True)
+class _Fate:
+    """What is known of a frame that is still on its way through the analysis or the recorder."""
+
+    analysing: bool = True
+    recording: bool = False
+    recorded: bool = False
+    deferred: bool = False
+
+
 class Ledger:
     """Counts frames as the stages report them. Every method may be called from any thread.
 
     In flight is counted on its own, up when a frame enters the analysis and
-    down when it leaves, so that a frame that vanishes on the way shows.
+    down when it leaves, so that a frame that vanishes on the way shows. Frames
+    are remembered by their image numbers until both analysis and recorder have
+    told what became of them: no more than fit into the queues of the two.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._undecided: dict[int, _Fate] = {}
         self._next_index = 0
         self._grabbed = 0
         self._lost = 0
@@ -100,35 +116,42 @@ class Ledger:
             self._lost += gap
             return gap
 
-    def admit(self) -> None:
-        """A grabbed frame is about to enter the analysis."""
+    def admit(self, index: int, *, recording: bool) -> None:
+        """A grabbed frame is about to enter the analysis, and when `recording` the recorder too."""
         with self._lock:
+            self._undecided[index] = _Fate(recording=recording)
             self._in_flight += 1
 
-    def analyse(self, frames: int) -> None:
-        """Frames came out of the analysis."""
+    def analyse(self, index: int) -> None:
+        """A frame came out of the analysis."""
         with self._lock:
-            self._in_flight -= frames
-            self._analysed += frames
+            self._leave_analysis(index)
+            self._analysed += 1
 
-    def turn_away(self, frames: int = 1, *, recorded: bool) -> None:
-        """Admitted frames are not analysed now: deferred when they are with the recorder, else skipped."""
+    def turn_away(self, indices: Iterable[int]) -> None:
+        """Admitted frames are not analysed now: deferred while they are recorded or may be, else skipped."""
         with self._lock:
-            self._in_flight -= frames
-            if recorded:
-                self._deferred += frames
-            else:
-                self._skipped += frames
+            for index in indices:
+                fate = self._leave_analysis(index)
+                fate.deferred = fate.recording or fate.recorded
+                self._deferred += fate.deferred
+                self._skipped += not fate.deferred
 
-    def record(self, frames: int) -> None:
+    def record(self, indices: Iterable[int]) -> None:
         """Frames were written and can be read."""
         with self._lock:
-            self._recorded += frames
+            for index in indices:
+                self._leave_recorder(index).recorded = True
+                self._recorded += 1
 
-    def leave_unrecorded(self, frames: int = 1) -> None:
-        """Frames of a recorded run were not written."""
+    def leave_unrecorded(self, indices: Iterable[int]) -> None:
+        """Frames of a recorded run were not written; those that were deferred are skipped now."""
         with self._lock:
-            self._unrecorded += frames
+            for index in indices:
+                late = self._leave_recorder(index).deferred
+                self._unrecorded += 1
+                self._deferred -= late
+                self._skipped += late
 
     def counts(self) -> LedgerCounts:
         """All counts at this moment."""
@@ -144,3 +167,20 @@ class Ledger:
                 skipped=self._skipped,
                 in_flight=self._in_flight,
             )
+
+    def _leave_analysis(self, index: int) -> _Fate:
+        self._in_flight -= 1
+        fate = self._undecided.get(index) or _Fate()
+        fate.analysing = False
+        self._forget_decided(index, fate)
+        return fate
+
+    def _leave_recorder(self, index: int) -> _Fate:
+        fate = self._undecided.get(index) or _Fate()
+        fate.recording = False
+        self._forget_decided(index, fate)
+        return fate
+
+    def _forget_decided(self, index: int, fate: _Fate) -> None:
+        if not (fate.analysing or fate.recording):
+            self._undecided.pop(index, None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from hardware.microscope import Frame
 from models.errors import DataError
 from service.engine.ledger import Ledger
 from service.engine.stages import Stage
+from service.store.frames import FrameTimes
 
 __all__ = ["Recorder", "Recording", "check_free_space", "limit_recording_threads"]
 
@@ -114,21 +116,21 @@ class Recording:
         self._numbers = self._group.create_array("frame", shape=(0,), chunks=(_LOG_CHUNK,), dtype="int64")
         self._times = self._group.create_array("time_s", shape=(0,), chunks=(_LOG_CHUNK,), dtype="float64")
 
-    def append(self, pixels: NDArray[np.uint16], numbers: NDArray[np.int64], times_s: NDArray[np.float64]) -> None:
+    def append(self, pixels: Sequence[NDArray[np.uint16]], frames: FrameTimes) -> None:
         """Write frames behind the last one; when this returns, they can be read.
 
         Parameters
         ----------
-        pixels : ndarray of uint16, shape (N, H, W)
+        pixels : sequence of N ndarray of uint16, shape (H, W)
             At most `shard_frames`, starting at a shard boundary: only the last append of a recording is shorter.
-        numbers, times_s : ndarray, shape (N,)
-            Image numbers and mid-exposure times (s) of the frames.
+        frames : FrameTimes
+            Their image numbers and times.
         """
         if self.frames % self.shard_frames or len(pixels) > self.shard_frames:
             raise ValueError(f"{len(pixels)} frames after {self.frames} are not one shard of {self.shard_frames}")
         end = self.frames + len(pixels)
-        _beyond(self._image)[self.frames : end] = pixels
-        for array, values in ((self._numbers, numbers), (self._times, times_s)):
+        _beyond(self._image)[self.frames : end] = np.stack(pixels)
+        for array, values in ((self._numbers, frames.numbers), (self._times, frames.times_s)):
             _beyond(array)[self.frames : end] = values
             _grow(array, end)
         _grow(self._image, end)
@@ -173,8 +175,8 @@ def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, An
 class Recorder(threading.Thread):
     """Takes frames from its stage and writes them shard by shard until the stage has ended.
 
-    When writing fails it stops recording, says why in `problem`, counts what
-    comes as unrecorded, and goes on taking frames, so that analysis goes on.
+    When writing fails it stops recording, says why, counts what comes as
+    unrecorded, and goes on taking frames, so that analysis goes on.
 
     Parameters
     ----------
@@ -183,17 +185,32 @@ class Recorder(threading.Thread):
     stage : Stage of Frame
         Where from.
     ledger : Ledger
-        Is told what can be read, and what was not written.
+        Is told what was not written.
     floor_gb : float
         Free disk space below which it stops, GB.
+    written : callable
+        Gets the first plane and the frames of each shard that can be read.
+    stopped : callable
+        Gets the reason, once, when recording stops before the stage has ended.
     """
 
-    def __init__(self, recording: Recording, stage: Stage[Frame], ledger: Ledger, floor_gb: float) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        stage: Stage[Frame],
+        ledger: Ledger,
+        floor_gb: float,
+        *,
+        written: Callable[[int, FrameTimes], None],
+        stopped: Callable[[str], None],
+    ) -> None:
         super().__init__(name="record", daemon=True)
         self._recording = recording
         self._stage = stage
         self._ledger = ledger
         self._floor_gb = floor_gb
+        self._written = written
+        self._stopped = stopped
         self.problem: str | None = None
 
     def run(self) -> None:
@@ -210,17 +227,18 @@ class Recorder(threading.Thread):
             self._write(shard)
 
     def _write(self, shard: list[Frame]) -> None:
+        frames = FrameTimes.of((frame.index for frame in shard), (frame.time_s for frame in shard))
+        first_plane = self._recording.frames
         if self.problem is None:
             try:
                 check_free_space(self._recording.path.parent, self._floor_gb)
-                self._recording.append(
-                    np.stack([frame.pixels for frame in shard]),
-                    np.array([frame.index for frame in shard], np.int64),
-                    np.array([frame.time_s for frame in shard], np.float64),
-                )
+                self._recording.append([frame.pixels for frame in shard], frames)
             except Exception as error:  # noqa: BLE001  a full or vanished disk must not end the run
-                self.problem = f"Recording stopped after {self._recording.frames} frames: {error}"
+                self.problem = f"Recording stopped after {first_plane} frames: {error}"
             else:
-                self._ledger.record(len(shard))
+                self._written(first_plane, frames)
                 return
-        self._ledger.leave_unrecorded(len(shard))
+            self._ledger.leave_unrecorded(frames.numbers.tolist())
+            self._stopped(self.problem)
+            return
+        self._ledger.leave_unrecorded(frames.numbers.tolist())

@@ -24,6 +24,7 @@ from models.model import Model
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore, truth_source
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
+from service.engine.frame_log import FrameLog
 from service.engine.grabber import Grabber
 from service.engine.latency import Latencies
 from service.engine.ledger import Ledger
@@ -81,6 +82,8 @@ class Run:
     settings : EnginePart
     epoch : str
         Of the engine.
+    tell : callable
+        Gets the kind and the message of what happens on the way.
     ended : callable
         Is called once, on a thread of the run, when everything is in the database.
     """
@@ -99,6 +102,7 @@ class Run:
         live: LivePublisher,
         settings: EnginePart,
         epoch: str,
+        tell: Callable[[str, str], None],
         ended: Callable[[Run], None],
     ) -> None:
         self.id = run_id
@@ -131,10 +135,18 @@ class Run:
         self._grabber = Grabber(
             microscope, self.ledger, self.latencies.of["grabbed"], self._hand_on, self._sequence_ended
         )
+        self._frame_log = FrameLog(store, run_id, self.ledger)
         self._recorder = (
             None
             if recording is None
-            else Recorder(recording, self._record_stage, self.ledger, settings.free_space_floor_gb)
+            else Recorder(
+                recording,
+                self._record_stage,
+                self.ledger,
+                settings.free_space_floor_gb,
+                written=self._frame_log.add,
+                stopped=lambda reason: tell("recording_stopped", f"{reason} The analysis goes on."),
+            )
         )
         self._analysis = AnalysisThread(
             Analyzer(localizer, Tracker()),
@@ -172,6 +184,7 @@ class Run:
         self._preview.start()
         self._analysis.start()
         if self._recorder is not None:
+            self._frame_log.start()
             self._recorder.start()
         try:
             self._microscope.start_sequence()
@@ -250,20 +263,16 @@ class Run:
             self._first_s = frame.time_s
         self._last_s = frame.time_s
         self.stage_um = frame.stage_um
-        kept = False
-        if self._recorder is not None:
-            taken = self._record_stage.offer(frame)
-            if not taken:
-                self.ledger.leave_unrecorded()
-            kept = taken and self._recorder.problem is None
-        self.ledger.admit()
+        recording = self._recorder is not None
+        self.ledger.admit(frame.index, recording=recording)
+        if recording and not self._record_stage.offer(frame):
+            self.ledger.leave_unrecorded([frame.index])
         if not self._analysis_stage.offer(frame):
-            self.ledger.turn_away(recorded=kept)
+            self._turn_away([frame])
         self._preview_slot.put(frame)
 
     def _turn_away(self, frames: Sequence[Frame]) -> None:
-        recorded = self._recorder is not None and self._recorder.problem is None
-        self.ledger.turn_away(len(frames), recorded=recorded)
+        self.ledger.turn_away(frame.index for frame in frames)
 
     def _keep(self, batch: AnalysisBatch) -> None:
         if not self._store_stage.offer(batch):
@@ -293,14 +302,22 @@ class Run:
             stage.close()
         if self._recorder is not None:
             self._recorder.join()
+            self._frame_log.close()
         self._analysis.join()
         for ending in (self._track_slot, self._store_stage):
             ending.close()
         self._publisher.join()
         self._preview.join()
         self._storekeeper.join()
+        if self._recorder is not None:
+            self._frame_log.join()
         failed = self.problem is not None
-        problems = [self.problem, self._storekeeper.problem, self._recorder and self._recorder.problem]
+        problems = [
+            self.problem,
+            self._storekeeper.problem,
+            self._recorder and self._recorder.problem,
+            self._frame_log.problem,
+        ]
         counts = self.ledger.counts()
         if not counts.balances or counts.in_flight:
             problems.append(f"The ledger does not balance: {counts}")

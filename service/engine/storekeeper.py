@@ -15,6 +15,7 @@ from models.tables import Localizations, Tracks
 from service.engine.analyzer import AnalysisBatch, FrameResult
 from service.engine.stages import Stage
 from service.store import errors
+from service.store.frames import FrameTimes
 from service.store.store import Store
 
 __all__ = ["Storekeeper"]
@@ -79,7 +80,9 @@ class Storekeeper(threading.Thread):
                     Tracks.concatenate(result.state.rows() for result in batch.results),
                     batch.counts.as_dict(),
                     (first.state.t_s, last.state.t_s),
-                    frames=(first.frame, last.frame),
+                    analysed=FrameTimes.of(
+                        (result.frame for result in batch.results), (result.time_s for result in batch.results)
+                    ),
                     model_id=batch.model_id,
                     **self._figures(),
                 )

@@ -114,13 +114,14 @@ def add_batch(
     frames: tuple[int, int],
     t_s: tuple[float, float],
     model_id: str,
-) -> None:
-    """Write one batch: its first and last frame, and their times (s from the start of the run)."""
+) -> int:
+    """Write one batch: its first and last frame, and their times (s from the start of the run). Return its number."""
     last = connection.scalar(select(func.max(batches.c.sequence)).where(batches.c.run_key == key))
+    sequence = 0 if last is None else last + 1
     connection.execute(
         insert(batches).values(
             run_key=key,
-            sequence=0 if last is None else last + 1,
+            sequence=sequence,
             frame_from=frames[0],
             frame_to=frames[1],
             t_from_s=t_s[0],
@@ -130,6 +131,7 @@ def add_batch(
             data=pack(localizations),
         )
     )
+    return sequence
 
 
 def frame_range(

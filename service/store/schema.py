@@ -24,7 +24,18 @@ from sqlalchemy import (
     Text,
 )
 
-__all__ = ["LIVE_REVISION", "POINT_COLUMNS", "batches", "events", "metadata", "points", "runs", "tracks"]
+__all__ = [
+    "LIVE_REVISION",
+    "POINT_COLUMNS",
+    "analysed_frames",
+    "batches",
+    "events",
+    "metadata",
+    "points",
+    "recorded_frames",
+    "runs",
+    "tracks",
+]
 
 LIVE_REVISION = 1
 """Revision of the tracks made while the run was on; recomputed tracks get higher numbers and never replace it."""
@@ -57,6 +68,7 @@ runs = Table(
     Column("accuracy", _Json),
     Column("settings", _Json, nullable=False),
     Column("problem", Text),
+    Column("catch_up", Text, comment="check, due, or nothing"),
 )
 
 batches = Table(
@@ -74,6 +86,25 @@ batches = Table(
     Column("data", LargeBinary, nullable=False),
     # Turns a time window into a range of frames without reading a blob.
     Index("localization_batches_time", "run_key", "t_from_s", "t_to_s", "frame_from", "frame_to"),
+)
+
+recorded_frames = Table(
+    "recorded_frames",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("first_plane", BigInteger, primary_key=True),
+    Column("planes", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# Not a column of the batches: there it would lie behind the blob, and reading it would mean reading that.
+analysed_frames = Table(
+    "analysed_frames",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("frames", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )
 
 tracks = Table(

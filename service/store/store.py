@@ -20,6 +20,7 @@ from models.errors import DataError
 from models.tables import Localizations, Tracks
 from service.store.database import Database
 from service.store.events import Events
+from service.store.frames import FrameTimes, RunFrames, add_analysed
 from service.store.localizations import RunLocalizations, add_batch
 from service.store.runs import Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
@@ -36,6 +37,7 @@ class Store:
     runs : Runs
     tracks : RunTracks
     localizations : RunLocalizations
+    frames : RunFrames
     events : Events
     """
 
@@ -44,6 +46,7 @@ class Store:
         self.runs = Runs(database)
         self.tracks = RunTracks(database)
         self.localizations = RunLocalizations(database)
+        self.frames = RunFrames(database)
         self.events = Events(database)
 
     @classmethod
@@ -95,6 +98,7 @@ class Store:
         t_s: tuple[float, float],
         *,
         frames: tuple[int, int] | None = None,
+        analysed: FrameTimes | None = None,
         latency_ms: Mapping[str, Any] | None = None,
         fps: float | None = None,
         model_id: str | None = None,
@@ -112,7 +116,9 @@ class Store:
         t_s : (float, float)
             Times of the first and last frame of the batch, s from the start of the run.
         frames : (int, int), optional
-            Numbers of the first and last frame of the batch; taken from the rows when not given.
+            Numbers of the first and last frame of the batch; taken from `analysed` or the rows when not given.
+        analysed : FrameTimes, optional
+            All frames of the batch, in their order; needed where frames may be analysed later.
         latency_ms : mapping, optional
             Stage to quantiles so far, ms.
         fps : float, optional
@@ -127,22 +133,29 @@ class Store:
         StoreError
             When the database is locked for longer than the busy timeout, or cannot be written.
         DataError
-            When the batch is empty and `frames` is not given.
+            When the batch is empty and neither `frames` nor `analysed` is given.
         """
-        frames = _frames(localizations, tracks) if frames is None else frames
+        if frames is None:
+            frames = _frames(localizations, tracks) if analysed is None else _ends(analysed)
         progress = {"ledger": dict(ledger), "committed_at": time.time()}
         progress |= {} if latency_ms is None else {"latency_ms": dict(latency_ms)}
         progress |= {} if fps is None else {"fps": fps}
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
             default = connection.scalar(select(runs.c.model_id).where(runs.c.key == key))
-            add_batch(connection, key, localizations, frames, t_s, model_id or str(default))
+            sequence = add_batch(connection, key, localizations, frames, t_s, model_id or str(default))
+            if analysed is not None:
+                add_analysed(connection, key, sequence, analysed)
             add_points(connection, key, LIVE_REVISION, tracks)
             connection.execute(update(runs).where(runs.c.key == key).values(progress))
 
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+
+def _ends(frames: FrameTimes) -> tuple[int, int]:
+    return int(frames.numbers[0]), int(frames.numbers[-1])
 
 
 def _frames(localizations: Localizations, tracks: Tracks) -> tuple[int, int]:

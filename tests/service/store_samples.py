@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+import service.store
 from models.tables import Localizations, Tracks
+from service.store.blobs import pack
+from service.store.database import Database
+
+_MIGRATIONS = Path(service.store.__file__).parent / "migrations"
 
 FPS = 100.0
 FRAMES_PER_BATCH = 10
@@ -43,3 +53,30 @@ def sample_ledger(batch: int) -> dict[str, int]:
         "exposed": seen, "grabbed": seen, "lost": 0, "recorded": 0, "unrecorded": 0, "analysed": seen, "deferred": 0,
         "skipped": 0, "in_flight": 0,
     }  # fmt: skip
+
+
+def migrate_to(database: Database, revision: str) -> None:
+    """The tables of an older version."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with database.writing() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def fill_first_tables(database: Database) -> None:
+    """A run of the first version with one batch, as that version wrote it; the tables are those of revision 0001."""
+    found, _ = sample_batch(0)
+    with database.writing() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO runs (key, id, name, notes, state, started_at, model_id, record, revision, ledger, "
+                "latency_ms, settings) VALUES (1, 'old', 'beads', '', 'finished', 1e9, 'reference', :no, 1, "
+                ":ledger, '{}', '{}')"
+            ),
+            {"no": False, "ledger": '{"deferred": 3}'},
+        )
+        connection.execute(
+            text("INSERT INTO localization_batches VALUES (1, 0, 0, 9, 0.0, 0.09, 'reference', :rows, :data)"),
+            {"rows": len(found), "data": pack(found)},
+        )

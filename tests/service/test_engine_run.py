@@ -38,6 +38,7 @@ class Rig:
         self.live = LivePublisher(self.address)
         self.folder = folder
         self.ended = []
+        self.told = []
 
     def run(self, request: Any = None, **engine: Any) -> Any:
         request = request or RunRequest()
@@ -57,6 +58,7 @@ class Rig:
             live=self.live,
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
             epoch="test",
+            tell=lambda kind, message: self.told.append((kind, message)),
             ended=self.ended.append,
         )
 
@@ -106,6 +108,11 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     assert item.latency_ms["tracked"]["p50"] >= item.latency_ms["analysed"]["p50"] > 0
     assert item.latency_ms["published"]["max"] > 0
     assert zarr.open_array(str(rig.folder / "dots.ome.zarr" / "0"), mode="r").shape == (counts.recorded, *SHAPE)
+    group = zarr.open_group(str(rig.folder / "dots.ome.zarr"), mode="r")
+    np.testing.assert_array_equal(rig.store.frames.committed(run.id), group["frame"][:])
+    np.testing.assert_array_equal(rig.store.frames.times_s(run.id), group["time_s"][:])
+    (start_s,) = {batch.start_s for batch in rig.store.frames.analysed(run.id)}
+    assert start_s == pytest.approx(group["time_s"][0])
     assert rig.ended == [run]
 
 
@@ -223,6 +230,10 @@ class Script:
         return None if index is None else Frame(np.zeros((2, 2), np.uint16), index, time.monotonic(), "software", 0.0)
 
 
+def admit_to(ledger: Ledger) -> Any:
+    return lambda frame: ledger.admit(frame.index, recording=False)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40))
 def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
@@ -231,7 +242,13 @@ def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
         index += 0 if gap is None else gap + 1
         script.append(None if gap is None else index)
     ledger, ended = Ledger(), []
-    Grabber(Script(script), ledger, LatencyHistogram(), lambda _: ledger.admit(), ended.append).run()
+    Grabber(
+        Script(script),
+        ledger,
+        LatencyHistogram(),
+        admit_to(ledger),
+        ended.append,
+    ).run()
     counts = ledger.counts()
     assert counts.balances
     assert (counts.exposed, counts.lost) == (index + 1, sum(gap for gap in gaps if gap is not None))
@@ -248,7 +265,9 @@ def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
 def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope: Any, said: str) -> None:
     ended = []
     ledger = Ledger()
-    Grabber(microscope, ledger, LatencyHistogram(), lambda _: ledger.admit(), ended.append).run()
+    Grabber(
+        microscope, ledger, LatencyHistogram(), admit_to(ledger), ended.append
+    ).run()
     assert said in str(ended[0])
 
 
@@ -299,6 +318,10 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(rig: Rig) -> None:
     item = rig.store.runs.get(run.id)
     assert item.state == "finished"
     assert "free_space_floor_gb" in item.problem
+    ((kind, message),) = rig.told
+    assert kind == "recording_stopped"
+    assert "Recording stopped after 0 frames" in message
+    assert "free_space_floor_gb" in message
 
 
 def test_a_run_ends_by_itself_after_its_duration(rig: Rig) -> None:

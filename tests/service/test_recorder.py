@@ -14,6 +14,7 @@ from models.errors import DataError
 from service.engine.ledger import Ledger
 from service.engine.recorder import Recorder, Recording, check_free_space
 from service.engine.stages import Stage
+from service.store.frames import FrameTimes
 from tests.service.engine_samples import PIXEL_UM
 
 SHARD = 8
@@ -34,14 +35,26 @@ def recording(tmp_path: Path) -> Any:
 
 def record(recording: Recording, given: Any, floor_gb: float = 0.0) -> Any:
     ledger, stage = Ledger(), Stage(1000)
-    recorder = Recorder(recording, stage, ledger, floor_gb)
+    written, stopped = [], []
+
+    def confirm(first_plane: int, its: FrameTimes) -> None:
+        written.append((first_plane, its.numbers.tolist()))
+        ledger.record(its.numbers.tolist())
+
+    recorder = Recorder(recording, stage, ledger, floor_gb, written=confirm, stopped=stopped.append)
     recorder.start()
     for frame in given:
         ledger.grab(frame.index)
+        ledger.admit(frame.index, recording=True)
         assert stage.offer(frame)
     stage.close()
     recorder.join(30)
     assert not recorder.is_alive()
+    assert [number for _, numbers in written for number in numbers] == [
+        frame.index for frame in given[: ledger.counts().recorded]
+    ]
+    assert [plane for plane, _ in written] == list(range(0, ledger.counts().recorded, SHARD))
+    assert stopped == ([] if recorder.problem is None else [recorder.problem])
     return recorder, ledger.counts()
 
 
@@ -125,7 +138,8 @@ def test_a_nearly_full_disk_is_refused_before_a_run(tmp_path: Path) -> None:
 
 
 def test_only_whole_shards_are_appended(recording: Recording) -> None:
-    few = np.zeros((3, 16, 24), np.uint16)
-    recording.append(few, np.arange(3), np.arange(3.0))
+    few = [frame.pixels for frame in frames(3)]
+    its = FrameTimes.of(range(3), range(3))
+    recording.append(few, its)
     with pytest.raises(ValueError, match="not one shard"):
-        recording.append(few, np.arange(3), np.arange(3.0))
+        recording.append(few, its)

@@ -18,11 +18,12 @@ from models.tables import Localizations, Tracks
 from service.store.blobs import pack, unpack
 from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
+from service.store.frames import FrameTimes
 from service.store.runs import Run
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
-from tests.service.store_samples import frame_times, sample_batch, sample_ledger
+from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
 
 
 @pytest.fixture
@@ -72,6 +73,21 @@ def test_failed_migration_leaves_nothing(tmp_path: Path) -> None:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     connection.close()
     assert tables == ["events"]
+
+
+def test_the_first_tables_are_upgraded_with_what_is_in_them(tmp_path: Path) -> None:
+    database = Database(tmp_path / "bathyscope.db")
+    migrate_to(database, "0001")
+    fill_first_tables(database)
+    store = Store(database)
+    store.migrate()
+    assert store.runs.get("old").ledger == {"deferred": 3}
+    np.testing.assert_array_equal(np.sort(store.localizations.read("old").x_um), np.sort(sample_batch(0)[0].x_um))
+    assert store.frames.count("old") == len(store.frames.committed("old")) == 0
+    assert store.frames.analysed("old") == []
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    store.close()
 
 
 def test_run_lives_and_ends(store: Store) -> None:
@@ -254,6 +270,46 @@ def test_batch_is_written_whole_or_not_at_all(store: Store) -> None:
     assert store.tracks.query(run.id).items[0].points == 10
 
 
+def test_committed_frames_are_in_the_order_of_planes(store: Store) -> None:
+    run = store.runs.create(model_id="m", record=True)
+    first, second = FrameTimes.of([0, 2, 5], [1.0, 1.5, 2.0]), FrameTimes.of([6, 7], [2.5, 3.0])
+    store.frames.commit(run.id, [(3, second)])
+    store.frames.commit(run.id, [(0, first), (3, second)])  # a repeated entry is the same entry
+    assert store.frames.committed(run.id).tolist() == [0, 2, 5, 6, 7]
+    assert store.frames.times_s(run.id).tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
+    assert store.frames.recorded(run.id).planes.tolist() == [0, 1, 2, 3, 4]
+    assert store.frames.count(run.id) == 5
+    other = store.runs.create(model_id="m", record=True)
+    assert store.frames.count(other.id) == 0
+    for ask in (store.frames.committed, store.frames.count, store.frames.analysed):
+        with pytest.raises(UnknownItem):
+            ask("nothing")
+
+
+def test_analysed_frames_are_known_without_rows(store: Store) -> None:
+    run = store.runs.create(model_id="m", record=True)
+    nothing = Localizations.empty(), Tracks.empty()
+    store.append(run.id, *nothing, {}, (0.0, 0.3), analysed=FrameTimes.of([4, 5, 9], [100.0, 100.1, 100.3]))
+    store.append(run.id, *nothing, {}, (0.4, 0.4), analysed=FrameTimes.of([10], [100.4]), model_id="second")
+    first, second = store.frames.analysed(run.id)
+    assert first.frames.numbers.tolist() == [4, 5, 9]
+    assert first.frames.times_s.tolist() == [100.0, 100.1, 100.3]
+    assert (first.model_id, second.model_id) == ("m", "second")
+    assert first.start_s == second.start_s == pytest.approx(100.0)
+    newest = store.localizations.list(run.id).items[-1]
+    assert (newest.frame_from, newest.frame_to) == (4, 9)
+
+
+def test_damaged_list_of_frames(store: Store, tmp_path: Path) -> None:
+    run = store.runs.create(model_id="m", record=True)
+    store.frames.commit(run.id, [(0, FrameTimes.of([0, 1], [1.0, 2.0]))])
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute("UPDATE recorded_frames SET data = x'00'")
+    connection.close()
+    with pytest.raises(StoreError, match=r"2 frames has 1 bytes, and 32 were expected.*damaged"):
+        store.frames.committed(run.id)
+
+
 def test_events(store: Store) -> None:
     ids = [store.events.add("camera_lost", f"Loss {n}", run_id="r", details={"n": n}) for n in range(3)]
     store.events.add("other", "Something", occurred_at=0.0)
@@ -354,7 +410,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from service.store.store import Store
-from tests.service.store_samples import frame_times, sample_batch, sample_ledger
+from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
 
 store = Store.open(Path(sys.argv[1]))
 run = store.runs.create(model_id="m", record=False)

@@ -16,13 +16,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from models.tables import Localizations
+from models.tables import Localizations, Tracks
 from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
+from service.store.frames import FrameTimes
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
-from tests.service.store_samples import frame_times, sample_batch, sample_ledger
+from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
 
 
 def _programs() -> Path | None:
@@ -89,6 +90,31 @@ def test_tables_are_those_of_the_schema(store: Store, url: str) -> None:
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     database.close()
+
+
+def test_the_first_tables_are_upgraded_with_what_is_in_them(url: str) -> None:
+    database = Database(url)
+    migrate_to(database, "0001")
+    fill_first_tables(database)
+    store = Store(database)
+    store.migrate()
+    assert store.runs.get("old").ledger == {"deferred": 3}
+    assert len(store.localizations.read("old")) == len(sample_batch(0)[0])
+    assert store.frames.count("old") == 0
+    store.close()
+
+
+def test_frames_committed_and_analysed(store: Store) -> None:
+    run = store.runs.create(model_id="m", record=True)
+    first, second = FrameTimes.of([0, 2], [1.0, 1.5]), FrameTimes.of([3], [2.0])
+    store.frames.commit(run.id, [(0, first)])
+    store.frames.commit(run.id, [(0, first), (2, second)])
+    assert store.frames.committed(run.id).tolist() == [0, 2, 3]
+    assert store.frames.times_s(run.id).tolist() == [1.0, 1.5, 2.0]
+    assert store.frames.count(run.id) == 3
+    store.append(run.id, Localizations.empty(), Tracks.empty(), {}, (0.0, 0.5), analysed=first)
+    (batch,) = store.frames.analysed(run.id)
+    assert (batch.frames.numbers.tolist(), batch.start_s) == ([0, 2], 1.0)
 
 
 def test_a_run_from_start_to_end(store: Store) -> None:

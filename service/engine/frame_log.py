@@ -1,0 +1,91 @@
+"""The commit record of a recording: which frames are down, written to the database by a thread of its own.
+
+The recorder says what can be read, and goes on; a database that is locked
+holds up neither it nor the camera. What waits here is a kilobyte per shard,
+and it is written before the run ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from service.engine.ledger import Ledger
+from service.store.errors import StoreError
+from service.store.frames import FrameTimes
+from service.store.store import Store
+
+__all__ = ["FrameLog"]
+
+_PAUSE_S = 0.25
+"""Between tries; each waits for the database's busy timeout besides."""
+
+_END_PATIENCE_S = 30.0
+"""How long the end of a run waits for a database that is locked: as long as for its results."""
+
+_AT_ONCE = 256
+"""Entries in one transaction: milliseconds, also after a long wait."""
+
+
+class FrameLog(threading.Thread):
+    """Writes down which frames can be read, until it is closed and nothing waits.
+
+    Parameters
+    ----------
+    store : Store
+    run_id : str
+    ledger : Ledger
+        Counts frames as recorded once the database has them.
+    """
+
+    def __init__(self, store: Store, run_id: str, ledger: Ledger) -> None:
+        super().__init__(name="frame log", daemon=True)
+        self._store = store
+        self._run_id = run_id
+        self._ledger = ledger
+        self._waiting: list[tuple[int, FrameTimes]] = []
+        self._changed = threading.Condition()
+        self._deadline_s: float | None = None
+        self.problem: str | None = None
+
+    def add(self, first_plane: int, frames: FrameTimes) -> None:
+        """These frames can be read, from this plane on; returns at once."""
+        with self._changed:
+            self._waiting.append((first_plane, frames))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nothing more will come; what waits is tried for another 30 s."""
+        with self._changed:
+            self._deadline_s = time.monotonic() + _END_PATIENCE_S
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Write until the end."""
+        while entries := self._next():
+            try:
+                self._store.frames.commit(self._run_id, entries)
+            except StoreError as error:
+                if self._deadline_s is not None and time.monotonic() > self._deadline_s:
+                    self._give_up(error)
+                    return
+                time.sleep(_PAUSE_S)
+            else:
+                with self._changed:
+                    del self._waiting[: len(entries)]
+                for _, frames in entries:
+                    self._ledger.record(frames.numbers.tolist())
+
+    def _next(self) -> list[tuple[int, FrameTimes]]:
+        """What is to be written next; nothing at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._deadline_s is not None)
+            return self._waiting[:_AT_ONCE]
+
+    def _give_up(self, error: StoreError) -> None:
+        with self._changed:
+            left, self._waiting = self._waiting, []
+        for _, frames in left:
+            self._ledger.leave_unrecorded(frames.numbers.tolist())
+        count = sum(len(frames) for _, frames in left)
+        self.problem = f"The last {count} frames of the recording are not confirmed in the database: {error}"
