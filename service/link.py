@@ -18,6 +18,7 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -51,6 +52,8 @@ Handler = Callable[[str, dict[str, Any]], Any]
 _VIEWS = ("tracks", "preview", "status")
 _LONGEST_PATH = 90
 """Bytes of a folder whose socket files still fit the 104 to 108 bytes that Unix systems allow."""
+
+_FOLDER_PREFIX = "bathyscope-"
 
 _FEED_WATER_MARK = 1000
 """Messages that wait for one listener before more are dropped; events are in the database too."""
@@ -117,13 +120,19 @@ class LinkAddress:
     @classmethod
     def create(cls, *, tcp: bool | None = None) -> LinkAddress:
         """Make a private folder and choose endpoints in it; `tcp` forces or forbids loopback TCP."""
-        folder = tempfile.mkdtemp(prefix="bathyscope-")  # mode 0700
+        folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX)  # mode 0700
         if tcp is None:
             tcp = sys.platform == "win32" or not zmq.has("ipc") or len(os.fsencode(folder)) > _LONGEST_PATH
         if not tcp:
             return cls(folder, f"ipc://{folder}/commands", f"ipc://{folder}/stop", f"ipc://{folder}/live")
         commands, stop, live = (f"tcp://127.0.0.1:{port}" for port in _free_ports(3))
         return cls(folder, commands, stop, live, *zmq.curve_keypair())
+
+    @staticmethod
+    def remove(folder: str) -> None:
+        """Remove a folder that `create` made, and only such a one."""
+        if Path(folder).name.startswith(_FOLDER_PREFIX):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def record(self) -> Path:

@@ -1,15 +1,17 @@
 """The parent of all processes of the service: starts them, watches them, restarts them, ends them in order.
 
 The engine may hang or crash with a camera's driver; the API may be flooded.
-Neither takes the other down. A child is watched by its heartbeat and, while a
-run is on, by the age of the newest frame, because a driver that hangs blocks
-its own process only in parts. A child that exceeds a limit is killed and
-started again after a pause that doubles with each failure in a row. After
-five failures the engine stays down, and says why through the API, which goes
-on.
+Neither takes the other down. A child is watched by its heartbeat, while a run
+is on by the age of the newest frame, and by how long the driver takes to open
+or close the microscope, because a driver that hangs blocks its own process
+only in parts. A child that exceeds a limit is killed and started again, the
+first time almost at once, then after pauses that grow fourfold with each
+failure in a row. After five failures the engine stays down, and says why
+through the API, which goes on.
 
 Children are spawned, never forked: forked threads and device drivers do not
-survive.
+survive. When the supervisor itself is killed they end by themselves; the next
+one waits for them and clears up what was left.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -35,7 +37,8 @@ import filelock
 import structlog
 
 from models.errors import DataError
-from service.children import STOP
+from service.children import STOP, place_of, run_child, wait_for_orphans
+from service.failure_record import FailureRecord, interrupted_runs
 from service.link import LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
@@ -44,7 +47,8 @@ from service.store.store import Store
 __all__ = ["Supervisor"]
 
 _FAILURES = 5
-_FIRST_PAUSE_S = 0.5
+_FIRST_PAUSE_S = 0.1
+_PAUSE_GROWTH = 4
 _LONGEST_PAUSE_S = 30.0
 
 _HEALTHY_S = 60.0
@@ -60,6 +64,9 @@ _RUN_END_LIMIT_S = 40.0
 """The same for an engine with a run, whose queues go to disk and database first."""
 
 _POLL_S = 0.25
+
+_FOLDER_RECORD = ".link"
+"""In the data directory: where the socket files are, for the supervisor that comes after one that was killed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -119,6 +126,7 @@ class Supervisor:
         self._watcher: threading.Thread | None = None
         self._children: list[_Child] = []
         self._store: Store | None = None
+        self._failures: FailureRecord | None = None
         self._listener: socket.socket | None = None
         self.port = settings.port
         self.address: LinkAddress
@@ -137,17 +145,23 @@ class Supervisor:
         """
         self._take_data_directory()
         try:
+            killed = self._clear_up()
             self._listener = _listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]
             self._store = Store.open(self._settings.database)
             self._store.migrate()
             interrupted = self._store.runs.interrupt_open()
-            if interrupted:
-                _log.warning("runs_interrupted", runs=interrupted)
+            if killed or interrupted:
+                message = "Bathyscope was killed before; it starts again."
+                _log.warning("killed_before", runs=interrupted)
+                self._store.events.add("killed_before", message, run_id=interrupted[0] if interrupted else None)
             self.address = LinkAddress.create()
+            self._folder_record.write_text(self.address.folder, encoding="utf-8")
         except BaseException:
             self._release()
             raise
+        self._failures = FailureRecord(self._store)
+        self._failures.start()
         from service.api_child import api_process
         from service.engine.engine import engine_process
 
@@ -169,6 +183,9 @@ class Supervisor:
         for child in self._children:
             self._end(child)
         self._children = []
+        if self._failures is not None:
+            self._failures.close()
+            self._failures = None
         self._release()
 
     def __enter__(self) -> Self:
@@ -201,6 +218,23 @@ class Supervisor:
                 "Choose another folder with --data, or correct its permissions.",
             ) from error
 
+    @property
+    def _folder_record(self) -> Path:
+        return self._settings.data_dir / _FOLDER_RECORD
+
+    def _clear_up(self) -> bool:
+        """Let what an earlier supervisor left behind come to its end; whether it was killed."""
+        if name := wait_for_orphans(self._settings.data_dir):
+            raise DataError(
+                f"The {name} of an earlier Bathyscope still works in {self._settings.data_dir}.",
+                f"End the process that holds {place_of(self._settings.data_dir, name)}, then start again.",
+            )
+        try:
+            LinkAddress.remove(self._folder_record.read_text(encoding="utf-8"))
+        except OSError:
+            return False
+        return True
+
     def _release(self) -> None:
         if self._listener is not None:
             self._listener.close()
@@ -209,7 +243,8 @@ class Supervisor:
             self._store.close()
             self._store = None
         if hasattr(self, "address"):
-            shutil.rmtree(self.address.folder, ignore_errors=True)
+            LinkAddress.remove(self.address.folder)
+            self._folder_record.unlink(missing_ok=True)
         self._lock.release()
 
     # ---- children ----
@@ -217,7 +252,9 @@ class Supervisor:
     def _launch(self, child: _Child) -> None:
         ours, theirs = self._context.Pipe()
         child.process = self._context.Process(
-            target=child.target, args=(*child.arguments, theirs), name=f"bathyscope-{child.name}"
+            target=run_child,
+            args=(place_of(self._settings.data_dir, child.name), child.target, *child.arguments, theirs),
+            name=f"bathyscope-{child.name}",
         )
         with _signals_held():
             child.process.start()
@@ -280,30 +317,29 @@ class Supervisor:
         age_s, limit_s = child.beat.get("frame_age_s"), child.beat.get("frame_age_limit_s")
         if age_s is not None and limit_s is not None and age_s > limit_s:
             return f"the camera gave no frame for {age_s:.0f} s"
+        call = child.beat.get("driver_call")
+        if call is not None and call["age_s"] > call["limit_s"]:
+            return f"the driver was busy {call['name']} for {call['age_s']:.0f} s"
         return None
 
     def _fail(self, child: _Child, reason: str) -> None:
         self._kill(child)
+        run_id = child.beat.get("run_id")
         child.failures += 1
         child.problem = reason
         if child.gives_up and child.failures >= _FAILURES:
             child.state = "down"
             message = f"The {child.name} stays down after {child.failures} failures in a row: {reason}."
         else:
-            pause_s = min(_FIRST_PAUSE_S * 2 ** (child.failures - 1), _LONGEST_PAUSE_S)
+            pause_s = min(_FIRST_PAUSE_S * _PAUSE_GROWTH ** (child.failures - 1), _LONGEST_PAUSE_S)
             child.state, child.resume_s = "pausing", time.monotonic() + pause_s
             message = f"The {child.name} is restarted in {pause_s:g} s: {reason}."
         self._write_record()
         _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
-        try:
-            if self._store is not None:
-                if child.name == "engine":
-                    self._store.runs.interrupt_open(f"The engine ended during the run: {reason}.")
-                kind = f"{child.name}_down" if child.state == "down" else f"{child.name}_restarted"
-                self._store.events.add(kind, message)
-        except StoreError as error:
-            # The next start marks what is open; a locked database must not keep the engine down.
-            _log.warning("not_stored", message=message, error=str(error))
+        if self._store is not None and self._failures is not None:
+            kind = f"{child.name}_down" if child.state == "down" else f"{child.name}_restarted"
+            runs = interrupted_runs(self._store, run_id) if child.name == "engine" else ()
+            self._failures.add(kind, message, runs, f"The engine ended during the run: {reason}.")
 
     def _end(self, child: _Child) -> None:
         """Ask, wait, and insist."""

@@ -199,7 +199,7 @@ def test_after_five_failures_the_engine_stays_down_and_says_why(
     assert "stays down after 5 failures in a row: it ended with exit status 3" in away.problem
     assert supervisor.processes["api"]["state"] in ("starting", "running")
     store = Store.open(tmp_path / "bathyscope.db")
-    assert [event.kind for event in store.events.list().items] == ["engine_down"] + 4 * ["engine_restarted"]
+    wait_for(lambda: [event.kind for event in store.events.list().items] == ["engine_down"] + 4 * ["engine_restarted"])
     store.close()
 
 
