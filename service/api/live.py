@@ -118,7 +118,11 @@ class Live:
             When the engine is away, or says that it is not ready.
         """
         status = self.status
-        if status is None:
+        # The supervisor notices a dead engine at once, while its last status looks young for two seconds more, and it
+        # knows why the engine that is starting had to be started again.
+        engine = self._engine.processes().get("engine", {})
+        restarting = engine.get("problem") and status is not None and status.get("state") == "starting"
+        if status is None or restarting or engine.get("state", "running") != "running":
             away = self._engine.address.away()
             raise NotReady(away.problem, away.remedy)
         if not status.get("ready"):

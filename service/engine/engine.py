@@ -56,6 +56,10 @@ _END_PATIENCE_S = 20.0
 
 _EXIT_PATIENCE_S = 3.0
 
+_DRIVER_LIMIT_S = 180.0
+"""Longest that a driver may take to open, start or close the microscope: homing all axes of a large stand takes less.
+Beyond, the supervisor ends this process, because a call that hangs cannot be ended from within."""
+
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 
@@ -77,7 +81,7 @@ class Engine:
     address : LinkAddress
         Where the doors are.
     beat : callable
-        Gets the heartbeat: ``{"state", "problem", "run_id", "frame_age_s", "frame_age_limit_s"}``.
+        Gets the heartbeat: ``{"state", "problem", "run_id", "frame_age_s", "frame_age_limit_s", "driver_call"}``.
     """
 
     def __init__(self, settings: Settings, address: LinkAddress, beat: Callable[[dict[str, Any]], None]) -> None:
@@ -97,6 +101,7 @@ class Engine:
         self._away: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
         self._facts: dict[str, Any] = {}
         self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
+        self._driver_call: tuple[str, float] | None = None
         self._process = psutil.Process()
         self._status: dict[str, Any] = {}
         self._handlers: dict[str, Callable[..., Any]] = {
@@ -159,7 +164,8 @@ class Engine:
             if self._loaded is None:
                 self._loaded = instrument.load_model(None, self._settings)
             if self._microscope is None:
-                microscope = instrument.open_instrument(self._settings)
+                with self._calling("opening the microscope"):
+                    microscope = instrument.open_instrument(self._settings)
                 self._loaded.localizer.warm_up(instrument.frame_shape(microscope), self._settings.engine.batch)
                 gc.collect()
                 gc.freeze()
@@ -296,7 +302,8 @@ class Engine:
         self._run = run
         self._recent = (time.monotonic(), 0, None)
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
-        run.start()
+        with self._calling("starting the camera"):
+            run.start()
         return run_id
 
     def _new_recording(self, run_id: str, shape: tuple[int, int], model: Any) -> Recording:
@@ -341,9 +348,18 @@ class Engine:
                 microscope, self._microscope = self._microscope, None
                 self._lose("microscope away", run.problem or "The microscope failed.", "It is being opened again.")
                 if microscope is not None:
-                    with _whatever_fails("closing the microscope"):
+                    with _whatever_fails("closing the microscope"), self._calling("closing the microscope"):
                         microscope.close()
             self._wake.set()
+
+    @contextmanager
+    def _calling(self, name: str) -> Iterator[None]:
+        """Let the heartbeat tell how long the driver takes."""
+        self._driver_call = (name, time.monotonic())
+        try:
+            yield
+        finally:
+            self._driver_call = None
 
     # ---- telling ----
 
@@ -380,6 +396,7 @@ class Engine:
                     "run_id": status["run_id"],
                     "frame_age_s": None if run is None else run.frame_age_s,
                     "frame_age_limit_s": self._frame_age_limit_s(),
+                    "driver_call": _call_as_dict(self._driver_call),
                 }
             )
 
@@ -451,6 +468,13 @@ class Engine:
             "remedy": remedy if self._microscope is None else None,
             **facts,
         }
+
+
+def _call_as_dict(call: tuple[str, float] | None) -> dict[str, Any] | None:
+    if call is None:
+        return None
+    name, begun_s = call
+    return {"name": name, "age_s": time.monotonic() - begun_s, "limit_s": _DRIVER_LIMIT_S}
 
 
 def _facts_of(microscope: Microscope) -> dict[str, Any]:
