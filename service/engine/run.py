@@ -204,6 +204,11 @@ class Run:
         except MicroscopeError as error:
             self._fail(str(error), microscope=True)
 
+    def swap_model(self, localizer: LocalizesFrames, model: Model) -> None:
+        """Go on with another model, warmed up, from the next batch of frames on; all live tracks end."""
+        self._analysis.swap(localizer, model.id)
+        self.model_id = model.id
+
     def wait(self, timeout_s: float) -> bool:
         """Wait until everything is in the database; False after `timeout_s`."""
         return self._over.wait(timeout_s)
