@@ -26,7 +26,7 @@ _LIMIT_KEYS = ("stage_low_um", "stage_high_um", "stage_max_step_um")
 _DEPTH_KEYS = ("moves", "immersion_index", "sample_index")
 """How stage positions become depth: of the same settings, but nothing that a driver needs."""
 
-_SCENE_KEYS = ("height", "width", "emitters", "seed")
+_SCENE_KEYS = ("height", "width", "sample", "emitters", "seed")
 """What the scene is made from, by the caller; the seed is also that of the camera's noise."""
 
 _DEFAULT_LIMITS_UM = (-150.0, 150.0, 300.0)

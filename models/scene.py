@@ -13,7 +13,7 @@ from models.optics import reference_psf
 from models.psf import Psf
 from models.synthesis import PatternTable
 
-__all__ = ["LivingScene", "reference_camera", "reference_scene"]
+__all__ = ["LivingScene", "reference_camera", "reference_scene", "slide_scene"]
 
 _REFERENCE_EXPOSURE_S = 0.01
 """Brightness is stated for this exposure."""
@@ -92,6 +92,35 @@ def reference_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, see
     box = ((6.0, width_um - 6.0), (6.0, height_um - 6.0), (2.0, 98.0))
     photons = np.random.default_rng([seed, 1]).uniform(1e4, 1e5, emitters)
     return LivingScene(psf, shape, wandering(emitters, box, seed), photons, background_e=5.0)
+
+
+def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: int = 1) -> LivingScene:
+    """Beads that lie still on a slide, in focus at stage 0: what the simulated microscope is calibrated with.
+
+    They lie apart from each other as beads of a good slide do: on a grid, each
+    up to a fifth of its spacing beside its node.
+    """
+    psf = reference_psf()
+    columns = max(1, round(np.sqrt(emitters * shape[1] / shape[0])))
+    rows = max(1, -(-emitters // columns))
+    random = np.random.default_rng([seed, 2])
+    row, column = np.divmod(np.arange(emitters), columns)
+    spacing_um = np.array([shape[1] / columns, shape[0] / rows]) * psf.pixel_size_um
+    nodes = np.column_stack([column, row]) + 0.5 + random.uniform(-0.2, 0.2, (emitters, 2))
+    places = np.column_stack([nodes * spacing_um, np.zeros(emitters)])
+    photons = random.uniform(5e4, 1e5, emitters)
+    return LivingScene(psf, shape, _Still(places), photons, background_e=5.0)
+
+
+class _Still:
+    """Emitters that do not move; xyz_um of shape (N, 3)."""
+
+    def __init__(self, xyz_um: NDArray[np.float64]) -> None:
+        self._xyz_um = xyz_um
+
+    def positions(self, time_s: float) -> NDArray[np.float64]:
+        """Where they always are, µm."""
+        return self._xyz_um
 
 
 def reference_camera() -> CameraModel:

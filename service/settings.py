@@ -59,7 +59,10 @@ class SimulatedPart(_Part):
 
     height: int = Field(default=256, ge=32, le=4096, description="Rows of the sensor, pixels.")
     width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
-    emitters: int = Field(default=20, ge=0, le=1000, description="Moving emitters in view.")
+    sample: Literal["swimming", "slide"] = Field(
+        default="swimming", description="What is in view: emitters that swim, or beads that lie still, to calibrate with."
+    )
+    emitters: int = Field(default=20, ge=0, le=1000, description="Emitters in view.")
     seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")
     frame_period_s: Positive | None = Field(
         default=0.01, description="Time from one exposure to the next, where that is longer than the exposure, s."

@@ -63,9 +63,10 @@ def run(
         else:
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
-            from service.sweeping import take_sweep
+            from service.sweeping import SweepRequest, take_sweep
 
-            planes, axis = take_sweep(config, data, z_range_um, z_step_um, pixel_size_um, repeats, settle_s)
+            request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
+            planes, axis = take_sweep(config, data, request)
             sign, axial_scale = axis.sign, axis.axial_scale
         known = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, planes.bit_depth)
         mask = None if checkerboard_color is None else checkerboard(planes.shape, square_px, checkerboard_color)

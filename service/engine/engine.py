@@ -1,8 +1,9 @@
 """The real-time process: owns the microscope and the live model, and runs one run at a time.
 
-States: ``starting``, ``model away``, ``microscope away``, ``ready`` and
-``running``. An engine that shall begin with a run is starting until that
-run's tracks flow.
+States: ``starting``, ``model away``, ``microscope away``, ``ready``,
+``running`` and ``calibrating``. The microscope has one owner at a time, a run
+or the sweep of a calibration; whoever else wants it is told who has it. An
+engine that shall begin with a run is starting until that run's tracks flow.
 
 A microscope that cannot be opened, or fails during a run, is tried again with
 growing pauses, while commands are answered and the reason is told. Stopping
@@ -21,31 +22,36 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import structlog
 
-from hardware.microscope import Microscope, MicroscopeError
+from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
 from service.children import follow_parent, ignore_signals
+from service.engine.controls import facts_of, refusal_of, set_microscope
 from service.engine.recorder import Recording, check_free_space, limit_recording_threads
 from service.engine.run import Run, RunRequest
+from service.engine.sweep_run import SweepRun
+from service.jobs.folders import Fault, Jobs
+from service.library import Library
 from service.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
 from service.logs import configure_logs
+from service.opening import open_instrument
 from service.settings import Settings
-from service.store.errors import StoreError
+from service.store.errors import StoreError, UnknownItem
 from service.store.runs import new_run_id
 from service.store.store import Store
+from service.sweeping import SweepRequest, axis_of, pixel_size_of
 
 if TYPE_CHECKING:
     from service.engine.instrument import LoadedModel
 
 __all__ = ["Engine", "engine_process"]
 
-State = Literal["starting", "model away", "microscope away", "ready", "running"]
+State = Literal["starting", "model away", "microscope away", "ready", "running", "calibrating"]
 
 _STATUS_S = 0.25
 _STOP_PATIENCE_S = 2.5
@@ -55,6 +61,12 @@ _END_PATIENCE_S = 20.0
 """Longest that the end of a run is waited for: a full record queue of the largest sensor is written in less."""
 
 _EXIT_PATIENCE_S = 3.0
+
+_SWEEP_PATIENCE_S = 30.0
+"""A focus drive may take so long for one move; only then a sweep hangs."""
+
+_SWEEP_END_PATIENCE_S = 8.0
+"""Longest that the end of a sweep is waited for; the supervisor waits 10 s for the engine."""
 
 _DRIVER_LIMIT_S = 180.0
 """Longest that a driver may take to open, start or close the microscope: homing all axes of a large stand takes less.
@@ -96,7 +108,13 @@ class Engine:
         self._wake = threading.Event()
         self._microscope: Microscope | None = None
         self._loaded: LoadedModel | None = None
+        self._camera: CameraSettings | None = None
         self._run: Run | None = None
+        self._run_model: LoadedModel | None = None
+        self._sweep: SweepRun | None = None
+        self._activating = threading.Lock()
+        self._jobs = Jobs(settings.data_dir)
+        self._library = Library(settings.data_dir, settings.model)
         self._run_at_start = self._starts_first_run = settings.engine.run_at_start
         self._away: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
         self._facts: dict[str, Any] = {}
@@ -107,6 +125,10 @@ class Engine:
         self._handlers: dict[str, Callable[..., Any]] = {
             "status": lambda: self._status or self._take_status(),
             "microscope": self._microscope_now,
+            "microscope.set": self._set_microscope,
+            "stage.move": self._move_stage,
+            "calibration.start": self._start_calibration,
+            "model.activate": self._activate_model,
             "run.start": self._start_run,
             "run.stop": self._stop_run,
         }
@@ -114,7 +136,8 @@ class Engine:
     # ---- life ----
 
     def serve(self) -> None:
-        """Work until `end` is called, then end the run and release the microscope."""
+        """Work until `end` is called, then end run or sweep and release the microscope."""
+        self._mark_interrupted_sweeps()
         commands = CommandServer(self._address, self._address.commands, self._answer)
         stop = CommandServer(self._address, self._address.stop, self._answer_stop, workers=2)
         ticker = threading.Thread(target=self._tick, name="status", daemon=True)
@@ -138,6 +161,10 @@ class Engine:
         if run is not None:
             run.stop_camera()
             run.wait(_END_PATIENCE_S)
+        sweep = self._sweep
+        if sweep is not None:
+            sweep.interrupt()
+            sweep.wait(_SWEEP_END_PATIENCE_S)
         if self._microscope is not None:
             self._microscope.close()
         ticker.join()
@@ -162,20 +189,49 @@ class Engine:
 
         with self._control:
             if self._loaded is None:
-                self._loaded = instrument.load_model(None, self._settings)
+                self._loaded = self._load_active()
             if self._microscope is None:
                 with self._calling("opening the microscope"):
-                    microscope = instrument.open_instrument(self._settings)
-                self._loaded.localizer.warm_up(instrument.frame_shape(microscope), self._settings.engine.batch)
+                    microscope = open_instrument(self._settings)
+                shape = instrument.frame_shape(microscope.description, microscope.camera_settings)
+                self._loaded.localizer.warm_up(shape, self._settings.engine.batch)
                 gc.collect()
                 gc.freeze()
-                self._facts = _facts_of(microscope)
+                self._read_facts(microscope)
                 self._microscope = microscope
                 if self._away[0] == "microscope away":
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
             if self._run_at_start and self._run is None:
                 self._run_at_start = False
                 self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
+
+    def _load_active(self) -> LoadedModel:
+        """The model that was made active, or else that of the settings."""
+        from service.engine import instrument
+
+        try:
+            folder = self._library.active_folder()
+            if folder is not None:
+                return instrument.load_model(folder, self._settings)
+        except (DataError, UnknownItem) as error:
+            self._tell("model_lost", f"The active model cannot be loaded, so that of the settings is used: {error}")
+        return instrument.load_model(None, self._settings)
+
+    def _mark_interrupted_sweeps(self) -> None:
+        """An engine that starts has no sweep; what is written as on was cut off."""
+        with _whatever_fails("marking interrupted sweeps"):
+            for job in self._jobs.open_jobs():
+                if job.step == "sweep":
+                    fault = Fault(
+                        "The engine was ended during the sweep, so the stage was not put back; "
+                        "a restart moves nothing.",
+                        "Look at the position of the stage, then start the calibration again.",
+                    )
+                    self._jobs.move(job.id, "interrupted", error=fault)
+                    self._tell("calibration_interrupted", f"Calibration {job.id} was interrupted: {fault.problem}")
+
+    def _read_facts(self, microscope: Microscope) -> None:
+        self._facts, self._camera = facts_of(microscope), microscope.camera_settings
 
     def _lose(self, state: State, problem: str, remedy: str) -> None:
         if self._away != (state, problem, remedy):
@@ -194,16 +250,20 @@ class Engine:
                 "invalid", f"The arguments of {command} do not fit: {error}.", "Correct them."
             ) from error
         except MicroscopeError as error:
-            raise EngineRefusal("microscope", error.problem, error.remedy) from error
+            raise refusal_of(error) from error
         except DataError as error:
             raise EngineRefusal("invalid", error.problem, error.remedy) from error
+        except UnknownItem as error:
+            raise EngineRefusal("not_found", error.problem, error.remedy) from error
         except StoreError as error:
             raise EngineRefusal("unavailable", error.problem, error.remedy) from error
 
     def _answer_stop(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if command != "microscope.stop":
             raise EngineRefusal("not_found", "This door takes microscope.stop only.", "Use the other door.")
-        microscope = self._microscope
+        sweep, microscope = self._sweep, self._microscope
+        if sweep is not None:
+            sweep.halt()  # first, so that it sends the stage nowhere after the halt
         if microscope is None:
             return {"confirmed": False, "reason": self._away[1]}
         # A driver that hangs must not hold up the answer: its call is left behind.
@@ -219,11 +279,118 @@ class Engine:
         return {"confirmed": bool(confirmed), "reason": None if confirmed else "The driver did not confirm."}
 
     def _microscope_now(self) -> dict[str, Any]:
-        """What is connected, as it stands; while a run is on the driver is not asked, the frames tell the position."""
+        """What is connected, as it stands; while somebody has it the driver is not asked."""
         with self._held():
-            if self._microscope is not None and self._run is None:
-                self._facts = _facts_of(self._microscope)
+            if self._microscope is not None and self._owner() is None:
+                self._read_facts(self._microscope)
         return self._microscope_status()
+
+    def _owner(self) -> dict[str, str] | None:
+        """Who has the microscope: ``{"kind": "run" or "calibration", "id"}``."""
+        run, sweep = self._run, self._sweep
+        if run is not None:
+            return {"kind": "run", "id": run.id}
+        return None if sweep is None else {"kind": "calibration", "id": sweep.id}
+
+    def _free_microscope(self) -> Microscope:
+        """The microscope, when it is there and nobody has it. To be called under `_held`."""
+        if self._loaded is None or self._microscope is None:
+            raise EngineRefusal("unavailable", self._away[1], self._away[2])
+        owner = self._owner()
+        if owner is not None:
+            remedy = "Stop it first." if owner["kind"] == "run" else f"Wait, or cancel it: DELETE /jobs/{owner['id']}."
+            problem = f"{owner['kind'].capitalize()} {owner['id']} is on and has the microscope."
+            raise EngineRefusal("conflict", problem, remedy)
+        return self._microscope
+
+    def _set_microscope(self, **wanted: Any) -> dict[str, Any]:
+        """Set camera and light."""
+        with self._held():
+            microscope = self._free_microscope()
+            with self._calling("setting the microscope"):
+                try:
+                    set_microscope(microscope, wanted)
+                finally:
+                    self._read_facts(microscope)
+        return self._microscope_status()
+
+    def _move_stage(self, stage_um: float) -> dict[str, Any]:
+        """Move the focus drive, within its limits."""
+        with self._held():
+            microscope = self._free_microscope()
+            with self._calling("moving the stage"):
+                try:
+                    microscope.move_stage(stage_um)
+                finally:
+                    self._read_facts(microscope)
+        return self._microscope_status()
+
+    def _start_calibration(self, name: str, **asked: Any) -> dict[str, Any]:
+        """Start the sweep of a calibration; the rest is a worker's."""
+        low, high = asked["z_range_um"]
+        request = SweepRequest(**{**asked, "z_range_um": (float(low), float(high))})
+        request.check()
+        axis = axis_of(self._settings.microscope)
+        with self._held():
+            microscope = self._free_microscope()
+            if microscope.description.focus_stage is None:
+                raise EngineRefusal(
+                    "invalid",
+                    f"The microscope ({microscope.description.driver}) has no focus drive, so it cannot sweep.",
+                    "Calibrate from a sweep file: bathyscope calibrate.",
+                )
+            pixel_um = pixel_size_of(microscope, request.pixel_size_um)
+            job = self._jobs.create("calibrate", name, asked, step="sweep", state="running")
+            self._sweep = SweepRun(job, self._jobs, microscope, axis, request, pixel_um, self._sweep_ended)
+            self._tell("calibration_started", f"Calibration {job.id} started.", details={"job": job.id})
+            self._sweep.start()
+        return {"id": job.id}
+
+    def _sweep_ended(self, sweep: SweepRun) -> None:
+        """On the sweep's thread: the microscope is free again."""
+        with self._control:
+            self._sweep = None
+            if self._microscope is not None and not sweep.microscope_failed:
+                with _whatever_fails("reading the microscope"):
+                    self._read_facts(self._microscope)
+        told = {"queued": "swept", "cancelled": "cancelled", "interrupted": "interrupted"}.get(sweep.state, "failed")
+        why = "" if sweep.fault is None else f": {sweep.fault.problem}"
+        what = "has its sweep and is computed" if told == "swept" else f"was {told}" if told != "failed" else "failed"
+        self._tell(f"calibration_{told}", f"Calibration {sweep.id} {what}{why or '.'}", details={"job": sweep.id})
+        if sweep.microscope_failed:
+            self._reopen_microscope(sweep.fault.problem if sweep.fault else None)
+
+    def _activate_model(self, id: str) -> dict[str, Any]:
+        """Load a model beside the one that works, warm it up, and swap; a run goes on with it."""
+        if not self._activating.acquire(blocking=False):
+            raise EngineRefusal("conflict", "Another model is being made active.", "Wait a few seconds.")
+        try:
+            loaded = self._load_fitting(id)
+            with self._held():
+                self._loaded = loaded
+                if self._run is not None:
+                    self._run_model = loaded
+                    self._run.swap_model(loaded.localizer, loaded.model)
+                self._library.activate(id)
+                run_id = None if self._run is None else self._run.id
+            self._tell("model_activated", f"Model {id} is active.", run_id=run_id)
+        finally:
+            self._activating.release()
+        return {"id": id}
+
+    def _load_fitting(self, model_id: str) -> LoadedModel:
+        """A model of the library, warmed up for the microscope as it is set."""
+        from service.engine import instrument
+
+        folder = self._library.model_folder(model_id)
+        loaded = instrument.load_model(folder, self._settings)
+        with self._held():
+            microscope, camera = self._microscope, self._camera
+        if microscope is not None and camera is not None:
+            description = microscope.description
+            instrument.check_fit(loaded.localizer, description, camera)
+            loaded.localizer.warm_up(instrument.frame_shape(description, camera), self._settings.engine.batch)
+        return loaded
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -245,21 +412,22 @@ class Engine:
         name: str = "",
         notes: str = "",
     ) -> dict[str, Any]:
-        """Start a run; None or ``"active"`` stands for the model in memory."""
+        """Start a run; None or ``"active"`` stands for the model in memory, any other is loaded for this run."""
+        if duration_s is not None and not 0 < duration_s < threading.TIMEOUT_MAX:
+            raise EngineRefusal("invalid", f"duration_s is {duration_s}; it must be positive.", "Correct it.")
         with self._held():
-            if self._loaded is None or self._microscope is None:
+            self._free_microscope()
+            active = self._loaded
+        if active is not None and model not in (None, "active", active.model.id):
+            chosen = self._load_fitting(str(model))
+        else:
+            chosen = None
+        with self._held():
+            self._free_microscope()
+            loaded = chosen or self._loaded
+            if loaded is None:
                 raise EngineRefusal("unavailable", self._away[1], self._away[2])
-            if self._run is not None:
-                raise EngineRefusal("conflict", f"Run {self._run.id} is on.", "Stop it first.")
-            if model not in (None, "active", self._loaded.model.id):
-                raise EngineRefusal(
-                    "not_found",
-                    f"Model {model} was asked for; {self._loaded.model.id} is active.",
-                    "Leave the model out, or set `model` in the settings to its folder and restart.",
-                )
-            if duration_s is not None and not 0 < duration_s < threading.TIMEOUT_MAX:
-                raise EngineRefusal("invalid", f"duration_s is {duration_s}; it must be positive.", "Correct it.")
-            return {"id": self._begin(RunRequest(record, duration_s, name, notes), self._loaded)}
+            return {"id": self._begin(RunRequest(record, duration_s, name, notes), loaded)}
 
     def _begin(self, request: RunRequest, loaded: LoadedModel) -> str:
         from service.engine import instrument
@@ -268,10 +436,11 @@ class Engine:
         if microscope is None:
             raise EngineRefusal("unavailable", self._away[1], self._away[2])
         model = loaded.model
-        instrument.check_fit(loaded.localizer, microscope)
-        shape = instrument.frame_shape(microscope)
+        self._read_facts(microscope)
+        camera = microscope.camera_settings
+        instrument.check_fit(loaded.localizer, microscope.description, camera)
+        shape = instrument.frame_shape(microscope.description, camera)
         loaded.localizer.warm_up(shape, settings.engine.batch)
-        self._facts = _facts_of(microscope)
         run_id = new_run_id()
         recording = self._new_recording(run_id, shape, model) if request.record else None
         self._store.runs.create(
@@ -299,7 +468,7 @@ class Engine:
             tell=lambda kind, message: self._tell(kind, message, run_id=run_id),
             ended=self._run_ended,
         )
-        self._run = run
+        self._run, self._run_model = run, loaded
         self._recent = (time.monotonic(), 0, None)
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
         with self._calling("starting the camera"):
@@ -335,7 +504,7 @@ class Engine:
 
     def _run_ended(self, run: Run) -> None:
         """On a thread of the run."""
-        self._run = None
+        self._run = self._run_model = None
         counts = run.ledger.counts()
         self._tell(
             "run_failed" if run.problem else "run_ended",
@@ -343,14 +512,20 @@ class Engine:
             run_id=run.id,
             details={"ledger": counts.as_dict()},
         )
-        if run.microscope_failed and not self._ending.is_set():
-            with self._control:
-                microscope, self._microscope = self._microscope, None
-                self._lose("microscope away", run.problem or "The microscope failed.", "It is being opened again.")
-                if microscope is not None:
-                    with _whatever_fails("closing the microscope"), self._calling("closing the microscope"):
-                        microscope.close()
-            self._wake.set()
+        if run.microscope_failed:
+            self._reopen_microscope(run.problem)
+
+    def _reopen_microscope(self, problem: str | None) -> None:
+        """Let go of a microscope that failed; the engine's own thread opens it again."""
+        if self._ending.is_set():
+            return
+        with self._control:
+            microscope, self._microscope = self._microscope, None
+            self._lose("microscope away", problem or "The microscope failed.", "It is being opened again.")
+            if microscope is not None:
+                with _whatever_fails("closing the microscope"), self._calling("closing the microscope"):
+                    microscope.close()
+        self._wake.set()
 
     @contextmanager
     def _calling(self, name: str) -> Iterator[None]:
@@ -388,24 +563,25 @@ class Engine:
         while not self._ending.wait(_STATUS_S):
             status = self._status = self._take_status()
             self._live.send_values("status", status)
-            run = self._run
+            run, sweep = self._run, self._sweep
             self._beat(
                 {
                     "state": status["state"],
                     "problem": status["problem"],
                     "run_id": status["run_id"],
-                    "frame_age_s": None if run is None else run.frame_age_s,
-                    "frame_age_limit_s": self._frame_age_limit_s(),
+                    "frame_age_s": sweep.age_s if sweep is not None else None if run is None else run.frame_age_s,
+                    "frame_age_limit_s": self._frame_age_limit_s(sweep),
                     "driver_call": _call_as_dict(self._driver_call),
                 }
             )
 
-    def _frame_age_limit_s(self) -> float:
-        exposure_s = self._facts.get("camera", {}).get("exposure_s", 0.0)
-        return self._settings.engine.frame_age_limit_s + 3 * float(exposure_s)
+    def _frame_age_limit_s(self, sweep: SweepRun | None) -> float:
+        exposure_s = 0.0 if self._camera is None else self._camera.exposure_s
+        limit_s = self._settings.engine.frame_age_limit_s + 3 * exposure_s
+        return limit_s if sweep is None else limit_s + sweep.longest_step_s + _SWEEP_PATIENCE_S
 
     def _take_status(self) -> dict[str, Any]:
-        run, loaded = self._run, self._loaded
+        run, loaded = self._run, self._run_model or self._loaded
         state, problem, remedy = self._state()
         counts = None if run is None else run.ledger.counts()
         with self._process.oneshot():
@@ -419,11 +595,13 @@ class Engine:
             "epoch": self.epoch,
             "time_s": time.time(),
             "state": state,
-            "ready": state in ("ready", "running"),
+            "ready": state in ("ready", "running", "calibrating"),
             "problem": problem,
             "remedy": remedy,
             "microscope": self._microscope_status(),
+            "owner": self._owner(),
             "model_id": None if loaded is None else loaded.model.id,
+            "active_model_id": None if self._loaded is None else self._loaded.model.id,
             "pixel_size_um": None if loaded is None else loaded.model.pixel_size_um,
             "z_range_um": None if loaded is None else list(loaded.model.z_range_um),
             "run_id": None if run is None else run.id,
@@ -444,7 +622,7 @@ class Engine:
             return "starting", None, None
         self._starts_first_run = False
         if run is None:
-            return "ready", None, None
+            return "ready" if self._sweep is None else "calibrating", None, None
         return "running", run.problem, None
 
     def _recent_fps(self, run: Run) -> float | None:
@@ -462,8 +640,10 @@ class Engine:
         _, problem, remedy = self._state()
         if run is not None and run.stage_um is not None and facts:
             facts["stage"] = {**facts["stage"], "stage_um": run.stage_um}
+        using = "running" if run is not None else "ready" if self._sweep is None else "calibrating"
         return {
-            "state": "away" if self._microscope is None else "running" if run is not None else "ready",
+            "state": "away" if self._microscope is None else using,
+            "owner": self._owner(),
             "problem": problem if self._microscope is None else None,
             "remedy": remedy if self._microscope is None else None,
             **facts,
@@ -475,23 +655,6 @@ def _call_as_dict(call: tuple[str, float] | None) -> dict[str, Any] | None:
         return None
     name, begun_s = call
     return {"name": name, "age_s": time.monotonic() - begun_s, "limit_s": _DRIVER_LIMIT_S}
-
-
-def _facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Plain values of what the driver says."""
-    limits = microscope.stage_limits
-    driver = getattr(microscope, "inner", microscope)
-    has_stage = microscope.description.focus_stage is not None
-    return {
-        "description": asdict(microscope.description),
-        "camera": asdict(microscope.camera_settings),
-        "frame_period_s": getattr(driver, "frame_period_s", None),
-        "light": asdict(microscope.light),
-        "stage": {
-            "stage_um": microscope.stage_um if has_stage else None,
-            "limits": asdict(limits) if has_stage else None,
-        },
-    }
 
 
 @contextmanager

@@ -1,21 +1,18 @@
-"""What the settings name, as objects: the microscope and the model in front of which the engine works."""
+"""The model that the engine works with, and whether it belongs to the microscope."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware.limits import LimitedMicroscope
-from hardware.microscope import CameraSettings, Microscope, Roi
-from hardware.opening import open_microscope
+from hardware.microscope import CameraSettings, MicroscopeDescription
 from models.errors import DataError
 from models.localization import Localizer
 from models.model import Model
-from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
 from service.settings import Settings
 
-__all__ = ["LoadedModel", "check_fit", "frame_shape", "load_model", "open_instrument"]
+__all__ = ["LoadedModel", "check_fit", "frame_shape", "load_model"]
 
 _PIXEL_TOLERANCE = 0.02
 """A pixel size that differs by two percent shifts depth by as much: more is another microscope, less is rounding."""
@@ -52,37 +49,15 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
 
 
-def open_instrument(settings: Settings) -> LimitedMicroscope:
-    """Open the microscope of the settings and set its camera.
-
-    Raises
-    ------
-    MicroscopeError
-        Whatever the driver refuses.
-    """
-    scene = detector = None
-    simulated = settings.microscope.simulated
-    if settings.microscope.driver == "simulated":
-        scene = reference_scene((simulated.height, simulated.width), simulated.emitters, simulated.seed)
-        detector = reference_camera()
-    microscope = open_microscope(settings.microscope.model_dump(), scene=scene, detector=detector)
-    camera = settings.camera
-    if settings.microscope.driver != "replay":  # a movie has the settings that it was taken with
-        roi = None if camera.roi is None else Roi(*camera.roi)
-        microscope.apply_camera(CameraSettings(camera.exposure_s, roi, camera.binning))
-    return microscope
-
-
-def frame_shape(microscope: Microscope) -> tuple[int, int]:
+def frame_shape(description: MicroscopeDescription, camera: CameraSettings) -> tuple[int, int]:
     """Rows and columns of the frames as the camera is set."""
-    camera = microscope.camera_settings
     if camera.roi is not None:
         return camera.roi.height, camera.roi.width
-    rows, columns = microscope.description.sensor_shape
+    rows, columns = description.sensor_shape
     return rows // camera.binning, columns // camera.binning
 
 
-def check_fit(localizer: Localizer, microscope: Microscope) -> None:
+def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: CameraSettings) -> None:
     """Refuse to track with a model that was made for other optics.
 
     Raises
@@ -90,9 +65,9 @@ def check_fit(localizer: Localizer, microscope: Microscope) -> None:
     DataError
         When the pixel at the sample differs by more than 2 %, or the counts are not those of the model's camera.
     """
-    description, model = microscope.description, localizer.model
+    model = localizer.model
     if description.pixel_size_um is not None:
-        pixel_um = description.pixel_size_um * microscope.camera_settings.binning
+        pixel_um = description.pixel_size_um * camera.binning
         if abs(pixel_um / model.pixel_size_um - 1) > _PIXEL_TOLERANCE:
             raise DataError(
                 f"The camera has {pixel_um:g} µm per pixel at the sample; the model {model.id} "

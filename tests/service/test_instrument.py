@@ -11,7 +11,8 @@ from hardware.limits import LimitedMicroscope
 from models.errors import DataError
 from models.localization import Localizer
 from models.weights import reference_model
-from service.engine.instrument import check_fit, open_instrument
+from service.engine.instrument import check_fit
+from service.opening import open_instrument
 from service.settings import Settings, load_settings
 
 
@@ -33,13 +34,13 @@ def localizer() -> Localizer:
 
 
 def test_the_shipped_model_fits_the_simulated_microscope(localizer: Localizer, microscope: LimitedMicroscope) -> None:
-    check_fit(localizer, microscope)
+    check_fit(localizer, microscope.description, microscope.camera_settings)
 
 
 def test_a_model_of_other_optics_is_refused(localizer: Localizer, microscope: LimitedMicroscope) -> None:
     localizer.model = replace(localizer.model, pixel_size_um=1.6)
     with pytest.raises(DataError, match=r"0\.65 µm per pixel at the sample; the model .* was made for 1\.6 µm") as said:
-        check_fit(localizer, microscope)
+        check_fit(localizer, microscope.description, microscope.camera_settings)
     assert "choose another model" in said.value.remedy
 
 
@@ -49,4 +50,4 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
     counts_of_8_bits = replace(microscope.description, bit_depth=8)
     monkeypatch.setattr(LimitedMicroscope, "description", counts_of_8_bits)
     with pytest.raises(DataError, match="8-bit counts"):
-        check_fit(localizer, microscope)
+        check_fit(localizer, microscope.description, microscope.camera_settings)

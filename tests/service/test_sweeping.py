@@ -14,7 +14,7 @@ from hardware.microscope import StageLimits
 from hardware.simulated import SimulatedMicroscope
 from models.depth_axis import DepthAxis
 from models.errors import DataError
-from service.sweeping import _left_as_found, _positions, find_focus, sweep_stage, take_sweep
+from service.sweeping import SweepRequest, _positions, find_focus, left_as_found, sweep_stage, take_sweep
 from tests.models.bead_sweeps import CAMERA, pattern
 
 
@@ -95,7 +95,7 @@ def test_microscope_is_left_as_found_however_it_ends(ending: type[BaseException]
     before = opened.camera_settings
 
     def end() -> None:
-        with _left_as_found(opened):
+        with left_as_found(opened):
             opened.set_light(shutter_open=True)
             sweep_stage(opened, np.arange(20.0, 22.0), 1, 0.0)
             raise ending
@@ -136,13 +136,13 @@ def test_running_service_keeps_the_microscope(tmp_path: Path) -> None:
     config = settings_file(tmp_path)
     (tmp_path / "data").mkdir()
     with filelock.FileLock(tmp_path / "data" / ".lock"), pytest.raises(DataError, match="running service"):
-        take_sweep(config, None, (0.0, 40.0), 1.0, None, 1, 0.0)
+        take_sweep(config, None, SweepRequest((0.0, 40.0), 1.0))
 
 
 @pytest.mark.parametrize(
     ("text", "z_range", "step", "says"),
     [
-        ('driver = "simulated"\n', (0.0, 40.0), 1.0, "objective or sample"),
+        ('driver = "replay"\n[microscope.replay]\nmovie = "m.tif"\n', (0.0, 40.0), 1.0, "objective or sample"),
         ('driver = "simulated"\nmoves = "sample"\n', (0.0, 40.0), float("nan"), "must be positive"),
         ('driver = "simulated"\nmoves = "sample"\n', (40.0, 0.0), 1.0, "below its high end"),
         ('driver = "replay"\nmoves = "sample"\n[microscope.replay]\nmovie = "m.tif"\n', (0.0, 40.0), 1.0, "replay"),
@@ -152,4 +152,4 @@ def test_live_sweep_says_what_it_lacks(
     tmp_path: Path, text: str, z_range: tuple[float, float], step: float, says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        take_sweep(settings_file(tmp_path, text), None, z_range, step, None, 1, 0.0)
+        take_sweep(settings_file(tmp_path, text), None, SweepRequest(z_range, step))

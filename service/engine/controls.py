@@ -1,0 +1,92 @@
+"""What a user sets at the microscope by hand, and what it says of itself, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi
+from service.link import EngineRefusal
+
+__all__ = ["facts_of", "is_refusal", "refusal_of", "set_microscope"]
+
+_REFUSALS = {
+    "stage_limit": "invalid",
+    "settings": "invalid",
+    "not_read_back": "invalid",
+    "no_stage": "invalid",
+    "not_arrived": "microscope",
+    "busy": "conflict",
+}
+"""Causes that concern what was asked, not the state of the microscope: it need not be opened again."""
+
+
+def is_refusal(error: MicroscopeError) -> bool:
+    """Whether the microscope is well and only did not do what was asked."""
+    return error.cause in _REFUSALS
+
+
+def refusal_of(error: MicroscopeError) -> EngineRefusal:
+    """A driver's error as the engine's answer."""
+    return EngineRefusal(_REFUSALS.get(error.cause, "microscope"), error.problem, error.remedy)
+
+
+def facts_of(microscope: Microscope) -> dict[str, Any]:
+    """Plain values of what the driver says."""
+    limits = microscope.stage_limits
+    driver = getattr(microscope, "inner", microscope)
+    has_stage = microscope.description.focus_stage is not None
+    return {
+        "description": asdict(microscope.description),
+        "camera": asdict(microscope.camera_settings),
+        "frame_period_s": getattr(driver, "frame_period_s", None),
+        "light": asdict(microscope.light),
+        "stage": {
+            "stage_um": microscope.stage_um if has_stage else None,
+            "limits": asdict(limits) if has_stage else None,
+        },
+    }
+
+
+def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
+    """Set camera and light: all that is wanted, or nothing.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        Idle.
+    wanted : mapping
+        Any of ``exposure_s``, ``roi`` (left, top, width, height in binned pixels; None: the whole sensor),
+        ``binning``, ``channel``, ``shutter_open``. What is not named stays as it is; but a region is one of
+        binned pixels, so a new binning without a region takes the whole sensor.
+
+    Raises
+    ------
+    MicroscopeError
+        Whatever the driver refuses; what was set before it refused has been put back.
+    """
+    before = microscope.camera_settings
+    after = _camera(before, wanted)
+    try:
+        if after != before:
+            microscope.apply_camera(after)
+        light = {name: wanted[name] for name in ("channel", "shutter_open") if name in wanted}
+        if light:
+            microscope.set_light(**light)
+    except MicroscopeError:
+        if microscope.camera_settings != before:
+            microscope.apply_camera(before)
+        raise
+
+
+def _camera(before: CameraSettings, wanted: Mapping[str, Any]) -> CameraSettings:
+    after = before
+    if "exposure_s" in wanted:
+        after = replace(after, exposure_s=float(wanted["exposure_s"]))
+    if "binning" in wanted and wanted["binning"] != before.binning:
+        after = replace(after, binning=int(wanted["binning"]), roi=None)
+    if "roi" in wanted:
+        roi = wanted["roi"]
+        after = replace(after, roi=None if roi is None else Roi(*(int(value) for value in roi)))
+    return after

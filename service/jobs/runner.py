@@ -1,0 +1,194 @@
+"""The child of the supervisor that lets workers do the jobs: one of each kind at a time, in the order they came.
+
+A training takes an hour, a calibration a minute: so a calibration does not
+wait for a training, only for another calibration. The child itself computes
+nothing, and every job has a process of its own; so a job that crashes, or
+takes all the memory, ends alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import structlog
+
+from models.errors import DataError
+from service.children import follow_parent, ignore_signals
+from service.jobs.folders import Fault, Job, JobKind, Jobs, JobState
+from service.jobs.worker import SWEEP_FILES, result_folder, worker_process
+from service.link import LinkAddress
+from service.logs import configure_logs
+from service.settings import Settings
+from service.store.errors import StoreError
+
+__all__ = ["Runner", "jobs_process"]
+
+_LOOK_S = 0.25
+_BEAT_S = 1.0
+
+_INTERRUPTED = Fault("The service ended while the job was on.", "Start it again.")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Worker:
+    """A job at work."""
+
+    job: Job
+    process: SpawnProcess
+    pipe: Connection
+
+
+class Runner:
+    """Starts, watches and ends workers.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._data_dir = settings.data_dir
+        self._jobs = Jobs(settings.data_dir)
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[JobKind, _Worker] = {}
+
+    def begin(self) -> None:
+        """Mark what was on when the service was killed."""
+        for job in self._jobs.open_jobs():
+            if job.step == "compute" and job.state == "running":
+                self._finish(job, "interrupted", _INTERRUPTED)
+
+    def look(self) -> None:
+        """See to the workers, and start what can be started."""
+        for worker in list(self._workers.values()):
+            self._look_after(worker)
+        for job in self._jobs.open_jobs():
+            if job.step != "compute" or job.state != "queued":
+                continue
+            if self._jobs.is_to_end(job.id):
+                self._finish(job, "cancelled")
+            elif job.kind not in self._workers:
+                self._start(job)
+
+    def end(self) -> None:
+        """Kill the workers, and mark their jobs."""
+        for worker in list(self._workers.values()):
+            self._dismiss(worker)
+            self._finish(worker.job, "interrupted", _INTERRUPTED)
+
+    def _start(self, job: Job) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=worker_process, args=(self._data_dir, job.id, theirs), name=f"bathyscope-{job.kind}", daemon=True
+        )
+        self._jobs.move(job.id, "running")
+        process.start()
+        theirs.close()
+        self._workers[job.kind] = _Worker(job, process, ours)
+        if job.kind == "train":
+            self._tell("training_started", f"Training {job.id} started: {job.request['minutes']:g} minutes.", job)
+
+    def _look_after(self, worker: _Worker) -> None:
+        job = worker.job
+        if not worker.process.is_alive():
+            code = worker.process.exitcode
+            self._dismiss(worker)
+            self._finish(job, "failed", self._fault(job, code))
+        elif self._jobs.is_to_end(job.id):
+            self._dismiss(worker)
+            self._finish(job, "cancelled")
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.process.kill()
+        worker.process.join()
+        worker.process.close()
+        worker.pipe.close()
+        del self._workers[worker.job.kind]
+
+    def _fault(self, job: Job, code: int | None) -> Fault:
+        """Why a worker ended without a result."""
+        try:
+            said = json.loads((self._jobs.folder(job.id) / "error.json").read_text(encoding="utf-8"))
+            return Fault(said["problem"], said["remedy"])
+        except (OSError, ValueError, KeyError):
+            return Fault(
+                f"The worker was ended from outside (exit status {code}).",
+                "The system ends processes when the memory runs out; see its log, and start the job again.",
+            )
+
+    def _finish(self, job: Job, state: JobState, fault: Fault | None = None) -> None:
+        """Write down how a job ended. A result that is there is whole, whatever happened a moment later."""
+        folder = result_folder(self._data_dir, job)
+        result = f"{folder.parent.name}/{folder.name}" if folder.is_dir() else None
+        if result is not None:
+            state, fault = "done", None
+        _clear_away(folder, self._jobs.folder(job.id))
+        self._jobs.move(job.id, state, result=result, error=fault)
+        what = "Calibration" if job.kind == "calibrate" else "Training"
+        why = "" if fault is None else f": {fault.problem.rstrip('.')}"
+        endings = {
+            "done": f"is done: {result}",
+            "cancelled": "was cancelled",
+            "failed": f"failed{why}",
+            "interrupted": f"was interrupted{why}",
+        }
+        self._tell(f"{what.lower()}_{state}", f"{what} {job.id} {endings[state]}.", job)
+
+    def _tell(self, kind: str, message: str, job: Job) -> None:
+        """An event, to the log and to the database, which is open for no longer than that."""
+        from service.store.store import Store
+
+        _log.info(kind, message=message, job=job.id)
+        try:
+            with contextlib.closing(Store.open(self._settings.database)) as store:
+                store.events.add(kind, message, details={"job": job.id})
+        except StoreError as error:
+            _log.warning("not_stored", message=message, error=str(error))
+
+
+def _clear_away(result: Path, folder: Path) -> None:
+    """Remove what a worker needed, and what one that was killed left half-written."""
+    for name in (*SWEEP_FILES, "error.json"):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+    for aside in result.parent.glob(f".{result.name}.*"):
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def jobs_process(settings: Settings, _address: LinkAddress, parent: Connection) -> None:
+    """Entry point of the child process: work until the parent says so or is gone."""
+    ignore_signals()
+    configure_logs(settings.log_level)
+    stop = threading.Event()
+    follow_parent(parent, on_stop=stop.set, on_loss=stop.set)
+    runner = Runner(settings)
+    beat_s = 0.0
+    begun = False
+    while True:
+        try:
+            if not begun:
+                runner.begin()
+                begun = True
+            runner.look()
+        except (DataError, OSError) as error:  # a full disk: what waits goes on waiting
+            _log.warning("jobs_wait", error=str(error))
+        now_s = time.monotonic()
+        if now_s - beat_s >= _BEAT_S:
+            beat_s = now_s
+            with contextlib.suppress(OSError):
+                parent.send({"state": "running"})
+        if stop.wait(_LOOK_S):
+            break
+    runner.end()

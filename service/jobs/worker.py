@@ -1,0 +1,156 @@
+"""The process that computes one job: low priority, one thread, and gone when it is told to.
+
+It is a process of its own, so that cancelling needs nobody's cooperation: it
+is killed, and what it left half-written is removed. It takes only what live
+tracking leaves of the processor. It reports through files, because it must
+not wait for the database, nor the database for it.
+
+Nothing heavy is imported before the work begins: how many threads numpy and
+torch start is settled by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from models.errors import DataError
+from service.children import follow_parent, ignore_signals
+from service.jobs.folders import Fault, Job, Jobs
+from service.outputs import complete_output, write_json
+
+if TYPE_CHECKING:
+    from models.sweep import Sweep
+
+__all__ = ["SWEEP_FILES", "read_sweep", "result_folder", "step_back", "worker_process"]
+
+SWEEP_FILES = ("sweep.npy", "sweep.json")
+"""What the engine leaves for the worker: planes (Z, R, H, W), and everything else that is known of them."""
+
+_SINGLE_THREADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_LOWEST_NICENESS = 19
+
+_FOLDERS = {"calibrate": "calibrations", "train": "models"}
+
+
+def result_folder(data_dir: Path, job: Job) -> Path:
+    """Where the result of a job appears, whole."""
+    return data_dir / _FOLDERS[job.kind] / job.id
+
+
+def step_back() -> None:
+    """Give this process and all its threads only the time that no other wants; it computes on one thread."""
+    os.environ.update(dict.fromkeys(_SINGLE_THREADED, "1"))
+    process = psutil.Process()
+    if sys.platform == "win32":
+        process.nice(psutil.IDLE_PRIORITY_CLASS)
+        return
+    process.nice(_LOWEST_NICENESS)
+    if sys.platform == "linux":
+        # Some containers forbid these; niceness alone must do there.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(OSError, psutil.Error):
+            process.ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
+    """Entry point of the process: do the job, or leave the reason why not in ``error.json``."""
+    ignore_signals()
+    step_back()
+    follow_parent(parent, on_stop=_leave, on_loss=_leave)
+    jobs = Jobs(data_dir)
+    job = jobs.get(job_id)
+    fault: Fault | None = None
+    try:
+        _train(job, jobs, data_dir) if job.kind == "train" else _calibrate(job, jobs, data_dir)
+    except DataError as error:
+        fault = Fault(error.problem, error.remedy)
+    except Exception as error:  # noqa: BLE001  whatever it is, the user is told
+        jobs.log(job_id, traceback.format_exc())
+        fault = Fault(f"{type(error).__name__}: {error}.", "See the job's log, and report it.")
+    if fault is not None:
+        jobs.log(job_id, f"{fault.problem} {fault.remedy}")
+        write_json(jobs.folder(job_id) / "error.json", {"problem": fault.problem, "remedy": fault.remedy})
+        sys.exit(1)
+
+
+def _leave() -> None:
+    """Nobody waits for the result any more."""
+    os._exit(1)
+
+
+def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
+    """The sweep in a job's folder, and what else is known: ``sign``, ``axial_scale``."""
+    import numpy as np
+
+    from models.sweep import Sweep
+
+    known = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    planes = np.load(folder / "sweep.npy", mmap_mode="r")
+    return Sweep(planes, np.array(known["stage_um"]), known["pixel_size_um"], known["bit_depth"]), known
+
+
+def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
+    from models.calibrating import calibrate
+    from models.calibration import Calibration
+    from models.calibration_report import with_report
+
+    sweep, known = read_sweep(jobs.folder(job.id))
+    low, high = job.request["z_range_um"]
+    found = calibrate(
+        sweep,
+        z_range_um=(low, high),
+        sign=known["sign"],
+        axial_scale=known["axial_scale"],
+        progress=lambda done, what: jobs.tell(job.id, 100 * done, 100, "%"),
+    )
+    for text in found.report["notes"]:
+        jobs.log(job.id, f"Note: {text}")
+    jobs.log(
+        job.id,
+        f"{found.report['beads_used']} of {found.report['beads_found']} beads used, "
+        f"focus at {found.focus_um:.2f} µm (stage).",
+    )
+    with complete_output(result_folder(data_dir, job), Calibration.is_folder) as aside:
+        with_report(replace(found, id=job.id)).save(aside)
+        _write_about(aside, job)
+
+
+def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
+    from models.calibration import Calibration
+    from models.training import TrainingSettings, train
+    from service.library import Library
+
+    asked = job.request
+    minutes = float(asked["minutes"])
+    calibration = Calibration.load(Library(data_dir).calibration_folder(asked["calibration"]))
+    settings = TrainingSettings(
+        architecture=asked["architecture"], size=asked["size"], minutes=minutes, seed=asked["seed"]
+    )
+    last = ""
+
+    def report(done: float, text: str) -> None:
+        nonlocal last
+        jobs.tell(job.id, min(done, minutes), minutes, "min")
+        if text != last:
+            jobs.log(job.id, text)
+        last = text
+
+    jobs.tell(job.id, 0.0, minutes, "min")
+    with complete_output(result_folder(data_dir, job), lambda folder: (folder / "model.json").is_file()) as aside:
+        train(calibration, aside, settings, model_id=job.id, report=report)
+        _write_about(aside, job)
+
+
+def _write_about(folder: Path, job: Job) -> None:
+    write_json(folder / "about.json", {"name": job.name, "job": job.id})
