@@ -164,10 +164,12 @@ class Supervisor:
         self._failures.start()
         from service.api_child import api_process
         from service.engine.engine import engine_process
+        from service.jobs.runner import jobs_process
 
         self._children = [
             _Child("engine", engine_process, (self._settings, self.address), gives_up=True),
             _Child("api", api_process, (self._settings, self.address, self._listener), gives_up=False),
+            _Child("jobs", jobs_process, (self._settings, self.address), gives_up=False),
         ]
         for child in self._children:
             self._launch(child)
