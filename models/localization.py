@@ -58,11 +58,11 @@ class Localizer:
         self.model = model
         self.camera = camera or model.camera
         self.device = chosen_device(device)
-        self.precision = chosen_precision(self.device, precision)
+        self.precision = chosen_precision(self.device, precision, quantized=model.map_bounds is not None)
         self._network = network
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         network.module.to(self.device).eval()
-        network.fold(self.precision)
+        network.fold(self.precision, model.map_bounds)
 
     @classmethod
     def load(

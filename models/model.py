@@ -53,6 +53,8 @@ class Model:
     calibration_id : str
     threshold : float
         Probability from which a localization is reported.
+    map_bounds : dict or None
+        Lowest and highest value of the network's maps, for evaluation in int8; None: not measured.
     training : dict
         Log of the training: frames, minutes, losses, seed, settings.
     scores : dict
@@ -69,6 +71,7 @@ class Model:
     field: FieldMap | None
     calibration_id: str
     threshold: float
+    map_bounds: dict[str, tuple[float, float]] | None = None
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     scores: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -89,6 +92,7 @@ class Model:
             "field": None if self.field is None else self.field.as_dict(),
             "calibration_id": self.calibration_id,
             "threshold": self.threshold,
+            "map_bounds": self.map_bounds,
             "training": self.training,
             "scores": self.scores,
         }
@@ -128,6 +132,7 @@ class Model:
                 field=None if values["field"] is None else FieldMap.from_dict(values["field"]),
                 calibration_id=str(values["calibration_id"]),
                 threshold=float(values["threshold"]),
+                map_bounds=_bounds(values["map_bounds"]),
                 training=dict(values["training"]),
                 scores=dict(values["scores"]),
             )
@@ -144,6 +149,12 @@ class Model:
         if self.calibration_id == REFERENCE_CALIBRATION:
             return reference_psf()
         return Psf.load(folder / "psf.zarr")
+
+
+def _bounds(values: dict[str, Any] | None) -> dict[str, tuple[float, float]] | None:
+    if values is None:
+        return None
+    return {str(name): (float(low), float(high)) for name, (low, high) in values.items()}
 
 
 def _positive(value: Any) -> float:

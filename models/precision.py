@@ -13,7 +13,7 @@ import torch
 
 from models.errors import DataError
 
-__all__ = ["autocast", "chosen_device", "chosen_precision"]
+__all__ = ["autocast", "can_quantize", "chosen_device", "chosen_precision"]
 
 
 def chosen_device(device: str) -> torch.device:
@@ -34,18 +34,46 @@ def chosen_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def chosen_precision(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, float32 elsewhere; ``"float32"`` and ``"bfloat16"`` force it."""
+def chosen_precision(device: torch.device, precision: str = "auto", *, quantized: bool = False) -> torch.dtype:
+    """Number format for ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"int8"``.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : str
+        ``"auto"``: int8 on a processor for a network that was measured for it, else bfloat16 where the hardware
+        multiplies it, else float32.
+    quantized : bool
+        Whether the network was measured for int8.
+
+    Raises
+    ------
+    DataError
+        When the name is not known, or int8 is asked for and not to be had.
+    """
     if precision == "float32":
         return torch.float32
     if precision == "bfloat16":
         return torch.bfloat16
-    if precision != "auto":
-        raise DataError(f"Precision {precision!r} is not known.", "Choose auto, float32 or bfloat16.")
+    if precision == "int8" and not (quantized and can_quantize(device)):
+        raise DataError(
+            f"Precision 'int8' was asked for; device is {device.type}, and the model "
+            f"{'has' if quantized else 'lacks'} the bounds of its maps; int8 needs a processor and the bounds.",
+            "Choose auto, or train the model in the size `live`.",
+        )
+    if precision not in ("auto", "int8"):
+        raise DataError(f"Precision {precision!r} is not known.", "Choose auto, float32, bfloat16 or int8.")
+    if quantized and can_quantize(device):
+        return torch.int8
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def can_quantize(device: torch.device) -> bool:
+    """Whether 8-bit convolutions exist for a device."""
+    return device.type == "cpu" and hasattr(torch.ops.onednn, "qconv_prepack")
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

@@ -60,7 +60,8 @@ class SimulatedPart(_Part):
     height: int = Field(default=256, ge=32, le=4096, description="Rows of the sensor, pixels.")
     width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
     sample: Literal["swimming", "slide"] = Field(
-        default="swimming", description="What is in view: emitters that swim, or beads that lie still, to calibrate with."
+        default="swimming",
+        description="What is in view: emitters that swim, or beads that lie still, to calibrate with.",
     )
     emitters: int = Field(default=20, ge=0, le=1000, description="Emitters in view.")
     seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")
@@ -162,7 +163,7 @@ class EnginePart(_Part):
     free_space_floor_gb: float = Field(default=5.0, ge=0, description="Disk space that a recording leaves free, GB.")
     torch_threads: int = Field(default=1, ge=1, le=256, description="Threads of the network on a CPU.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Arithmetic of the network.")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(default="auto", description="Arithmetic of the network.")
     frame_age_limit_s: Positive = Field(
         default=10.0, description="A run whose newest frame is older, by three exposures, hangs, s."
     )

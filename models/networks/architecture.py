@@ -6,7 +6,7 @@ registry; training and localization know nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from models.errors import DataError
@@ -54,8 +54,12 @@ class Architecture(Protocol):
         """The same from a camera's counts, on a processor."""
         ...
 
-    def fold(self, dtype: torch.dtype) -> None:
+    def fold(self, dtype: torch.dtype, bounds: dict[str, tuple[float, float]] | None = None) -> None:
         """Simplify the network for evaluation in `dtype`, in place; called once, on its device."""
+        ...
+
+    def measure(self, frames: Sequence[TrainingFrame]) -> dict[str, tuple[float, float]] | None:
+        """Bounds of the network's maps, with which `fold` goes to int8; None when it does not."""
         ...
 
 

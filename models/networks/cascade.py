@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.networks.packed import PackedConvolution, can_pack
 
-__all__ = ["Cascade", "CascadeSettings", "Proposals"]
+__all__ = ["Cascade", "CascadeSettings", "Proposals", "sampled"]
 
 OUTPUTS_PER_CLASS = 7
 """Per depth class: presence logit; x, y, z offset; log lateral sigma, log axial sigma; log10 photons."""
@@ -257,11 +257,14 @@ class Cascade(nn.Module):
         -------
         Tensor of shape (N, classes, OUTPUTS_PER_CLASS)
         """
-        parts = []
-        for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False)):
-            u = (x_px + 0.5) / cell - 0.5
-            v = (y_px + 0.5) / cell - 0.5
-            parts.append(_sample(feature, batch, u, v, _around(level)))
+        parts = [
+            sampled(feature, level, cell, batch, x_px, y_px)
+            for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
+        ]
+        return self.judge(parts)
+
+    def judge(self, parts: list[Tensor]) -> Tensor:
+        """Answers for what `sampled` gave of each level, shape (N, classes, OUTPUTS_PER_CLASS)."""
         answers = self.depth(torch.cat(parts, 1))
         return answers.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
 
@@ -337,25 +340,29 @@ def _around(level: int) -> tuple[tuple[int, int], ...]:
     return _CROSS if level < _CROSSED_LEVELS else _CENTRE
 
 
-def _sample(feature: Tensor, batch: Tensor, u: Tensor, v: Tensor, around: tuple[tuple[int, int], ...]) -> Tensor:
-    """Feature vectors at continuous cells (u, v) and the cells `around` them, bilinear, clamped at the border.
+def sampled(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    """Feature vectors at continuous places and in the cells around them, bilinear, clamped at the border.
 
-    One gather serves all corners: each gather's gradient would fill a whole map of zeros.
+    One gather serves all corners: each gather's gradient would fill a whole map of zeros. Features of 8 bits are
+    weighted in float32.
 
     Returns
     -------
-    Tensor of shape (N, len(around) * C)
+    Tensor of shape (N, cells looked at * C)
     """
-    count, (channels, height, width) = len(u), feature.shape[1:]
-    shift = torch.tensor(around, dtype=u.dtype, device=u.device)
-    u = (u[:, None] + shift[:, 0]).clamp(0, width - 1)
-    v = (v[:, None] + shift[:, 1]).clamp(0, height - 1)
+    count, (channels, height, width) = len(x_px), feature.shape[1:]
+    around = _around(level)
+    shift = torch.tensor(around, dtype=x_px.dtype, device=x_px.device)
+    u = ((x_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 0]
+    v = ((y_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 1]
+    u, v = u.clamp(0, width - 1), v.clamp(0, height - 1)
     left = u.floor().clamp(max=width - 2)
     top = v.floor().clamp(max=height - 2)
     a, b = u - left, v - top
     corner = (batch[:, None] * height + top.long()) * width + left.long()
     corners = torch.stack([corner, corner + 1, corner + width, corner + width + 1], 2)
-    weights = torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b], 2).to(feature.dtype)
+    dtype = feature.dtype if feature.is_floating_point() else torch.float32
+    weights = torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b], 2).to(dtype)
     rows = feature.permute(0, 2, 3, 1).reshape(-1, channels)
     values = rows.index_select(0, corners.flatten()).view(count, len(around), 4, channels)
-    return (values * weights[..., None]).sum(2).flatten(1)
+    return (values.to(dtype) * weights[..., None]).sum(2).flatten(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from models.networks.cascade import Cascade, CascadeSettings
 from models.networks.cascade_readout import Readout, read_out
 from models.networks.cascade_targets import CascadeBatch, cascade_loss, make_batch
 from models.networks.counts import CountStabilizer
+from models.networks.quantized import Bounds, QuantizedCascade, measure_bounds
 from models.networks.stabilize import stabilize
 from models.synthesis import PatternTable, TrainingFrame
 
@@ -67,6 +69,7 @@ class CascadeArchitecture:
         self.module = Cascade(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stride = settings.cells_px[-1]
         self._dtype = torch.float32
+        self._evaluated: Cascade | QuantizedCascade = self.module
         self._stabilizer = CountStabilizer(settings.first_cell_px, settings.binnings, torch.float32)
 
     @classmethod
@@ -126,14 +129,35 @@ class CascadeArchitecture:
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
-        return read_out(self.module, [part.to(self._dtype) for part in self.inputs(electrons, read_noise_e)])
+        maps = [part.to(self._dtype) for part in self.inputs(electrons, read_noise_e)]
+        return read_out(self._evaluated, maps)
 
     def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
         """Candidates of frames (B, H, W) as the camera gave them, on a processor: as `detect`, in less time."""
-        return read_out(self.module, self._stabilizer(counts, camera))
+        return read_out(self._evaluated, self._stabilizer(counts, camera))
 
-    def fold(self, dtype: torch.dtype) -> None:
-        """Make ready for evaluation in `dtype`."""
-        self.module.fold(dtype)
-        self._dtype = dtype
-        self._stabilizer = CountStabilizer(self.module.settings.first_cell_px, self.module.settings.binnings, dtype)
+    def fold(self, dtype: torch.dtype, bounds: Bounds | None = None) -> None:
+        """Make ready for evaluation in `dtype`; int8 needs the `bounds` that `measure` gave."""
+        code = None
+        self._dtype = torch.float32 if dtype == torch.int8 else dtype
+        self.module.fold(self._dtype)
+        if dtype == torch.int8:
+            if bounds is None:
+                raise ValueError("int8 needs the bounds of the maps")
+            self._evaluated = QuantizedCascade(self.module, bounds)
+            code = self._evaluated.cells_code
+        settings = self.module.settings
+        self._stabilizer = CountStabilizer(settings.first_cell_px, settings.binnings, self._dtype, code)
+
+    def measure(self, frames: Sequence[TrainingFrame]) -> Bounds | None:
+        """Bounds of every map on `frames`, for evaluation in int8; None for the size that is there to be exact."""
+        if self.module.settings.first_cell_px < _SIZES["live"].shape["first_cell_px"]:
+            return None
+        copy = CascadeArchitecture(self.module.settings)
+        copy.module.load_state_dict(self.module.state_dict())
+        copy.module.eval()
+        copy.module.fold(torch.float32)
+        batches = (
+            copy.inputs(torch.from_numpy(frame.electrons)[None], torch.tensor([frame.read_noise_e])) for frame in frames
+        )
+        return measure_bounds(copy.module, batches)

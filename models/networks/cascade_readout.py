@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.networks.cascade import Cascade
+from models.networks.cascade import CascadeSettings, Proposals
 from models.networks.cascade_targets import lateral_scale_um
 
 __all__ = ["Readout", "read_out"]
@@ -22,6 +23,24 @@ PROPOSALS_PER_FRAME = 160
 
 _LOWEST_PROBABILITY = 0.05
 """Below this an answer is not even a candidate; the decision threshold is the model's."""
+
+
+class AnswersPlaces(Protocol):
+    """Both stages of a cascade, whatever its number format."""
+
+    settings: CascadeSettings
+
+    def features(self, maps: list[Tensor]) -> Any:
+        """Feature maps."""
+
+    def presence_maps(self, features: Any) -> list[Tensor]:
+        """Presence logits."""
+
+    def propose(self, maps: list[Tensor], threshold: float, most: int) -> Proposals:
+        """Detections."""
+
+    def look(self, features: Any, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """Answers at places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +61,7 @@ class Readout:
     sigma_z_um: NDArray[np.float64]
 
 
-def read_out(network: Cascade, frames: list[Tensor]) -> Readout:
+def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
     """Run both stages on frames stabilized at the binnings of its settings and return candidates, one per emitter."""
     features = network.features(frames)
     proposals = network.propose(

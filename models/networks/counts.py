@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.camera import CameraModel
+from models.networks.levels import to_levels
 from models.networks.stabilize import centred, median_step, rooted
 
 __all__ = ["CountStabilizer"]
+
+_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.uint8: torch.uint8}
+"""numba knows no bfloat16: the kernel only moves the bits."""
 
 _TABLES = 64
 """A table for each median that a movie has; they differ by a few counts."""
@@ -35,12 +39,17 @@ class CountStabilizer:
         1, then the binnings of the other maps, each a multiple of the one before.
     dtype : torch.dtype
         Of the maps.
+    code : (float, int), optional
+        Scale and zero with which the single pixels become 8-bit levels.
     """
 
-    def __init__(self, cell_px: int, binnings: tuple[int, ...], dtype: torch.dtype) -> None:
+    def __init__(
+        self, cell_px: int, binnings: tuple[int, ...], dtype: torch.dtype, code: tuple[float, int] | None = None
+    ) -> None:
         self._cell_px = cell_px
         self._binnings = binnings
         self._dtype = dtype
+        self._code = code
         self._tables: OrderedDict[tuple[CameraModel, int], Tensor] = OrderedDict()
 
     def __call__(self, counts: NDArray[np.uint16], camera: CameraModel) -> list[Tensor]:
@@ -64,12 +73,11 @@ class CountStabilizer:
         medians = samples[:, (samples.shape[1] - 1) // 2]  # the lower of two, as torch.median
         tables = torch.stack([self._table(camera, int(median)) for median in medians])
         cells = torch.empty(
-            (frames, height // self._cell_px, width // self._cell_px, self._cell_px**2), dtype=self._dtype
+            (frames, height // self._cell_px, width // self._cell_px, self._cell_px**2), dtype=tables.dtype
         )
         finest = self._binnings[1]
         sums = np.empty((frames, height // finest, width // finest), np.int64)
-        # numba knows no bfloat16: the kernel only moves the bits.
-        bits = torch.int16 if self._dtype == torch.bfloat16 else torch.int32
+        bits = _BITS[tables.dtype]
         _look_up(counts, tables.view(bits).numpy(), self._cell_px, cells.view(bits).numpy(), finest, sums)
         electrons = (sums - finest**2 * camera.offset_adu) * camera.electrons_per_adu
         summed = torch.from_numpy(electrons.astype(np.float32))[:, None]
@@ -90,7 +98,8 @@ class CountStabilizer:
             levels = np.arange(1 << camera.bit_depth if camera.bit_depth > 8 else 1 << 16).astype(np.uint16)
             electrons = torch.from_numpy(camera.to_electrons(levels))[None, None, None]
             roots = rooted(electrons, torch.full((1,), camera.read_noise_e), 1)[0, 0, 0]
-            self._tables[key] = torch.asinh(roots - roots[median]).to(self._dtype)
+            values = torch.asinh(roots - roots[median])
+            self._tables[key] = values.to(self._dtype) if self._code is None else to_levels(values, *self._code)
             if len(self._tables) > _TABLES:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(key)
