@@ -146,6 +146,8 @@ class Runs:
         }
         values = {name: value for name, value in given.items() if value is not None}
         values |= {"state": state, "ended_at": time.time() if ended_at is None else ended_at}
+        if ledger is not None and ledger.get("deferred"):
+            values["catch_up"] = "check"
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
             connection.execute(update(runs).where(runs.c.key == key, runs.c.state == "running").values(values))
@@ -174,6 +176,8 @@ class Runs:
                     ended_at=func.coalesce(runs.c.committed_at, runs.c.started_at),
                 )
             )
+            # A killed process may have recorded more than it said in its last ledger.
+            connection.execute(update(runs).where(runs.c.id.in_(ids), runs.c.record).values(catch_up="check"))
         return ids
 
     def get(self, run_id: str) -> Run:

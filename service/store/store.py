@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 
 from models.errors import DataError
 from models.tables import Localizations, Tracks
+from service.store.catch_ups import CatchUps
 from service.store.database import Database
 from service.store.events import Events
 from service.store.frames import FrameTimes, RunFrames, add_analysed
@@ -38,6 +39,7 @@ class Store:
     tracks : RunTracks
     localizations : RunLocalizations
     frames : RunFrames
+    catch_ups : CatchUps
     events : Events
     """
 
@@ -47,6 +49,7 @@ class Store:
         self.tracks = RunTracks(database)
         self.localizations = RunLocalizations(database)
         self.frames = RunFrames(database)
+        self.catch_ups = CatchUps(database)
         self.events = Events(database)
 
     @classmethod

@@ -33,6 +33,9 @@ _POINTS_AT_ONCE = 50_000
 _TRACKS_AT_ONCE = 500
 """Below the number of parameters that any SQLite accepts in one statement (999)."""
 
+_NO_REVISION = 0
+"""Revisions count from 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -259,8 +262,11 @@ def _summaries(found: Tracks) -> list[dict[str, Any]]:
 
 def _run(connection: Connection, run_id: str, revision: int | None) -> tuple[int, int]:
     key = run_key(connection, run_id)
-    newest = connection.scalar(select(runs.c.revision).where(runs.c.key == key))
-    return key, int(newest or 0) if revision is None else revision
+    newest = int(connection.scalar(select(runs.c.revision).where(runs.c.key == key)) or 0)
+    if revision is None:
+        return key, newest
+    # One that is still being written has no tracks yet, as one that never was.
+    return key, revision if revision <= newest else _NO_REVISION
 
 
 def _summary(row: Row[Any]) -> TrackSummary:

@@ -265,9 +265,7 @@ def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
 def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope: Any, said: str) -> None:
     ended = []
     ledger = Ledger()
-    Grabber(
-        microscope, ledger, LatencyHistogram(), admit_to(ledger), ended.append
-    ).run()
+    Grabber(microscope, ledger, LatencyHistogram(), admit_to(ledger), ended.append).run()
     assert said in str(ended[0])
 
 

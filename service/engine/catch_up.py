@@ -1,0 +1,260 @@
+"""Deferred frames, analysed from the recording when there is time.
+
+A run that was faster than its analysis, or whose process was killed, leaves
+frames that are recorded and not analysed. When no run is on, they are read
+back and localized with the model of their neighbours; then the tracks of the
+whole run are computed again, from all localizations in the order of the
+frames, as the next revision. Live tracks keep their identities in revision 1.
+
+All of it goes in steps of a batch. What a step has done is in the database
+with what it was done to, so that work can stop after any of them, at a pause
+or at the death of the process, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import zarr
+from numpy.typing import NDArray
+
+from hardware.microscope import Frame
+from models.tables import Localizations, Tracks
+from models.tracking import Tracker
+from service.engine.analyzer import Analyzer, LocalizesFrames
+from service.store.errors import StoreError, UnknownItem
+from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
+from service.store.runs import Run
+from service.store.store import Store
+
+__all__ = ["CatchUp"]
+
+_TRACKED_PER_STEP = 128
+"""Frames tracked and stored in one step: about 50 ms of tracking and 2,500 rows at 20 emitters."""
+
+_ROUNDING_S = 1e-6
+"""Times are differences of clock readings: far below a frame, far above their last bit."""
+
+_DONE = "done"
+
+_RETRY_S = 30.0
+"""After the database did not answer."""
+
+_END_PATIENCE_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class CatchUp(threading.Thread):
+    """Analyses what was deferred, one run after the other, whenever it is neither paused nor without work.
+
+    Parameters
+    ----------
+    store : Store
+    data_dir : Path
+        What the paths of recordings are relative to.
+    load_localizer : callable
+        Gives the localizer of a model id.
+    batch : int
+        Frames that are localized at once.
+    tell : callable
+        Gets the kind, the message and the run of what happened.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        data_dir: Path,
+        load_localizer: Callable[[str], LocalizesFrames],
+        *,
+        batch: int,
+        tell: Callable[[str, str, str], None],
+    ) -> None:
+        super().__init__(name="catch up", daemon=True)
+        self._store = store
+        self._data_dir = data_dir
+        self._load_localizer = load_localizer
+        self._batch = batch
+        self._tell = tell
+        self._changed = threading.Condition()
+        self._work = False
+        self._paused = False
+        self._ending = False
+        self._step = threading.Lock()
+        self._busy = False
+        self._failed: set[str] = set()
+        self._loaded: tuple[str, Analyzer] | None = None
+
+    # ---- from other threads ----
+
+    def wake(self) -> None:
+        """A run has ended, or was found unfinished."""
+        with self._changed:
+            self._work = True
+            self._changed.notify()
+
+    def pause(self) -> None:
+        """Stop, and return when the step that is on is done: the localizer is free then."""
+        with self._changed:
+            self._paused = True
+        with self._step:
+            pass
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop for good, after the step that is on."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        if self.is_alive():
+            self.join(_END_PATIENCE_S)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left of what it was woken for."""
+        with self._changed:
+            return not (self._work or self._busy)
+
+    # ---- its own thread ----
+
+    def run(self) -> None:
+        """Work until it is closed."""
+        while self._may_go_on(lambda: self._work):
+            with self._changed:
+                self._work, self._busy = False, True
+            try:
+                for run_id in self._store.catch_ups.waiting():
+                    if run_id not in self._failed:
+                        self._catch_up(run_id)
+            except StoreError as error:
+                _log.warning("catch_up_waits", error=str(error))
+                with self._changed:
+                    self._work = True
+                    self._changed.wait_for(lambda: self._ending, _RETRY_S)
+            self._loaded = None
+            with self._changed:
+                self._busy = False
+
+    def _may_go_on(self, condition: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until there is no pause and `condition` holds; False when the end came first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or (not self._paused and condition()))
+            return not self._ending
+
+    def _catch_up(self, run_id: str) -> None:
+        steps = self._steps(run_id)
+        try:
+            while self._may_go_on():
+                with self._step:
+                    # A pause that came just now has found no step to wait for.
+                    if not self._paused and next(steps, _DONE) is _DONE:
+                        return
+        except UnknownItem:
+            return  # it was deleted
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  a damaged recording or a lost model concerns this run only
+            self._failed.add(run_id)
+            self._tell(
+                "catch_up_failed",
+                f"The deferred frames of run {run_id} could not be analysed ({type(error).__name__}: {error}). "
+                "It is tried again when the engine starts the next time.",
+                run_id,
+            )
+
+    def _steps(self, run_id: str) -> Iterator[str]:
+        if not self._store.catch_ups.examine(run_id):
+            return
+        run = self._store.runs.get(run_id)
+        yield from self._localize(run)
+        yield from self._track(run)
+
+    def _localize(self, run: Run) -> Iterator[str]:
+        """Append the localizations of all frames that are recorded and not analysed."""
+        recorded, batches = self._store.frames.recorded(run.id), self._store.frames.analysed(run.id)
+        late = _late(recorded, batches)
+        if not len(late) or run.recording is None:
+            return
+        start_s = batches[0].start_s if batches else float(recorded.frames.times_s[0])
+        model_ids = _models_of(recorded.frames.numbers[late], batches, run.model_id)
+        image: Any = zarr.open_array(str(self._data_dir / run.recording / "0"), mode="r")
+        for model_id, rows in _batches(model_ids, late, self._batch):
+            yield "frames"
+            frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
+            pixels = [np.asarray(image[int(plane)]) for plane in recorded.planes[rows]]
+            found = self._localized(model_id, pixels, frames)
+            ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
+            self._store.catch_ups.append(run.id, found, frames, ends, model_id)
+
+    def _localized(self, model_id: str, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:
+        if self._loaded is None or self._loaded[0] != model_id:
+            self._loaded = (model_id, Analyzer(self._load_localizer(model_id), Tracker()))
+        given = [
+            Frame(its, int(number), float(time_s), "recording", 0.0)
+            for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
+        ]
+        return Localizations.concatenate(self._loaded[1].localize(given))
+
+    def _track(self, run: Run) -> Iterator[str]:
+        """Compute the tracks of the whole run again, and make them its newest."""
+        while self._store.catch_ups.discard_tracks(run.id):
+            yield "tracks of an earlier try"
+        batches = self._store.frames.analysed(run.id)
+        numbers = np.concatenate([batch.frames.numbers for batch in batches])
+        times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
+        models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
+        order = np.argsort(numbers)
+        tracker, model_id = Tracker(), str(models[order[0]])
+        for first in range(0, len(order), _TRACKED_PER_STEP):
+            yield "tracks"
+            part = order[first : first + _TRACKED_PER_STEP]
+            window = times_s[part[0]] - _ROUNDING_S, times_s[part[-1]] + _ROUNDING_S
+            found = self._store.localizations.read(run.id, *window)
+            states = []
+            for row in part:
+                if models[row] != model_id:
+                    tracker.end_all()  # as live: depths of two models are not those of one track
+                    model_id = str(models[row])
+                begin, end = np.searchsorted(found.frame, [numbers[row], numbers[row] + 1])
+                its = found.select(np.arange(begin, end))
+                states.append(tracker.step(float(times_s[row]), int(numbers[row]), its).rows())
+            self._store.catch_ups.add_tracks(run.id, Tracks.concatenate(states))
+        revision = self._store.catch_ups.complete(run.id)
+        self._tell(
+            "run_caught_up",
+            f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
+            run.id,
+        )
+
+
+def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:
+    """Rows of `recorded` that no batch is of."""
+    known = np.concatenate([np.empty(0, np.int64), *(batch.frames.numbers for batch in batches)])
+    return np.flatnonzero(~np.isin(recorded.frames.numbers, known))
+
+
+def _models_of(numbers: NDArray[np.int64], batches: list[AnalysedFrames], first: str) -> list[str]:
+    """For each frame the model that was at work then: that of the newest batch that began before it."""
+    timeline = sorted((int(batch.frames.numbers[0]), batch.model_id) for batch in batches)
+    places = np.searchsorted([begin for begin, _ in timeline], numbers)
+    return [timeline[place - 1][1] if place else first for place in places]
+
+
+def _batches(model_ids: list[str], rows: NDArray[np.intp], size: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Rows in their order, at most `size` at once and all of one model."""
+    for model_id, group in groupby(zip(model_ids, rows, strict=True), key=itemgetter(0)):
+        its = np.array([row for _, row in group])
+        for first in range(0, len(its), size):
+            yield model_id, its[first : first + size]

@@ -1,0 +1,190 @@
+"""What an ended run still has to do: frames that are recorded and not analysed, and tracks that include them.
+
+`catch_up` of a run says ``"check"`` when it ended and may have such frames,
+``"due"`` when it has, until its tracks are recomputed, and nothing
+otherwise. Each step here is one transaction that leaves a state to go on
+from. Tracks that are being written have a revision that nobody reads yet;
+the last step makes it the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, func, select, tuple_, update
+
+from models.tables import Localizations, Tracks
+from service.store.database import Database
+from service.store.frames import FrameTimes, add_analysed, read_analysed, read_recorded
+from service.store.localizations import add_batch
+from service.store.runs import LEDGER_KEYS, run_key
+from service.store.schema import points, runs, tracks
+from service.store.tracks import add_points
+
+__all__ = ["CatchUps"]
+
+_POINTS_PER_STEP = 20_000
+"""Points that are deleted in one transaction: it holds up other writers for some 50 ms."""
+
+
+class CatchUps:
+    """The unfinished business of all runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def waiting(self) -> list[str]:
+        """Ids of the ended runs that have to be looked at, oldest first."""
+        query = select(runs.c.id).where(runs.c.catch_up.is_not(None), runs.c.state != "running").order_by(runs.c.key)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
+
+    def examine(self, run_id: str) -> bool:
+        """Settle the ledger of an ended run by what is in database and recording; whether there is anything to do.
+
+        The ledger of a killed process is older than what it recorded: frames
+        that were committed since are deferred, gaps between them lost. What
+        was on its way then and is nowhere now stays in flight: unknown.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        with self._database.writing() as connection:
+            key = run_key(connection, run_id)
+            row = connection.execute(select(runs).where(runs.c.key == key)).one()
+            if row.catch_up == "due":
+                return True
+            recorded = read_recorded(connection, key).frames.numbers
+            analysed = [batch.frames.numbers for batch in read_analysed(connection, key)]
+            known = np.concatenate([np.empty(0, np.int64), *analysed])
+            late = np.setdiff1d(recorded, known)
+            values: dict[str, Any] = {"catch_up": "due" if len(late) else None}
+            killed = row.state == "interrupted"
+            if len(late) or (killed and len(recorded)):
+                values["ledger"] = _settled(row.ledger, recorded, known, late, killed=killed)
+            connection.execute(update(runs).where(runs.c.key == key).values(values))
+        return bool(len(late))
+
+    def append(
+        self,
+        run_id: str,
+        localizations: Localizations,
+        analysed: FrameTimes,
+        t_s: tuple[float, float],
+        model_id: str,
+    ) -> None:
+        """Write the localizations of frames that were deferred, and move them in the ledger.
+
+        Parameters
+        ----------
+        run_id : str
+        localizations : Localizations
+            Of these frames; may be empty.
+        analysed : FrameTimes
+            All frames of the batch, by rising number.
+        t_s : (float, float)
+            Times of the first and last of them, s from the start of the run.
+        model_id : str
+            The model that localized.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        StoreError
+            When the database cannot be written.
+        """
+        ends = int(analysed.numbers[0]), int(analysed.numbers[-1])
+        with self._database.writing() as connection:
+            key = run_key(connection, run_id)
+            sequence = add_batch(connection, key, localizations, ends, t_s, model_id)
+            add_analysed(connection, key, sequence, analysed)
+            ledger = dict(connection.scalar(select(runs.c.ledger).where(runs.c.key == key)) or {})
+            ledger["deferred"] -= len(analysed)
+            ledger["analysed"] += len(analysed)
+            connection.execute(update(runs).where(runs.c.key == key).values(ledger=ledger))
+
+    def discard_tracks(self, run_id: str) -> bool:
+        """Delete some of the tracks of revisions that were never completed; False when none is left.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        with self._database.writing() as connection:
+            key, newest = _revision(connection, run_id)
+            columns = [points.c.run_key, points.c.revision, points.c.track_id, points.c.frame]
+            some = select(*columns).where(points.c.run_key == key, points.c.revision > newest).limit(_POINTS_PER_STEP)
+            if connection.execute(delete(points).where(tuple_(*columns).in_(some))).rowcount:
+                return True
+            connection.execute(delete(tracks).where(tracks.c.run_key == key, tracks.c.revision > newest))
+        return False
+
+    def add_tracks(self, run_id: str, found: Tracks) -> None:
+        """Write points of the revision that follows the newest one, unseen by readers until `complete`.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        StoreError
+            When the database cannot be written, or has these points already.
+        """
+        with self._database.writing() as connection:
+            key, newest = _revision(connection, run_id)
+            add_points(connection, key, newest + 1, found)
+
+    def complete(self, run_id: str) -> int:
+        """Make the tracks that were added the newest revision; return its number.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        with self._database.writing() as connection:
+            key, newest = _revision(connection, run_id)
+            values = {"revision": newest + 1, "catch_up": None}
+            connection.execute(update(runs).where(runs.c.key == key).values(values))
+        return newest + 1
+
+
+def _revision(connection: Connection, run_id: str) -> tuple[int, int]:
+    key = run_key(connection, run_id)
+    return key, int(connection.scalar(select(func.max(runs.c.revision)).where(runs.c.key == key)) or 0)
+
+
+def _settled(
+    ledger: Mapping[str, int | None],
+    recorded: NDArray[np.int64],
+    known: NDArray[np.int64],
+    late: NDArray[np.int64],
+    *,
+    killed: bool,
+) -> dict[str, int]:
+    """The ledger that fits to the frames that are recorded, analysed (`known`), and recorded but not analysed."""
+    old = {name: int(ledger.get(name) or 0) for name in LEDGER_KEYS}
+    seen = np.union1d(recorded, known)
+    exposed = max(old["exposed"], int(seen.max()) + 1)
+    new = int(np.count_nonzero(seen >= old["exposed"]))
+    grabbed = old["grabbed"] + new
+    # What is left over was on its way when the process was killed; else its results could not be stored.
+    rest = grabbed - len(known) - len(late)
+    skipped = min(old["skipped"], rest) if killed else rest
+    return {
+        "exposed": exposed,
+        "grabbed": grabbed,
+        "lost": old["lost"] + exposed - old["exposed"] - new,
+        "recorded": len(recorded),
+        "unrecorded": old["unrecorded"],
+        "analysed": len(known),
+        "deferred": len(late),
+        "skipped": skipped,
+        "in_flight": rest - skipped,
+    }
