@@ -13,11 +13,26 @@ from pathlib import Path
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
-from service.api import events, health, metrics, microscope, pages, runs, stream, system, tracks
+from service.api import (
+    calibrations,
+    events,
+    health,
+    jobs,
+    metrics,
+    microscope,
+    models,
+    pages,
+    runs,
+    stream,
+    system,
+    tracks,
+)
 from service.api.auth import AccessKey, Guard
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
 from service.api.problems import install_problems
+from service.jobs.folders import Jobs
+from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
 from service.store.store import Store
@@ -47,9 +62,9 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     live = Live(engine)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        async with live.running():
+        async with live.running(), jobs.follow_jobs(app.state.jobs, live):
             yield
         await engine.close()
 
@@ -62,11 +77,13 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         redoc_url=None,
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
+    app.state.jobs = Jobs(settings.data_dir)
+    app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live, app.state.registry = page, live, metrics.make_registry(live)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, runs, tracks, events):
+    for part in (system, microscope, calibrations, models, runs, tracks, jobs, events):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from service.api.live import Live
+from service.jobs.folders import Jobs
+from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 
-__all__ = ["Engine", "LiveViews", "PageParameters", "ServiceSettings", "StoreOfRuns"]
+__all__ = ["Engine", "FolderLibrary", "JobFolders", "LiveViews", "PageParameters", "ServiceSettings", "StoreOfRuns"]
 
 
 def _engine(connection: HTTPConnection) -> EngineClient:
@@ -28,6 +30,14 @@ def _settings(connection: HTTPConnection) -> Settings:
     return cast(Settings, connection.app.state.settings)
 
 
+def _jobs(connection: HTTPConnection) -> Jobs:
+    return cast(Jobs, connection.app.state.jobs)
+
+
+def _library(connection: HTTPConnection) -> Library:
+    return cast(Library, connection.app.state.library)
+
+
 def _live(connection: HTTPConnection) -> Live:
     return cast(Live, connection.app.state.live)
 
@@ -35,6 +45,8 @@ def _live(connection: HTTPConnection) -> Live:
 Engine = Annotated[EngineClient, Depends(_engine)]
 StoreOfRuns = Annotated[Store, Depends(_store)]
 ServiceSettings = Annotated[Settings, Depends(_settings)]
+JobFolders = Annotated[Jobs, Depends(_jobs)]
+FolderLibrary = Annotated[Library, Depends(_library)]
 LiveViews = Annotated[Live, Depends(_live)]
 
 

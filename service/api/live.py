@@ -162,6 +162,12 @@ class Live:
                 for task in listening:
                     task.cancel()
 
+    def tell(self, values: dict[str, Any]) -> None:
+        """Send something that has happened to all who listen to the feed."""
+        text = dump_json(values)
+        for outbox in self._outboxes[FEED]:
+            outbox.put_event(text)
+
     async def _listen_to_views(self, topic: Literal["tracks", "preview"], view: str) -> None:
         async for message in self._engine.subscribe(topic):
             self._newest[view] = message
@@ -170,9 +176,7 @@ class Live:
 
     async def _listen_to_events(self) -> None:
         async for event in self._engine.subscribe_values("feed"):
-            text = dump_json({"type": "event", **event})
-            for outbox in self._outboxes[FEED]:
-                outbox.put_event(text)
+            self.tell({"type": "event", **event})
 
     async def _listen_to_status(self) -> None:
         async for status in self._engine.subscribe_values("status"):

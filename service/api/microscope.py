@@ -1,13 +1,14 @@
-"""The microscope: what it is, how it is set, and the stop."""
+"""The microscope: what it is, setting it, moving its stage, and the stop."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import Engine
+from service.api.runs import Line
 from service.link import EngineAway, EngineRefusal
 
 __all__ = ["router"]
@@ -16,6 +17,36 @@ router = APIRouter(prefix="/microscope", tags=["microscope"])
 
 _STOP_TIMEOUT_S = 5.0
 """The engine answers after 3 s, whatever the driver does; more means that the engine is away."""
+
+
+_CHANGE_TIMEOUT_S = 60.0
+"""Drives and filter wheels take their time."""
+
+Pixel = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class MicroscopeChange(BaseModel):
+    """What is to be set; what is absent stays as it is. It holds until the microscope is opened again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    exposure_s: float = Field(default=0.01, gt=0, le=60, description="Exposure, s.")
+    roi: Annotated[list[Pixel], Field(min_length=4, max_length=4)] | None = Field(
+        default=None, description="Left, top, width, height on the sensor, binned pixels; null: the whole sensor."
+    )
+    binning: int = Field(default=1, ge=1, le=8, description="Pixels joined to one, each way; alone: the whole sensor.")
+    channel: Line = Field(default="", description="Preset of the light.")
+    shutter: Literal["open", "closed"] = Field(
+        default="closed", description="A shutter that followed the camera stays as it is told from now on."
+    )
+
+
+class StageMove(BaseModel):
+    """Where the focus drive shall go."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    stage_um: float = Field(description="Position of the focus drive, µm, within its limits.")
 
 
 class StopAnswer(BaseModel):
@@ -32,9 +63,27 @@ async def microscope(engine: Engine) -> dict[str, Any]:
     return dict(await engine.request("microscope"))
 
 
+@router.patch("")
+async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
+    """Set camera and light, all or nothing; 409 with who has the microscope while it is in use."""
+    values = wanted.model_dump(exclude_unset=True)
+    if "shutter" in values:
+        values["shutter_open"] = values.pop("shutter") == "open"
+    return dict(await engine.request("microscope.set", values, _CHANGE_TIMEOUT_S))
+
+
+@router.post("/stage")
+async def move_stage(wanted: StageMove, engine: Engine) -> dict[str, Any]:
+    """Move the focus drive within its limits; 409 with who has the microscope while it is in use."""
+    return dict(await engine.request("stage.move", wanted.model_dump(), _CHANGE_TIMEOUT_S))
+
+
 @router.post("/stop")
 async def stop(engine: Engine) -> StopAnswer:
-    """Halt stage and camera; always accepted. This is not an emergency stop: use the one of the microscope."""
+    """Halt stage and camera, which ends a run or a sweep too; always accepted.
+
+    This is not an emergency stop: use the one of the microscope.
+    """
     try:
         answer = await engine.request("microscope.stop", timeout_s=_STOP_TIMEOUT_S)
     except (EngineAway, EngineRefusal) as error:

@@ -120,7 +120,8 @@ class Page {
     element("preview-caption").textContent = `frame ${(header.frame ?? 0).toLocaleString("en")}${range}`;
   }
 
-  private receiveFeed(message: StatusMessage | (EventItem & { type: "event" })): void {
+  private receiveFeed(message: StatusMessage | (EventItem & { type: "event" }) | { type: "job" }): void {
+    if (message.type === "job") return; // told on the page by its events
     if (message.type !== "status") {
       this.events.add(message);
       return;

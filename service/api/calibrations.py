@@ -1,0 +1,82 @@
+"""Calibrations: what a z-sweep of beads taught about the optics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.api.dependencies import Engine, FolderLibrary, JobFolders, PageParameters
+from service.api.runs import Line
+from service.jobs.folders import Job
+from service.library import CalibrationItem
+
+__all__ = ["CalibrationRequest", "router"]
+
+router = APIRouter(prefix="/calibrations", tags=["calibrations"])
+
+_START_TIMEOUT_S = 10.0
+
+Depth = Annotated[float, Field(ge=-10_000, le=10_000)]
+
+
+class CalibrationRequest(BaseModel):
+    """A z-sweep of beads on the live microscope."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: Line = Field("", description="A name for people.")
+    z_range_um: list[Depth] = Field(
+        min_length=2, max_length=2, description="Depths to tell apart, low and high, µm from focus."
+    )
+    z_step_um: float = Field(gt=0, le=100, description="Step of the focus drive, µm.")
+    repeats: int = Field(2, ge=1, le=100, description="Exposures at each plane.")
+    settle_s: float = Field(0.05, ge=0, le=10, description="Wait after each move, s.")
+    exposure_s: float | None = Field(None, gt=0, le=60, description="Exposure of the sweep, s; absent: as it is set.")
+    pixel_size_um: float | None = Field(
+        None, gt=0, le=100, description="Camera pixel at the sample, µm; absent: what the microscope says."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        low, high = self.z_range_um
+        if low >= high:
+            raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
+        return self
+
+
+class CalibrationList(BaseModel):
+    """Calibrations, newest first."""
+
+    items: list[CalibrationItem]
+    next: str | None
+
+
+@router.get("")
+def list_calibrations(library: FolderLibrary, parameters: Annotated[PageParameters, Query()]) -> CalibrationList:
+    """All calibrations of this data directory, newest first."""
+    page = library.calibrations(parameters.limit, parameters.cursor)
+    return CalibrationList(items=page.items, next=page.next)
+
+
+@router.post("", status_code=202)
+async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: JobFolders, response: Response) -> Job:
+    """Sweep the live microscope, then compute; 409 with who has the microscope while it is in use."""
+    started = await engine.request("calibration.start", wanted.model_dump(), _START_TIMEOUT_S)
+    response.headers["Location"] = f"/api/v1/jobs/{started['id']}"
+    return await run_in_threadpool(jobs.get, started["id"])
+
+
+@router.get("/{calibration}")
+def get_calibration(calibration: str, library: FolderLibrary) -> dict[str, Any]:
+    """One calibration, with every figure."""
+    return library.calibration(calibration)
+
+
+@router.get("/{calibration}/report", response_class=FileResponse)
+def get_report(calibration: str, library: FolderLibrary) -> FileResponse:
+    """Its report, an HTML page."""
+    return FileResponse(library.report(calibration), media_type="text/html")

@@ -1,0 +1,88 @@
+"""Models: networks trained for a calibration, and the one that is active."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
+from service.api.runs import Line
+from service.jobs.folders import Job
+from service.library import Library, ModelItem
+
+__all__ = ["ActiveModel", "TrainingRequest", "router"]
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+_SWAP_TIMEOUT_S = 120.0
+"""Loading and warming up beside a run, on a computer that is busy with it."""
+
+_LONGEST_MINUTES = 7 * 24 * 60
+
+
+class TrainingRequest(BaseModel):
+    """A training for a calibration, beside whatever else is going on."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    calibration: Line = Field(description="Id of the calibration.")
+    minutes: float = Field(10.0, gt=0, le=_LONGEST_MINUTES, description="Wall time of the training, minutes.")
+    size: Literal["live", "full"] = Field("live", description="live keeps up with a camera; full localizes best.")
+    architecture: Literal["cascade"] = Field("cascade", description="The network.")
+    seed: int = Field(1, ge=0, lt=2**32, description="Equal seeds draw equal frames.")
+    name: Line = Field("", description="A name for people.")
+
+
+class ActiveModel(BaseModel):
+    """The model that new runs use, unless they name another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: Line = Field(description="Id of the model.")
+
+
+class ModelList(BaseModel):
+    """Models, newest first."""
+
+    active: str | None = Field(description="Id of the active model; null while the engine is away.")
+    items: list[ModelItem]
+    next: str | None
+
+
+@router.get("")
+def list_models(library: FolderLibrary, live: LiveViews, parameters: Annotated[PageParameters, Query()]) -> ModelList:
+    """All models that can be used here, newest first."""
+    page = library.models(parameters.limit, parameters.cursor)
+    active = (live.status or {}).get("active_model_id")
+    return ModelList(active=active, items=page.items, next=page.next)
+
+
+@router.post("", status_code=202)
+def start_training(wanted: TrainingRequest, library: FolderLibrary, jobs: JobFolders, response: Response) -> Job:
+    """Train a model; trainings wait for each other, and take only the time that tracking leaves."""
+    _check_calibration(library, wanted.calibration)
+    request = wanted.model_dump(exclude={"name"})
+    job = jobs.create("train", wanted.name, request, step="compute")
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job
+
+
+@router.put("/active")
+async def activate_model(wanted: ActiveModel, engine: Engine, library: FolderLibrary) -> dict[str, Any]:
+    """Load a model, warm it up, and swap; a run that is on goes on with it, and its live tracks end."""
+    await engine.request("model.activate", {"id": wanted.id}, _SWAP_TIMEOUT_S)
+    return await run_in_threadpool(library.model, wanted.id)
+
+
+@router.get("/{model}")
+def get_model(model: str, library: FolderLibrary) -> dict[str, Any]:
+    """One model, with the log of its training."""
+    return library.model(model)
+
+
+def _check_calibration(library: Library, calibration: str) -> None:
+    """Refuse a calibration that is not there before anybody waits for it."""
+    library.calibration_folder(calibration)
