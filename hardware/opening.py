@@ -33,7 +33,7 @@ _DEFAULT_LIMITS_UM = (-150.0, 150.0, 300.0)
 """Limits of a stage that cannot break anything."""
 
 _CAMERA_OF_SIMULATION = ("exposure_s", "frame_period_s", "ring_frames", "backlog_frames", "seed")
-_REPLAY_KEYS = ("movie", "fps", "paced", "loop", "ring_frames", "stage_um")
+_REPLAY_KEYS = ("movie", "fps", "paced", "loop", "back_and_forth", "in_memory", "ring_frames", "stage_um", "truth")
 
 
 def open_microscope(
@@ -47,7 +47,7 @@ def open_microscope(
         ``driver`` ("simulated", "micromanager" or "replay"); ``stage_low_um``, ``stage_high_um``,
         ``stage_max_step_um`` (required with a real stage); and under the driver's name its own
         parameters: those of `SimulatedMicroscope`, `MicroManagerSettings`, or `ReplayMicroscope`
-        with ``movie`` as a path. None stands for "not given".
+        with ``movie`` as a path and ``truth`` as arrays. None stands for "not given".
     scene, detector : optional
         What the simulated microscope looks at and counts with.
 

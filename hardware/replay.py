@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hardware.microscope import (
     CameraSettings,
@@ -45,15 +47,21 @@ class ReplayMicroscope:
         Play by the clock; otherwise as fast as it is read.
     loop : bool
         Begin again at the end.
+    back_and_forth : bool
+        With `loop`: play backwards at the end instead of beginning again, so that nothing in the picture jumps.
+    in_memory : bool
+        Read the whole movie now, so that no frame waits for the disk; frames are then views into it, read-only.
     ring_frames : int
         How far the reader may fall behind before frames are lost (paced only).
     stage_um : float
         Where the fixed stage stands.
+    truth : mapping of int to ndarray of float64, shape (N, 4), optional
+        Frame of the movie to where the emitters are: id, x_um, y_um, z_um. Frames that are not named have none.
 
     Raises
     ------
     MicroscopeError
-        When neither `fps` nor the movie states the rate.
+        When neither `fps` nor the movie states the rate, or `truth` is not that of this movie.
     """
 
     def __init__(
@@ -63,8 +71,11 @@ class ReplayMicroscope:
         fps: float | None = None,
         paced: bool = True,
         loop: bool = False,
+        back_and_forth: bool = False,
+        in_memory: bool = False,
         ring_frames: int = 128,
         stage_um: float = 0.0,
+        truth: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
         period_s = 1.0 / fps if fps else movie.frame_period_s
         if period_s is None or not math.isfinite(period_s) or period_s <= 0:
@@ -73,10 +84,23 @@ class ReplayMicroscope:
                 f"{movie.path} does not state its frame rate, and fps is {fps}; replaying needs a positive rate.",
                 "Set fps to the rate at which it was recorded.",
             )
+        if truth and not 0 <= min(truth) <= max(truth) < len(movie):
+            raise MicroscopeError(
+                "movie",
+                f"The truth names the frames {min(truth)} to {max(truth)}; {movie.path} has {len(movie)} from 0 on.",
+                "Give the truth of this movie, or none.",
+            )
         self._movie = movie
+        self._frames: NDArray[np.uint16] | None = None
+        if in_memory:
+            self._frames = movie.read(0, len(movie))
+            self._frames.flags.writeable = False
+        self._truth = truth
         self._period_s = period_s
         self._paced = paced
         self._loop = loop
+        # Frames until the first one comes again.
+        self._round = 2 * len(movie) - 2 if back_and_forth and len(movie) > 2 else len(movie)
         self._ring_frames = ring_frames
         self._stage_um = stage_um
         self._settings = CameraSettings(period_s)
@@ -107,6 +131,15 @@ class ReplayMicroscope:
     def frame_period_s(self) -> float:
         """From frame to frame, s."""
         return self._period_s
+
+    @property
+    def truth(self) -> Callable[[int], NDArray[np.float64]] | None:
+        """Tells where the emitters were in the frame of an image number; None when that is not known.
+
+        It answers with an array of shape (N, 4): id, x_um, y_um (from the centre of the frame's top-left
+        pixel), z_um.
+        """
+        return None if self._truth is None else self._truth_at
 
     @property
     def camera_settings(self) -> CameraSettings:
@@ -185,7 +218,7 @@ class ReplayMicroscope:
         index = self._next
         self._next += 1
         middle_s = self._start_s + index * self._period_s + self._settings.exposure_s / 2
-        return self._frame(index % len(self._movie), index, middle_s)
+        return self._frame(self._place(index), index, middle_s)
 
     @property
     def stage_um(self) -> float:
@@ -276,7 +309,27 @@ class ReplayMicroscope:
             self._halt.wait(min(due_s + 1e-5, deadline_s) - now_s)
         return True
 
+    def _place(self, index: int) -> int:
+        """Which frame of the movie is shown at an image number."""
+        step = index % self._round
+        return step if step < len(self._movie) else self._round - step
+
+    def _truth_at(self, index: int) -> NDArray[np.float64]:
+        assert self._truth is not None  # noqa: S101  only handed out when there is one
+        roi = self._settings.roi
+        truth = self._truth.get(self._place(index), np.zeros((0, 4)))
+        if roi is None:
+            return truth
+        if self._movie.pixel_size_um is None:
+            raise MicroscopeError(
+                "movie",
+                f"The truth of {self._movie.path} cannot be told in the region {roi}: its pixel size is not known.",
+                "Play the whole frame, or state the pixel size in the movie.",
+            )
+        return truth - np.array([0.0, roi.x, roi.y, 0.0]) * self._movie.pixel_size_um
+
     def _frame(self, place: int, index: int, middle_s: float) -> Frame:
         roi = self._settings.roi or Roi(0, 0, self._movie.shape[2], self._movie.shape[1])
-        pixels = self._movie[place][roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
+        whole = self._movie[place] if self._frames is None else self._frames[place]
+        pixels = whole[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
         return Frame(np.ascontiguousarray(pixels), index, middle_s, "recording", self._stage_um)

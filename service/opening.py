@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hardware.microscope import CameraSettings, Roi
 from hardware.opening import open_microscope
@@ -22,10 +26,15 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
     ------
     MicroscopeError
         Whatever the driver refuses.
+    DataError
+        When the table of truth of a replayed movie cannot be read.
     """
     part, camera = settings.microscope, settings.camera
     scene, detector = _simulated(part.simulated) if part.driver == "simulated" else (None, None)
-    microscope = open_microscope(part.model_dump(), scene=scene, detector=detector)
+    config = part.model_dump()
+    if part.replay.truth is not None:
+        config["replay"]["truth"] = _truth_by_frame(part.replay.truth)
+    microscope = open_microscope(config, scene=scene, detector=detector)
     if part.driver != "replay":  # a movie has the settings that it was taken with
         roi = None if camera.roi is None else Roi(*camera.roi)
         try:
@@ -42,3 +51,15 @@ def _simulated(part: SimulatedPart) -> tuple[Scene, Detector]:
 
     scene = slide_scene if part.sample == "slide" else reference_scene
     return scene((part.height, part.width), part.emitters, part.seed), reference_camera()
+
+
+def _truth_by_frame(path: Path) -> dict[int, NDArray[np.float64]]:
+    """A table of truth as the replay takes it: frame to id, x_um, y_um, z_um."""
+    from models.table_files import read_table
+    from models.tables import Truth
+
+    table = read_table(path, Truth)
+    rows = np.column_stack([table.track_id, table.x_um, table.y_um, table.z_um])
+    order = np.argsort(table.frame, kind="stable")
+    frames, starts = np.unique(table.frame[order], return_index=True)
+    return dict(zip(frames.tolist(), np.split(rows[order], starts[1:]), strict=True))

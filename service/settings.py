@@ -101,6 +101,13 @@ class ReplayPart(_Part):
     movie: Path | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
     fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: its own rate.")
     loop: bool = Field(default=True, description="Begin again at the end.")
+    back_and_forth: bool = Field(
+        default=False, description="With loop: play backwards at the end, so that nothing jumps."
+    )
+    in_memory: bool = Field(default=False, description="Read the whole movie first, so that no frame waits for disk.")
+    truth: Path | None = Field(
+        default=None, description="Table (CSV, Parquet) of where the emitters really are; runs are then scored."
+    )
 
 
 class MicroscopePart(_Part):

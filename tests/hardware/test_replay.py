@@ -160,3 +160,30 @@ def test_busy_and_closed(movie: Movie) -> None:
     assert not microscope.is_running
     with pytest.raises(MicroscopeError, match="has been closed"):
         microscope.next_frame(0.0)
+
+
+def test_back_and_forth_nothing_jumps_and_the_truth_goes_along(movie: Movie) -> None:
+    truth = {place: np.array([[7.0, 10.0 + place, 20.0, 30.0]]) for place in range(5)}
+    microscope = ReplayMicroscope(
+        movie, fps=1000, loop=True, back_and_forth=True, in_memory=True, ring_frames=10**6, truth=truth
+    )
+    microscope.start_sequence()
+    frames = play(microscope, 14)
+    microscope.stop()
+    places = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0, 1, 2, 3]
+    assert [frame.pixels[0, 0] for frame in frames] == places
+    assert [frame.index for frame in frames] == list(range(14))
+    # Frames are views into the movie: fetching one copies nothing, and nobody can spoil it.
+    assert not frames[0].pixels.flags.owndata
+    assert not frames[0].pixels.flags.writeable
+    assert microscope.truth is not None
+    told = [microscope.truth(index) for index in range(14)]
+    assert [rows[0, 1] if len(rows) else None for rows in told] == [10.0 + p if p < 5 else None for p in places]
+    microscope.apply_camera(CameraSettings(0.001, Roi(4, 2, 8, 6)))
+    np.testing.assert_allclose(microscope.truth(1), [[7.0, 11.0 - 4 * 0.65, 20.0 - 2 * 0.65, 30.0]])
+
+
+def test_truth_of_another_movie_is_refused(movie: Movie) -> None:
+    assert ReplayMicroscope(movie).truth is None
+    with pytest.raises(MicroscopeError, match=r"the frames 2 to 6; .* has 6 from 0 on"):
+        ReplayMicroscope(movie, truth={2: np.zeros((1, 4)), 6: np.zeros((1, 4))})
