@@ -22,6 +22,7 @@ from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.latency import Latencies
 from service.engine.ledger import Ledger, LedgerCounts
+from service.engine.polish import SparePolish
 from service.engine.stages import Stage
 
 __all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
@@ -122,6 +123,8 @@ class AnalysisThread(threading.Thread):
         Is called with the exception when analysis cannot go on; frames that come later are turned away.
     turn_away : callable
         Gets the frames that are not analysed because of it.
+    polish : SparePolish, optional
+        Refines what was found while nothing waits and the next frame is not due.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class AnalysisThread(threading.Thread):
         keep: Callable[[AnalysisBatch], None],
         failed: Callable[[Exception], None],
         turn_away: Callable[[Sequence[Frame]], None],
+        polish: SparePolish | None = None,
     ) -> None:
         super().__init__(name="analyse", daemon=True)
         self._analyzer = analyzer
@@ -153,6 +157,8 @@ class AnalysisThread(threading.Thread):
         self._keep = keep
         self._failed = failed
         self._turn_away = turn_away
+        self._polish = polish
+        self._last: Frame | None = None
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
@@ -189,7 +195,8 @@ class AnalysisThread(threading.Thread):
     def _analyse(self, frames: list[Frame]) -> None:
         done = 0
         try:
-            found = self._analyzer.localize(frames)
+            taken_s = time.monotonic()
+            found = self._polished(frames, self._analyzer.localize(frames), taken_s)
             now_s = time.monotonic()
             for frame in frames:
                 self._latencies.of["analysed"].add(now_s - frame.time_s)
@@ -202,6 +209,13 @@ class AnalysisThread(threading.Thread):
         finally:
             if done < len(frames):
                 self._turn_away(frames[done:])
+
+    def _polished(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
+        """Refined as far as the time allows that these frames may take without holding up the next ones."""
+        before, self._last = self._last, frames[-1]
+        if self._polish is None or before is None or self._stage.depth:
+            return found
+        return self._polish.polish(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:

@@ -81,6 +81,11 @@ class Stage(Generic[Item]):
         with self._changed:
             return self._closed and not self._items
 
+    @property
+    def depth(self) -> int:
+        """Items waiting."""
+        return len(self._items)
+
     def report(self) -> dict[str, Any]:
         """Items waiting, the most that ever waited, how many were refused, and the age of the oldest (s)."""
         with self._changed:

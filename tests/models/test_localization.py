@@ -109,5 +109,5 @@ def test_counts_of_another_depth_are_refused(localizer: Localizer) -> None:
 def test_unknown_devices_and_precisions_are_refused() -> None:
     with pytest.raises(DataError, match="auto, cpu or cuda"):
         Localizer.load(reference_model(), device="tpu")
-    with pytest.raises(DataError, match="float32 or bfloat16"):
+    with pytest.raises(DataError, match="float32, bfloat16 or int8"):
         Localizer.load(reference_model(), precision="int3")
