@@ -26,6 +26,7 @@ import zarr
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
+from models.errors import DataError
 from models.tables import Localizations, Tracks
 from models.tracking import Tracker
 from service.engine.analyzer import Analyzer, LocalizesFrames
@@ -200,7 +201,10 @@ class CatchUp(threading.Thread):
 
     def _localized(self, model_id: str, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:
         if self._loaded is None or self._loaded[0] != model_id:
-            self._loaded = (model_id, Analyzer(self._load_localizer(model_id), Tracker()))
+            try:
+                self._loaded = (model_id, Analyzer(self._load_localizer(model_id), Tracker()))
+            except UnknownItem as error:  # the model, not the run
+                raise DataError(error.problem, error.remedy) from error
         given = [
             Frame(its, int(number), float(time_s), "recording", 0.0)
             for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)

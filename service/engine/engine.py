@@ -31,6 +31,7 @@ import structlog
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
 from service.children import follow_parent, ignore_signals
+from service.engine.catch_up import CatchUp
 from service.engine.controls import facts_of, refusal_of, set_microscope
 from service.engine.recorder import Recording, check_free_space, limit_recording_threads
 from service.engine.run import Run, RunRequest
@@ -47,6 +48,7 @@ from service.store.store import Store
 from service.sweeping import SweepRequest, axis_of, pixel_size_of
 
 if TYPE_CHECKING:
+    from service.engine.analyzer import LocalizesFrames
     from service.engine.instrument import LoadedModel
 
 __all__ = ["Engine", "engine_process"]
@@ -115,6 +117,13 @@ class Engine:
         self._activating = threading.Lock()
         self._jobs = Jobs(settings.data_dir)
         self._library = Library(settings.data_dir, settings.model)
+        self._catch_up = CatchUp(
+            self._store,
+            settings.data_dir,
+            self._localizer_of,
+            batch=settings.engine.batch,
+            tell=lambda kind, message, run_id: self._tell(kind, message, run_id=run_id),
+        )
         self._run_at_start = self._starts_first_run = settings.engine.run_at_start
         self._away: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
         self._facts: dict[str, Any] = {}
@@ -142,6 +151,7 @@ class Engine:
         stop = CommandServer(self._address, self._address.stop, self._answer_stop, workers=2)
         ticker = threading.Thread(target=self._tick, name="status", daemon=True)
         ticker.start()
+        self._catch_up.start()
         pause_s = _FIRST_PAUSE_S
         while not self._ending.is_set():
             try:
@@ -152,11 +162,13 @@ class Engine:
                 self._lose(kind, error.problem, error.remedy)
             except Exception as error:  # noqa: BLE001  a driver may raise anything; the engine stays and tells
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
+            self._catch_up.wake()
             self._wake.wait(None if self._is_whole() else pause_s)
             self._wake.clear()
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         commands.close()
         stop.close()
+        self._catch_up.close()
         run = self._run
         if run is not None:
             run.stop_camera()
@@ -203,7 +215,8 @@ class Engine:
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
             if self._run_at_start and self._run is None:
                 self._run_at_start = False
-                self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
+                with self._without_catching_up():
+                    self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
 
     def _load_active(self) -> LoadedModel:
         """The model that was made active, or else that of the settings."""
@@ -343,12 +356,14 @@ class Engine:
             job = self._jobs.create("calibrate", name, asked, step="sweep", state="running")
             self._sweep = SweepRun(job, self._jobs, microscope, axis, request, pixel_um, self._sweep_ended)
             self._tell("calibration_started", f"Calibration {job.id} started.", details={"job": job.id})
+            self._catch_up.pause()
             self._sweep.start()
         return {"id": job.id}
 
     def _sweep_ended(self, sweep: SweepRun) -> None:
         """On the sweep's thread: the microscope is free again."""
         with self._control:
+            self._catch_up.resume()
             self._sweep = None
             if self._microscope is not None and not sweep.microscope_failed:
                 with _whatever_fails("reading the microscope"):
@@ -427,7 +442,8 @@ class Engine:
             loaded = chosen or self._loaded
             if loaded is None:
                 raise EngineRefusal("unavailable", self._away[1], self._away[2])
-            return {"id": self._begin(RunRequest(record, duration_s, name, notes), loaded)}
+            with self._without_catching_up():
+                return {"id": self._begin(RunRequest(record, duration_s, name, notes), loaded)}
 
     def _begin(self, request: RunRequest, loaded: LoadedModel) -> str:
         from service.engine import instrument
@@ -475,6 +491,25 @@ class Engine:
             run.start()
         return run_id
 
+    @contextmanager
+    def _without_catching_up(self) -> Iterator[None]:
+        """Begin a run while nothing else computes; deferred frames wait until it has ended, or has not begun."""
+        self._catch_up.pause()
+        try:
+            yield
+        except BaseException:
+            if self._run is None:
+                self._catch_up.resume()
+            raise
+
+    def _localizer_of(self, model_id: str) -> LocalizesFrames:
+        from service.engine import instrument
+
+        loaded = self._loaded
+        if loaded is None or loaded.model.id != model_id:
+            loaded = instrument.load_model(self._library.model_folder(model_id), self._settings)
+        return loaded.localizer
+
     def _new_recording(self, run_id: str, shape: tuple[int, int], model: Any) -> Recording:
         settings = self._settings
         folder = settings.data_dir / "recordings"
@@ -504,6 +539,8 @@ class Engine:
 
     def _run_ended(self, run: Run) -> None:
         """On a thread of the run."""
+        self._catch_up.resume()
+        self._catch_up.wake()
         self._run = self._run_model = None
         counts = run.ledger.counts()
         self._tell(

@@ -20,7 +20,7 @@ from service.engine.catch_up import CatchUp
 from service.engine.ledger import LedgerCounts
 from service.engine.recorder import Recording
 from service.store.catch_ups import _settled
-from service.store.errors import StoreError
+from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.store import Store
 from service.store.tracks import TrackQuery
@@ -316,6 +316,19 @@ def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(past: Past) -> No
     assert item.revision == 1
     assert item.ledger["deferred"] == 9
     assert past.store.catch_ups.waiting() == [lost]
+
+
+def test_a_model_that_is_gone_is_told(past: Past) -> None:
+    run = past.run(lambda n: n > 50)
+
+    def load(model_id: str) -> DotLocalizer:
+        raise UnknownItem(f"There is no model {model_id!r}.", "See /api/v1/models.")
+
+    past.load = load
+    past.catch_all_up()
+    ((kind, message, of),) = past.told
+    assert (kind, of) == ("catch_up_failed", run)
+    assert "no model 'dots'" in message
 
 
 def test_a_database_that_does_not_answer_is_waited_for(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
