@@ -42,10 +42,17 @@ def place_of(data_dir: Path, name: str) -> Path:
     return data_dir / _PLACES.format(name)
 
 
+class _Place(filelock.FileLock):
+    """A lock that is held until the process has gone, with its port and its devices, not until this object has."""
+
+    def __del__(self, *_: Any) -> None:
+        """Keep the file open."""
+
+
 def run_child(place: Path, target: Callable[..., None], *arguments: Any) -> None:
     """Entry point of every child: take its place, then work. The system gives the place back, however it ends."""
-    with filelock.FileLock(place, timeout=ORPHAN_LIMIT_S, thread_local=False):
-        target(*arguments)
+    _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
+    target(*arguments)
 
 
 def wait_for_orphans(data_dir: Path) -> str | None:

@@ -1,0 +1,93 @@
+"""Faults from inside: an engine process with a thread that does harm when a test asks for it.
+
+The engine is the real one. What the thread does is what drivers and machines do: it dereferences a null pointer in
+the camera's own library, unplugs a device, or holds the interpreter so that no Python thread runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from service.engine.engine import engine_process
+from service.link import LinkAddress
+from service.settings import Settings
+
+ORDER = "sabotage.json"
+
+
+def give_order(data_dir: Path, deed: str, **details: Any) -> None:
+    """Ask the engine's saboteur for a deed; it is done when the order is gone."""
+    aside = data_dir / f"{ORDER}.new"
+    aside.write_text(json.dumps({"deed": deed, **details}))
+    aside.replace(data_dir / ORDER)
+
+
+def engine_with_saboteur(settings: Settings, address: LinkAddress, parent: Connection) -> None:
+    """The engine's entry point, with the thread beside it."""
+    threading.Thread(target=_serve, args=(settings.data_dir / ORDER,), daemon=True).start()
+    engine_process(settings, address, parent)
+
+
+def _serve(order: Path) -> None:
+    order.unlink(missing_ok=True)
+    while True:
+        time.sleep(0.02)
+        if order.exists():
+            asked = json.loads(order.read_text())
+            deed = asked.pop("deed")
+            if deed == "crash":
+                order.unlink()  # nothing comes after it
+            DEEDS[deed](**asked)
+            order.unlink(missing_ok=True)
+
+
+def _core() -> Any:
+    from mmpycorex import Core
+
+    return Core()
+
+
+def _crash(manner: str) -> None:
+    _core().set_property("Camera", "SimulateCrash", manner)
+
+
+def _set_exposure(milliseconds: float) -> None:
+    _core().set_exposure(milliseconds)
+
+
+def _unplug() -> None:
+    core = _core()
+    core.stop_sequence_acquisition()
+    core.unload_device("Camera")
+
+
+def _stop_camera() -> None:
+    _core().stop_sequence_acquisition()
+
+
+def _hold_interpreter(seconds: float) -> None:
+    """Sleep in C without letting any other Python thread run, as a badly written extension does."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def _set_wall_clock(by_s: float) -> None:
+    """All Python code of this process sees the wall clock jump."""
+    real = time.time
+    time.time = lambda: real() + by_s
+
+
+DEEDS: dict[str, Callable[..., None]] = {
+    "crash": _crash,
+    "set_exposure": _set_exposure,
+    "unplug": _unplug,
+    "stop_camera": _stop_camera,
+    "hold_interpreter": _hold_interpreter,
+    "set_wall_clock": _set_wall_clock,
+}
