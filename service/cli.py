@@ -21,7 +21,7 @@ __all__ = ["main"]
 _TYPER_INTERRUPTED = 130
 """Status with which typer ends after Ctrl-C, without a word."""
 
-_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate", "reproduce")
+_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate", "reproduce", "bench")
 
 
 def _application() -> typer.Typer:
@@ -42,7 +42,10 @@ def _application() -> typer.Typer:
 
     for name in _COMMANDS:
         module = importlib.import_module(f"service.commands.{name}")
-        application.command(name)(module.run)
+        if hasattr(module, "application"):  # a command with commands of its own
+            application.add_typer(module.application, name=name)
+        else:
+            application.command(name)(module.run)
     return application
 
 

@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "PREVIEW", "TRACKS", "WireError", "decode", "encode"]
+__all__ = ["KINDS", "PREVIEW", "TRACKS", "WireError", "body_offset", "decode", "encode"]
 
 TRACKS = 1
 PREVIEW = 2
@@ -82,6 +82,11 @@ def encode(kind: int, header: Mapping[str, Any], columns: Mapping[str, NDArray[A
     if len(packed) > 0xFFFF:
         raise WireError(f"the header has {len(packed)} bytes; at most 65,535 fit")
     return b"".join([_PREFIX.pack(_MAGIC, _VERSION, kind, len(packed)), packed, *parts])
+
+
+def body_offset(message: bytes | memoryview) -> int:
+    """Where the columns of a message begin: behind prefix and header."""
+    return int(_PREFIX.size + _PREFIX.unpack_from(message)[3])
 
 
 def decode(message: bytes) -> tuple[int, dict[str, Any], dict[str, NDArray[Any]]]:

@@ -2,7 +2,7 @@
 
 Everything is the real thing but the light: engine, tracker, database, API
 and page are those of `serve`. With ``--json`` it is a measurement too: a
-stream client in this process notes when each track message arrives.
+stream client in another process notes when each track message arrives.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def run(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures at the end.")] = None,
 ) -> None:
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
+    from service.bench.live import measure
     from service.console import note
-    from service.live_bench import measure
     from service.outputs import write_json
     from service.settings import load_settings
 
@@ -45,7 +45,7 @@ def run(
     )
     keep = data is not None or record
     try:
-        figures = measure(settings, seconds)
+        figures = measure(settings, seconds).figures
         if json_file is not None:
             write_json(json_file, figures)
     finally:

@@ -35,6 +35,11 @@ class LatencyHistogram:
         index = math.log(max(latency_s, _LOWEST_S) / _LOWEST_S) / _LOG_STEP
         self._counts[min(int(index), _BINS - 1)] += 1
 
+    def include(self, other: LatencyHistogram) -> None:
+        """Count all that another one has counted."""
+        self._counts += other._counts
+        self._max_s = max(self._max_s, other._max_s)
+
     @property
     def count(self) -> int:
         """How many were counted."""

@@ -1,0 +1,64 @@
+"""The figures of a measurement as short tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["show"]
+
+_QUANTILES = ("p50", "p95", "p99", "max")
+
+
+def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print frames, rate, latencies, accuracy and cost.
+
+    Parameters
+    ----------
+    figures : mapping
+        The result of ``bench live``.
+    console : Console, optional
+        Absent: standard output.
+    """
+    console = console or Console()
+    _row(console, "frames", {**figures["frames"], "fps": figures["fps"]})
+    stages = dict(figures["latency_ms"])
+    clients = figures.get("clients") or {}
+    history = clients.get("history")
+    if history is not None:
+        stages |= {f"history: {name}": summary for name, summary in history["latency_ms"].items()}
+    _rows(console, "ms from mid-exposure", stages, _QUANTILES)
+    _row(console, "accuracy", figures["accuracy"])
+    processes = figures.get("processes") or {}
+    _rows(console, "process", processes, ("cpu_percent", "rss_mb", "descriptors", "threads"))
+    if clients:
+        told = {name: clients[name] for name in ("healthy", "broken", "stalled", "cpu_percent")}
+        told["let go"] = clients["stalled_disconnected"]
+        rates = [rate for rate in clients["messages_per_s"] if rate is not None]
+        told["messages/s"] = f"{min(rates):g} to {max(rates):g}" if rates else None
+        if history is not None:
+            told["history"] = ", ".join(f"{n} x {status}" for status, n in history["answers"].items()) or None
+        _row(console, "clients", told)
+    settings = figures["settings"]
+    if settings["problem"]:
+        console.print(f"Problem: {settings['problem']}", highlight=False)
+
+
+def _row(console: Console, title: str, values: Mapping[str, Any]) -> None:
+    _rows(console, title, {"": values}, tuple(values))
+
+
+def _rows(console: Console, title: str, rows: Mapping[str, Mapping[str, Any] | None], columns: tuple[str, ...]) -> None:
+    table = Table(title, *columns)
+    for name, values in rows.items():
+        table.add_row(name, *(_shown((values or {}).get(column)) for column in columns))
+    console.print(table, highlight=False)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value}"

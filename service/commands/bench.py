@@ -1,0 +1,149 @@
+"""`bathyscope bench`: how fast and how well this machine does the work, as figures and as JSON."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["application"]
+
+application = typer.Typer(help="Measure this machine: rates, latencies, losses, accuracy, cost.", no_args_is_help=True)
+
+
+@application.callback()
+def _bench() -> None:
+    # With a callback a single measurement is still called by its name.
+    pass
+
+
+class Source(StrEnum):
+    """Where the frames come from."""
+
+    SIMULATED = "simulated"
+    REPLAY = "replay"
+    MICROMANAGER = "micromanager"
+
+
+@application.command("live")
+def live(
+    size: Annotated[int, typer.Option("--size", min=64, max=4096, help="Rows and columns of a frame.")] = 256,
+    fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Frames a second that the camera takes.")] = (
+        100.0
+    ),
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="How long the run lasts.")] = 60.0,
+    clients: Annotated[int, typer.Option("--clients", min=0, max=1000, help="Clients of the track stream.")] = 1,
+    slow_clients: Annotated[
+        int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
+    ] = 0,
+    history_rps: Annotated[
+        float, typer.Option("--history-rps", min=0, max=1000, help="Questions about past tracks a second.")
+    ] = 0.0,
+    microscope: Annotated[
+        Source,
+        typer.Option(
+            "--microscope",
+            help="replay: a scene rendered beforehand, with truth; simulated: rendered as it is exposed; "
+            "micromanager: the DemoCamera of the real core, without truth.",
+        ),
+    ] = Source.REPLAY,
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Record the frames.")] = True,
+    emitters: Annotated[int, typer.Option("--emitters", min=0, max=1000, help="Moving emitters in view.")] = 20,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Model; absent: the shipped one.")
+    ] = None,
+    soak: Annotated[
+        bool, typer.Option("--soak", help="Tell memory, descriptors and threads of each process over time.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
+    ] = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete recording and database at the end.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """The whole instrument at a rate: frames accounted for, latency from exposure to client, accuracy, cost."""
+    if slow_clients > clients:
+        raise typer.BadParameter(
+            f"{slow_clients} clients are to be slow, of {clients} in all; raise --clients.",
+            param_hint="--slow-clients",
+        )
+    if discard and data is not None:
+        raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
+
+    from service.bench.live import Workload, measure
+    from service.bench.report import show
+    from service.console import note
+    from service.outputs import write_json
+    from service.settings import load_settings
+
+    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
+    keep = data is not None
+    aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
+    try:
+        source = _source(microscope, Path(aside.name), size, fps, emitters, model)
+        settings = load_settings(
+            command_line={**source, "data_dir": folder, "model": model, "port": 0, "log_level": "warning"}
+        )
+        workload = Workload(clients, slow_clients, history_rps, (size, size))
+        measured = measure(settings, seconds, workload, record=record)
+        if discard:
+            measured.figures["recording"] = None
+        keep |= measured.figures["recording"] is not None
+        figures = {**measured.figures, "clients": measured.clients, "processes": measured.processes}
+        if soak:
+            figures["soak"] = measured.soak
+        if json_file is not None:
+            write_json(json_file, figures)
+        show(figures)
+    finally:
+        aside.cleanup()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    if figures["recording"] is not None:
+        note(f"The recording is {figures['recording']}")
+
+
+def _source(
+    microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
+) -> dict[str, Any]:
+    """Settings of microscope and camera."""
+    from service.console import note
+
+    if microscope is Source.SIMULATED:
+        return {
+            "microscope": {
+                "driver": "simulated",
+                "simulated": {"height": size, "width": size, "emitters": emitters, "frame_period_s": 1 / fps},
+            },
+            # What a camera needs to read out is not exposed.
+            "camera": {"exposure_s": 0.9 / fps},
+        }
+    if microscope is Source.MICROMANAGER:
+        from models.model import Model
+        from models.weights import reference_model
+        from service.bench.democamera import democamera_settings
+
+        pixel_size_um = Model.load(model or reference_model()).pixel_size_um
+        return democamera_settings(folder, size, fps, emitters, pixel_size_um)
+
+    from service.bench.movie import render_movie
+
+    note(f"Rendering {emitters} emitters in {size} x {size} pixels ...")
+    scene = render_movie(folder, (size, size), emitters, fps)
+    return {
+        "microscope": {
+            "driver": "replay",
+            "replay": {
+                "movie": scene.movie,
+                "truth": scene.truth,
+                "fps": fps,
+                "loop": True,
+                "back_and_forth": True,
+                "in_memory": True,
+            },
+        }
+    }
