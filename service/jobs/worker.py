@@ -124,6 +124,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     with complete_output(result_folder(data_dir, job), Calibration.is_folder) as aside:
         with_report(replace(found, id=job.id)).save(aside)
         _write_about(aside, job)
+    jobs.tell(job.id, 100, 100, "%")
 
 
 def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
