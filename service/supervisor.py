@@ -52,7 +52,7 @@ _PAUSE_GROWTH = 4
 _LONGEST_PAUSE_S = 30.0
 
 _HEALTHY_S = 60.0
-"""A child that has lived this long has recovered: its failures are forgotten."""
+"""Longer than any fault takes that comes with every start."""
 
 _START_LIMIT_S = 120.0
 """Longest until the first heartbeat: the imports of a cold start on a slow disk."""
@@ -109,6 +109,8 @@ class Supervisor:
     Parameters
     ----------
     settings : Settings
+    healthy_s : float
+        A child that has lived this long has recovered, s: its failures are forgotten.
 
     Attributes
     ----------
@@ -118,8 +120,9 @@ class Supervisor:
         Where the API listens; also when the settings leave the choice.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, healthy_s: float = _HEALTHY_S) -> None:
         self._settings = settings
+        self._healthy_s = healthy_s
         self._context = multiprocessing.get_context("spawn")
         self._lock = filelock.FileLock(settings.data_dir / ".lock", blocking=False, thread_local=False)
         self._ending = threading.Event()
@@ -301,7 +304,7 @@ class Supervisor:
         reason = self._fault(child, now_s)
         if reason is not None:
             self._fail(child, reason)
-        elif child.failures and now_s - child.started_s > _HEALTHY_S:
+        elif child.failures and now_s - child.started_s > self._healthy_s:
             child.failures, child.problem = 0, None
             self._write_record()
 

@@ -198,7 +198,7 @@ class Service:
 
     def wait_until_ended(self, run_id: str) -> Run:
         """The run, when the database says that it has ended."""
-        return wait_for(lambda: (run := self.store.runs.get(run_id)).state != "running" and run or None)
+        return wait_for(lambda: ((run := self.store.runs.get(run_id)).state != "running" and run) or None)
 
     def sabotage(self, deed: str, **details: Any) -> None:
         """Have harm done inside the engine, and wait until it is done."""

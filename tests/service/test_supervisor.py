@@ -228,7 +228,7 @@ def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], mon
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     psutil.Process(supervisor.processes["engine"]["pid"]).kill()
     wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
-    monkeypatch.setattr(module, "_HEALTHY_S", 0.1)
+    monkeypatch.setattr(supervisor, "_healthy_s", 0.1)
     wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
     assert json.loads(supervisor.address.record.read_text())["engine"]["restarts"] == 1
 
