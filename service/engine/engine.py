@@ -83,6 +83,8 @@ _SWITCH_S = 0.001
 _GARBAGE_THRESHOLD = 50_000
 """Objects between collections: with the imports frozen away, one takes under a millisecond."""
 
+_STARTING: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -125,7 +127,7 @@ class Engine:
             tell=lambda kind, message, run_id: self._tell(kind, message, run_id=run_id),
         )
         self._run_at_start = self._starts_first_run = settings.engine.run_at_start
-        self._away: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
+        self._away: tuple[State, str, str] = _STARTING
         self._facts: dict[str, Any] = {}
         self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
         self._driver_call: tuple[str, float] | None = None
@@ -163,7 +165,7 @@ class Engine:
             except Exception as error:  # noqa: BLE001  a driver may raise anything; the engine stays and tells
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
             self._catch_up.wake()
-            self._wake.wait(None if self._is_whole() else pause_s)
+            self._wake.wait(None if self._is_whole() and not self._run_at_start else pause_s)
             self._wake.clear()
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         commands.close()
@@ -213,10 +215,15 @@ class Engine:
                 self._microscope = microscope
                 if self._away[0] == "microscope away":
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
+                    self._away = _STARTING  # so that the same loss is told again
             if self._run_at_start and self._run is None:
                 self._run_at_start = False
-                with self._without_catching_up():
-                    self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
+                try:
+                    with self._without_catching_up():
+                        self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
+                except StoreError as error:
+                    # A database that is locked will be free again.
+                    self._run_at_start, self._away = True, ("starting", error.problem, error.remedy)
 
     def _load_active(self) -> LoadedModel:
         """The model that was made active, or else that of the settings."""
@@ -550,6 +557,8 @@ class Engine:
             details={"ledger": counts.as_dict()},
         )
         if run.microscope_failed:
+            # As after a restart of this process: what shall run unattended goes on when the microscope is back.
+            self._run_at_start = self._settings.engine.run_at_start and run.flows
             self._reopen_microscope(run.problem)
 
     def _reopen_microscope(self, problem: str | None) -> None:
@@ -655,7 +664,9 @@ class Engine:
         if not self._is_whole():
             return self._away
         run = self._run
-        if self._run_at_start or (self._starts_first_run and run is not None and not run.flows):
+        if self._run_at_start:
+            return "starting", *self._away[1:]
+        if self._starts_first_run and run is not None and not run.flows:
             return "starting", None, None
         self._starts_first_run = False
         if run is None:
