@@ -36,7 +36,7 @@ class Rig:
         self.store.migrate()
         self.address = LinkAddress.create()
         self.live = LivePublisher(self.address)
-        self.folder = folder
+        self.folder = self.recording_folder = folder
         self.ended = []
         self.told = []
 
@@ -44,7 +44,7 @@ class Rig:
         request = request or RunRequest()
         recording = None
         if request.record:
-            recording = Recording(self.folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
+            recording = Recording(self.recording_folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
         run_id = self.store.runs.create(model_id="dots", record=request.record).id
         return Run(
             run_id,
