@@ -13,6 +13,7 @@ import numpy as np
 from service import wire
 from service.api.app import create_app
 from service.api.server import serve_app
+from service.jobs.folders import Jobs
 from service.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
 from service.settings import Settings
 from service.store.store import Store
@@ -20,10 +21,11 @@ from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
 
 class Peer:
-    """Answers commands and publishes, as the engine does."""
+    """Answers commands and publishes, as the engine does; `jobs` is where it begins calibrations."""
 
-    def __init__(self, address: LinkAddress, store: Store) -> None:
+    def __init__(self, address: LinkAddress, store: Store, jobs: Jobs | None = None) -> None:
         self.store = store
+        self.jobs = jobs
         self.run_id: str | None = None
         self.stop_answer: dict[str, Any] = {"confirmed": True, "reason": None}
         self.refusal: EngineRefusal | None = None
@@ -38,6 +40,12 @@ class Peer:
         self.commands.append((command, arguments))
         if self.refusal is not None:
             raise self.refusal
+        if command in ("microscope.set", "stage.move"):
+            return {"state": "ready", "problem": None, "set": arguments}
+        if command == "calibration.start" and self.jobs is not None:
+            return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
+        if command == "model.activate":
+            return arguments
         if command == "microscope":
             return {"state": "ready", "problem": None, "stage": {"stage_um": 12.5}}
         if command == "run.start":
@@ -55,6 +63,7 @@ class Peer:
         """One status, ready unless `changes` says otherwise."""
         status = {
             "epoch": "e1", "state": "running", "ready": True, "problem": None, "remedy": None, "run_id": self.run_id,
+            "active_model_id": "reference",
             "ledger": sample_ledger(4), "fps": 99.5,
             "stages": {"analysis": {"depth": 2, "highest": 5, "dropped": 0, "age_s": 0.01}},
             "latency_ms": {"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": None}},

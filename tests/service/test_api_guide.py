@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from service import wire
+from service.jobs.folders import Jobs
 from service.settings import Settings
+from tests.models.test_training import small_calibration
 from tests.service.api_peer import Peer, Server, filled_store, link
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "api-guide.md").read_text(encoding="utf-8")
@@ -22,12 +24,17 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A service with a run and tracks that flow: its address, and the run's id."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A service with a run and tracks that flow: its address, and what stands for the ids in the guide."""
     folder = tmp_path_factory.mktemp("guide")
     store, run = filled_store(folder)
+    jobs = Jobs(folder)
+    job = jobs.create("train", "", {}, step="compute")
+    small_calibration().save(folder / "calibrations" / "small")
+    (folder / "calibrations" / "small" / "report.html").write_text("<!doctype html>")
+    ids = {"RUN": run, "JOB": job.id, "CALIBRATION": "small", "MODEL": "reference-10x-0.45-full"}
     with link() as address:
-        peer = Peer(address, store)
+        peer = Peer(address, store, jobs)
         server = Server(Settings(data_dir=folder), address, store, Path("none"))
         ending = threading.Event()
 
@@ -40,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
         publisher = threading.Thread(target=publish)
         publisher.start()
-        yield server.host, run
+        yield server.host, ids
         ending.set()
         publisher.join()
         server.close()
@@ -49,11 +56,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_curl(served: tuple[str, str], tmp_path: Path, command: str) -> None:
+def test_curl(served: tuple[str, dict[str, str]], tmp_path: Path, command: str) -> None:
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
-    host, run = served
-    command = command.replace("127.0.0.1:8000", host).replace("RUN", run)
+    host, ids = served
+    command = command.replace("127.0.0.1:8000", host)
+    for word, stands_for in ids.items():
+        command = command.replace(word, stands_for)
     command = command.replace("curl ", "curl --silent --show-error --fail-with-body --retry 5 ", 1)
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,7 +71,7 @@ def test_curl(served: tuple[str, str], tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_python(served: tuple[str, str], tmp_path: Path, program: str) -> None:
+def test_python(served: tuple[str, dict[str, str]], tmp_path: Path, program: str) -> None:
     path = tmp_path / "example.py"
     path.write_text(program.replace("127.0.0.1:8000", served[0]), encoding="utf-8")
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60)
@@ -73,5 +82,5 @@ def test_python(served: tuple[str, str], tmp_path: Path, program: str) -> None:
 def test_guide_names_every_kind_of_message() -> None:
     for number, name in wire.KINDS.items():
         assert f"{number} {name}" in GUIDE
-    assert len(CURLS) >= 15
+    assert len(CURLS) >= 28
     assert len(PROGRAMS) == 2

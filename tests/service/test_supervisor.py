@@ -87,7 +87,7 @@ def test_a_killed_engine_comes_back_with_a_new_epoch_and_its_run_is_marked(tmp_p
         wait_for(lambda: store.runs.get(after["run_id"]).state == "finished")
         with pytest.raises(EngineRefusal, match="No run is on"):
             client.request("run.stop")
-        with pytest.raises(EngineRefusal, match="is active"):
+        with pytest.raises(EngineRefusal, match="no model 'another'"):
             client.request("run.start", {"model": "another"})
         with pytest.raises(EngineRefusal, match="do not fit"):
             client.request("run.start", {"modle": None})
