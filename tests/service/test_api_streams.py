@@ -297,6 +297,45 @@ async def test_outbox_keeps_the_newest_view_and_the_newest_events() -> None:
             await outbox.take()
 
 
+async def test_a_view_is_sent_at_once_only_when_nothing_older_is_on_its_way() -> None:
+    outbox, sent, ready = Outbox(), [], True
+
+    def send_now(message: str | bytes) -> bool:
+        if ready:
+            sent.append(message)
+        return ready
+
+    outbox.send_now = send_now
+    outbox.put_view("view 1")
+    ready = False
+    outbox.put_view("view 2")
+    ready = True
+    outbox.put_view("view 3")  # replaces the one that waits
+    assert sent == ["view 1"]
+    assert await outbox.take() == "view 3"
+    assert outbox.held_up_s > 0
+    outbox.put_view("view 4")  # the one before is still being sent
+    assert await outbox.take() == "view 4"
+    waiting = asyncio.create_task(outbox.take())
+    await asyncio.sleep(0)
+    assert outbox.held_up_s == 0
+    outbox.put_view("view 5")
+    assert sent == ["view 1", "view 5"]
+    outbox.put_event("event")
+    outbox.put_view("view 6")  # not before the event
+    assert await waiting == "event"
+    assert await outbox.take() == "view 6"
+    assert outbox.dropped == 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3000])
+async def test_messages_of_all_lengths_arrive_whole(server: Server, peer: Peer, rows: int) -> None:
+    async with publishing(peer, rows), connect(address_of(server, "stream"), max_size=None) as stream:
+        received = [wire.decode(bytes(await stream.recv(decode=False)))[1] for _ in range(5)]
+    assert received[-1]["rows"] == rows
+    assert received[-1]["sequence"] > received[0]["sequence"]
+
+
 async def test_server_ends_with_clients_connected(address: LinkAddress, store: Store) -> None:
     server = Server(Settings(data_dir=Path(store.location).parent), address, store, Path("none"))
     async with connect(address_of(server, "feed")) as feed:

@@ -65,7 +65,12 @@ def test_the_demo_tracks_records_and_tells_its_figures(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "data" / "bathyscope.db")
     (run,) = store.runs.list().items
     assert run.state == "finished"
-    assert {name: run.ledger[name] for name in frames} == frames
+    # Deferred frames may have been analysed after the run, before the service ended.
+    late = ("analysed", "deferred")
+    assert {name: run.ledger[name] for name in frames if name not in late} == {
+        name: count for name, count in frames.items() if name not in late
+    }
+    assert sum(run.ledger[name] for name in late) == sum(frames[name] for name in late)
     store.close()
 
 
