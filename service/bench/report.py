@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show"]
+__all__ = ["show", "show_api"]
 
 _QUANTILES = ("p50", "p95", "p99", "max")
 
@@ -45,6 +45,21 @@ def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
     settings = figures["settings"]
     if settings["problem"]:
         console.print(f"Problem: {settings['problem']}", highlight=False)
+
+
+def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench api`` measured."""
+    console = console or Console()
+    _row(
+        console,
+        "API process",
+        {
+            "cpu_percent, nobody watching": figures["cpu_percent"]["alone"],
+            "cpu_percent, all clients": figures["cpu_percent"]["clients"],
+            "us per message and client": figures["us_per_message_and_client"],
+        },
+    )
+    _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
 
 
 def _row(console: Console, title: str, values: Mapping[str, Any]) -> None:

@@ -107,6 +107,30 @@ def live(
         note(f"The recording is {figures['recording']}")
 
 
+@application.command("api")
+def api(
+    clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="Clients of the track stream.")] = 20,
+    fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Messages a second.")] = 100.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="How long each of two measurements takes.")] = (
+        10.0
+    ),
+    tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """What it costs the API process to send live tracks to many clients."""
+    from service.bench.api import measure_api
+    from service.bench.report import show_api
+    from service.outputs import write_json
+    from service.settings import load_settings
+
+    with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder:
+        settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
+        figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_api(figures)
+
+
 def _source(
     microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
 ) -> dict[str, Any]:
