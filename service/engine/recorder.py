@@ -13,7 +13,6 @@ image's, so they are never shorter than it.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -23,19 +22,15 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
-from zarr.core.sync import sync
 
 from hardware.microscope import Frame
 from models.errors import DataError
 from service.engine.ledger import Ledger
+from service.engine.shards import COMPRESSION, GrowingShape, frame_compressor, write_series, write_shard
 from service.engine.stages import Stage
 from service.store.frames import FrameTimes
 
 __all__ = ["Recorder", "Recording", "check_free_space", "limit_recording_threads"]
-
-_LONGEST = 2**40
-"""Frames of the array through which shards are written ahead of the shape: beyond any run."""
 
 _LOG_CHUNK = 4096
 """Entries in one file of the frame log: an hour at 100 fps makes 90 files, each rewritten in microseconds."""
@@ -96,7 +91,7 @@ class Recording:
         self.path = path
         self.frames = 0
         self.shard_frames = shard_frames
-        self._group = zarr.create_group(
+        group = zarr.create_group(
             str(path),
             zarr_format=3,
             attributes={
@@ -104,17 +99,23 @@ class Recording:
                 "bathyscope": attributes,
             },
         )
-        self._image = self._group.create_array(
+        group.create_array(
             "0",
             shape=(0, *shape),
             chunks=(1, *shape),
             shards=(shard_frames, *shape),
             dtype="uint16",
-            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=2),
+            compressors=COMPRESSION,
             dimension_names=("t", "y", "x"),
         )
-        self._numbers = self._group.create_array("frame", shape=(0,), chunks=(_LOG_CHUNK,), dtype="int64")
-        self._times = self._group.create_array("time_s", shape=(0,), chunks=(_LOG_CHUNK,), dtype="float64")
+        self._logs = [
+            (name, np.zeros(_LOG_CHUNK, dtype))
+            for name, dtype in (("frame", np.dtype("<i8")), ("time_s", np.dtype("<f8")))
+        ]
+        for name, chunk in self._logs:
+            group.create_array(name, shape=(0,), chunks=chunk.shape, dtype=chunk.dtype, compressors=None)
+        self._shapes = {name: GrowingShape(path / name) for name in ("frame", "time_s", "0")}
+        self._compressor = frame_compressor()
 
     def append(self, pixels: Sequence[NDArray[np.uint16]], frames: FrameTimes) -> None:
         """Write frames behind the last one; when this returns, they can be read.
@@ -129,22 +130,13 @@ class Recording:
         if self.frames % self.shard_frames or len(pixels) > self.shard_frames:
             raise ValueError(f"{len(pixels)} frames after {self.frames} are not one shard of {self.shard_frames}")
         end = self.frames + len(pixels)
-        _beyond(self._image)[self.frames : end] = np.stack(pixels)
-        for array, values in ((self._numbers, frames.numbers), (self._times, frames.times_s)):
-            _beyond(array)[self.frames : end] = values
-            _grow(array, end)
-        _grow(self._image, end)
+        shard = self.path / "0" / "c" / str(self.frames // self.shard_frames) / "0" / "0"
+        write_shard(shard, pixels, self.shard_frames, self._compressor)
+        for (name, chunk), values in zip(self._logs, (frames.numbers, frames.times_s), strict=True):
+            write_series(self.path / name, self.frames, values, chunk)
+        for shape in self._shapes.values():  # the image's is the last
+            shape.grow(end)
         self.frames = end
-
-
-def _beyond(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array through which frames beyond its present shape can be written."""
-    metadata = dataclasses.replace(array.metadata, shape=(_LONGEST, *array.shape[1:]))
-    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=array.store_path))
-
-
-def _grow(array: zarr.Array[Any], frames: int) -> None:
-    sync(array.async_array.resize((frames, *array.shape[1:]), delete_outside_chunks=False))
 
 
 def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Shards of a Zarr v3 array, written as whole files.
+
+A shard is what the `sharding_indexed` codec of the Zarr 3 specification says:
+its chunks one behind the other, then the table of their offsets and lengths,
+then the CRC-32C of the table. Written through zarr-python, each chunk costs
+more than its compression does, because it passes through a dozen coroutines
+and copies; here a frame is compressed and its bytes go to the file. The
+arrays are still made by zarr-python, which also reads them back in the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import numpy as np
+from numcodecs import Blosc
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+__all__ = ["COMPRESSION", "GrowingShape", "frame_compressor", "write_series", "write_shard"]
+
+_COMPRESSOR: Final = "lz4"
+_LEVEL, _TYPESIZE = 5, 2
+
+COMPRESSION = BloscCodec(cname=_COMPRESSOR, clevel=_LEVEL, shuffle="bitshuffle", typesize=_TYPESIZE)
+"""What it costs and what it saves is in docs/performance.md."""
+
+_ABSENT = 2**64 - 1
+"""Offset and length of a chunk that is not there."""
+
+
+def frame_compressor() -> Blosc:
+    """What compresses as `COMPRESSION` says."""
+    return Blosc(_COMPRESSOR, _LEVEL, Blosc.BITSHUFFLE, typesize=_TYPESIZE)
+
+
+def write_shard(path: Path, frames: Sequence[NDArray[np.uint16]], capacity: int, compressor: Blosc) -> None:
+    """Write a shard of one chunk per frame; it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    frames : sequence of ndarray of uint16, shape (H, W)
+        At most `capacity`.
+    capacity : int
+        Chunks that the array's metadata gives a shard.
+    compressor : Blosc
+        As the array's metadata says.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or away.
+    """
+    chunks = [compressor.encode(np.ascontiguousarray(frame, "<u2")) for frame in frames]
+    lengths = np.array([len(chunk) for chunk in chunks], "<u8")
+    table = np.full((capacity, 2), _ABSENT, "<u8")
+    table[: len(chunks), 0] = np.cumsum(lengths) - lengths
+    table[: len(chunks), 1] = lengths
+    index = table.tobytes()
+    checksum = int(google_crc32c.value(index)).to_bytes(4, "little")
+    _write_whole(path, [*chunks, index, checksum])
+
+
+def write_series(folder: Path, first: int, values: NDArray[Any], recent: NDArray[Any]) -> None:
+    """Write values of an uncompressed one-dimensional array from index `first` on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the array.
+    values : ndarray, shape (N,)
+    recent : ndarray, shape (chunk,)
+        The chunk that was written last; kept by the caller, changed here.
+    """
+    while len(values):
+        chunk, begin = divmod(first, len(recent))
+        fitting = values[: len(recent) - begin]
+        recent[begin : begin + len(fitting)] = fitting
+        recent[begin + len(fitting) :] = 0
+        _write_whole(folder / "c" / str(chunk), [recent.tobytes()])
+        first, values = first + len(fitting), values[len(fitting) :]
+
+
+class GrowingShape:
+    """The metadata of an array, of which only the length of the first axis changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "zarr.json"
+        self._metadata = json.loads(self._path.read_text(encoding="utf-8"))
+
+    def grow(self, length: int) -> None:
+        """Let readers see `length` entries."""
+        self._metadata["shape"][0] = length
+        _write_whole(self._path, [json.dumps(self._metadata).encode()])
+
+
+def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file aside and put it in its place."""
+    aside = path.with_name(f"{path.name}.partial")
+    try:
+        file = aside.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True)
+        file = aside.open("wb")
+    try:
+        with file:
+            file.writelines(parts)
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
