@@ -38,7 +38,7 @@ class CalibrationItem:
     id, name, created_at : what it is called, by the service and by people, and when it was made
     z_range_um : depths that it tells apart, µm from focus
     pixel_size_um, focus_um, axial_scale, sign : see contracts of the tables
-    beads_used, beads_found : what it rests on
+    beads_used, beads_found : what it rests on; None where it is not written
     notes : what the person who made it should know
     """
 
@@ -50,8 +50,8 @@ class CalibrationItem:
     focus_um: float
     axial_scale: float
     sign: int
-    beads_used: int
-    beads_found: int
+    beads_used: int | None
+    beads_found: int | None
     notes: list[str]
 
 
@@ -265,11 +265,11 @@ def _calibration_item(folder: Path, values: dict[str, Any]) -> CalibrationItem |
             focus_um=float(values["focus_um"]),
             axial_scale=float(values["axial_scale"]),
             sign=int(values["sign"]),
-            beads_used=int(report["beads_used"]),
-            beads_found=int(report["beads_found"]),
-            notes=[str(note) for note in report["notes"]],
+            beads_used=report.get("beads_used"),
+            beads_found=report.get("beads_found"),
+            notes=[str(note) for note in report.get("notes", ())],
         )
-    except (KeyError, TypeError, ValueError, IndexError, OSError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OSError):
         return None
 
 
