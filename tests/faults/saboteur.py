@@ -68,26 +68,14 @@ def _unplug() -> None:
     core.unload_device("Camera")
 
 
-def _stop_camera() -> None:
-    _core().stop_sequence_acquisition()
-
-
 def _hold_interpreter(seconds: float) -> None:
     """Sleep in C without letting any other Python thread run, as a badly written extension does."""
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-
-
-def _set_wall_clock(by_s: float) -> None:
-    """All Python code of this process sees the wall clock jump."""
-    real = time.time
-    time.time = lambda: real() + by_s
 
 
 DEEDS: dict[str, Callable[..., None]] = {
     "crash": _crash,
     "set_exposure": _set_exposure,
     "unplug": _unplug,
-    "stop_camera": _stop_camera,
     "hold_interpreter": _hold_interpreter,
-    "set_wall_clock": _set_wall_clock,
 }

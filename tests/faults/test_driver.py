@@ -90,6 +90,27 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
         assert service.events().count("engine_restarted") == 2
 
 
+@pytest.mark.slow
+def test_what_the_core_empties_while_the_engine_stands_still_is_counted(tmp_path: Path) -> None:
+    configuration = demo_configuration(tmp_path / "scope.cfg")
+    with running(settings_for(tmp_path / "data", demo_microscope(configuration), run_at_start=False)) as service:
+        run = start_recording(service)
+        # 16 MB hold 32 frames of 512 x 512.
+        service.sabotage("hold_interpreter", seconds=2.0)
+        wait_for(lambda: service.status()["ledger"]["lost"])
+        recorded = service.status()["ledger"]["recorded"]
+        wait_for(lambda: service.status()["ledger"]["recorded"] > recorded + 32)
+        service.client.request("run.stop", {}, 60.0)
+        ended = service.wait_until_ended(run)
+        assert ended.state == "finished"
+        ledger = ended.ledger
+        assert ledger["exposed"] == (ledger["grabbed"] or 0) + (ledger["lost"] or 0)
+        assert ledger["recorded"] == ledger["grabbed"]
+        numbers = service.check_recording(run)
+        assert int((np.diff([-1, *numbers]) - 1).sum()) == ledger["lost"]
+        assert service.supervisor.processes["engine"]["restarts"] == 0
+
+
 # ---- the driver by itself ----
 
 
