@@ -79,7 +79,8 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
-    app.state.page, app.state.live, app.state.registry = page, live, metrics.make_registry(live)
+    app.state.page, app.state.live = page, live
+    app.state.metrics = metrics.Metrics(live, engine, settings.data_dir)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")

@@ -1,24 +1,30 @@
 """Figures for Prometheus: `bathyscope_<noun>_<unit>`, in base units.
 
-They are taken from the engine's newest status at the moment of the scrape.
-Runs and tracks are never labels, because their number is not bounded. The
+They are taken from the engine's newest status and the supervisor's record at
+the moment of the scrape. Runs and tracks are never labels, because their number is not bounded. The
 frame counters begin again with each run, as counters do after a restart.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.api.live import Live
 from service.api.problems import NotReady
+from service.engine.latency import BUCKETS_S
+from service.link import EngineClient
 
-__all__ = ["make_registry", "router"]
+__all__ = ["Metrics", "router"]
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,18 +32,55 @@ _QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99", "max": "1"}
 _MS = 1e-3
 
 
+_RECORDER_STATES = ("off", "writing", "stopped")
+
+
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Everything, in the text form of Prometheus."""
-    return Response(generate_latest(request.app.state.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await request.app.state.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def make_registry(live: Live) -> CollectorRegistry:
-    """A registry of its own, so that several applications fit in one process."""
-    registry = CollectorRegistry()
-    registry.register(_LiveCollector(live))
-    ProcessCollector(registry=registry)
-    return registry
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What is read from disk: the supervisor's record of its processes, and the free space (None: not known)."""
+
+    processes: Mapping[str, Mapping[str, Any]]
+    free_bytes: int | None
+
+
+class Metrics:
+    """The figures of one application, in a registry of their own.
+
+    Parameters
+    ----------
+    live : Live
+    engine : EngineClient
+        Knows the supervisor's record.
+    data_dir : Path
+        Whose disk is watched.
+    """
+
+    def __init__(self, live: Live, engine: EngineClient, data_dir: Path) -> None:
+        self._engine = engine
+        self._data_dir = data_dir
+        self._registry = CollectorRegistry()
+        self._collector = _LiveCollector(live)
+        self._registry.register(self._collector)
+        ProcessCollector(registry=self._registry)
+
+    async def text(self) -> bytes:
+        """All figures in the text form of Prometheus."""
+        # A disk that hangs must not hold up the streams, so it is asked on another thread.
+        self._collector.surroundings = await run_in_threadpool(self._look_around)
+        return generate_latest(self._registry)
+
+    def _look_around(self) -> _Surroundings:
+        try:
+            free_bytes = shutil.disk_usage(self._data_dir).free
+        except OSError:
+            free_bytes = None
+        return _Surroundings(self._engine.processes(), free_bytes)
 
 
 class _LiveCollector(Collector):
@@ -45,6 +88,7 @@ class _LiveCollector(Collector):
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self.surroundings = _Surroundings({}, None)
 
     def describe(self) -> list[Metric]:
         return []
@@ -54,10 +98,13 @@ class _LiveCollector(Collector):
         yield _gauge("engine_up", "1 while the engine tells its status.", float(status is not None))
         yield _gauge("instrument_ready", "1 while the instrument tracks or could at once.", float(self._ready()))
         yield from _clients(self._live)
+        yield from _around(self.surroundings)
         if status is not None:
             yield from _frames(status)
             yield from _stages(status.get("stages") or {})
             yield from _latencies(status.get("latency_ms") or {})
+            yield _latency_histogram(status.get("latency_buckets") or {})
+            yield _recorder(status.get("recorder"))
 
     def _ready(self) -> bool:
         try:
@@ -83,6 +130,31 @@ def _clients(live: Live) -> Iterator[Metric]:
         for view, count in counts.items():
             family.add_metric([view], count)
         yield family
+
+
+def _around(surroundings: _Surroundings) -> Iterator[Metric]:
+    up = GaugeMetricFamily("bathyscope_process_up", "1 while a process of the service runs.", labels=["process"])
+    restarts = CounterMetricFamily(
+        "bathyscope_process_restarts", "How often a process was started again.", labels=["process"]
+    )
+    for name, process in surroundings.processes.items():
+        up.add_metric([name], float(process.get("state") == "running"))
+        restarts.add_metric([name], process.get("restarts") or 0)
+    yield up
+    yield restarts
+    if surroundings.free_bytes is not None:
+        yield _gauge("disk_free_bytes", "Free space where recordings and database are.", surroundings.free_bytes)
+
+
+def _recorder(state: str | None) -> Metric:
+    family = GaugeMetricFamily(
+        "bathyscope_recorder_state",
+        "1 for the state of the recorder; stopped: frames should be kept, and the disk did not take them.",
+        labels=["state"],
+    )
+    for known in _RECORDER_STATES:
+        family.add_metric([known], float(known == state))
+    return family
 
 
 def _frames(status: Mapping[str, Any]) -> Iterator[Metric]:
@@ -117,3 +189,14 @@ def _latencies(latencies: Mapping[str, Mapping[str, float | None]]) -> Iterator[
             if figures.get(name) is not None:
                 family.add_metric([stage, quantile], float(figures[name] or 0.0) * _MS)
     yield family
+
+
+def _latency_histogram(stages: Mapping[str, Mapping[str, Any]]) -> Metric:
+    family = HistogramMetricFamily(
+        "bathyscope_stage_latency_seconds", "From mid-exposure to the end of a stage, this run.", labels=["stage"]
+    )
+    for stage, counts in stages.items():
+        bounds = [f"{bound:g}" for bound in BUCKETS_S]
+        buckets = [*zip(bounds, counts["at_most"], strict=True), ("+Inf", counts["count"])]
+        family.add_metric([stage], buckets, counts["sum_s"])
+    return family

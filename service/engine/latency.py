@@ -7,13 +7,17 @@ of run, in a fixed six kilobytes, right to one percent. The maximum is exact.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-__all__ = ["STAGES", "Latencies", "LatencyHistogram"]
+__all__ = ["BUCKETS_S", "STAGES", "Latencies", "LatencyHistogram"]
 
 STAGES = ("grabbed", "analysed", "tracked", "published")
 """Stages whose latency is measured, in the order of the data."""
+
+BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the coarse histogram for monitoring: fine around the 50 ms that a live track may take, s."""
 
 _LOWEST_S = 1e-5
 _HIGHEST_S = 100.0
@@ -45,6 +49,20 @@ class LatencyHistogram:
         """How many were counted."""
         return int(self._counts.sum())
 
+    def buckets(self) -> dict[str, Any]:
+        """For monitoring: ``at_most``, how many were within each of `BUCKETS_S`, ``count``, and their ``sum_s``.
+
+        A bin counts as within a bound when its middle is, so both are right to one percent of latency.
+        """
+        counts = self._counts.copy()
+        within = np.searchsorted(_MIDDLES_S, BUCKETS_S, side="right")
+        cumulated = np.concatenate([[0], np.cumsum(counts)])
+        return {
+            "at_most": cumulated[within].tolist(),
+            "count": int(counts.sum()),
+            "sum_s": float(counts @ _MIDDLES_S),
+        }
+
     def summary_ms(self) -> dict[str, float | None]:
         """Median, 95th and 99th percentile and maximum, ms; None when nothing was counted."""
         cumulated = np.cumsum(self._counts)
@@ -60,6 +78,12 @@ class LatencyHistogram:
         return summary
 
 
+_EDGES_S = _LOWEST_S * np.exp(_LOG_STEP * np.arange(1, _BINS + 1))
+"""Upper edge of each bin, s."""
+
+_MIDDLES_S = _EDGES_S * math.exp(-0.5 * _LOG_STEP)
+
+
 class Latencies:
     """The histograms of all stages of a run."""
 
@@ -69,3 +93,7 @@ class Latencies:
     def summary_ms(self) -> dict[str, dict[str, float | None]]:
         """Stage to p50, p95, p99 and max, ms."""
         return {stage: histogram.summary_ms() for stage, histogram in self.of.items()}
+
+    def buckets(self) -> dict[str, dict[str, Any]]:
+        """Stage to its coarse histogram."""
+        return {stage: histogram.buckets() for stage, histogram in self.of.items()}

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
 from models.model import Model
@@ -37,6 +37,8 @@ from service.settings import EnginePart
 from service.store.store import Store
 
 __all__ = ["Run", "RunRequest"]
+
+RecorderState = Literal["off", "writing", "stopped"]
 
 _STORE_BATCHES = 600
 """Batches that may wait for the database: a minute, longer than it is retried for one of them."""
@@ -241,6 +243,13 @@ class Run:
     def accuracy(self) -> dict[str, Any] | None:
         """Scores against the truth so far; None where it is not known."""
         return None if self._score is None else self._score.result()
+
+    @property
+    def recorder_state(self) -> RecorderState:
+        """Whether frames are kept; ``"stopped"`` when they should be and the disk did not take them."""
+        if self._recorder is None:
+            return "off"
+        return "writing" if self._recorder.problem is None else "stopped"
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """How each stage is doing: depth, capacity, highest, dropped, age_s."""

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
+from service.engine.latency import Latencies
 from service.link import EngineRefusal, LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
@@ -674,6 +675,36 @@ def test_metrics(client: httpx.Client, peer: Peer) -> None:
     assert ("bathyscope_latency_seconds", (("quantile", "1"), ("stage", "tracked"))) not in values  # undefined
     for name in ("clients", "dropped_views_total", "disconnected_clients_total"):
         assert values[f"bathyscope_stream_{name}", (("stream", "preview"),)] == 0
+
+
+def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, peer: Peer, address: LinkAddress) -> None:
+    latencies = Latencies()
+    for latency_s in (0.004, 0.04, 0.04, 30.0):
+        latencies.of["tracked"].add(latency_s)
+    address.record.write_text(
+        json.dumps({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
+    )
+
+    def up() -> bool:
+        peer.publish_status(latency_buckets=latencies.buckets(), recorder="stopped")
+        return metric_values(client).get(("bathyscope_recorder_state", (("state", "stopped"),))) == 1
+
+    try:
+        eventually(up, "the engine's status arrives")
+        values = metric_values(client)
+    finally:
+        address.record.unlink()
+    assert values["bathyscope_recorder_state", (("state", "writing"),)] == 0
+    assert values["bathyscope_process_up", (("process", "engine"),)] == 1
+    assert values["bathyscope_process_up", (("process", "api"),)] == 0
+    assert values["bathyscope_process_restarts_total", (("process", "engine"),)] == 3
+    assert values["bathyscope_disk_free_bytes", ()] > 0
+    name, stage = "bathyscope_stage_latency_seconds", ("stage", "tracked")
+    within = [values[f"{name}_bucket", (("le", le), stage)] for le in ("0.005", "0.03", "0.05", "5", "+Inf")]
+    assert within == [1, 1, 3, 3, 4]
+    assert values[f"{name}_count", (stage,)] == 4
+    assert values[f"{name}_sum", (stage,)] == pytest.approx(30.084, rel=0.01)  # bins are right to one percent
+    assert values[f"{name}_count", (("stage", "published"),)] == 0
 
 
 def test_metrics_of_an_engine_without_a_run(client: httpx.Client, peer: Peer) -> None:

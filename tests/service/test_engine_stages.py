@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.latency import LatencyHistogram
+from service.engine.latency import BUCKETS_S, LatencyHistogram
 from service.engine.publisher import preview_of
 from service.engine.stages import Slot, Stage
 
@@ -92,6 +92,23 @@ def test_quantiles_are_right_to_two_percent() -> None:
         assert summary[name] == pytest.approx(1000 * np.percentile(latencies, share), rel=0.02)
     assert summary["max"] == pytest.approx(1000 * latencies.max(), abs=1e-3)
     assert histogram.count == len(latencies)
+
+
+def test_coarse_buckets_count_what_is_within() -> None:
+    latencies = np.random.default_rng(2).lognormal(-4, 1, 5000)
+    histogram, other = LatencyHistogram(), LatencyHistogram()
+    for latency in latencies[:2000]:
+        histogram.add(float(latency))
+    for latency in latencies[2000:]:
+        other.add(float(latency))
+    histogram.include(other)
+    buckets = histogram.buckets()
+    for bound, count in zip(BUCKETS_S, buckets["at_most"], strict=True):
+        # a bound may lie within a bin, which is two percent wide
+        assert (latencies <= bound / 1.02).sum() <= count <= (latencies <= bound * 1.02).sum()
+    assert buckets["count"] == histogram.count == 5000
+    assert buckets["sum_s"] == pytest.approx(latencies.sum(), rel=0.01)
+    assert histogram.summary_ms()["max"] == pytest.approx(1000 * latencies.max(), abs=1e-3)
 
 
 def test_nothing_counted_has_no_quantiles() -> None:
