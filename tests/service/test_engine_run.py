@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from service.engine.recorder import Recording
 from service.engine.run import Run, RunRequest
 from service.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
+from service.store.errors import StoreError
 from service.store.store import Store
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene, dot_camera, dot_model
 
@@ -93,7 +95,8 @@ def finish(run: Any) -> Any:
 
 
 def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> None:
-    run = rig.run(RunRequest(record=True, name="dots"))
+    # Queues that a busy machine does not fill: what is late is the matter of other tests.
+    run = rig.run(RunRequest(record=True, name="dots"), analysis_queue=1000, record_queue=1000)
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 60)
     counts = finish(run)
@@ -348,3 +351,46 @@ def test_a_camera_that_does_not_start_ends_the_run(rig: Rig) -> None:
         run.start()
     assert run.wait(30)
     assert rig.store.runs.get(run.id).state == "failed"
+
+
+def test_a_locked_database_holds_up_neither_recording_nor_the_log(rig: Rig) -> None:
+    """Frames go on to the disk; what is down is said once the lock is gone, and before the run ends."""
+    run = rig.run(RunRequest(record=True), analysis_queue=1000, record_queue=1000)
+    run.start()
+    wait_for(lambda: run.ledger.counts().recorded >= 16)
+    lock = sqlite3.connect(rig.folder / "bathyscope.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    time.sleep(0.05)  # a commit that was on has ended
+    before = run.ledger.counts().recorded
+    image = rig.folder / "dots.ome.zarr" / "0"
+    wait_for(lambda: zarr.open_array(str(image), mode="r").shape[0] >= before + 48)
+    counts = run.ledger.counts()
+    assert counts.balances
+    assert counts.recorded == before == rig.store.frames.count(run.id)
+    assert counts.unrecorded == 0
+    run.stop_camera()
+    lock.execute("ROLLBACK")
+    lock.close()
+    counts = finish(run)
+    assert counts.recorded == counts.grabbed == rig.store.frames.count(run.id)
+    assert rig.store.runs.get(run.id).problem is None
+
+
+def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.frame_log._END_PATIENCE_S", 0.0)
+    monkeypatch.setattr("service.engine.frame_log._PAUSE_S", 0.01)
+
+    def locked(*_: Any) -> None:
+        raise StoreError("The database is locked.", "Wait.")
+
+    run = rig.run(RunRequest(record=True), analysis_queue=1, batch=1)
+    monkeypatch.setattr(rig.store.frames, "commit", locked)
+    rig.localizer.gate.clear()
+    run.start()
+    wait_for(lambda: run.ledger.counts().deferred >= 20)
+    rig.localizer.gate.set()
+    counts = finish(run)
+    assert counts.recorded == counts.deferred == 0
+    assert counts.unrecorded == counts.grabbed
+    assert counts.skipped == counts.grabbed - counts.analysed
+    assert "not confirmed in the database" in (rig.store.runs.get(run.id).problem or "")
