@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -176,6 +177,20 @@ class Service:
             return str(items[0]["message"]) if items else None
 
         return wait_for(message)
+
+    @contextlib.contextmanager
+    def recovery(self, fault: str) -> Iterator[None]:
+        """Note how long it takes from the fault, at the beginning of the block, until /readyz is 200 again.
+
+        The times are written to the file that BATHYSCOPE_TEST_TIMES names, one JSON object a line; none is judged.
+        """
+        begun_s = time.monotonic()
+        yield
+        self.wait_until_ready()
+        if path := os.environ.get("BATHYSCOPE_TEST_TIMES"):
+            entry = {"fault": fault, "ready_again_s": round(time.monotonic() - begun_s, 2)}
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
     # ---- the run ----
 

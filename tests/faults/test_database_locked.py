@@ -64,11 +64,11 @@ def test_a_lock_of_seconds_loses_nothing_and_one_at_a_crash_only_delays_the_mark
             wait_for(lambda: service.supervisor.processes["engine"]["restarts"] == 1)
             wait_for(lambda: "is locked by another process" in service.readiness()[1])
             assert service.store.runs.get(run).state == "running"
-        marked = service.wait_until_ended(run)
+        with service.recovery("the database is free again after a crash of the engine"):
+            marked = service.wait_until_ended(run)
         assert marked.state == "interrupted"
         assert "SIGKILL" in (marked.problem or "")
         service.check_recording(run)
-        service.wait_until_ready()
         # The run of the next engine was begun when it could be, and it is not marked.
         following = service.wait_for_run(other_than=run)
         assert service.store.runs.get(following).state == "running"

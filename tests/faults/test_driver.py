@@ -60,32 +60,32 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
         assert len(service.check_recording(run)) == failed.ledger["recorded"] == failed.ledger["grabbed"]
         assert "could not be loaded" in service.wait_until_away("could not be loaded")
         # It is plugged in again: the engine finds it by itself.
-        demo_configuration(configuration)
-        service.wait_until_ready()
+        with service.recovery("the camera is plugged in again"):
+            demo_configuration(configuration)
         assert "Camera" in service.wait_for_event("microscope_back")
         assert service.supervisor.processes["engine"]["pid"] == engine
         assert service.events().index("microscope_back") < service.events().index("microscope_away")
 
         # It stalls in an exposure of 20 s: the driver answers nothing, and only another process can end it.
         run = start_recording(service)
-        service.sabotage("set_exposure", milliseconds=20_000.0)
-        assert "gave no frame for" in service.wait_until_away("gave no frame")
+        with service.recovery("the driver hangs (limit 1 s and three exposures)"):
+            service.sabotage("set_exposure", milliseconds=20_000.0)
+            assert "gave no frame for" in service.wait_until_away("gave no frame")
         stalled = service.wait_until_ended(run)
         assert stalled.state == "interrupted"
         assert "gave no frame for" in (stalled.problem or "")
         assert len(service.check_recording(run)) >= 48
-        service.wait_until_ready()
 
         # It dereferences a null pointer: the engine dies, and nothing else.
         api = service.supervisor.processes["api"]["pid"]
         run = start_recording(service)
-        service.sabotage("crash", manner="Dereference Null Pointer")
-        assert "SIGSEGV" in service.wait_until_away("SIGSEGV")
+        with service.recovery("the driver dereferences a null pointer"):
+            service.sabotage("crash", manner="Dereference Null Pointer")
+            assert "SIGSEGV" in service.wait_until_away("SIGSEGV")
         crashed = service.wait_until_ended(run)
         assert crashed.state == "interrupted"
         assert "SIGSEGV" in (crashed.problem or "")
         assert len(service.check_recording(run)) >= 48
-        service.wait_until_ready()
         assert service.supervisor.processes["api"]["pid"] == api
         assert service.events().count("engine_restarted") == 2
 

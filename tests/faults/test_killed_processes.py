@@ -24,23 +24,23 @@ def test_killed_children_come_back_and_committed_frames_are_the_right_ones(tmp_p
         port = service.supervisor.port
 
         # The API: the engine, its run and the port stay.
-        os.kill(service.supervisor.processes["api"]["pid"], signal.SIGKILL)
-        assert "SIGKILL" in service.wait_for_event("api_restarted")
-        service.wait_until_ready()
+        with service.recovery("the API is killed"):
+            os.kill(service.supervisor.processes["api"]["pid"], signal.SIGKILL)
+            assert "SIGKILL" in service.wait_for_event("api_restarted")
         assert service.supervisor.port == port
         status = service.status()
         assert (status["epoch"], status["run_id"]) == (epoch, run)
 
         # The engine: the run is marked, the API says why it is not ready, another run begins.
-        os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGKILL)
-        assert "SIGKILL" in service.wait_until_away("is being restarted")
+        with service.recovery("the engine is killed"):
+            os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGKILL)
+            assert "SIGKILL" in service.wait_until_away("is being restarted")
         killed = service.wait_until_ended(run)
         assert killed.state == "interrupted"
         assert "SIGKILL" in (killed.problem or "")
         numbers = service.check_recording(run, coded_frame)
         assert len(numbers) >= 48
         assert len(numbers) >= (killed.ledger["recorded"] or 0)
-        service.wait_until_ready()
         assert service.status()["epoch"] != epoch
         second = service.wait_for_run(other_than=run)
         assert "SIGKILL" in service.wait_for_event("engine_restarted")
@@ -57,9 +57,9 @@ def test_an_engine_that_no_longer_beats_is_killed(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, heartbeat_limit_s=2.0)
     with running(settings) as service:
         run = service.wait_for_run()
-        give_order(tmp_path, "hold_interpreter", seconds=600)
-        service.wait_until_away("it was silent for")
+        with service.recovery("the engine stands still (limit 2 s)"):
+            give_order(tmp_path, "hold_interpreter", seconds=600)
+            service.wait_until_away("it was silent for")
         assert "it was silent for" in (service.wait_until_ended(run).problem or "")
         service.check_recording(run)
-        service.wait_until_ready()
         wait_for(lambda: "engine_restarted" in service.events())
