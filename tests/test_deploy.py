@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -11,8 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from models.errors import DataError
+from service.api.live import Live
+from service.api.metrics import Metrics
+from service.engine.latency import Latencies
+from service.engine.ledger import LedgerCounts
+from service.engine.stages import Stage
+from service.link import EngineClient, LinkAddress
 from service.settings import load_settings
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -116,3 +124,52 @@ def test_unit_is_valid(tmp_path: Path) -> None:
     )
     said = [line for line in (done.stdout + done.stderr).splitlines() if "bathyscope.service" in line]
     assert said == []
+
+
+async def _metric_names(folder: Path) -> set[str]:
+    """Names of all figures that the service tells while a recorded run is on."""
+    latencies, address = Latencies(), LinkAddress.create()
+    address.record.write_text(json.dumps({"engine": {"state": "running", "restarts": 0}}))
+    engine = EngineClient(address)
+    live = Live(engine)
+    live.take_status(
+        {
+            "ready": True,
+            "ledger": LedgerCounts().as_dict(),
+            "stages": {"analyse": Stage(1).report()},
+            "latency_ms": {"tracked": dict.fromkeys(("p50", "p95", "p99", "max"), 1.0)},
+            "latency_buckets": latencies.buckets(),
+            "recorder": "writing",
+        }
+    )
+    text = (await Metrics(live, engine, folder).text()).decode()
+    await engine.close()
+    shutil.rmtree(address.folder)
+    return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
+@pytest.mark.parametrize("file", ["prometheus-rules.yaml", "grafana-dashboard.json"])
+def test_alerts_and_dashboard_use_figures_that_exist(file: str, tmp_path: Path) -> None:
+    named = set(re.findall(r"bathyscope_\w+", (DEPLOY / file).read_text()))
+    told = asyncio.run(_metric_names(tmp_path))
+    assert named
+    assert named <= told
+
+
+def test_every_alert_says_what_to_do() -> None:
+    (group,) = yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text())["groups"]
+    assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
+    for rule in group["rules"]:
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "remedy"}
+
+
+def test_dashboard_shows_every_figure_of_the_service(tmp_path: Path) -> None:
+    dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    shown = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    told = {name for name in asyncio.run(_metric_names(tmp_path)) if name.startswith("bathyscope_")}
+    # Sum and count of the histogram go with its buckets.
+    assert {name for name in told if name not in shown} == {
+        f"bathyscope_stage_latency_seconds_{part}" for part in ("sum", "count")
+    }
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

@@ -130,6 +130,11 @@ class Live:
             return None
         return self._status
 
+    def take_status(self, status: dict[str, Any]) -> None:
+        """Hold a status that the engine has told, and tell it to those who watch the feed."""
+        self._status, self._heard_at = status, time.monotonic()
+        self._tell_status()
+
     def require_ready(self) -> dict[str, Any]:
         """The engine's status, when it tracks or could.
 
@@ -201,8 +206,7 @@ class Live:
 
     async def _listen_to_status(self) -> None:
         async for status in self._engine.subscribe_values("status"):
-            self._status, self._heard_at = status, time.monotonic()
-            self._tell_status()
+            self.take_status(status)
 
     async def _tell_absence(self) -> None:
         while True:
