@@ -74,12 +74,15 @@ def live(
     if discard and data is not None:
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
+    from models.model import Model
     from service.bench.live import Workload, measure
     from service.bench.report import show
     from service.console import note
     from service.outputs import write_json
     from service.settings import load_settings
 
+    if model is not None:
+        Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
     keep = data is not None
     aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
