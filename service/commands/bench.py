@@ -154,7 +154,7 @@ def _source(
         from models.weights import reference_model
         from service.bench.democamera import democamera_settings
 
-        pixel_size_um = Model.load(model or reference_model()).pixel_size_um
+        pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um
         return democamera_settings(folder, size, fps, emitters, pixel_size_um)
 
     from service.bench.movie import render_movie

@@ -37,14 +37,14 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     Parameters
     ----------
     folder : Path or None
-        Where it is; None: that of the settings, or else the shipped one.
+        Where it is; None: that of the settings, or else the shipped live one.
 
     Raises
     ------
     DataError
         When it is missing or damaged.
     """
-    folder = folder or settings.model or reference_model()
+    folder = folder or settings.model or reference_model("live")
     engine = settings.engine
     return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
 
