@@ -93,10 +93,11 @@ class Runner:
         process = self._context.Process(
             target=worker_process, args=(self._data_dir, job.id, theirs), name=f"bathyscope-{job.kind}", daemon=True
         )
-        self._jobs.move(job.id, "running")
         process.start()
         theirs.close()
+        # Known before it is written down: on a full disk a job must not be started twice.
         self._workers[job.kind] = _Worker(job, process, ours)
+        self._jobs.move(job.id, "running")
         if job.kind == "train":
             self._tell("training_started", f"Training {job.id} started: {job.request['minutes']:g} minutes.", job)
 
