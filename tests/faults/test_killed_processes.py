@@ -54,10 +54,10 @@ def test_killed_children_come_back_and_committed_frames_are_the_right_ones(tmp_p
 
 @pytest.mark.slow
 def test_an_engine_that_no_longer_beats_is_killed(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, heartbeat_limit_s=2.0)
+    settings = settings_for(tmp_path, heartbeat_limit_s=8.0)
     with running(settings) as service:
         run = service.wait_for_run()
-        with service.recovery("the engine stands still (limit 2 s)"):
+        with service.recovery("the engine stands still (limit 8 s)"):
             give_order(tmp_path, "hold_interpreter", seconds=600)
             service.wait_until_away("it was silent for")
         assert "it was silent for" in (service.wait_until_ended(run).problem or "")
