@@ -210,6 +210,7 @@ class SceneSettings:
     read_noise_e : lowest and highest read noise, photo-electrons
     noiseless_share : share of frames without any noise: what a simulated camera gives
     size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
+    stacked_share : share of emitters that lie straight above or below another one
     """
 
     shape: tuple[int, int] = (192, 192)
@@ -224,6 +225,7 @@ class SceneSettings:
     read_noise_e: tuple[float, float] = (0.0, 3.0)
     noiseless_share: float = 0.0
     size_variation: float = 0.0
+    stacked_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,9 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
         start = np.array([-margin, -margin])
         size = np.array([width + 2 * margin, height + 2 * margin])
     xy = (start + rng.random((count, 2)) * size) * table.pixel_size_um
+    if settings.stacked_share:
+        stacked = rng.random(count) < settings.stacked_share
+        xy[stacked] = xy[rng.integers(0, count, int(stacked.sum()))]
     low, high = settings.z_range_um
     z = rng.uniform(low, high, count)
     kind = rng.random(count)

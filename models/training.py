@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from models.calibration import Calibration
 from models.errors import DataError
 from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
+from models.networks.recipe import Recipe
 from models.precision import autocast, chosen_device, chosen_precision
 from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
@@ -56,8 +57,9 @@ class TrainingSettings:
     seed : of the frames and the first weights
     device : ``"auto"``, ``"cpu"`` or ``"cuda"``
     precision : ``"auto"``, ``"float32"`` or ``"bfloat16"``
-    batch : frames per step
-    learning_rate : highest, of AdamW
+    batch : frames per step; None: the architecture's
+    learning_rate : highest; None: the architecture's
+    samples : end after so many frames or patches, time left or not; None: the architecture's
     workers : threads that draw frames
     transfer : start from the shipped weights, which know discs of every width already
     """
@@ -68,8 +70,9 @@ class TrainingSettings:
     seed: int = 1
     device: str = "auto"
     precision: str = "auto"
-    batch: int = 8
-    learning_rate: float = 1.5e-3
+    batch: int | None = None
+    learning_rate: float | None = None
+    samples: int | None = None
     workers: int = 1
     transfer: bool = True
 
@@ -140,14 +143,20 @@ class _Frames:
     """Prepared batches, drawn ahead by threads."""
 
     def __init__(
-        self, network: Any, table: PatternTable, scene: SceneSettings, settings: TrainingSettings, start: int
+        self,
+        network: Any,
+        table: PatternTable,
+        scene: SceneSettings,
+        settings: TrainingSettings,
+        batch: int,
+        start: int,
     ) -> None:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=4)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(
                 target=self._draw,
-                args=(network, table, scene, settings.batch, np.random.default_rng([settings.seed, start, i])),
+                args=(network, table, scene, batch, np.random.default_rng([settings.seed, start, i])),
                 daemon=True,
             )
             for i in range(settings.workers)
@@ -232,22 +241,24 @@ def train(
     if settings.transfer:
         take_over(network, settings.size)
     network.module.to(device).train()
-    optimizer = torch.optim.AdamW(network.module.parameters(), settings.learning_rate, weight_decay=1e-3)
+    recipe = _recipe(network, settings)
+    optimizer = recipe.optimizer_of(network.module)
     steps, spent = 0, 0.0
     if resume:
         steps, spent = _restore(checkpoint, network, optimizer)
     validation_minutes = min(0.15 * settings.minutes, 1.0)
     budget = settings.minutes - validation_minutes
-    frames = _Frames(network, table, scene, settings, steps)
+    seen = network.adapted(scene)
+    frames = _Frames(network, table, seen, settings, recipe.batch, steps)
     rng = np.random.default_rng([settings.seed, steps, 77])
     log: list[dict[str, float]] = []
     average, last_report, failures = math.nan, started, 0
     last_save = started
     try:
-        while (elapsed := (time.monotonic() - started) / 60) < budget:
+        while (elapsed := (time.monotonic() - started) / 60) < budget and not recipe.is_over(steps):
             share = (spent + elapsed) / (spent + budget)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _schedule(share)
+                group["lr"] = recipe.rate(share, steps)
             prepared = frames.next()
             with autocast(device, dtype):
                 loss = network.loss(prepared, rng)
@@ -263,15 +274,16 @@ def train(
             failures = 0
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.module.parameters(), 10.0)
+            if recipe.longest_gradient is not None:
+                torch.nn.utils.clip_grad_norm_(network.module.parameters(), recipe.longest_gradient)
             optimizer.step()
             steps += 1
             average = value if math.isnan(average) else 0.98 * average + 0.02 * value
             now = time.monotonic()
             if now - last_report > 5:
                 last_report = now
-                log.append({"minutes": round(spent + elapsed, 3), "frames": steps * settings.batch, "loss": average})
-                report(elapsed, f"{steps * settings.batch} frames, loss {average:.3f}")
+                log.append({"minutes": round(spent + elapsed, 3), "frames": steps * recipe.batch, "loss": average})
+                report(elapsed, f"{steps * recipe.batch} frames, loss {average:.3f}")
             if checkpoint is not None and now - last_save > 60:
                 last_save = now
                 _save_checkpoint(checkpoint, network, optimizer, steps, spent + elapsed)
@@ -280,7 +292,9 @@ def train(
     spent += (time.monotonic() - started) / 60
     network.module.eval()
     report((time.monotonic() - started) / 60, "validating")
-    threshold, scores = choose_threshold(network, table, scene, settings.seed, device, dtype)
+    threshold, scores = choose_threshold(
+        network, table, scene, settings.seed, device, dtype, frames=recipe.validation_frames
+    )
     model = Model(
         id=model_id,
         architecture=settings.architecture,
@@ -295,8 +309,10 @@ def train(
         map_bounds=network.measure([draw_frame(table, scene, rng) for _ in range(_MEASURED_FRAMES)]),
         training={
             "settings": asdict(settings),
-            "scene": asdict(scene),
-            "frames": steps * settings.batch,
+            "recipe": asdict(recipe),
+            "scene": asdict(seen),
+            "frames": steps * recipe.batch,
+            "samples": recipe.samples_in(steps),
             "minutes": round(spent, 2),
             "precision": str(dtype).removeprefix("torch."),
             "device": device.type,
@@ -325,9 +341,18 @@ def _sized(settings: TrainingSettings) -> Any:
     return kind
 
 
+def _recipe(network: Any, settings: TrainingSettings) -> Recipe:
+    """The architecture's recipe with what was asked for instead."""
+    asked = {"batch": settings.batch, "learning_rate": settings.learning_rate, "samples": settings.samples}
+    recipe: Recipe = replace(network.recipe, **{name: value for name, value in asked.items() if value is not None})
+    return recipe
+
+
 def take_over(network: Any, size: str) -> None:
     """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes."""
     folder = reference_model(size)
+    if not folder.is_dir():
+        return
     if architecture_named(Model.load(folder).architecture) is not type(network):
         return
     mine = network.module.state_dict()
@@ -342,13 +367,6 @@ def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         name: (tensor.half() if tensor.ndim >= 2 else tensor).detach().cpu().contiguous()
         for name, tensor in state.items()
     }
-
-
-def _schedule(share: float) -> float:
-    """Learning rate over its highest: up within 4 % of the budget, then down along a cosine to 1 %."""
-    if share < 0.04:
-        return max(share / 0.04, 0.02)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((share - 0.04) / 0.96, 1.0)))
 
 
 def _thinned(log: list[dict[str, float]], most: int = 60) -> list[dict[str, float]]:

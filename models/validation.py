@@ -27,6 +27,8 @@ def choose_threshold(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
+    *,
+    frames: int = _FRAMES,
 ) -> tuple[float, dict[str, Any]]:
     """Threshold with the best mean Jaccard over dim and bright frames, and the scores at it.
 
@@ -39,12 +41,12 @@ def choose_threshold(
     """
     rng = np.random.default_rng([seed, _VALIDATION_SEED])
     scene = replace(scene, snr_db=(0.0, 30.0))
-    frames = [draw_frame(table, scene, rng) for _ in range(_FRAMES)]
-    found = _candidates(network, frames, device, dtype)
+    drawn = [draw_frame(table, scene, rng) for _ in range(frames)]
+    found = _candidates(network, drawn, device, dtype)
     best: tuple[float, float, dict[str, Any]] = (-1.0, 0.5, {})
     for threshold in _THRESHOLDS:
         jaccards, total = [], Scorer()
-        for (xyz, probability), frame in zip(found, frames, strict=True):
+        for (xyz, probability), frame in zip(found, drawn, strict=True):
             scorer = Scorer()
             for s in (scorer, total):
                 s.add(xyz[probability >= threshold], frame.emitters[:, :3])

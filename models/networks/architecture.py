@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from models.camera import CameraModel
     from models.networks.cascade_readout import Readout
-    from models.synthesis import TrainingFrame
+    from models.networks.recipe import Recipe
+    from models.synthesis import SceneSettings, TrainingFrame
 
 __all__ = ["Architecture", "architecture_named", "architecture_names", "padded"]
 
@@ -34,8 +35,17 @@ class Architecture(Protocol):
     """Frames are padded to multiples of this."""
 
     @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        ...
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Plain values from which `restored` builds the same network."""
+        ...
+
+    def adapted(self, scene: SceneSettings) -> SceneSettings:
+        """Training frames that it learns best from, for what `scene` is."""
         ...
 
     def prepare(self, frames: list[TrainingFrame]) -> Any:
@@ -69,7 +79,19 @@ def _cascade() -> Any:
     return CascadeArchitecture
 
 
-_REGISTRY: dict[str, Callable[[], Any]] = {"cascade": _cascade}
+def _vgg() -> Any:
+    from models.networks.vgg_architecture import VggArchitecture
+
+    return VggArchitecture
+
+
+def _fcn() -> Any:
+    from models.networks.fcn_architecture import FcnArchitecture
+
+    return FcnArchitecture
+
+
+_REGISTRY: dict[str, Callable[[], Any]] = {"cascade": _cascade, "vgg": _vgg, "fcn": _fcn}
 
 
 def architecture_names() -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from models.networks.cascade_readout import Readout, read_out
 from models.networks.cascade_targets import CascadeBatch, cascade_loss, make_batch
 from models.networks.counts import CountStabilizer
 from models.networks.quantized import Bounds, QuantizedCascade, measure_bounds
+from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
-from models.synthesis import PatternTable, TrainingFrame
+from models.synthesis import PatternTable, SceneSettings, TrainingFrame
 
 __all__ = ["CascadeArchitecture"]
 
@@ -65,6 +66,9 @@ class CascadeArchitecture:
     sizes = tuple(_SIZES)
     """Names of the sizes: full for the best localization, live for 100 frames a second on a processor."""
 
+    recipe = Recipe()
+    """Anneals a network within minutes."""
+
     def __init__(self, settings: CascadeSettings) -> None:
         self.module = Cascade(settings).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stride = settings.cells_px[-1]
@@ -106,6 +110,10 @@ class CascadeArchitecture:
         """Plain values for model.json."""
         values: dict[str, Any] = self.module.settings.as_dict()
         return values
+
+    def adapted(self, scene: SceneSettings) -> SceneSettings:
+        """Training frames are those of the scene."""
+        return scene
 
     def prepare(self, frames: list[TrainingFrame]) -> CascadeBatch:
         """Frames and targets of one training step."""

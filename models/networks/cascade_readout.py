@@ -14,7 +14,7 @@ from torch import Tensor
 from models.networks.cascade import CascadeSettings, Proposals
 from models.networks.cascade_targets import lateral_scale_um
 
-__all__ = ["Readout", "read_out"]
+__all__ = ["Readout", "one_per_emitter", "read_out"]
 
 PROPOSAL_THRESHOLD = 0.08
 """Stage one proposes generously; stage two decides."""
@@ -83,7 +83,7 @@ def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
     proposal = found[:, 0].astype(np.int64)
     candidates = np.column_stack([batch[proposal], found[:, 1:]])
     order = np.argsort(-candidates[:, _PROBABILITY], kind="stable")
-    kept = candidates[_one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    kept = candidates[one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
     return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)
 
 
@@ -144,7 +144,7 @@ def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type:
 
 
 @njit(cache=True)
-def _one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Rows of the most probable of the candidates that answer for the same emitter, in their order."""
     keep = np.ones(len(candidates), np.bool_)
     for i in range(len(order)):

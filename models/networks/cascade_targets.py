@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models.networks.cascade import Cascade, CascadeSettings, Proposals
 
-__all__ = ["CascadeBatch", "cascade_loss", "lateral_scale_um", "make_batch"]
+__all__ = ["CascadeBatch", "add_peaks", "cascade_loss", "focal_loss", "lateral_scale_um", "make_batch"]
 
 _PEAK_SIGMA_CELLS = 0.8
 """Width of the target peak in cells of its level: a detection half a cell off is still nearly right."""
@@ -56,7 +56,7 @@ def make_batch(
         maps = np.zeros((count, height // cell, width // cell), np.float32)
         for target, found in zip(maps, emitters, strict=True):
             inside = found[(found[:, 2] >= low) & (found[:, 2] <= high)]
-            _add_peaks(target, (inside[:, :2] / settings.pixel_size_um + 0.5) / cell - 0.5)
+            add_peaks(target, (inside[:, :2] / settings.pixel_size_um + 0.5) / cell - 0.5)
         heat.append(torch.from_numpy(maps))
     numbered = [np.column_stack([np.full(len(found), i), found]) for i, found in enumerate(emitters)]
     return CascadeBatch(
@@ -64,7 +64,7 @@ def make_batch(
     )
 
 
-def _add_peaks(target: NDArray[np.float32], uv: NDArray[np.float64]) -> None:
+def add_peaks(target: NDArray[np.float32], uv: NDArray[np.float64]) -> None:
     """Raise `target` to a Gaussian peak around each (u, v), in cells; exactly 1 in the cell that holds it."""
     height, width = target.shape
     for u, v in uv:
@@ -91,7 +91,9 @@ def cascade_loss(
     shaken, and at the network's own proposals.
     """
     maps = network.presence_maps(features)
-    presence = torch.stack([_focal(logits.float(), heat) for logits, heat in zip(maps, batch.heat, strict=True)]).sum()
+    presence = torch.stack(
+        [focal_loss(logits.float(), heat) for logits, heat in zip(maps, batch.heat, strict=True)]
+    ).sum()
     with torch.no_grad():
         proposals = network.propose(maps, 0.05, _PROPOSALS_PER_FRAME * len(batch.electrons))
     places = _places(batch, proposals, network.settings, rng)
@@ -102,7 +104,8 @@ def cascade_loss(
     return presence + _depth_loss(answers, places, batch, network.settings)
 
 
-def _focal(logits: Tensor, heat: Tensor) -> Tensor:
+def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of presence logits, per emitter; `heat` is exactly 1 in the cells of emitters."""
     heat = heat.to(logits.device)
     probability = torch.sigmoid(logits)
     positive = heat >= 1.0

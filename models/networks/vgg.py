@@ -1,0 +1,235 @@
+"""The published networks: one looks at a patch and says whether an emitter is at its centre, one how deep.
+
+Both are VGG-19 (Simonyan & Zisserman, arXiv:1409.1556) up to its last
+convolution, the maximum of each feature over what is left of the patch, and
+two fully connected layers. The published form pads every convolution with
+zeros, so that what a layer answers depends on where the patch ends, and every
+window of a frame must be computed for itself. Here the first blocks may go
+without padding: then windows share them, and a frame costs a fraction of its
+windows (`Vgg.windows`), with the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.networks.patches import contrasted, cut
+
+__all__ = ["Vgg", "VggSettings"]
+
+_PRINTED_SIGMA = 0.1
+"""Standard deviation of the first weights, as printed."""
+
+_WINDOWS_AT_ONCE = 1024
+_PATCHES_AT_ONCE = 64
+"""Their features stay in the processor's cache, or nearly."""
+
+
+@dataclass(frozen=True, slots=True)
+class VggSettings:
+    """Shape of the pair and scale of its answers.
+
+    Attributes
+    ----------
+    channels : features of each block
+    convolutions : of each block, 3 x 3
+    unpadded_blocks : blocks at the start without zero padding, whose features windows share; 0 as published
+    batch_norm : normalization after each convolution, and first weights for it; False: N(0, 0.1), as printed
+    contrast : each patch from 0 to 1, as in the authors' code; False: frames of equal noise, as the cascade's
+    hidden : width of the first fully connected layer
+    dropout : share of it that is left out in training
+    patch_px : side of a patch
+    stride_px : pixels from window to window
+    forced_shares : of the patches that teach detection: those with an emitter at the centre, and those beside one
+    label_um : how far an emitter may lie from the centre of a patch along each axis to be at it
+    z_range_um : labelled depths
+    classes : number of depth classes over `z_range_um`
+    radii_px : radius of the pattern at each class, for the estimate of its light
+    pixel_size_um : camera pixel at the sample
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256, 512, 512)
+    convolutions: tuple[int, ...] = (2, 2, 4, 4, 4)
+    unpadded_blocks: int = 3
+    batch_norm: bool = True
+    contrast: bool = False
+    hidden: int = 1024
+    dropout: float = 0.5
+    patch_px: int = 128
+    stride_px: int = 4
+    forced_shares: tuple[float, float] = (0.4, 0.2)
+    label_um: float = 2.0
+    z_range_um: tuple[float, float] = (0.0, 100.0)
+    classes: int = 50
+    radii_px: tuple[float, ...] = ()
+    pixel_size_um: float = 0.65
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VggSettings:
+        """Read what `as_dict` wrote, after a trip through JSON."""
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**plain)
+
+    @property
+    def shares(self) -> bool:
+        """Whether windows share features."""
+        return self.unpadded_blocks > 0 and not self.contrast and self.stride_px % self.shared_px == 0
+
+    @property
+    def shared_px(self) -> int:
+        """Pixels to a cell of the features that windows share."""
+        return 1 << max(self.unpadded_blocks - 1, 0)
+
+
+class Vgg(nn.Module):
+    """One network of the pair.
+
+    Parameters
+    ----------
+    settings : VggSettings
+    outputs : int
+        1 for detection; the number of depth classes.
+    """
+
+    def __init__(self, settings: VggSettings, outputs: int) -> None:
+        super().__init__()
+        self.settings = settings
+        blocks: list[nn.Module] = []
+        inputs = 1
+        for number, (channels, count) in enumerate(zip(settings.channels, settings.convolutions, strict=True)):
+            layers: list[nn.Module] = []
+            for _ in range(count):
+                padding = 0 if number < settings.unpadded_blocks else 1
+                layers.append(nn.Conv2d(inputs, channels, 3, padding=padding, bias=not settings.batch_norm))
+                if settings.batch_norm:
+                    layers.append(nn.BatchNorm2d(channels))
+                layers.append(nn.ReLU(inplace=True))
+                inputs = channels
+            blocks.append(nn.Sequential(*layers))
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Sequential(
+            nn.Linear(inputs, settings.hidden),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.hidden, outputs),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                _set_first_weights(module, stable=settings.batch_norm)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Answers for patches (N, 1, S, S), shape (N, outputs), float32."""
+        x = patches.contiguous(memory_format=torch.channels_last)
+        for number in range(self.settings.unpadded_blocks):
+            x = functional.max_pool2d(self.blocks[number](x), 2)
+        return self.judge(x)
+
+    def judge(self, x: Tensor) -> Tensor:
+        """Answers for what the unpadded blocks made of patches."""
+        padded = list(self.blocks)[self.settings.unpadded_blocks :]
+        for number, block in enumerate(padded):
+            x = block(x) if number == 0 else block(functional.max_pool2d(x, 2))
+        # The last pooling and the maximum over the patch are one maximum.
+        answers: Tensor = self.head(x.amax((2, 3)).float())
+        return answers
+
+    def windows(self, maps: Tensor) -> Tensor:
+        """Answers for every window of maps, with `stride_px` between them.
+
+        Parameters
+        ----------
+        maps : Tensor, shape (B, 1, H, W)
+            H and W multiples of `stride_px`.
+
+        Returns
+        -------
+        float32 (B, outputs, H / stride, W / stride)
+            Cell n is centred at pixel ``n * stride + (stride - 1) / 2``.
+        """
+        frames, _, height, width = maps.shape
+        rows, columns = height // self.settings.stride_px, width // self.settings.stride_px
+        grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(maps.device)
+        answers = []
+        for frame in torch.split(maps, 1):
+            look = self._shared(frame) if self.settings.shares else partial(self._separate, frame)
+            for cells in torch.split(grid, _WINDOWS_AT_ONCE if self.settings.shares else _PATCHES_AT_ONCE):
+                answers.append(look(torch.zeros_like(cells[:, 0]), cells[:, 0], cells[:, 1]))
+        return torch.cat(answers).view(frames, rows, columns, -1).permute(0, 3, 1, 2)
+
+    def chosen(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Answers for some windows of maps (B, 1, H, W), given by frame and cell, shape (N, outputs)."""
+        look = self._shared(maps) if self.settings.shares else partial(self._separate, maps)
+        return look(batch, row, column)
+
+    def _separate(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Answers for windows, each a patch of its own."""
+        stride, before = self.settings.stride_px, self._margin()
+        patches = cut(maps, batch, column * stride - before, row * stride - before, self.settings.patch_px)
+        answers: Tensor = self(contrasted(patches) if self.settings.contrast else patches)
+        return answers
+
+    def _shared(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Run the unpadded blocks once for all windows: only their last pooling depends on where a window begins."""
+        stride = self.settings.stride_px
+        step, rows = stride // self.settings.shared_px, maps.shape[2] // stride
+        before = self._margin()
+        after = self.settings.patch_px - stride - before
+        x = functional.pad(maps, (before, after, before, after)).contiguous(memory_format=torch.channels_last)
+        for number in range(self.settings.unpadded_blocks):
+            x = self.blocks[number](functional.max_pool2d(x, 2) if number else x)
+        pooled = functional.max_pool2d(x, 2, stride=1)
+        _, channels, height, width = pooled.shape
+        # One row for each cell: what a window takes is rows, wherever it lies.
+        cells = pooled.permute(0, 2, 3, 1).reshape(-1, channels)
+        side = (height - (rows - 1) * step + 1) // 2
+        offsets = 2 * torch.arange(side, device=maps.device)
+
+        def look(batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+            y = (batch * height + row * step)[:, None] + offsets
+            x = (column * step)[:, None] + offsets
+            places = (y * width)[:, :, None] + x[:, None, :]
+            windows = cells.index_select(0, places.flatten()).view(len(batch), side, side, channels)
+            return self.judge(windows.permute(0, 3, 1, 2))
+
+        return look
+
+    def _margin(self) -> int:
+        """Pixels of the first window that lie before the frame."""
+        return (self.settings.patch_px - self.settings.stride_px) // 2
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """Merge the normalization into the convolutions, which go to `dtype`; for evaluation, in place."""
+        for number, block in enumerate(self.blocks):
+            layers = list(block)  # type: ignore[call-overload]
+            merged: list[nn.Module] = []
+            for layer in layers:
+                if isinstance(layer, nn.BatchNorm2d):
+                    merged[-1] = fuse_conv_bn_eval(merged[-1], layer)  # type: ignore[type-var]
+                else:
+                    merged.append(layer)
+            self.blocks[number] = nn.Sequential(*merged)
+        self.blocks.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _set_first_weights(module: nn.Conv2d | nn.Linear, *, stable: bool) -> None:
+    if stable:
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    else:
+        nn.init.normal_(module.weight, 0.0, _PRINTED_SIGMA)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

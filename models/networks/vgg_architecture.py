@@ -1,0 +1,244 @@
+"""The published pair of networks as training and localization use it.
+
+In four sizes: ``narrow`` (an eighth of VGG-19's features) and ``quarter``
+train on a processor, ``wide`` is VGG-19 in full, all three with stable first
+weights, batch normalization, frames of equal noise and first blocks that
+windows share. ``printed`` is the recipe as it was published, word for word;
+its first weights are far above a stable scale (docs/method.md).
+
+The losses are those of the authors' public code: hinge for detection, binary
+cross-entropy for depth. Both networks learn in the same steps, on patches of
+their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.camera import CameraModel
+from models.networks.cascade_readout import Readout
+from models.networks.depth_classes import (
+    class_probabilities,
+    class_radii_px,
+    depth_labels,
+    emitters_at,
+    numbered,
+    peaks_of,
+    read_depths,
+)
+from models.networks.patches import contrasted, cut
+from models.networks.recipe import Recipe
+from models.networks.stabilize import stabilize
+from models.networks.vgg import Vgg, VggSettings
+from models.synthesis import PatternTable, SceneSettings, TrainingFrame
+
+__all__ = ["VggArchitecture", "VggBatch"]
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "narrow": {"channels": (8, 16, 32, 64, 64), "hidden": 128},
+    "quarter": {"channels": (16, 32, 64, 128, 128), "hidden": 256},
+    "wide": {},
+    "printed": {"unpadded_blocks": 0, "batch_norm": False, "contrast": True, "forced_shares": (0.2, 0.0)},
+}
+
+_PRINTED_RECIPE = Recipe(
+    optimizer="sgd",
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    momentum=0.9,
+    rate_decay=5e-4,
+    batch=8,
+    samples=1_000_000,  # 5 epochs of 200,000
+    longest_gradient=None,
+    validation_frames=4,
+)
+
+_RECIPE = Recipe(learning_rate=1e-3, batch=4, samples_per_frame=16, validation_frames=64)
+
+_FRAME_PATCHES = 2
+"""Side of a training frame in patches: most windows of a real frame reach beyond its edge, and so do these."""
+
+_STACKED_SHARE = 0.1
+"""Of the emitters: those above or below another one, which chance hardly ever gives."""
+
+_STEEPNESS = 2.5
+"""Of the probability over the score: the scores that hinge loss asks for, -1 and 1, become 0.08 and 0.92."""
+
+_PLACES_PER_FRAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class VggBatch:
+    """Frames of one step.
+
+    Attributes
+    ----------
+    maps : what the networks see, float32 (B, 1, H, W)
+    emitters : float64 (M, 5): frame of the batch, x, y, z (µm), photo-electrons
+    """
+
+    maps: Tensor
+    emitters: NDArray[np.float64]
+
+
+class VggArchitecture:
+    """Detection and depth network with their patches, losses and read-out.
+
+    Parameters
+    ----------
+    settings : VggSettings
+    """
+
+    sizes = tuple(_SIZES)
+    """Names of the sizes, from the smallest to the one that is as published."""
+
+    def __init__(self, settings: VggSettings) -> None:
+        self._settings = settings
+        self.lateral = Vgg(settings, 1)
+        self.axial = Vgg(settings, settings.classes)
+        self.module: nn.Module = nn.ModuleDict({"lateral": self.lateral, "axial": self.axial})
+        self.stride = settings.stride_px
+        self._dtype = torch.float32
+
+    @classmethod
+    def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> VggArchitecture:
+        """Networks for a PSF: depth classes of 2 µm, as published."""
+        low, high = z_range_um
+        classes = max(2, round((high - low) / 2))
+        return cls(
+            VggSettings(
+                **_SIZES[size],
+                z_range_um=(low, high),
+                classes=classes,
+                radii_px=class_radii_px(table, z_range_um, classes),
+                pixel_size_um=table.pixel_size_um,
+            )
+        )
+
+    @classmethod
+    def restored(cls, settings: dict[str, Any]) -> VggArchitecture:
+        """Networks of saved settings, weights not yet loaded."""
+        return cls(VggSettings.from_dict(settings))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values for model.json."""
+        return self._settings.as_dict()
+
+    @property
+    def recipe(self) -> Recipe:
+        """As printed for the printed form; AdamW and a cosine for the others."""
+        return _RECIPE if self._settings.batch_norm else _PRINTED_RECIPE
+
+    def adapted(self, scene: SceneSettings) -> SceneSettings:
+        """Frames of two patches, as dense as the scene's, some of their emitters above each other."""
+        side = _FRAME_PATCHES * self._settings.patch_px
+        most = round(scene.count[1] * side**2 / (scene.shape[0] * scene.shape[1]))
+        return replace(scene, shape=(side, side), count=(scene.count[0], most), stacked_share=_STACKED_SHARE)
+
+    def prepare(self, frames: list[TrainingFrame]) -> VggBatch:
+        """Frames and emitters of one training step; patches are chosen when the loss is asked for."""
+        electrons = torch.from_numpy(np.stack([f.electrons for f in frames]))
+        noise = torch.tensor([f.read_noise_e for f in frames], dtype=torch.float32)
+        return VggBatch(self._maps(electrons, noise), numbered(frames))
+
+    def loss(self, prepared: VggBatch, rng: np.random.Generator) -> Tensor:
+        """Hinge loss of detection and binary cross-entropy of depth, each on patches of its own."""
+        settings = self._settings
+        maps = prepared.maps.to(next(self.module.parameters()).device, non_blocking=True)
+        at, beside = settings.forced_shares
+        cells, inside = self._windows(prepared, rng, at, beside)
+        scores = self.lateral.chosen(maps, *cells)[:, 0]
+        sign = torch.from_numpy(np.where(inside.any(1), 1.0, -1.0)).float().to(maps.device)
+        hinge = functional.relu(1 - sign * scores).mean()
+
+        cells, inside = self._windows(prepared, rng, 1.0, 0.0)
+        logits = self.axial.chosen(maps, *cells)
+        labels = depth_labels(inside, prepared.emitters[:, 3], settings.z_range_um, settings.classes)
+        depth = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).to(maps.device))
+        return hinge + depth
+
+    def _windows(
+        self, prepared: VggBatch, rng: np.random.Generator, at: float, beside: float
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], NDArray[np.bool_]]:
+        """Choose windows: frame, row and column of each, and which emitters lie at their centres.
+
+        A share `at` lies at an emitter, a share `beside` near one, the others anywhere.
+        """
+        settings = self._settings
+        frames, _, height, width = prepared.maps.shape
+        stride = settings.stride_px
+        per_frame = self.recipe.samples_per_frame
+        batch = np.repeat(np.arange(frames), per_frame)
+        shape = np.array([width // stride, height // stride])
+        cells = rng.integers(0, shape, (len(batch), 2))
+        kind = rng.random(len(batch))
+        label_px = settings.label_um / settings.pixel_size_um
+        for frame in range(frames):
+            emitters = prepared.emitters[prepared.emitters[:, 0] == frame]
+            rows = np.flatnonzero((batch == frame) & (kind < at + beside))
+            if not len(emitters) or not len(rows):
+                continue
+            places = emitters[rng.integers(0, len(emitters), len(rows)), 1:3] / settings.pixel_size_um
+            away = rng.uniform(1.5, 5.0, len(rows)) * label_px
+            angle = rng.uniform(0, 2 * np.pi, len(rows))
+            aside = (away * np.stack([np.cos(angle), np.sin(angle)])).T
+            places += np.where((kind[rows] < at)[:, None], 0.0, aside)
+            cells[rows] = np.clip(np.rint((places - (stride - 1) / 2) / stride), 0, shape - 1)
+        centres = np.column_stack([batch, (cells * stride + (stride - 1) / 2) * settings.pixel_size_um])
+        inside = emitters_at(prepared.emitters, centres, settings.label_um)
+        device = next(self.module.parameters()).device
+        frame_numbers, columns, rows_ = (torch.from_numpy(v).to(device) for v in (batch, cells[:, 0], cells[:, 1]))
+        return (frame_numbers, rows_, columns), inside
+
+    def _maps(self, electrons: Tensor, read_noise_e: Tensor) -> Tensor:
+        """What the networks see of frames (B, H, W); the background is 0."""
+        if self._settings.contrast:
+            return (electrons - electrons.flatten(1).median(1).values[:, None, None])[:, None]
+        return stabilize(electrons, read_noise_e, (1,))[0]
+
+    def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
+        """Candidates of frames (B, H, W)."""
+        settings = self._settings
+        maps = self._maps(electrons, read_noise_e).to(self._dtype)
+        scores = self.lateral.windows(maps)[:, 0].float()
+        places = peaks_of(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
+        before = (settings.patch_px - 1) / 2
+        left, top = ((at - before).round().long() for at in (places.x_px, places.y_px))
+        patches = cut(maps, places.batch, left, top, settings.patch_px)
+        classes = class_probabilities(
+            self.axial, contrasted(patches) if settings.contrast else patches, settings.classes
+        )
+        return read_depths(
+            places,
+            classes,
+            electrons,
+            z_range_um=settings.z_range_um,
+            radii_px=settings.radii_px,
+            pixel_size_um=settings.pixel_size_um,
+            sigma_lateral_um=settings.stride_px * settings.pixel_size_um / np.sqrt(12),
+        )
+
+    def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
+        """Candidates of frames (B, H, W) as the camera gave them, on a processor."""
+        noise = torch.full((len(counts),), camera.read_noise_e)
+        return self.detect(torch.from_numpy(camera.to_electrons(counts)), noise)
+
+    def fold(self, dtype: torch.dtype, bounds: dict[str, tuple[float, float]] | None = None) -> None:
+        """Merge normalization into the convolutions and go to `dtype`, in place; there is no int8 form."""
+        if dtype == torch.int8 or bounds is not None:
+            raise ValueError("vgg has no int8 form")
+        self._dtype = dtype
+        self.lateral.fold(dtype)
+        self.axial.fold(dtype)
+
+    def measure(self, frames: Sequence[TrainingFrame]) -> None:
+        """Nothing: there is no int8 form."""
