@@ -16,9 +16,21 @@ _VALIDATION_RESERVE_MINUTES = 0.15
 def run(
     calibration: Annotated[Path, typer.Argument(help="Folder made by `bathyscope calibrate`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
-    architecture: Annotated[str, typer.Option(help="Network: cascade.")] = "cascade",
-    size: Annotated[str, typer.Option(help="full localizes best; live keeps up with 100 frames a second.")] = "full",
+    architecture: Annotated[
+        str, typer.Option(help="Network: cascade, or the published vgg and fcn to compare with.")
+    ] = "cascade",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="cascade: full localizes best, live keeps up with 100 frames a second; "
+            "vgg: narrow, quarter, wide, printed; fcn: narrow, wide.  [default: the first]",
+            show_default=False,
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Wall time of the whole command.")] = 10.0,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="End after so many frames (vgg: patches), time left or not.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal frames.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
@@ -26,6 +38,7 @@ def run(
     """Train the networks for a calibration."""
     from models.calibration import Calibration
     from models.identity import new_id
+    from models.networks import architecture_named
     from models.training import TrainingSettings, train
     from service.console import note, progress
     from service.outputs import complete_output
@@ -34,8 +47,9 @@ def run(
     checkpoint = out.with_name(out.name + ".checkpoint")
     settings = TrainingSettings(
         architecture=architecture,
-        size=size,
+        size=size or architecture_named(architecture).sizes[0],
         minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes),
+        samples=samples,
         seed=seed,
         device=device,
     )
