@@ -65,6 +65,10 @@ _RUN_END_LIMIT_S = 40.0
 
 _POLL_S = 0.25
 
+_HELD_UP_S = 2.0
+"""When the supervisor has not looked for longer, it was held up itself (the machine slept, a debugger stopped it), and
+silence says nothing about a child."""
+
 _FOLDER_RECORD = ".link"
 """In the data directory: where the socket files are, for the supervisor that comes after one that was killed."""
 
@@ -270,14 +274,25 @@ class Supervisor:
         self._write_record()
 
     def _watch(self) -> None:
+        now_s = time.monotonic()
         while not self._ending.is_set():
+            before_s, now_s = now_s, time.monotonic()
+            if now_s - before_s > _HELD_UP_S:
+                self._forgive(now_s - before_s)
             watched: list[Any] = [child.pipe for child in self._children if child.pipe is not None]
             for ready in wait(watched, _POLL_S) if watched else (self._ending.wait(_POLL_S),):
                 child = next((child for child in self._children if child.pipe is ready), None)
                 if child is not None:
                     self._hear(child)
             for child in self._children:
-                self._look_after(child)
+                # Judged by the time before it was listened to: what came since is no silence.
+                self._look_after(child, now_s)
+
+    def _forgive(self, held_s: float) -> None:
+        for child in self._children:
+            child.started_s += held_s
+            if child.beat_s is not None:
+                child.beat_s += held_s
 
     def _hear(self, child: _Child) -> None:
         if child.pipe is None:
@@ -292,12 +307,11 @@ class Supervisor:
             child.state = "running"
             self._write_record()
 
-    def _look_after(self, child: _Child) -> None:
-        now_s = time.monotonic()
+    def _look_after(self, child: _Child, now_s: float) -> None:
         if child.state in ("down", "stopped"):
             return
         if child.state == "pausing":
-            if now_s >= child.resume_s:
+            if time.monotonic() >= child.resume_s:
                 child.restarts += 1
                 self._launch(child)
             return

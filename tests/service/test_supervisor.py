@@ -214,6 +214,29 @@ def test_a_child_that_hangs_is_killed_and_started_again(
     assert said in supervisor.processes["engine"]["problem"]
 
 
+def test_a_supervisor_that_was_held_up_itself_blames_no_child(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = with_engine(live, heartbeat_limit_s=2.5)
+    wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
+    engine = psutil.Process(supervisor.processes["engine"]["pid"])
+    real, held = module.wait, threading.Event()
+
+    def sleep_with_the_machine(pipes: Any, timeout_s: float) -> Any:
+        if held.is_set():
+            return real(pipes, timeout_s)
+        engine.suspend()
+        time.sleep(4.0)
+        engine.resume()
+        held.set()
+        return []
+
+    monkeypatch.setattr(module, "wait", sleep_with_the_machine)
+    assert held.wait(30.0)
+    time.sleep(1.0)
+    assert supervisor.processes["engine"]["restarts"] == 0
+
+
 def test_a_child_that_does_not_begin_is_started_again(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
