@@ -7,6 +7,7 @@ convolutions.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from models.refinement import Refiner
 
 __all__ = ["Localizer"]
+
+_BUSY_SHARE = 0.5
+"""Of the time from frame to frame; the rest is for what else a frame needs, and for catching up after a hiccup."""
+
+_TIMED_FRAMES = 5
 
 
 class Localizer:
@@ -60,6 +66,7 @@ class Localizer:
         self.device = chosen_device(device)
         self.precision = chosen_precision(self.device, precision, quantized=model.map_bounds is not None)
         self._network = network
+        self._threads = 0
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         network.module.to(self.device).eval()
         network.fold(self.precision, model.map_bounds)
@@ -102,13 +109,17 @@ class Localizer:
                 "Record with the bit depth of the calibration, or give the camera of this movie with --camera.",
             )
 
-    def refiner(self, folder: Path) -> Refiner:
-        """Joint maximum-likelihood fit with the PSF of the model in `folder`."""
+    def refiner(self, folder: Path, *, rounds: int | None = None, iterations: int | None = None) -> Refiner:
+        """Joint maximum-likelihood fit with the PSF of the model in `folder`; fewer `rounds`, `iterations` if given."""
         from models.refinement import RefinementSettings, Refiner
 
         psf = self.model.load_psf(folder)
         low, high = self.model.z_range_um
-        settings = RefinementSettings(z_range_um=(max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))))
+        limits = {"rounds": rounds, "iterations": iterations}
+        settings = RefinementSettings(
+            z_range_um=(max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))),
+            **{name: limit for name, limit in limits.items() if limit is not None},
+        )
         return Refiner(psf, self.camera, settings)
 
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
@@ -116,6 +127,32 @@ class Localizer:
         blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
         for count in range(1, batch + 1):
             self.localize(blank[:count], np.arange(count))
+
+    def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
+        """Compute with as few threads as keep up with a camera, and return their number.
+
+        One thread is the quickest while it suffices: threads wait for each other, and for whatever else the
+        processor does. A frame may take `_BUSY_SHARE` of the time from frame to frame.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Rows and columns of a frame.
+        period_s : float
+            Time from frame to frame, s.
+        most : int
+            Most threads.
+        """
+        frame = np.full((1, *shape), round(self.camera.offset_adu), np.uint16)
+        for self._threads in range(1, most + 1):
+            taken = []
+            for _ in range(_TIMED_FRAMES):
+                begin_s = time.perf_counter()
+                self.localize(frame, np.zeros(1, np.int64))
+                taken.append(time.perf_counter() - begin_s)
+            if min(taken) < _BUSY_SHARE * period_s:
+                break
+        return self._threads
 
     def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Emitters in frames.
@@ -132,6 +169,9 @@ class Localizer:
             In the order of the frames; positions within the frame, depths within the model's range and
             the margin for tilt and curvature with which it was trained.
         """
+        # The number of threads is a property of the calling thread.
+        if self._threads and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
         with torch.inference_mode():
             found = self._detect(padded(frames, self._network.stride))
         step = median_step(*frames.shape[1:])

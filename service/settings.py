@@ -168,9 +168,16 @@ class EnginePart(_Part):
     record_queue: int = Field(default=256, ge=2, le=10000, description="Frames that may wait to be recorded.")
     shard_frames: int = Field(default=64, ge=1, le=1024, description="Frames in one file of a recording.")
     free_space_floor_gb: float = Field(default=5.0, ge=0, description="Disk space that a recording leaves free, GB.")
-    torch_threads: int = Field(default=1, ge=1, le=256, description="Threads of the network on a CPU.")
+    torch_threads: int | None = Field(
+        default=None, ge=1, le=256, description="Threads of the network on a CPU; absent: as few as keep up."
+    )
+    refine: bool = Field(
+        default=False, description="Refine live localizations in the time that is left before the next frame."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(default="auto", description="Arithmetic of the network.")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        default="auto", description="Arithmetic of the network."
+    )
     frame_age_limit_s: Positive = Field(
         default=10.0, description="A run whose newest frame is older, by three exposures, hangs, s."
     )

@@ -55,4 +55,4 @@ def test_documented_defaults_are_the_defaults() -> None:
     settings = load_settings(environment={})
     engine = settings.engine
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert (engine.free_space_floor_gb, engine.torch_threads, engine.run_at_start) == (5.0, 1, False)
+    assert (engine.free_space_floor_gb, engine.torch_threads, engine.run_at_start) == (5.0, None, False)

@@ -149,7 +149,7 @@ class AnalysisThread(threading.Thread):
         self._ledger = ledger
         self._latencies = latencies
         self._model_id = model_id
-        self._next_model: tuple[LocalizesFrames, str] | None = None
+        self._next_model: tuple[LocalizesFrames, str, SparePolish | None] | None = None
         self._swap_lock = threading.Lock()
         self._batch = batch
         self._deadline_s = deadline_s
@@ -162,17 +162,17 @@ class AnalysisThread(threading.Thread):
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
-    def swap(self, localizer: LocalizesFrames, model_id: str) -> None:
+    def swap(self, localizer: LocalizesFrames, model_id: str, polish: SparePolish | None = None) -> None:
         """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
         with self._swap_lock:
-            self._next_model = (localizer, model_id)
+            self._next_model = (localizer, model_id, polish)
 
     def _take_next_model(self) -> None:
         with self._swap_lock:
             chosen, self._next_model = self._next_model, None
         if chosen is not None:
             self._commit(np.inf)
-            localizer, self._model_id = chosen
+            localizer, self._model_id, self._polish = chosen
             self._analyzer.swap(localizer)
 
     def run(self) -> None:

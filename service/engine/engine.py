@@ -50,6 +50,7 @@ from service.sweeping import SweepRequest, axis_of, pixel_size_of
 if TYPE_CHECKING:
     from service.engine.analyzer import LocalizesFrames
     from service.engine.instrument import LoadedModel
+    from service.engine.polish import SparePolish
 
 __all__ = ["Engine", "engine_process"]
 
@@ -392,7 +393,7 @@ class Engine:
                 self._loaded = loaded
                 if self._run is not None:
                     self._run_model = loaded
-                    self._run.swap_model(loaded.localizer, loaded.model)
+                    self._run.swap_model(loaded.localizer, loaded.model, self._polish(loaded))
                 self._library.activate(id)
                 run_id = None if self._run is None else self._run.id
             self._tell("model_activated", f"Model {id} is active.", run_id=run_id)
@@ -411,7 +412,7 @@ class Engine:
         if microscope is not None and camera is not None:
             description = microscope.description
             instrument.check_fit(loaded.localizer, description, camera)
-            loaded.localizer.warm_up(instrument.frame_shape(description, camera), self._settings.engine.batch)
+            instrument.warm_up(loaded, instrument.frame_shape(description, camera), self._period_s(), self._settings)
         return loaded
 
     @contextmanager
@@ -463,7 +464,7 @@ class Engine:
         camera = microscope.camera_settings
         instrument.check_fit(loaded.localizer, microscope.description, camera)
         shape = instrument.frame_shape(microscope.description, camera)
-        loaded.localizer.warm_up(shape, settings.engine.batch)
+        instrument.warm_up(loaded, shape, self._period_s(), settings)
         run_id = new_run_id()
         recording = self._new_recording(run_id, shape, model) if request.record else None
         self._store.runs.create(
@@ -488,6 +489,7 @@ class Engine:
             live=self._live,
             settings=settings.engine,
             epoch=self.epoch,
+            polish=self._polish(loaded),
             tell=lambda kind, message: self._tell(kind, message, run_id=run_id),
             ended=self._run_ended,
         )
@@ -509,6 +511,9 @@ class Engine:
                 self._catch_up.resume()
             raise
 
+    def _polish(self, loaded: LoadedModel) -> SparePolish | None:
+        return loaded.polish() if self._settings.engine.refine else None
+
     def _localizer_of(self, model_id: str) -> LocalizesFrames:
         from service.engine import instrument
 
@@ -517,17 +522,20 @@ class Engine:
             loaded = instrument.load_model(self._library.model_folder(model_id), self._settings)
         return loaded.localizer
 
+    def _period_s(self) -> float:
+        """Time from frame to frame, s: what the camera says, or at least its exposure."""
+        return float(self._facts["frame_period_s"] or self._facts["camera"]["exposure_s"])
+
     def _new_recording(self, run_id: str, shape: tuple[int, int], model: Any) -> Recording:
         settings = self._settings
         folder = settings.data_dir / "recordings"
         folder.mkdir(parents=True, exist_ok=True)
         check_free_space(folder, settings.engine.free_space_floor_gb)
-        period_s = self._facts["frame_period_s"] or self._facts["camera"]["exposure_s"]
         return Recording(
             folder / f"{run_id}.ome.zarr",
             shape,
             model.pixel_size_um,
-            period_s,
+            self._period_s(),
             settings.engine.shard_frames,
             {"run": run_id, "model": model.id, "camera": model.camera.as_dict(), "microscope": self._facts},
         )
@@ -653,6 +661,7 @@ class Engine:
             "run_id": None if run is None else run.id,
             "record": run is not None and run.request.record,
             "recorder": "off" if run is None else run.recorder_state,
+            "refined_frames": None if run is None else run.refined,
             "ledger": None if counts is None else counts.as_dict(),
             "stages": {} if run is None else run.stages(),
             "latency_ms": {} if run is None else run.latencies.summary_ms(),
@@ -728,7 +737,7 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
     # Read by torch when it is imported: its own threads, and those that numba and numpy would add to them.
-    os.environ["OMP_NUM_THREADS"] = str(settings.engine.torch_threads)
+    os.environ["OMP_NUM_THREADS"] = str(settings.engine.torch_threads or 1)
     limit_recording_threads()
 
     def beat(values: dict[str, Any]) -> None:

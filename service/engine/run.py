@@ -28,6 +28,7 @@ from service.engine.frame_log import FrameLog
 from service.engine.grabber import Grabber
 from service.engine.latency import Latencies
 from service.engine.ledger import Ledger
+from service.engine.polish import SparePolish
 from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
 from service.engine.stages import Slot, Stage
@@ -84,6 +85,8 @@ class Run:
     settings : EnginePart
     epoch : str
         Of the engine.
+    polish : SparePolish or None
+        Refines while there is time; None: never.
     tell : callable
         Gets the kind and the message of what happens on the way.
     ended : callable
@@ -104,6 +107,7 @@ class Run:
         live: LivePublisher,
         settings: EnginePart,
         epoch: str,
+        polish: SparePolish | None,
         tell: Callable[[str, str], None],
         ended: Callable[[Run], None],
     ) -> None:
@@ -121,6 +125,7 @@ class Run:
         self._epoch = epoch
         self._ended = ended
         self._recording = recording
+        self._polish = polish
         self._over = threading.Event()
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -162,6 +167,7 @@ class Run:
             keep=self._keep,
             failed=self._analysis_failed,
             turn_away=self._turn_away,
+            polish=polish,
         )
         self._publisher = TrackThread(
             self._track_slot, live, self.latencies.of["published"], lambda: {**self._head(), **self._progress()}
@@ -206,9 +212,10 @@ class Run:
         except MicroscopeError as error:
             self._fail(str(error), microscope=True)
 
-    def swap_model(self, localizer: LocalizesFrames, model: Model) -> None:
+    def swap_model(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
         """Go on with another model, warmed up, from the next batch of frames on; all live tracks end."""
-        self._analysis.swap(localizer, model.id)
+        self._analysis.swap(localizer, model.id, polish)
+        self._polish = polish
         self.model_id = model.id
 
     def wait(self, timeout_s: float) -> bool:
@@ -226,6 +233,11 @@ class Run:
     def flows(self) -> bool:
         """Whether a state of the tracks has been published."""
         return self._publisher.sequence > 0
+
+    @property
+    def refined(self) -> int | None:
+        """Frames whose localizations the live refinement had time for; None where it is off."""
+        return None if self._polish is None else self._polish.frames
 
     @property
     def fps(self) -> float | None:

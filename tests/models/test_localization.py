@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.camera import CameraModel
 from models.errors import DataError
@@ -111,3 +112,11 @@ def test_unknown_devices_and_precisions_are_refused() -> None:
         Localizer.load(reference_model(), device="tpu")
     with pytest.raises(DataError, match="float32, bfloat16 or int8"):
         Localizer.load(reference_model(), precision="int3")
+
+
+def test_as_few_threads_as_keep_up_are_chosen() -> None:
+    localizer = Localizer.load(reference_model("live"))
+    assert localizer.choose_threads((64, 64), period_s=1e9, most=2) == 1
+    assert localizer.choose_threads((64, 64), period_s=1e-9, most=2) == 2
+    assert torch.get_num_threads() == 2
+    localizer.choose_threads((64, 64), period_s=1e9, most=2)

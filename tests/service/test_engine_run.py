@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hardware.simulated import SimulatedMicroscope
 from service.engine.grabber import Grabber
 from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
+from service.engine.polish import SparePolish
 from service.engine.recorder import Recording
 from service.engine.run import Run, RunRequest
 from service.link import LinkAddress, LivePublisher
@@ -42,7 +44,7 @@ class Rig:
         self.ended = []
         self.told = []
 
-    def run(self, request: Any = None, **engine: Any) -> Any:
+    def run(self, request: Any = None, polish: Any = None, **engine: Any) -> Any:
         request = request or RunRequest()
         recording = None
         if request.record:
@@ -60,6 +62,7 @@ class Rig:
             live=self.live,
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
             epoch="test",
+            polish=polish,
             tell=lambda kind, message: self.told.append((kind, message)),
             ended=self.ended.append,
         )
@@ -394,3 +397,17 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
     assert counts.unrecorded == counts.grabbed
     assert counts.skipped == counts.grabbed - counts.analysed
     assert "not confirmed in the database" in (rig.store.runs.get(run.id).problem or "")
+
+
+def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
+    polish = SparePolish(lambda _, found: replace(found, chi2=np.ones(len(found))))
+    run = rig.run(polish=polish)
+    polish._costs_s.append(0.0)
+    polish._costs_s.popleft()
+    run.start()
+    wait_for(lambda: run.refined > 5)
+    run.stop_camera()
+    assert run.wait(30)
+    chi2 = rig.store.localizations.read(run.id).chi2
+    assert np.count_nonzero(chi2 == 1) == run.refined
+    assert rig.run().refined is None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from hardware.limits import LimitedMicroscope
+from hardware.microscope import Frame
 from models.errors import DataError
 from models.localization import Localizer
+from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
-from service.engine.instrument import check_fit
+from service.engine.instrument import check_fit, load_model
 from service.opening import open_instrument
 from service.settings import Settings, load_settings
 
@@ -51,3 +54,15 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
     monkeypatch.setattr(LimitedMicroscope, "description", counts_of_8_bits)
     with pytest.raises(DataError, match="8-bit counts"):
         check_fit(localizer, microscope.description, microscope.camera_settings)
+
+
+def test_a_model_polishes_with_its_own_pattern(settings: Settings) -> None:
+    loaded = load_model(None, settings)
+    camera, scene = reference_camera(), reference_scene((96, 96), 1, 5)
+    frame = Frame(camera.expose(scene.render(0.0, 0.009, 0.0), 1), 0, 0.0, "test", 0.0)
+    found = loaded.localizer.localize(frame.pixels[None], np.zeros(1, np.int64))
+    assert len(found)
+    polish = loaded.polish()
+    refined = polish.polish([frame], [found], until_s=np.inf)[0]
+    assert polish.frames == 1
+    assert np.isfinite(refined.chi2).all()
