@@ -15,7 +15,7 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
-from models.synthesis import PatternTable, draw_frame
+from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.training import TrainingSettings, scene_for, take_over, train
 from models.weights import reference_model
 
@@ -132,3 +132,24 @@ def test_a_noisy_camera_is_trained_with_its_noise() -> None:
     noisy = Calibration(**{**calibration.__dict__, "camera": CameraModel(98.0, 8.3, 32.0)})
     scene = scene_for(noisy, PatternTable(noisy.psf))
     assert scene.read_noise_e == (pytest.approx(0.8 * 32), pytest.approx(1.2 * 32))
+
+
+@pytest.mark.parametrize("architecture", ["vgg", "fcn"])
+def test_a_training_ends_after_its_samples_and_its_model_opens(
+    architecture: str, calibration: Calibration, tmp_path: Path
+) -> None:
+    settings = TrainingSettings(architecture=architecture, size="narrow", minutes=5.0, samples=8, batch=2)
+    scene = SceneSettings(shape=(32, 32), count=(1, 3), z_range_um=calibration.z_range_um)
+    model = train(calibration, tmp_path / "model", settings, model_id="short", scene=scene)
+    assert 8 <= model.training["samples"] <= 32
+    assert model.map_bounds is None
+    localizer = Localizer.load(tmp_path / "model")
+    found = localizer.localize(np.full((2, 20, 30), 100, np.uint16), np.arange(2))
+    assert set(found.frame.tolist()) <= {0, 1}
+
+
+@pytest.mark.slow
+def test_training_as_printed_ends_in_an_error(calibration: Calibration, tmp_path: Path) -> None:
+    settings = TrainingSettings(architecture="vgg", size="printed", minutes=30.0)
+    with pytest.raises(DataError, match="not a finite number in 10 steps"):
+        train(calibration, tmp_path / "model", settings, model_id="printed")
