@@ -78,3 +78,14 @@ def test_frames_reach_the_snr_that_was_drawn(table: PatternTable) -> None:
         decibels.append(10 * np.log10(np.square(image).sum() / (image.sum() + image.size * frame.background_e)))
     # Unlabelled emitters, uneven background and the clipping of the scale move single frames.
     assert np.median(decibels) == pytest.approx(20.0, abs=1.0)
+
+
+def test_stacked_emitters_lie_above_or_below_others(table: PatternTable) -> None:
+    rng = np.random.default_rng(4)
+    scene = SceneSettings(shape=(96, 96), count=(20, 20), z_range_um=(0.0, 20.0), stacked_share=0.5)
+    alone = stacked = 0
+    for _ in range(10):
+        places = np.unique(draw_frame(table, scene, rng).emitters[:, :2], axis=0, return_counts=True)[1]
+        alone += int((places == 1).sum())
+        stacked += int(places[places > 1].sum())
+    assert stacked > 0.3 * (alone + stacked)
