@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show", "show_api"]
+__all__ = ["show", "show_api", "show_kills"]
 
 _QUANTILES = ("p50", "p95", "p99", "max")
 
@@ -62,8 +62,23 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
     _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
 
 
+def show_kills(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench kills`` measured."""
+    console = console or Console()
+    names = ("kills", "unreadable_shards", "committed_frames", "committed_not_readable")
+    _row(console, "left behind", {name: figures[name] for name in names})
+    lost, ready = figures["lost_frames"], figures["ready_again_s"]
+    _row(console, "frames lost per kill", {**_middle(lost), "bound": figures["lost_bound_frames"]})
+    _row(console, "s until ready again", _middle(ready))
+
+
+def _middle(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in ("p50", "max")}
+
+
 def _row(console: Console, title: str, values: Mapping[str, Any]) -> None:
-    _rows(console, title, {"": values}, tuple(values))
+    told = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
+    console.print(f"{title}: {told}", highlight=False, soft_wrap=True)
 
 
 def _rows(console: Console, title: str, rows: Mapping[str, Mapping[str, Any] | None], columns: tuple[str, ...]) -> None:

@@ -134,6 +134,27 @@ def api(
     show_api(figures)
 
 
+@application.command("kills")
+def kills(
+    count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,
+    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Rows and columns of a frame.")] = 256,
+    fps: Annotated[float, typer.Option("--fps", min=1.0, max=1000.0, help="Frames a second.")] = 100.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the moments of the kills.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Kill the engine again and again while it records: what is lost, what can be read, how soon it is back."""
+    from service.bench.kills import measure_kills
+    from service.bench.report import show_kills
+    from service.logs import configure_logs
+    from service.outputs import write_json
+
+    configure_logs("warning")
+    figures = measure_kills(count, size, fps, seed)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_kills(figures)
+
+
 def _source(
     microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
 ) -> dict[str, Any]:

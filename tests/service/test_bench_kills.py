@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
+from service.bench.kills import Aftermath, inspect_recording
 from service.engine.recorder import Recording
-from service.kill_trial import Aftermath, inspect_recording
 from service.store.frames import FrameTimes
 from service.store.store import Store
 

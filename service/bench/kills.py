@@ -22,17 +22,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from models.errors import DataError
 from service.link import SyncEngineClient
 from service.store.store import Store
 
-__all__ = ["Aftermath", "inspect_recording", "run"]
+__all__ = ["Aftermath", "inspect_recording", "measure_kills"]
 
 _FRAMES = 251
 """Of the movie: a prime, so that its rhythm is not that of the shards."""
@@ -131,30 +130,32 @@ def inspect_recording(
     return Aftermath(len(numbers), wrong, unreadable, int((killed_s - start_s) / period_s))
 
 
-def run(
-    kills: Annotated[int, typer.Option(min=1, help="How often the engine is killed.")] = 20,
-    size: Annotated[int, typer.Option(min=32, max=4096, help="Rows and columns of a frame.")] = 256,
-    fps: Annotated[float, typer.Option(min=1.0, max=1000.0, help="Frames a second.")] = 100.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the moments of the kills.")] = 1,
-    file: Annotated[Path | None, typer.Option("--json", help="Figures as JSON.")] = None,
-) -> None:
-    """Kill the recording engine with SIGKILL at random moments; count what is lost and what cannot be read."""
-    from service.console import result
-    from service.logs import configure_logs
+def measure_kills(kills: int, size: int, fps: float, seed: int) -> dict[str, Any]:
+    """Kill the recording engine with SIGKILL at random moments; count what is lost and what cannot be read.
 
+    Parameters
+    ----------
+    kills : int
+        How often.
+    size : int
+        Rows and columns of a frame.
+    fps : float
+        Frames a second.
+    seed : int
+        Of the moments of the kills.
+
+    Raises
+    ------
+    DataError
+        On Windows, which has no SIGKILL; when the service does not come back.
+    """
     if sys.platform == "win32":
         raise DataError("Killing by SIGKILL needs a Unix system.", "Run it on Linux.")
-    configure_logs("warning")
     with tempfile.TemporaryDirectory(prefix="bathyscope-kills-", ignore_cleanup_errors=True) as folder:
-        figures = _trial(Path(folder), kills, size, fps, seed)
-    text = json.dumps(figures, indent=2)
-    if file is None:
-        result(text)
-    else:
-        file.write_text(text + "\n", encoding="utf-8")
+        return _measure(Path(folder), kills, size, fps, seed)
 
 
-def _trial(folder: Path, kills: int, size: int, fps: float, seed: int) -> dict[str, Any]:
+def _measure(folder: Path, kills: int, size: int, fps: float, seed: int) -> dict[str, Any]:
     import tifffile
 
     from service.console import progress
@@ -267,7 +268,3 @@ def _wait(condition: Callable[[], T | None]) -> T:
             )
         time.sleep(_POLL_S)
     return answer
-
-
-if __name__ == "__main__":
-    typer.run(run)
