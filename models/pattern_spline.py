@@ -23,7 +23,7 @@ from models.psf import Psf
 __all__ = ["ENERGY", "PatternSpline", "render_pattern"]
 
 ENERGY = 0.99
-"""Share of a plane's light inside its radius."""
+"""Share of a plane's light inside its radius, unless another is asked for."""
 
 _TAPS = 3
 """Fine grid points beyond a pixel that its spline needs, rounded up."""
@@ -35,19 +35,25 @@ _SPARE_PX = 8
 class PatternSpline:
     """Spline coefficients of a PSF and the radius of each plane.
 
+    Parameters
+    ----------
+    psf : Psf
+    energy : float
+        Share of a plane's light inside its radius.
+
     Attributes
     ----------
     coefficients : ndarray of float32, shape (Z, N, N)
         B-spline coefficients of the planes.
     radius_px : ndarray of float64, shape (Z,)
-        Radius that holds 99 % of the light, camera pixels, at least 3.
+        Radius that holds `energy` of the light, camera pixels, at least 3.
     """
 
-    def __init__(self, psf: Psf) -> None:
+    def __init__(self, psf: Psf, energy: float = ENERGY) -> None:
         self.psf = psf
         centre = psf.planes.shape[1] // 2
         largest = centre / psf.oversampling
-        self.radius_px = np.clip(_enclosing_radius(psf.planes) / psf.oversampling, min(3.0, largest), largest)
+        self.radius_px = np.clip(_enclosing_radius(psf.planes, energy) / psf.oversampling, min(3.0, largest), largest)
         half = int(np.ceil((self.radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
         coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
         if half > centre:
@@ -87,15 +93,15 @@ class PatternSpline:
         return np.clip(index, 0, len(self.psf.z_um) - 1)
 
 
-def _enclosing_radius(planes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Radius that holds `ENERGY` of each plane's light, shape (Z,), grid points."""
+def _enclosing_radius(planes: NDArray[np.float32], energy: float) -> NDArray[np.float64]:
+    """Radius that holds `energy` of each plane's light, shape (Z,), grid points."""
     centre = planes.shape[1] // 2
     steps = np.arange(planes.shape[1]) - centre
     ring = np.round(np.hypot(steps[:, None], steps[None, :])).astype(np.int64).ravel()
     radii = []
     for plane in planes:
         light = np.cumsum(np.bincount(ring, np.maximum(plane.ravel(), 0)))
-        radii.append(float(np.searchsorted(light, ENERGY * light[-1]) + 1))
+        radii.append(float(np.searchsorted(light, energy * light[-1]) + 1))
     return np.array(radii)
 
 

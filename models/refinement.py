@@ -153,6 +153,12 @@ class Refiner:
         DataError
             When the frame is not an image of finite numbers, or `start` is of several frames.
         """
+        frame = int(start.frame[0]) if len(start) else 0
+        fit, probability = self.fit(frame_electrons, start)
+        return self.localizations(frame, fit, probability)
+
+    def fit(self, frame_electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
+        """As `refine`, but all that was fitted, wherever it lies, and the probability of each emitter, shape (N,)."""
         _check(frame_electrons, start)
         data = np.ascontiguousarray(frame_electrons, np.float32) + np.float32(self._read_variance)
         pixel_um = self._spline.psf.pixel_size_um
@@ -176,8 +182,32 @@ class Refiner:
             if kept.all():
                 break
             fit, probability = fit.select(kept), probability[kept]
-        frame = int(start.frame[0]) if len(start) else 0
-        return self._localizations(frame, data.shape, fit, probability)
+        return fit, probability
+
+    def localizations(self, frame: int, fit: JointFit, probability: Array) -> Localizations:
+        """The emitters of a fit that lie in the frame and in the depths answered, as a table of the frame."""
+        shape = fit.expected.shape
+        pixel_um = self._spline.psf.pixel_size_um
+        x_px, y_px, z_um, photons = fit.emitters.T
+        sigma_x, sigma_y, sigma_z, _ = fit.sigma.T
+        low, high = self._answered_um
+        count = len(z_um)
+        everything = Localizations(
+            frame=np.full(count, frame, np.int64),
+            x_um=x_px * pixel_um,
+            y_um=y_px * pixel_um,
+            z_um=z_um,
+            photons=photons,
+            background=np.full(count, fit.background),
+            probability=probability,
+            sigma_x_um=sigma_x * pixel_um,
+            sigma_y_um=sigma_y * pixel_um,
+            # At focus the bound diverges; the depths fitted are then all that is known.
+            sigma_z_um=np.minimum(sigma_z, self._fitted_um[1] - self._fitted_um[0]),
+            chi2=fit.chi2,
+        )
+        inside = (x_px >= -0.5) & (x_px < shape[1] - 0.5) & (y_px >= -0.5) & (y_px < shape[0] - 0.5)
+        return everything.select(inside & (z_um >= low) & (z_um <= high))
 
     def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
         height, width = data.shape
@@ -237,29 +267,6 @@ class Refiner:
             depths = search_depths(*self._fitted_um, self.settings.depth_step_um)
             self._filters[size] = MatchedFilter(self._spline, size, depths, self._margin_px)
         return self._filters[size]
-
-    def _localizations(self, frame: int, shape: tuple[int, ...], fit: JointFit, probability: Array) -> Localizations:
-        pixel_um = self._spline.psf.pixel_size_um
-        x_px, y_px, z_um, photons = fit.emitters.T
-        sigma_x, sigma_y, sigma_z, _ = fit.sigma.T
-        low, high = self._answered_um
-        count = len(z_um)
-        everything = Localizations(
-            frame=np.full(count, frame, np.int64),
-            x_um=x_px * pixel_um,
-            y_um=y_px * pixel_um,
-            z_um=z_um,
-            photons=photons,
-            background=np.full(count, fit.background),
-            probability=probability,
-            sigma_x_um=sigma_x * pixel_um,
-            sigma_y_um=sigma_y * pixel_um,
-            # At focus the bound diverges; the depths fitted are then all that is known.
-            sigma_z_um=np.minimum(sigma_z, self._fitted_um[1] - self._fitted_um[0]),
-            chi2=fit.chi2,
-        )
-        inside = (x_px >= -0.5) & (x_px < shape[1] - 0.5) & (y_px >= -0.5) & (y_px < shape[0] - 0.5)
-        return everything.select(inside & (z_um >= low) & (z_um <= high))
 
 
 def refine(
