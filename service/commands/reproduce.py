@@ -1,76 +1,300 @@
-"""`bathyscope reproduce`: the published experiments, measured again with a model."""
+"""`bathyscope reproduce`: the published experiments, for all methods on the same frames."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from models.evaluation.bench import Bench, Contender
+    from models.evaluation.judging import JudgingOptics
 
 __all__ = ["run"]
 
 
 class _Name(StrEnum):
+    resolution = "resolution"
     snr = "snr"
     density = "density"
+    depth = "depth"
+    psf = "psf"
+    cells = "cells"
+    tracking = "tracking"
+    brownian = "brownian"
+    calibration = "calibration"
     all = "all"
 
 
+class _Optics(StrEnum):
+    exact = "exact"
+    hidden = "hidden"
+
+
 def run(
-    experiment: Annotated[_Name, typer.Argument(help="Which experiment.")],
+    experiment: Annotated[
+        _Name,
+        typer.Argument(help="Which experiment; `calibration` writes that of the hidden optics' sweep, to train with."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the tables and figures.")],
-    model: Annotated[Path | None, typer.Option(help="Model folder; the shipped one by default.")] = None,
-    refine: Annotated[bool, typer.Option("--refine", help="Also with the joint maximum-likelihood fit.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Few conditions, 20 frames each.")] = False,
+    methods: Annotated[
+        str, typer.Option(help="Methods, with commas between them; `all` for all that can run here.")
+    ] = "cascade",
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model folder of a network; may be given several times.")
+    ] = None,
+    optics: Annotated[
+        _Optics, typer.Option(help="Optics of the frames: known exactly to the methods, or hidden from them.")
+    ] = _Optics.exact,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration of the hidden optics, as `reproduce calibration` wrote it.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few conditions and frames.")] = False,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, help="Processor time of a method per condition; slow ones see fewer frames.")
+    ] = 120.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
 ) -> None:
-    """Measure a model on the frames of the published experiments."""
-    import csv
-    import json
+    """Measure methods on the published experiments (simulated frames)."""
+    from models.evaluation.experiments import EXPERIMENTS
+    from service.console import note
+    from service.outputs import complete_output, write_json
 
-    from models.camera import CameraModel
-    from models.evaluation.experiments import EXPERIMENTS, Method, draw_figure, run_experiment
-    from models.localization import Localizer
-    from models.weights import reference_model
-    from service.console import progress, result
-    from service.movie_localization import refined
-    from service.outputs import complete_output
+    if experiment == _Name.calibration:
+        _write_calibration(out, quick)
+        return
+    if model:
+        # A wrong folder is refused before minutes have gone into optics.
+        from models.model import Model
 
-    folder = model or reference_model()
-    localizer = Localizer.load(folder, camera=CameraModel(0.0, 1.0, 0.0, 16, "simulated"))
-    label = localizer.model.architecture
-    methods: dict[str, Method] = {label: localizer.localize}
-    if refine:
-        refiner = localizer.refiner(folder)
-        methods[f"{label} --refine"] = lambda frames, numbers: refined(localizer, refiner, frames, numbers)
+        for folder in model:
+            Model.load(folder)
     names = list(EXPERIMENTS) if experiment == _Name.all else [experiment.value]
     with complete_output(out, lambda path: (path / "reproduce.json").is_file()) as aside:
         aside.mkdir()
+        records: dict[str, Any] = {}
+        benches: dict[_Optics, Bench] = {}
+        left_out: dict[str, str] = {}
         for name in names:
-            chosen = EXPERIMENTS[name]
-            with progress(name, len(chosen.quick if quick else chosen.conditions), "conditions") as advance:
-                rows = run_experiment(chosen, methods, quick=quick, seed=seed, report=lambda done, _: advance(done))
-            with (aside / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, rows[0])
-                writer.writeheader()
-                writer.writerows(rows)
-            draw_figure(chosen, rows, aside / f"{name}.png")
-            for row in rows:
-                if row["tolerance_um"] == 10.0:
-                    result(
-                        f"{row['method']:>16}  {row['points']:3d} points  {row['snr_db']:5.1f} dB  "
-                        f"J {row['jaccard'] or 0:.3f}  "
-                        f"precision {row['precision'] or 0:.2f}  recall {row['recall']:.2f}  "
-                        f"lateral {row['rmse_lateral_um'] or 0:.2f} µm  axial {row['rmse_axial_um'] or 0:.2f} µm"
-                    )
-        provenance = {
-            "model": localizer.model.id,
-            "training_minutes": localizer.model.training.get("minutes"),
-            "training_frames": localizer.model.training.get("frames"),
-            "seed": seed,
-            "quick": quick,
-            "psf": "exact",
-            "precision": str(localizer.precision).removeprefix("torch."),
+            # Whether a measured pattern helps can only be seen where the computed one is wrong.
+            kind = _Optics.hidden if name == "psf" else optics
+            if kind not in benches:
+                judge = _judge(kind, calibration, quick)
+                benches[kind], missing = _bench(judge, methods, model or [], quick, seed, seconds)
+                left_out |= missing
+                for method, reason in missing.items():
+                    note(f"{method} is left out: {reason}")
+            records[name] = _measure(name, benches[kind], left_out, aside)
+        write_json(aside / "reproduce.json", _record(experiment, benches, left_out, records, quick, seed, seconds))
+
+
+def _measure(name: str, bench: Bench, left_out: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Run one experiment, write its tables and figures, and say what it cost."""
+    import time
+
+    from models.evaluation.experiments import experiment_named
+    from models.evaluation.tables import write_table
+    from service.console import progress
+
+    begun = time.process_time()
+    chosen = experiment_named(name)
+    with progress(name, 1.0) as advance:
+        bench.advance = advance
+        tables = chosen.run(bench)
+    for table, rows in tables.items():
+        write_table(folder / f"{table}.csv", rows, left_out)
+    chosen.draw(tables, folder, _caption(bench))
+    for table, rows in tables.items():
+        _say(table, rows)
+    return {
+        "optics": bench.optics.name,
+        "tables": {table: len(rows) for table, rows in tables.items()},
+        "processor_seconds": round(time.process_time() - begun, 1),
+    }
+
+
+def _caption(bench: Bench) -> str:
+    size = "QUICK SIZE, few frames. " if bench.quick else ""
+    return (
+        f"{size}Simulated frames of 10x/0.45, 0.65 µm/px; {bench.optics.label}. Match: optimal, gated in 3D. "
+        f"Seed {bench.seed}."
+    )
+
+
+def _say(table: str, rows: list[dict[str, Any]]) -> None:
+    """The main figures on standard output, one line a row."""
+    from service.console import result
+
+    shown = ("jaccard", "precision", "recall", "rmse_lateral_um", "rmse_axial_um", "resolved_um", "ratio", "range_um")
+    hidden = {"threshold", "tolerance_um", "frames", "background_e", "median_photons", "from_um", "to_um"}
+    for row in rows:
+        if "tuned" in row or row.get("tolerance_um", 10.0) not in (3.0, 10.0) or row.get("tolerance_um") == 3.0:
+            continue
+        first = next((index for index, key in enumerate(row) if key in shown), len(row))
+        names = [
+            f"{value:g}" if isinstance(value, float) else str(value)
+            for key, value in list(row.items())[:first]
+            if key not in hidden and value is not None
+        ]
+        figures = [f"{key} {row[key]:.3g}" for key in shown if isinstance(row.get(key), float | int)]
+        result(f"{table}: {', '.join(names)}: {', '.join(figures)}")
+
+
+def _judge(kind: _Optics, calibration: Path | None, quick: bool) -> JudgingOptics:
+    import platformdirs
+
+    from models.evaluation.judging import exact_optics, hidden_judging
+    from service.console import progress
+
+    if kind == _Optics.exact:
+        return exact_optics()
+    with progress("hidden optics", 1.0) as advance:
+        cache = Path(platformdirs.user_cache_dir("bathyscope"))
+        return hidden_judging(cache, calibration, advance, quick=quick)
+
+
+def _bench(
+    judge: JudgingOptics, methods: str, models: list[Path], quick: bool, seed: int, seconds: float
+) -> tuple[Bench, dict[str, str]]:
+    """Methods that can run here, tuned, and why the others cannot."""
+    from models.errors import DataError
+    from models.evaluation.bench import Bench, tune, validation_frames
+    from models.evaluation.frames import PUBLISHED_CAMERA
+    from models.evaluation.methods import MethodMissing
+    from service.console import progress
+
+    missing: dict[str, str] = {}
+    ready: list[Contender] = []
+    for contender in _contenders(judge, methods, models):
+        try:
+            contender.prepare(PUBLISHED_CAMERA)
+        except MethodMissing as error:
+            missing[contender.label] = str(error)
+            continue
+        ready.append(contender)
+    if not ready:
+        raise DataError(
+            f"None of the methods can run here: {'; '.join(missing.values())}", "Choose others with --methods."
+        )
+    validation = validation_frames(judge, quick=quick)
+    with progress("thresholds", 1.0) as advance:
+        for index, contender in enumerate(ready):
+            tune(contender, validation)
+            advance((index + 1) / len(ready), contender.label)
+    return Bench(judge, ready, quick, seed, seconds), missing
+
+
+def _contenders(judge: JudgingOptics, methods: str, models: list[Path]) -> list[Contender]:
+    """One contender for each fit, and one for each network and each of its models."""
+    from models.evaluation.bench import Contender
+    from models.evaluation.methods import METHODS, needs_model
+    from models.model import REFERENCE_CALIBRATION, Model
+
+    wanted = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",")]
+    unknown = [name for name in wanted if name not in METHODS]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: choose among {', '.join(METHODS)}, or all.")
+    opened = {folder: Model.load(folder) for folder in models}
+    told = "exact" if judge.name == "exact" else "measured"
+    contenders: list[Contender] = []
+    for name in wanted:
+        if not needs_model(name):
+            contenders.append(Contender(name, name, judge.calibration, told))
+            continue
+        mine = {folder: each for folder, each in opened.items() if each.architecture == name.split()[0]}
+        for folder, each in mine.items():
+            computed = each.calibration_id == REFERENCE_CALIBRATION
+            knows = "exact" if computed and judge.name == "exact" else "computed" if computed else "measured"
+            label = name if knows == told and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
+            contenders.append(Contender(label, name, judge.calibration, knows, folder))
+        if not mine:
+            # The shipped model knows the computed pattern, whatever the judge's optics are.
+            label = name if judge.name == "exact" else f"{name} (computed)"
+            contenders.append(Contender(label, name, judge.calibration, "exact" if label == name else "computed"))
+    return contenders
+
+
+def _record(
+    experiment: _Name,
+    benches: dict[_Optics, Bench],
+    left_out: dict[str, str],
+    records: dict[str, Any],
+    quick: bool,
+    seed: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Everything that is needed to do it again."""
+    import shlex
+    import sys
+
+    from models.evaluation.bench import VALIDATION_SEED
+    from models.evaluation.hidden_optics import HIDDEN_SEED
+    from models.evaluation.hidden_sweep import SWEEP_SEED
+
+    return {
+        "experiment": experiment.value,
+        "command": shlex.join(["bathyscope", *sys.argv[1:]]),
+        "simulated": True,
+        "quick": quick,
+        "seconds_per_condition": seconds,
+        "seeds": {
+            "judging": seed,
+            "validation": VALIDATION_SEED,
+            "hidden optics": HIDDEN_SEED,
+            "sweep": SWEEP_SEED,
+        },
+        "matching": "gate at the tolerance in 3D, then most pairs, then least total distance",
+        "optics": {
+            kind.value: {
+                "label": bench.optics.label,
+                "depths_um": list(bench.optics.depths_um),
+                "calibration": bench.optics.calibration.id,
+                "methods": [_contender_record(contender) for contender in bench.contenders],
+            }
+            for kind, bench in benches.items()
+        },
+        "left_out": left_out,
+        "experiments": records,
+    }
+
+
+def _contender_record(contender: Contender) -> dict[str, Any]:
+    from models.evaluation.methods import needs_model
+    from models.model import Model
+    from models.weights import reference_model
+
+    record: dict[str, Any] = {
+        "method": contender.label,
+        "pattern": contender.told_by,
+        "threshold": contender.threshold,
+        "frames": contender.frames,
+        "processor_seconds_per_frame": round(contender.seconds / max(contender.frames, 1), 4),
+    }
+    if needs_model(contender.name):
+        described = Model.load(contender.model_folder or reference_model("full"))
+        record |= {
+            "model": described.id,
+            "calibration": described.calibration_id,
+            "training_minutes": described.training.get("minutes"),
+            "training_frames": described.training.get("frames"),
         }
-        (aside / "reproduce.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _write_calibration(out: Path, quick: bool) -> None:
+    """Sweep of the hidden optics and the calibration that is made from it, as `bathyscope calibrate` would write it."""
+    from models.calibration import Calibration
+    from models.calibration_report import with_report
+    from service.console import note
+    from service.outputs import complete_output
+
+    judge = _judge(_Optics.hidden, None, quick)
+    with complete_output(out, Calibration.is_folder) as aside:
+        known = judge.calibration
+        (with_report(known) if known.evidence is not None else known).save(aside)
+    note(
+        f"{out}: calibration {known.id} from the simulated sweep of the hidden optics, "
+        f"{known.report['beads_used']} beads, depths {known.z_range_um[0]:g} to {known.z_range_um[1]:g} µm."
+    )

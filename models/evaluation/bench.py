@@ -1,0 +1,195 @@
+"""What every experiment gets: the judge's optics, the methods with tuned thresholds, seed and size.
+
+Decision thresholds of all methods are tuned on one validation set, whose
+seeds are not those of judging: the threshold with the best mean Jaccard index
+over dim and bright, sparse and crowded frames of both forms of light.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from models.calibration import Calibration
+from models.camera import CameraModel
+from models.evaluation.frames import (
+    FRAME_SHAPE,
+    SIDE_UM,
+    Box,
+    Frames,
+    Light,
+    Photons,
+    Snr,
+    expose,
+    middle_box,
+    uniform_emitters,
+)
+from models.evaluation.judging import JudgingOptics
+from models.evaluation.methods import Method, make_method
+from models.evaluation.scoring import score_at
+from models.tables import Localizations
+
+__all__ = ["Bench", "Contender", "tune", "validation_frames"]
+
+VALIDATION_SEED = 4_502_003
+"""Apart from the hidden optics, the sweep and, by being the first word of a pair, from every judging seed."""
+
+_BATCH = 8
+_VALIDATION: tuple[tuple[int, Light], ...] = (
+    (20, Snr(0.0)),
+    (20, Snr(10.0)),
+    (20, Snr(30.0)),
+    (64, Snr(30.0)),
+    (20, Photons(3e3, 2.0)),
+    (20, Photons(3e4, 10.0)),
+)
+_VALIDATION_FRAMES = 12
+_QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
+_QUICK_VALIDATION_FRAMES = 3
+_THRESHOLDS = 60
+_FEWEST_FRAMES = 20
+
+
+@dataclass
+class Contender:
+    """A method in the comparison.
+
+    Attributes
+    ----------
+    label : str
+        In tables and figures.
+    name : str
+        In the registry.
+    calibration : Calibration
+        What it was made from, or, for a network, what the judge would have given it.
+    told_by : str
+        Where its knowledge of the optics comes from, for the record.
+    model_folder : Path or None
+    threshold : float
+        Score from which its answers count; set by `tune`.
+    """
+
+    label: str
+    name: str
+    calibration: Calibration
+    told_by: str
+    model_folder: Path | None = None
+    threshold: float = 0.0
+    seconds: float = 0.0
+    frames: int = 0
+    _made: dict[CameraModel, Method] = field(default_factory=dict, repr=False)
+
+    def candidates(self, frames: Frames) -> Localizations:
+        """All answers, scored, whatever the threshold; processor time is added to `seconds`."""
+        return self.candidates_of(frames.counts, frames.camera)
+
+    def candidates_of(
+        self, counts: np.ndarray[tuple[int, ...], np.dtype[np.uint16]], camera: CameraModel
+    ) -> Localizations:
+        """The same for frames (F, H, W) of any camera."""
+        method = self.prepare(camera)
+        parts = []
+        begun = time.process_time()
+        for start in range(0, len(counts), _BATCH):
+            numbers = np.arange(start, min(start + _BATCH, len(counts)), dtype=np.int64)
+            parts.append(method(counts[numbers], numbers))
+        self.seconds += time.process_time() - begun
+        self.frames += len(counts)
+        return Localizations.concatenate(parts)
+
+    def answers(self, frames: Frames) -> Localizations:
+        """Answers at the tuned threshold."""
+        return self.decided(self.candidates(frames))
+
+    def decided(self, candidates: Localizations) -> Localizations:
+        """Those at or above the tuned threshold."""
+        return candidates.select(candidates.probability >= self.threshold)
+
+    def prepare(self, camera: CameraModel) -> Method:
+        """The method for a camera, made once.
+
+        Raises
+        ------
+        MethodMissing
+            When it cannot run here.
+        """
+        if camera not in self._made:
+            self._made[camera] = make_method(self.name, self.calibration, camera, self.model_folder)
+        return self._made[camera]
+
+
+@dataclass
+class Bench:
+    """One reproduction.
+
+    Attributes
+    ----------
+    optics : JudgingOptics
+    contenders : sequence of Contender
+    quick : bool
+        The short form, for continuous integration.
+    seed : int
+        Of the judging frames.
+    seconds : float
+        Processor time that a method may take for the frames of one condition; slow ones see the first of them.
+    advance : callable
+        Called with the share of the experiment that is done and what was done.
+    """
+
+    optics: JudgingOptics
+    contenders: Sequence[Contender]
+    quick: bool
+    seed: int
+    seconds: float = 120.0
+    advance: Callable[[float, str], None] = lambda _done, _what: None
+
+    def box(self, shape: tuple[int, int], side_um: float = SIDE_UM) -> Box:
+        """Volume of emitters in the middle of frames of `shape`."""
+        return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um)
+
+    def affordable(self, contender: Contender, frames: int) -> int:
+        """How many of `frames` a method gets: all, unless it would take longer than `seconds` for them; at least 20."""
+        pace = contender.seconds / contender.frames if contender.frames else 0.0
+        return min(frames, max(_FEWEST_FRAMES, int(self.seconds / max(pace, 1e-9))))
+
+    def rng(self, *words: int) -> np.random.Generator:
+        """Generator of a condition; the seed first, so that conditions do not depend on each other."""
+        return np.random.default_rng([self.seed, *words])
+
+
+def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
+    """The one validation set."""
+    box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um)
+    conditions = _QUICK_VALIDATION if quick else _VALIDATION
+    each = _QUICK_VALIDATION_FRAMES if quick else _VALIDATION_FRAMES
+    frames = []
+    for index, (points, light) in enumerate(conditions):
+        rng = np.random.default_rng([VALIDATION_SEED, index])
+        emitters = [uniform_emitters(rng, points, box) for _ in range(each)]
+        frames.append(expose(optics, emitters, light, FRAME_SHAPE, rng))
+    return frames
+
+
+def tune(contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0) -> float:
+    """Set the threshold with the best mean Jaccard index over the validation conditions, and give that index."""
+    found = [contender.candidates(frames) for frames in validation]
+    scores = np.concatenate([each.probability for each in found])
+    if len(scores) == 0:
+        return 0.0
+    best = (-1.0, 0.0)
+    for threshold in np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS))):
+        mean = float(
+            np.mean(
+                [
+                    score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
+                    for each, frames in zip(found, validation, strict=True)
+                ]
+            )
+        )
+        best = max(best, (mean, float(threshold)))
+    contender.threshold = best[1]
+    return best[0]

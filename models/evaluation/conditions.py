@@ -1,0 +1,99 @@
+"""Experiments that vary one condition: all methods on the same frames, limits, and precision-recall curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.evaluation.bench import Bench
+from models.evaluation.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
+from models.evaluation.scoring import Row, limit_columns, precision_recall, score_rows
+
+__all__ = ["Condition", "condition_frames", "run_conditions"]
+
+_FRAMES, _QUICK_FRAMES = 100, 6
+_LIMIT_FRAMES, _QUICK_LIMIT_FRAMES = 100, 12
+_LIMIT_POINTS = 3000
+"""Bounds of so many emitters of a condition settle its figures; crowded frames are many times slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One setting.
+
+    Attributes
+    ----------
+    columns : Row
+        What names it in the table.
+    points : int
+    light : Light
+    curve : bool
+        Whether the precision-recall curve is kept.
+    """
+
+    columns: Row = field(hash=False)
+    points: int
+    light: Light
+    curve: bool = False
+
+
+def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
+    """Frames with points uniform in the published volume; the same for everybody who asks."""
+    light = condition.light
+    words = (round(10 * light.db) + 1000,) if isinstance(light, Snr) else (round(light.mean), round(light.background_e))
+    rng = bench.rng(condition.points, *words)
+    box = bench.box(FRAME_SHAPE)
+    return expose(
+        bench.optics,
+        [uniform_emitters(rng, condition.points, box) for _ in range(count)],
+        light,
+        FRAME_SHAPE,
+        rng,
+    )
+
+
+def run_conditions(bench: Bench, conditions: Sequence[Condition]) -> tuple[list[Row], list[Row]]:
+    """Score every contender at every condition.
+
+    Returns
+    -------
+    rows : list of Row
+        One for each condition, method and tolerance.
+    curves : list of Row
+        Precision-recall curves of the conditions that ask for one.
+    """
+    rows: list[Row] = []
+    curves: list[Row] = []
+    detector = bench.optics.ideal_detector(bench.box(FRAME_SHAPE))
+    count = _QUICK_FRAMES if bench.quick else _FRAMES
+    for done, condition in enumerate(conditions):
+        frames = condition_frames(bench, condition, count)
+        limited = condition_frames(bench, condition, _QUICK_LIMIT_FRAMES if bench.quick else _LIMIT_FRAMES)
+        most = max(_LIMIT_POINTS // condition.points, 8)
+        limits = limit_columns(bench.optics.bounds(limited, most), detector)
+        blank = {"snr_db": None, "photons": None}
+        for contender in bench.contenders:
+            before = contender.seconds
+            judged = frames.first(bench.affordable(contender, count))
+            candidates = contender.candidates(judged)
+            columns = {"method": contender.label} | blank | condition.columns
+            answers = contender.decided(candidates)
+            cost = {"seconds_per_frame": round((contender.seconds - before) / len(judged), 4)}
+            scored = score_rows(answers, judged, columns)
+            rows += [row | limits | cost | {"threshold": contender.threshold} for row in scored]
+            if condition.curve:
+                curve = precision_recall(candidates, judged, columns)
+                nearest = int(np.argmin([abs(row["threshold"] - contender.threshold) for row in curve] or [0]))
+                curves += [row | {"tuned": index == nearest} for index, row in enumerate(curve)]
+            what = f"{light_text(condition.light)}, {condition.points} points, {contender.label}"
+            bench.advance((done + 1) / len(conditions), what)
+    return rows, curves
+
+
+def light_text(light: Light) -> str:
+    """In words."""
+    if isinstance(light, Photons):
+        return f"{light.mean:g} photo-electrons on {light.background_e:g} e-/px"
+    return f"{light.db:g} dB"

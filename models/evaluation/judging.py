@@ -1,0 +1,207 @@
+"""The optics that methods are judged with, what methods are told of them, and the physical limit.
+
+`exact`: the reference optics, and methods know their pattern exactly; an
+upper limit, labelled so. `hidden`: optics that no method is told, seen only
+through a noisy sweep (see `hidden_optics`).
+
+Positions mean what they mean in an experiment, where nobody knows better:
+depth is measured from the focus that the calibration of the sweep found, and
+an emitter is where the centre of mass of its pattern is at its depth, so that
+coma, which moves the pattern sideways with depth, is no error of a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bounds import FrameBounds, IdealDetector, JointBounds
+from models.calibration import Calibration
+from models.evaluation.frames import SCMOS_CAMERA, Box, Frames
+from models.evaluation.hidden_optics import HiddenImages, HiddenOptics, draw_hidden_optics, hidden_psf
+from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
+from models.evaluation.images import ImageSource
+from models.model import REFERENCE_CALIBRATION
+from models.optics import REFERENCE_OPTICS, ExactImages, reference_psf
+from models.psf import Psf
+from models.sweep import Sweep
+
+__all__ = ["DEPTHS_UM", "JudgingOptics", "computed_calibration", "exact_optics", "hidden_judging", "hidden_sweep"]
+
+F64 = NDArray[np.float64]
+Progress = Callable[[float, str], None]
+
+DEPTHS_UM = (0.0, 100.0)
+_RIM = 0.1
+"""Share of a plane's brightest point beneath which light is its rim."""
+
+_QUICK_DEPTHS_UM = (0.0, 24.0)
+
+
+@dataclass(frozen=True)
+class JudgingOptics:
+    """A microscope of the judge.
+
+    Attributes
+    ----------
+    name : str
+        ``"exact"`` or ``"hidden"``.
+    label : str
+        For figures.
+    calibration : Calibration
+        What methods get.
+    images : ExactImages or HiddenImages
+    psf : Psf
+        The true pattern, for the bounds.
+    depths_um : (low, high)
+        That are judged.
+    hidden : HiddenOptics or None
+    """
+
+    name: str
+    label: str
+    calibration: Calibration
+    images: ExactImages | HiddenImages
+    psf: Psf
+    depths_um: tuple[float, float] = DEPTHS_UM
+    hidden: HiddenOptics | None = None
+
+    @property
+    def pixel_size_um(self) -> float:
+        """Camera pixel at the sample, µm."""
+        return self.psf.pixel_size_um
+
+    def render(self, emitters: F64, image: NDArray[np.float32]) -> None:
+        """Add emitters (N, 4), depth measured from the calibration's focus, to an image (H, W), in place."""
+        self.images.render(self._from_true_focus(emitters), image)
+
+    @cached_property
+    def limits(self) -> JointBounds:
+        """Cramér-Rao bounds with the true pattern."""
+        return JointBounds(self.psf)
+
+    def bounds(self, frames: Frames, most: int | None = None) -> list[FrameBounds]:
+        """Bounds of the first frames, at most `most`."""
+        return [
+            self.limits.of_frame(self.apparent(each), float(background), frames.read_noise_e, frames.shape)
+            for each, background in list(zip(frames.emitters, frames.background_e, strict=True))[:most]
+        ]
+
+    def ideal_detector(self, box_um: Box) -> IdealDetector:
+        """Matched filter over the volume in which emitters may be."""
+        (left, right), (top, bottom), depths = box_um
+        shape = (round((bottom - top) / self.pixel_size_um), round((right - left) / self.pixel_size_um))
+        return self.limits.ideal_detector(depths, shape)
+
+    def apparent(self, emitters: F64) -> F64:
+        """Emitters (N, 4) at the depths of the true pattern that they look like."""
+        moved = self._from_true_focus(emitters)
+        if self.hidden is not None:
+            moved[:, 2] += self.hidden.curvature_at(moved[:, 0], moved[:, 1])
+        return moved
+
+    def _from_true_focus(self, emitters: F64) -> F64:
+        """Emitters in the coordinates of the true pattern, curvature aside."""
+        moved = np.array(emitters, np.float64)
+        moved[:, 2] += self.calibration.focus_um
+        if self.hidden is not None:
+            depth = moved[:, 2] + self.hidden.curvature_at(moved[:, 0], moved[:, 1])
+            for axis in range(2):
+                moved[:, axis] -= np.interp(depth, self.psf.z_um, self._centres_um[:, axis])
+        return moved
+
+    @cached_property
+    def _centres_um(self) -> F64:
+        """Centre of mass (x, y) of each plane's bright part, shape (Z, 2), µm."""
+        planes = self.psf.planes
+        places = (np.arange(planes.shape[1]) - planes.shape[1] // 2) * self.pixel_size_um / self.psf.oversampling
+        centres = []
+        for plane in planes:
+            # The faint rim has a long lever; `calibrate` leaves it out too.
+            bright = np.maximum(plane - _RIM * plane.max(), 0).astype(np.float64)
+            centres.append((bright.sum(axis=0) @ places, bright.sum(axis=1) @ places) / bright.sum())
+        return np.array(centres)
+
+
+def computed_calibration() -> Calibration:
+    """The reference optics as their data sheet gives them, without any measurement."""
+    return Calibration(
+        id=REFERENCE_CALIBRATION,
+        psf=reference_psf(),
+        z_range_um=DEPTHS_UM,
+        camera=SCMOS_CAMERA,
+        field=None,
+        focus_um=0.0,
+        sweep_z_um=reference_psf().z_um,
+        axial_scale=1.0,
+        sign=1,
+        size_variation=0.0,
+        report={"notes": ["computed from the objective, not measured"]},
+    )
+
+
+def exact_optics() -> JudgingOptics:
+    """Frames straight from the optical integral, of optics that methods know exactly."""
+    return JudgingOptics(
+        "exact",
+        "exact PSF known to the methods",
+        computed_calibration(),
+        ExactImages(REFERENCE_OPTICS, DEPTHS_UM),
+        reference_psf(),
+    )
+
+
+def hidden_judging(
+    cache: Path | None = None,
+    calibration: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    quick: bool = False,
+) -> JudgingOptics:
+    """Frames of the hidden optics, and the calibration from their sweep.
+
+    Parameters
+    ----------
+    cache : Path, optional
+        Folder in which pattern and calibration are kept from one call to the next.
+    calibration : Path, optional
+        Folder of a calibration made from the hidden sweep; made when not given.
+    progress : callable, optional
+        Called with the share done (0 to 1) and what is being done.
+    quick : bool
+        A shallow volume and a small field with few beads: seconds instead of minutes, for continuous integration.
+    """
+    tell = progress or (lambda _done, _what: None)
+    depths = _QUICK_DEPTHS_UM if quick else DEPTHS_UM
+    optics = draw_hidden_optics()
+    psf = hidden_psf(optics, depths, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the judge"))
+    images = HiddenImages(optics, psf)
+    kept = calibration
+    if kept is None and cache is not None:
+        kept = cache / f"hidden-calibration-{optics.digest()}-{depths[1]:g}"
+    if kept is not None and Calibration.is_folder(kept):
+        learned = Calibration.load(kept)
+    else:
+        sweep = hidden_sweep(images, depths, quick=quick)
+        learned = sweep_calibration(
+            sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths
+        )
+        if kept is not None:
+            learned.save(kept)
+    label = "hidden optics, methods calibrated with a noisy sweep"
+    return JudgingOptics("hidden", label, learned, images, psf, depths, optics)
+
+
+def hidden_sweep(images: ImageSource, depths_um: tuple[float, float] = DEPTHS_UM, *, quick: bool = False) -> Sweep:
+    """The noisy sweep of beads through the hidden optics: 8 µm on the near side of focus to 6 µm beyond the depths."""
+    positions = np.arange(-8.0, depths_um[1] + 6.1, 2.0)
+    if quick:
+        return draw_sweep(
+            images, SCMOS_CAMERA, REFERENCE_OPTICS.pixel_size_um, beads=(3, 3), shape=(224, 224), z_um=positions
+        )
+    return draw_sweep(images, SCMOS_CAMERA, REFERENCE_OPTICS.pixel_size_um, z_um=positions)
