@@ -162,8 +162,8 @@ class EnginePart(_Part):
     deadline_ms: float = Field(
         default=0.0, ge=0, le=1000, description="Longest that a frame waits for others to fill its batch, ms."
     )
-    # What waits longer than this is shown too late to be live; at 100 fps a hiccup of 0.12 s costs nothing.
-    analysis_queue: int = Field(default=12, ge=1, le=10000, description="Frames that may wait for analysis.")
+    # What waits longer than this is shown too late to be live; at 100 fps a hiccup of 0.24 s defers nothing.
+    analysis_queue: int = Field(default=24, ge=1, le=10000, description="Frames that may wait for analysis.")
     # A shard of 64 frames of 2048 x 2048 takes about 1.4 s to compress and write; at 100 fps 140 frames come meanwhile.
     record_queue: int = Field(default=256, ge=2, le=10000, description="Frames that may wait to be recorded.")
     shard_frames: int = Field(default=64, ge=1, le=1024, description="Frames in one file of a recording.")
