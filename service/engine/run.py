@@ -249,8 +249,8 @@ class Run:
         return round((analysed - 1) / (self._last_s - self._first_s), 3)
 
     def figures(self) -> dict[str, Any]:
-        """Latencies (ms) and frames analysed per second, so far."""
-        return {"latency_ms": self.latencies.summary_ms(), "fps": self.fps}
+        """Latencies (ms), how the stages are doing, and frames analysed per second, so far."""
+        return {"latency_ms": self.latencies.summary_ms(), "stages": self.stages(), "fps": self.fps}
 
     def accuracy(self) -> dict[str, Any] | None:
         """Scores against the truth so far; None where it is not known."""

@@ -34,7 +34,7 @@ class Storekeeper(threading.Thread):
     run_id : str
     stage : Stage of AnalysisBatch
     figures : callable
-        Gives ``latency_ms`` and ``fps`` of the run so far.
+        Gives ``latency_ms``, ``stages`` and ``fps`` of the run so far.
     after : sequence of callables
         Each gets every result once it is committed.
     """

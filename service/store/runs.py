@@ -43,6 +43,7 @@ class Run:
     revision : newest complete revision of the tracks; the live one is 1
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
+    stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
     accuracy : scores against the truth, where it is known
     settings : what the run was made with
     problem : why it was interrupted or failed
@@ -62,6 +63,7 @@ class Run:
     revision: int
     ledger: dict[str, int | None]
     latency_ms: dict[str, dict[str, float | None]]
+    stages: dict[str, dict[str, float]]
     accuracy: dict[str, Any] | None
     settings: dict[str, Any]
     problem: str | None
@@ -108,6 +110,7 @@ class Runs:
             "revision": LIVE_REVISION,
             "ledger": dict.fromkeys(LEDGER_KEYS, 0),
             "latency_ms": {},
+            "stages": {},
             "settings": dict(settings or {}),
         }
         with self._database.writing() as connection:
@@ -124,6 +127,7 @@ class Runs:
         fps: float | None = None,
         ledger: Mapping[str, int | None] | None = None,
         latency_ms: Mapping[str, Any] | None = None,
+        stages: Mapping[str, Any] | None = None,
         accuracy: Mapping[str, Any] | None = None,
         ended_at: float | None = None,
     ) -> Run:
@@ -142,6 +146,7 @@ class Runs:
             "fps": fps,
             "ledger": ledger,
             "latency_ms": latency_ms,
+            "stages": stages,
             "accuracy": accuracy,
         }
         values = {name: value for name, value in given.items() if value is not None}

@@ -65,6 +65,7 @@ runs = Table(
     Column("revision", Integer, nullable=False, comment="newest complete revision of the tracks"),
     Column("ledger", _Json, nullable=False),
     Column("latency_ms", _Json, nullable=False),
+    Column("stages", _Json, nullable=False, server_default="{}"),
     Column("accuracy", _Json),
     Column("settings", _Json, nullable=False),
     Column("problem", Text),

@@ -103,6 +103,7 @@ class Store:
         frames: tuple[int, int] | None = None,
         analysed: FrameTimes | None = None,
         latency_ms: Mapping[str, Any] | None = None,
+        stages: Mapping[str, Any] | None = None,
         fps: float | None = None,
         model_id: str | None = None,
     ) -> None:
@@ -122,6 +123,8 @@ class Store:
             Numbers of the first and last frame of the batch; taken from `analysed` or the rows when not given.
         analysed : FrameTimes, optional
             All frames of the batch, in their order; needed where frames may be analysed later.
+        stages : mapping, optional
+            Stage to how it is doing.
         latency_ms : mapping, optional
             Stage to quantiles so far, ms.
         fps : float, optional
@@ -142,6 +145,7 @@ class Store:
             frames = _frames(localizations, tracks) if analysed is None else _ends(analysed)
         progress = {"ledger": dict(ledger), "committed_at": time.time()}
         progress |= {} if latency_ms is None else {"latency_ms": dict(latency_ms)}
+        progress |= {} if stages is None else {"stages": dict(stages)}
         progress |= {} if fps is None else {"fps": fps}
         with self._database.writing() as connection:
             key = run_key(connection, run_id)

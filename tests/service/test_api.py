@@ -362,7 +362,7 @@ def test_run_item_has_the_contract_s_fields(client: httpx.Client, run: str) -> N
     item = client.get(f"/api/v1/runs/{run}").json()
     assert set(item) == {
         "id", "name", "notes", "state", "started_at", "ended_at", "model_id", "record", "recording", "duration_s",
-        "fps", "revision", "ledger", "latency_ms", "accuracy", "settings", "problem",
+        "fps", "revision", "ledger", "latency_ms", "stages", "accuracy", "settings", "problem",
     }  # fmt: skip
     assert set(item["ledger"]) == {
         "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",

@@ -113,6 +113,8 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     assert list(found.frame) == list(range(counts.analysed))
     assert item.latency_ms["tracked"]["p50"] >= item.latency_ms["analysed"]["p50"] > 0
     assert item.latency_ms["published"]["max"] > 0
+    assert set(item.stages) == {"analyse", "record", "publish", "preview", "store"}
+    assert item.stages["analyse"]["highest"] > 0
     assert zarr.open_array(str(rig.folder / "dots.ome.zarr" / "0"), mode="r").shape == (counts.recorded, *SHAPE)
     group = zarr.open_group(str(rig.folder / "dots.ome.zarr"), mode="r")
     np.testing.assert_array_equal(rig.store.frames.committed(run.id), group["frame"][:])

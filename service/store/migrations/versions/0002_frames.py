@@ -16,7 +16,7 @@ def _run_key() -> sa.Column[int]:
 
 
 def upgrade() -> None:
-    """Make two tables and one column; runs of before have nothing in them."""
+    """Make two tables and two columns; runs of before have nothing in them."""
     op.create_table(
         "recorded_frames",
         _run_key(),
@@ -32,3 +32,4 @@ def upgrade() -> None:
         sa.Column("data", sa.LargeBinary, nullable=False),
     )
     op.add_column("runs", sa.Column("catch_up", sa.Text, comment="check, due, or nothing"))
+    op.add_column("runs", sa.Column("stages", sa.JSON, nullable=False, server_default="{}"))
