@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import Calibration
-from models.evaluation.beads import judge_bead_sweep
+from models.evaluation.beads import BeadScore, judge_bead_sweep
 from models.localization import Localizer
 from models.sweep import Sweep
 from service.console import note, result
@@ -46,20 +46,8 @@ def main() -> None:
         pixel_size_um=calibration.psf.pixel_size_um,
         bit_depth=opened.bit_depth,
     )
-    beads = calibration.report["beads"]
-    places = np.array([[bead["x_um"], bead["y_um"]] for bead in beads])
-    unseen = np.array([bead["reason"] == _LEFT_OUT for bead in beads])
-    apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.diag(np.full(len(places), np.inf))
-    height, width = (size * calibration.psf.pixel_size_um for size in sweep.planes.shape[2:])
-    inside = np.minimum(places, np.array([width, height]) - places).min(axis=1)
-    radius_um = calibration.report["pattern_radius_px"]["at_range_end"] * calibration.psf.pixel_size_um
-    isolated = (apart.min(axis=1) > 2 * radius_um) & (inside > radius_um)
+    places, groups = bead_groups(calibration, sweep.shape)
     scores = {}
-    groups: dict[str, NDArray[np.bool_]] = {
-        "unseen": unseen,
-        "unseen, isolated": unseen & isolated,
-        "seen": ~unseen,
-    }
     for name, chosen in groups.items():
         score = judge_bead_sweep(
             localizer.localize,
@@ -71,15 +59,35 @@ def main() -> None:
             axial_scale=calibration.axial_scale,
         )
         scores[name] = {"beads": int(chosen.sum()), **asdict(score)}
-        result(
-            f"{name:>17}: {int(chosen.sum())} beads, found within 5 µm {score.found:.3f}, "
-            f"sigma_z {score.sigma_um or 0:.2f} µm ({score.sigma_untilted_um or 0:.2f} with the tilt), "
-            f"bias {score.bias_um or 0:+.2f} µm, slope {score.slope or 0:.3f}, gross errors {score.gross:.3f}, "
-            f"lateral {score.lateral_um or 0:.2f} µm"
-        )
+        result(score_line(name, int(chosen.sum()), score))
     if arguments.json is not None:
         write_json(arguments.json, scores)
         note(f"Scores in {arguments.json}.")
+
+
+def bead_groups(
+    calibration: Calibration, shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
+    """Places of all beads that a calibration found, (N, 2) µm, and which belong to which group; frames are (H, W)."""
+    beads = calibration.report["beads"]
+    places = np.array([[bead["x_um"], bead["y_um"]] for bead in beads])
+    unseen = np.array([bead["reason"] == _LEFT_OUT for bead in beads])
+    apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + np.diag(np.full(len(places), np.inf))
+    height, width = (size * calibration.psf.pixel_size_um for size in shape)
+    inside = np.minimum(places, np.array([width, height]) - places).min(axis=1)
+    radius_um = calibration.report["pattern_radius_px"]["at_range_end"] * calibration.psf.pixel_size_um
+    isolated = (apart.min(axis=1) > 2 * radius_um) & (inside > radius_um)
+    return places, {"unseen": unseen, "unseen, isolated": unseen & isolated, "seen": ~unseen}
+
+
+def score_line(name: str, beads: int, score: BeadScore) -> str:
+    """The figures of a group of beads in words."""
+    return (
+        f"{name:>17}: {beads} beads, found within 5 µm {score.found:.3f}, "
+        f"sigma_z {score.sigma_um or 0:.2f} µm ({score.sigma_untilted_um or 0:.2f} with the tilt), "
+        f"bias {score.bias_um or 0:+.2f} µm, slope {score.slope or 0:.3f}, gross errors {score.gross:.3f}, "
+        f"lateral {score.lateral_um or 0:.2f} µm"
+    )
 
 
 if __name__ == "__main__":
