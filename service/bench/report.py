@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show", "show_api", "show_kills"]
+__all__ = ["show", "show_api", "show_kills", "show_localizing"]
 
 _QUANTILES = ("p50", "p95", "p99", "max")
 
@@ -60,6 +60,14 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
         },
     )
     _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
+
+
+def show_localizing(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench localize`` measured."""
+    table = Table(*figures["rows"][0])
+    for row in figures["rows"]:
+        table.add_row(*(_shown(value) for value in row.values()))
+    (console or Console()).print(table, highlight=False)
 
 
 def show_kills(figures: Mapping[str, Any], console: Console | None = None) -> None:

@@ -134,6 +134,34 @@ def api(
     show_api(figures)
 
 
+@application.command("localize")
+def localize(
+    size: Annotated[
+        list[int],
+        typer.Option(
+            "--size", min=64, max=4096, default_factory=lambda: [256, 512], help="Rows and columns; repeatable."
+        ),
+    ],
+    batch: Annotated[
+        list[int],
+        typer.Option("--batch", min=1, max=256, default_factory=lambda: [1, 8], help="Frames at once; repeatable."),
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Turns of each variant.")] = 30,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """What a frame costs on one core, for both shipped models and every number format, in turns."""
+    from service.bench.localizing import measure_localizing
+    from service.bench.report import show_localizing
+    from service.console import progress
+    from service.outputs import write_json
+
+    with progress("Localizing", rounds, "rounds") as advance:
+        figures = measure_localizing(size, batch, rounds, advance)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_localizing(figures)
+
+
 @application.command("kills")
 def kills(
     count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,

@@ -159,3 +159,17 @@ def test_undefined_figures_are_shown_as_such() -> None:
     text = console.export_text()
     assert "Problem: The camera is gone." in text
     assert "-" in text
+
+
+def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path) -> None:
+    file = tmp_path / "localize.json"
+    arguments = ["localize", "--size", "64", "--batch", "1", "--rounds", "2", "--json", str(file)]
+    assert CliRunner().invoke(application, arguments).exit_code == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert {(row["model"], row["precision"]) for row in rows} >= {
+        ("full", "float32"),
+        ("live", "float32"),
+        ("live", "int8"),
+    }
+    assert all(row["over_float32"] == 1 for row in rows if row["precision"] == "float32")
+    assert all(row["ms_per_frame"] > 0 for row in rows)
