@@ -146,8 +146,8 @@ def read_depths(
 ) -> Readout:
     """One candidate for every depth at which something is at a place; of those for the same emitter, the best.
 
-    The probability of a candidate is that of its place times the sum of the
-    classes around its peak. Its axial sigma is the spread of these classes;
+    The probability of a candidate is the geometric mean of that of its place
+    and the sum of the classes around its peak. Its axial sigma is the spread of these classes;
     its photo-electrons are the light of the square around it.
 
     Parameters
@@ -172,7 +172,7 @@ def read_depths(
     sums = window.sum(2)
     around = np.pad(values, ((0, 0), (1, 1)), constant_values=-1)
     peak = (values > around[:, :-2]) & (values >= around[:, 2:])
-    probability = np.minimum(sums, 1.0) * places.score.cpu().numpy()[:, None]
+    probability = np.sqrt(np.minimum(sums, 1.0) * places.score.cpu().numpy()[:, None])
     place, number = np.nonzero(peak & (probability > _LOWEST_PROBABILITY))
     depths = np.pad(centres, _REACH, mode="reflect", reflect_type="odd")[number[:, None] + np.arange(2 * _REACH + 1)]
     weights = window[place, number] / sums[place, number, None]

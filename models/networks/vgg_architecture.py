@@ -135,8 +135,11 @@ class VggArchitecture:
 
     @property
     def recipe(self) -> Recipe:
-        """As printed for the printed form; AdamW and a cosine for the others."""
-        return _RECIPE if self._settings.batch_norm else _PRINTED_RECIPE
+        """As printed for that size; AdamW and a cosine for the others, wide ones validated on fewer frames."""
+        if not self._settings.batch_norm:
+            return _PRINTED_RECIPE
+        narrower = _SIZES["narrow"]["channels"][0] / self._settings.channels[0]
+        return replace(_RECIPE, validation_frames=max(4, round(narrower * _RECIPE.validation_frames)))
 
     def adapted(self, scene: SceneSettings) -> SceneSettings:
         """Frames of two patches, as dense as the scene's, some of their emitters above each other."""
