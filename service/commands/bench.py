@@ -139,12 +139,24 @@ def localize(
     size: Annotated[
         list[int],
         typer.Option(
-            "--size", min=64, max=4096, default_factory=lambda: [256, 512], help="Rows and columns; repeatable."
+            "--size",
+            min=64,
+            max=4096,
+            default_factory=lambda: [256, 512],
+            show_default="256 and 512",
+            help="Rows and columns; repeatable.",
         ),
     ],
     batch: Annotated[
         list[int],
-        typer.Option("--batch", min=1, max=256, default_factory=lambda: [1, 8], help="Frames at once; repeatable."),
+        typer.Option(
+            "--batch",
+            min=1,
+            max=256,
+            default_factory=lambda: [1, 8],
+            show_default="1 and 8",
+            help="Frames at once; repeatable.",
+        ),
     ],
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Turns of each variant.")] = 30,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
