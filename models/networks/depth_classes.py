@@ -37,7 +37,7 @@ _PATCHES_AT_ONCE = 64
 """The memory of their features stays small."""
 
 _LOWEST_PROBABILITY = 0.05
-"""Below this an answer is not even a candidate; the decision threshold is the model's."""
+"""Below this, of its place or of its depth, an answer is not even a candidate; the threshold is the model's."""
 
 
 def class_centres_um(z_range_um: tuple[float, float], classes: int) -> NDArray[np.float64]:
@@ -173,7 +173,7 @@ def read_depths(
     around = np.pad(values, ((0, 0), (1, 1)), constant_values=-1)
     peak = (values > around[:, :-2]) & (values >= around[:, 2:])
     probability = np.sqrt(np.minimum(sums, 1.0) * places.score.cpu().numpy()[:, None])
-    place, number = np.nonzero(peak & (probability > _LOWEST_PROBABILITY))
+    place, number = np.nonzero(peak & (sums > _LOWEST_PROBABILITY))
     depths = np.pad(centres, _REACH, mode="reflect", reflect_type="odd")[number[:, None] + np.arange(2 * _REACH + 1)]
     weights = window[place, number] / sums[place, number, None]
     z = (weights * depths).sum(1)
