@@ -1,8 +1,10 @@
 """The published networks: one looks at a patch and says whether an emitter is at its centre, one how deep.
 
 Both are VGG-19 (Simonyan & Zisserman, arXiv:1409.1556) up to its last
-convolution, the maximum of each feature over what is left of the patch, and
-two fully connected layers. The published form pads every convolution with
+convolution, and two fully connected layers that see what is left of the patch
+place by place, as those of VGG-19 do. (The authors' public code takes the
+maximum of each feature over the patch first, which leaves where it is to the
+trace of the zero padding: the question is whether it is at the centre.) The published form pads every convolution with
 zeros, so that what a layer answers depends on where the patch ends, and every
 window of a frame must be computed for itself. Here the first blocks may go
 without padding: then windows share them, and a frame costs a fraction of its
@@ -44,6 +46,7 @@ class VggSettings:
     unpadded_blocks : blocks at the start without zero padding, whose features windows share; 0 as published
     batch_norm : normalization after each convolution, and first weights for it; False: N(0, 0.1), as printed
     contrast : each patch from 0 to 1, as in the authors' code; False: frames of equal noise, as the cascade's
+    by_place : whether the fully connected layers see every place of the last features; False: their maxima
     hidden : width of the first fully connected layer
     dropout : share of it that is left out in training
     patch_px : side of a patch
@@ -61,6 +64,7 @@ class VggSettings:
     unpadded_blocks: int = 3
     batch_norm: bool = True
     contrast: bool = False
+    by_place: bool = True
     hidden: int = 1024
     dropout: float = 0.5
     patch_px: int = 128
@@ -83,6 +87,15 @@ class VggSettings:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**plain)
+
+    @property
+    def last_side(self) -> int:
+        """Cells of the last features of a patch, each way."""
+        side = self.patch_px
+        for number, count in enumerate(self.convolutions):
+            side = side // 2 if number else side
+            side -= 2 * count if number < self.unpadded_blocks else 0
+        return side
 
     @property
     def shares(self) -> bool:
@@ -122,7 +135,7 @@ class Vgg(nn.Module):
             blocks.append(nn.Sequential(*layers))
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Sequential(
-            nn.Linear(inputs, settings.hidden),
+            nn.Linear(inputs * (settings.last_side**2 if settings.by_place else 1), settings.hidden),
             nn.ReLU(),
             nn.Dropout(settings.dropout),
             nn.Linear(settings.hidden, outputs),
@@ -144,8 +157,8 @@ class Vgg(nn.Module):
         padded = list(self.blocks)[self.settings.unpadded_blocks :]
         for number, block in enumerate(padded):
             x = block(x) if number == 0 else block(functional.max_pool2d(x, 2))
-        # The last pooling and the maximum over the patch are one maximum.
-        answers: Tensor = self.head(x.amax((2, 3)).float())
+        # VGG-19's last pooling is left out: of so few places it would lose some, and a maximum over all contains it.
+        answers: Tensor = self.head((x.flatten(1) if self.settings.by_place else x.amax((2, 3))).float())
         return answers
 
     def windows(self, maps: Tensor) -> Tensor:

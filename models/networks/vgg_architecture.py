@@ -46,7 +46,13 @@ _SIZES: dict[str, dict[str, Any]] = {
     "narrow": {"channels": (8, 16, 32, 64, 64), "hidden": 128},
     "quarter": {"channels": (16, 32, 64, 128, 128), "hidden": 256},
     "wide": {},
-    "printed": {"unpadded_blocks": 0, "batch_norm": False, "contrast": True, "forced_shares": (0.2, 0.0)},
+    "printed": {
+        "unpadded_blocks": 0,
+        "batch_norm": False,
+        "contrast": True,
+        "by_place": False,
+        "forced_shares": (0.2, 0.0),
+    },
 }
 
 _PRINTED_RECIPE = Recipe(

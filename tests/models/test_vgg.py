@@ -68,7 +68,7 @@ def test_windows_that_share_their_first_blocks_answer_as_patches_of_their_own(se
 
 @pytest.mark.parametrize("contrast", [False, True])
 def test_padded_networks_look_at_each_window_for_itself(contrast: bool) -> None:
-    settings = replace(TINY, unpadded_blocks=0, contrast=contrast)
+    settings = replace(TINY, unpadded_blocks=0, contrast=contrast, by_place=not contrast)
     network = settled(settings)
     assert not settings.shares
     with torch.inference_mode():
