@@ -168,7 +168,7 @@ def hidden_judging(
     Parameters
     ----------
     cache : Path, optional
-        Folder in which pattern and calibration are kept from one call to the next.
+        Folder in which the pattern is kept from one call to the next.
     calibration : Path, optional
         Folder of a calibration made from the hidden sweep; made when not given.
     progress : callable, optional
@@ -181,18 +181,13 @@ def hidden_judging(
     optics = draw_hidden_optics()
     psf = hidden_psf(optics, depths, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the judge"))
     images = HiddenImages(optics, psf)
-    kept = calibration
-    if kept is None and cache is not None:
-        kept = cache / f"hidden-calibration-{optics.digest()}-{depths[1]:g}"
-    if kept is not None and Calibration.is_folder(kept):
-        learned = Calibration.load(kept)
+    if calibration is not None:
+        learned = Calibration.load(calibration)
     else:
         sweep = hidden_sweep(images, depths, quick=quick)
         learned = sweep_calibration(
             sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths
         )
-        if kept is not None:
-            learned.save(kept)
     label = "hidden optics, methods calibrated with a noisy sweep"
     return JudgingOptics("hidden", label, learned, images, psf, depths, optics)
 
