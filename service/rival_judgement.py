@@ -50,6 +50,7 @@ def main() -> None:
     beads.add_argument("--pixel-size-um", type=float)
     beads.add_argument("--z-step-um", type=float)
     beads.add_argument("--square-px", type=int, default=64)
+    beads.add_argument("--every", type=int, default=1, help="judge every so many planes, one only")
     beads.add_argument("--repeats", type=int, help="exposures of each plane that are judged; all when not given")
     for each in (isolated, beads):
         each.add_argument("--json", type=Path)
@@ -96,6 +97,12 @@ def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     low, high = arguments.z_range_um
     everyone = calibrate(sweep, z_range_um=(low, high), mask=squares)
     one = calibrate(sweep, z_range_um=(low, high), mask=_one_bead(everyone, sweep), focus_um=everyone.focus_um)
+    judged = Sweep(
+        planes=sweep.planes[:: arguments.every],
+        z_um=everyone.sweep_z_um[:: arguments.every],
+        pixel_size_um=sweep.pixel_size_um,
+        bit_depth=sweep.bit_depth,
+    )
     rows = []
     # Beads are the same for both, so that both are judged on the same ones.
     places, groups = bead_groups(everyone, sweep.shape)
@@ -105,7 +112,7 @@ def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             chosen = groups[name]
             score = judge_bead_sweep(
                 method,
-                sweep,
+                judged,
                 places[chosen],
                 focus_um=calibration.focus_um,
                 z_range_um=calibration.z_range_um,

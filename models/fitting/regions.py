@@ -12,7 +12,7 @@ given up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,17 @@ _LEAST_HALF = 4
 
 _FEWEST_PLANES = 5
 
+_PHASES = 32
+"""Places of the knots per pixel and axis, where patterns are sharp. A camera undersamples them, so a spline between
+pixels errs by several bounds of a bright emitter; at its knots it is exact. So a spline with its knots next to the
+emitter is made for each fit, and again, since its slopes are not exact and pull in the wrong measure at first."""
+
+_PASSES = 3
+"""Fits of one such emitter: depths near focus at 30 dB come from 2.3 to 1.0 of the bound with the third."""
+
+_SHARP_HALF = 26
+"""Half width of the largest region, pixels, whose patterns are sharper than the pixels sample."""
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -53,6 +64,8 @@ class _Group:
     planes: slice
     half: int
     binning: int
+    fine: bool
+    splines: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     @property
     def first_um(self) -> float:
@@ -65,16 +78,26 @@ class _Group:
         return len(self.pattern.psf.z_um[self.planes]) - 1
 
     @cached_property
-    def spline(self) -> Any:
-        """The engine's spline, made when first needed."""
-        psf = self.pattern.psf
-        reach = (self.half + _MARGIN_BINS) * self.binning + self.binning // 2
-        steps = np.arange(-reach, reach + 1 - (self.binning + 1) % 2) + ((self.binning + 1) % 2) / 2
-        places = steps * psf.pixel_size_um
-        depths = psf.z_um[self.planes]
-        fine = psf.evaluate(places[None, None, :], places[None, :, None], depths[:, None, None])
-        side = len(steps) // self.binning
-        return self.engine.prepare(fine.reshape(len(depths), side, self.binning, side, self.binning).sum(axis=(2, 4)))
+    def phases(self) -> int:
+        """Sub-pixel places, along each axis, that have splines of their own."""
+        return _PHASES if self.fine and self.half <= _SHARP_HALF else 1
+
+    def spline(self, phase: tuple[int, int]) -> Any:
+        """The engine's spline with its knots at a sub-pixel place (x, y), in phases; kept where there is only one."""
+        if phase not in self.splines:
+            psf = self.pattern.psf
+            reach = (self.half + _MARGIN_BINS) * self.binning + self.binning // 2
+            steps = np.arange(-reach, reach + 1 - (self.binning + 1) % 2) + ((self.binning + 1) % 2) / 2
+            x_um, y_um = ((steps - each / self.phases * self.binning) * psf.pixel_size_um for each in phase)
+            depths = psf.z_um[self.planes]
+            pixels = psf.evaluate(x_um[None, None, :], y_um[None, :, None], depths[:, None, None])
+            side = len(steps) // self.binning
+            bins = pixels.reshape(len(depths), side, self.binning, side, self.binning).sum(axis=(2, 4))
+            if self.phases > 1:
+                # A thousand places: each is asked for once.
+                return self.engine.prepare(bins)
+            self.splines[phase] = self.engine.prepare(bins)
+        return self.splines[phase]
 
 
 class Regions:
@@ -113,7 +136,8 @@ class Regions:
         binning = 1
         while largest_bins is not None and radius > largest_bins * binning:
             binning *= 2
-        return _Group(self._engine, self._pattern, planes, int(np.ceil(radius / binning)) + _ROUND, binning)
+        half = int(np.ceil(radius / binning)) + _ROUND
+        return _Group(self._engine, self._pattern, planes, half, binning, largest_bins is None)
 
     def fit(self, data: NDArray[np.float32], starts: Array) -> Array:
         """Fit every start by itself.
@@ -140,6 +164,11 @@ class Regions:
                 continue
             image = images.setdefault(group.binning, binned(data, group.binning))
             answers[rows] = self._fit_group(group, image, starts[rows])
+            for _ in range(_PASSES - 1 if group.phases > 1 else 0):
+                rows = rows[np.isfinite(answers[rows, 0])]
+                again = self._fit_group(group, image, answers[rows])
+                better = np.isfinite(again[:, 0])
+                answers[rows[better]] = again[better]
         return answers
 
     def _fit_group(self, group: _Group, image: NDArray[np.float32], starts: Array) -> Array:
@@ -152,27 +181,30 @@ class Regions:
         room = np.minimum(nearest, limit - nearest).min(axis=1)
         half = np.minimum(group.half, np.maximum(room + _MARGIN_BINS - 1, _LEAST_HALF))
         half = np.minimum(half, int(limit.min()) // 2)
+        phase = np.round(np.clip(place - nearest, -0.5, 0.5) * group.phases).astype(int)
         answers = np.full(starts.shape, np.nan)
-        for size in np.unique(half):
-            rows = np.flatnonzero(half == size)
+        for size, right, down in np.unique(np.column_stack([half, phase]), axis=0):
+            rows = np.flatnonzero((half == size) & (phase == [right, down]).all(axis=1))
+            offset = np.array([right, down]) / group.phases
             middle = np.clip(nearest[rows], size, limit - size)
             span = np.arange(-size, size + 1)
             rois = image[middle[:, 1, None, None] + span[:, None], middle[:, 0, None, None] + span[None, :]]
             start = np.column_stack(
                 [
-                    place[rows] - middle,
+                    place[rows] - middle - offset,
                     (starts[rows, 2] - group.first_um) / psf.z_step_um,
                     starts[rows, 3],
                     starts[rows, 4] * area,
                 ]
             )
-            found = self._engine.fit(group.spline, np.ascontiguousarray(rois, np.float32), start)
+            spline = group.spline((int(right), int(down)))
+            found = self._engine.fit(spline, np.ascontiguousarray(rois, np.float32), start)
             astray = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
             ends = (found[:, 2] <= 0) | (found[:, 2] >= group.last_index)
             found[astray | self._beside(group, ends, found[:, 2]) | ~(found[:, 3] > 0)] = np.nan
             answers[rows] = np.column_stack(
                 [
-                    (found[:, :2] + middle + 0.5) * group.binning - 0.5,
+                    (found[:, :2] + offset + middle + 0.5) * group.binning - 0.5,
                     group.first_um + found[:, 2] * psf.z_step_um,
                     found[:, 3],
                     found[:, 4] / area,
