@@ -4,7 +4,7 @@ Localizations are joined by the truth, so that only their errors speak. The
 estimator is unbiased by localization noise of any size: with steps Δ in the
 time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey and
 Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within the
-exposure, which it corrects by a known factor, is drawn into the frames too.
+exposure, which cancels in the sum, is drawn into the frames too.
 """
 
 from __future__ import annotations

@@ -159,7 +159,10 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     looks = styles(row["method"] for row in rows)
     first = rows[0]["method"]
     figure, axes = new_figure(3, 2)
-    for axis, key, limit in ((axes[0, 0], "jaccard", None), (axes[0, 1], "recall", "limit_detectable_5")):
+    for axis, key, name, limit in (
+        (axes[0, 0], "jaccard", "Jaccard index", None),
+        (axes[0, 1], "recall", "recall", "limit_detectable_5"),
+    ):
         for method, look in looks.items():
             axis.plot(*series(rows, "depth_um", key, method=method), **look)
         if limit:
@@ -168,7 +171,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             axis.axhline(_GOOD_RECALL, color="0.8", linewidth=1)
         else:
             axis.plot(*series(rows, "depth_um", "chance_jaccard", method=first), label="chance level", **CHANCE)
-        panel(axis, title=f"{key} within {_TOLERANCE_UM:g} µm", x="depth (µm)", ylim=(0, 1.02))
+        panel(axis, title=f"{name} within {_TOLERANCE_UM:g} µm", x="depth (µm)", ylim=(0, 1.02))
     for axis, kind in ((axes[1, 0], "lateral"), (axes[1, 1], "axial")):
         for method, look in looks.items():
             axis.plot(*series(rows, "depth_um", f"rmse_{kind}_um", method=method), **look)

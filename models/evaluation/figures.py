@@ -26,6 +26,8 @@ __all__ = [
 
 Style = dict[str, Any]
 
+_DOTS_PER_INCH = 110
+
 LIMIT: Style = {"color": "black", "linestyle": "--", "linewidth": 1.3, "zorder": 1}
 BOUND: Style = {"color": "black", "linestyle": "-.", "linewidth": 1.3, "zorder": 1}
 CHANCE: Style = {"color": "0.55", "linestyle": ":", "linewidth": 1.3, "zorder": 1}
@@ -141,4 +143,4 @@ def save(figure: Any, axes: Any, path: Path, *, title: str, caption: str) -> Non
             fontsize=8,
             frameon=False,
         )
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=_DOTS_PER_INCH, pil_kwargs={"optimize": True})

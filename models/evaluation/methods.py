@@ -29,7 +29,10 @@ from models.tables import Localizations
 __all__ = ["METHODS", "Method", "MethodMissing", "make_method", "needs_model"]
 
 _LOWEST_PROBABILITY = 0.05
-"""A network's answers from here on are kept for tuning; below it there are thousands a frame."""
+"""Answers from here on are kept for tuning; below it there are thousands a frame."""
+
+_LOWEST_COEFFICIENT = 0.2
+"""The same of a look-up, whose score is a correlation: noise of a wide pattern reaches it everywhere."""
 
 
 class Method(Protocol):
@@ -152,50 +155,47 @@ def _model_folder(name: str, folder: Path | None) -> Path:
 def _spot_fit(
     name: str, calibration: Calibration, camera: CameraModel, _folder: Path | None, threshold: float | None
 ) -> Method:
+    from models.fitting import SpotFitter
+
+    lowest = _LOWEST_PROBABILITY if threshold is None else threshold
     try:
-        from models.fitting import SpotFitter
-    except ImportError as error:
-        raise _not_installed(name, error) from error
-    return _scored(name, SpotFitter(calibration, camera, estimator=name), threshold)
+        fitter = SpotFitter(calibration, camera, estimator=name, threshold=lowest)
+    except DataError as error:
+        raise MethodMissing(error.problem, error.remedy) from error
+    return _flat(name, fitter, calibration)
 
 
 def _pursuit(
     name: str, calibration: Calibration, camera: CameraModel, _folder: Path | None, threshold: float | None
 ) -> Method:
-    try:
-        from models.fitting import PursuitFitter
-    except ImportError as error:
-        raise _not_installed(name, error) from error
-    return _scored(name, PursuitFitter(calibration, camera), threshold)
+    from models.fitting import PursuitFitter
+
+    lowest = _LOWEST_PROBABILITY if threshold is None else threshold
+    return _flat(name, PursuitFitter(calibration, camera, threshold=lowest), calibration)
 
 
 def _lookup(
     name: str, calibration: Calibration, camera: CameraModel, _folder: Path | None, threshold: float | None
 ) -> Method:
-    try:
-        from models.lookup import PatternLookup
-    except ImportError as error:
-        raise _not_installed(name, error) from error
-    return _scored(name, PatternLookup(calibration, camera), threshold)
+    from models.lookup import PatternLookup
+
+    lowest = _LOWEST_COEFFICIENT if threshold is None else threshold
+    return _flat(name, PatternLookup(calibration, camera, threshold=lowest), calibration)
 
 
-def _scored(
-    name: str, localize: Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations], threshold: float | None
+def _flat(
+    name: str, localize: Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations], calibration: Calibration
 ) -> Method:
-    if threshold is None:
+    """A fit without the curvature of the field that the calibration knows of, which a `Localizer` removes too."""
+    field = calibration.field
+    if field is None:
         return _Named(name, localize)
 
-    def above(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
+    def flattened(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
         found = localize(counts, numbers)
-        return found.select(found.probability >= threshold)
+        return replace(found, z_um=found.z_um - field.curvature_at(found.x_um, found.y_um))
 
-    return _Named(name, above)
-
-
-def _not_installed(name: str, error: ImportError) -> MethodMissing:
-    return MethodMissing(
-        f"Method {name!r} is not available here ({error}).", 'Install the extra: pip install "bathyscope[evaluation]".'
-    )
+    return _Named(name, flattened)
 
 
 METHODS: dict[str, Callable[[str, Calibration, CameraModel, Path | None, float | None], Method]] = {

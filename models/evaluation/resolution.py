@@ -164,7 +164,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     rows = tables["resolution"]
     looks = styles(row["method"] for row in rows)
     lights = sorted({row["photons"] for row in rows})
-    figure, axes = new_figure(len(lights) + 1, 2, sharex=True)
+    figure, axes = new_figure(len(lights) + 1, 2)
     depths = [row["depth_um"] for row in rows]
     unresolved = [row | {"top_um": 36.0} for row in rows if row["resolved_um"] is None]
     for line, direction in enumerate(_DIRECTIONS):
@@ -190,11 +190,12 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
                 x="depth (µm)",
                 y="smallest resolved distance (µm)",
             )
+    for axis in axes.flat:
+        axis.set_xticks(sorted(set(depths)))
     for axis, key, title in zip(
         axes[:, -1], ("false_splits", "missed"), ("one point answered twice", "one point not answered"), strict=True
     ):
         for method, look in looks.items():
             axis.plot(*series(rows, "depth_um", key, method=method, direction="lateral", photons=lights[-1]), **look)
         panel(axis, title=f"{title}, {lights[-1]:,.0f} e⁻", x="depth (µm)", y="share of frames", ylim=(-0.02, 1.02))
-        axis.set_xticks(sorted(set(depths)))
     save(figure, axes, folder / "resolution.png", title="Two equal points (arrow: not resolved)", caption=caption)

@@ -104,7 +104,8 @@ def _measure(name: str, bench: Bench, left_out: dict[str, str], folder: Path) ->
         bench.advance = advance
         tables = chosen.run(bench)
     for table, rows in tables.items():
-        write_table(folder / f"{table}.csv", rows, left_out)
+        if rows:
+            write_table(folder / f"{table}.csv", rows, left_out)
     chosen.draw(tables, folder, _caption(bench))
     for table, rows in tables.items():
         _say(table, rows)
