@@ -65,7 +65,8 @@ def test_a_folder_of_something_else_is_left_alone(calibration: Path, tmp_path: P
     [
         (("--minutes", "0"), "above 0"),
         (("--minutes", "nan"), "above 0"),
-        (("--architecture", "vgg"), "this version has cascade"),
+        (("--architecture", "yolo"), "this version has cascade"),
+        (("--size", "huge"), "has no size 'huge'"),
         (("--device", "tpu"), "auto, cpu or cuda"),
         (("--resume",), "no checkpoint to resume from"),
     ],
