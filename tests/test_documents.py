@@ -11,7 +11,7 @@ from service.cli import _COMMANDS
 from service.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/user-guide.md", "docs/operations.md", "deploy/README.md")
+DOCUMENTS = ("README.md", "docs/user-guide.md", "docs/operations.md", "docs/method.md", "deploy/README.md")
 
 
 def _blocks(document: str, language: str) -> list[str]:

@@ -14,7 +14,7 @@ from models.evaluation.scoring import Row, limit_columns, precision_recall, scor
 __all__ = ["Condition", "condition_frames", "run_conditions"]
 
 _FRAMES, _QUICK_FRAMES = 100, 6
-_LIMIT_FRAMES, _QUICK_LIMIT_FRAMES = 100, 12
+_QUICK_LIMIT_FRAMES = 12
 _LIMIT_POINTS = 3000
 """Bounds of so many emitters of a condition settle its figures; crowded frames are many times slower."""
 
@@ -70,7 +70,8 @@ def run_conditions(bench: Bench, conditions: Sequence[Condition]) -> tuple[list[
     count = _QUICK_FRAMES if bench.quick else _FRAMES
     for done, condition in enumerate(conditions):
         frames = condition_frames(bench, condition, count)
-        limited = condition_frames(bench, condition, _QUICK_LIMIT_FRAMES if bench.quick else _LIMIT_FRAMES)
+        # In the quick size the limits need more frames than the methods get; the first ones are the same.
+        limited = condition_frames(bench, condition, _QUICK_LIMIT_FRAMES) if bench.quick else frames
         most = max(_LIMIT_POINTS // condition.points, 8)
         limits = limit_columns(bench.optics.bounds(limited, most), detector)
         blank = {"snr_db": None, "photons": None}
