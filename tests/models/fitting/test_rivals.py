@@ -81,7 +81,7 @@ def fitter(calibration: Calibration) -> SpotFitter:
 def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, psf: Psf) -> None:
     (row,) = isolated_errors(fitter, REFERENCE_OPTICS, psf, 20.0, ((4.0, 12.0),), 12, SHAPE)
     assert row.found == 1.0
-    # The target is 1.2; root mean squares of 12 (axial) and 24 (lateral) errors scatter by 20 and 14 %, two of which pass.
+    # The target is 1.2; 12 axial and 24 lateral errors scatter by 20 and 14 %, two of which pass.
     assert row.axial < 1.2 + 0.4
     assert row.lateral < 1.2 + 0.28
 
