@@ -73,6 +73,7 @@ def test_camera_settings_that_do_not_fit_the_sensor(open_demo: OpenDemo) -> None
 def test_beads_get_wider_with_the_stage(open_demo: OpenDemo) -> None:
     microscope = open_demo(properties=BEADS)
     microscope.apply_camera(CameraSettings(0.001))
+    microscope.move_stage(0.0)  # the camera remembers where another core of this process left the stage
     in_focus = microscope.snap()
     microscope.move_stage(20.0)
     defocused = microscope.snap()
