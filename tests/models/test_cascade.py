@@ -10,6 +10,7 @@ import torch
 
 from models.camera import CameraModel
 from models.errors import DataError
+from models.localization import Localizer
 from models.networks import architecture_named, architecture_names
 from models.networks.architecture import padded
 from models.networks.cascade import Cascade, CascadeSettings
@@ -19,7 +20,9 @@ from models.networks.counts import CountStabilizer
 from models.networks.packed import can_pack
 from models.networks.stabilize import stabilize
 from models.optics import Objective, computed_psf
+from models.scene import reference_camera, reference_scene
 from models.synthesis import PatternTable
+from models.weights import reference_model
 
 SMALL = CascadeSettings(
     channels=(8, 8, 8, 8, 8),
@@ -175,3 +178,23 @@ def test_an_unknown_architecture_names_those_that_exist() -> None:
     assert architecture_names()[0] == "cascade"
     with pytest.raises(DataError, match=r"no architecture 'yolo'.*cascade"):
         architecture_named("yolo")
+
+
+def test_a_quantized_network_finds_what_the_network_finds() -> None:
+    localizer = Localizer.load(reference_model("live"), precision="float32")
+    quantized = Localizer.load(reference_model("live"), precision="int8")
+    camera, scene = reference_camera(), reference_scene((128, 128), 6, 3)
+    frames = np.stack([camera.expose(scene.render(0.3 * n, 0.009, 0.0), n) for n in range(8)])
+    wanted, found = (each.localize(frames, np.arange(8)) for each in (localizer, quantized))
+    assert len(wanted) > 20
+    pairs = [
+        np.linalg.norm(found.xyz_um[found.frame == n] - place, axis=1).min(initial=np.inf)
+        for n, place in zip(wanted.frame, wanted.xyz_um, strict=True)
+    ]
+    assert np.median(pairs) < 0.5
+    assert np.mean(np.array(pairs) < 3) > 0.9
+
+
+def test_a_network_is_not_quantized_without_bounds() -> None:
+    with pytest.raises(DataError, match="lacks the bounds"):
+        Localizer.load(reference_model("full"), precision="int8")
