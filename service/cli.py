@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import typer
 
+from service.console import cancel
+
 __all__ = ["main"]
 
 _TYPER_INTERRUPTED = 130
@@ -53,6 +55,8 @@ def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
     # A scheduler or service manager ends a command with SIGTERM; it must clean up then, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _cancel)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job may have it ignored
+        signal.signal(signal.SIGINT, _cancel)
     try:
         _application()(standalone_mode=True)
     except KeyboardInterrupt:
@@ -69,7 +73,7 @@ def main() -> None:
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    cancel()
 
 
 def _end_cancelled() -> NoReturn:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from service import console
 from service.console import progress
 
 
@@ -22,3 +25,13 @@ def test_amounts_are_shown_as_they_are_counted(
         advance(0)  # too soon for a line
         advance(done, "joining")
     assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_a_cancellation_that_was_lost_ends_the_work_at_its_next_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_cancelled", threading.Event())
+    with pytest.raises(KeyboardInterrupt):
+        console.cancel()
+    with pytest.raises(KeyboardInterrupt), progress("Work", 4, "frames") as advance:
+        advance(1)
+    with pytest.raises(KeyboardInterrupt), progress("Work", 4, "frames"):
+        pass

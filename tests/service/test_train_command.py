@@ -84,7 +84,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
 def test_a_failure_in_the_middle_leaves_nothing_half_written(
     calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise DataError("The validation failed.", "Try again.")
 
     monkeypatch.setattr("models.training.choose_threshold", fail)
