@@ -28,7 +28,13 @@ def cancel() -> NoReturn:
     compiled, and what is raised there goes nowhere.
     """
     _cancelled.set()
+    sys.unraisablehook = _tell_but_cancellation
     raise KeyboardInterrupt
+
+
+def _tell_but_cancellation(lost: sys.UnraisableHookArgs) -> None:
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
 
 
 def note(text: str) -> None:

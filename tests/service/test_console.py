@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -29,6 +30,7 @@ def test_amounts_are_shown_as_they_are_counted(
 
 def test_a_cancellation_that_was_lost_ends_the_work_at_its_next_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_cancelled", threading.Event())
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     with pytest.raises(KeyboardInterrupt):
         console.cancel()
     with pytest.raises(KeyboardInterrupt), progress("Work", 4, "frames") as advance:

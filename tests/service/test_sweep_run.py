@@ -57,7 +57,9 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def in_the_middle(jobs: Jobs, job: Job, percent: float = 60.0) -> bool:
-    progress = jobs.get(job.id).progress
+    now = jobs.get(job.id)
+    assert now.state == "running", now.error
+    progress = now.progress
     return progress is not None and progress.done >= percent
 
 
