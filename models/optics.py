@@ -113,10 +113,11 @@ class ExactImages:
     ----------
     objective : Objective
     z_range_um : (low, high)
-        Depths that will be asked for; profiles are tabulated every 0.25 µm and interpolated.
+        Depths that will be asked for; profiles are tabulated every 1/16 µm and interpolated. At 0.25 µm the axial
+        errors of an exact fit at 30 dB grow by a fifth to a third beyond 25 µm.
     """
 
-    _STEP_UM = 0.25
+    _STEP_UM = 0.0625
 
     def __init__(self, objective: Objective, z_range_um: tuple[float, float]) -> None:
         low, high = z_range_um

@@ -34,12 +34,6 @@ _MEDIAN_OF_NORMAL = 0.6745
 """Median of the absolute value of a standard normal variable."""
 
 
-class _FineImages(ExactImages):
-    """Profiles in depth four times closer: at 30 dB, coarser ones err by as much as the bound of wide patterns."""
-
-    _STEP_UM = 0.0625
-
-
 @dataclass(frozen=True, slots=True)
 class IsolatedErrors:
     """Errors of a method on single emitters of one depth slice, in units of the bound.
@@ -115,7 +109,7 @@ def isolated_errors(
     `psf` is that of `objective`, for the bounds.
     """
     bounds = JointBounds(psf)
-    images = _FineImages(objective, (0.0, max(high for _, high in slices_um)))
+    images = ExactImages(objective, (0.0, max(high for _, high in slices_um)))
     rows = []
     for low, high in slices_um:
         rng = np.random.default_rng([seed, round(10 * low), round(10 * snr_db) + 1000])
