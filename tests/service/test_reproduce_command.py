@@ -44,7 +44,7 @@ def test_tables_figures_and_provenance_are_written(tmp_path: Path) -> None:
     assert 0 < cascade["threshold"] < 1
     assert (provenance["quick"], provenance["simulated"], provenance["seeds"]["judging"]) == (True, True, 20260)
     assert "vgg" in provenance["left_out"]
-    assert provenance["command"].startswith("bathyscope ")
+    assert provenance["command"].startswith("bathyscope")
     # The same frames again: the same figures.
     again = tmp_path / "again"
     assert _run("brownian", "--quick", "--out", again).exit_code == 0
