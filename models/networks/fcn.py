@@ -11,13 +11,15 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.networks.pair import PlainSettings
 
 __all__ = ["CropDepth", "FcnSettings", "WholeImage"]
 
@@ -26,7 +28,7 @@ _RARE = -4.6
 
 
 @dataclass(frozen=True, slots=True)
-class FcnSettings:
+class FcnSettings(PlainSettings):
     """Shape of both networks and scale of their answers.
 
     Attributes
@@ -57,18 +59,6 @@ class FcnSettings:
     classes: int = 50
     radii_px: tuple[float, ...] = ()
     pixel_size_um: float = 0.65
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FcnSettings:
-        """Read what `as_dict` wrote, after a trip through JSON."""
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**plain)
 
     @property
     def stride_px(self) -> int:

@@ -7,17 +7,15 @@ for the axial one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from models.camera import CameraModel
 from models.networks.cascade_readout import Readout
 from models.networks.cascade_targets import add_peaks, focal_loss
 from models.networks.depth_classes import (
@@ -30,6 +28,7 @@ from models.networks.depth_classes import (
     read_depths,
 )
 from models.networks.fcn import CropDepth, FcnSettings, WholeImage
+from models.networks.pair import NetworkPair
 from models.networks.patches import cut
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
@@ -80,7 +79,7 @@ class FcnBatch:
     emitters: NDArray[np.float64]
 
 
-class FcnArchitecture:
+class FcnArchitecture(NetworkPair):
     """Lateral and axial network with their targets, losses and read-out.
 
     Parameters
@@ -98,9 +97,7 @@ class FcnArchitecture:
         self._settings = settings
         self.lateral = WholeImage(settings)
         self.axial = CropDepth(settings)
-        self.module: nn.Module = nn.ModuleDict({"lateral": self.lateral, "axial": self.axial})
-        self.stride = settings.stride_px
-        self._dtype = torch.float32
+        super().__init__(settings, self.lateral, self.axial, settings.stride_px)
 
     @classmethod
     def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> FcnArchitecture:
@@ -126,11 +123,6 @@ class FcnArchitecture:
     def restored(cls, settings: dict[str, Any]) -> FcnArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(FcnSettings.from_dict(settings))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Plain values for model.json."""
-        return self._settings.as_dict()
 
     def adapted(self, scene: SceneSettings) -> SceneSettings:
         """Frames of the scene, some of their emitters above each other."""
@@ -198,19 +190,3 @@ class FcnArchitecture:
             pixel_size_um=settings.pixel_size_um,
             sigma_lateral_um=settings.cell_px * settings.pixel_size_um / np.sqrt(12),
         )
-
-    def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
-        """Candidates of frames (B, H, W) as the camera gave them, on a processor."""
-        noise = torch.full((len(counts),), camera.read_noise_e)
-        return self.detect(torch.from_numpy(camera.to_electrons(counts)), noise)
-
-    def fold(self, dtype: torch.dtype, bounds: dict[str, tuple[float, float]] | None = None) -> None:
-        """Merge normalization into the convolutions and go to `dtype`, in place; there is no int8 form."""
-        if dtype == torch.int8 or bounds is not None:
-            raise ValueError("fcn has no int8 form")
-        self._dtype = dtype
-        self.lateral.fold(dtype)
-        self.axial.fold(dtype)
-
-    def measure(self, frames: Sequence[TrainingFrame]) -> None:
-        """Nothing: there is no int8 form."""

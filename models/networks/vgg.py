@@ -14,15 +14,15 @@ windows (`Vgg.windows`), with the same answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.networks.pair import PlainSettings
 from models.networks.patches import contrasted, cut
 
 __all__ = ["Vgg", "VggSettings"]
@@ -36,7 +36,7 @@ _PATCHES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class VggSettings:
+class VggSettings(PlainSettings):
     """Shape of the pair and scale of its answers.
 
     Attributes
@@ -75,18 +75,6 @@ class VggSettings:
     classes: int = 50
     radii_px: tuple[float, ...] = ()
     pixel_size_um: float = 0.65
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> VggSettings:
-        """Read what `as_dict` wrote, after a trip through JSON."""
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**plain)
 
     @property
     def last_side(self) -> int:

@@ -3,8 +3,9 @@
 In four sizes: ``narrow`` (an eighth of VGG-19's features) and ``quarter``
 train on a processor, ``wide`` is VGG-19 in full, all three with stable first
 weights, batch normalization, frames of equal noise and first blocks that
-windows share. ``printed`` is the recipe as it was published, word for word;
-its first weights are far above a stable scale (docs/method.md).
+windows share. ``printed`` has the published first weights, optimizer, dropout
+and number of samples, on frames of ours; those weights are far above a stable
+scale (docs/method.md).
 
 The losses are those of the authors' public code: hinge for detection, binary
 cross-entropy for depth. Both networks learn in the same steps, on patches of
@@ -13,17 +14,15 @@ their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from models.camera import CameraModel
 from models.networks.cascade_readout import Readout
 from models.networks.depth_classes import (
     class_probabilities,
@@ -34,6 +33,7 @@ from models.networks.depth_classes import (
     peaks_of,
     read_depths,
 )
+from models.networks.pair import NetworkPair
 from models.networks.patches import contrasted, cut
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
@@ -95,7 +95,7 @@ class VggBatch:
     emitters: NDArray[np.float64]
 
 
-class VggArchitecture:
+class VggArchitecture(NetworkPair):
     """Detection and depth network with their patches, losses and read-out.
 
     Parameters
@@ -110,9 +110,7 @@ class VggArchitecture:
         self._settings = settings
         self.lateral = Vgg(settings, 1)
         self.axial = Vgg(settings, settings.classes)
-        self.module: nn.Module = nn.ModuleDict({"lateral": self.lateral, "axial": self.axial})
-        self.stride = settings.stride_px
-        self._dtype = torch.float32
+        super().__init__(settings, self.lateral, self.axial, settings.stride_px)
 
     @classmethod
     def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> VggArchitecture:
@@ -133,11 +131,6 @@ class VggArchitecture:
     def restored(cls, settings: dict[str, Any]) -> VggArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(VggSettings.from_dict(settings))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Plain values for model.json."""
-        return self._settings.as_dict()
 
     @property
     def recipe(self) -> Recipe:
@@ -235,19 +228,3 @@ class VggArchitecture:
             pixel_size_um=settings.pixel_size_um,
             sigma_lateral_um=settings.stride_px * settings.pixel_size_um / np.sqrt(12),
         )
-
-    def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
-        """Candidates of frames (B, H, W) as the camera gave them, on a processor."""
-        noise = torch.full((len(counts),), camera.read_noise_e)
-        return self.detect(torch.from_numpy(camera.to_electrons(counts)), noise)
-
-    def fold(self, dtype: torch.dtype, bounds: dict[str, tuple[float, float]] | None = None) -> None:
-        """Merge normalization into the convolutions and go to `dtype`, in place; there is no int8 form."""
-        if dtype == torch.int8 or bounds is not None:
-            raise ValueError("vgg has no int8 form")
-        self._dtype = dtype
-        self.lateral.fold(dtype)
-        self.axial.fold(dtype)
-
-    def measure(self, frames: Sequence[TrainingFrame]) -> None:
-        """Nothing: there is no int8 form."""
