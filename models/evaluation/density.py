@@ -14,15 +14,12 @@ import numpy as np
 from models.evaluation.bench import Bench
 from models.evaluation.conditions import Condition, run_conditions
 from models.evaluation.figures import (
-    BOUND,
-    CHANCE,
-    LIMIT,
-    error_axis,
+    error_curves,
+    jaccard_curves,
     log_axis,
     new_figure,
     panel,
     save,
-    series,
     styles,
 )
 from models.evaluation.frames import FRAME_SHAPE, Photons, Snr
@@ -63,25 +60,15 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     rows = [row for row in tables["density"] if row["form"] == "published"]
     physical = [row for row in tables["density"] if row["form"] == "physical"]
     looks = styles(row["method"] for row in rows)
-    first = rows[0]["method"]
     figure, axes = new_figure(3, 2)
     panels = [(rows, tolerance, f"{_DB:g} dB, within {tolerance:g} µm in 3D") for tolerance in TOLERANCES_UM]
     panels.append((physical, 10.0, f"sCMOS, {_PHOTONS.mean:,.0f} e⁻ each, {_PHOTONS.background_e:g} e⁻/px, 10 µm"))
     for axis, (chosen, tolerance, title) in zip(axes.flat, panels, strict=False):
-        for method, look in looks.items():
-            axis.plot(*series(chosen, "points", "jaccard", method=method, tolerance_um=tolerance), **look)
-        limit = series(chosen, "points", "limit_jaccard", method=first, tolerance_um=tolerance)
-        chance = series(chosen, "points", "chance_jaccard", method=first, tolerance_um=tolerance)
-        axis.plot(*limit, label="ideal detector", **LIMIT)
-        axis.plot(*chance, label="chance level", **CHANCE)
+        jaccard_curves(axis, chosen, looks, "points", tolerance)
         panel(axis, title=title, ylim=(0, 1.02))
         axis.set_ylabel("Jaccard index")
     for axis, kind in zip(axes[1, 1:], ("lateral", "axial"), strict=True):
-        for method, look in looks.items():
-            axis.plot(*series(rows, "points", f"rmse_{kind}_um", method=method, tolerance_um=10.0), **look)
-        bound = series(rows, "points", f"limit_rms_{kind}_um", method=first, tolerance_um=10.0)
-        axis.plot(*bound, label="Cramér-Rao bound, RMS", **BOUND)
-        error_axis(axis)
+        error_curves(axis, rows, looks, "points", kind)
         panel(axis, title=f"{kind} error of what was found, {_DB:g} dB", y="RMSE (µm)")
     for axis in axes.flat:
         log_axis(axis, [row["points"] for row in rows])

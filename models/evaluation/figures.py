@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -16,6 +16,8 @@ __all__ = [
     "Style",
     "bar_places",
     "error_axis",
+    "error_curves",
+    "jaccard_curves",
     "log_axis",
     "new_figure",
     "panel",
@@ -144,3 +146,21 @@ def save(figure: Any, axes: Any, path: Path, *, title: str, caption: str) -> Non
             frameon=False,
         )
     figure.savefig(path, dpi=_DOTS_PER_INCH, pil_kwargs={"optimize": True})
+
+
+def jaccard_curves(axis: Any, rows: Sequence[Row], looks: Mapping[str, Style], key: str, tolerance_um: float) -> None:
+    """Jaccard index of each method over `key`, with the ideal detector and the chance level of the same frames."""
+    for method, look in looks.items():
+        axis.plot(*series(rows, key, "jaccard", method=method, tolerance_um=tolerance_um), **look)
+    of_first = {"method": rows[0]["method"], "tolerance_um": tolerance_um}
+    axis.plot(*series(rows, key, "limit_jaccard", **of_first), label="ideal detector", **LIMIT)
+    axis.plot(*series(rows, key, "chance_jaccard", **of_first), label="chance level", **CHANCE)
+
+
+def error_curves(axis: Any, rows: Sequence[Row], looks: Mapping[str, Style], key: str, kind: str) -> None:
+    """RMSE, ``lateral`` or ``axial``, of what each method found within 10 µm, over `key`, with the bound."""
+    for method, look in looks.items():
+        axis.plot(*series(rows, key, f"rmse_{kind}_um", method=method, tolerance_um=10.0), **look)
+    bound = series(rows, key, f"limit_rms_{kind}_um", method=rows[0]["method"], tolerance_um=10.0)
+    axis.plot(*bound, label="Cramér-Rao bound, RMS", **BOUND)
+    error_axis(axis)

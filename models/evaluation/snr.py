@@ -9,16 +9,12 @@ chance level.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from models.evaluation.bench import Bench
 from models.evaluation.conditions import Condition, run_conditions
 from models.evaluation.figures import (
-    BOUND,
-    CHANCE,
-    LIMIT,
-    Style,
-    error_axis,
+    error_curves,
+    jaccard_curves,
     log_axis,
     new_figure,
     panel,
@@ -62,12 +58,12 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     figure, axes = new_figure(3, 2, sharey="row")
     x = "SNR of the frame, published form (dB)"
     for axis, tolerance in zip(axes[0], TOLERANCES_UM, strict=True):
-        _jaccard(axis, rows, looks, "snr_db", tolerance)
+        jaccard_curves(axis, rows, looks, "snr_db", tolerance)
         panel(axis, title=f"{_POINTS} points, within {tolerance:g} µm in 3D", x=x, ylim=(0, 1.02))
     axes[0, 0].set_ylabel("Jaccard index")
     for axis, background in zip(axes[1], sorted({row["background_e"] for row in physical}), strict=False):
         chosen = [row for row in physical if row["background_e"] == background]
-        _jaccard(axis, chosen, looks, "photons", 10.0)
+        jaccard_curves(axis, chosen, looks, "photons", 10.0)
         log_axis(axis, [row["photons"] for row in chosen])
         panel(
             axis,
@@ -81,24 +77,11 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     _draw_curves(tables["snr-precision-recall"], folder, caption)
 
 
-def _jaccard(axis: Any, rows: list[Row], looks: dict[str, Style], key: str, tolerance: float) -> None:
-    plot = axis.plot
-    for method, look in looks.items():
-        plot(*series(rows, key, "jaccard", method=method, tolerance_um=tolerance), **look)
-    first = rows[0]["method"]
-    plot(*series(rows, key, "limit_jaccard", method=first, tolerance_um=tolerance), label="ideal detector", **LIMIT)
-    plot(*series(rows, key, "chance_jaccard", method=first, tolerance_um=tolerance), label="chance level", **CHANCE)
-
-
 def _draw_errors(rows: list[Row], folder: Path, caption: str) -> None:
     looks = styles(row["method"] for row in rows)
     figure, axes = new_figure(2, sharey="row")
     for axis, kind in zip(axes[0], ("lateral", "axial"), strict=True):
-        for method, look in looks.items():
-            axis.plot(*series(rows, "snr_db", f"rmse_{kind}_um", method=method, tolerance_um=10.0), **look)
-        bound = series(rows, "snr_db", f"limit_rms_{kind}_um", method=rows[0]["method"], tolerance_um=10.0)
-        axis.plot(*bound, label="Cramér-Rao bound, RMS", **BOUND)
-        error_axis(axis)
+        error_curves(axis, rows, looks, "snr_db", kind)
         panel(axis, title=f"{kind} error of what was found", x="SNR of the frame, published form (dB)")
     axes[0, 0].set_ylabel("root mean square error (µm)")
     save(figure, axes, folder / "snr-errors.png", title="Errors over signal-to-noise ratio", caption=caption)
