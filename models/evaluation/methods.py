@@ -156,11 +156,12 @@ def _spot_fit(
     name: str, calibration: Calibration, camera: CameraModel, _folder: Path | None, threshold: float | None
 ) -> Method:
     from models.fitting import SpotFitter
+    from models.fitting.engines import PackageMissing
 
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
     try:
         fitter = SpotFitter(calibration, camera, estimator=name, threshold=lowest)
-    except DataError as error:
+    except PackageMissing as error:
         raise MethodMissing(error.problem, error.remedy) from error
     return _flat(name, fitter, calibration)
 

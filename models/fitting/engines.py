@@ -19,17 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.fitting.splines import spline_coefficients
 
-__all__ = ["PicassoEngine", "SmappyEngine", "SpotEngine", "engine_for"]
+__all__ = ["PackageMissing", "PicassoEngine", "SmappyEngine", "SpotEngine", "engine_for"]
 
 Array = NDArray[np.float64]
 
-_ITERATIONS = 100
-"""More than either package needs from a start in the right valley; fits that need more are in none."""
+_ITERATIONS = 30
+"""More than either package needs from a start in the right valley (six to ten); fits that need more are in none."""
 
 _TOLERANCE = 1e-6
 """Of picassosr's relative change of chi-square: tighter than its own 1e-4 for several starts, so that the optimum is
 reached to a small share of its standard deviation also where ten thousand pixels make chi-square large."""
+
+
+class PackageMissing(DataError):
+    """A rival's package is not installed: the method cannot run here, and the others can."""
 
 
 class SpotEngine(Protocol):
@@ -56,15 +61,13 @@ class SmappyEngine:
     def __init__(self) -> None:
         try:
             from smappy import _fit3d
-            from smappy.calibrate.core import spline_coefficients
         except ImportError as error:
             raise _absent("smappy-smlm", error) from error
         self._fit = _fit3d.fit_cspline
-        self._coefficients = spline_coefficients
 
     def prepare(self, planes: Array) -> Any:
         """Coefficients, (64, Z - 1, N - 1, N - 1) float32."""
-        return self._coefficients(planes)
+        return spline_coefficients(planes)
 
     def fit(self, spline: Any, rois: NDArray[np.float32], start: Array) -> Array:
         """See `SpotEngine.fit`."""
@@ -87,18 +90,16 @@ class PicassoEngine:
                 # On import it warns of a missing sound card, among other things that a fit has no use for.
                 warnings.simplefilter("ignore")
                 from picasso.fitting import splinefit
-                from smappy.calibrate.core import spline_coefficients
         except ImportError as error:
             raise _absent("picassosr", error) from error
         self.name = "picassosr"
         self._likelihood = likelihood
         self._package = splinefit
-        self._coefficients = spline_coefficients
 
     def prepare(self, planes: Array) -> Any:
         """Coefficients in its order, (1, Z - 1, N - 1, N - 1, 4, 4, 4) float32."""
         # Its own calibration comes with a graphical program; the not-a-knot spline of the other package is the same.
-        coefficients = self._coefficients(planes)
+        coefficients = spline_coefficients(planes)
         intervals = coefficients.shape[1:]
         powers_last = coefficients.reshape(4, 4, 4, *intervals).transpose(3, 4, 5, 0, 1, 2)
         return np.ascontiguousarray(powers_last).reshape(1, *intervals, 4, 4, 4)
@@ -133,8 +134,10 @@ def engine_for(estimator: str, package: str | None = None) -> SpotEngine:
 
     Raises
     ------
+    PackageMissing
+        When the package is not installed.
     DataError
-        When the package is not installed, or there is no such estimator in it.
+        When there is no such estimator in it.
     """
     chosen = package or {"mle": "smappy-smlm"}.get(estimator, "picassosr")
     if estimator == "mle" and chosen == "smappy-smlm":
@@ -153,8 +156,8 @@ def _finite(answer: Array) -> Array:
     return answer
 
 
-def _absent(package: str, error: ImportError) -> DataError:
-    return DataError(
+def _absent(package: str, error: ImportError) -> PackageMissing:
+    return PackageMissing(
         f"The rival fitter needs {package}, which cannot be imported ({error}).",
         "Install the extra: pip install 'bathyscope[evaluation]'.",
     )

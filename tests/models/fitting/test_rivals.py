@@ -19,7 +19,7 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.evaluation.rivals import isolated_errors, isolated_frame
 from models.fitting import PursuitFitter, SpotFitter
-from models.fitting.engines import engine_for
+from models.fitting.engines import PackageMissing, engine_for
 from models.fitting.regions import binned
 from models.fitting.spots import distinct
 from models.lookup import PatternLookup
@@ -176,13 +176,14 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DataError, match=rf"{package}.*evaluation"):
+    with pytest.raises(PackageMissing, match=rf"{package}.*evaluation"):
         engine_for("mle" if package == "smappy" else "ls")
 
 
 def test_an_unknown_estimator_is_refused() -> None:
-    with pytest.raises(DataError, match="'ls' of the package 'smappy-smlm'"):
+    with pytest.raises(DataError, match="'ls' of the package 'smappy-smlm'") as refusal:
         engine_for("ls", "smappy-smlm")
+    assert not isinstance(refusal.value, PackageMissing)
 
 
 def test_bins_are_sums_and_incomplete_ones_are_left_out() -> None:
