@@ -20,7 +20,7 @@ from typing import Any
 
 from models.errors import DataError
 
-__all__ = ["complete_output", "write_json"]
+__all__ = ["check_destination", "complete_output", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EIO}
@@ -44,11 +44,7 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
     DataError
         When `destination` exists and is something else, cannot be written, or does not fit on the disk.
     """
-    if destination.exists() and not (is_ours(destination) or (destination.is_dir() and not any(destination.iterdir()))):
-        raise DataError(
-            f"{destination} exists and is not an output of this kind; only such an output is replaced.",
-            "Choose another --out, or move what is there away.",
-        )
+    check_destination(destination, is_ours)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
@@ -68,6 +64,21 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
                 raise
     finally:
         _remove(aside)
+
+
+def check_destination(destination: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Refuse a destination that `complete_output` would refuse, for work that takes long before it writes.
+
+    Raises
+    ------
+    DataError
+        When `destination` exists and is something else.
+    """
+    if destination.exists() and not (is_ours(destination) or (destination.is_dir() and not any(destination.iterdir()))):
+        raise DataError(
+            f"{destination} exists and is not an output of this kind; only such an output is replaced.",
+            "Choose another --out, or move what is there away.",
+        )
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
