@@ -74,10 +74,12 @@ class JointBounds:
     ----------
     psf : Psf
         The true one.
+    spline : PatternSpline, optional
+        Its spline where there is one already, for it is large.
     """
 
-    def __init__(self, psf: Psf) -> None:
-        self._spline = PatternSpline(psf)
+    def __init__(self, psf: Psf, spline: PatternSpline | None = None) -> None:
+        self._spline = spline or PatternSpline(psf)
         self._pixel_um = psf.pixel_size_um
         self._oversampling = psf.oversampling
 

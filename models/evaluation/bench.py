@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,9 @@ _VALIDATION_FRAMES = 12
 _QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
 _QUICK_VALIDATION_FRAMES = 3
 _THRESHOLDS = 60
-_FEWEST_FRAMES = 20
+_FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
+_ENOUGH_EMITTERS = 200
+"""A method that has no time for more frames than hold these is not given more: J is then known to some 0.03."""
 
 
 @dataclass
@@ -101,6 +103,35 @@ class Contender:
         self.frames += len(counts)
         return Localizations.concatenate(parts)
 
+    def candidates_within(
+        self, frames: Frames, seconds: float, fewest: int | None = None
+    ) -> tuple[Frames, Localizations]:
+        """Candidates of as many of the first frames as there is processor time for, and these frames.
+
+        Parameters
+        ----------
+        frames : Frames
+        seconds : float
+            Processor time; a frame is not begun when it would be exceeded at the pace so far.
+        fewest : int, optional
+            So many are taken however long they last; when not given, those that hold 200 emitters, 4 to 10.
+        """
+        if fewest is None:
+            emitters = max(sum(len(each) for each in frames.emitters) / len(frames), 1.0)
+            fewest = int(np.clip(np.ceil(_ENOUGH_EMITTERS / emitters), _FEWEST_FRAMES, _MOST_OF_FEWEST))
+        begun, done = self.seconds, 0
+        parts: list[Localizations] = []
+        while done < len(frames):
+            spent = self.seconds - begun
+            room = int((seconds - spent) * done / max(spent, 1e-9)) if done else fewest
+            if done >= fewest and room < 1:
+                break
+            step = min(_BATCH, max(room, fewest - done), len(frames) - done)
+            found = self.candidates(frames.part(done, done + step))
+            parts.append(replace(found, frame=found.frame + done))
+            done += step
+        return frames.first(done), Localizations.concatenate(parts)
+
     def answers(self, frames: Frames) -> Localizations:
         """Answers at the tuned threshold."""
         return self.decided(self.candidates(frames))
@@ -110,7 +141,7 @@ class Contender:
         return candidates.select(candidates.probability >= self.threshold)
 
     def prepare(self, camera: CameraModel) -> Method:
-        """The method for a camera, made once.
+        """The method for a camera; it is kept until another camera is asked for, for it may be large.
 
         Raises
         ------
@@ -118,8 +149,13 @@ class Contender:
             When it cannot run here.
         """
         if camera not in self._made:
+            self._made.clear()
             self._made[camera] = make_method(self.name, self.calibration, camera, self.model_folder)
         return self._made[camera]
+
+    def release(self) -> None:
+        """Let go of what was prepared; it is prepared again when it is needed."""
+        self._made.clear()
 
 
 @dataclass
@@ -144,17 +180,23 @@ class Bench:
     contenders: Sequence[Contender]
     quick: bool
     seed: int
-    seconds: float = 120.0
+    seconds: float = 30.0
     advance: Callable[[float, str], None] = lambda _done, _what: None
 
     def box(self, shape: tuple[int, int], side_um: float = SIDE_UM) -> Box:
         """Volume of emitters in the middle of frames of `shape`."""
         return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um)
 
-    def affordable(self, contender: Contender, frames: int) -> int:
-        """How many of `frames` a method gets: all, unless it would take longer than `seconds` for them; at least 20."""
-        pace = contender.seconds / contender.frames if contender.frames else 0.0
-        return min(frames, max(_FEWEST_FRAMES, int(self.seconds / max(pace, 1e-9))))
+    def candidates(
+        self, contender: Contender, frames: Frames, fewest: int | None = None
+    ) -> tuple[Frames, Localizations]:
+        """The first of the frames that a method has time for, and its candidates; see `Contender.candidates_within`."""
+        return contender.candidates_within(frames, self.seconds, fewest)
+
+    def answers(self, contender: Contender, frames: Frames, fewest: int | None = None) -> tuple[Frames, Localizations]:
+        """The same with its answers."""
+        judged, found = self.candidates(contender, frames, fewest)
+        return judged, contender.decided(found)
 
     def rng(self, *words: int) -> np.random.Generator:
         """Generator of a condition; the seed first, so that conditions do not depend on each other."""
@@ -174,9 +216,15 @@ def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
     return frames
 
 
-def tune(contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0) -> float:
-    """Set the threshold with the best mean Jaccard index over the validation conditions, and give that index."""
-    found = [contender.candidates(frames) for frames in validation]
+def tune(
+    contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
+) -> float:
+    """Set the threshold with the best mean Jaccard index over the validation conditions, and give that index.
+
+    A method may take `seconds` of processor time for each condition; a slow one is tuned with the first frames.
+    """
+    judged = [contender.candidates_within(frames, seconds) for frames in validation]
+    found = [each for _, each in judged]
     scores = np.concatenate([each.probability for each in found])
     if len(scores) == 0:
         return 0.0
@@ -186,7 +234,7 @@ def tune(contender: Contender, validation: Sequence[Frames], tolerance_um: float
             np.mean(
                 [
                     score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
-                    for each, frames in zip(found, validation, strict=True)
+                    for frames, each in judged
                 ]
             )
         )

@@ -29,6 +29,9 @@ F64 = NDArray[np.float64]
 
 _BEADS, _QUICK_BEADS = 8, 4
 _FRAMES, _QUICK_FRAMES = 300, 16
+_FEWEST_FRAMES = 20
+"""Steps need frames in a row."""
+
 _LIGHT = Photons(3e4, 5.0)
 _DIFFUSION_UM2_S = (0.43, 2.0, 10.0)
 """From a 1-µm bead in water at 20 °C to small ones."""
@@ -50,8 +53,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         start = rng.uniform(low + 5, high - 5, (points, 3))
         frames = movie(bench, Brownian(start, coefficient, bench.seed + index), np.ones(points), _LIGHT, count, index)
         for done, contender in enumerate(bench.contenders):
-            judged = frames.first(bench.affordable(contender, count))
-            paths = _joined(contender.answers(judged), judged)
+            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
+            paths = _joined(found, judged)
             real = np.stack([each[:, :3] for each in judged.emitters], axis=1)
             for axis, name in enumerate("xyz"):
                 estimate, error = diffusion(paths[:, :, axis], 1 / FPS)

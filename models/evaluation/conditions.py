@@ -77,8 +77,7 @@ def run_conditions(bench: Bench, conditions: Sequence[Condition]) -> tuple[list[
         blank = {"snr_db": None, "photons": None}
         for contender in bench.contenders:
             before = contender.seconds
-            judged = frames.first(bench.affordable(contender, count))
-            candidates = contender.candidates(judged)
+            judged, candidates = bench.candidates(contender, frames)
             columns = {"method": contender.label} | blank | condition.columns
             answers = contender.decided(candidates)
             cost = {"seconds_per_frame": round((contender.seconds - before) / len(judged), 4)}

@@ -34,7 +34,7 @@ from models.evaluation.figures import (
 )
 from models.evaluation.focal_stack import retrieved_truth
 from models.evaluation.frames import Frames, Photons, expose, uniform_emitters
-from models.evaluation.scoring import Row, score_rows
+from models.evaluation.scoring import Row, answers_by_frame, jaccard_error, score_rows
 from models.metrics import Scorer, chance_jaccard
 
 __all__ = ["draw", "run"]
@@ -65,11 +65,15 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     ranges: list[Row] = []
     steps = len(bench.contenders) + 1
     for done, contender in enumerate(bench.contenders):
-        judged = frames.first(bench.affordable(contender, count))
-        found = contender.answers(judged)
+        judged, found = bench.answers(contender, frames)
         scorer = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
-        for number, each in enumerate(judged.emitters):
-            scorer.add(found.xyz_um[found.frame == number], each[:, :3])
+        by_frame = []
+        for answers, each in zip(answers_by_frame(found, len(judged)), judged.emitters, strict=True):
+            alone = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
+            whole = alone.add(answers, each[:, :3])
+            scorer.add(answers, each[:, :3])
+            by_frame.append((*alone.slices, whole))
+        *errors, error = [jaccard_error(scores) for scores in zip(*by_frame, strict=True)]
         chance = chance_jaccard(found, judged.truth(), _TOLERANCE_UM)
         mine = [
             {
@@ -84,12 +88,13 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 "to_um": float(edges[index + 1]),
             }
             | score.as_dict()
-            | {"chance_jaccard": chance}
+            | {"jaccard_error": errors[index], "chance_jaccard": chance}
             | limits[index]
             for index, score in enumerate(scorer.slices)
         ]
         slices += mine
-        ranges.append({"method": contender.label, "recall": _GOOD_RECALL} | _good_range(mine) | scorer.result())
+        total = {"frames": len(judged)} | scorer.result() | {"jaccard_error": error}
+        ranges.append({"method": contender.label, "least_recall": _GOOD_RECALL} | _good_range(mine) | total)
         bench.advance((done + 1) / steps, contender.label)
     experimental = _experimental(bench, frames)
     bench.advance(1.0, "focal stacks")

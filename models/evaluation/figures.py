@@ -16,6 +16,7 @@ __all__ = [
     "Style",
     "bar_places",
     "error_axis",
+    "error_bars",
     "error_curves",
     "jaccard_curves",
     "log_axis",
@@ -148,10 +149,18 @@ def save(figure: Any, axes: Any, path: Path, *, title: str, caption: str) -> Non
     figure.savefig(path, dpi=_DOTS_PER_INCH, pil_kwargs={"optimize": True})
 
 
+def error_bars(axis: Any, rows: Sequence[Row], look: Style, key: str, **where: Any) -> None:
+    """Standard errors of the Jaccard index, where they are known."""
+    chosen = [row for row in rows if row["jaccard_error"] is not None]
+    heights, errors = series(chosen, key, "jaccard", **where), series(chosen, key, "jaccard_error", **where)
+    axis.errorbar(*heights, errors[1], fmt="none", ecolor=look["color"], elinewidth=0.9, alpha=0.7, zorder=2)
+
+
 def jaccard_curves(axis: Any, rows: Sequence[Row], looks: Mapping[str, Style], key: str, tolerance_um: float) -> None:
     """Jaccard index of each method over `key`, with the ideal detector and the chance level of the same frames."""
     for method, look in looks.items():
         axis.plot(*series(rows, key, "jaccard", method=method, tolerance_um=tolerance_um), **look)
+        error_bars(axis, rows, look, key, method=method, tolerance_um=tolerance_um)
     of_first = {"method": rows[0]["method"], "tolerance_um": tolerance_um}
     axis.plot(*series(rows, key, "limit_jaccard", **of_first), label="ideal detector", **LIMIT)
     axis.plot(*series(rows, key, "chance_jaccard", **of_first), label="chance level", **CHANCE)

@@ -120,13 +120,15 @@ class Frames:
 
     def first(self, count: int) -> Frames:
         """The first `count` frames."""
-        if count >= len(self):
-            return self
+        return self if count >= len(self) else self.part(0, count)
+
+    def part(self, start: int, stop: int) -> Frames:
+        """Frames from `start` to before `stop`, which are numbered from 0 again."""
         return replace(
             self,
-            counts=self.counts[:count],
-            emitters=self.emitters[:count],
-            background_e=self.background_e[:count],
+            counts=self.counts[start:stop],
+            emitters=self.emitters[start:stop],
+            background_e=self.background_e[start:stop],
         )
 
     @property

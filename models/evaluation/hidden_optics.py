@@ -124,16 +124,21 @@ class HiddenImages:
     optics : HiddenOptics
     psf : Psf
         As `hidden_psf` computes it.
+
+    Attributes
+    ----------
+    spline : PatternSpline
+        Of the pattern.
     """
 
     def __init__(self, optics: HiddenOptics, psf: Psf) -> None:
         self._optics = optics
-        self._spline = PatternSpline(psf)
+        self.spline = PatternSpline(psf)
         self._pixel_um = psf.pixel_size_um
 
     def render(self, emitters: F64, image: NDArray[np.float32]) -> None:
         """Add emitters (N, 4), x, y, z in µm and photo-electrons, to an image (H, W), in place."""
-        spline = self._spline
+        spline = self.spline
         apparent = emitters[:, 2] + self._optics.curvature_at(emitters[:, 0], emitters[:, 1])
         x, y = emitters[:, 0] / self._pixel_um, emitters[:, 1] / self._pixel_um
         reach = np.minimum(1.15 * spline.radius_at_px(apparent) + 3, spline.radius_px.max() + 6)

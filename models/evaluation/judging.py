@@ -83,7 +83,7 @@ class JudgingOptics:
     @cached_property
     def limits(self) -> JointBounds:
         """Cramér-Rao bounds with the true pattern."""
-        return JointBounds(self.psf)
+        return JointBounds(self.psf, self.images.spline if isinstance(self.images, HiddenImages) else None)
 
     def bounds(self, frames: Frames, most: int | None = None) -> list[FrameBounds]:
         """Bounds of the first frames, at most `most`."""

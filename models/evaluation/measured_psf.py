@@ -47,7 +47,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     validation = validation_frames(bench.optics, quick=bench.quick)
     for contender in contenders:
         if contender not in bench.contenders:
-            tune(contender, validation)
+            tune(contender, validation, seconds=bench.seconds)
     detector = bench.optics.ideal_detector(bench.box(FRAME_SHAPE))
     rows: list[Row] = []
     counts = _QUICK_POINTS if bench.quick else _POINTS
@@ -62,8 +62,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         bounds = bench.optics.bounds(frames, None if points == 1 else 20)
         limits = limit_columns(bounds, detector)
         for done, contender in enumerate(contenders):
-            judged = frames.first(bench.affordable(contender, count))
-            found = contender.answers(judged)
+            judged, found = bench.answers(contender, frames)
             columns = {
                 "method": contender.label,
                 "pattern": contender.told_by,

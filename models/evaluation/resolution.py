@@ -3,15 +3,17 @@
 Two points at one depth side by side, or one behind the other, are brought
 together. Resolved at distance d: exactly two answers, each within d/2 of its
 own point in 3D, in at least half of the frames; the figure is the smallest
-such distance on a geometric grid, found by bisection. Beside it stands how
-often a single point is answered twice. The limit is what normal errors of
-the size of the joint Cramér-Rao bound would allow.
+such distance on a geometric grid, found by bisection. At each distance frames
+are shown until more or less than half is certain, 200 at most; most distances
+are settled by the first few. Beside it stands how often a single point is
+answered twice. The limit is what normal errors of the size of the joint
+Cramér-Rao bound would allow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from numpy.typing import NDArray
 
 from models.evaluation.bench import Bench, Contender
 from models.evaluation.figures import BOUND, new_figure, panel, save, series, styles
-from models.evaluation.frames import SCMOS_CAMERA, Frames, Photons, expose
-from models.evaluation.scoring import Row
+from models.evaluation.frames import SCMOS_CAMERA, Photons, expose
+from models.evaluation.scoring import Row, answers_by_frame
 from models.metrics import match
 
 __all__ = ["draw", "is_resolved", "run"]
@@ -36,6 +38,15 @@ _PHOTONS = (1e4, 1e5)
 _DEPTHS_UM = tuple(float(depth) for depth in range(10, 100, 10))
 _QUICK_PHOTONS = (1e5,)
 _FRAMES, _QUICK_FRAMES = 200, 8
+_AT_ONCE = 8
+"""Frames that are exposed and answered together, and the fewest that are shown."""
+
+_CERTAIN = 2.5
+"""Standard deviations from a half at which no further frame is shown."""
+
+_PARTS = 12
+"""Of a method's time for a depth and light: five distances in each direction, and twice as much for single points."""
+
 _LIMIT_FRAMES = 12
 _DIRECTIONS = ("lateral", "axial")
 _PUBLISHED_UM = {"lateral": 2.0, "axial": 6.0}
@@ -53,10 +64,10 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     for done, (light, depth) in enumerate(conditions):
         limits = {direction: _limit(bench, light, depth, direction) for direction in _DIRECTIONS}
         for contender in bench.contenders:
-            count = bench.affordable(contender, wanted)
-            splits, missed = _single_points(bench, contender, light, depth, count)
+            singles, splits, missed = _single_points(bench, contender, light, depth, wanted)
             for direction in _DIRECTIONS:
-                distance = _smallest(partial(_share, bench, contender, light, depth, direction, count))
+                pairs = _Pairs(bench, contender, light, depth, direction, wanted)
+                distance = _smallest(pairs.share)
                 rows.append(
                     {
                         "method": contender.label,
@@ -64,7 +75,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "photons": light,
                         "background_e": _BACKGROUND_E,
                         "depth_um": depth,
-                        "frames": count,
+                        "frames": pairs.frames.get(distance or float(DISTANCES_UM[-1])),
+                        "single_frames": singles,
                         "resolved_um": distance,
                         "limit_um": limits[direction],
                         "false_splits": splits,
@@ -112,30 +124,61 @@ def _pair(rng: np.random.Generator, pixel_um: float, depth: float, direction: st
     return np.column_stack([places, np.ones(2)])
 
 
-def _share(
-    bench: Bench, contender: Contender, light: float, depth: float, direction: str, count: int, distance: float
-) -> float:
-    points = _pairs(bench, light, depth, direction, distance, count)
-    rng = _rng(bench, light, depth, 7, round(1000 * distance))
+@dataclass
+class _Pairs:
+    """How often a method resolves pairs of one light, depth and direction."""
+
+    bench: Bench
+    contender: Contender
+    light: float
+    depth: float
+    direction: str
+    wanted: int
+    frames: dict[float, int] = field(default_factory=dict)
+
+    def share(self, distance: float) -> float:
+        """Share of frames in which a pair `distance` µm apart is resolved; `frames` keeps how many were shown."""
+        points = _pairs(self.bench, self.light, self.depth, self.direction, distance, self.wanted)
+        rng = _rng(self.bench, self.light, self.depth, 7, round(1000 * distance))
+        begun, done, resolved = self.contender.seconds, 0, 0
+        while done < self.wanted:
+            shown = points[done : done + _AT_ONCE]
+            for found, pair in zip(_answers(self.bench, self.contender, shown, self.light, rng), shown, strict=True):
+                resolved += is_resolved(found, pair[:, :3], distance)
+            done += len(shown)
+            spent = self.contender.seconds - begun
+            if spent * (1 + _AT_ONCE / done) > self.bench.seconds / _PARTS:
+                break
+            if abs(2 * resolved - done) > _CERTAIN * np.sqrt(done):
+                break
+        self.frames[distance] = done
+        return resolved / done
+
+
+def _single_points(
+    bench: Bench, contender: Contender, light: float, depth: float, wanted: int
+) -> tuple[int, float, float]:
+    """Number of frames of one point, and the shares of them with more than one answer, and with none."""
+    points = [each[:1] for each in _pairs(bench, light, depth, "lateral", 0.0, wanted)]
+    rng = _rng(bench, light, depth, 9)
+    begun = contender.seconds
+    answers: list[int] = []
+    while len(answers) < wanted:
+        shown = points[len(answers) : len(answers) + _AT_ONCE]
+        answers += [len(each) for each in _answers(bench, contender, shown, light, rng)]
+        spent = contender.seconds - begun
+        if spent * (1 + _AT_ONCE / len(answers)) > 2 * bench.seconds / _PARTS:
+            break
+    number = np.array(answers)
+    return len(number), float((number > 1).mean()), float((number == 0).mean())
+
+
+def _answers(
+    bench: Bench, contender: Contender, points: list[F64], light: float, rng: np.random.Generator
+) -> list[F64]:
+    """Answers to frames of such points, all of which count, for nothing else is in the frames."""
     frames = expose(bench.optics, points, Photons(light, _BACKGROUND_E), _SHAPE, rng)
-    answers = _near_the_middle(bench, contender, frames)
-    return float(
-        np.mean([is_resolved(each, point[:, :3], distance) for each, point in zip(answers, points, strict=True)])
-    )
-
-
-def _single_points(bench: Bench, contender: Contender, light: float, depth: float, count: int) -> tuple[float, float]:
-    """Shares of frames of one point with more than one answer, and with none."""
-    points = [each[:1] for each in _pairs(bench, light, depth, "lateral", 0.0, count)]
-    frames = expose(bench.optics, points, Photons(light, _BACKGROUND_E), _SHAPE, _rng(bench, light, depth, 9))
-    number = np.array([len(each) for each in _near_the_middle(bench, contender, frames)])
-    return float((number > 1).mean()), float((number == 0).mean())
-
-
-def _near_the_middle(bench: Bench, contender: Contender, frames: Frames) -> list[F64]:
-    """Answers of each frame; all of them count, for nothing else is in the frame."""
-    found = contender.answers(frames)
-    return [found.xyz_um[found.frame == number] for number in range(len(frames))]
+    return answers_by_frame(contender.answers(frames), len(frames))
 
 
 def _limit(bench: Bench, light: float, depth: float, direction: str) -> float | None:

@@ -13,7 +13,17 @@ from models.evaluation.frames import Frames
 from models.metrics import Region, Score, Scorer, chance_jaccard
 from models.tables import Localizations
 
-__all__ = ["TOLERANCES_UM", "Row", "limit_columns", "precision_recall", "score_at", "score_rows"]
+__all__ = [
+    "TOLERANCES_UM",
+    "Row",
+    "answers_by_frame",
+    "frame_scores",
+    "jaccard_error",
+    "limit_columns",
+    "precision_recall",
+    "score_at",
+    "score_rows",
+]
 
 Row = dict[str, Any]
 
@@ -24,14 +34,39 @@ _KNOWN_UM = 5.0
 """An emitter whose 3D sigma is larger is not localized by anybody, and left out of root mean squares."""
 
 
+def answers_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
+    """Positions (N, 3) in each of `count` frames, whose numbers count from 0."""
+    order = np.argsort(found.frame, kind="stable")
+    return np.split(found.xyz_um[order], np.searchsorted(found.frame[order], np.arange(1, count), side="left"))
+
+
+def frame_scores(
+    found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None
+) -> list[Score]:
+    """Score of the answers to each of `frames`, whose numbers count from 0."""
+    scorer = Scorer(tolerance_um, region)
+    answers = answers_by_frame(found, len(frames))
+    return [scorer.add(each, truth[:, :3]) for each, truth in zip(answers, frames.emitters, strict=True)]
+
+
 def score_at(found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None) -> Score:
     """Score of the answers to `frames`, whose numbers count from 0."""
-    scorer = Scorer(tolerance_um, region)
-    order = np.argsort(found.frame, kind="stable")
-    answers = np.split(found.xyz_um[order], np.searchsorted(found.frame[order], np.arange(1, len(frames)), side="left"))
-    for each, truth in zip(answers, frames.emitters, strict=True):
-        scorer.add(each, truth[:, :3])
-    return scorer.score
+    return sum(frame_scores(found, frames, tolerance_um, region), Score())
+
+
+def jaccard_error(scores: Sequence[Score]) -> float | None:
+    """Standard error of the Jaccard index of all `scores` together: jackknife over frames, which are independent.
+
+    With n frames and J_i the index without frame i, the variance is (n - 1)/n Σ (J_i - mean)² (Efron and Stein, Annals
+    of Statistics 9, 586, 1981). None with fewer than two frames, or nothing to be found in them.
+    """
+    hits = np.array([score.tp for score in scores], np.float64)
+    whole = np.array([score.tp + score.fp + score.fn for score in scores], np.float64)
+    rest = whole.sum() - whole
+    if len(scores) < 2 or not rest.all():
+        return None
+    without = (hits.sum() - hits) / rest
+    return float(np.sqrt((len(scores) - 1) * np.var(without)))
 
 
 def score_rows(
@@ -43,18 +78,19 @@ def score_rows(
 ) -> list[Row]:
     """One row for each tolerance: `columns`, what was in the frames, scores, and the chance level."""
     truth = frames.truth()
-    return [
-        columns
-        | {
+    rows = []
+    for tolerance in tolerances_um:
+        scores = frame_scores(found, frames, tolerance, region)
+        known = {
             "frames": len(frames),
             "tolerance_um": tolerance,
             "median_photons": round(frames.median_photons, 1),
             "background_e": round(float(frames.background_e.mean()), 4),
         }
-        | score_at(found, frames, tolerance, region).as_dict()
-        | {"chance_jaccard": chance_jaccard(found, truth, tolerance, region)}
-        for tolerance in tolerances_um
-    ]
+        figures = sum(scores, Score()).as_dict() | {"jaccard_error": jaccard_error(scores)}
+        chance = {"chance_jaccard": chance_jaccard(found, truth, tolerance, region)}
+        rows.append(columns | known | figures | chance)
+    return rows
 
 
 def precision_recall(found: Localizations, frames: Frames, columns: Row, tolerance_um: float = 10.0) -> list[Row]:

@@ -25,6 +25,7 @@ class _Name(StrEnum):
     tracking = "tracking"
     brownian = "brownian"
     calibration = "calibration"
+    merge = "merge"
     all = "all"
 
 
@@ -36,9 +37,15 @@ class _Optics(StrEnum):
 def run(
     experiment: Annotated[
         _Name,
-        typer.Argument(help="Which experiment; `calibration` writes that of the hidden optics' sweep, to train with."),
+        typer.Argument(
+            help="Which experiment; `calibration` writes that of the hidden optics' sweep, to train with; `merge` "
+            "joins folders of results."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the tables and figures.")],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Folders to be merged; one alone has its figures drawn again.")
+    ] = None,
     methods: Annotated[
         str, typer.Option(help="Methods, with commas between them; `all` for all that can run here.")
     ] = "cascade",
@@ -54,74 +61,115 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="Few conditions and frames.")] = False,
     seconds: Annotated[
         float, typer.Option(min=1.0, help="Processor time of a method per condition; slow ones see fewer frames.")
-    ] = 120.0,
+    ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
 ) -> None:
     """Measure methods on the published experiments (simulated frames)."""
-    from models.evaluation.experiments import EXPERIMENTS
-    from service.console import note
-    from service.outputs import complete_output, write_json
-
-    if experiment == _Name.calibration:
+    if (experiment == _Name.merge) != bool(folders):
+        raise typer.BadParameter("`merge` takes folders of results, and nothing else does.")
+    if experiment == _Name.merge:
+        _merge(folders or [], out)
+    elif experiment == _Name.calibration:
         _write_calibration(out, quick)
-        return
-    if model:
-        # A wrong folder is refused before minutes have gone into optics.
-        from models.model import Model
+    else:
+        _reproduce(experiment, out, methods, model or [], optics, calibration, quick, seconds, seed)
 
-        for folder in model:
-            Model.load(folder)
-    names = list(EXPERIMENTS) if experiment == _Name.all else [experiment.value]
-    with complete_output(out, lambda path: (path / "reproduce.json").is_file()) as aside:
+
+def _merge(folders: list[Path], out: Path) -> None:
+    from models.evaluation.results import is_results, merge_results
+    from service.console import note
+    from service.outputs import complete_output
+
+    with complete_output(out, is_results) as aside:
         aside.mkdir()
-        records: dict[str, Any] = {}
-        benches: dict[_Optics, Bench] = {}
-        left_out: dict[str, str] = {}
-        for name in names:
-            # Whether a measured pattern helps can only be seen where the computed one is wrong.
-            kind = _Optics.hidden if name == "psf" else optics
-            if kind not in benches:
-                judge = _judge(kind, calibration, quick)
-                benches[kind], missing = _bench(judge, methods, model or [], quick, seed, seconds)
-                left_out |= missing
-                for method, reason in missing.items():
-                    note(f"{method} is left out: {reason}")
-            records[name] = _measure(name, benches[kind], left_out, aside)
-        write_json(aside / "reproduce.json", _record(experiment, benches, left_out, records, quick, seed, seconds))
+        record = merge_results(folders, aside)
+    note(f"{out}: {', '.join(record['experiments'])} of {len(record['runs'])} runs.")
 
 
-def _measure(name: str, bench: Bench, left_out: dict[str, str], folder: Path) -> dict[str, Any]:
-    """Run one experiment, write its tables and figures, and say what it cost."""
+def _reproduce(
+    experiment: _Name,
+    out: Path,
+    methods: str,
+    models: list[Path],
+    optics: _Optics,
+    calibration: Path | None,
+    quick: bool,
+    seconds: float,
+    seed: int,
+) -> None:
+    from models.evaluation.experiments import EXPERIMENTS
+    from models.evaluation.results import is_results
+    from models.model import Model
+    from service.console import note
+    from service.outputs import check_destination
+
+    check_destination(out, is_results)
+    for folder in models:
+        # A wrong folder is refused before minutes have gone into optics.
+        Model.load(folder)
+    names = list(EXPERIMENTS) if experiment == _Name.all else [experiment.value]
+    benches: dict[_Optics, Bench] = {}
+    left_out: dict[str, str] = {}
+    records: dict[str, Any] = {}
+    for name in names:
+        # Whether a measured pattern helps can only be seen where the computed one is wrong.
+        kind = _Optics.hidden if name == "psf" else optics
+        if kind not in benches:
+            judge = _judge(kind, calibration, quick)
+            benches[kind], missing = _bench(judge, methods, models, quick, seed, seconds)
+            left_out |= missing
+            for method, reason in missing.items():
+                note(f"{method} is left out: {reason}")
+        tables, records[name] = _measure(name, benches[kind])
+        record = _record(optics, benches, left_out, records, names, quick, seed, seconds)
+        _publish(out, tables, record, first=name == names[0])
+        for table, rows in tables.items():
+            _say(table, rows)
+
+
+def _measure(name: str, bench: Bench) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """Tables of one experiment, and what it cost."""
     import time
 
     from models.evaluation.experiments import experiment_named
-    from models.evaluation.tables import write_table
     from service.console import progress
 
-    begun = time.process_time()
-    chosen = experiment_named(name)
+    begun, begun_s = time.process_time(), time.monotonic()
     with progress(name, 1.0) as advance:
         bench.advance = advance
-        tables = chosen.run(bench)
-    for table, rows in tables.items():
-        if rows:
-            write_table(folder / f"{table}.csv", rows, left_out)
-    chosen.draw(tables, folder, _caption(bench))
-    for table, rows in tables.items():
-        _say(table, rows)
-    return {
+        tables = experiment_named(name).run(bench)
+    for contender in bench.contenders:
+        # Prepared methods hold hundreds of megabytes, and come back within seconds.
+        contender.release()
+    return tables, {
         "optics": bench.optics.name,
         "tables": {table: len(rows) for table, rows in tables.items()},
         "processor_seconds": round(time.process_time() - begun, 1),
+        "seconds": round(time.monotonic() - begun_s, 1),
     }
 
 
-def _caption(bench: Bench) -> str:
-    size = "QUICK SIZE, few frames. " if bench.quick else ""
-    return (
-        f"{size}Simulated frames of 10x/0.45, 0.65 µm/px; {bench.optics.label}. Match: optimal, gated in 3D. "
-        f"Seed {bench.seed}."
-    )
+def _publish(out: Path, tables: dict[str, list[dict[str, Any]]], record: dict[str, Any], *, first: bool) -> None:
+    """Add one experiment to the folder of this run, which is complete after each of them: work of hours is kept.
+
+    The first one replaces the results of an earlier run.
+    """
+    import shutil
+
+    from models.evaluation.results import RECORD, draw_results, is_results
+    from models.evaluation.tables import write_table
+    from service.outputs import complete_output, write_json
+
+    with complete_output(out, is_results) as aside:
+        if first:
+            aside.mkdir()
+        else:
+            shutil.copytree(out, aside)
+        for table, rows in tables.items():
+            if rows:
+                write_table(aside / f"{table}.csv", rows, record["left_out"])
+        write_json(aside / RECORD, record)
+        draw_results(aside, [*record["experiments"]][-1])
 
 
 def _say(table: str, rows: list[dict[str, Any]]) -> None:
@@ -182,7 +230,8 @@ def _bench(
     validation = validation_frames(judge, quick=quick)
     with progress("thresholds", 1.0) as advance:
         for index, contender in enumerate(ready):
-            tune(contender, validation)
+            tune(contender, validation, seconds=seconds)
+            contender.release()
             advance((index + 1) / len(ready), contender.label)
     return Bench(judge, ready, quick, seed, seconds), missing
 
@@ -218,15 +267,16 @@ def _contenders(judge: JudgingOptics, methods: str, models: list[Path]) -> list[
 
 
 def _record(
-    experiment: _Name,
+    optics: _Optics,
     benches: dict[_Optics, Bench],
     left_out: dict[str, str],
     records: dict[str, Any],
+    names: list[str],
     quick: bool,
     seed: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """Everything that is needed to do it again."""
+    """Everything that is needed to do it again: what all runs of a folder share, and this run."""
     import shlex
     import sys
 
@@ -235,11 +285,9 @@ def _record(
     from models.evaluation.hidden_sweep import SWEEP_SEED
 
     return {
-        "experiment": experiment.value,
-        "command": shlex.join(["bathyscope", *sys.argv[1:]]),
         "simulated": True,
         "quick": quick,
-        "seconds_per_condition": seconds,
+        "optics": optics.value,
         "seeds": {
             "judging": seed,
             "validation": VALIDATION_SEED,
@@ -247,17 +295,32 @@ def _record(
             "sweep": SWEEP_SEED,
         },
         "matching": "gate at the tolerance in 3D, then most pairs, then least total distance",
-        "optics": {
+        "microscopes": {
             kind.value: {
                 "label": bench.optics.label,
                 "depths_um": list(bench.optics.depths_um),
                 "calibration": bench.optics.calibration.id,
-                "methods": [_contender_record(contender) for contender in bench.contenders],
             }
             for kind, bench in benches.items()
         },
         "left_out": left_out,
-        "experiments": records,
+        "experiments": {
+            name: {"optics": each["optics"], "tables": dict(each["tables"])} for name, each in records.items()
+        },
+        "runs": [
+            {
+                "command": shlex.join(["bathyscope", *sys.argv[1:]]),
+                "seconds_per_condition": seconds,
+                "methods": {
+                    kind.value: [_contender_record(contender) for contender in bench.contenders]
+                    for kind, bench in benches.items()
+                },
+                "experiments": {
+                    name: {key: each[key] for key in ("processor_seconds", "seconds")} for name, each in records.items()
+                },
+                "unfinished": [name for name in names if name not in records],
+            }
+        ],
     }
 
 

@@ -12,7 +12,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from models.calibration import Calibration
+from models.evaluation import tracking_patterns
+from models.evaluation.bench import Bench
 from models.evaluation.experiments import EXPERIMENTS
+from models.evaluation.scoring import Row
 from models.weights import reference_model
 from service.commands import reproduce
 
@@ -38,13 +41,14 @@ def test_tables_figures_and_provenance_are_written(tmp_path: Path) -> None:
     # A method that cannot run is in the table with the reason.
     assert "none is shipped" in next(row["left_out"] for row in rows if row["method"] == "vgg")
     provenance = json.loads((out / "reproduce.json").read_text())
-    (cascade,) = provenance["optics"]["exact"]["methods"]
+    (cascade,) = provenance["runs"][0]["methods"]["exact"]
     assert cascade["model"] == json.loads((reference_model() / "model.json").read_text())["id"]
     assert cascade["pattern"] == "exact"
     assert 0 < cascade["threshold"] < 1
     assert (provenance["quick"], provenance["simulated"], provenance["seeds"]["judging"]) == (True, True, 20260)
     assert "vgg" in provenance["left_out"]
-    assert provenance["command"].startswith("bathyscope")
+    assert provenance["runs"][0]["command"].startswith("bathyscope")
+    assert provenance["runs"][0]["unfinished"] == []
     # The same frames again: the same figures.
     again = tmp_path / "again"
     assert _run("brownian", "--quick", "--out", again).exit_code == 0
@@ -62,12 +66,34 @@ def test_hidden_optics_are_calibrated_first(tmp_path: Path, monkeypatch: pytest.
     out = tmp_path / "figures"
     done = _run("psf", "--quick", "--calibration", calibration, "--out", out)
     assert done.exit_code == 0, done.output
-    provenance = json.loads((out / "reproduce.json").read_text())["optics"]["hidden"]
-    assert provenance["calibration"] == learned.id
-    assert [each["pattern"] for each in provenance["methods"]] == ["computed"]
+    provenance = json.loads((out / "reproduce.json").read_text())
+    assert provenance["microscopes"]["hidden"]["calibration"] == learned.id
+    assert [each["pattern"] for each in provenance["runs"][0]["methods"]["hidden"]] == ["computed"]
     rows = _table(out / "psf.csv")
     assert {row["method"] for row in rows} == {"cascade (computed)"}
     assert float(rows[0]["limit_jaccard"]) > 0.9
+
+
+def test_experiments_that_are_finished_stay_when_a_later_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_bench: Bench) -> dict[str, list[Row]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        "models.evaluation.experiments.EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("brownian", "tracking")}
+    )
+    monkeypatch.setattr(tracking_patterns, "run", fail)
+    out = tmp_path / "figures"
+    assert _run("all", "--quick", "--out", out).exit_code != 0
+    assert {path.name for path in out.iterdir()} == {"brownian.csv", "brownian.png", "reproduce.json"}
+    assert json.loads((out / "reproduce.json").read_text())["runs"][0]["unfinished"] == ["tracking"]
+    # Figures come from tables alone: merging one folder draws them again.
+    again = tmp_path / "again"
+    assert _run("merge", out, "--out", again).exit_code == 0
+    assert (again / "brownian.png").read_bytes() == (out / "brownian.png").read_bytes()
+    refused = _run("merge", out, tmp_path / "nowhere", "--out", again)
+    assert "holds no results" in str(refused.exception)
 
 
 @pytest.mark.slow
@@ -101,6 +127,9 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [("weather",), ("snr", "--seed", "-1"), ("snr", "--methods", "oracle"), ()])
+@pytest.mark.parametrize(
+    "arguments",
+    [("weather",), ("snr", "--seed", "-1"), ("snr", "--methods", "oracle"), (), ("merge",), ("snr", "folder")],
+)
 def test_wrong_usage_is_status_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert _run(*arguments, "--out", tmp_path / "figures").exit_code == 2
