@@ -49,6 +49,7 @@ class VggSettings(PlainSettings):
     by_place : whether the fully connected layers see every place of the last features; False: their maxima
     hidden : width of the first fully connected layer
     dropout : share of it that is left out in training
+    cell_px : camera pixels, each way, that are summed to one cell of what the networks see; 1 as published
     patch_px : side of a patch
     stride_px : pixels from window to window
     forced_shares : of the patches that teach detection: those with an emitter at the centre, and those beside one
@@ -67,6 +68,7 @@ class VggSettings(PlainSettings):
     by_place: bool = True
     hidden: int = 1024
     dropout: float = 0.5
+    cell_px: int = 1
     patch_px: int = 128
     stride_px: int = 4
     forced_shares: tuple[float, float] = (0.4, 0.2)
@@ -79,7 +81,7 @@ class VggSettings(PlainSettings):
     @property
     def last_side(self) -> int:
         """Cells of the last features of a patch, each way."""
-        side = self.patch_px
+        side = self.patch
         for number, count in enumerate(self.convolutions):
             side = side // 2 if number else side
             side -= 2 * count if number < self.unpadded_blocks else 0
@@ -88,11 +90,21 @@ class VggSettings(PlainSettings):
     @property
     def shares(self) -> bool:
         """Whether windows share features."""
-        return self.unpadded_blocks > 0 and not self.contrast and self.stride_px % self.shared_px == 0
+        return self.unpadded_blocks > 0 and not self.contrast and self.stride % self.shared_cells == 0
 
     @property
-    def shared_px(self) -> int:
-        """Pixels to a cell of the features that windows share."""
+    def patch(self) -> int:
+        """Cells of a patch, each way."""
+        return self.patch_px // self.cell_px
+
+    @property
+    def stride(self) -> int:
+        """Cells from window to window."""
+        return self.stride_px // self.cell_px
+
+    @property
+    def shared_cells(self) -> int:
+        """Cells to one place of the features that windows share."""
         return 1 << max(self.unpadded_blocks - 1, 0)
 
 
@@ -150,20 +162,20 @@ class Vgg(nn.Module):
         return answers
 
     def windows(self, maps: Tensor) -> Tensor:
-        """Answers for every window of maps, with `stride_px` between them.
+        """Answers for every window of maps, with `stride` between them.
 
         Parameters
         ----------
         maps : Tensor, shape (B, 1, H, W)
-            H and W multiples of `stride_px`.
+            Cells; H and W multiples of `stride`.
 
         Returns
         -------
         float32 (B, outputs, H / stride, W / stride)
-            Cell n is centred at pixel ``n * stride + (stride - 1) / 2``.
+            Window n is centred at pixel ``n * stride_px + (stride_px - 1) / 2``.
         """
         frames, _, height, width = maps.shape
-        rows, columns = height // self.settings.stride_px, width // self.settings.stride_px
+        rows, columns = height // self.settings.stride, width // self.settings.stride
         grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(maps.device)
         answers = []
         for frame in torch.split(maps, 1):
@@ -179,24 +191,24 @@ class Vgg(nn.Module):
 
     def _separate(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Answers for windows, each a patch of its own."""
-        stride, before = self.settings.stride_px, self._margin()
-        patches = cut(maps, batch, column * stride - before, row * stride - before, self.settings.patch_px)
+        stride, before = self.settings.stride, self._margin()
+        patches = cut(maps, batch, column * stride - before, row * stride - before, self.settings.patch)
         answers: Tensor = self(contrasted(patches) if self.settings.contrast else patches)
         return answers
 
     def _shared(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Run the unpadded blocks once for all windows: only their last pooling depends on where a window begins."""
-        stride = self.settings.stride_px
-        step, rows = stride // self.settings.shared_px, maps.shape[2] // stride
+        stride = self.settings.stride
+        step, rows = stride // self.settings.shared_cells, maps.shape[2] // stride
         before = self._margin()
-        after = self.settings.patch_px - stride - before
+        after = self.settings.patch - stride - before
         x = functional.pad(maps, (before, after, before, after)).contiguous(memory_format=torch.channels_last)
         for number in range(self.settings.unpadded_blocks):
             x = self.blocks[number](functional.max_pool2d(x, 2) if number else x)
         pooled = functional.max_pool2d(x, 2, stride=1)
         _, channels, height, width = pooled.shape
-        # One row for each cell: what a window takes is rows, wherever it lies.
-        cells = pooled.permute(0, 2, 3, 1).reshape(-1, channels)
+        # One row for each place: what a window takes is rows, wherever it lies.
+        places_of_all = pooled.permute(0, 2, 3, 1).reshape(-1, channels)
         side = (height - (rows - 1) * step + 1) // 2
         offsets = 2 * torch.arange(side, device=maps.device)
 
@@ -204,14 +216,14 @@ class Vgg(nn.Module):
             y = (batch * height + row * step)[:, None] + offsets
             x = (column * step)[:, None] + offsets
             places = (y * width)[:, :, None] + x[:, None, :]
-            windows = cells.index_select(0, places.flatten()).view(len(batch), side, side, channels)
+            windows = places_of_all.index_select(0, places.flatten()).view(len(batch), side, side, channels)
             return self.judge(windows.permute(0, 3, 1, 2))
 
         return look
 
     def _margin(self) -> int:
-        """Pixels of the first window that lie before the frame."""
-        return (self.settings.patch_px - self.settings.stride_px) // 2
+        """Cells of the first window that lie before the frame."""
+        return (self.settings.patch - self.settings.stride) // 2
 
     def fold(self, dtype: torch.dtype) -> None:
         """Merge the normalization into the convolutions, which go to `dtype`; for evaluation, in place."""

@@ -1,9 +1,10 @@
 """The published pair of networks as training and localization use it.
 
 In four sizes: ``narrow`` (an eighth of VGG-19's features) and ``quarter``
-train on a processor, ``wide`` is VGG-19 in full, all three with stable first
-weights, batch normalization, frames of equal noise and first blocks that
-windows share. ``printed`` has the published first weights, optimizer, dropout
+train on a processor and see pixels summed by two, which is worth more to a
+short training than sharpness (docs/method.md); ``wide`` is VGG-19 in full. All
+three have stable first weights, batch normalization, frames of equal noise and
+first blocks that windows share. ``printed`` has the published first weights, optimizer, dropout
 and number of samples, on frames of ours; those weights are far above a stable
 scale (docs/method.md).
 
@@ -43,8 +44,8 @@ from models.synthesis import PatternTable, SceneSettings, TrainingFrame
 __all__ = ["VggArchitecture", "VggBatch"]
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "narrow": {"channels": (8, 16, 32, 64, 64), "hidden": 128},
-    "quarter": {"channels": (16, 32, 64, 128, 128), "hidden": 256},
+    "narrow": {"channels": (8, 16, 32, 64, 64), "hidden": 128, "cell_px": 2, "unpadded_blocks": 2},
+    "quarter": {"channels": (16, 32, 64, 128, 128), "hidden": 256, "cell_px": 2, "unpadded_blocks": 2},
     "wide": {},
     "printed": {
         "unpadded_blocks": 0,
@@ -67,10 +68,14 @@ _PRINTED_RECIPE = Recipe(
     validation_frames=4,
 )
 
-_RECIPE = Recipe(learning_rate=1e-3, batch=4, samples_per_frame=16, validation_frames=64)
+_RECIPE = Recipe(learning_rate=2e-3, batch=4, samples_per_frame=64, validation_frames=64)
+"""Windows share most of what they cost, so a frame gives many."""
 
 _FRAME_PATCHES = 2
 """Side of a training frame in patches: most windows of a real frame reach beyond its edge, and so do these."""
+
+_CROWDING = 0.5
+"""Of a scene's most emitters per area: a window that can only answer yes or no learns little where all overlap."""
 
 _STACKED_SHARE = 0.1
 """Of the emitters: those above or below another one, which chance hardly ever gives."""
@@ -141,9 +146,9 @@ class VggArchitecture(NetworkPair):
         return replace(_RECIPE, validation_frames=max(4, round(narrower * _RECIPE.validation_frames)))
 
     def adapted(self, scene: SceneSettings) -> SceneSettings:
-        """Frames of two patches, as dense as the scene's, some of their emitters above each other."""
+        """Frames of two patches, up to half as dense as the scene's, some of their emitters above each other."""
         side = _FRAME_PATCHES * self._settings.patch_px
-        most = round(scene.count[1] * side**2 / (scene.shape[0] * scene.shape[1]))
+        most = max(scene.count[0], round(_CROWDING * scene.count[1] * side**2 / (scene.shape[0] * scene.shape[1])))
         return replace(scene, shape=(side, side), count=(scene.count[0], most), stacked_share=_STACKED_SHARE)
 
     def prepare(self, frames: list[TrainingFrame]) -> VggBatch:
@@ -180,7 +185,7 @@ class VggArchitecture(NetworkPair):
         stride = settings.stride_px
         per_frame = self.recipe.samples_per_frame
         batch = np.repeat(np.arange(frames), per_frame)
-        shape = np.array([width // stride, height // stride])
+        shape = np.array([width, height]) // settings.stride
         cells = rng.integers(0, shape, (len(batch), 2))
         kind = rng.random(len(batch))
         label_px = settings.label_um / settings.pixel_size_um
@@ -205,7 +210,7 @@ class VggArchitecture(NetworkPair):
         """What the networks see of frames (B, H, W); the background is 0."""
         if self._settings.contrast:
             return (electrons - electrons.flatten(1).median(1).values[:, None, None])[:, None]
-        return stabilize(electrons, read_noise_e, (1,))[0]
+        return stabilize(electrons, read_noise_e, (self._settings.cell_px,))[0]
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
@@ -213,9 +218,10 @@ class VggArchitecture(NetworkPair):
         maps = self._maps(electrons, read_noise_e).to(self._dtype)
         scores = self.lateral.windows(maps)[:, 0].float()
         places = peaks_of(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
-        before = (settings.patch_px - 1) / 2
-        left, top = ((at - before).round().long() for at in (places.x_px, places.y_px))
-        patches = cut(maps, places.batch, left, top, settings.patch_px)
+        left, top = (
+            ((at + 0.5) / settings.cell_px - settings.patch / 2).round().long() for at in (places.x_px, places.y_px)
+        )
+        patches = cut(maps, places.batch, left, top, settings.patch)
         classes = class_probabilities(
             self.axial, contrasted(patches) if settings.contrast else patches, settings.classes
         )

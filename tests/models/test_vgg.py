@@ -36,7 +36,7 @@ def settled(settings: VggSettings, outputs: int = 3) -> Vgg:
     torch.manual_seed(2)
     network = Vgg(settings, outputs)
     for _ in range(3):
-        network(torch.randn(4, 1, settings.patch_px, settings.patch_px))
+        network(torch.randn(4, 1, settings.patch, settings.patch))
     return network.eval()
 
 
@@ -46,14 +46,15 @@ def settled(settings: VggSettings, outputs: int = 3) -> Vgg:
         TINY,
         replace(TINY, stride_px=4),
         replace(TINY, unpadded_blocks=1, stride_px=1, patch_px=31),
+        replace(TINY, cell_px=2, patch_px=64, stride_px=4),
         VggSettings(channels=(2, 2, 4, 4, 4), hidden=8),
     ],
-    ids=["tiny", "stride 4", "stride 1", "layers of VGG-19"],
+    ids=["tiny", "stride 4", "stride 1", "binned", "layers of VGG-19"],
 )
 def test_windows_that_share_their_first_blocks_answer_as_patches_of_their_own(settings: VggSettings) -> None:
     network = settled(settings)
     assert settings.shares
-    stride, side = settings.stride_px, settings.patch_px
+    stride, side = settings.stride, settings.patch
     maps = torch.randn(2, 1, 16, 24)
     with torch.inference_mode():
         found = network.windows(maps)
@@ -94,13 +95,16 @@ def test_settings_survive_json() -> None:
 
 def test_frames_are_two_patches_wide_and_stack_emitters() -> None:
     scene = VggArchitecture(TINY).adapted(SceneSettings(shape=(32, 32), count=(1, 10)))
-    assert (scene.shape, scene.count) == ((64, 64), (1, 40))
+    assert (scene.shape, scene.count) == ((64, 64), (1, 20))
     assert scene.stacked_share > 0
 
 
-def test_a_tiny_pair_learns_to_find_a_bright_emitter() -> None:
+@pytest.mark.parametrize(
+    "settings", [TINY, replace(TINY, cell_px=2, stride_px=2, unpadded_blocks=1)], ids=["pixels", "binned"]
+)
+def test_a_tiny_pair_learns_to_find_a_bright_emitter(settings: VggSettings) -> None:
     torch.manual_seed(1)
-    network = VggArchitecture(TINY)
+    network = VggArchitecture(settings)
     teach(network, 48, 70)
     found = look(network, np.array([[20.0, 12.0, 7.0, 2e4]]), 48)
     best = int(found.probability.argmax())
