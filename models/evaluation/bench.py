@@ -52,8 +52,8 @@ _QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
 _QUICK_VALIDATION_FRAMES = 3
 _THRESHOLDS = 60
 _FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
-_ENOUGH_EMITTERS = 200
-"""A method that has no time for more frames than hold these is not given more: J is then known to some 0.03."""
+_ENOUGH_EMITTERS = 100
+"""A method that has no time for more frames than hold these is not given more: J is then known to some 0.05."""
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Contender:
         seconds : float
             Processor time; a frame is not begun when it would be exceeded at the pace so far.
         fewest : int, optional
-            So many are taken however long they last; when not given, those that hold 200 emitters, 4 to 10.
+            So many are taken however long they last; when not given, those that hold 100 emitters, 4 to 10.
         """
         if fewest is None:
             emitters = max(sum(len(each) for each in frames.emitters) / len(frames), 1.0)

@@ -38,7 +38,7 @@ _PHOTONS = (1e4, 1e5)
 _DEPTHS_UM = tuple(float(depth) for depth in range(10, 100, 10))
 _QUICK_PHOTONS = (1e5,)
 _FRAMES, _QUICK_FRAMES = 200, 8
-_AT_ONCE = 8
+_AT_ONCE = 4
 """Frames that are exposed and answered together, and the fewest that are shown."""
 
 _CERTAIN = 2.5
