@@ -118,18 +118,20 @@ class ExactImages:
     """
 
     _STEP_UM = 0.0625
+    _RIM_UM = 8.0
 
     def __init__(self, objective: Objective, z_range_um: tuple[float, float]) -> None:
         low, high = z_range_um
         z_um = np.arange(low, high + 2 * self._STEP_UM, self._STEP_UM)
         self._objective = objective
         self._z_first_um = low
-        radius_um = _extent_um(objective, float(np.abs(z_um).max()))
-        self._step_um, self._radial = _radial_intensity(objective, z_um, radius_um + 2 * objective.pixel_size_um)
+        # Every image reaches as far, and farther than the deepest pattern: where the faint rim of a shallow one is cut
+        # off, exact fits at 30 dB err by one to two of their standard deviations in depth.
+        self._reach_um = _extent_um(objective, float(np.abs(z_um).max())) + self._RIM_UM
+        self._step_um, self._radial = _radial_intensity(objective, z_um, self._reach_um + 2 * objective.pixel_size_um)
         radii = np.arange(self._radial.shape[1]) * self._step_um
         energy = np.asarray(np.trapezoid(2 * np.pi * radii * self._radial, dx=self._step_um, axis=1))
         self._radial *= objective.pixel_size_um**2 / energy[:, None]
-        self._extent_um = np.array([_extent_um(objective, float(abs(z))) for z in z_um])
 
     def render(self, emitters: NDArray[np.float64], image: NDArray[np.float32]) -> None:
         """Add emitters (N, 4), x, y, z in µm and photo-electrons, to an image (H, W), in place."""
@@ -137,7 +139,7 @@ class ExactImages:
             np.ascontiguousarray(emitters, np.float64),
             image,
             self._radial,
-            self._extent_um,
+            self._reach_um,
             self._step_um,
             self._z_first_um,
             self._STEP_UM,
@@ -229,7 +231,7 @@ def _render_exactly(
     emitters: Any,
     image: Any,
     radial: Any,
-    extents: Any,
+    reach_um: float,
     step: float,
     z_first: float,
     z_step: float,
@@ -237,12 +239,12 @@ def _render_exactly(
 ) -> None:
     height, width = image.shape
     last = radial.shape[1] - 2
+    reach = reach_um / pixel_um
     for e in range(emitters.shape[0]):
         x0, y0 = emitters[e, 0] / pixel_um, emitters[e, 1] / pixel_um
         z = (emitters[e, 2] - z_first) / z_step
         plane = min(max(int(z), 0), radial.shape[0] - 2)
         upper = z - plane
-        reach = extents[plane + 1] / pixel_um
         for row in range(max(0, int(y0 - reach)), min(height, int(y0 + reach) + 2)):
             for column in range(max(0, int(x0 - reach)), min(width, int(x0 + reach) + 2)):
                 total = 0.0

@@ -86,6 +86,16 @@ def test_exact_images_agree_with_the_interpolated_psf() -> None:
     assert np.abs(exact - tabled).max() < 0.05 * tabled.max()
 
 
+def test_the_rim_of_a_shallow_image_is_not_cut_off() -> None:
+    images = ExactImages(REFERENCE_OPTICS, (0.0, 40.0))
+    psf = computed_psf(REFERENCE_OPTICS, np.arange(0.0, 48.0))
+    exact = np.zeros((9, 9), np.float32)
+    # From 18 to 24 µm beside it; the disc of that depth ends at 2.5 µm.
+    images.render(np.array([[-18.0, 2.6, 5.0, 1e6]]), exact)
+    assert exact.min() > 0
+    assert exact.sum() == pytest.approx(psf.image(-18.0, 2.6, 5.0, (9, 9)).sum() * 1e6, rel=0.02)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(1.2, 0.5, 0.65), (0.0, 0.5, 0.65), (0.45, -0.5, 0.65), (0.45, 0.5, 0.0)],
