@@ -8,11 +8,17 @@ its planes and its size. The spline reaches farther than the region, because
 an emitter need not sit in its middle, and because regions at the edge of the
 frame are shifted inward (and, right at the edge, made smaller) rather than
 given up.
+
+Where nothing but noise limits a fit, its spline does: a camera undersamples
+the patterns, sharp ones most, and a spline between pixels errs by several
+bounds of a bright emitter, while at its knots it is exact. So `fit_closely`
+makes a spline for each emitter, of the planes around its depth, with knots
+next to it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -43,29 +49,29 @@ _LEAST_HALF = 4
 
 _FEWEST_PLANES = 5
 
-_PHASES = 32
-"""Places of the knots per pixel and axis, where patterns are sharp. A camera undersamples them, so a spline between
-pixels errs by several bounds of a bright emitter; at its knots it is exact. So a spline with its knots next to the
-emitter is made for each fit, and again, since its slopes are not exact and pull in the wrong measure at first."""
+_REACH_UM = 3.0
+"""Depths on either side that a spline for one emitter covers; with planes 1 µm apart, two more than its cubic needs."""
+
+_REACH_OF_DEPTH = 0.05
+"""The same as a share of depth: patterns scale with it."""
 
 _PASSES = 3
-"""Fits of one such emitter: depths near focus at 30 dB come from 2.3 to 1.0 of the bound with the third."""
+"""Most fits of one emitter, each with knots next to the place that the one before found. Slopes there are not exact,
+so the first fits are pulled a little: depths near focus at 30 dB come from 2.3 to 1.0 of the bound by three."""
 
-_SHARP_HALF = 26
-"""Half width of the largest region, pixels, whose patterns are sharper than the pixels sample."""
+_PHASES = 32
+"""Knots move in these parts of a pixel; a fit that ends within one of them is not made again."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Depths that share a spline and a size of region."""
+    """Depths that share a size of region, and in the search a spline."""
 
     engine: SpotEngine
     pattern: PatternSpline
     planes: slice
     half: int
     binning: int
-    fine: bool
-    splines: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     @property
     def first_um(self) -> float:
@@ -78,26 +84,9 @@ class _Group:
         return len(self.pattern.psf.z_um[self.planes]) - 1
 
     @cached_property
-    def phases(self) -> int:
-        """Sub-pixel places, along each axis, that have splines of their own."""
-        return _PHASES if self.fine and self.half <= _SHARP_HALF else 1
-
-    def spline(self, phase: tuple[int, int]) -> Any:
-        """The engine's spline with its knots at a sub-pixel place (x, y), in phases; kept where there is only one."""
-        if phase not in self.splines:
-            psf = self.pattern.psf
-            reach = (self.half + _MARGIN_BINS) * self.binning + self.binning // 2
-            steps = np.arange(-reach, reach + 1 - (self.binning + 1) % 2) + ((self.binning + 1) % 2) / 2
-            x_um, y_um = ((steps - each / self.phases * self.binning) * psf.pixel_size_um for each in phase)
-            depths = psf.z_um[self.planes]
-            pixels = psf.evaluate(x_um[None, None, :], y_um[None, :, None], depths[:, None, None])
-            side = len(steps) // self.binning
-            bins = pixels.reshape(len(depths), side, self.binning, side, self.binning).sum(axis=(2, 4))
-            if self.phases > 1:
-                # A thousand places: each is asked for once.
-                return self.engine.prepare(bins)
-            self.splines[phase] = self.engine.prepare(bins)
-        return self.splines[phase]
+    def spline(self) -> Any:
+        """The engine's spline with its knots at the middles of bins around an emitter in the middle of one."""
+        return _spline(self.engine, self.pattern, self.planes, self.half + _MARGIN_BINS, self.binning)
 
 
 class Regions:
@@ -129,18 +118,16 @@ class Regions:
 
     def _made(self, first: int, end: int, largest_bins: int | None) -> _Group:
         psf = self._pattern.psf
-        spare = int(np.ceil(_SPARE_UM / psf.z_step_um))
-        start = max(min(first - spare, len(psf.z_um) - _FEWEST_PLANES), 0)
-        planes = slice(start, min(max(end + spare, start + _FEWEST_PLANES), len(psf.z_um)))
+        planes = _around(len(psf.z_um), first, end, int(np.ceil(_SPARE_UM / psf.z_step_um)))
         radius = float(self._pattern.radius_px[first:end].max())
         binning = 1
         while largest_bins is not None and radius > largest_bins * binning:
             binning *= 2
         half = int(np.ceil(radius / binning)) + _ROUND
-        return _Group(self._engine, self._pattern, planes, half, binning, largest_bins is None)
+        return _Group(self._engine, self._pattern, planes, half, binning)
 
     def fit(self, data: NDArray[np.float32], starts: Array) -> Array:
-        """Fit every start by itself.
+        """Fit every start by itself, those of one group with one spline.
 
         Parameters
         ----------
@@ -155,56 +142,85 @@ class Regions:
             The same columns; NaN where a fit failed, left its region or ran to the end of the group's depths.
         """
         answers = np.full(starts.shape, np.nan)
-        psf = self._pattern.psf
-        plane = np.clip(np.round((starts[:, 2] - psf.z_um[0]) / psf.z_step_um).astype(int), 0, len(psf.z_um) - 1)
+        groups = self._group_of[self._plane(starts[:, 2])]
         images: dict[int, NDArray[np.float32]] = {}
-        for number, group in enumerate(self._groups):
-            rows = np.flatnonzero(self._group_of[plane] == number)
-            if len(rows) == 0:
-                continue
+        for number in np.unique(groups):
+            rows, group = np.flatnonzero(groups == number), self._groups[number]
             image = images.setdefault(group.binning, binned(data, group.binning))
             answers[rows] = self._fit_group(group, image, starts[rows])
-            for _ in range(_PASSES - 1 if group.phases > 1 else 0):
-                rows = rows[np.isfinite(answers[rows, 0])]
-                again = self._fit_group(group, image, answers[rows])
-                better = np.isfinite(again[:, 0])
-                answers[rows[better]] = again[better]
         return answers
+
+    def fit_closely(self, data: NDArray[np.float32], starts: Array) -> Array:
+        """Fit every start with a spline of its own, whose knots lie next to it; see `fit`, and the module's text.
+
+        Starts are within a pixel and a micrometre or two of their optima, as `fit` answers.
+        """
+        answers = np.full(starts.shape, np.nan)
+        for row, start in enumerate(starts):
+            answer = start
+            knots = None
+            for _ in range(_PASSES):
+                here = np.round(answer[:3] * [_PHASES, _PHASES, 1 / self._pattern.psf.z_step_um])
+                if knots is not None and (here == knots).all():
+                    break
+                knots = here
+                answer = self._fit_one(data, answer)
+                if not np.isfinite(answer[0]):
+                    break
+                answers[row] = answer
+        return answers
+
+    def _plane(self, z_um: Array) -> NDArray[np.int64]:
+        psf = self._pattern.psf
+        plane: NDArray[np.int64] = np.round((z_um - psf.z_um[0]) / psf.z_step_um).astype(np.int64)
+        return plane.clip(0, len(psf.z_um) - 1)
+
+    def _fit_one(self, data: NDArray[np.float32], start: Array) -> Array:
+        psf = self._pattern.psf
+        plane = int(self._plane(start[2:3])[0])
+        half = self._groups[self._group_of[plane]].half
+        reach_um = max(_REACH_UM, _REACH_OF_DEPTH * abs(start[2]))
+        planes = _around(len(psf.z_um), plane, plane + 1, int(np.ceil(reach_um / psf.z_step_um)))
+        nearest, size, middle = _cut(data.shape, start[None, :2], half)
+        offset = np.round((start[:2] - nearest[0]).clip(-0.5, 0.5) * _PHASES) / _PHASES
+        # As far as the region reaches from the knots in the middle.
+        reach = int(size[0] + np.abs(nearest - middle).max()) + 2
+        spline = _spline(self._engine, self._pattern, planes, reach, 1, offset)
+        first_um = float(psf.z_um[planes][0])
+        here = np.array([*(start[:2] - middle[0] - offset), (start[2] - first_um) / psf.z_step_um, *start[3:]])
+        roi = _regions(data, middle, int(size[0]))
+        x, y, index, photons, background = self._engine.fit(spline, roi, here[None])[0]
+        last = planes.stop - planes.start - 1
+        left = max(abs(x), abs(y)) > size[0] + _MARGIN_BINS
+        if left or not photons > 0 or _beside(planes, len(psf.z_um), np.array([index]), last)[0]:
+            return np.full(5, np.nan)
+        place = np.array([x, y]) + offset + middle[0]
+        return np.array([*place, first_um + index * psf.z_step_um, photons, background])
 
     def _fit_group(self, group: _Group, image: NDArray[np.float32], starts: Array) -> Array:
         psf = self._pattern.psf
         area = group.binning**2
         place = (starts[:, :2] + 0.5) / group.binning - 0.5
-        limit = np.array(image.shape[::-1]) - 1
-        nearest = np.clip(np.round(place), 0, limit).astype(int)
-        # What is left of the frame on the nearer side, in both directions.
-        room = np.minimum(nearest, limit - nearest).min(axis=1)
-        half = np.minimum(group.half, np.maximum(room + _MARGIN_BINS - 1, _LEAST_HALF))
-        half = np.minimum(half, int(limit.min()) // 2)
-        phase = np.round(np.clip(place - nearest, -0.5, 0.5) * group.phases).astype(int)
+        _, half, middles = _cut(image.shape, place, group.half)
         answers = np.full(starts.shape, np.nan)
-        for size, right, down in np.unique(np.column_stack([half, phase]), axis=0):
-            rows = np.flatnonzero((half == size) & (phase == [right, down]).all(axis=1))
-            offset = np.array([right, down]) / group.phases
-            middle = np.clip(nearest[rows], size, limit - size)
-            span = np.arange(-size, size + 1)
-            rois = image[middle[:, 1, None, None] + span[:, None], middle[:, 0, None, None] + span[None, :]]
+        for size in np.unique(half):
+            rows = np.flatnonzero(half == size)
+            middle = middles[rows]
             start = np.column_stack(
                 [
-                    place[rows] - middle - offset,
+                    place[rows] - middle,
                     (starts[rows, 2] - group.first_um) / psf.z_step_um,
                     starts[rows, 3],
                     starts[rows, 4] * area,
                 ]
             )
-            spline = group.spline((int(right), int(down)))
-            found = self._engine.fit(spline, np.ascontiguousarray(rois, np.float32), start)
+            found = self._engine.fit(group.spline, _regions(image, middle, int(size)), start)
             astray = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
-            ends = (found[:, 2] <= 0) | (found[:, 2] >= group.last_index)
-            found[astray | self._beside(group, ends, found[:, 2]) | ~(found[:, 3] > 0)] = np.nan
+            beside = _beside(group.planes, len(psf.z_um), found[:, 2], group.last_index)
+            found[astray | beside | ~(found[:, 3] > 0)] = np.nan
             answers[rows] = np.column_stack(
                 [
-                    (found[:, :2] + offset + middle + 0.5) * group.binning - 0.5,
+                    (found[:, :2] + middle + 0.5) * group.binning - 0.5,
                     group.first_um + found[:, 2] * psf.z_step_um,
                     found[:, 3],
                     found[:, 4] / area,
@@ -212,12 +228,51 @@ class Regions:
             )
         return answers
 
-    def _beside(self, group: _Group, ends: NDArray[np.bool_], index: Array) -> NDArray[np.bool_]:
-        """Which fits ran to an end of the group that is not an end of the PSF, where another group goes on."""
-        at_low = ends & (index <= 0) & (group.planes.start > 0)
-        at_high = ends & (index > 0) & (group.planes.stop < len(self._pattern.psf.z_um))
-        beside: NDArray[np.bool_] = at_low | at_high
-        return beside
+
+def _around(planes: int, first: int, end: int, spare: int) -> slice:
+    """Planes from first to end and some on either side, as many as a spline needs at least."""
+    start = max(min(first - spare, planes - _FEWEST_PLANES), 0)
+    return slice(start, min(max(end + spare, start + _FEWEST_PLANES), planes))
+
+
+def _spline(
+    engine: SpotEngine, pattern: PatternSpline, planes: slice, reach: int, binning: int, offset: Array | None = None
+) -> Any:
+    """Spline of some planes, `reach` bins to every side of the emitter, which sits `offset` pixels from a knot."""
+    psf = pattern.psf
+    odd = binning % 2
+    fine = reach * binning + binning // 2
+    steps = np.arange(-fine, fine + odd) + (1 - odd) / 2
+    x_um, y_um = ((steps - by) * psf.pixel_size_um for by in (np.zeros(2) if offset is None else offset))
+    depths = psf.z_um[planes]
+    pixels = psf.evaluate(x_um[None, None, :], y_um[None, :, None], depths[:, None, None])
+    side = len(steps) // binning
+    return engine.prepare(pixels.reshape(len(depths), side, binning, side, binning).sum(axis=(2, 4)))
+
+
+def _cut(
+    shape: tuple[int, ...], place: Array, half: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Where regions around places (K, 2) lie: nearest pixel (K, 2), half width (K,) and middle pixel (K, 2)."""
+    limit = np.array(shape[::-1]) - 1
+    nearest = np.clip(np.round(place), 0, limit).astype(np.int64)
+    # What is left of the frame on the nearer side, in both directions.
+    room = np.minimum(nearest, limit - nearest).min(axis=1)
+    size = np.minimum(half, np.maximum(room + _MARGIN_BINS - 1, _LEAST_HALF))
+    size = np.minimum(size, int(limit.min()) // 2)
+    return nearest, size, np.clip(nearest, size[:, None], limit - size[:, None])
+
+
+def _regions(image: NDArray[np.float32], middle: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    span = np.arange(-size, size + 1)
+    cut = image[middle[:, 1, None, None] + span[:, None], middle[:, 0, None, None] + span[None, :]]
+    return np.ascontiguousarray(cut, np.float32)
+
+
+def _beside(planes: slice, of_psf: int, index: Array, last: int) -> NDArray[np.bool_]:
+    """Which fits ran to an end of the planes that is not an end of the PSF, where other planes go on."""
+    beside: NDArray[np.bool_] = ((index <= 0) & (planes.start > 0)) | ((index >= last) & (planes.stop < of_psf))
+    return beside
 
 
 def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:

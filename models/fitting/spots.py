@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.joint_fit import fit_jointly
 from models.pattern_spline import PatternSpline
 
-__all__ = ["Spots", "distinct", "judged"]
+__all__ = ["Spots", "distinct", "inside", "judged"]
 
 Array = NDArray[np.float64]
 
@@ -51,6 +51,17 @@ class Spots:
     sigma: Array
     chi2: Array
 
+    @property
+    def gain(self) -> Array:
+        """Gain in log-likelihood over dispersion, shape (K,)."""
+        gain: Array = _HALF_SCORE * self.score / np.maximum(1 - self.score, np.finfo(np.float64).tiny)
+        return gain
+
+    @property
+    def columns(self) -> tuple[Array, Array, Array, Array]:
+        """All of it, in the order of the attributes."""
+        return self.fits, self.score, self.sigma, self.chi2
+
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Spots:
         """Some of them."""
         return Spots(self.fits[rows], self.score[rows], self.sigma[rows], self.chi2[rows])
@@ -58,11 +69,8 @@ class Spots:
 
 def judged(data: NDArray[np.float32], pattern: PatternSpline, read_variance: float, fits: Array) -> Spots:
     """Score fits, shape (K, 5) as in `Spots`; those that failed (NaN) or lie outside the frame are left out."""
-    height, width = data.shape
-    with np.errstate(invalid="ignore"):
-        inside = (fits[:, 0] >= -0.5) & (fits[:, 0] < width - 0.5) & (fits[:, 1] >= -0.5) & (fits[:, 1] < height - 0.5)
-    fits = fits[inside & (fits[:, 3] > 0)]
-    boxes = pattern.boxes(fits[:, 0], fits[:, 1], fits[:, 2], (height, width))
+    fits = fits[inside(fits, data.shape)]
+    boxes = pattern.boxes(fits[:, 0], fits[:, 1], fits[:, 2], (data.shape[0], data.shape[1]))
     score, chi2 = np.zeros(len(fits)), np.zeros(len(fits))
     sigma = np.zeros((len(fits), 3))
     anywhere = ((-np.inf, np.inf),) * 3
@@ -81,6 +89,15 @@ def judged(data: NDArray[np.float32], pattern: PatternSpline, read_variance: flo
         sigma[row] = here.sigma[0, :3]
         chi2[row] = here.chi2[0]
     return Spots(fits, score, sigma, chi2)
+
+
+def inside(fits: Array, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which fits (K, 5) have light and a place in the frame of `shape` (H, W)."""
+    height, width = shape
+    with np.errstate(invalid="ignore"):
+        columns = (fits[:, 0] >= -0.5) & (fits[:, 0] < width - 0.5)
+        answer: NDArray[np.bool_] = columns & (fits[:, 1] >= -0.5) & (fits[:, 1] < height - 0.5) & (fits[:, 3] > 0)
+    return answer
 
 
 def distinct(x_px: Array, y_px: Array, radius_px: Array, score: Array) -> NDArray[np.int64]:
