@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.evaluation.bench import Bench
+from models.evaluation.bench import Bench, Contender
 from models.evaluation.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
 from models.evaluation.scoring import Row, limit_columns, precision_recall, score_rows
 
@@ -54,8 +54,10 @@ def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
     )
 
 
-def run_conditions(bench: Bench, conditions: Sequence[Condition]) -> tuple[list[Row], list[Row]]:
-    """Score every contender at every condition.
+def run_conditions(
+    bench: Bench, conditions: Sequence[Condition], contenders: Sequence[Contender] | None = None
+) -> tuple[list[Row], list[Row]]:
+    """Score every contender, or those given, at every condition.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def run_conditions(bench: Bench, conditions: Sequence[Condition]) -> tuple[list[
         most = max(_LIMIT_POINTS // condition.points, 8)
         limits = limit_columns(bench.optics.bounds(limited, most), detector)
         blank = {"snr_db": None, "photons": None}
-        for contender in bench.contenders:
+        for contender in bench.contenders if contenders is None else contenders:
             before = contender.seconds
             judged, candidates = bench.candidates(contender, frames)
             columns = {"method": contender.label} | blank | condition.columns

@@ -9,7 +9,7 @@ from typing import Protocol
 from models.evaluation.bench import Bench
 from models.evaluation.scoring import Row
 
-__all__ = ["EXPERIMENTS", "Experiment", "experiment_named"]
+__all__ = ["EXPERIMENTS", "NOT_OF_ALL", "Experiment", "experiment_named"]
 
 
 class Experiment(Protocol):
@@ -31,8 +31,14 @@ EXPERIMENTS = {
     "cells": "models.evaluation.cells",
     "tracking": "models.evaluation.tracking_patterns",
     "brownian": "models.evaluation.brownian",
+    "stacked": "models.evaluation.stacked",
+    "training-size": "models.evaluation.training_size",
 }
 """Module of each experiment, imported when it is run."""
+
+
+NOT_OF_ALL = ("training-size",)
+"""Experiments that must be asked for by name: they need models of their own."""
 
 
 def experiment_named(name: str) -> Experiment:

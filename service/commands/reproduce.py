@@ -24,6 +24,8 @@ class _Name(StrEnum):
     cells = "cells"
     tracking = "tracking"
     brownian = "brownian"
+    stacked = "stacked"
+    training_size = "training-size"
     calibration = "calibration"
     merge = "merge"
     all = "all"
@@ -97,7 +99,7 @@ def _reproduce(
     seconds: float,
     seed: int,
 ) -> None:
-    from models.evaluation.experiments import EXPERIMENTS
+    from models.evaluation.experiments import EXPERIMENTS, NOT_OF_ALL
     from models.evaluation.results import is_results
     from models.model import Model
     from service.console import note
@@ -107,7 +109,8 @@ def _reproduce(
     for folder in models:
         # A wrong folder is refused before minutes have gone into optics.
         Model.load(folder)
-    names = list(EXPERIMENTS) if experiment == _Name.all else [experiment.value]
+    every = [name for name in EXPERIMENTS if name not in NOT_OF_ALL]
+    names = every if experiment == _Name.all else [experiment.value]
     benches: dict[_Optics, Bench] = {}
     left_out: dict[str, str] = {}
     records: dict[str, Any] = {}
@@ -176,7 +179,17 @@ def _say(table: str, rows: list[dict[str, Any]]) -> None:
     """The main figures on standard output, one line a row."""
     from service.console import result
 
-    shown = ("jaccard", "precision", "recall", "rmse_lateral_um", "rmse_axial_um", "resolved_um", "ratio", "range_um")
+    shown = (
+        "jaccard",
+        "precision",
+        "recall",
+        "rmse_lateral_um",
+        "rmse_axial_um",
+        "resolved_um",
+        "ratio",
+        "range_um",
+        "both_found",
+    )
     hidden = {"threshold", "tolerance_um", "frames", "background_e", "median_photons", "from_um", "to_um"}
     for row in rows:
         if "tuned" in row or row.get("tolerance_um", 10.0) not in (3.0, 10.0) or row.get("tolerance_um") == 3.0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.evaluation import brownian, cells, depth, resolution, tracking_patterns
+from models.evaluation import brownian, cells, depth, resolution, stacked, tracking_patterns, training_size
 from models.evaluation.bench import Bench, Contender, tune, validation_frames
 from models.evaluation.cells import CellImages, autofluorescence, minimum_removed
 from models.evaluation.conditions import Condition, run_conditions
@@ -32,7 +32,9 @@ from models.evaluation.methods import METHODS, MethodMissing, make_method, needs
 from models.evaluation.scoring import jaccard_error, limit_columns, precision_recall, score_at
 from models.evaluation.tables import write_table
 from models.metrics import Score
+from models.model import Model
 from models.tables import Localizations
+from models.weights import reference_model
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,19 @@ class Oracle(Contender):
 
 def oracle(optics: JudgingOptics, threshold: float = 0.5) -> Oracle:
     return Oracle("oracle", "cascade", optics.calibration, "exact", threshold=threshold)
+
+
+class Blind(Contender):
+    """Another contender that does not see the second emitter of a frame."""
+
+    def __init__(self, of: Contender) -> None:
+        super().__init__("blind", of.name, of.calibration, of.told_by, threshold=of.threshold)
+        self._of = of
+
+    def candidates(self, frames: Frames) -> Localizations:
+        found = self._of.candidates(replace(frames, emitters=tuple(each[:1] for each in frames.emitters)))
+        self.seconds += 1e-3
+        return found
 
 
 def test_published_frames_have_the_asked_signal_to_noise_ratio(optics: JudgingOptics) -> None:
@@ -285,7 +300,7 @@ def test_methods_that_cannot_run_say_so(optics: JudgingOptics, tmp_path: Path) -
     assert (tmp_path / "t.csv").read_text() == "method,jaccard,left_out\na,0.5,\nb,,not installed\n"
 
 
-@pytest.mark.parametrize("name", ["snr", "density", "depth", "cells", "tracking", "brownian", "resolution"])
+@pytest.mark.parametrize("name", ["snr", "density", "depth", "cells", "tracking", "brownian", "resolution", "stacked"])
 def test_every_experiment_runs_and_is_drawn(name: str, optics: JudgingOptics, tmp_path: Path) -> None:
     told: list[float] = []
     bench = Bench(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
@@ -311,3 +326,37 @@ def test_refined_answers_are_ordered_by_the_significance_of_their_photons(optics
     np.testing.assert_allclose(found.probability[order], significance / (significance + 5), rtol=0.05)
     few = make_method("cascade --refine", optics.calibration, SCMOS_CAMERA, threshold=found.probability[order][1])
     assert len(few(frames.counts, np.zeros(1, np.int64))) == 2
+
+
+def test_both_of_a_stacked_pair_must_be_found(optics: JudgingOptics) -> None:
+    rows = stacked.run(Bench(optics, [oracle(optics), Blind(oracle(optics))], True, 5))["stacked"]
+    assert {row["both_found"] for row in rows if row["method"] == "oracle"} == {1.0}
+    assert all(row["extra_answers"] == 0 for row in rows)
+    assert {row["both_found"] for row in rows if row["method"] == "blind"} == {0.0}
+    assert {(row["apart_um"], row["tolerance_um"]) for row in rows} == {(5, 5), (5, 10), (10, 5), (10, 10)}
+
+
+def test_what_more_training_brings_is_drawn_from_the_models_records(
+    optics: JudgingOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="says how it was trained"):
+        training_size.run(Bench(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
+    reference = Model.load(reference_model())
+    contenders = []
+    for samples, error_um in ((1000, 2.0), (5000, 0.5)):
+        folder = tmp_path / f"model-{samples}"
+        training = {"samples": samples, "frames": samples, "minutes": samples / 100, "settings": {"size": "narrow"}}
+        replace(reference, id=folder.name, architecture="vgg", training=training).save(folder)
+        contenders.append(
+            Oracle(f"vgg ({folder.name})", "vgg", optics.calibration, "exact", folder, threshold=0.5, error_um=error_um)
+        )
+    bench = Bench(optics, [*contenders, oracle(optics)], True, 5)
+    tables = training_size.run(bench)
+    rows = [row for row in tables["training-size"] if row["tolerance_um"] == 10.0]
+    assert [(row["samples"], row["minutes"], row["network"], row["size"]) for row in rows] == [
+        (1000, 10.0, "vgg", "narrow"),
+        (5000, 50.0, "vgg", "narrow"),
+    ]
+    assert rows[0]["rmse_axial_um"] == pytest.approx(2.0)
+    training_size.draw(tables, tmp_path, "Simulated.")
+    assert (tmp_path / "training-size.png").stat().st_size > 15_000
