@@ -30,6 +30,9 @@ _HILL_PX = 12.0
 _WIDEST = 110
 # The pattern ends where its profile falls to this share of the mean inside half its radius.
 _EDGE_SHARE = 0.02
+# So much of a profile lies beyond even the widest pattern. A larger part would reach into wide ones, whose slope would
+# pass for noise and hide their edge.
+_BEYOND_PERCENT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ def _profile_radius(profile: F64) -> float:
     values = profile[finite]
     level = profile_background(values)
     rise = values - level
-    lower = rise[rise <= np.percentile(rise, 40)]
+    lower = rise[rise <= np.percentile(rise, _BEYOND_PERCENT)]
     noise = float(np.std(lower)) if len(lower) > 2 else 0.0
     limit = max(_EDGE_SHARE * float(rise[:2].max()), 3 * noise)
     beyond = np.nonzero(rise < limit)[0]

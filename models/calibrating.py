@@ -54,7 +54,7 @@ Progress = Callable[[float, str], None]
 # Beads that give two samples per pixel in each direction enough equations: two for each of the four sub-pixel phases.
 _BEADS_FOR_OVERSAMPLING = 8
 # Pixels of all cut-outs together; beyond it, beads are left out. 1e8 float32 are 0.4 GB, and three such arrays exist.
-_MOST_SAMPLES = 60_000_000
+_MOST_SAMPLES = 75_000_000
 # Planes kept on either side of the asked range, when the sweep has them, µm.
 _MARGIN_UM = 6.0
 # A bead whose pattern's signal-to-noise (matched filter, median plane) is lower is dim.

@@ -50,6 +50,19 @@ def test_cone_follows_the_width() -> None:
     assert cone.at(0.0) == pytest.approx(2.8 * 1.5, abs=2.5)
 
 
+def test_cone_follows_patterns_that_nearly_fill_the_profile() -> None:
+    # Discs of 85 pixels leave a fifth of the profile: their slope must not pass for noise.
+    z = np.arange(0.0, 101.0, 10)
+    rows, columns = np.indices((240, 240)) - 120
+    distance = np.hypot(rows, columns)
+    noise = np.random.default_rng(3).normal(0, 0.3, (len(z), *distance.shape))
+    planes = np.stack([5 + 2e4 / radius**2 * np.clip((radius - distance) / 8 + 0.5, 0, 1) for radius in 5 + 0.8 * z])
+    cone = measure_cone((planes + noise).astype(np.float32), np.array([[120.0, 120.0]]), z)
+    # The edge is 8 pixels wide, and a pixel is added.
+    assert cone.at(100.0) == pytest.approx(85 + 5, abs=4)
+    assert cone.slope_px == pytest.approx(0.8, abs=0.06)
+
+
 def test_crowding_is_the_distance_to_the_next_bead() -> None:
     assert crowding(np.array([[0.0, 0.0], [3.0, 4.0], [100.0, 0.0]]))[:2] == pytest.approx([5.0, 5.0])
     assert np.isinf(crowding(np.array([[1.0, 1.0]]))[0])
