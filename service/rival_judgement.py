@@ -11,6 +11,8 @@ network.
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ from models.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.evaluation.beads import judge_bead_sweep
-from models.evaluation.methods import make_method
+from models.evaluation.methods import Method, make_method
 from models.optics import REFERENCE_OPTICS, reference_psf
 from models.sweep import Sweep
+from models.tables import Localizations
 from service.bead_judgement import bead_groups, score_line
 from service.commands.calibrate import checkerboard
 from service.console import note, result
@@ -35,12 +38,14 @@ _SLICES_UM = ((3.0, 10.0), (10.0, 25.0), (25.0, 50.0), (50.0, 75.0), (75.0, 97.0
 _SHAPE = (256, 256)
 
 
-def main() -> None:
-    """Print the table of one of the two."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table of one of the two; `argv` are the command's words when not those of the process."""
     parser = argparse.ArgumentParser(prog="python -m service.rival_judgement", description=__doc__)
     what = parser.add_subparsers(dest="what", required=True)
     isolated = what.add_parser("isolated")
     isolated.add_argument("--frames", type=int, default=40, help="per depth slice and SNR")
+    isolated.add_argument("--snr-db", type=float, nargs="+", default=(20.0, 30.0))
+    isolated.add_argument("--depths-um", type=float, nargs=2, help="one slice instead of all")
     isolated.add_argument("--estimator", choices=["mle", "ls"], default="mle")
     isolated.add_argument("--package", choices=["smappy-smlm", "picassosr"])
     beads = what.add_parser("beads")
@@ -54,7 +59,7 @@ def main() -> None:
     beads.add_argument("--repeats", type=int, help="exposures of each plane that are judged; all when not given")
     for each in (isolated, beads):
         each.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     rows = _isolated(arguments) if arguments.what == "isolated" else _beads(arguments)
     if arguments.json is not None:
         write_json(arguments.json, {"rows": rows})
@@ -69,9 +74,10 @@ def _isolated(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     fitter = SpotFitter(computed_calibration(), CameraModel(), arguments.estimator, package=arguments.package)
     psf = reference_psf()
     result("Simulated; exact PSF; errors over the Cramér-Rao bound, root mean square (and from the median).")
+    slices = _SLICES_UM if arguments.depths_um is None else (tuple(arguments.depths_um),)
     rows = []
-    for snr_db in (20.0, 30.0):
-        for row in isolated_errors(fitter, REFERENCE_OPTICS, psf, snr_db, _SLICES_UM, arguments.frames, _SHAPE):
+    for snr_db in arguments.snr_db:
+        for row in isolated_errors(fitter, REFERENCE_OPTICS, psf, snr_db, slices, arguments.frames, _SHAPE):
             low, high = row.z_um
             rate = fits_per_second(fitter, REFERENCE_OPTICS, psf.pixel_size_um, (low + high) / 2, _SHAPE)
             rows.append({"snr_db": snr_db, "fits_per_second": rate, **asdict(row)})
@@ -107,7 +113,7 @@ def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     # Beads are the same for both, so that both are judged on the same ones.
     places, groups = bead_groups(everyone, sweep.shape)
     for known, calibration in (("all black beads", everyone), ("one black bead", one)):
-        method = make_method(arguments.method, calibration, calibration.camera)
+        method = _Once(make_method(arguments.method, calibration, calibration.camera))
         for name in ("unseen", "unseen, isolated"):
             chosen = groups[name]
             score = judge_bead_sweep(
@@ -120,9 +126,36 @@ def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 axial_scale=calibration.axial_scale,
                 repeats=arguments.repeats,
             )
-            rows.append({"calibrated with": known, "beads": int(chosen.sum()), "group": name, **asdict(score)})
-            result(f"{arguments.method}, {known}: {score_line(name, int(chosen.sum()), score)}")
+            pace = method.seconds / max(method.frames, 1)
+            rows.append(
+                {"calibrated with": known, "beads": int(chosen.sum()), "group": name, "seconds_per_frame": pace}
+                | asdict(score)
+            )
+            result(f"{arguments.method}, {known}: {score_line(name, int(chosen.sum()), score)}, {pace:.1f} s a frame")
     return rows
+
+
+class _Once:
+    """A method that localizes each frame once, however many groups of beads are judged in it."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._found: dict[int, Localizations] = {}
+        self.seconds = 0.0
+
+    @property
+    def frames(self) -> int:
+        """How many were localized."""
+        return len(self._found)
+
+    def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
+        """Localizations of frames that count always the same."""
+        for frame, number in zip(counts, frame_numbers, strict=True):
+            if int(number) not in self._found:
+                begun = time.process_time()
+                self._found[int(number)] = self._method(frame[None], np.array([number]))
+                self.seconds += time.process_time() - begun
+        return Localizations.concatenate(self._found[int(number)] for number in frame_numbers)
 
 
 def _one_bead(calibration: Calibration, sweep: Sweep) -> NDArray[np.bool_]:
