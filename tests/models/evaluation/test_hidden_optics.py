@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from models.evaluation import hidden_optics
-from models.evaluation.frames import FRAME_SHAPE, Photons, expose
+from models.evaluation.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from models.evaluation.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
+from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.judging import JudgingOptics, hidden_judging
 from models.joint_fit import fit_jointly
 from models.optics import Objective, computed_psf
@@ -105,3 +106,16 @@ def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptic
     # The errors of a calibration from nine beads with a tilted slide and a curved field: a few tenths of a micrometre.
     assert np.abs(np.array(errors)[:, 2]).max() < 0.3
     assert np.abs(np.array(errors)[:, :2]).max() < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_crowded_beads_are_calibrated_and_do_not_seem_to_move(judge: JudgingOptics) -> None:
+    # Patterns at 30 µm have a radius of 30 pixels, beads are 60 apart: where rims were cut off, what was left of
+    # the neighbours moved the planes' centres by more than a pixel from plane to plane.
+    positions = np.arange(-6.0, 30.1, 2.0)
+    sweep = draw_sweep(judge.images, SCMOS_CAMERA, 0.65, z_um=positions, beads=(6, 6), shape=(360, 360), seed=5)
+    learned = sweep_calibration(sweep, SCMOS_CAMERA, z_range_um=(0.0, 24.0))
+    assert learned.report["beads_used"] >= 34
+    # Coma moves the pattern by 0.35 µm.
+    assert max(learned.report["walk_um"].values()) < 0.6
