@@ -43,10 +43,10 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "fcn": ("#CC79A7", "v"),
     "mle": ("#009E73", "^"),
     "ls": ("#7A9A01", "<"),
-    "mle-multi": ("#117733", "P"),
+    "mle-multi": ("#332288", "P"),
     "lookup": ("#E69F00", "X"),
 }
-_MORE = (("#882255", "p"), ("#332288", "h"), ("#999933", "*"), ("#AA4499", "d"))
+_MORE = (("#882255", "p"), ("#117733", "h"), ("#999933", "*"), ("#AA4499", "d"))
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:

@@ -229,9 +229,9 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             axis.set_yticks([], minor=True)
             panel(
                 axis,
-                title=f"{direction}, {light:,.0f} photo-electrons each",
+                title=f"{direction}, {light:,.0f} e⁻ each",
                 x="depth (µm)",
-                y="smallest resolved distance (µm)",
+                y="resolved distance (µm)",
             )
     for axis in axes.flat:
         axis.set_xticks(sorted(set(depths)))
