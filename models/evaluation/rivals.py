@@ -148,7 +148,7 @@ def isolated_errors(
 def fits_per_second(
     fitter: SpotFitter, objective: Objective, pixel_um: float, z_um: float, shape: tuple[int, int], count: int = 20
 ) -> float:
-    """Fits a second of processor time at one depth and full resolution, detection and splines not counted."""
+    """Fits a second of processor time at one depth and full resolution, each with its own spline; without detection."""
     images = ExactImages(objective, (0.0, z_um + 1.0))
     counts, emitter, background = isolated_frame(images, pixel_um, shape, z_um, 20.0, np.random.default_rng(1))
     data = CameraModel().to_electrons(counts)
