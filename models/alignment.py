@@ -112,6 +112,8 @@ class BeadStack:
         Photo-electrons of each bead at each plane.
     background : ndarray of float64, shape (B, Z)
         Photo-electrons per pixel beneath it.
+    bend : ndarray of float64, shape (B, Z, 3)
+        What a map of the field adds for each bead: shift in x and y (pixels), and depth (µm).
     """
 
     data: F32
@@ -124,6 +126,7 @@ class BeadStack:
     walk_px: F64
     light: F64
     background: F64
+    bend: F64
 
     @property
     def width(self) -> int:
@@ -133,9 +136,12 @@ class BeadStack:
     def knots(self, pattern: Pattern) -> tuple[F64, F64, F64]:
         """Where the first pixel of each cut-out lies on the pattern's knots: z, x, y, each of shape (B, Z)."""
         centre = pattern.coefficients.shape[1] // 2
-        z = (self.z_um[None, :] + self.height_um[:, None] - pattern.z_first_um) / pattern.z_step_um
-        x = centre + pattern.oversampling * (self.corner[:, 1, None] - self.x_px[:, None] - self.walk_px[None, :, 0])
-        y = centre + pattern.oversampling * (self.corner[:, 0, None] - self.y_px[:, None] - self.walk_px[None, :, 1])
+        z_um = self.z_um[None, :] + self.height_um[:, None] + self.bend[:, :, 2]
+        x_px = self.x_px[:, None] + self.walk_px[None, :, 0] + self.bend[:, :, 0]
+        y_px = self.y_px[:, None] + self.walk_px[None, :, 1] + self.bend[:, :, 1]
+        z = (z_um - pattern.z_first_um) / pattern.z_step_um
+        x = centre + pattern.oversampling * (self.corner[:, 1, None] - x_px)
+        y = centre + pattern.oversampling * (self.corner[:, 0, None] - y_px)
         return z, x, y
 
     def model(self, pattern: Pattern) -> F32:
@@ -362,6 +368,7 @@ def _only(stack: BeadStack, rows: NDArray[np.bool_]) -> BeadStack:
         height_um=stack.height_um[rows],
         light=stack.light[rows],
         background=stack.background[rows],
+        bend=stack.bend[rows],
     )
 
 

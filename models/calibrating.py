@@ -2,10 +2,11 @@
 
 The order of the work: check the sweep, know the camera, find focus and beads,
 measure how wide the patterns grow, fit one pattern through all beads (see
-`alignment`), then read off what the fit knows: which beads differ and are
-left out, the sideways walk, the light, each bead's height (tilt of the sample
-and curvature of the field), how the beads' sizes vary, and how well depth
-comes back from one bead at a time.
+`alignment`), with what the field does to it (see `field`) taken out of the
+beads before they are joined; then read off what the fit knows: which beads
+differ and are left out, the sideways walk, the light, the map of the field,
+how beads differ beside it, and how well depth comes back from one bead at a
+time.
 
 Two conventions. The mean pattern is that of the median bead: heights have
 median zero and every bead has the same weight. A single bead that is larger
@@ -39,7 +40,7 @@ from models.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.evidence import Evidence
-from models.field import fit_field
+from models.field_fit import BeadDepths, FieldFit, fit_field
 from models.identity import new_id
 from models.photon_transfer import estimate_camera
 from models.psf import Psf
@@ -144,7 +145,7 @@ def calibrate(
     beads = _first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     _require_beads(beads)
-    fitted = _fit(planes, z_um, beads, cone, variance, tell)
+    fitted = _fit(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
     beads, stack, pattern, fit, used = fitted
     tell(0.9, "joining")
     return _conclude(
@@ -326,9 +327,16 @@ def _crop_radius(reach: float) -> int:
 
 
 def _fit(
-    planes: F32, z_um: F64, beads: list[Bead], cone: Cone, variance: float, tell: Progress
+    planes: F32,
+    z_um: F64,
+    beads: list[Bead],
+    cone: Cone,
+    variance: float,
+    pixel_size_um: float,
+    wanted: tuple[float, float],
+    tell: Progress,
 ) -> tuple[list[Bead], BeadStack, Pattern, BeadFit, NDArray[np.bool_]]:
-    """One pattern through all beads: positions, heights, light, walk and the spline, in turn."""
+    """One pattern through all beads: positions, heights, light, walk, the field's part and the spline, in turn."""
     used = np.array([bead.used for bead in beads])
     stack, data, apart = _cut(planes, z_um, beads, cone)
     stack = _first_light(stack, beads, used, apart, cone)
@@ -342,12 +350,17 @@ def _fit(
         model = stack.model(pattern)
         stack = subtract_neighbours(stack, model, data)
         weight, place = pattern_weights(stack, fit, variance, used, model)
+        before = stack
         stack, fit = refine_beads(stack, pattern, place, heights=index >= 1)
         stack = _settle(stack, fit, pattern, used)
         if index >= 2:
             beads = _later_verdicts(beads, stack, fit, model, variance)
             used = np.array([bead.used for bead in beads])
             _require_beads(beads)
+            depths = _bead_depths(before, fit, used, pixel_size_um)
+            extent_um = (planes.shape[2] * pixel_size_um, planes.shape[1] * pixel_size_um)
+            mapped = fit_field(depths, extent_um, wanted, _focal_depth(pattern))
+            stack = replace(stack, bend=_bend(stack, mapped, pixel_size_um, wanted))
         weight, _ = pattern_weights(stack, fit, variance, used, model)
         pattern = _trim(solve_pattern(stack, pattern, weight, 4 if index < _ROUNDS - 1 else 12), cone)
     model = stack.model(pattern)
@@ -396,6 +409,7 @@ def _cut(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadSta
         np.zeros((len(planes), 2)),
         light,
         np.zeros_like(light),
+        np.zeros((count, len(planes), 3)),
     )
     return stack, data, apart
 
@@ -514,6 +528,48 @@ def _centres(pattern: Pattern) -> F64:
     return np.stack([x, y], axis=1)
 
 
+def _bead_depths(stack: BeadStack, fit: BeadFit, used: NDArray[np.bool_], pixel_size_um: float) -> BeadDepths:
+    """How the used beads appear beside the mean pattern: `fit` is that of `stack`."""
+    apparent = stack.height_um[:, None] + stack.bend[:, :, 2] + fit.shift[:, :, 2]
+    # A linear step that is longer than the pattern's own detail says nothing.
+    step = float(np.diff(stack.z_um).mean())
+    apparent = np.where(np.abs(fit.shift[:, :, 2]) < 10 * step, apparent, np.nan)[used]
+    sideways = (stack.bend[:, :, :2] + fit.shift[:, :, :2])[used]
+    sideways = (sideways - np.median(sideways, axis=0)) * pixel_size_um
+    sideways = np.where(np.abs(sideways) < 10 * pixel_size_um, sideways, np.nan)
+    x_um, y_um = stack.x_px[used] * pixel_size_um, stack.y_px[used] * pixel_size_um
+    return BeadDepths(x_um, y_um, stack.z_um, apparent, sideways)
+
+
+def _bend(stack: BeadStack, mapped: FieldFit, pixel_size_um: float, wanted: tuple[float, float]) -> F64:
+    """What the map adds at each bead and plane beyond the bead's height, shape (B, Z, 3): pixels, pixels, µm."""
+    bend = np.zeros_like(stack.bend)
+    field = mapped.field
+    if field is None:
+        return bend
+    x_um, y_um = stack.x_px[:, None] * pixel_size_um, stack.y_px[:, None] * pixel_size_um
+    z_um = stack.z_um[None, :]
+    x_shift, y_shift = field.shift_at(x_um, y_um, z_um)
+    middle = np.array([(field.z_um[0] + field.z_um[-1]) / 2])
+    deeper = field.depth_error_at(x_um, y_um, z_um) - field.depth_error_at(x_um, y_um, middle)
+    bend[:] = np.stack([x_shift / pixel_size_um, y_shift / pixel_size_um, deeper], axis=2)
+    # The map says nothing of the other side of focus, so it is led to zero in between.
+    nearest = min(field.z_um, key=abs)
+    if wanted[0] >= 0 or wanted[1] <= 0:
+        bend *= np.clip(stack.z_um / nearest, 0, 1)[None, :, None]
+    return bend
+
+
+def _focal_depth(pattern: Pattern) -> float:
+    """Half of the depth at which the pattern has lost half of its concentration, µm."""
+    concentration = (pattern.coefficients.astype(np.float64) ** 2).sum(axis=(1, 2))
+    # The knots at the ends lie beyond the planes.
+    inner = concentration[2:-2]
+    z_um = pattern.z_um[2:-2]
+    wide = np.abs(z_um - z_um[inner.argmax()])[inner < 0.5 * inner.max()]
+    return max(float(wide.min()) / 2 if len(wide) else float(np.ptp(z_um)), pattern.z_step_um)
+
+
 def _later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
     """Leave out beads that are dim, moved, or unlike the others."""
     used = np.array([bead.used for bead in beads])
@@ -569,27 +625,22 @@ def _conclude(
     inside = (z_um >= wanted[0]) & (z_um <= wanted[1]) & (cone.at(z_um) > 1.1 * cone.focus_px)
     if inside.sum() < 4:
         inside = (z_um >= wanted[0]) & (z_um <= wanted[1])
-    shift = fit.shift[:, :, 2]
     step = abs(psf.z_step_um)
-    shift = np.where(np.abs(shift) < 10 * step, shift, np.nan)
-    residual = np.where(inside[None, :], shift, np.nan)
-    slopes, errors = _lines(z_um, residual)
-    apparent = stack.height_um + np.nanmedian(residual, axis=1)
-    x_um, y_um = stack.x_px * pixel, stack.y_px * pixel
     extent = (sweep.shape[1] * pixel, sweep.shape[0] * pixel)
-    field, field_report = fit_field(x_um[used], y_um[used], apparent[used], extent)
-    size_variation = (
-        float(1.4826 * np.median(np.abs(slopes[used] - np.median(slopes[used])))) if used.sum() > 2 else 0.0
-    )
+    depths = replace(_bead_depths(stack, fit, used, pixel), z_um=z_um)
+    mapped = fit_field(depths, extent, wanted, _focal_depth(pattern))
+    residual = np.where(inside[None, :], mapped.left_um - mapped.own_um[:, :1], np.nan)
+    errors = _scatter(z_um, residual)
+    rows = np.cumsum(used) - 1
     judged = tuple(
         replace(
             bead,
             x_px=float(stack.x_px[i]),
             y_px=float(stack.y_px[i]),
-            height_um=float(apparent[i]),
-            axial_scale=float(1 + slopes[i]),
+            height_um=float(mapped.height_um[rows[i]]),
+            axial_scale=float(1 + mapped.own_um[rows[i], 1]),
             misfit=float(np.median(fit.misfit[i])),
-            residual_um=float(errors[i]),
+            residual_um=float(errors[rows[i]]),
         )
         if bead.used
         else bead
@@ -611,8 +662,14 @@ def _conclude(
         },
         "light_end_over_start": float(np.median(in_time[-ends:]) / np.median(in_time[:ends])),
         "walk_um": {"x": float(np.ptp(walk_um[:, 0])), "y": float(np.ptp(walk_um[:, 1]))},
-        "field": field_report,
-        "height_residual_um": float(np.nanmedian(errors[used])),
+        "field": mapped.report,
+        "variation": {
+            "height_um": _spread(mapped.own_um[:, 0]),
+            "axial_scale": _spread(mapped.own_um[:, 1]),
+            "near_um2": _spread(mapped.own_um[:, 2]),
+            "focal_depth_um": _focal_depth(pattern),
+        },
+        "height_residual_um": float(np.nanmedian(errors)),
         "misfit": float(np.median(fit.misfit[used])),
         "noise_floor_e": camera.read_noise_e,
         "photons_median": float(np.median(stack.light[used])),
@@ -632,7 +689,7 @@ def _conclude(
         z_um,
         light,
         walk_um,
-        residual[used],
+        residual,
         notes,
     )
     return Calibration(
@@ -640,12 +697,12 @@ def _conclude(
         psf=psf,
         z_range_um=wanted,
         camera=camera,
-        field=field,
+        field=mapped.field,
         focus_um=focus,
         sweep_z_um=sweep.z_um,
         axial_scale=axial_scale,
         sign=sign,
-        size_variation=size_variation,
+        size_variation=_spread(mapped.own_um[:, 1]),
         report=report,
         evidence=evidence,
     )
@@ -684,18 +741,22 @@ def _check_walk(walk_um: F64, z_um: F64, pixel_size_um: float) -> None:
         )
 
 
-def _lines(z_um: F64, residual: F64) -> tuple[F64, F64]:
-    """Straight line through each bead's depth residuals: its slope, and the scatter about it, each shape (B,)."""
-    count = len(residual)
-    slopes, errors = np.zeros(count), np.full(count, np.nan)
+def _scatter(z_um: F64, residual: F64) -> F64:
+    """Robust scatter of each bead's depth residuals about their straight line, shape (B,)."""
+    errors = np.full(len(residual), np.nan)
     for index, row in enumerate(residual):
         good = np.isfinite(row)
         if good.sum() < 4:
             continue
-        slopes[index], offset = np.polyfit(z_um[good], row[good], 1)
-        rest = row[good] - offset - slopes[index] * z_um[good]
+        slope, offset = np.polyfit(z_um[good], row[good], 1)
+        rest = row[good] - offset - slope * z_um[good]
         errors[index] = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
-    return slopes, errors
+    return errors
+
+
+def _spread(values: F64) -> float:
+    """Robust standard deviation over beads; 0 when there are too few to differ."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if len(values) > 2 else 0.0
 
 
 def _bead_row(bead: Bead, pixel_size_um: float) -> dict[str, Any]:

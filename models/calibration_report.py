@@ -132,7 +132,8 @@ def _section(title: str, text: str, content: str) -> str:
 
 def _figures(calibration: Calibration) -> str:
     report = calibration.report
-    left_out = report["field"]["left_out_residual_um"].get(report["field"]["kind"])
+    depth = report["field"]["depth"]
+    left_out = depth["left_out_residual_um"].get(depth["kind"])
     shown = [
         (f"{report['beads_used']} / {report['beads_found']}", "beads used / found"),
         (f"{calibration.focus_um:.2f} µm", "focus, sweep coordinate"),
@@ -173,8 +174,17 @@ def _field_text(calibration: Calibration) -> str:
         f"Apparent height of each bead. The straight part, {rise:.1f} µm across the field, is taken to be the tilt of "
         "the sample. "
     )
-    if any(field.curvature_um):
-        text += "The curved part is taken to belong to the optics, and is removed from every depth that is measured."
+    if np.any(field.depth_um):
+        text += (
+            "What is curved, or changes with depth, is taken to belong to the optics, and is removed from every depth "
+            "that is measured. "
+        )
+    if np.any(field.lateral_um):
+        edge = np.array(field.lateral_um)
+        text += (
+            f"Places at the edge of the field shift sideways with focus by up to {np.abs(edge).max():.1f} µm; "
+            "that is removed as well."
+        )
     return text
 
 
@@ -347,7 +357,8 @@ def _map_figure(calibration: Calibration, used: list[Any]) -> Figure:
     panels = [("apparent height of each bead", height)]
     if calibration.field is not None:
         field = calibration.field
-        rest = height - field.tilt_at(x, y) - field.curvature_at(x, y)
+        middle = np.array((field.z_um[0] + field.z_um[-1]) / 2)
+        rest = height - field.tilt_at(x, y) - field.depth_error_at(x, y, middle)
         panels += [("what the map does not explain", rest - np.median(rest))]
     reach = max(float(np.percentile(np.abs(height), 98)), 0.1)
     for column, (title, values) in enumerate(panels, start=1):

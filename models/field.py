@@ -1,63 +1,124 @@
-"""How depth appears to change over the field, learned from the heights of many beads.
+"""How places appear to change over the field: a value that takes the optics out of positions, or puts them back.
 
 Beads on one flat slide appear at different heights for two reasons: the slide
 is tilted, which is true, and the optics' focal surface is curved, which is
-not. A straight slope cannot be told from a tilt, so it is taken to be the
-sample's; what is quadratic in the place is taken to be the optics'. A map is
-kept only as far as it predicts beads that were left out of it.
+not. A straight slope that is the same at all depths cannot be told from a
+tilt, so it is taken to be the sample's; all else is taken to be the optics'.
+
+What the optics add changes with depth: patterns grow faster in one part of
+the field than in another, a spot that aberrations widen off the axis looks
+deeper, most of all near focus, and places shift sideways, since magnification
+and coma change with focus. So the map is a table over depth, with a smooth
+function of the place at each of a few depths.
+
+Nothing is extrapolated: beyond the beads, and beyond the depths of the table,
+the map has the value of its edge.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FieldMap", "fit_field"]
+from models.tables import Localizations
+
+__all__ = ["FieldMap"]
 
 F64 = NDArray[np.float64]
 
-# A richer map must lower the leave-one-out residual by this share, or it is not worth its freedom.
-_WORTH = 0.05
-# Beads for each coefficient of a map.
-_BEADS_PER_COEFFICIENT = 3
+# Fixed-point steps to the apparent depth. The optics' part changes by far less than a half per depth, so the error
+# falls by more than a thousand.
+_TURNS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMap:
-    """How depth appears to change over the field: ``z_apparent - z = offset + tilt + curvature`` in µm.
+    """How apparent places depend on the place in the field and on depth.
+
+    With u = (x - cx)/half_width and v likewise: ``z_apparent - z = tilt . (u, v) + depth(u, v; z)`` and
+    ``x_apparent - x = lateral(u, v; z)``, interpolated linearly between the depths of the table.
 
     Attributes
     ----------
     centre_um : (x, y) of the field's centre
     half_width_um : scale that makes u = (x - cx)/half_width of order 1
     tilt_um : (per u, per v): taken to be the sample's, so it is reported but not removed from depths
-    curvature_um : (u², u v, v², mean): taken to be the optics', removed from depths; the mean over the
-        beads is subtracted, so the correction leaves the median depth alone
+    z_um : K depths of the table, increasing
+    depth_um : at each, coefficients of (1, u, v, u², u v, v²): taken to be the optics', removed from depths. The mean
+        over the beads is zero at every depth, so the correction leaves the mean depth alone
+    lateral_um : at each, (x per u, x per v, y per u, y per v): sideways shift, zero in focus
+    covered_um : (x low, x high, y low, y high) that beads cover, or None for no limit
     """
 
     centre_um: tuple[float, float]
     half_width_um: float
     tilt_um: tuple[float, float]
-    curvature_um: tuple[float, float, float, float]
+    z_um: tuple[float, ...]
+    depth_um: tuple[tuple[float, ...], ...]
+    lateral_um: tuple[tuple[float, ...], ...]
+    covered_um: tuple[float, float, float, float] | None = None
 
-    def _places(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        u = (np.asarray(x_um, np.float64) - self.centre_um[0]) / self.half_width_um
-        v = (np.asarray(y_um, np.float64) - self.centre_um[1]) / self.half_width_um
-        return u, v
+    def _places(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> tuple[F64, F64]:
+        x, y = np.asarray(x_um, np.float64), np.asarray(y_um, np.float64)
+        if self.covered_um is not None:
+            x = np.clip(x, self.covered_um[0], self.covered_um[1])
+            y = np.clip(y, self.covered_um[2], self.covered_um[3])
+        return (x - self.centre_um[0]) / self.half_width_um, (y - self.centre_um[1]) / self.half_width_um
 
-    def curvature_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
-        """What the optics add to apparent depth at (x, y), µm: subtract it from depths."""
-        u, v = self._places(x_um, y_um)
-        uu, uv, vv, mean = self.curvature_um
-        return np.asarray(uu * u * u + uv * u * v + vv * v * v - mean, np.float64)
+    def _at(self, table: tuple[tuple[float, ...], ...], z_um: NDArray[Any]) -> list[F64]:
+        z = np.asarray(z_um, np.float64)
+        return [np.asarray(np.interp(z, self.z_um, column), np.float64) for column in zip(*table, strict=True)]
 
-    def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> NDArray[np.float64]:
+    def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> F64:
         """Height of the calibration sample at (x, y) beside the centre's, µm."""
         u, v = self._places(x_um, y_um)
         return np.asarray(self.tilt_um[0] * u + self.tilt_um[1] * v, np.float64)
+
+    def depth_error_at(self, x_um: NDArray[Any], y_um: NDArray[Any], z_um: NDArray[Any]) -> F64:
+        """What the optics add to the depth of an emitter that appears at (x, y, z), µm; broadcast."""
+        u, v = self._places(x_um, y_um)
+        one, by_u, by_v, by_uu, by_uv, by_vv = self._at(self.depth_um, z_um)
+        return np.asarray(one + by_u * u + by_v * v + by_uu * u * u + by_uv * u * v + by_vv * v * v, np.float64)
+
+    def shift_at(self, x_um: NDArray[Any], y_um: NDArray[Any], z_um: NDArray[Any]) -> tuple[F64, F64]:
+        """How far places at depth z appear shifted in x and y, µm; broadcast."""
+        u, v = self._places(x_um, y_um)
+        x_per_u, x_per_v, y_per_u, y_per_v = self._at(self.lateral_um, z_um)
+        return x_per_u * u + x_per_v * v, y_per_u * u + y_per_v * v
+
+    def true_places(self, x_um: F64, y_um: F64, z_um: F64) -> tuple[F64, F64, F64]:
+        """Places without the optics' part, of emitters that appear at (x, y, z), each shape (N,), µm."""
+        x_shift, y_shift = self.shift_at(x_um, y_um, z_um)
+        return x_um - x_shift, y_um - y_shift, z_um - self.depth_error_at(x_um, y_um, z_um)
+
+    def apparent_places(self, x_um: F64, y_um: F64, z_um: F64) -> tuple[F64, F64, F64]:
+        """Where emitters at (x, y, z) appear, each shape (N,), µm: undoes `true_places`."""
+        x, y, z = x_um, y_um, z_um
+        for _ in range(_TURNS):
+            x_shift, y_shift = self.shift_at(x, y, z)
+            x, y, z = x_um + x_shift, y_um + y_shift, z_um + self.depth_error_at(x, y, z)
+        return x, y, z
+
+    def true(self, apparent: Localizations) -> Localizations:
+        """A table without the optics' part."""
+        x_um, y_um, z_um = self.true_places(apparent.x_um, apparent.y_um, apparent.z_um)
+        return replace(apparent, x_um=x_um, y_um=y_um, z_um=z_um)
+
+    def apparent(self, true: Localizations) -> Localizations:
+        """A table as the camera sees it: undoes `true`."""
+        x_um, y_um, z_um = self.apparent_places(true.x_um, true.y_um, true.z_um)
+        return replace(true, x_um=x_um, y_um=y_um, z_um=z_um)
+
+    def reach_um(self, low_um: float, high_um: float) -> tuple[float, float]:
+        """Shallowest and deepest apparent depth of a slide between two depths, tilted as that of the sweep, µm."""
+        steps = np.array([-1.0, 0.0, 1.0]) * self.half_width_um
+        x, y = (grid.ravel() + middle for grid, middle in zip(np.meshgrid(steps, steps), self.centre_um, strict=True))
+        tilt = self.tilt_at(x, y)
+        low, high = (self.apparent_places(x, y, np.full(len(x), depth))[2] + tilt for depth in (low_um, high_um))
+        return float(low.min()), float(high.max())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -65,81 +126,22 @@ class FieldMap:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FieldMap:
-        """Read what `as_dict` wrote, after a trip through JSON."""
+        """Read what `as_dict` wrote, after a trip through JSON.
+
+        The first form of the map, `curvature_um` = (u², u v, v², mean) at all depths, is read as well.
+        """
+        centre, tilt = tuple(values["centre_um"]), tuple(values["tilt_um"])
+        half_width = float(values["half_width_um"])
+        if "curvature_um" in values:
+            by_uu, by_uv, by_vv, mean = values["curvature_um"]
+            return cls(centre, half_width, tilt, (0.0,), ((-mean, 0.0, 0.0, by_uu, by_uv, by_vv),), ((0.0,) * 4,))
+        covered = values["covered_um"]
         return cls(
-            tuple(values["centre_um"]),
-            float(values["half_width_um"]),
-            tuple(values["tilt_um"]),
-            tuple(values["curvature_um"]),
+            centre,
+            half_width,
+            tilt,
+            tuple(values["z_um"]),
+            tuple(tuple(row) for row in values["depth_um"]),
+            tuple(tuple(row) for row in values["lateral_um"]),
+            None if covered is None else tuple(covered),
         )
-
-
-def fit_field(
-    x_um: F64, y_um: F64, height_um: F64, field_um: tuple[float, float]
-) -> tuple[FieldMap | None, dict[str, Any]]:
-    """Fit tilt and curvature to the heights of beads.
-
-    Parameters
-    ----------
-    x_um, y_um, height_um : ndarray of float64, shape (N,)
-        Place of each bead, and its apparent depth beside the median bead's.
-    field_um : (width, height)
-        Extent of the field, µm.
-
-    Returns
-    -------
-    field : FieldMap or None
-        None when not even a tilt predicts left-out beads better than nothing.
-    report : dict
-        ``kind`` ("none", "tilt", "quadratic") and the leave-one-out residuals of each, µm.
-    """
-    centre = (field_um[0] / 2, field_um[1] / 2)
-    half_width = max(field_um) / 2
-    u, v = (x_um - centre[0]) / half_width, (y_um - centre[1]) / half_width
-    one = np.ones_like(u)
-    designs = {
-        "none": np.stack([one], axis=1),
-        "tilt": np.stack([one, u, v], axis=1),
-        "quadratic": np.stack([one, u, v, u * u, u * v, v * v], axis=1),
-    }
-    report: dict[str, Any] = {"kind": "none", "beads": len(u), "left_out_residual_um": {}}
-    best = np.inf
-    chosen = np.zeros(1)
-    for kind, design in designs.items():
-        if len(u) < _BEADS_PER_COEFFICIENT * design.shape[1]:
-            continue
-        coefficients, weight = _robust_solution(design, height_um)
-        residual = _left_out(design, height_um, weight)
-        report["left_out_residual_um"][kind] = residual
-        if residual < (1 - _WORTH) * best:
-            best, chosen = residual, coefficients
-            report["kind"] = kind
-    if report["kind"] == "none":
-        return None, report
-    tilt = (float(chosen[1]), float(chosen[2]))
-    square = chosen[3:] if len(chosen) > 3 else np.zeros(3)
-    mean = float(np.mean(square[0] * u * u + square[1] * u * v + square[2] * v * v))
-    return FieldMap(centre, half_width, tilt, (float(square[0]), float(square[1]), float(square[2]), mean)), report
-
-
-def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
-    """Least squares with Cauchy weights: a bead on a speck of dust does not bend the map."""
-    weight: F64 = np.ones(len(values))
-    solution: F64 = np.zeros(design.shape[1])
-    for _ in range(20):
-        root = np.sqrt(weight)
-        solution = np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0], np.float64)
-        rest = np.abs(values - design @ solution)
-        weight = np.asarray(1 / (1 + (rest / max(2.4 * 1.4826 * float(np.median(rest)), 1e-9)) ** 2), np.float64)
-    return solution, weight
-
-
-def _left_out(design: F64, values: F64, weight: F64) -> float:
-    """Robust standard deviation of beads about the map fitted without them, from the leverages."""
-    root = np.sqrt(weight)[:, None]
-    weighted = design * root
-    inverse = np.linalg.pinv(weighted.T @ weighted)
-    solution = inverse @ (weighted.T @ (values * root[:, 0]))
-    leverage = np.einsum("ni,ij,nj->n", weighted, inverse, weighted)
-    rest = (values - design @ solution) / np.maximum(1 - leverage, 1e-3)
-    return 1.4826 * float(np.median(np.abs(rest)))

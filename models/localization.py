@@ -176,7 +176,6 @@ class Localizer:
             found = self._detect(padded(frames, self._network.stride))
         step = median_step(*frames.shape[1:])
         background = self.camera.to_electrons(np.median(frames[:, ::step, ::step], axis=(1, 2))).astype(np.float64)
-        z = found.z_um - self._curvature_um(found.x_um, found.y_um)
         height, width = frames.shape[1:]
         edge = 0.5 * self.model.pixel_size_um
         keep = (
@@ -186,11 +185,14 @@ class Localizer:
         )
         rows = np.flatnonzero(keep)
         rows = rows[np.argsort(found.batch[rows], kind="stable")]
+        x_um, y_um, z_um = found.x_um[rows], found.y_um[rows], found.z_um[rows]
+        if self.model.field is not None:
+            x_um, y_um, z_um = self.model.field.true_places(x_um, y_um, z_um)
         return Localizations(
             frame=np.asarray(frame_numbers, np.int64)[found.batch[rows]],
-            x_um=found.x_um[rows],
-            y_um=found.y_um[rows],
-            z_um=z[rows],
+            x_um=x_um,
+            y_um=y_um,
+            z_um=z_um,
             photons=found.photons[rows],
             background=background[found.batch[rows]],
             probability=found.probability[rows],
@@ -213,18 +215,12 @@ class Localizer:
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
         """Polish what was found in one frame (H, W), and look for what was missed.
 
-        The fit knows the pattern as the camera sees it, so the curvature of
-        the field is put back before it and taken away after it.
+        The fit knows the pattern as the camera sees it, so what the
+        field does to places is put back before it and taken away after it.
         """
-        apparent = replace(found, z_um=found.z_um + self._curvature_um(found.x_um, found.y_um))
+        field = self.model.field
+        apparent = found if field is None else field.apparent(found)
         fitted = refiner.refine(self.camera.to_electrons(counts), apparent)
-        return replace(
-            fitted,
-            frame=np.full(len(fitted), frame, np.int64),
-            z_um=fitted.z_um - self._curvature_um(fitted.x_um, fitted.y_um),
-        )
-
-    def _curvature_um(self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.model.field is None:
-            return np.zeros(len(x_um))
-        return self.model.field.curvature_at(x_um, y_um)
+        if field is not None:
+            fitted = field.true(fitted)
+        return replace(fitted, frame=np.full(len(fitted), frame, np.int64))

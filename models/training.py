@@ -111,13 +111,9 @@ def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
     low, high = calibration.z_range_um
     if calibration.field is None:
         return low, high
-    corners = np.array([-1.0, 0.0, 1.0]) * calibration.field.half_width_um
-    x, y = (
-        grid + centre for grid, centre in zip(np.meshgrid(corners, corners), calibration.field.centre_um, strict=True)
-    )
-    heights = calibration.field.curvature_at(x, y) + calibration.field.tilt_at(x, y)
+    shallowest, deepest = calibration.field.reach_um(low, high)
     first, last = float(calibration.psf.z_um[0]), float(calibration.psf.z_um[-1])
-    widened = float(max(low + heights.min(), first)), float(min(high + heights.max(), last))
+    widened = float(max(shallowest, first)), float(min(deepest, last))
     return (max(widened[0], 0.0) if low >= 0 else widened[0]), widened[1]
 
 

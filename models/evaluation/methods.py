@@ -133,14 +133,14 @@ def _refined_network(
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
 
     def refined(counts: NDArray[np.uint16], start: Localizations, number: int) -> Localizations:
-        # The fit knows the pattern without the curvature of the field.
+        # The fit knows the pattern as the camera sees it.
         if field is not None:
-            start = replace(start, z_um=start.z_um + field.curvature_at(start.x_um, start.y_um))
+            start = field.apparent(start)
         fit, _ = refiner.fit(camera.to_electrons(counts), start)
         significance = fit.emitters[:, 3] / fit.sigma[:, 3]
         answers = refiner.localizations(number, fit, significance / (significance + _HALF_SCORE))
         if field is not None:
-            answers = replace(answers, z_um=answers.z_um - field.curvature_at(answers.x_um, answers.y_um))
+            answers = field.true(answers)
         return answers.select(answers.probability >= lowest)
 
     def localize(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
@@ -205,14 +205,13 @@ def _lookup(
 def _flat(
     name: str, localize: Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations], calibration: Calibration
 ) -> Method:
-    """A fit without the curvature of the field that the calibration knows of, which a `Localizer` removes too."""
+    """A fit without what the field does to places, as the calibration knows it, which a `Localizer` removes too."""
     field = calibration.field
     if field is None:
         return _Named(name, localize)
 
     def flattened(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
-        found = localize(counts, numbers)
-        return replace(found, z_um=found.z_um - field.curvature_at(found.x_um, found.y_um))
+        return field.true(localize(counts, numbers))
 
     return _Named(name, flattened)
 

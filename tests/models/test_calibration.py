@@ -15,7 +15,6 @@ from models.calibration_report import with_report
 from models.depth_axis import depth_axis
 from models.errors import DataError
 from models.evaluation.beads import correlate_depths, judge_depths
-from models.field import FieldMap
 from models.sweep import Sweep
 from service.commands.calibrate import checkerboard
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, Truth, pattern, simulate
@@ -218,12 +217,6 @@ def test_damaged_folders_are_refused(tmp_path: Path, damage: str) -> None:
         Calibration.load(folder)
 
 
-def test_field_map_separates_curvature_from_tilt() -> None:
-    field = FieldMap((10.0, 10.0), 10.0, (1.0, 0.0), (0.5, 0.0, 0.0, 0.1))
-    assert field.curvature_at(np.array([20.0]), np.array([10.0])) == pytest.approx([0.4])
-    assert field.tilt_at(np.array([20.0]), np.array([10.0])) == pytest.approx([1.0])
-
-
 @pytest.fixture(scope="module")
 def real_sweep(shared_data: Path) -> Sweep:
     from hardware.movies import open_sweep
@@ -273,7 +266,7 @@ def test_beads_of_the_white_squares_are_found_with_the_pattern_of_the_black_ones
     walk = np.stack([np.interp(z_um[planes], evidence.z_um, evidence.walk_um[:, axis]) for axis in (0, 1)], axis=1)
     depths = correlate_depths(calibration, sweep.planes[planes, 1], chosen, walk_um=walk)
     plain = judge_depths(depths, z_um[planes], chosen)
-    mapped = judge_depths(depths - field.curvature_at(chosen[:, 0], chosen[:, 1]), z_um[planes], chosen)
+    mapped = judge_depths(depths - field.depth_error_at(chosen[:, 0], chosen[:, 1], depths), z_um[planes], chosen)
     print(f"{len(chosen)} unseen isolated beads\nplain  {plain}\nmapped {mapped}")
     assert plain.sigma_um is not None
     assert mapped.sigma_um is not None

@@ -1,0 +1,232 @@
+"""Learning a field map from the beads of a sweep.
+
+Each bead's apparent depth and sideways shift over the sweep are read off at a
+few depths, dense near focus where patterns change most. At each depth they
+are then a smooth function of the place, as rich as predicts beads that were
+left out: none, a plane, or a quadratic. Beads differ from each other besides
+(size, dirt), so every step is robust, and few beads give a simple map or none.
+
+What is left of a bead when the map is taken away is its own: a height, a rate
+of growth, and what its size adds near focus, where widths add in quadrature,
+so that the depth that appears is sqrt(z² + c), about z + c/(2 z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.field import FieldMap
+
+__all__ = ["BeadDepths", "FieldFit", "fit_field"]
+
+F64 = NDArray[np.float64]
+
+# A richer map must lower the leave-one-out residual by this share, or it is not worth its freedom.
+_WORTH = 0.05
+# Beads for each coefficient of a map.
+_BEADS_PER_COEFFICIENT = 3
+_KINDS = {"none": 1, "tilt": 3, "quadratic": 6}
+"""Coefficients of each kind of map, in the order 1, u, v, u², u v, v²."""
+
+_MOST_KNOTS = 7
+_PLANES_PER_KNOT = 3
+# Cauchy weights with this many robust deviations keep 95 % of the efficiency of least squares.
+_CAUCHY = 2.4 * 1.4826
+_TURNS = 15
+
+
+@dataclass(frozen=True)
+class BeadDepths:
+    """What the beads of a sweep look like beside the mean pattern.
+
+    Attributes
+    ----------
+    x_um, y_um : ndarray of float64, shape (B,)
+        Place in focus.
+    z_um : ndarray of float64, shape (Z,)
+        Depth of the mean bead at each plane, increasing.
+    apparent_um : ndarray of float64, shape (B, Z)
+        Apparent depth of each bead less that of the mean bead; NaN where unknown.
+    shift_um : ndarray of float64, shape (B, Z, 2)
+        Sideways shift beside the common walk; NaN where unknown.
+    """
+
+    x_um: F64
+    y_um: F64
+    z_um: F64
+    apparent_um: F64
+    shift_um: F64
+
+
+@dataclass(frozen=True)
+class FieldFit:
+    """The map, and what each bead has beside it.
+
+    Attributes
+    ----------
+    field : FieldMap or None
+        None when no part of it predicts left-out beads better than nothing.
+    height_um : ndarray of float64, shape (B,)
+        Of each bead, map included: its median over the depths.
+    own_um : ndarray of float64, shape (B, 3)
+        Of each bead, map excluded: height, growth (per depth) and near term (µm²: c of z + c/z).
+    left_um : ndarray of float64, shape (B, Z)
+        Apparent depths less the map, tilt included, and less what all beads share.
+    report : dict
+        Plain values: kinds, and leave-one-out residuals in µm.
+    """
+
+    field: FieldMap | None
+    height_um: F64
+    own_um: F64
+    left_um: F64
+    report: dict[str, Any]
+
+
+def fit_field(
+    beads: BeadDepths, extent_um: tuple[float, float], z_range_um: tuple[float, float], focal_depth_um: float
+) -> FieldFit:
+    """Fit the map to the beads.
+
+    Parameters
+    ----------
+    beads : BeadDepths
+    extent_um : (width, height)
+        Of the field.
+    z_range_um : (low, high)
+        Depths of the calibration: the map is fitted to these and holds for these.
+    focal_depth_um : float
+        Nearer to focus than this, a pattern that is the same on both sides hardly changes with depth, so depths there
+        are left out, unless the range has both sides.
+    """
+    low, high = z_range_um
+    two_sided = low < 0 < high
+    rows = (beads.z_um >= low) & (beads.z_um <= high)
+    if not two_sided and (rows & (np.abs(beads.z_um) >= focal_depth_um)).sum() >= _PLANES_PER_KNOT:
+        rows &= np.abs(beads.z_um) >= focal_depth_um
+    knots = _knots(beads.z_um[rows], two_sided)
+    hats = np.stack([np.interp(beads.z_um[rows], knots, unit) for unit in np.eye(len(knots))], axis=1)
+    at_knots = np.array([_robust_solution(hats, row)[0] for row in beads.apparent_um[:, rows]])
+
+    centre = (extent_um[0] / 2, extent_um[1] / 2)
+    half_width = max(extent_um) / 2
+    u, v = (beads.x_um - centre[0]) / half_width, (beads.y_um - centre[1]) / half_width
+    places = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+    kind, depth, report = _chosen(places, at_knots, list(_KINDS))
+    middle = (knots[0] + knots[-1]) / 2
+    tilt = np.array([np.interp(middle, knots, depth[:, column]) for column in (1, 2)])
+    depth[:, 1:3] -= tilt
+    depth[:, 0] = -(places[:, 1:] @ depth[:, 1:].T).mean(axis=0)
+    lateral, lateral_report = _lateral(places, beads, rows, hats)
+    covered = [float(edge(side)) for side in (beads.x_um, beads.y_um) for edge in (np.min, np.max)]
+    fitted = FieldMap(
+        centre,
+        half_width,
+        (float(tilt[0]), float(tilt[1])),
+        tuple(knots.tolist()),
+        tuple(tuple(row) for row in depth.tolist()),
+        tuple(tuple(row) for row in lateral.tolist()),
+        (covered[0], covered[1], covered[2], covered[3]),
+    )
+    x_um, y_um = beads.x_um[:, None], beads.y_um[:, None]
+    explained = fitted.depth_error_at(x_um, y_um, beads.z_um) + fitted.tilt_at(x_um, y_um)
+    left = beads.apparent_um - explained
+    basis = _own_profiles(beads.z_um[rows], middle, focal_depth_um, two_sided)
+    own = np.zeros((len(u), 3))
+    own[:, : basis.shape[1]] = [_robust_solution(basis, row)[0] for row in left[:, rows]]
+    return FieldFit(
+        None if kind == "none" and not lateral.any() else fitted,
+        np.median(at_knots, axis=1),
+        own,
+        left - np.median(own[:, 0]),
+        {"beads": len(u), "depth": report, "lateral": lateral_report},
+    )
+
+
+def _knots(z_um: F64, two_sided: bool) -> F64:
+    """Depths of the table, increasing: dense near focus when there is one side."""
+    count = int(np.clip(len(z_um) // _PLANES_PER_KNOT, 1, _MOST_KNOTS))
+    if count == 1:
+        return np.array([float(z_um.mean())])
+    share = np.linspace(0, 1, count)
+    first, last = float(z_um[0]), float(z_um[-1])
+    if two_sided:
+        return first + (last - first) * share
+    return first + (last - first) * share**2 if first >= 0 else np.sort(last + (first - last) * share**2)
+
+
+def _chosen(places: F64, values: F64, kinds: list[str]) -> tuple[str, F64, dict[str, Any]]:
+    """The richest kind of map that is worth it, its coefficients (K, 6) and the residuals of values (B, K)."""
+    best, kind = np.inf, "none"
+    table = np.zeros((values.shape[1], 6))
+    residuals: dict[str, float] = {}
+    for name in kinds:
+        count = _KINDS[name]
+        if name != "none" and len(values) < _BEADS_PER_COEFFICIENT * count:
+            continue
+        design = places[:, :count]
+        fits = [_robust_solution(design, column) for column in values.T]
+        left_out = [_left_out(design, column, fit[1]) for column, fit in zip(values.T, fits, strict=True)]
+        residuals[name] = float(np.sqrt(np.mean(np.square(left_out))))
+        if residuals[name] < (1 - _WORTH) * best:
+            best, kind = residuals[name], name
+            table = np.zeros((values.shape[1], 6))
+            if name != "none":
+                table[:, :count] = [fit[0] for fit in fits]
+    return kind, table, {"kind": kind, "left_out_residual_um": residuals}
+
+
+def _lateral(places: F64, beads: BeadDepths, rows: NDArray[np.bool_], hats: F64) -> tuple[F64, dict[str, Any]]:
+    """Table of the sideways shift (K, 4), zero where beads do not bear it out."""
+    focus = int(np.abs(beads.z_um).argmin())
+    start = beads.shift_um[:, max(focus - 1, 0) : focus + 2]
+    table = np.zeros((hats.shape[1], 4))
+    report: dict[str, Any] = {}
+    for axis, name in enumerate("xy"):
+        origin = np.median(np.nan_to_num(start[:, :, axis]), axis=1)
+        values = np.array([_robust_solution(hats, row)[0] for row in beads.shift_um[:, rows, axis]]) - origin[:, None]
+        _, coefficients, report[name] = _chosen(places, values, ["none", "tilt"])
+        table[:, 2 * axis : 2 * axis + 2] = coefficients[:, 1:3]
+    return table, report
+
+
+def _own_profiles(z_um: F64, middle_um: float, focal_depth_um: float, two_sided: bool) -> F64:
+    """How a bead's height, growth and near term change with depth, (Z, 1 to 3), as far as planes tell them apart."""
+    columns = [np.ones_like(z_um)]
+    if len(z_um) >= 2 * _PLANES_PER_KNOT:
+        columns.append(z_um - middle_um)
+    if not two_sided and len(z_um) >= 3 * _PLANES_PER_KNOT and abs(middle_um) > 2 * focal_depth_um:
+        near = np.sign(middle_um) * np.maximum(np.abs(z_um), focal_depth_um)
+        columns.append(1 / near - 1 / middle_um)
+    return np.stack(columns, axis=1)
+
+
+def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
+    """Least squares with Cauchy weights: a bead on a speck of dust does not bend the map. NaN counts nothing."""
+    known = np.isfinite(values)
+    weight: F64 = known.astype(np.float64)
+    values = np.where(known, values, 0.0)
+    solution: F64 = np.zeros(design.shape[1])
+    if not known.any():
+        return solution, weight
+    for _ in range(_TURNS):
+        root = np.sqrt(weight)
+        solution = np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0], np.float64)
+        rest = np.abs(values - design @ solution)
+        weight = np.asarray(known / (1 + (rest / max(_CAUCHY * float(np.median(rest[known])), 1e-9)) ** 2), np.float64)
+    return solution, weight
+
+
+def _left_out(design: F64, values: F64, weight: F64) -> float:
+    """Robust standard deviation of beads about the map fitted without them, from the leverages."""
+    root = np.sqrt(weight)[:, None]
+    weighted = design * root
+    inverse = np.linalg.pinv(weighted.T @ weighted)
+    solution = inverse @ (weighted.T @ (values * root[:, 0]))
+    leverage = np.einsum("ni,ij,nj->n", weighted, inverse, weighted)
+    rest = (values - design @ solution) / np.maximum(1 - leverage, 1e-3)
+    return 1.4826 * float(np.median(np.abs(rest)))
