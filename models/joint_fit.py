@@ -5,6 +5,10 @@ normal matrix is assembled from the overlaps of the patterns only; the rest of
 it is zero. Fisher scoring takes the expected curvature instead of the
 observed one, which is positive by construction, so every step goes downhill
 once it is short enough; Levenberg-Marquardt damping makes it so.
+
+What is known of a place beforehand enters as a Gaussian (maximum a
+posteriori): where photons are few the start decides, where they are many the
+data do.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.pattern_spline import PatternSpline, render_pattern
 
-__all__ = ["JointFit", "fit_jointly"]
+__all__ = ["JointFit", "Prior", "fit_jointly", "split_light"]
 
 Array = NDArray[np.float64]
 
@@ -34,8 +38,35 @@ _LEAST_BACKGROUND_E = 1e-3
 # A step that changes the log-likelihood by about the square of this is not made: its pattern stays as it is.
 _NEGLIGIBLE = 0.02
 
-_DAMPING = (1e-3, 1e-7, 1e7)
+_DAMPING = (1.0, 1e-7, 1e7)
 """First, least and largest damping; beyond the largest there is no way down."""
+_UP, _DOWN = 5.0, 2.0
+"""How damping changes after a step that went up, and after one that went down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Where emitters are believed to be.
+
+    Attributes
+    ----------
+    place : ndarray of float64, shape (N, 3)
+        x (pixels), y (pixels), z (µm).
+    weight : ndarray of float64, shape (N, 3)
+        One over the variance of each; 0 where nothing is known.
+    """
+
+    place: Array
+    weight: Array
+
+    @classmethod
+    def none(cls, count: int) -> Prior:
+        """Nothing is known of `count` emitters."""
+        return cls(np.zeros((count, 3)), np.zeros((count, 3)))
+
+    def cost(self, emitters: Array) -> float:
+        """Negative logarithm of the prior, up to a constant."""
+        return 0.5 * float((self.weight * (emitters[:, :3] - self.place) ** 2).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +78,29 @@ class JointFit:
     emitters : ndarray of float64, shape (N, 4)
         x (pixels), y (pixels), z (µm), photons.
     sigma : ndarray of float64, shape (N, 4)
-        Cramér-Rao bounds of the same.
+        Cramér-Rao bounds of the same, what was known beforehand included.
+    photon_covariance : ndarray of float64, shape (N, N)
+        Of the photons, every other parameter being fitted too.
     background : float
         Photo-electrons per pixel.
     expected : ndarray of float32, shape (H, W)
         The model, read variance included, which is also the variance of each pixel.
     chi2 : ndarray of float64, shape (N,)
-        Mean of (data - model)² / variance over each pattern's pixels.
+        Mean of (data - model)² / variance where each pattern has its light, weighted by it; 1 without any light.
     cost : float
-        Negative log-likelihood, up to a constant of the frame.
+        Negative log-likelihood and prior, up to a constant of the frame.
+    evaluations : int
+        How often the model was computed.
     """
 
     emitters: Array
     sigma: Array
+    photon_covariance: Array
     background: float
     expected: NDArray[np.float32]
     chi2: Array
     cost: float
-
-    def select(self, rows: NDArray[np.bool_]) -> JointFit:
-        """The same frame with only some of its emitters; `expected` still holds the light of all."""
-        return JointFit(
-            self.emitters[rows], self.sigma[rows], self.background, self.expected, self.chi2[rows], self.cost
-        )
+    evaluations: int
 
 
 @dataclass(slots=True)
@@ -94,6 +125,7 @@ def fit_jointly(
     read_variance: float,
     iterations: int,
     enough: float = 0.01,
+    prior: Prior | None = None,
 ) -> JointFit:
     """Fit the emitters of a frame and its background.
 
@@ -114,45 +146,90 @@ def fit_jointly(
         Most accepted steps.
     enough : float
         Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
+    prior : Prior, optional
+        What is known of the places.
 
     Returns
     -------
     JointFit
     """
     low, high = np.array(bounds).T
+    known = prior or Prior.none(len(emitters))
     start = emitters.copy()
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], _FEWEST_PHOTONS)
     now = _evaluate(data, spline, start, max(background, _LEAST_BACKGROUND_E), read_variance)
+    cost, evaluations = now.cost + known.cost(start), 1
     damping, least, largest = _DAMPING
-    matrix, gradient = _normal_equations(data, now)
+    matrix, gradient = _normal_equations(data, now, known)
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
             moved, background = _stepped(now, matrix, gradient, damping, low, high)
             trial = _evaluate(data, spline, moved, background, read_variance, now)
-            gain = now.cost - trial.cost
+            evaluations += 1
+            gain = cost - trial.cost - known.cost(moved)
             if gain >= 0:
                 break
-            damping *= 10
+            damping *= _UP
         if gain < 0 or damping > largest:
             break
-        now = trial
-        damping = max(damping / 10, least)
-        matrix, gradient = _normal_equations(data, now)
+        now, cost = trial, cost - gain
+        damping = max(damping / _DOWN, least)
+        matrix, gradient = _normal_equations(data, now, known)
         if gain < enough:
             break
-    sigma = _sigma(matrix)[:-1].reshape(-1, 4)
-    misfit = (data - now.expected) ** 2 / now.expected
-    chi2 = [float(misfit[box[0] : box[1], box[2] : box[3]].mean()) for box in now.boxes]
+    covariance = _covariance(matrix)
+    photons = np.arange(3, len(covariance) - 1, 4)
     return JointFit(
         now.emitters,
-        sigma,
+        np.sqrt(np.diagonal(covariance)[:-1]).reshape(-1, 4),
+        covariance[np.ix_(photons, photons)],
         now.background,
         now.expected,
-        np.array(chi2, np.float64),
-        now.cost,
+        _misfit(data, now.expected, now.boxes, now.offsets, now.patterns),
+        cost,
+        evaluations,
     )
+
+
+def split_light(
+    data: NDArray[np.float32],
+    spline: PatternSpline,
+    places: Array,
+    background: float,
+    read_variance: float,
+    rounds: int,
+) -> tuple[Array, float]:
+    """Photons of emitters whose places are known, by the multiplicative updates of Richardson and Lucy.
+
+    They never go below zero and share the light of overlapping patterns out by themselves, which a start from photons
+    that do not fit to the frame needs before places may move.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (H, W)
+        Photo-electrons plus the read variance.
+    spline : PatternSpline
+    places : ndarray of float64, shape (N, 3)
+        x (pixels), y (pixels), z (µm).
+    background : float
+        Start, photo-electrons per pixel, positive.
+    read_variance : float
+    rounds : int
+
+    Returns
+    -------
+    photons : ndarray of float64, shape (N,)
+    background : float
+    """
+    above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
+    photons = np.full(len(places), max(above / max(len(places), 1), _FEWEST_PHOTONS))
+    point = _evaluate(data, spline, np.column_stack([places, photons]), background, read_variance)
+    background = _share_out(
+        data, point.boxes, point.offsets, point.patterns, photons, background, np.float32(read_variance), rounds
+    )
+    return np.maximum(photons, _FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
 
 
 def _evaluate(
@@ -190,10 +267,13 @@ def _evaluate(
     return _Point(emitters, background, boxes, offsets, patterns, expected, cost)
 
 
-def _normal_equations(data: NDArray[np.float32], point: _Point) -> tuple[Array, Array]:
+def _normal_equations(data: NDArray[np.float32], point: _Point, known: Prior) -> tuple[Array, Array]:
     size = 4 * len(point.emitters) + 1
     matrix, gradient = np.zeros((size, size)), np.zeros(size)
     _assemble(data, point.boxes, point.offsets, point.patterns, point.emitters, point.expected, matrix, gradient)
+    place = (4 * np.arange(len(point.emitters))[:, None] + np.arange(3)).ravel()
+    matrix[place, place] += known.weight.ravel()
+    gradient[place] += (known.weight * (known.place - point.emitters[:, :3])).ravel()
     return matrix + np.triu(matrix, 1).T, gradient
 
 
@@ -223,7 +303,7 @@ def _solve(matrix: Array, gradient: Array, damping: float) -> Array:
     return step
 
 
-def _sigma(matrix: Array) -> Array:
+def _covariance(matrix: Array) -> Array:
     scale, scaled = _scaled(matrix)
     # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
     # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
@@ -236,8 +316,8 @@ def _sigma(matrix: Array) -> Array:
         else:
             break
     inverse = np.linalg.inv(factor)
-    sigma: Array = np.sqrt((inverse**2).sum(axis=0)) / scale
-    return sigma
+    covariance: Array = (inverse.T @ inverse) / np.outer(scale, scale)
+    return covariance
 
 
 def _scaled(matrix: Array) -> tuple[Array, Array]:
@@ -391,3 +471,70 @@ def _assemble(
             for a in range(4):
                 for b in range(4):
                     matrix[4 * i + place[a], 4 * j + place[b]] = sums[a, b] * scale_i[a] * scale_j[b]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any) -> Any:
+    """Mean of (data - model)² / variance of each pattern, weighted by its light."""
+    chi2 = np.ones(len(boxes))
+    for e in range(len(boxes)):
+        r0, r1, c0, c1 = boxes[e]
+        columns = c1 - c0
+        total = 0.0
+        light = 0.0
+        for r in range(r0, r1):
+            at = offsets[e] + (r - r0) * columns
+            for c in range(columns):
+                p = max(patterns[at + c], np.float32(0.0))
+                off = data[r, c0 + c] - expected[r, c0 + c]
+                total += p * off * off / expected[r, c0 + c]
+                light += p
+        if light > 0:
+            chi2[e] = total / light
+    return chi2
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _share_out(
+    data: Any,
+    boxes: Any,
+    offsets: Any,
+    patterns: Any,
+    photons: Any,
+    background: Any,
+    read_variance: Any,
+    rounds: Any,
+) -> Any:
+    """Update `photons` in place; gives the background."""
+    height, width = data.shape
+    expected = np.empty((height, width), np.float32)
+    ratio = np.empty((height, width), np.float32)
+    least = np.float32(0.5) * read_variance
+    for _ in range(rounds):
+        expected[:] = np.float32(background) + read_variance
+        for e in range(len(photons)):
+            r0, r1, c0, c1 = boxes[e]
+            columns = c1 - c0
+            for r in range(r0, r1):
+                at = offsets[e] + (r - r0) * columns
+                for c in range(columns):
+                    expected[r, c0 + c] += np.float32(photons[e]) * patterns[at + c]
+        mean = 0.0
+        for r in range(height):
+            for c in range(width):
+                ratio[r, c] = max(data[r, c], np.float32(0.0)) / max(expected[r, c], least)
+                mean += ratio[r, c]
+        background *= mean / (height * width)
+        for e in range(len(photons)):
+            r0, r1, c0, c1 = boxes[e]
+            columns = c1 - c0
+            pull = 0.0
+            light = 0.0
+            for r in range(r0, r1):
+                at = offsets[e] + (r - r0) * columns
+                for c in range(columns):
+                    pull += ratio[r, c0 + c] * patterns[at + c]
+                    light += patterns[at + c]
+            if light > 0:
+                photons[e] *= max(pull, 0.0) / light
+    return background

@@ -38,6 +38,9 @@ _BUSY_SHARE = 0.5
 
 _TIMED_FRAMES = 5
 
+_POSSIBLE = 0.05
+"""Least probability of what a joint fit starts from: what is not there loses its light in it."""
+
 
 class Localizer:
     """Finds emitters in frames.
@@ -115,10 +118,11 @@ class Localizer:
 
         psf = self.model.load_psf(folder)
         low, high = self.model.z_range_um
-        limits = {"rounds": rounds, "iterations": iterations}
+        usual = RefinementSettings()
         settings = RefinementSettings(
             z_range_um=(max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))),
-            **{name: limit for name, limit in limits.items() if limit is not None},
+            rounds=usual.rounds if rounds is None else rounds,
+            iterations=usual.iterations if iterations is None else iterations,
         )
         return Refiner(psf, self.camera, settings)
 
@@ -154,7 +158,9 @@ class Localizer:
                 break
         return self._threads
 
-    def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
+    def localize(
+        self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], least: float | None = None
+    ) -> Localizations:
         """Emitters in frames.
 
         Parameters
@@ -162,6 +168,8 @@ class Localizer:
         frames : ndarray of uint16, shape (B, H, W)
             Camera counts.
         frame_numbers : ndarray of int64, shape (B,)
+        least : float, optional
+            Least probability; the model's decision threshold when not given.
 
         Returns
         -------
@@ -179,7 +187,7 @@ class Localizer:
         height, width = frames.shape[1:]
         edge = 0.5 * self.model.pixel_size_um
         keep = (
-            (found.probability >= self.model.threshold)
+            (found.probability >= (self.model.threshold if least is None else least))
             & (np.abs(found.x_um - (width * edge - edge)) <= width * edge)
             & (np.abs(found.y_um - (height * edge - edge)) <= height * edge)
         )
@@ -212,15 +220,27 @@ class Localizer:
             read_noise = torch.full((len(counts),), self.camera.read_noise_e, device=self.device)
             return self._network.detect(electrons, read_noise)  # type: ignore[no-any-return]
 
+    def localize_finely(
+        self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], refiner: Refiner
+    ) -> Localizations:
+        """Emitters in frames, by the joint fit of all that the network holds possible; as `localize`, but slower."""
+        possible = self.localize(frames, frame_numbers, _POSSIBLE)
+        return Localizations.concatenate(
+            self.refine(counts, possible.select(possible.frame == number), number, refiner)
+            for number, counts in zip(frame_numbers.tolist(), frames, strict=True)
+        )
+
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
         """Polish what was found in one frame (H, W), and look for what was missed.
 
         The fit knows the pattern as the camera sees it, so what the
-        field does to places is put back before it and taken away after it.
+        field does to places is put back before it and taken away after it. Answers are
+        those whose probability, after the fit, reaches the model's threshold.
         """
         field = self.model.field
         apparent = found if field is None else field.apparent(found)
         fitted = refiner.refine(self.camera.to_electrons(counts), apparent)
+        fitted = fitted.select(fitted.probability >= self.model.threshold)
         if field is not None:
             fitted = field.true(fitted)
         return replace(fitted, frame=np.full(len(fitted), frame, np.int64))

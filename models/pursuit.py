@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import maximum_filter
 
+from models.binning import binned
 from models.pattern_spline import PatternSpline, render_pattern
 
 __all__ = ["MatchedFilter", "search_depths"]
@@ -115,8 +116,8 @@ class MatchedFilter:
     def _candidates(
         self, level: _Level, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float
     ) -> Array:
-        weight = np.float32(1) / _binned(variance, level.binning)
-        pulled = _spectrum(_binned(residual, level.binning) * weight, level)
+        weight = np.float32(1) / binned(variance, level.binning)
+        pulled = _spectrum(binned(residual, level.binning) * weight, level)
         spread = _spectrum(weight, level)
         amplitude = fft.irfft2(pulled * level.light, level.padded)
         information = fft.irfft2(spread * level.square, level.padded)
@@ -162,7 +163,7 @@ def _level(spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binn
         render_pattern(
             spline.coefficients, centre, centre, z_index, spline.psf.z_step_um, spline.psf.oversampling, box, pattern
         )
-        light = np.maximum(_binned(pattern[0], binning), 0)
+        light = np.maximum(binned(pattern[0], binning), 0)
         around = slice(0, 2 * radius + 1)
         for kernel, values in zip(kernels[:, row], (light, light**2), strict=True):
             kernel[around, around] = values
@@ -177,12 +178,3 @@ def _spectrum(image: NDArray[np.float32], level: _Level) -> NDArray[np.complex64
     padded = np.zeros(level.padded, np.float32)
     padded[: image.shape[0], : image.shape[1]] = image
     return fft.rfft2(padded)  # type: ignore[no-any-return]
-
-
-def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
-    """Sums over squares of pixels; the last rows and columns are repeated where they do not fill a square."""
-    rows, columns = (-(-side // binning) for side in image.shape)
-    if image.shape != (rows * binning, columns * binning):
-        image = np.pad(image, ((0, rows * binning - image.shape[0]), (0, columns * binning - image.shape[1])), "edge")
-    squares = image.reshape(rows, binning, columns, binning)
-    return np.asarray(squares.sum(axis=(1, 3)), np.float32)

@@ -1,18 +1,26 @@
-"""Joint maximum-likelihood polish of all emitters of a frame, and pursuit of those that were missed.
+"""Joint fit of all emitters of a frame, started from what a network believes possible.
 
 A network is fast and finds most emitters, but answers depth to a micrometre
 or two where the light would tell a few hundredths. Here positions, photons
 and background of all emitters of a frame are fitted together, because wide
 defocused patterns overlap nearly always and a fit of one at a time takes its
-neighbours' light for its own. Then a matched filter looks for patterns in
-what the fit leaves over, everything is fitted again, and what is not
-significant goes.
+neighbours' light for its own.
+
+Both kinds of evidence are kept. The network's places enter the fit with its
+own sigmas (maximum a posteriori), so where photons are few they hardly move;
+its probability and the significance of the fit together tell which emitters
+stay (`plausibility`). Therefore the start is everything that the network
+holds possible, not only what it would answer: in the fit the right ones take
+the light, and the others go. What then stands out of the residual is added,
+and everything is fitted again. All this happens on coarse pixels (`binning`);
+only what is left is fitted to the pixels of the camera.
 
 The likelihood is that of Poisson light with Gaussian read noise, in the form
 that adds the read variance to data and model (Huang et al., Nature Methods
-10, 653, 2013), so that variance = model + read². The Fisher matrix at the
-optimum gives the sigmas: the Cramér-Rao bound of the joint fit. The
-background is one constant of the frame.
+10, 653, 2013), so that variance = model + read². The curvature at the
+optimum gives the sigmas: the Cramér-Rao bound of the joint fit, widened where
+chi2 says that the model does not explain the light. The background is one
+constant of the frame.
 
 Where the pattern is the same on both sides of focus nothing tells them apart,
 and the slope of the likelihood in z vanishes at focus: fits stay on the side
@@ -21,15 +29,18 @@ that the settings allow, just off focus.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
-from models.joint_fit import JointFit, fit_jointly
-from models.pattern_spline import ENERGY, PatternSpline
+from models.joint_fit import JointFit, Prior, fit_jointly, split_light
+from models.pattern_spline import PatternSpline
+from models.plausibility import Plausibility, log_odds, probability
 from models.psf import Psf
 from models.pursuit import MatchedFilter, search_depths
 from models.rescan import Rescan
@@ -51,7 +62,28 @@ _OFF_FOCUS_UM = 0.05
 # A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
 # moves, and at the end.
 _ROUGH, _PRECISE = 1.0, 0.01
-_ROUGH_ITERATIONS = 6
+_ROUGH_ITERATIONS = 8
+_SPLITS = 30
+
+# Of the network's sigmas: those of answers that it doubts are about half of what they should be.
+_PRIOR_WIDTH = 1.5
+_LEAST_SIGMA_UM = (0.1, 0.1, 0.2)
+
+# Fewer bins than this along a side of the frame are too few to seek anything in, and patterns whose radius is fewer
+# bins are hardly seen.
+_FEWEST_BINS = 16
+_LEAST_RADIUS_BINS = 3
+
+# A round that lowers the negative log-likelihood by less has come to its end.
+_WORTHWHILE = 5.0
+
+# Removals that one fit may foretell: a share of the emitters, and always a few.
+_REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
+
+# Side of the square over which the misfit is averaged that lowers the significance of what the residual shows.
+_SURROUNDINGS_PX = 96
+
+_LOWEST_PROBABILITY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +96,102 @@ class RefinementSettings:
         Depths that are answered; those of the PSF unless given. The fit may go deeper, as far as the PSF, so that
         what lies beyond is recognized and left out, but not to the other side of `low`.
     iterations : int
-        Most steps of each joint fit.
+        Most steps of the last joint fit.
     rounds : int
-        Most moves, of emitters to a better seat, away, or into the residual; 0 polishes only.
+        Most searches of the residual at each pixel size; 0 polishes only.
     add_significance : float
         A pattern in the residual is added when its amplitude exceeds so many of its standard deviations.
-    keep_significance : float
-        An emitter is kept when its photons exceed so many of their standard deviations in the joint fit.
+    keep_probability : float
+        An emitter stays in the fit while it is at least this probable.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
     reseat_gain : float
         An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
+    reseats : int
+        Most changes of seats at each pixel size.
+    work : int
+        Patterns computed, after which a frame is finished as it is. Not a time, so that results do not depend on the
+        machine; a pattern takes about 0.1 ms.
+    binnings : tuple of int
+        Pixel sizes at which the emitters are chosen, in camera pixels: 4 and 2, or one of them.
     """
 
     z_range_um: tuple[float, float] | None = None
     iterations: int = 15
-    rounds: int = 8
+    rounds: int = 3
     add_significance: float = 6.0
-    keep_significance: float = 5.0
+    keep_probability: float = 0.1
     depth_step_um: float = 1.5
     reseat_gain: float = 16.0
+    reseats: int = 1
+    work: int = 20_000
+    binnings: tuple[int, ...] = (4, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class _Move:
-    """Emitters to fit next, which each one was (-1: new), and what kind of change it is."""
+class _State:
+    """Emitters in the pixels of one scale, and what is known of them.
+
+    `network` holds log odds, NaN for those that the residual showed; `work` the patterns computed so far.
+    """
 
     emitters: Array
-    origin: NDArray[np.int64]
-    adds: bool = False
-    reseats: bool = False
+    prior: Prior
+    network: Array
+    background: float
+    work: int = 0
+
+    def select(self, rows: NDArray[np.bool_]) -> _State:
+        prior = Prior(self.prior.place[rows], self.prior.weight[rows])
+        return replace(self, emitters=self.emitters[rows], prior=prior, network=self.network[rows])
+
+    def with_new(self, emitters: Array) -> _State:
+        nothing = Prior.none(len(emitters))
+        return replace(
+            self,
+            emitters=np.concatenate([self.emitters, emitters]),
+            prior=Prior(
+                np.concatenate([self.prior.place, nothing.place]), np.concatenate([self.prior.weight, nothing.weight])
+            ),
+            network=np.append(self.network, np.full(len(emitters), np.nan)),
+        )
+
+    def rescaled(self, old: int, new: int) -> _State:
+        """The same on pixels of `new` instead of `old` camera pixels."""
+
+        def places(values: Array) -> Array:
+            moved = values.copy()
+            moved[:, :2] = (moved[:, :2] * old + (old - 1) / 2 - (new - 1) / 2) / new
+            return moved
+
+        ratio = new / old
+        weight = self.prior.weight * np.array([ratio**2, ratio**2, 1])
+        prior = Prior(places(self.prior.place), weight)
+        return replace(self, emitters=places(self.emitters), prior=prior, background=self.background * ratio**2)
+
+
+class _Scale:
+    """What a pixel size needs: pattern, filters and bounds."""
+
+    def __init__(self, psf: Psf, binning: int, depths_um: tuple[float, float], margin_px: float) -> None:
+        self.binning = binning
+        self.spline = PatternSpline(psf)
+        self.depths_um = depths_um
+        self.rescan = Rescan(self.spline, depths_um)
+        # A pattern that reaches less far would have no pixel left in the frame.
+        self.margin = min(margin_px / binning, float(self.spline.radius_px.min()))
+        self._filters: dict[tuple[int, int], MatchedFilter] = {}
+
+    def bounds(self, shape: tuple[int, ...]) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+        height, width = shape
+        return (-self.margin, width - 1 + self.margin), (-self.margin, height - 1 + self.margin), self.depths_um
+
+    def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
+        size = (shape[0], shape[1])
+        if size not in self._filters:
+            depths = search_depths(*self.depths_um, depth_step_um)
+            self._filters[size] = MatchedFilter(self.spline, size, depths, self.margin)
+        return self._filters[size]
 
 
 class Refiner:
@@ -124,29 +222,36 @@ class Refiner:
             )
         self._answered_um = (low, high)
         self._fitted_um = (low + _OFF_FOCUS_UM, last)
-        self._spline = PatternSpline(psf)
-        # A pattern that reaches less far would have no pixel left in the frame.
-        self._margin_px = min(_MARGIN_PX, float(self._spline.radius_px.min()))
+        self._pixel_um = psf.pixel_size_um
         self._read_variance = max(camera.read_noise_e**2, _LEAST_READ_VARIANCE)
-        self._rescan = Rescan(self._spline, self._fitted_um)
-        self._filters: dict[tuple[int, int], MatchedFilter] = {}
+        self._fine = _Scale(psf, 1, self._fitted_um, _MARGIN_PX)
+        self._coarse: list[_Scale] = []
+        coarser, size = psf, 1
+        smallest_px = float(self._fine.spline.radius_px.min())
+        while self.settings.rounds and size < max(self.settings.binnings, default=1):
+            coarser, size = binned_psf(coarser), 2 * size
+            if size in self.settings.binnings and smallest_px >= _LEAST_RADIUS_BINS * size:
+                self._coarse.insert(0, _Scale(coarser, size, self._fitted_um, _MARGIN_PX))
 
     def refine(self, frame_electrons: NDArray[np.float32], start: Localizations) -> Localizations:
-        """Fit a frame, starting from what was found in it.
+        """Fit a frame, starting from what may be in it.
 
         Parameters
         ----------
         frame_electrons : ndarray of float32, shape (H, W)
             Photo-electrons, offset removed.
         start : Localizations
-            Of this frame; may be empty.
+            Of this frame; may be empty. Better too many, each with its probability and sigmas: an emitter that is not
+            there loses its light. Sigmas that are not known (NaN) leave its place to the fit alone.
 
         Returns
         -------
         Localizations
-            Ordered as they were found, those of the pursuit last, with the probability 1. `chi2` is the mean of
-            (data - model)² / variance over the pixels of the pattern, 1 when the model fits. Emitters outside the
-            frame or the depths answered take part in the fit but are left out.
+            Ordered as they were found, those of the pursuit last. `probability` is that of an emitter, given what
+            the start believed and what the fit found; less than 0.05 is no answer. `chi2` is the mean of
+            (data - model)² / variance where the pattern has its light, weighted by it: 1 when the model fits. Sigmas
+            are larger by its root where it is more. Emitters outside the frame or the depths answered take part in
+            the fit but are left out.
 
         Raises
         ------
@@ -154,42 +259,34 @@ class Refiner:
             When the frame is not an image of finite numbers, or `start` is of several frames.
         """
         frame = int(start.frame[0]) if len(start) else 0
-        fit, probability = self.fit(frame_electrons, start)
-        return self.localizations(frame, fit, probability)
+        fit, probabilities = self.fit(frame_electrons, start)
+        return self.localizations(frame, fit, probabilities)
 
     def fit(self, frame_electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
         """As `refine`, but all that was fitted, wherever it lies, and the probability of each emitter, shape (N,)."""
         _check(frame_electrons, start)
-        data = np.ascontiguousarray(frame_electrons, np.float32) + np.float32(self._read_variance)
-        pixel_um = self._spline.psf.pixel_size_um
-        emitters = np.column_stack([start.x_um / pixel_um, start.y_um / pixel_um, start.z_um, start.photons])
-        probability = start.probability
-        fit = self._fit(data, emitters, _background(frame_electrons, start), precise=False)
-        settled = False
-        for _ in range(self.settings.rounds):
-            move = self._next_move(data, fit, settled)
-            if move is None:
-                break
-            after = self._fit(data, move.emitters, fit.background, precise=False)
-            if move.reseats and after.cost >= fit.cost:
-                settled = True
-                continue
-            settled = settled and not move.adds
-            fit, probability = after, np.append(probability, 1.0)[move.origin]
-        while True:
-            fit = self._fit(data, fit.emitters, fit.background, precise=True)
-            kept = self._significant(fit)
-            if kept.all():
-                break
-            fit, probability = fit.select(kept), probability[kept]
-        return fit, probability
+        electrons = np.ascontiguousarray(frame_electrons, np.float32)
+        state, size = self._begun(electrons, start), 0
+        coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]
+        choosing = (coarse or [self._fine]) if self.settings.rounds else []
+        for scale in choosing:
+            data = whole_bins(electrons, scale.binning) + np.float32(self._noise(scale))
+            state = state.rescaled(size or 1, scale.binning)
+            state = self._chosen(data, scale, state if size else self._shared(data, scale, state))
+            size = scale.binning
+        data = electrons + np.float32(self._read_variance)
+        state = state.rescaled(size or 1, 1)
+        if not size:
+            state = self._shared(data, self._fine, state)
+        _, fit, odds = self._pruned(data, self._fine, state, precise=True)
+        return fit, probability(odds)
 
     def localizations(self, frame: int, fit: JointFit, probability: Array) -> Localizations:
         """The emitters of a fit that lie in the frame and in the depths answered, as a table of the frame."""
         shape = fit.expected.shape
-        pixel_um = self._spline.psf.pixel_size_um
+        pixel_um = self._pixel_um
         x_px, y_px, z_um, photons = fit.emitters.T
-        sigma_x, sigma_y, sigma_z, _ = fit.sigma.T
+        sigma_x, sigma_y, sigma_z, _ = (fit.sigma * np.sqrt(np.maximum(fit.chi2, 1.0))[:, None]).T
         low, high = self._answered_um
         count = len(z_um)
         everything = Localizations(
@@ -209,64 +306,95 @@ class Refiner:
         inside = (x_px >= -0.5) & (x_px < shape[1] - 0.5) & (y_px >= -0.5) & (y_px < shape[0] - 0.5)
         return everything.select(inside & (z_um >= low) & (z_um <= high))
 
-    def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
-        height, width = data.shape
-        margin = self._margin_px
-        bounds = ((-margin, width - 1 + margin), (-margin, height - 1 + margin), self._fitted_um)
-        iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
-        enough = _PRECISE if precise else _ROUGH
-        return fit_jointly(data, self._spline, emitters, background, bounds, self._read_variance, iterations, enough)
+    def _noise(self, scale: _Scale) -> float:
+        return float(self._read_variance * scale.binning**2)
 
-    def _next_move(self, data: NDArray[np.float32], fit: JointFit, settled: bool) -> _Move | None:
-        """What promises most: drop what is not significant, else add what is missing or change seats.
+    def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> _State:
+        """The start in camera pixels."""
+        pixel_um = self._pixel_um
+        emitters = np.column_stack([start.x_um / pixel_um, start.y_um / pixel_um, start.z_um, start.photons])
+        sigma = _PRIOR_WIDTH * np.maximum(start.sigma_um, _LEAST_SIGMA_UM)
+        known = np.isfinite(sigma) & (start.sigma_um > 0)
+        weight = np.where(known, 1 / np.where(known, sigma, 1.0) ** 2, 0.0) * [pixel_um**2, pixel_um**2, 1]
+        # Light only adds to the background.
+        background = max(float(np.percentile(electrons, 10)), _LEAST_READ_VARIANCE)
+        return _State(emitters, Prior(emitters[:, :3].copy(), weight), log_odds(start.probability), background)
 
-        `settled` says that changing seats has just been tried in vain.
-        """
-        everybody = np.arange(len(fit.emitters))
-        kept = np.flatnonzero(self._significant(fit))
-        if len(kept) < len(everybody):
-            return _Move(fit.emitters[kept], kept)
-        missed = self._filter(data.shape).search(data - fit.expected, fit.expected, self.settings.add_significance)
-        together = np.concatenate([fit.emitters, missed[:, :4]])
-        missed = missed[~self._too_faint(together)[len(everybody) :]]
-        seats, gain = fit.emitters, 0.0
-        if not settled:
-            seats, gain = self._rescan.better_seats(data, fit, self.settings.reseat_gain)
-        if gain > (missed[:, 4] ** 2).max(initial=0.0):
-            return _Move(seats, everybody, reseats=True)
-        if len(missed):
-            origin = np.append(everybody, np.full(len(missed), -1))
-            return _Move(np.concatenate([fit.emitters, missed[:, :4]]), origin, adds=True)
-        return None
+    def _shared(self, data: NDArray[np.float32], scale: _Scale, state: _State) -> _State:
+        """With the light of the frame shared out among the places of the start."""
+        low, high = np.array(scale.bounds(data.shape)).T
+        places = np.clip(state.emitters[:, :3], low, high)
+        noise = self._noise(scale)
+        photons, background = split_light(data, scale.spline, places, state.background, noise, _SPLITS)
+        return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
-    def _significant(self, fit: JointFit) -> NDArray[np.bool_]:
-        """Which emitters stay. Of several that share their light only the weakest goes at a time."""
-        significance = fit.emitters[:, 3] / fit.sigma[:, 3]
-        weak = (significance < self.settings.keep_significance) | self._too_faint(fit.emitters)
-        radius = self._spline.radius_at_px(fit.emitters[:, 2])
-        gone: list[int] = []
-        for row in np.argsort(significance):
-            apart = np.hypot(*(fit.emitters[gone, :2] - fit.emitters[row, :2]).T)
-            if weak[row] and (apart >= np.minimum(radius[gone], radius[row])).all():
-                gone.append(int(row))
-        kept = np.ones(len(significance), bool)
-        kept[gone] = False
-        return kept
+    def _chosen(self, data: NDArray[np.float32], scale: _Scale, state: _State) -> _State:
+        """Which emitters there are, as far as this pixel size tells."""
+        state, fit, _ = self._pruned(data, scale, state, precise=False)
+        reseats = self.settings.reseats
+        for _ in range(self.settings.rounds):
+            if state.work >= self.settings.work:
+                break
+            before = fit.cost
+            if reseats:
+                reseats -= 1
+                state, fit = self._reseated(data, scale, state, fit)
+            variance = fit.expected * _misfit_around(data, fit, scale)
+            search = scale.filter(data.shape, self.settings.depth_step_um).search
+            missed = search(data - fit.expected, variance, self.settings.add_significance)
+            if len(missed):
+                state, fit, _ = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
+            # What is found and thrown away again would be found for ever.
+            if fit.cost > before - _WORTHWHILE:
+                break
+        return state
 
-    def _too_faint(self, emitters: Array) -> NDArray[np.bool_]:
-        """Which emitters have less light than a neighbour, in reach of its pattern, has outside its crop."""
-        radius = self._spline.radius_at_px(emitters[:, 2])
-        apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
-        neighbours = np.where(apart < radius[:, None] + radius[None, :], emitters[None, :, 3], 0.0)
-        faint: NDArray[np.bool_] = emitters[:, 3] < (1 - ENERGY) * neighbours.max(axis=1, initial=0.0)
-        return faint
+    def _pruned(
+        self, data: NDArray[np.float32], scale: _Scale, state: _State, *, precise: bool
+    ) -> tuple[_State, JointFit, Array]:
+        """Fitted, without what is not plausible; its fit, and the log odds of what is left."""
+        least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
+        while True:
+            state, fit = self._fitted(data, scale, state, precise=precise)
+            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2)
+            most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
+            alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
+            if alive.all():
+                return state, fit, judge.odds(fit.emitters[:, 3], np.diagonal(fit.photon_covariance))
+            state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(alive)
 
-    def _filter(self, shape: tuple[int, ...]) -> MatchedFilter:
-        size = (shape[0], shape[1])
-        if size not in self._filters:
-            depths = search_depths(*self._fitted_um, self.settings.depth_step_um)
-            self._filters[size] = MatchedFilter(self._spline, size, depths, self._margin_px)
-        return self._filters[size]
+    def _fitted(
+        self, data: NDArray[np.float32], scale: _Scale, state: _State, *, precise: bool
+    ) -> tuple[_State, JointFit]:
+        fit = fit_jointly(
+            data,
+            scale.spline,
+            state.emitters,
+            state.background,
+            scale.bounds(data.shape),
+            self._noise(scale),
+            self.settings.iterations if precise else _ROUGH_ITERATIONS,
+            _PRECISE if precise else _ROUGH,
+            state.prior,
+        )
+        work = state.work + fit.evaluations * len(fit.emitters)
+        return replace(state, emitters=fit.emitters, background=fit.background, work=work), fit
+
+    def _reseated(
+        self, data: NDArray[np.float32], scale: _Scale, state: _State, fit: JointFit
+    ) -> tuple[_State, JointFit]:
+        """With emitters in other valleys where these explain more."""
+        seats, gain = scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
+        if gain == 0:
+            return state, fit
+        left = (seats != fit.emitters).any(axis=1)
+        # What was known of the place that they leave has been refuted.
+        weight = np.where(left[:, None], 0.0, state.prior.weight)
+        tried = replace(state, emitters=seats, prior=Prior(state.prior.place, weight))
+        tried, other = self._fitted(data, scale, tried, precise=False)
+        if other.cost >= fit.cost:
+            return replace(state, work=tried.work), fit
+        return tried, other
 
 
 def refine(
@@ -280,11 +408,12 @@ def refine(
     return Refiner(psf, camera, settings).refine(frame_electrons, start)
 
 
-def _background(frame_electrons: NDArray[np.float32], start: Localizations) -> float:
-    if len(start):
-        return float(np.median(start.background))
-    # Most pixels of a sparse frame are background; light only adds to it.
-    return float(np.percentile(frame_electrons, 25))
+def _misfit_around(data: NDArray[np.float32], fit: JointFit, scale: _Scale) -> NDArray[np.float32]:
+    """Mean of (data - model)² / variance around each pixel, at least 1, shape (H, W)."""
+    misfit = (data - fit.expected) ** 2 / fit.expected
+    around = ndimage.uniform_filter(misfit, max(_SURROUNDINGS_PX // scale.binning, 1), mode="nearest")
+    misfit_there: NDArray[np.float32] = np.maximum(around, np.float32(1))
+    return misfit_there
 
 
 def _check(frame_electrons: NDArray[np.float32], start: Localizations) -> None:

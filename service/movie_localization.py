@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.tables import Localizations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from models.localization import Localizer
     from models.refinement import Refiner
 
-__all__ = ["localize_movie", "refined"]
+__all__ = ["localize_movie"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Frames of a batch together: more does not run faster on a CPU and needs more memory."""
@@ -56,17 +55,6 @@ def localize_movie(
         if refiner is None:
             parts.append(localizer.localize(frames, numbers))
         else:
-            parts.append(refined(localizer, refiner, frames, numbers))
+            parts.append(localizer.localize_finely(frames, numbers, refiner))
         advance(start + len(frames))
     return Localizations.concatenate(parts)
-
-
-def refined(
-    localizer: Localizer, refiner: Refiner, frames: NDArray[np.uint16], numbers: NDArray[np.int64]
-) -> Localizations:
-    """Localizations of frames (B, H, W), each frame polished by the joint fit."""
-    found = localizer.localize(frames, numbers)
-    return Localizations.concatenate(
-        localizer.refine(counts, found.select(found.frame == number), number, refiner)
-        for number, counts in zip(numbers.tolist(), frames, strict=True)
-    )

@@ -34,9 +34,6 @@ _LOWEST_PROBABILITY = 0.05
 _LOWEST_COEFFICIENT = 0.2
 """The same of a look-up, whose score is a correlation: noise of a wide pattern reaches it everywhere."""
 
-_HALF_SCORE = 5.0
-"""Photons over their standard deviation that score one half, as in the fit without a network."""
-
 
 class Method(Protocol):
     """Frames to localizations."""
@@ -119,38 +116,15 @@ def _network(
 def _refined_network(
     name: str, _calibration: Calibration, camera: CameraModel, folder: Path | None, threshold: float | None
 ) -> Method:
-    """Network, then the joint fit; the network's own threshold is part of the method.
-
-    The fit answers with what is significant, and how significant its photons are orders the answers. In 54 frames
-    from 0 to 30 dB the network's probability ordered them worse, and both together no better.
-    """
+    """Network, then the joint fit of all that it holds possible, which gives each answer a probability anew."""
     from models.localization import Localizer
 
     folder = _model_folder(name.split()[0], folder)
     localizer = Localizer.load(folder, camera=camera)
-    field = localizer.model.field
     refiner = localizer.refiner(folder)
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
-
-    def refined(counts: NDArray[np.uint16], start: Localizations, number: int) -> Localizations:
-        # The fit knows the pattern as the camera sees it.
-        if field is not None:
-            start = field.apparent(start)
-        fit, _ = refiner.fit(camera.to_electrons(counts), start)
-        significance = fit.emitters[:, 3] / fit.sigma[:, 3]
-        answers = refiner.localizations(number, fit, significance / (significance + _HALF_SCORE))
-        if field is not None:
-            answers = field.true(answers)
-        return answers.select(answers.probability >= lowest)
-
-    def localize(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
-        found = localizer.localize(counts, numbers)
-        return Localizations.concatenate(
-            refined(frame, found.select(found.frame == number), number)
-            for number, frame in zip(numbers.tolist(), counts, strict=True)
-        )
-
-    return _Named(name, localize)
+    localizer.model = replace(localizer.model, threshold=lowest)
+    return _Named(name, lambda counts, numbers: localizer.localize_finely(counts, numbers, refiner))
 
 
 def _model_folder(name: str, folder: Path | None) -> Path:

@@ -23,6 +23,9 @@ __all__ = ["PursuitFitter"]
 _ROUNDS = 400
 """A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
 
+_WORK = 200_000
+"""Patterns computed in a frame, ten times what the refinement of a network's answers may take."""
+
 _HALF_SCORE = 5.0
 """Photons over their standard deviation that score one half."""
 
@@ -49,7 +52,9 @@ class PursuitFitter:
     ) -> None:
         self.threshold = threshold
         self._camera = camera
-        settings = RefinementSettings(z_range_um=calibration.z_range_um, rounds=rounds, iterations=30)
+        settings = RefinementSettings(
+            z_range_um=calibration.z_range_um, rounds=rounds, reseats=rounds, iterations=30, work=_WORK
+        )
         self._refiner = Refiner(calibration.psf, camera, settings)
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:

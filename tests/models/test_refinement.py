@@ -6,6 +6,7 @@ spline is judged by other code.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.joint_fit import fit_jointly
+from models.joint_fit import Prior, fit_jointly, split_light
 from models.metrics import Scorer, score_frame
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline, render_pattern
@@ -59,6 +60,11 @@ def _start(emitters: Array, frame: int = 3) -> Localizations:
     columns |= {"frame": np.full(len(values), frame), "background": np.full(len(values), 3.0)}
     columns |= dict(zip(("x_um", "y_um", "z_um", "photons"), values.T, strict=True))
     return Localizations.from_columns(columns)
+
+
+def _sure(found: Localizations) -> Localizations:
+    """What is more likely an emitter than not."""
+    return found.select(found.probability > 0.5)
 
 
 def _scene(seed: int, count: int, psf: Psf, snr_db: float) -> Array:
@@ -120,6 +126,38 @@ def test_errors_of_a_single_emitter_are_the_bound(psf: Psf, z_um: float) -> None
     assert np.mean(np.square(normalized)[:, :3]) == pytest.approx(1.0, abs=0.45)
 
 
+def test_where_photons_are_few_the_start_decides(psf: Psf) -> None:
+    spline, variance = PatternSpline(psf), READ_NOISE_E**2
+    bounds = ((0.0, 191.0), (0.0, 191.0), (0.05, 112.0))
+    truth = np.array([95.3, 96.8, 45.0])
+    prior = Prior(truth[None] + 1.0, np.full((1, 3), 1.0))
+    distance = {}
+    for photons in (500.0, 1e5):
+        emitter = np.append(truth, photons)[None]
+        data = _noisy(_image(psf, emitter * [PIXEL_UM, PIXEL_UM, 1, 1]), 1) + np.float32(variance)
+        start = np.column_stack([prior.place, [photons]])
+        with_prior = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15, prior=prior)
+        without = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15)
+        assert (with_prior.sigma[:, :3] < without.sigma[:, :3]).all()
+        assert (with_prior.sigma[:, :3] < 1.0).all()
+        np.testing.assert_allclose(np.diagonal(with_prior.photon_covariance), with_prior.sigma[:, 3] ** 2)
+        distance[photons] = np.linalg.norm(with_prior.emitters[0, :3] - prior.place[0])
+    assert distance[500.0] < 1.0
+    assert distance[1e5] == pytest.approx(np.sqrt(3), abs=0.1)
+
+
+def test_light_is_shared_out_among_places(psf: Psf) -> None:
+    truth = np.array([[60.0, 60, 15, 2e4], [70.0, 62, 30, 6e4]])
+    nobody = [[30.0, 90.0, 40.0]]
+    variance = READ_NOISE_E**2
+    data = _noisy(_image(psf, truth), 6) + np.float32(variance)
+    places = np.concatenate([truth[:, :3], nobody]) / [PIXEL_UM, PIXEL_UM, 1]
+    photons, background = split_light(data, PatternSpline(psf), places, 1.0, variance, 60)
+    np.testing.assert_allclose(photons[:2], truth[:, 3], rtol=0.1)
+    assert photons[2] < 0.05 * truth[0, 3]
+    assert background == pytest.approx(BACKGROUND_E, abs=1.0)
+
+
 def test_ten_emitters_at_30_db(psf: Psf, refiner: Refiner) -> None:
     """One emitter is missing from the start and the others are off by 3 µm; what comes out is near the bound."""
     before, after = Scorer(), Scorer()
@@ -131,7 +169,7 @@ def test_ten_emitters_at_30_db(psf: Psf, refiner: Refiner) -> None:
         off = random.normal(size=(10, 3))
         off *= 3 / np.linalg.norm(off, axis=1, keepdims=True)
         start = np.column_stack([truth[:, :3] + off, truth[:, 3] * random.uniform(0.7, 1.3, 10)])[1:]
-        found = refiner.refine(frame, _start(start))
+        found = _sure(refiner.refine(frame, _start(start)))
         before.add(start[:, :3], truth[:, :3])
         after.add(found.xyz_um, truth[:, :3])
         assert (found.frame == 3).all()
@@ -154,9 +192,9 @@ def test_a_missing_emitter_is_found_in_the_residual(psf: Psf, refiner: Refiner) 
     frame = _noisy(_image(psf, truth), 1)
     for missing in range(3):
         found = refiner.refine(frame, _start(np.delete(truth, missing, axis=0)))
-        assert found.probability.tolist() == [0.5, 0.5, 1.0]
+        assert (found.probability > 0.5).all()
         assert found.xyz_um[-1] == pytest.approx(truth[missing, :3], abs=1.0)
-    assert score_frame(refiner.refine(frame, _start(np.zeros((0, 4)))).xyz_um, truth[:, :3], 1.0).jaccard == 1.0
+    assert score_frame(_sure(refiner.refine(frame, _start(np.zeros((0, 4))))).xyz_um, truth[:, :3], 1.0).jaccard == 1.0
 
 
 def test_polish_only_adds_nothing(psf: Psf) -> None:
@@ -171,16 +209,66 @@ def test_answers_that_are_none_are_removed(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 25, 2e4]])
     frame = _noisy(_image(psf, truth), 2)
     ghosts = np.array([[61.0, 60, 26, 1e4], [30.0, 90, 70, 1e4], [100.0, 20, 5, 500.0]])
-    found = refiner.refine(frame, _start(np.concatenate([ghosts, truth])))
+    start = replace(_start(np.concatenate([ghosts, truth])), probability=np.array([0.2, 0.2, 0.2, 0.5]))
+    found = _sure(refiner.refine(frame, start))
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.3)
     assert found.photons == pytest.approx(truth[:, 3], rel=0.05)
+
+
+def test_a_network_that_is_sure_is_believed_where_light_hardly_tells(psf: Psf, refiner: Refiner) -> None:
+    """An amplitude of about four standard deviations: an answer if the network is sure, none if it doubts."""
+    truth = np.array([[60.0, 60, 45, 600.0]])
+    frame = _noisy(_image(psf, truth), 8)
+    believed = {}
+    for probability in (0.06, 0.97):
+        found = refiner.refine(frame, replace(_start(truth), probability=np.full(1, probability)))
+        believed[probability] = found.probability.max(initial=0.0)
+    assert believed[0.06] < 0.45 < believed[0.97]
+
+
+def test_starts_that_are_not_there_lose_their_light(psf: Psf, refiner: Refiner) -> None:
+    """Everything that a network holds possible is a start, most of it wrong, and one emitter is there twice."""
+    truth = np.array([[45.0, 50, 30, 2e4], [80.0, 70, 60, 3e4]])
+    frame = _noisy(_image(psf, truth), 9)
+    wrong = np.array([[46.5, 51, 33, 5e3], [60.0, 90, 70, 1e4], [30.0, 30, 10, 2e3], [95.0, 40, 25, 4e3]])
+    start = _start(np.concatenate([truth + np.array([0.5, -0.4, 0.8, 0]), wrong]))
+    found = refiner.refine(frame, replace(start, probability=np.array([0.9, 0.6, 0.2, 0.1, 0.1, 0.15])))
+    sure = _sure(found)
+    assert sure.xyz_um == pytest.approx(truth[:, :3], abs=0.4)
+
+
+def test_work_is_bounded(psf: Psf) -> None:
+    truth = _scene(3, 12, psf, snr_db=20)
+    frame = _noisy(_image(psf, truth), 1)
+    camera = CameraModel(read_noise_e=READ_NOISE_E)
+    found = [
+        len(refine(frame, Localizations.empty(), psf, camera, RefinementSettings(z_range_um=(0, 100), work=work)))
+        for work in (0, 10_000)
+    ]
+    assert found[0] == 0
+    assert found[1] >= 8
+
+
+def test_sigmas_grow_where_the_model_is_wrong(psf: Psf, refiner: Refiner) -> None:
+    """A pattern with a dark half is none that the model knows: chi2 says so, and the sigmas are wider by its root."""
+    truth = np.array([[60.0, 60, 30, 1e5]])
+    image = _image(psf, truth, background=0.0)
+    image[:, : round(60 / PIXEL_UM)] *= 0.5
+    bad = refiner.refine(_noisy(image + BACKGROUND_E, 1), _start(truth))
+    good = refiner.refine(_noisy(_image(psf, truth), 1), _start(truth))
+    best, worst = good.select(np.argsort(-good.photons)[:1]), bad.select(np.argsort(-bad.photons)[:1])
+    assert best.chi2 == pytest.approx([1.0], abs=0.15)
+    assert worst.chi2[0] > 1.5
+    # Half of the light is gone from one half of it, which alone makes them a little wider.
+    assert (worst.sigma_um > 1.3 * best.sigma_um).all()
 
 
 def test_an_empty_frame_stays_empty(refiner: Refiner) -> None:
     for seed in range(5):
         frame = _noisy(np.full(SHAPE, BACKGROUND_E), seed)
         assert len(refiner.refine(frame, Localizations.empty())) == 0
-        assert len(refiner.refine(frame, _start(np.array([[60.0, 60, 25, 2e4]])))) == 0
+        found = refiner.refine(frame, _start(np.array([[60.0, 60, 25, 2e4]])))
+        assert (found.probability < 0.45).all()
 
 
 def test_a_dark_frame_without_noise(refiner: Refiner) -> None:
@@ -268,6 +356,6 @@ def test_a_small_measured_psf_and_an_odd_frame() -> None:
         image += photons * psf.image(x_um, y_um, depth_um, shape)
     frame = np.random.default_rng(1).poisson(image).astype(np.float32)
     for start in (truth[:0], truth[1:], truth + np.array([0.5, -0.5, 1.0, 0])):
-        found = refine(frame, _start(start), psf, CameraModel())
+        found = _sure(refine(frame, _start(start), psf, CameraModel()))
         score = score_frame(found.xyz_um, truth[:, :3], tolerance_um=1.0)
         assert (score.tp, score.fp) == (3, 0)
