@@ -64,6 +64,8 @@ _DIM_SNR = 10.0
 _MISFIT_SIGMAS = 6.0
 # A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
 _STRAY_PX = 0.75
+# A bead that was left out is where the pattern fits it, when that is no farther from its brightest place, pixels.
+_ASTRAY_PX = 3.0
 # The object moved when the common walk exceeds this share of the sweep's length, or jumps by this many pixels.
 _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
@@ -541,6 +543,11 @@ def _bead_depths(stack: BeadStack, fit: BeadFit, used: NDArray[np.bool_], pixel_
     return BeadDepths(x_um, y_um, stack.z_um, apparent, sideways)
 
 
+def _placed(bead: Bead, x_px: float, y_px: float) -> Bead:
+    """A bead that was left out, where the pattern fits it, unless the fit went astray."""
+    return replace(bead, x_px=x_px, y_px=y_px) if np.hypot(x_px - bead.x_px, y_px - bead.y_px) < _ASTRAY_PX else bead
+
+
 def _bend(stack: BeadStack, mapped: FieldFit, pixel_size_um: float, wanted: tuple[float, float]) -> F64:
     """What the map adds at each bead and plane beyond the bead's height, shape (B, Z, 3): pixels, pixels, µm."""
     bend = np.zeros_like(stack.bend)
@@ -643,7 +650,7 @@ def _conclude(
             residual_um=float(errors[rows[i]]),
         )
         if bead.used
-        else bead
+        else _placed(bead, float(stack.x_px[i]), float(stack.y_px[i]))
         for i, bead in enumerate(beads)
     )
     relative = stack.light[used] / np.median(stack.light[used], axis=1, keepdims=True)

@@ -4,8 +4,8 @@ All beads of the sweep lie on one slide, so at each plane each bead's true
 depth is known up to the tilt of the slide and the focus: a plane through the
 field, the same at all depths, is fitted to the errors and removed (a common
 tilt), and the mean error before that is reported as bias. Beads that were
-part of the calibration and beads that were not are judged apart by passing
-the positions of one group.
+part of the calibration and beads that were not are judged apart. A handful of
+beads cannot tell the tilt, so that of a larger group is taken from them.
 
 `correlate_depths` is the simplest method that uses the whole pattern, with x
 and y given: what a network must at least reach.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,15 @@ from models.calibration import Calibration
 from models.sweep import Sweep
 from models.tables import Localizations
 
-__all__ = ["BeadScore", "correlate_depths", "judge_bead_sweep", "judge_depths"]
+__all__ = [
+    "BeadAnswers",
+    "BeadScore",
+    "Localize",
+    "answer_bead_sweep",
+    "correlate_depths",
+    "judge_bead_sweep",
+    "judge_depths",
+]
 
 F64 = NDArray[np.float64]
 Localize = Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations]
@@ -33,6 +40,8 @@ Localize = Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations]
 _FOUND_UM = 5.0
 _LATERAL_UM = 5.0
 _BATCH = 8
+# Fewer beads cannot tell the tilt of the slide from their own differences.
+_BEADS_FOR_TILT = 6
 # A pixel belongs to a pattern when it has this share of the brightest one: low enough to contain the dark rim.
 _COVERED = 0.005
 
@@ -62,7 +71,7 @@ class BeadScore:
     lateral_um : float or None
         RMS lateral error per axis of the found ones, mean removed.
     tilt_um : (float, float)
-        Removed tilt, µm across the field in x and y.
+        Removed tilt in x and y, µm across the larger extent of the beads.
     """
 
     expected: int
@@ -77,7 +86,39 @@ class BeadScore:
     tilt_um: tuple[float, float]
 
 
-def judge_bead_sweep(
+@dataclass(frozen=True)
+class BeadAnswers:
+    """What a method says of the beads of a sweep.
+
+    Attributes
+    ----------
+    depth_um : ndarray of float64, shape (T, N)
+        Answers per frame and bead; NaN where there is none.
+    truth_um : ndarray of float64, shape (T,)
+        Depth of the slide at each frame.
+    positions_um : ndarray of float64, shape (N, 2)
+        x, y of the beads.
+    lateral_um : ndarray of float64, shape (T, N, 2)
+        Lateral errors.
+    """
+
+    depth_um: F64
+    truth_um: F64
+    positions_um: F64
+    lateral_um: F64
+
+    def score(self, chosen: NDArray[np.bool_], tilted: NDArray[np.bool_] | None = None) -> BeadScore:
+        """Score of some beads, with the tilt that the beads `tilted` tell (the same beads when not given)."""
+        return judge_depths(
+            self.depth_um[:, chosen],
+            self.truth_um,
+            self.positions_um[chosen],
+            self.lateral_um[:, chosen],
+            None if tilted is None else (self.depth_um[:, tilted], self.positions_um[tilted]),
+        )
+
+
+def answer_bead_sweep(
     localize: Localize,
     sweep: Sweep,
     positions_um: F64,
@@ -87,9 +128,8 @@ def judge_bead_sweep(
     sign: int = 1,
     axial_scale: float = 1.0,
     repeats: int | None = None,
-    height_um: F64 | None = None,
-) -> BeadScore:
-    """Localize every plane of a sweep and compare with the drive.
+) -> BeadAnswers:
+    """Localize every plane of a sweep, and give each answer to the bead that it means.
 
     Parameters
     ----------
@@ -98,19 +138,13 @@ def judge_bead_sweep(
     sweep : Sweep
         Beads on one slide.
     positions_um : ndarray of float64, shape (N, 2)
-        x, y in focus of the beads to be judged, µm. Others in the field are not counted as false.
+        x, y in focus of all beads that are known, µm: an answer that means one is not counted for its neighbour.
     focus_um, sign, axial_scale
         How sweep positions become depth.
     z_range_um : (low, high)
         Depths that are judged.
     repeats : int, optional
         Number of repeats used; all when not given.
-    height_um : ndarray of float64, shape (N,), optional
-        What the field map says of each bead, subtracted from the answers.
-
-    Returns
-    -------
-    BeadScore
     """
     z_um = sign * axial_scale * (sweep.z_um - focus_um)
     chosen = np.nonzero((z_um >= z_range_um[0]) & (z_um <= z_range_um[1]))[0]
@@ -125,9 +159,32 @@ def judge_bead_sweep(
         for number in numbers:
             rows = found.select(found.frame == number)
             _assign(rows, positions_um, truth[number], depth[number], lateral[number])
-    if height_um is not None:
-        depth = depth - height_um[None, :]
-    return judge_depths(depth, truth, positions_um, lateral)
+    return BeadAnswers(depth, truth, positions_um, lateral)
+
+
+def judge_bead_sweep(
+    localize: Localize,
+    sweep: Sweep,
+    positions_um: F64,
+    *,
+    focus_um: float,
+    z_range_um: tuple[float, float],
+    sign: int = 1,
+    axial_scale: float = 1.0,
+    repeats: int | None = None,
+) -> BeadScore:
+    """Score of the beads at `positions_um` alone; see `answer_bead_sweep` for the parameters."""
+    answers = answer_bead_sweep(
+        localize,
+        sweep,
+        positions_um,
+        focus_um=focus_um,
+        z_range_um=z_range_um,
+        sign=sign,
+        axial_scale=axial_scale,
+        repeats=repeats,
+    )
+    return answers.score(np.ones(len(positions_um), bool))
 
 
 def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
@@ -148,7 +205,13 @@ def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lat
             lateral[bead] = offset[bead, answer]
 
 
-def judge_depths(depth_um: F64, truth_um: F64, positions_um: F64, lateral_um: F64 | None = None) -> BeadScore:
+def judge_depths(
+    depth_um: F64,
+    truth_um: F64,
+    positions_um: F64,
+    lateral_um: F64 | None = None,
+    tilt_from: tuple[F64, F64] | None = None,
+) -> BeadScore:
     """Score of answers per frame and bead.
 
     Parameters
@@ -161,15 +224,19 @@ def judge_depths(depth_um: F64, truth_um: F64, positions_um: F64, lateral_um: F6
         x, y of the beads.
     lateral_um : ndarray of float64, shape (T, N, 2), optional
         Lateral errors.
+    tilt_from : (depth_um (T, M), positions_um (M, 2)), optional
+        Beads that tell the tilt of the slide; these here when not given.
     """
     expected = int(depth_um.size)
     error = depth_um - truth_um[:, None]
     answered = np.isfinite(error)
     if not answered.any():
         return BeadScore(expected, 0.0, 0.0, None, None, None, None, 0.0, None, (0.0, 0.0))
-    half = max(float(np.ptp(positions_um, axis=0).max()) / 2, 1e-9)
-    place = (positions_um - positions_um.mean(axis=0)) / half
-    plane = _common_plane(error, place)
+    told, where = tilt_from or (depth_um, positions_um)
+    half = max(float(np.ptp(where, axis=0).max()) / 2, 1e-9)
+    place = (positions_um - where.mean(axis=0)) / half
+    solution = _common_plane(told - truth_um[:, None], (where - where.mean(axis=0)) / half)
+    plane = solution[0] + place @ solution[1:]
     flat = error - plane[None, :]
     good = answered & (np.abs(flat) <= _FOUND_UM)
     offset = error - np.median(error[answered])
@@ -180,8 +247,6 @@ def judge_depths(depth_um: F64, truth_um: F64, positions_um: F64, lateral_um: F6
     if lateral_um is not None and good.any():
         shifts = lateral_um[good]
         lateral = float(np.sqrt(((shifts - shifts.mean(axis=0)) ** 2).mean()))
-    edge = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
-    rise = edge @ _tilt(plane, place)
     return BeadScore(
         expected,
         float(answered.mean()),
@@ -192,33 +257,28 @@ def judge_depths(depth_um: F64, truth_um: F64, positions_um: F64, lateral_um: F6
         slope,
         float((answered & ~good).sum() / answered.sum()),
         lateral,
-        (float(rise[1] - rise[0]), float(rise[3] - rise[2])),
+        (float(2 * solution[1]), float(2 * solution[2])),
     )
 
 
 def _common_plane(error: F64, place: F64) -> F64:
-    """Robust plane through the beads' errors, the same for all frames, at each bead, shape (N,)."""
+    """Robust plane through the beads' errors, the same for all frames: its value at the origin and its slopes."""
     with np.errstate(all="ignore"):
         middle = np.array(
             [np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else np.nan for column in error.T]
         )
     known = np.isfinite(middle)
-    columns = [np.ones(len(place))]
-    if known.sum() >= 6:
-        columns += [place[:, 0], place[:, 1]]
-    design = np.stack(columns, axis=1)
+    plane: F64 = np.zeros(3)
+    if not known.any():
+        return plane
+    columns = 3 if known.sum() >= _BEADS_FOR_TILT else 1
+    design = np.column_stack([np.ones(len(place)), place])[known, :columns]
     weight = np.ones(int(known.sum()))
-    solution: Any = np.zeros(design.shape[1])
     for _ in range(20):
-        solution = np.linalg.lstsq(design[known] * weight[:, None], middle[known] * weight, rcond=None)[0]
-        rest = np.abs(middle[known] - design[known] @ solution)
+        plane[:columns] = np.linalg.lstsq(design * weight[:, None], middle[known] * weight, rcond=None)[0]
+        rest = np.abs(middle[known] - design @ plane[:columns])
         weight = np.sqrt(1 / (1 + (rest / max(3 * float(np.median(rest)), 1e-9)) ** 2))
-    return np.asarray(design @ solution, np.float64)
-
-
-def _tilt(plane: F64, place: F64) -> F64:
-    design = np.column_stack([place, np.ones(len(place))])
-    return np.asarray(np.linalg.lstsq(design, plane, rcond=None)[0][:2], np.float64)
+    return plane
 
 
 def _normalized(patterns: F64) -> tuple[F64, F64]:
