@@ -77,6 +77,9 @@ _LEAST_RADIUS_BINS = 3
 # A round that lowers the negative log-likelihood by less has come to its end.
 _WORTHWHILE = 5.0
 
+# Nearer than this in x, y and z two emitters are one: a fraction of what the optics resolve.
+_TWINS_UM = (0.4, 0.4, 1.2)
+
 # Removals that one fit may foretell: a share of the emitters, and always a few.
 _REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
 
@@ -356,6 +359,10 @@ class Refiner:
         least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
         while True:
             state, fit = self._fitted(data, scale, state, precise=precise)
+            single, photons = _without_twins(fit.emitters, state.network, scale.spline.psf.pixel_size_um)
+            if not single.all():
+                state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
+                continue
             judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
             alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
@@ -406,6 +413,25 @@ def refine(
 ) -> Localizations:
     """Refine a single frame; for many frames keep a `Refiner`, which prepares the PSF once."""
     return Refiner(psf, camera, settings).refine(frame_electrons, start)
+
+
+def _without_twins(emitters: Array, network: Array, pixel_um: float) -> tuple[NDArray[np.bool_], Array]:
+    """Which emitters stay of those that came to lie on one place, and the photons of all, theirs added to who stays.
+
+    Light cannot tell two there from one, and any share of it between them is as good: the more believed one stays.
+    """
+    photons = emitters[:, 3].copy()
+    single = np.ones(len(emitters), bool)
+    order = np.argsort(-np.nan_to_num(network, nan=-np.inf), kind="stable")
+    for rank, first in enumerate(order):
+        if not single[first]:
+            continue
+        others = order[rank + 1 :]
+        apart = np.abs(emitters[others, :3] - emitters[first, :3]) * [pixel_um, pixel_um, 1]
+        same = others[(apart < _TWINS_UM).all(axis=1) & single[others]]
+        photons[first] += photons[same].sum()
+        single[same] = False
+    return single, photons
 
 
 def _misfit_around(data: NDArray[np.float32], fit: JointFit, scale: _Scale) -> NDArray[np.float32]:

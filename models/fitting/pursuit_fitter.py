@@ -3,9 +3,7 @@
 The strongest thing that the physics can do alone: a matched filter finds what
 stands out most of the residual, all emitters found so far are fitted together,
 those in the wrong valley are moved, those that are no longer significant go,
-and it begins again until nothing stands out. It is the refinement of the
-networks' answers, started from an empty table and given as many rounds as it
-wants.
+and it begins again until nothing stands out (`residual_pursuit`).
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.calibration import Calibration
 from models.camera import CameraModel
+from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.refinement import RefinementSettings, Refiner
 from models.tables import Localizations
 
@@ -22,9 +21,6 @@ __all__ = ["PursuitFitter"]
 
 _ROUNDS = 400
 """A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
-
-_WORK = 200_000
-"""Patterns computed in a frame, ten times what the refinement of a network's answers may take."""
 
 _HALF_SCORE = 5.0
 """Photons over their standard deviation that score one half."""
@@ -52,17 +48,18 @@ class PursuitFitter:
     ) -> None:
         self.threshold = threshold
         self._camera = camera
-        settings = RefinementSettings(
-            z_range_um=calibration.z_range_um, rounds=rounds, reseats=rounds, iterations=30, work=_WORK
-        )
-        self._refiner = Refiner(calibration.psf, camera, settings)
+        settings = PursuitSettings(z_range_um=calibration.z_range_um, rounds=rounds)
+        self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
+        # Only for its table of what was fitted.
+        table = RefinementSettings(z_range_um=calibration.z_range_um, rounds=0)
+        self._table = Refiner(calibration.psf, camera, table)
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Localizations of frames, (B, H, W) counts with numbers (B,), in the order of the frames."""
         tables = []
         for frame, number in zip(counts, frame_numbers, strict=True):
-            fit, _ = self._refiner.fit(self._camera.to_electrons(frame), Localizations.empty())
+            fit = self._pursuit.fit(self._camera.to_electrons(frame))
             significance = fit.emitters[:, 3] / fit.sigma[:, 3]
-            found = self._refiner.localizations(int(number), fit, significance / (significance + _HALF_SCORE))
+            found = self._table.localizations(int(number), fit, significance / (significance + _HALF_SCORE))
             tables.append(found.select(found.probability >= self.threshold))
         return Localizations.concatenate(tables)

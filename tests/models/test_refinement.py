@@ -237,6 +237,15 @@ def test_starts_that_are_not_there_lose_their_light(psf: Psf, refiner: Refiner) 
     assert sure.xyz_um == pytest.approx(truth[:, :3], abs=0.4)
 
 
+def test_two_on_one_place_are_one(psf: Psf, refiner: Refiner) -> None:
+    truth = np.array([[60.0, 60, 25, 2e4]])
+    frame = _noisy(_image(psf, truth), 2)
+    twice = np.concatenate([truth, truth + np.array([1.0, 0, 1, 0])])
+    found = refiner.refine(frame, _start(twice))
+    assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.2)
+    assert found.photons == pytest.approx(truth[:, 3], rel=0.05)
+
+
 def test_work_is_bounded(psf: Psf) -> None:
     truth = _scene(3, 12, psf, snr_db=20)
     frame = _noisy(_image(psf, truth), 1)
