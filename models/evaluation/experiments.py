@@ -23,7 +23,6 @@ class Experiment(Protocol):
 
 
 EXPERIMENTS = {
-    "resolution": "models.evaluation.resolution",
     "snr": "models.evaluation.snr",
     "density": "models.evaluation.density",
     "depth": "models.evaluation.depth",
@@ -32,9 +31,10 @@ EXPERIMENTS = {
     "tracking": "models.evaluation.tracking_patterns",
     "brownian": "models.evaluation.brownian",
     "stacked": "models.evaluation.stacked",
+    "resolution": "models.evaluation.resolution",
     "training-size": "models.evaluation.training_size",
 }
-"""Module of each experiment, imported when it is run."""
+"""Module of each experiment, imported when it is run; `all` runs them in this order, the longest last."""
 
 
 NOT_OF_ALL = ("training-size",)
