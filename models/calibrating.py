@@ -69,6 +69,8 @@ _ASTRAY_PX = 3.0
 # The object moved when the common walk exceeds this share of the sweep's length, or jumps by this many pixels.
 _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
+# Where a pattern that tells both sides of focus is sharp: this share of its greatest sharpness.
+_SHARP = 0.5
 # Planes nearest to focus that define where a bead is in focus.
 _FOCUS_PLANES = 7
 # Turns of aligning and joining; heights settle to a hundredth of a step within these.
@@ -130,14 +132,16 @@ def calibrate(
     planes = camera.to_electrons(np.stack([sweep.mean_plane(index) for index in range(len(sweep.planes))]))
     variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
     near = np.nonzero(curve.sharpness > 0.5)[0]
-    positions = find_beads(planes[near])
+    both_sides = z_range_um is not None and z_range_um[0] < 0 < z_range_um[1]
+    # The brightest of a cross of two line foci is its arms; in the mean of both it is the middle.
+    positions = find_beads(planes[near].mean(axis=0, keepdims=True) if both_sides else planes[near])
     if len(positions) == 0:
         raise DataError(
             "No bead was found around focus: nothing stands 8 noise deviations above its surroundings.",
             "Check light, exposure and focus range, and that beads do not crowd; a calibration needs at least one "
             "bright isolated bead.",
         )
-    focus = focus_um if focus_um is not None else _bead_focus(planes, positions, sweep.z_um, curve)
+    focus = focus_um if focus_um is not None else _bead_focus(planes, positions, sweep.z_um, curve, both_sides)
     z_um = sign * axial_scale * (sweep.z_um - focus)
     wanted = _wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
     keep = _kept_planes(z_um, wanted)
@@ -198,8 +202,8 @@ def _check_request(
         )
 
 
-def _bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve) -> float:
-    """Median over beads of the plane in which each is most concentrated, sweep coordinates, µm."""
+def _bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve, both_sides: bool) -> float:
+    """Median over beads of where each is most concentrated, sweep coordinates, µm."""
     found = []
     for x, y in positions[:200]:
         row, column = round(y), round(x)
@@ -213,8 +217,26 @@ def _bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve) -
         sharpness = np.convolve(np.pad(sharpness, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
         near = curve.sharpness > 0.3
         sharpness = np.where(near, sharpness, 0.0)
-        found.append(fit_peak(sweep_um, sharpness / max(sharpness.max(), 1e-9)))
+        found.append(_focus_of(sweep_um, sharpness / max(sharpness.max(), 1e-9), both_sides))
     return float(np.median(found))
+
+
+def _focus_of(z_um: F64, sharpness: F64, both_sides: bool) -> float:
+    """Focus of a sharpness curve whose maximum is 1, µm.
+
+    A pattern that tells both sides of focus is engineered: an astigmatic one
+    has a sharp line on either side, and focus is in the middle of both.
+    """
+    if not both_sides:
+        return fit_peak(z_um, sharpness)
+    sharp = np.flatnonzero(sharpness >= _SHARP)
+    ends = []
+    for inner, outer in ((sharp[0], sharp[0] - 1), (sharp[-1], sharp[-1] + 1)):
+        if not 0 <= outer < len(z_um):
+            return fit_peak(z_um, sharpness)
+        share = (sharpness[inner] - _SHARP) / (sharpness[inner] - sharpness[outer])
+        ends.append(float(z_um[inner] + share * (z_um[outer] - z_um[inner])))
+    return sum(ends) / 2
 
 
 def _wanted_range(
@@ -623,7 +645,8 @@ def _conclude(
 ) -> Calibration:
     """Read off the fit what the calibration says."""
     pixel = sweep.pixel_size_um
-    psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=not curve.at_end)
+    both_sides = wanted[0] < 0 < wanted[1]
+    psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=not curve.at_end, both_sides=both_sides)
     z_um = stack.z_um - focus_shift
     focus = focus + sign * focus_shift / axial_scale
     walk_um = stack.walk_px * pixel
@@ -715,7 +738,9 @@ def _conclude(
     )
 
 
-def _psf(pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *, refine: bool) -> tuple[Psf, float]:
+def _psf(
+    pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *, refine: bool, both_sides: bool
+) -> tuple[Psf, float]:
     """The pattern at its knots, as far as the sweep covers it; and by how much focus differs from depth zero, µm."""
     values = pattern.samples() * _taper(pattern, cone)
     step = pattern.z_step_um
@@ -726,7 +751,7 @@ def _psf(pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *
     concentration = (values.astype(np.float64) ** 2).sum(axis=(1, 2))
     best = int(concentration.argmax())
     if refine and 2 <= best < len(values) - 2:
-        shift = fit_peak(z_um, concentration / concentration.max())
+        shift = _focus_of(z_um, concentration / concentration.max(), both_sides)
     # Beyond the widest pattern there is only taper.
     half = values.shape[1] // 2
     need = min(int(np.ceil((1.2 * float(cone.at(z_um).max()) + 2.5) * pattern.oversampling)), half)
