@@ -11,8 +11,8 @@ deeper, most of all near focus, and places shift sideways, since magnification
 and coma change with focus. So the map is a table over depth, with a smooth
 function of the place at each of a few depths.
 
-Nothing is extrapolated: beyond the beads, and beyond the depths of the table,
-the map has the value of its edge.
+Nothing is extrapolated: beyond the surroundings of the beads, and beyond the
+depths of the table, the map has the value of its edge.
 """
 
 from __future__ import annotations

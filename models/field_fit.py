@@ -122,7 +122,10 @@ def fit_field(
     depth[:, 1:3] -= tilt
     depth[:, 0] = -(places[:, 1:] @ depth[:, 1:].T).mean(axis=0)
     lateral, lateral_report = _lateral(places, beads, rows, hats)
-    covered = [float(edge(side)) for side in (beads.x_um, beads.y_um) for edge in (np.min, np.max)]
+    # A bead speaks for its surroundings, as far as half of the mean distance to the next.
+    margin = 0.5 * np.sqrt(np.ptp(beads.x_um) * np.ptp(beads.y_um) / len(u))
+    covered = [float(side.min() - margin) for side in (beads.x_um, beads.y_um)]
+    covered += [float(side.max() + margin) for side in (beads.x_um, beads.y_um)]
     fitted = FieldMap(
         centre,
         half_width,
@@ -130,7 +133,7 @@ def fit_field(
         tuple(knots.tolist()),
         tuple(tuple(row) for row in depth.tolist()),
         tuple(tuple(row) for row in lateral.tolist()),
-        (covered[0], covered[1], covered[2], covered[3]),
+        (covered[0], covered[2], covered[1], covered[3]),
     )
     x_um, y_um = beads.x_um[:, None], beads.y_um[:, None]
     explained = fitted.depth_error_at(x_um, y_um, beads.z_um) + fitted.tilt_at(x_um, y_um)
@@ -171,7 +174,8 @@ def _chosen(places: F64, values: F64, kinds: list[str]) -> tuple[str, F64, dict[
         design = places[:, :count]
         fits = [_robust_solution(design, column) for column in values.T]
         left_out = [_left_out(design, column, fit[1]) for column, fit in zip(values.T, fits, strict=True)]
-        residuals[name] = float(np.sqrt(np.mean(np.square(left_out))))
+        # The geometric mean over depths: near focus beads differ most, and would decide alone.
+        residuals[name] = float(np.exp(np.mean(np.log(np.maximum(left_out, 1e-9)))))
         if residuals[name] < (1 - _WORTH) * best:
             best, kind = residuals[name], name
             table = np.zeros((values.shape[1], 6))
