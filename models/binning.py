@@ -22,7 +22,7 @@ _GRID_PER_PIXEL = 2
 """Grid points per coarse pixel: what a pixel has summed up is smooth on its own scale."""
 
 
-def binned(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
+def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:
     """Sums over squares of pixels of an image (H, W); the last rows and columns are repeated to fill their squares."""
     rows, columns = (-(-side // binning) for side in image.shape)
     if image.shape != (rows * binning, columns * binning):
@@ -30,11 +30,11 @@ def binned(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
     return whole_bins(image, binning)
 
 
-def whole_bins(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
-    """Sums over squares of pixels of an image (H, W); rows and columns that do not fill a square are left out."""
+def whole_bins(image: NDArray[Any], binning: int) -> NDArray[Any]:
+    """Sums over squares of pixels of an image (H, W), of its type; rows and columns that fill no square are left out."""
     rows, columns = (side // binning for side in image.shape)
     squares = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
-    return np.asarray(squares.sum(axis=(1, 3)), np.float32)
+    return np.asarray(squares.sum(axis=(1, 3)), image.dtype)
 
 
 def binned_psf(psf: Psf) -> Psf:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import maximum_filter
 
-from models.fitting.regions import binned
+from models.binning import whole_bins
 from models.psf import Psf
 
 __all__ = ["PatternBank", "correlation_binning", "depth_steps", "disc_radius_px"]
@@ -131,7 +131,7 @@ class PatternBank:
 
 
 def _peaks(level: _Level, data: NDArray[np.float32], correlation: float, significance: float) -> Array:
-    image = binned(data, level.binning).astype(np.float64)
+    image = whole_bins(data, level.binning).astype(np.float64)
     # Sums of squares lose their digits beside a large mean.
     mean = image.mean()
     image -= mean
@@ -179,7 +179,7 @@ def _level(psf: Psf, shape: tuple[int, int], depths_um: Array, radius_px: Array,
     discs = np.zeros_like(patterns)
     for row, (z_um, radius) in enumerate(zip(depths_um, radius_px, strict=True)):
         inside = (distance <= max(radius, binning)).astype(np.float64)
-        pattern = binned(psf.evaluate(fine[None, :], fine[:, None], np.array(z_um)), binning) * inside
+        pattern = whole_bins(psf.evaluate(fine[None, :], fine[:, None], np.array(z_um)), binning) * inside
         for target, values in ((patterns, pattern), (discs, inside)):
             target[row, : 2 * half + 1, : 2 * half + 1] = values
             target[row] = np.roll(target[row], (-half, -half), axis=(0, 1))

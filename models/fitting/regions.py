@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.binning import whole_bins
 from models.fitting.engines import SpotEngine
 from models.pattern_spline import PatternSpline
 
-__all__ = ["Regions", "binned"]
+__all__ = ["Regions"]
 
 Array = NDArray[np.float64]
 
@@ -146,7 +147,7 @@ class Regions:
         images: dict[int, NDArray[np.float32]] = {}
         for number in np.unique(groups):
             rows, group = np.flatnonzero(groups == number), self._groups[number]
-            image = images.setdefault(group.binning, binned(data, group.binning))
+            image = images.setdefault(group.binning, whole_bins(data, group.binning))
             answers[rows] = self._fit_group(group, image, starts[rows])
         return answers
 
@@ -273,10 +274,3 @@ def _beside(planes: slice, of_psf: int, index: Array, last: int) -> NDArray[np.b
     """Which fits ran to an end of the planes that is not an end of the PSF, where other planes go on."""
     beside: NDArray[np.bool_] = ((index <= 0) & (planes.start > 0)) | ((index >= last) & (planes.stop < of_psf))
     return beside
-
-
-def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:
-    """Sums over squares of pixels, rows and columns that do not fill one left out."""
-    rows, columns = (side // binning for side in image.shape)
-    squares = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
-    return np.asarray(squares.sum(axis=(1, 3)), image.dtype)

@@ -20,7 +20,6 @@ from models.errors import DataError
 from models.evaluation.rivals import isolated_errors, isolated_frame
 from models.fitting import PursuitFitter, SpotFitter
 from models.fitting.engines import PackageMissing, engine_for
-from models.fitting.regions import binned
 from models.fitting.spots import distinct
 from models.lookup import PatternLookup
 from models.metrics import score_frame
@@ -184,10 +183,6 @@ def test_an_unknown_estimator_is_refused() -> None:
     with pytest.raises(DataError, match="'ls' of the package 'smappy-smlm'") as refusal:
         engine_for("ls", "smappy-smlm")
     assert not isinstance(refusal.value, PackageMissing)
-
-
-def test_bins_are_sums_and_incomplete_ones_are_left_out() -> None:
-    assert binned(np.arange(15.0).reshape(3, 5), 2).tolist() == [[0 + 1 + 5 + 6, 2 + 3 + 7 + 8]]
 
 
 def test_of_discs_on_each_other_the_best_stays() -> None:
