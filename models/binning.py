@@ -31,7 +31,7 @@ def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:
 
 
 def whole_bins(image: NDArray[Any], binning: int) -> NDArray[Any]:
-    """Sums over squares of pixels of an image (H, W), of its type; rows and columns that fill no square are left out."""
+    """Sums over squares of pixels of an image (H, W), of its type; rows and columns that fill none are left out."""
     rows, columns = (side // binning for side in image.shape)
     squares = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
     return np.asarray(squares.sum(axis=(1, 3)), image.dtype)
