@@ -12,6 +12,7 @@ just outside the frame are found too, by the part of their light that falls in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +175,7 @@ def _level(spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binn
     )
 
 
-def _spectrum(image: NDArray[np.float32], level: _Level) -> NDArray[np.complex64]:
+def _spectrum(image: NDArray[Any], level: _Level) -> NDArray[np.complex64]:
     padded = np.zeros(level.padded, np.float32)
     padded[: image.shape[0], : image.shape[1]] = image
     return fft.rfft2(padded)  # type: ignore[no-any-return]
