@@ -22,11 +22,9 @@ from numpy.typing import NDArray
 
 from models.calibrating import calibrate
 from models.calibration import Calibration
-from models.camera import CameraModel
 from models.errors import DataError
 from models.evaluation.beads import judge_bead_sweep
 from models.evaluation.methods import Method, make_method
-from models.optics import REFERENCE_OPTICS, reference_psf
 from models.sweep import Sweep
 from models.tables import Localizations
 from service.bead_judgement import bead_groups, score_line
@@ -34,7 +32,6 @@ from service.commands.calibrate import checkerboard
 from service.console import note, result
 from service.outputs import write_json
 
-_SLICES_UM = ((3.0, 10.0), (10.0, 25.0), (25.0, 50.0), (50.0, 75.0), (75.0, 97.0))
 _SHAPE = (256, 256)
 
 
@@ -67,27 +64,41 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _isolated(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from models.evaluation.judging import computed_calibration
-    from models.evaluation.rivals import fits_per_second, isolated_errors
+    from models.evaluation.frames import PUBLISHED_CAMERA, Snr
+    from models.evaluation.isolated import SLICES_UM, isolated_frames
+    from models.evaluation.judging import exact_optics
+    from models.evaluation.over_bound import isolated_errors
+    from models.evaluation.rivals import fits_per_second
     from models.fitting import SpotFitter
 
-    fitter = SpotFitter(computed_calibration(), CameraModel(), arguments.estimator, package=arguments.package)
-    psf = reference_psf()
-    result("Simulated; exact PSF; errors over the Cramér-Rao bound, root mean square (and from the median).")
-    slices = _SLICES_UM if arguments.depths_um is None else (tuple(arguments.depths_um),)
+    optics = exact_optics()
+    fitter = SpotFitter(optics.calibration, PUBLISHED_CAMERA, arguments.estimator, package=arguments.package)
+    result("Simulated; exact PSF; errors over the Cramér-Rao bound, from the median (and root mean square).")
+    slices = SLICES_UM if arguments.depths_um is None else (tuple(arguments.depths_um),)
     rows = []
     for snr_db in arguments.snr_db:
-        for row in isolated_errors(fitter, REFERENCE_OPTICS, psf, snr_db, slices, arguments.frames, _SHAPE):
-            low, high = row.z_um
-            rate = fits_per_second(fitter, REFERENCE_OPTICS, psf.pixel_size_um, (low + high) / 2, _SHAPE)
-            rows.append({"snr_db": snr_db, "fits_per_second": rate, **asdict(row)})
-            result(
-                f"{snr_db:3.0f} dB, {low:3.0f} to {high:3.0f} µm: found {row.found:.2f}, surplus {row.surplus:.2f}, "
-                f"lateral {row.lateral:.2f} ({row.lateral_median:.2f}) of {1e3 * row.sigma_lateral_um:.1f} nm, "
-                f"axial {row.axial:.2f} ({row.axial_median:.2f}) of {1e3 * row.sigma_axial_um:.1f} nm, "
-                f"{row.photons:.2g} photo-electrons, {rate:.0f} fits/s"
-            )
+        for low, high in slices:
+            rng = np.random.default_rng([round(10 * low), round(10 * snr_db) + 1000])
+            frames = isolated_frames(optics, (low, high), Snr(snr_db), arguments.frames, rng, _SHAPE)
+            found = fitter(frames.counts, np.arange(len(frames)))
+            row = isolated_errors(found, frames, optics.bounds(frames)).columns()
+            rate = fits_per_second(fitter, optics, (low + high) / 2, _SHAPE)
+            condition = {"snr_db": snr_db, "z_um": (low, high), "frames": len(frames)}
+            rows.append(condition | row | {"photons": frames.median_photons, "fits_per_second": rate})
+            result(f"{snr_db:3.0f} dB, {low:3.0f} to {high:3.0f} µm: {_isolated_line(rows[-1])}")
     return rows
+
+
+def _isolated_line(row: dict[str, Any]) -> str:
+    """The figures of a slice of depth in words."""
+    errors = [
+        f"{kind} {row[f'{kind}_over_bound']:.2f} ({row[f'{kind}_over_bound_rms']:.2f}) "
+        f"of {1e3 * row[f'bound_{kind}_um']:.1f} nm"
+        for kind in ("lateral", "axial")
+        if row["found"]
+    ]
+    words = [f"found {row['found']:.2f}", f"surplus {row['surplus']:.2f}", *errors]
+    return ", ".join([*words, f"{row['photons']:.2g} photo-electrons", f"{row['fits_per_second']:.0f} fits/s"])
 
 
 def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:

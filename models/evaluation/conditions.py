@@ -11,7 +11,7 @@ from models.evaluation.bench import Bench, Contender
 from models.evaluation.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
 from models.evaluation.scoring import Row, limit_columns, precision_recall, score_rows
 
-__all__ = ["Condition", "condition_frames", "run_conditions"]
+__all__ = ["Condition", "condition_frames", "light_columns", "light_text", "run_conditions"]
 
 _FRAMES, _QUICK_FRAMES = 100, 6
 _QUICK_LIMIT_FRAMES = 12
@@ -99,3 +99,10 @@ def light_text(light: Light) -> str:
     if isinstance(light, Photons):
         return f"{light.mean:g} photo-electrons on {light.background_e:g} e-/px"
     return f"{light.db:g} dB"
+
+
+def light_columns(light: Light) -> Row:
+    """In a table, the same columns for both forms."""
+    if isinstance(light, Photons):
+        return {"form": "physical", "snr_db": None, "photons": light.mean, "background_e": light.background_e}
+    return {"form": "published", "snr_db": light.db, "photons": None, "background_e": None}

@@ -9,7 +9,7 @@ from typing import Protocol
 from models.evaluation.bench import Bench
 from models.evaluation.scoring import Row
 
-__all__ = ["EXPERIMENTS", "NOT_OF_ALL", "Experiment", "experiment_named"]
+__all__ = ["ALWAYS_HIDDEN", "EXPERIMENTS", "NOT_OF_ALL", "Experiment", "experiment_named"]
 
 
 class Experiment(Protocol):
@@ -30,12 +30,18 @@ EXPERIMENTS = {
     "cells": "models.evaluation.cells",
     "tracking": "models.evaluation.tracking_patterns",
     "brownian": "models.evaluation.brownian",
+    "isolated": "models.evaluation.isolated",
+    "ghosts": "models.evaluation.ghosts",
     "stacked": "models.evaluation.stacked",
     "resolution": "models.evaluation.resolution",
     "training-size": "models.evaluation.training_size",
 }
 """Module of each experiment, imported when it is run; `all` runs them in this order, the longest last."""
 
+
+ALWAYS_HIDDEN = ("psf", "ghosts")
+"""Experiments on hidden optics whatever is asked for: a measured pattern can only help where the computed one is wrong,
+and without aberrations nobody could tell the sides of focus apart."""
 
 NOT_OF_ALL = ("training-size",)
 """Experiments that must be asked for by name: they need models of their own."""

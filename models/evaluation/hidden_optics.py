@@ -31,7 +31,15 @@ from models.optics import REFERENCE_OPTICS, Objective
 from models.pattern_spline import PatternSpline, render_pattern
 from models.psf import Psf
 
-__all__ = ["FIELD_SHAPE", "HIDDEN_SEED", "HiddenImages", "HiddenOptics", "draw_hidden_optics", "hidden_psf"]
+__all__ = [
+    "FIELD_SHAPE",
+    "HIDDEN_SEED",
+    "MARGIN_UM",
+    "HiddenImages",
+    "HiddenOptics",
+    "draw_hidden_optics",
+    "hidden_psf",
+]
 
 F64 = NDArray[np.float64]
 
@@ -47,7 +55,9 @@ _OVERSAMPLING = 3
 _Z_STEP_UM = 1.0
 """A fifth of the shortest axial period λ/(n - √(n² - NA²)) = 4.9 µm of 10x/0.45, for cubic splines."""
 
-_MARGIN_UM = 12.0
+MARGIN_UM = 12.0
+"""How much farther than the judged depths the planes of the pattern reach on both sides."""
+
 _PUPIL_SIZES = (256, 384, 512, 640, 768)
 _FINEST_PUPIL_RAD = 0.5 * np.pi
 """Largest phase step between neighbouring pupil samples, two of which make a Nyquist pair."""
@@ -81,7 +91,7 @@ class HiddenOptics:
 
     def digest(self) -> str:
         """Name of what is computed from these figures, for caches."""
-        made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _Z_STEP_UM, _MARGIN_UM)}
+        made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _Z_STEP_UM, MARGIN_UM)}
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     def curvature_at(self, x_um: F64, y_um: F64) -> F64:
@@ -196,7 +206,7 @@ def hidden_psf(
     kept = cache / f"hidden-psf-{optics.digest()}-{z_range_um[0]:g}-{z_range_um[1]:g}.zarr" if cache else None
     if kept is not None and kept.is_dir():
         return Psf.load(kept)
-    z_um = np.arange(z_range_um[0] - _MARGIN_UM, z_range_um[1] + _MARGIN_UM + 0.5 * _Z_STEP_UM, _Z_STEP_UM)
+    z_um = np.arange(z_range_um[0] - MARGIN_UM, z_range_um[1] + MARGIN_UM + 0.5 * _Z_STEP_UM, _Z_STEP_UM)
     psf = _compute(optics, z_um, progress or (lambda _done: None))
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

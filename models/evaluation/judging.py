@@ -13,7 +13,7 @@ coma, which moves the pattern sideways with depth, is no error of a method.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.bounds import FrameBounds, IdealDetector, JointBounds
 from models.calibration import Calibration
 from models.evaluation.frames import SCMOS_CAMERA, Box, Frames
-from models.evaluation.hidden_optics import HiddenImages, HiddenOptics, draw_hidden_optics, hidden_psf
+from models.evaluation.hidden_optics import MARGIN_UM, HiddenImages, HiddenOptics, draw_hidden_optics, hidden_psf
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.images import ImageSource
 from models.model import REFERENCE_CALIBRATION
@@ -39,6 +39,9 @@ Progress = Callable[[float, str], None]
 DEPTHS_UM = (0.0, 100.0)
 _RIM = 0.1
 """Share of a plane's brightest point beneath which light is its rim."""
+
+_BESIDE_FOCUS_UM = 4.0
+"""More than curvature of the field and the calibration's focus add to a depth, in whole planes."""
 
 _QUICK_DEPTHS_UM = (0.0, 24.0)
 
@@ -61,6 +64,8 @@ class JudgingOptics:
     depths_um : (low, high)
         That are judged.
     hidden : HiddenOptics or None
+    cache : Path or None
+        Folder in which computed patterns are kept.
     """
 
     name: str
@@ -70,6 +75,7 @@ class JudgingOptics:
     psf: Psf
     depths_um: tuple[float, float] = DEPTHS_UM
     hidden: HiddenOptics | None = None
+    cache: Path | None = None
 
     @property
     def pixel_size_um(self) -> float:
@@ -104,6 +110,20 @@ class JudgingOptics:
         if self.hidden is not None:
             moved[:, 2] += self.hidden.curvature_at(moved[:, 0], moved[:, 1])
         return moved
+
+    def reaching(self, farther_um: float) -> JudgingOptics:
+        """The same microscope, which draws emitters that are up to `farther_um` outside the judged depths too.
+
+        Within the judged depths it draws what it drew. Beyond the depths that it was made for, a microscope draws
+        nothing that is true, so emitters on the wrong side of focus need this one.
+        """
+        low, high = self.depths_um
+        spare = farther_um + _BESIDE_FOCUS_UM
+        if self.hidden is None:
+            return replace(self, images=ExactImages(REFERENCE_OPTICS, (low - spare, high + spare)))
+        spare -= MARGIN_UM
+        psf = hidden_psf(self.hidden, (low - spare, high + spare), cache=self.cache)
+        return replace(self, images=HiddenImages(self.hidden, psf), psf=psf)
 
     def _from_true_focus(self, emitters: F64) -> F64:
         """Emitters in the coordinates of the true pattern, curvature aside."""
@@ -189,7 +209,7 @@ def hidden_judging(
             sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths
         )
     label = "hidden optics, methods calibrated with a noisy sweep"
-    return JudgingOptics("hidden", label, learned, images, psf, depths, optics)
+    return JudgingOptics("hidden", label, learned, images, psf, depths, optics, cache)
 
 
 def hidden_sweep(images: ImageSource, depths_um: tuple[float, float] = DEPTHS_UM, *, quick: bool = False) -> Sweep:

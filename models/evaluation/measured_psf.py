@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from models.evaluation.bench import Bench, Contender, tune, validation_frames
 from models.evaluation.figures import BOUND, LIMIT, bar_places, new_figure, panel, save, styles
-from models.evaluation.frames import FRAME_SHAPE, Frames, Photons, expose, uniform_emitters
+from models.evaluation.frames import FRAME_SHAPE, Photons, expose, uniform_emitters
 from models.evaluation.judging import computed_calibration
 from models.evaluation.methods import needs_model
+from models.evaluation.over_bound import isolated_errors
 from models.evaluation.scoring import Row, limit_columns, score_rows
-from models.metrics import match
 
 __all__ = ["draw", "run", "with_both_patterns"]
 
 _LIGHT = Photons(3e4, 5.0)
 _FRAMES, _QUICK_FRAMES = 60, 4
 _POINTS, _QUICK_POINTS = (1, 20), (1, 10)
-_NEAREST_UM = 3.0
-"""The bound diverges at focus for a symmetric pattern; ratios to it are taken from here on."""
+_RATIOS = ("lateral_over_bound", "axial_over_bound")
 
 
 def with_both_patterns(bench: Bench) -> list[Contender]:
@@ -70,33 +67,13 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 "photons": _LIGHT.mean,
                 "background_e": _LIGHT.background_e,
             }
-            ratio = _over_bound(bench, judged, found.frame, found.xyz_um) if points == 1 else None
-            rows += [row | limits | ratio_columns(ratio) for row in score_rows(found, judged, columns)]
+            ratios = dict.fromkeys(_RATIOS)
+            if points == 1:
+                alone = isolated_errors(found, judged, bounds).columns()
+                ratios = {key: alone[key] for key in _RATIOS}
+            rows += [row | limits | ratios for row in score_rows(found, judged, columns)]
             bench.advance((index * len(contenders) + done + 1) / total, f"{points} points, {contender.label}")
     return {"psf": rows}
-
-
-def ratio_columns(ratio: tuple[float, float] | None) -> Row:
-    """Columns for the ratios of errors to the bound, lateral and axial."""
-    lateral, axial = ratio or (None, None)
-    return {"lateral_over_bound": lateral, "axial_over_bound": axial}
-
-
-def _over_bound(bench: Bench, frames: Frames, numbers: np.ndarray, xyz: np.ndarray) -> tuple[float, float] | None:
-    """Errors of isolated emitters beyond 3 µm over their own bounds: 1.48 times the median of the absolute ratios."""
-    lateral, axial = [], []
-    for number, (each, bound) in enumerate(zip(frames.emitters, bench.optics.bounds(frames), strict=True)):
-        answers = xyz[numbers == number]
-        found, true = match(answers, each[:, :3])
-        for answer, truth in zip(found, true, strict=True):
-            if each[truth, 2] < _NEAREST_UM:
-                continue
-            ratio = (answers[answer] - each[truth, :3]) / bound.sigma[truth, :3]
-            lateral += [abs(ratio[0]), abs(ratio[1])]
-            axial.append(abs(ratio[2]))
-    if not axial:
-        return None
-    return 1.4826 * float(np.median(lateral)), 1.4826 * float(np.median(axial))
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:

@@ -24,6 +24,8 @@ class _Name(StrEnum):
     cells = "cells"
     tracking = "tracking"
     brownian = "brownian"
+    isolated = "isolated"
+    ghosts = "ghosts"
     stacked = "stacked"
     training_size = "training-size"
     calibration = "calibration"
@@ -99,7 +101,7 @@ def _reproduce(
     seconds: float,
     seed: int,
 ) -> None:
-    from models.evaluation.experiments import EXPERIMENTS, NOT_OF_ALL
+    from models.evaluation.experiments import ALWAYS_HIDDEN, EXPERIMENTS, NOT_OF_ALL
     from models.evaluation.results import is_results
     from models.model import Model
     from service.console import note
@@ -115,8 +117,7 @@ def _reproduce(
     left_out: dict[str, str] = {}
     records: dict[str, Any] = {}
     for name in names:
-        # Whether a measured pattern helps can only be seen where the computed one is wrong.
-        kind = _Optics.hidden if name == "psf" else optics
+        kind = _Optics.hidden if name in ALWAYS_HIDDEN else optics
         if kind not in benches:
             judge = _judge(kind, calibration, quick)
             benches[kind], missing = _bench(judge, methods, models, quick, seed, seconds)
@@ -189,6 +190,12 @@ def _say(table: str, rows: list[dict[str, Any]]) -> None:
         "ratio",
         "range_um",
         "both_found",
+        "found",
+        "surplus",
+        "lateral_over_bound",
+        "axial_over_bound",
+        "axial_over_sigma_median",
+        "ghosts",
     )
     hidden = {"threshold", "tolerance_um", "frames", "background_e", "median_photons", "from_um", "to_um"}
     for row in rows:

@@ -30,7 +30,7 @@ def test_isolated_emitters_are_judged_against_the_bound(tmp_path: Path, capsys: 
     (row,) = json.loads(scores.read_text())["rows"]
     assert row["found"] == 1.0
     # Four lateral errors at the bound: more than three of it is one case in ten thousand.
-    assert row["lateral"] < 3
+    assert row["lateral_over_bound_rms"] < 3
     assert row["fits_per_second"] > 0
     assert "20 dB,   3 to  10 µm: found 1.00" in capsys.readouterr().out
 

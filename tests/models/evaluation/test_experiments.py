@@ -15,7 +15,7 @@ from models.evaluation import brownian, cells, depth, resolution, stacked, track
 from models.evaluation.bench import Bench, Contender, tune, validation_frames
 from models.evaluation.cells import CellImages, autofluorescence, minimum_removed
 from models.evaluation.conditions import Condition, run_conditions
-from models.evaluation.experiments import EXPERIMENTS, experiment_named
+from models.evaluation.experiments import EXPERIMENTS, NOT_OF_ALL, experiment_named
 from models.evaluation.focal_stack import retrieved_truth
 from models.evaluation.frames import (
     FRAME_SHAPE,
@@ -300,7 +300,9 @@ def test_methods_that_cannot_run_say_so(optics: JudgingOptics, tmp_path: Path) -
     assert (tmp_path / "t.csv").read_text() == "method,jaccard,left_out\na,0.5,\nb,,not installed\n"
 
 
-@pytest.mark.parametrize("name", ["snr", "density", "depth", "cells", "tracking", "brownian", "resolution", "stacked"])
+@pytest.mark.parametrize(
+    "name", ["snr", "density", "depth", "cells", "tracking", "brownian", "resolution", "stacked", "isolated", "ghosts"]
+)
 def test_every_experiment_runs_and_is_drawn(name: str, optics: JudgingOptics, tmp_path: Path) -> None:
     told: list[float] = []
     bench = Bench(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))

@@ -33,7 +33,7 @@ def judge() -> JudgingOptics:
 
 @pytest.mark.parametrize("bead_um", [0.0, 1.0])
 def test_without_aberrations_two_codes_show_the_same(bead_um: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_optics, "_MARGIN_UM", 0.0)
+    monkeypatch.setattr(hidden_optics, "MARGIN_UM", 0.0)
     objective = Objective(0.45, 0.52, 0.65, bead_diameter_um=bead_um)
     theirs = hidden_psf(replace(PERFECT, objective=objective), (8.0, 12.0))
     ours = computed_psf(objective, theirs.z_um, theirs.oversampling)
@@ -49,7 +49,7 @@ def test_without_aberrations_two_codes_show_the_same(bead_um: float, monkeypatch
 
 
 def test_aberrations_are_drawn_and_break_the_symmetries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_optics, "_MARGIN_UM", 0.0)
+    monkeypatch.setattr(hidden_optics, "MARGIN_UM", 0.0)
     optics = draw_hidden_optics()
     assert optics == draw_hidden_optics(HIDDEN_SEED)
     assert optics != draw_hidden_optics(HIDDEN_SEED + 1)
@@ -61,14 +61,14 @@ def test_aberrations_are_drawn_and_break_the_symmetries(monkeypatch: pytest.Monk
 
 
 def test_the_pattern_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_optics, "_MARGIN_UM", 0.0)
+    monkeypatch.setattr(hidden_optics, "MARGIN_UM", 0.0)
     made = hidden_psf(PERFECT, (0.0, 4.0), cache=tmp_path)
     monkeypatch.setattr(hidden_optics, "_compute", None)
     np.testing.assert_array_equal(hidden_psf(PERFECT, (0.0, 4.0), cache=tmp_path).planes, made.planes)
 
 
 def test_places_are_continuous(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hidden_optics, "_MARGIN_UM", 0.0)
+    monkeypatch.setattr(hidden_optics, "MARGIN_UM", 0.0)
     images = HiddenImages(replace(PERFECT, curvature_um=0.0), hidden_psf(PERFECT, (4.0, 8.0)))
     rows, columns = np.indices((64, 64)) * 0.65
     for x, y in ((20.0, 21.3), (20.17, 20.9)):
@@ -106,6 +106,22 @@ def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptic
     # The errors of a calibration from nine beads with a tilted slide and a curved field: a few tenths of a micrometre.
     assert np.abs(np.array(errors)[:, 2]).max() < 0.3
     assert np.abs(np.array(errors)[:, :2]).max() < 0.2
+
+
+def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(judge: JudgingOptics) -> None:
+    wide = judge.reaching(20.0)
+    assert wide.psf.z_um[0] <= -24.0
+    images = []
+    for each, z_um in ((judge, 12.0), (wide, 12.0), (wide, -12.0), (wide, -19.0)):
+        image = np.zeros((96, 96), np.float32)
+        each.render(np.array([[30.2, 31.3, z_um, 1e4]]), image)
+        images.append(image)
+        assert image.sum() == pytest.approx(1e4, rel=0.02)
+    near, same, mirrored, farther = images
+    np.testing.assert_allclose(same, near, atol=1e-3 * near.max())
+    assert np.abs(mirrored - near).max() > 0.1 * near.max()
+    # A microscope at the end of its planes would draw the last one again.
+    assert farther.max() < 0.7 * mirrored.max()
 
 
 @pytest.mark.slow

@@ -17,7 +17,10 @@ from models.bounds import JointBounds
 from models.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
-from models.evaluation.rivals import isolated_errors, isolated_frame
+from models.evaluation.frames import Snr
+from models.evaluation.isolated import isolated_frames
+from models.evaluation.judging import JudgingOptics
+from models.evaluation.over_bound import isolated_errors
 from models.fitting import PursuitFitter, SpotFitter
 from models.fitting.engines import PackageMissing, engine_for
 from models.fitting.spots import distinct
@@ -72,22 +75,28 @@ def _need(package: str) -> None:
 
 
 @pytest.fixture(scope="module")
+def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> JudgingOptics:
+    return JudgingOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
+
+
+@pytest.fixture(scope="module")
 def fitter(calibration: Calibration) -> SpotFitter:
     _need("smappy")
     return SpotFitter(calibration, DARK)
 
 
-def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, psf: Psf) -> None:
-    (row,) = isolated_errors(fitter, REFERENCE_OPTICS, psf, 20.0, ((4.0, 12.0),), 12, SHAPE)
-    assert row.found == 1.0
+def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: JudgingOptics) -> None:
+    frames = isolated_frames(optics, (4.0, 12.0), Snr(20.0), 12, np.random.default_rng(5), SHAPE)
+    row = isolated_errors(fitter(frames.counts, np.arange(12)), frames, optics.bounds(frames)).columns()
+    assert row["found"] == 1.0
     # The target is 1.2; 12 axial and 24 lateral errors scatter by 20 and 14 %, two of which pass.
-    assert row.axial < 1.2 + 0.4
-    assert row.lateral < 1.2 + 0.28
+    assert row["axial_over_bound_rms"] < 1.2 + 0.4
+    assert row["lateral_over_bound_rms"] < 1.2 + 0.28
 
 
-def test_more_starts_find_nothing_better(fitter: SpotFitter, images: ExactImages, psf: Psf) -> None:
-    rng = np.random.default_rng(3)
-    counts, emitter, background = isolated_frame(images, PIXEL_UM, SHAPE, 14.3, 20.0, rng)
+def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: JudgingOptics, psf: Psf) -> None:
+    frames = isolated_frames(optics, (14.3, 14.3), Snr(20.0), 1, np.random.default_rng(3), SHAPE)
+    counts, emitter, background = frames.counts[0], frames.emitters[0][0], frames.background_e[0]
     found = fitter(counts[None], NUMBERS)
     starts = np.array(
         [[emitter[0] / PIXEL_UM, emitter[1] / PIXEL_UM, z, emitter[3], background] for z in np.linspace(1, 36, 11)]
