@@ -35,6 +35,10 @@ def test_focus_walk_tilt_and_bleaching_come_back() -> None:
     slope = [np.polyfit(evidence.z_um, evidence.walk_um[:, axis], 1)[0] for axis in (0, 1)]
     assert slope == pytest.approx([0.05, -0.03], abs=0.01)
     assert calibration.report["light_end_over_start"] == pytest.approx(0.73, abs=0.05)
+    # All beads are alike, so nothing is left to vary.
+    variation = calibration.report["variation"]
+    assert variation["height_um"] < 0.1
+    assert variation["axial_scale"] == calibration.size_variation < 0.02
     heights = np.array([bead.height_um for bead in evidence.beads if bead.used])
     found = np.array([(bead.x_px, bead.y_px) for bead in evidence.beads if bead.used])
     nearest = np.hypot(*(found[:, None] - truth.positions_px[None]).transpose(2, 0, 1)).argmin(axis=1)
