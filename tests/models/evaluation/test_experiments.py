@@ -300,9 +300,7 @@ def test_methods_that_cannot_run_say_so(optics: JudgingOptics, tmp_path: Path) -
     assert (tmp_path / "t.csv").read_text() == "method,jaccard,left_out\na,0.5,\nb,,not installed\n"
 
 
-@pytest.mark.parametrize(
-    "name", ["snr", "density", "depth", "cells", "tracking", "brownian", "resolution", "stacked", "isolated", "ghosts"]
-)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in (*NOT_OF_ALL, "psf")])
 def test_every_experiment_runs_and_is_drawn(name: str, optics: JudgingOptics, tmp_path: Path) -> None:
     told: list[float] = []
     bench = Bench(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
