@@ -285,6 +285,9 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             line[-1].barh(place, row["jaccard"] or 0.0, color=looks[row["method"]]["color"], height=0.6)
         bar_places(line[-1], [row["method"] for row in found])
         panel(line[-1], title=f"right side, {title}", x="Jaccard index, 10 µm", xlim=(0, 1.02))
+    for axis in axes[0, :-1]:
+        # Last, for it ends the scaling of the whole column.
+        axis.set_ylim(bottom=-0.02)
     title = "Answers to emitters that must not be answered"
     save(figure, axes, folder / "ghosts.png", title=title, caption=caption)
 
@@ -307,4 +310,3 @@ def _ghost_lines(axis: Any, rows: list[Row], looks: dict[str, Style]) -> None:
         )
     axis.plot([], [], label="other false answers", **CHANCE)
     axis.axhline(_ASKED, color="0.8", linewidth=1)
-    axis.set_ylim(bottom=-0.02)
