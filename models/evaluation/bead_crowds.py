@@ -128,7 +128,7 @@ def compose_crowds(
         counts[frame] = np.clip(np.round(total), 0, camera.saturation_adu)
     edge = 0.5 * sweep.pixel_size_um
     size = np.array([shape[1], shape[0]]) * sweep.pixel_size_um
-    inside = ((places[..., :2] >= -edge) & (places[..., :2] < size - edge)).all(axis=-1)
+    inside: NDArray[np.bool_] = np.all((places[..., :2] >= -edge) & (places[..., :2] < size - edge), axis=-1)
     return Crowds(counts, camera, places, inside, depths, beads_um)
 
 
