@@ -8,6 +8,7 @@ another.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from models.evaluation.moving import FPS, movie, movie_truth
 from models.evaluation.scoring import Row
 from models.metrics import chance_jaccard, match, score_table
 from models.motion import Brownian, Directed, Motion, PulsatileFlow
-from models.tables import Tracks, Truth
+from models.tables import Localizations, Tracks, Truth
 from models.tracking import track_table
 
-__all__ = ["continuity", "draw", "run"]
+__all__ = ["continuity", "draw", "run", "with_sigmas"]
 
 _POINTS, _QUICK_POINTS = 20, 8
 _FRAMES, _QUICK_FRAMES = 150, 12
@@ -33,6 +34,9 @@ _LIGHT = Photons(2e4, 5.0)
 _TOLERANCE_UM = 10.0
 _DIFFUSION_UM2_S = 20.0
 _SPEED_UM_S = 75.0
+_USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
+"""Errors of look-ups in `snr` and `density`."""
+
 _PATTERNS = ("brownian", "directed", "pulsatile")
 
 
@@ -49,7 +53,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         for done, contender in enumerate(bench.contenders):
             judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
             truth = movie_truth(judged)
-            tracks = track_table(found, FPS)
+            tracks = track_table(with_sigmas(found), FPS)
             score = score_table(tracks, truth, _TOLERANCE_UM)
             rows.append(
                 {
@@ -69,6 +73,15 @@ def run(bench: Bench) -> dict[str, list[Row]]:
             done_now = index * len(bench.contenders) + done + 1
             bench.advance(done_now / total, f"{pattern}, {contender.label}")
     return {"tracking": rows}
+
+
+def with_sigmas(found: Localizations) -> Localizations:
+    """Localizations whose sigmas are stated: a look-up states none, and a tracker needs some."""
+    stated = {}
+    for name, usual in zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), _USUAL_SIGMA_UM, strict=True):
+        values = getattr(found, name)
+        stated[name] = np.where(np.isfinite(values), values, usual)
+    return replace(found, **stated)
 
 
 def continuity(tracks: Tracks, truth: Truth) -> Row:

@@ -34,6 +34,7 @@ from models.evaluation.tables import write_table
 from models.metrics import Score
 from models.model import Model
 from models.tables import Localizations
+from models.tracking import track_table
 from models.weights import reference_model
 
 
@@ -270,6 +271,17 @@ def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
         assert error < 0.3
     assert brownian.diffusion(np.full((2, 5), np.nan), step) == (None, None)
     assert brownian.diffusion(paths[:1], step)[1] is None
+
+
+def test_a_method_that_states_no_sigmas_is_tracked_all_the_same() -> None:
+    unknown = np.array([np.nan, 0.3])
+    found = answers([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
+    found = replace(found, sigma_x_um=unknown, sigma_y_um=unknown, sigma_z_um=unknown)
+    with pytest.raises(DataError, match="sigma"):
+        track_table(found, 100.0)
+    stated = tracking_patterns.with_sigmas(found)
+    assert stated.sigma_z_um.tolist() == [2.0, 0.3]
+    track_table(stated, 100.0)
 
 
 def test_continuity_counts_the_longest_track_and_changes() -> None:
