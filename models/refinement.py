@@ -86,10 +86,6 @@ _REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
 # Side of the square over which the misfit is averaged that lowers the significance of what the residual shows.
 _SURROUNDINGS_PX = 96
 
-# Part of a pattern's error that looks like a move of the emitter: errors of a calibration are grains and rings, and the
-# some hundred of a pattern nearly cancel. Measured with isolated emitters of the hidden optics (docs/refinement.md).
-_LOOKS_LIKE_A_MOVE = 0.06
-
 _LOWEST_PROBABILITY = 0.05
 
 
@@ -257,8 +253,8 @@ class Refiner:
             Ordered as they were found, those of the pursuit last. `probability` is that of an emitter, given what
             the start believed and what the fit found; less than 0.05 is no answer. `chi2` is the mean of
             (data - model)² / variance where the pattern has its light, weighted by it: 1 when the model fits. Sigmas
-            are larger by its root where it is more, and by what an error of the pattern may move. Emitters
-            outside the frame or the depths answered take part in the fit but are left out.
+            are larger by its root where it is more. Emitters outside the frame or the depths answered take part in
+            the fit but are left out.
 
         Raises
         ------
@@ -293,8 +289,7 @@ class Refiner:
         shape = fit.expected.shape
         pixel_um = self._pixel_um
         x_px, y_px, z_um, photons = fit.emitters.T
-        noise = fit.sigma[:, :3] * np.sqrt(np.maximum(fit.chi2, 1.0))[:, None]
-        sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.mistaken).T
+        sigma_x, sigma_y, sigma_z, _ = (fit.sigma * np.sqrt(np.maximum(fit.chi2, 1.0))[:, None]).T
         low, high = self._answered_um
         count = len(z_um)
         everything = Localizations(
@@ -368,7 +363,7 @@ class Refiner:
             if not single.all():
                 state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
                 continue
-            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2, fit.overlap, fit.pattern_error)
+            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
             alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
             if alive.all():
