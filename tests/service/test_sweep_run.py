@@ -213,9 +213,10 @@ def test_democamera_is_put_back_when_its_sweep_is_cancelled(jobs: Jobs, job: Job
         scope.move_stage(8.5)
         before = (scope.camera_settings, scope.light.channel, scope.stage_um)
         assert scope.light.automatic
-        sweep = sweep_of(job, jobs, scope, SweepRequest((0.0, 40.0), 1.0, repeats=1, settle_s=0.0, exposure_s=0.003))
+        sweep = sweep_of(job, jobs, scope, SweepRequest((0.0, 40.0), 0.2, repeats=1, settle_s=0.0, exposure_s=0.003))
         sweep.start()
-        wait_for(lambda: in_the_middle(jobs, job))
+        # Early in a long sweep, so that a busy machine cannot finish it before it is cancelled.
+        wait_for(lambda: in_the_middle(jobs, job, 5.0))
         assert scope.camera_settings.exposure_s == pytest.approx(0.003)
         jobs.cancel(job.id)
         assert sweep.wait(60)
