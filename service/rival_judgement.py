@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from models.calibrating import calibrate
 from models.calibration import Calibration
 from models.errors import DataError
-from models.evaluation.beads import judge_bead_sweep
-from models.evaluation.methods import Method, make_method
+from models.evaluation.beads import answer_bead_sweep
+from models.evaluation.methods import make_method
 from models.sweep import Sweep
-from models.tables import Localizations
 from service.bead_judgement import bead_groups, score_line
 from service.commands.calibrate import checkerboard
 from service.console import note, result
@@ -124,49 +123,29 @@ def _beads(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     # Beads are the same for both, so that both are judged on the same ones.
     places, groups = bead_groups(everyone, sweep.shape)
     for known, calibration in (("all black beads", everyone), ("one black bead", one)):
-        method = _Once(make_method(arguments.method, calibration, calibration.camera))
+        method = make_method(arguments.method, calibration, calibration.camera)
+        begun = time.process_time()
+        answers = answer_bead_sweep(
+            method,
+            judged,
+            places,
+            focus_um=calibration.focus_um,
+            z_range_um=calibration.z_range_um,
+            sign=calibration.sign,
+            axial_scale=calibration.axial_scale,
+            repeats=arguments.repeats,
+        )
+        pace = (time.process_time() - begun) / len(answers.depth_um)
         for name in ("unseen", "unseen, isolated"):
             chosen = groups[name]
-            score = judge_bead_sweep(
-                method,
-                judged,
-                places[chosen],
-                focus_um=calibration.focus_um,
-                z_range_um=calibration.z_range_um,
-                sign=calibration.sign,
-                axial_scale=calibration.axial_scale,
-                repeats=arguments.repeats,
-            )
-            pace = method.seconds / max(method.frames, 1)
+            # Few beads cannot tell the tilt of the slide: all unseen ones do.
+            score = answers.score(chosen, groups["unseen"])
             rows.append(
                 {"calibrated with": known, "beads": int(chosen.sum()), "group": name, "seconds_per_frame": pace}
                 | asdict(score)
             )
             result(f"{arguments.method}, {known}: {score_line(name, int(chosen.sum()), score)}, {pace:.1f} s a frame")
     return rows
-
-
-class _Once:
-    """A method that localizes each frame once, however many groups of beads are judged in it."""
-
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._found: dict[int, Localizations] = {}
-        self.seconds = 0.0
-
-    @property
-    def frames(self) -> int:
-        """How many were localized."""
-        return len(self._found)
-
-    def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
-        """Localizations of frames that count always the same."""
-        for frame, number in zip(counts, frame_numbers, strict=True):
-            if int(number) not in self._found:
-                begun = time.process_time()
-                self._found[int(number)] = self._method(frame[None], np.array([number]))
-                self.seconds += time.process_time() - begun
-        return Localizations.concatenate(self._found[int(number)] for number in frame_numbers)
 
 
 def _one_bead(calibration: Calibration, sweep: Sweep) -> NDArray[np.bool_]:

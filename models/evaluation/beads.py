@@ -29,7 +29,6 @@ __all__ = [
     "Localize",
     "answer_bead_sweep",
     "correlate_depths",
-    "judge_bead_sweep",
     "judge_depths",
 ]
 
@@ -160,31 +159,6 @@ def answer_bead_sweep(
             rows = found.select(found.frame == number)
             _assign(rows, positions_um, truth[number], depth[number], lateral[number])
     return BeadAnswers(depth, truth, positions_um, lateral)
-
-
-def judge_bead_sweep(
-    localize: Localize,
-    sweep: Sweep,
-    positions_um: F64,
-    *,
-    focus_um: float,
-    z_range_um: tuple[float, float],
-    sign: int = 1,
-    axial_scale: float = 1.0,
-    repeats: int | None = None,
-) -> BeadScore:
-    """Score of the beads at `positions_um` alone; see `answer_bead_sweep` for the parameters."""
-    answers = answer_bead_sweep(
-        localize,
-        sweep,
-        positions_um,
-        focus_um=focus_um,
-        z_range_um=z_range_um,
-        sign=sign,
-        axial_scale=axial_scale,
-        repeats=repeats,
-    )
-    return answers.score(np.ones(len(positions_um), bool))
 
 
 def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
