@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Calibration"]
 
 _KIND = "bathyscope calibration"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -126,20 +126,12 @@ class FieldMap:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FieldMap:
-        """Read what `as_dict` wrote, after a trip through JSON.
-
-        The first form of the map, `curvature_um` = (u², u v, v², mean) at all depths, is read as well.
-        """
-        centre, tilt = tuple(values["centre_um"]), tuple(values["tilt_um"])
-        half_width = float(values["half_width_um"])
-        if "curvature_um" in values:
-            by_uu, by_uv, by_vv, mean = values["curvature_um"]
-            return cls(centre, half_width, tilt, (0.0,), ((-mean, 0.0, 0.0, by_uu, by_uv, by_vv),), ((0.0,) * 4,))
+        """Read what `as_dict` wrote, after a trip through JSON."""
         covered = values["covered_um"]
         return cls(
-            centre,
-            half_width,
-            tilt,
+            tuple(values["centre_um"]),
+            float(values["half_width_um"]),
+            tuple(values["tilt_um"]),
             tuple(values["z_um"]),
             tuple(tuple(row) for row in values["depth_um"]),
             tuple(tuple(row) for row in values["lateral_um"]),

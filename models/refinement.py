@@ -38,30 +38,18 @@ from scipy import ndimage
 from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
-from models.joint_fit import JointFit, Prior, fit_jointly, split_light
-from models.pattern_spline import PatternSpline
+from models.fit_scale import LEAST_READ_VARIANCE, FitScale, fitted_depths_um
+from models.fit_table import localizations_of
+from models.joint_fit import JointFit, Prior, split_light
 from models.plausibility import Plausibility, log_odds, probability
 from models.psf import Psf
-from models.pursuit import MatchedFilter, search_depths
-from models.rescan import Rescan
 from models.tables import Localizations
 
 __all__ = ["RefinementSettings", "Refiner", "refine"]
 
 Array = NDArray[np.float64]
 
-# Less than the read noise of any camera; it keeps the variance of a dark pixel above zero.
-_LEAST_READ_VARIANCE = 0.01
-
-# How far outside the frame emitters are fitted, whose light falls in, camera pixels.
-_MARGIN_PX = 16.0
-
-# How near to the lower end of the depths a fit may come: at focus itself it could not leave again.
-_OFF_FOCUS_UM = 0.05
-
-# A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
-# moves, and at the end.
-_ROUGH, _PRECISE = 1.0, 0.01
+# Most steps of a fit between moves.
 _ROUGH_ITERATIONS = 8
 _SPLITS = 30
 
@@ -173,30 +161,6 @@ class _State:
         return replace(self, emitters=places(self.emitters), prior=prior, background=self.background * ratio**2)
 
 
-class _Scale:
-    """What a pixel size needs: pattern, filters and bounds."""
-
-    def __init__(self, psf: Psf, binning: int, depths_um: tuple[float, float], margin_px: float) -> None:
-        self.binning = binning
-        self.spline = PatternSpline(psf)
-        self.depths_um = depths_um
-        self.rescan = Rescan(self.spline, depths_um)
-        # A pattern that reaches less far would have no pixel left in the frame.
-        self.margin = min(margin_px / binning, float(self.spline.radius_px.min()))
-        self._filters: dict[tuple[int, int], MatchedFilter] = {}
-
-    def bounds(self, shape: tuple[int, ...]) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
-        height, width = shape
-        return (-self.margin, width - 1 + self.margin), (-self.margin, height - 1 + self.margin), self.depths_um
-
-    def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
-        size = (shape[0], shape[1])
-        if size not in self._filters:
-            depths = search_depths(*self.depths_um, depth_step_um)
-            self._filters[size] = MatchedFilter(self.spline, size, depths, self.margin)
-        return self._filters[size]
-
-
 class Refiner:
     """Refines frame after frame with one PSF and one camera; what they need is prepared once.
 
@@ -216,25 +180,17 @@ class Refiner:
 
     def __init__(self, psf: Psf, camera: CameraModel, settings: RefinementSettings | None = None) -> None:
         self.settings = settings or RefinementSettings()
-        first, last = float(psf.z_um[0]), float(psf.z_um[-1])
-        low, high = self.settings.z_range_um or (first, last)
-        if not first <= low < high <= last:
-            raise DataError(
-                f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
-                "Ask for depths that the calibration covers.",
-            )
-        self._answered_um = (low, high)
-        self._fitted_um = (low + _OFF_FOCUS_UM, last)
+        self._answered_um = self.settings.z_range_um or (float(psf.z_um[0]), float(psf.z_um[-1]))
+        self._fitted_um = fitted_depths_um(psf, self._answered_um)
         self._pixel_um = psf.pixel_size_um
-        self._read_variance = max(camera.read_noise_e**2, _LEAST_READ_VARIANCE)
-        self._fine = _Scale(psf, 1, self._fitted_um, _MARGIN_PX)
-        self._coarse: list[_Scale] = []
+        self._fine = FitScale(psf, 1, self._fitted_um, camera)
+        self._coarse: list[FitScale] = []
         coarser, size = psf, 1
         smallest_px = float(self._fine.spline.radius_px.min())
         while self.settings.rounds and size < max(self.settings.binnings, default=1):
             coarser, size = binned_psf(coarser), 2 * size
             if size in self.settings.binnings and smallest_px >= _LEAST_RADIUS_BINS * size:
-                self._coarse.insert(0, _Scale(coarser, size, self._fitted_um, _MARGIN_PX))
+                self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera))
 
     def refine(self, frame_electrons: NDArray[np.float32], start: Localizations) -> Localizations:
         """Fit a frame, starting from what may be in it.
@@ -263,7 +219,14 @@ class Refiner:
         """
         frame = int(start.frame[0]) if len(start) else 0
         fit, probabilities = self.fit(frame_electrons, start)
-        return self.localizations(frame, fit, probabilities)
+        return localizations_of(
+            fit,
+            frame,
+            probabilities,
+            pixel_um=self._pixel_um,
+            answered_um=self._answered_um,
+            fitted_um=self._fitted_um,
+        )
 
     def fit(self, frame_electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
         """As `refine`, but all that was fitted, wherever it lies, and the probability of each emitter, shape (N,)."""
@@ -273,44 +236,16 @@ class Refiner:
         coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]
         choosing = (coarse or [self._fine]) if self.settings.rounds else []
         for scale in choosing:
-            data = whole_bins(electrons, scale.binning) + np.float32(self._noise(scale))
+            data = whole_bins(electrons, scale.binning) + np.float32(scale.read_variance)
             state = state.rescaled(size or 1, scale.binning)
             state = self._chosen(data, scale, state if size else self._shared(data, scale, state))
             size = scale.binning
-        data = electrons + np.float32(self._read_variance)
+        data = electrons + np.float32(self._fine.read_variance)
         state = state.rescaled(size or 1, 1)
         if not size:
             state = self._shared(data, self._fine, state)
         _, fit, odds = self._pruned(data, self._fine, state, precise=True)
         return fit, probability(odds)
-
-    def localizations(self, frame: int, fit: JointFit, probability: Array) -> Localizations:
-        """The emitters of a fit that lie in the frame and in the depths answered, as a table of the frame."""
-        shape = fit.expected.shape
-        pixel_um = self._pixel_um
-        x_px, y_px, z_um, photons = fit.emitters.T
-        sigma_x, sigma_y, sigma_z, _ = (fit.sigma * np.sqrt(np.maximum(fit.chi2, 1.0))[:, None]).T
-        low, high = self._answered_um
-        count = len(z_um)
-        everything = Localizations(
-            frame=np.full(count, frame, np.int64),
-            x_um=x_px * pixel_um,
-            y_um=y_px * pixel_um,
-            z_um=z_um,
-            photons=photons,
-            background=np.full(count, fit.background),
-            probability=probability,
-            sigma_x_um=sigma_x * pixel_um,
-            sigma_y_um=sigma_y * pixel_um,
-            # At focus the bound diverges; the depths fitted are then all that is known.
-            sigma_z_um=np.minimum(sigma_z, self._fitted_um[1] - self._fitted_um[0]),
-            chi2=fit.chi2,
-        )
-        inside = (x_px >= -0.5) & (x_px < shape[1] - 0.5) & (y_px >= -0.5) & (y_px < shape[0] - 0.5)
-        return everything.select(inside & (z_um >= low) & (z_um <= high))
-
-    def _noise(self, scale: _Scale) -> float:
-        return float(self._read_variance * scale.binning**2)
 
     def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> _State:
         """The start in camera pixels."""
@@ -320,18 +255,17 @@ class Refiner:
         known = np.isfinite(sigma) & (start.sigma_um > 0)
         weight = np.where(known, 1 / np.where(known, sigma, 1.0) ** 2, 0.0) * [pixel_um**2, pixel_um**2, 1]
         # Light only adds to the background.
-        background = max(float(np.percentile(electrons, 10)), _LEAST_READ_VARIANCE)
+        background = max(float(np.percentile(electrons, 10)), LEAST_READ_VARIANCE)
         return _State(emitters, Prior(emitters[:, :3].copy(), weight), log_odds(start.probability), background)
 
-    def _shared(self, data: NDArray[np.float32], scale: _Scale, state: _State) -> _State:
+    def _shared(self, data: NDArray[np.float32], scale: FitScale, state: _State) -> _State:
         """With the light of the frame shared out among the places of the start."""
         low, high = np.array(scale.bounds(data.shape)).T
         places = np.clip(state.emitters[:, :3], low, high)
-        noise = self._noise(scale)
-        photons, background = split_light(data, scale.spline, places, state.background, noise, _SPLITS)
+        photons, background = split_light(data, scale.spline, places, state.background, scale.read_variance, _SPLITS)
         return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
-    def _chosen(self, data: NDArray[np.float32], scale: _Scale, state: _State) -> _State:
+    def _chosen(self, data: NDArray[np.float32], scale: FitScale, state: _State) -> _State:
         """Which emitters there are, as far as this pixel size tells."""
         state, fit, _ = self._pruned(data, scale, state, precise=False)
         reseats = self.settings.reseats
@@ -353,7 +287,7 @@ class Refiner:
         return state
 
     def _pruned(
-        self, data: NDArray[np.float32], scale: _Scale, state: _State, *, precise: bool
+        self, data: NDArray[np.float32], scale: FitScale, state: _State, *, precise: bool
     ) -> tuple[_State, JointFit, Array]:
         """Fitted, without what is not plausible; its fit, and the log odds of what is left."""
         least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
@@ -371,24 +305,15 @@ class Refiner:
             state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(alive)
 
     def _fitted(
-        self, data: NDArray[np.float32], scale: _Scale, state: _State, *, precise: bool
+        self, data: NDArray[np.float32], scale: FitScale, state: _State, *, precise: bool
     ) -> tuple[_State, JointFit]:
-        fit = fit_jointly(
-            data,
-            scale.spline,
-            state.emitters,
-            state.background,
-            scale.bounds(data.shape),
-            self._noise(scale),
-            self.settings.iterations if precise else _ROUGH_ITERATIONS,
-            _PRECISE if precise else _ROUGH,
-            state.prior,
-        )
+        iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
+        fit = scale.fit(data, state.emitters, state.background, iterations, precise=precise, prior=state.prior)
         work = state.work + fit.evaluations * len(fit.emitters)
         return replace(state, emitters=fit.emitters, background=fit.background, work=work), fit
 
     def _reseated(
-        self, data: NDArray[np.float32], scale: _Scale, state: _State, fit: JointFit
+        self, data: NDArray[np.float32], scale: FitScale, state: _State, fit: JointFit
     ) -> tuple[_State, JointFit]:
         """With emitters in other valleys where these explain more."""
         seats, gain = scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
@@ -434,7 +359,7 @@ def _without_twins(emitters: Array, network: Array, pixel_um: float) -> tuple[ND
     return single, photons
 
 
-def _misfit_around(data: NDArray[np.float32], fit: JointFit, scale: _Scale) -> NDArray[np.float32]:
+def _misfit_around(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> NDArray[np.float32]:
     """Mean of (data - model)² / variance around each pixel, at least 1, shape (H, W)."""
     misfit = (data - fit.expected) ** 2 / fit.expected
     around = ndimage.uniform_filter(misfit, max(_SURROUNDINGS_PX // scale.binning, 1), mode="nearest")

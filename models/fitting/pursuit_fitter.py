@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from models.calibration import Calibration
 from models.camera import CameraModel
+from models.fit_scale import fitted_depths_um
+from models.fit_table import localizations_of
 from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
-from models.refinement import RefinementSettings, Refiner
 from models.tables import Localizations
 
 __all__ = ["PursuitFitter"]
@@ -50,9 +51,9 @@ class PursuitFitter:
         self._camera = camera
         settings = PursuitSettings(z_range_um=calibration.z_range_um, rounds=rounds)
         self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
-        # Only for its table of what was fitted.
-        table = RefinementSettings(z_range_um=calibration.z_range_um, rounds=0)
-        self._table = Refiner(calibration.psf, camera, table)
+        self._answered_um = calibration.z_range_um
+        self._fitted_um = fitted_depths_um(calibration.psf, calibration.z_range_um)
+        self._pixel_um = calibration.psf.pixel_size_um
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Localizations of frames, (B, H, W) counts with numbers (B,), in the order of the frames."""
@@ -60,6 +61,13 @@ class PursuitFitter:
         for frame, number in zip(counts, frame_numbers, strict=True):
             fit = self._pursuit.fit(self._camera.to_electrons(frame))
             significance = fit.emitters[:, 3] / fit.sigma[:, 3]
-            found = self._table.localizations(int(number), fit, significance / (significance + _HALF_SCORE))
+            found = localizations_of(
+                fit,
+                int(number),
+                significance / (significance + _HALF_SCORE),
+                pixel_um=self._pixel_um,
+                answered_um=self._answered_um,
+                fitted_um=self._fitted_um,
+            )
             tables.append(found.select(found.probability >= self.threshold))
         return Localizations.concatenate(tables)

@@ -14,29 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import CameraModel
-from models.errors import DataError
-from models.joint_fit import JointFit, fit_jointly
-from models.pattern_spline import ENERGY, PatternSpline
+from models.fit_scale import FitScale, fitted_depths_um
+from models.joint_fit import JointFit
+from models.pattern_spline import ENERGY
 from models.psf import Psf
-from models.pursuit import MatchedFilter, search_depths
-from models.rescan import Rescan
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
 
 Array = NDArray[np.float64]
 
-# Less than the read noise of any camera; it keeps the variance of a dark pixel above zero.
-_LEAST_READ_VARIANCE = 0.01
-
-# How far outside the frame emitters are fitted, whose light falls in, camera pixels.
-_MARGIN_PX = 16.0
-
-# How near to the lower end of the depths a fit may come: at focus itself it could not leave again.
-_OFF_FOCUS_UM = 0.05
-
-# A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
-# moves, and at the end.
-_ROUGH, _PRECISE = 1.0, 0.01
+# Most steps of a fit between moves.
 _ROUGH_ITERATIONS = 12
 
 
@@ -100,24 +87,11 @@ class ResidualPursuit:
 
     def __init__(self, psf: Psf, camera: CameraModel, settings: PursuitSettings) -> None:
         self.settings = settings
-        first, last = float(psf.z_um[0]), float(psf.z_um[-1])
-        low, high = self.settings.z_range_um
-        if not first <= low < high <= last:
-            raise DataError(
-                f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
-                "Ask for depths that the calibration covers.",
-            )
-        self._fitted_um = (low + _OFF_FOCUS_UM, last)
-        self._spline = PatternSpline(psf)
-        # A pattern that reaches less far would have no pixel left in the frame.
-        self._margin_px = min(_MARGIN_PX, float(self._spline.radius_px.min()))
-        self._read_variance = max(camera.read_noise_e**2, _LEAST_READ_VARIANCE)
-        self._rescan = Rescan(self._spline, self._fitted_um)
-        self._filters: dict[tuple[int, int], MatchedFilter] = {}
+        self._scale = FitScale(psf, 1, fitted_depths_um(psf, settings.z_range_um), camera)
 
     def fit(self, frame_electrons: NDArray[np.float32]) -> JointFit:
         """All emitters of a frame (H, W), photo-electrons with the offset removed, wherever they lie."""
-        data = np.ascontiguousarray(frame_electrons, np.float32) + np.float32(self._read_variance)
+        data = np.ascontiguousarray(frame_electrons, np.float32) + np.float32(self._scale.read_variance)
         # Most pixels of a sparse frame are background; light only adds to it.
         background = float(np.percentile(frame_electrons, 25))
         fit = self._fit(data, np.zeros((0, 4)), background, precise=False)
@@ -140,12 +114,8 @@ class ResidualPursuit:
             fit = self._fit(data, fit.emitters[kept], fit.background, precise=False)
 
     def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
-        height, width = data.shape
-        margin = self._margin_px
-        bounds = ((-margin, width - 1 + margin), (-margin, height - 1 + margin), self._fitted_um)
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
-        enough = _PRECISE if precise else _ROUGH
-        return fit_jointly(data, self._spline, emitters, background, bounds, self._read_variance, iterations, enough)
+        return self._scale.fit(data, emitters, background, iterations, precise=precise)
 
     def _next_move(self, data: NDArray[np.float32], fit: JointFit, settled: bool) -> _Move | None:
         """What promises most: drop what is not significant, else add what is missing or change seats.
@@ -155,12 +125,12 @@ class ResidualPursuit:
         kept = np.flatnonzero(self._significant(fit))
         if len(kept) < len(fit.emitters):
             return _Move(fit.emitters[kept])
-        missed = self._filter(data.shape).search(data - fit.expected, fit.expected, self.settings.add_significance)
+        missed = self._missed(data, fit)
         together = np.concatenate([fit.emitters, missed[:, :4]])
         missed = missed[~self._too_faint(together)[len(fit.emitters) :]]
         seats, gain = fit.emitters, 0.0
         if not settled:
-            seats, gain = self._rescan.better_seats(data, fit, self.settings.reseat_gain)
+            seats, gain = self._scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
         if gain > (missed[:, 4] ** 2).max(initial=0.0):
             return _Move(seats, reseats=True)
         if len(missed):
@@ -171,7 +141,7 @@ class ResidualPursuit:
         """Which emitters stay. Of several that share their light only the weakest goes at a time."""
         significance = fit.emitters[:, 3] / fit.sigma[:, 3]
         weak = (significance < self.settings.keep_significance) | self._too_faint(fit.emitters)
-        radius = self._spline.radius_at_px(fit.emitters[:, 2])
+        radius = self._scale.spline.radius_at_px(fit.emitters[:, 2])
         gone: list[int] = []
         for row in np.argsort(significance):
             apart = np.hypot(*(fit.emitters[gone, :2] - fit.emitters[row, :2]).T)
@@ -183,15 +153,12 @@ class ResidualPursuit:
 
     def _too_faint(self, emitters: Array) -> NDArray[np.bool_]:
         """Which emitters have less light than a neighbour, in reach of its pattern, has outside its crop."""
-        radius = self._spline.radius_at_px(emitters[:, 2])
+        radius = self._scale.spline.radius_at_px(emitters[:, 2])
         apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
         neighbours = np.where(apart < radius[:, None] + radius[None, :], emitters[None, :, 3], 0.0)
         faint: NDArray[np.bool_] = emitters[:, 3] < (1 - ENERGY) * neighbours.max(axis=1, initial=0.0)
         return faint
 
-    def _filter(self, shape: tuple[int, ...]) -> MatchedFilter:
-        size = (shape[0], shape[1])
-        if size not in self._filters:
-            depths = search_depths(*self._fitted_um, self.settings.depth_step_um)
-            self._filters[size] = MatchedFilter(self._spline, size, depths, self._margin_px)
-        return self._filters[size]
+    def _missed(self, data: NDArray[np.float32], fit: JointFit) -> Array:
+        search = self._scale.filter(data.shape, self.settings.depth_step_um).search
+        return search(data - fit.expected, fit.expected, self.settings.add_significance)

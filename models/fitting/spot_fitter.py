@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.calibration import Calibration
 from models.camera import CameraModel
+from models.fit_scale import read_variance
 from models.fitting.detector import Detector
 from models.fitting.engines import engine_for
 from models.fitting.regions import Regions
@@ -30,9 +31,6 @@ from models.tables import Localizations
 __all__ = ["SpotFitter", "answered_psf"]
 
 Array = NDArray[np.float64]
-
-_LEAST_READ_VARIANCE = 0.01
-"""Less than the read noise of any camera; it keeps the variance of a dark pixel above zero."""
 
 _CORE = 0.9
 """Share of the light that the search looks at: the faint rings outside are where the neighbours are."""
@@ -94,7 +92,7 @@ class SpotFitter:
         self._engine = engine_for(estimator, package)
         psf = answered_psf(calibration)
         whole, self._pattern = PatternSpline(psf), PatternSpline(psf, _CORE)
-        self._read_variance = max(camera.read_noise_e**2, _LEAST_READ_VARIANCE)
+        self._read_variance = read_variance(camera)
         self._detector = Detector(self._pattern.psf, significance, depth_step_um, most_starts)
         self._search = Regions(self._pattern, self._engine, largest_bins)
         self._polish = Regions(whole, self._engine)

@@ -57,18 +57,6 @@ def test_files_keep_it() -> None:
     assert FieldMap.from_dict(json.loads(json.dumps(FIELD.as_dict()))) == FIELD
 
 
-def test_the_first_form_is_read() -> None:
-    old = {
-        "centre_um": [10.0, 10.0],
-        "half_width_um": 10.0,
-        "tilt_um": [1.0, 0.0],
-        "curvature_um": [0.5, 0.0, 0.0, 0.1],
-    }
-    field = FieldMap.from_dict(old)
-    assert field.depth_error_at(np.array(20.0), np.array(10.0), np.array(7.0)) == pytest.approx(0.4)
-    assert field.tilt_at(np.array(20.0), np.array(10.0)) == pytest.approx(1.0)
-
-
 def test_beads_teach_tilt_curvature_growth_and_shift() -> None:
     fit = fit_field(_beads(40), EXTENT, (3.0, 45.0), 2.0)
     assert fit.report["depth"]["kind"] == "quadratic"

@@ -1,0 +1,114 @@
+"""What joint fits of a frame have in common: depths, bounds, read noise, and the filters of one pixel size.
+
+The refinement of a network's answers and the pursuit without a network fit
+the same frames within the same limits; they differ in what they begin with
+and in what they believe.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.camera import CameraModel
+from models.errors import DataError
+from models.joint_fit import JointFit, Prior, fit_jointly
+from models.pattern_spline import PatternSpline
+from models.psf import Psf
+from models.pursuit import MatchedFilter, search_depths
+from models.rescan import Rescan
+
+__all__ = ["LEAST_READ_VARIANCE", "FitScale", "fitted_depths_um", "read_variance"]
+
+Array = NDArray[np.float64]
+
+LEAST_READ_VARIANCE = 0.01
+"""Less than the read noise of any camera; it keeps the variance of a dark pixel above zero. Photo-electrons squared."""
+
+_MARGIN_PX = 16.0
+"""How far outside the frame emitters are fitted, whose light falls in, camera pixels."""
+
+_OFF_FOCUS_UM = 0.05
+"""How near to the lower end of the depths a fit may come: at focus itself it could not leave again."""
+
+_ROUGH, _PRECISE = 1.0, 0.01
+"""A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
+moves, and at the end."""
+
+
+def read_variance(camera: CameraModel) -> float:
+    """Variance that read noise adds to a pixel, photo-electrons squared."""
+    return max(camera.read_noise_e**2, LEAST_READ_VARIANCE)
+
+
+def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float]:
+    """Depths that are fitted, for depths that are answered: as deep as the PSF, but not to the other side of focus.
+
+    Raises
+    ------
+    DataError
+        When the depths asked for are not those of the PSF.
+    """
+    first, last = float(psf.z_um[0]), float(psf.z_um[-1])
+    low, high = answered_um
+    if not first <= low < high <= last:
+        raise DataError(
+            f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
+            "Ask for depths that the calibration covers.",
+        )
+    return low + _OFF_FOCUS_UM, last
+
+
+class FitScale:
+    """What a pixel size needs: pattern, bounds, matched filters and the search for better seats.
+
+    Parameters
+    ----------
+    psf : Psf
+        On these pixels.
+    binning : int
+        Their side in camera pixels.
+    depths_um : (low, high)
+        That are fitted.
+    camera : CameraModel
+    """
+
+    def __init__(self, psf: Psf, binning: int, depths_um: tuple[float, float], camera: CameraModel) -> None:
+        self.binning = binning
+        self.spline = PatternSpline(psf)
+        self.depths_um = depths_um
+        self.rescan = Rescan(self.spline, depths_um)
+        self.read_variance = read_variance(camera) * binning**2
+        # A pattern that reaches less far would have no pixel left in the frame.
+        self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
+        self._filters: dict[tuple[int, int], MatchedFilter] = {}
+
+    def bounds(self, shape: tuple[int, ...]) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+        """Where emitters of a frame of `shape` may be fitted: x, y (pixels) and z (µm), each (low, high)."""
+        height, width = shape
+        return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), self.depths_um
+
+    def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
+        """Matched filter for frames of `shape` (H, W), made once."""
+        size = (shape[0], shape[1])
+        if size not in self._filters:
+            depths = search_depths(*self.depths_um, depth_step_um)
+            self._filters[size] = MatchedFilter(self.spline, size, depths, self._margin)
+        return self._filters[size]
+
+    def fit(
+        self,
+        data: NDArray[np.float32],
+        emitters: Array,
+        background: float,
+        iterations: int,
+        *,
+        precise: bool,
+        prior: Prior | None = None,
+    ) -> JointFit:
+        """Fit emitters (N, 4) and the background to a frame (H, W) with the read variance added; see `fit_jointly`."""
+        enough = _PRECISE if precise else _ROUGH
+        bounds = self.bounds(data.shape)
+        return fit_jointly(
+            data, self.spline, emitters, background, bounds, self.read_variance, iterations, enough, prior
+        )

@@ -1,0 +1,58 @@
+"""What joint fits have in common: depths, bounds, and their table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.camera import CameraModel
+from models.errors import DataError
+from models.fit_scale import FitScale, fitted_depths_um, read_variance
+from models.fit_table import localizations_of
+from models.joint_fit import JointFit
+from tests.models.test_psf import gaussian_psf
+
+
+def test_fits_stay_on_their_side_of_focus_and_go_as_deep_as_the_psf() -> None:
+    psf = gaussian_psf()
+    low, high = fitted_depths_um(psf, (1.0, 5.0))
+    assert 1.0 < low < 1.1
+    assert high == psf.z_um[-1]
+
+
+def test_depths_that_the_psf_does_not_cover_are_refused() -> None:
+    psf = gaussian_psf()
+    with pytest.raises(DataError, match="the PSF covers"):
+        fitted_depths_um(psf, (1.0, float(psf.z_um[-1]) + 1.0))
+
+
+def test_a_coarse_pixel_has_the_read_noise_of_all_it_sums() -> None:
+    camera = CameraModel(read_noise_e=1.5)
+    assert read_variance(camera) == pytest.approx(2.25)
+    assert read_variance(CameraModel(read_noise_e=0.0)) > 0
+    assert FitScale(gaussian_psf(), 2, (1.0, 5.0), camera).read_variance == pytest.approx(9.0)
+
+
+def test_emitters_may_lie_outside_the_frame_in_the_fit_but_not_in_the_table() -> None:
+    psf = gaussian_psf()
+    scale = FitScale(psf, 1, (1.0, 8.0), CameraModel())
+    (left, right), (top, bottom), depths = scale.bounds((20, 30))
+    assert left < 0 < 29 < right
+    assert top < 0 < 19 < bottom
+    assert depths == (1.0, 8.0)
+    fit = JointFit(
+        emitters=np.array([[3.0, 4.0, 2.0, 500.0], [-2.0, 4.0, 2.0, 500.0], [3.0, 4.0, 7.0, 500.0]]),
+        sigma=np.ones((3, 4)) * [0.1, 0.2, 50.0, 9.0],
+        photon_covariance=np.eye(3),
+        background=1.0,
+        expected=np.ones((20, 30), np.float32),
+        chi2=np.array([4.0, 1.0, 1.0]),
+        cost=0.0,
+        evaluations=1,
+    )
+    table = localizations_of(fit, 7, np.ones(3), pixel_um=0.5, answered_um=(1.0, 5.0), fitted_um=(1.0, 8.0))
+    assert table.frame.tolist() == [7]
+    assert (table.x_um[0], table.y_um[0], table.z_um[0]) == (1.5, 2.0, 2.0)
+    # Misfit of four widens to twice; depth is known at least to the depths fitted.
+    assert (table.sigma_x_um[0], table.sigma_y_um[0]) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert table.sigma_z_um[0] == 7.0
