@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _isolated(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from models.evaluation.fit_rate import fits_per_second
     from models.evaluation.frames import PUBLISHED_CAMERA, Snr
     from models.evaluation.isolated import SLICES_UM, isolated_frames
     from models.evaluation.judging import exact_optics
     from models.evaluation.over_bound import isolated_errors
-    from models.evaluation.rivals import fits_per_second
     from models.fitting import SpotFitter
 
     optics = exact_optics()
