@@ -38,6 +38,14 @@ _LEAST_BACKGROUND_E = 1e-3
 # A step that changes the log-likelihood by about the square of this is not made: its pattern stays as it is.
 _NEGLIGIBLE = 0.02
 
+_LEAST_INFORMATION = 1e-12
+"""Of an emitter whose light does not fall into the frame."""
+
+_LARGEST_PATTERN_ERROR = 0.05
+
+_LUCK = 2.0
+"""Standard deviations of chi2 that noise is granted before a pattern is called wrong."""
+
 _DAMPING = (1.0, 1e-7, 1e7)
 """First, least and largest damping; beyond the largest there is no way down."""
 _UP, _DOWN = 5.0, 2.0
@@ -81,12 +89,19 @@ class JointFit:
         Cramér-Rao bounds of the same, what was known beforehand included.
     photon_covariance : ndarray of float64, shape (N, N)
         Of the photons, every other parameter being fitted too.
+    overlap : ndarray of float64, shape (N, N)
+        Photons that row e, fitted alone, would take of each photon of column n left in the frame; 1 on the diagonal.
     background : float
         Photo-electrons per pixel.
     expected : ndarray of float32, shape (H, W)
         The model, read variance included, which is also the variance of each pixel.
     chi2 : ndarray of float64, shape (N,)
         Mean of (data - model)² / variance where each pattern has its light, weighted by it; 1 without any light.
+    pattern_error : ndarray of float64, shape (N,)
+        Share of its own light by which each pattern would have to be wrong to explain what noise does not, at most
+        0.05: a misfit that asks for more has another reason.
+    mistaken : ndarray of float64, shape (N, 3)
+        How far x, y and z would move if all of this error looked like a move; pixels and µm.
     cost : float
         Negative log-likelihood and prior, up to a constant of the frame.
     evaluations : int
@@ -96,9 +111,12 @@ class JointFit:
     emitters: Array
     sigma: Array
     photon_covariance: Array
+    overlap: Array
     background: float
     expected: NDArray[np.float32]
     chi2: Array
+    pattern_error: Array
+    mistaken: Array
     cost: float
     evaluations: int
 
@@ -181,13 +199,21 @@ def fit_jointly(
             break
     covariance = _covariance(matrix)
     photons = np.arange(3, len(covariance) - 1, 4)
+    information = matrix[np.ix_(photons, photons)]
+    chi2, unexplained = _misfit(data, now.expected, now.boxes, now.offsets, now.patterns, now.emitters[:, 3])
+    pattern_error = np.minimum(unexplained, _LARGEST_PATTERN_ERROR)
+    diagonal = np.diagonal(matrix)[:-1].reshape(-1, 4)
+    of_light, of_place = diagonal[:, 3:], diagonal[:, :3] - known.weight
     return JointFit(
         now.emitters,
         np.sqrt(np.diagonal(covariance)[:-1]).reshape(-1, 4),
         covariance[np.ix_(photons, photons)],
+        information / np.maximum(np.diagonal(information), _LEAST_INFORMATION)[:, None],
         now.background,
         now.expected,
-        _misfit(data, now.expected, now.boxes, now.offsets, now.patterns),
+        chi2,
+        pattern_error,
+        pattern_error[:, None] * now.emitters[:, 3:] * np.sqrt(of_light / np.maximum(of_place, _LEAST_INFORMATION)),
         cost,
         evaluations,
     )
@@ -343,6 +369,12 @@ def _render_all(
         box = boxes[e]
         pattern = patterns[offsets[e] : offsets[e + 1]].reshape((4, box[1] - box[0], box[3] - box[2]))
         render_pattern(coefficients, emitters[e, 0], emitters[e, 1], z_index[e], z_step_um, oversampling, box, pattern)
+        # A measured pattern has grains beneath zero, and a spline undershoots beside an edge. Times millions of photons
+        # that is less than no light: a model that is cut off there has a cost that its gradient does not tell.
+        for r in range(box[1] - box[0]):
+            for c in range(box[3] - box[2]):
+                if pattern[0, r, c] < np.float32(0.0):
+                    pattern[:, r, c] = np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
@@ -474,24 +506,34 @@ def _assemble(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any) -> Any:
-    """Mean of (data - model)² / variance of each pattern, weighted by its light."""
+def _misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any, photons: Any) -> Any:
+    """Mean of (data - model)² / variance of each pattern, weighted by its light, and the error that would explain it.
+
+    A pattern that is wrong by a share s of its light everywhere adds s² (photons x pattern)² / variance to the mean.
+    """
     chi2 = np.ones(len(boxes))
+    error = np.zeros(len(boxes))
     for e in range(len(boxes)):
         r0, r1, c0, c1 = boxes[e]
         columns = c1 - c0
         total = 0.0
         light = 0.0
+        square = 0.0
+        power = 0.0
         for r in range(r0, r1):
             at = offsets[e] + (r - r0) * columns
             for c in range(columns):
-                p = max(patterns[at + c], np.float32(0.0))
+                p = patterns[at + c]
                 off = data[r, c0 + c] - expected[r, c0 + c]
                 total += p * off * off / expected[r, c0 + c]
                 light += p
-        if light > 0:
+                square += p * p
+                power += p * p * p / expected[r, c0 + c]
+        if light > 0 and power > 0:
             chi2[e] = total / light
-    return chi2
+            unexplained = total - light - _LUCK * np.sqrt(2.0 * square)
+            error[e] = np.sqrt(max(unexplained, 0.0) / power) / photons[e]
+    return chi2, error
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

@@ -6,8 +6,11 @@ a neighbour that is a little off with a faint emitter beside it, as
 significant as real ones. So the log odds are
 a weighted sum of few things:
 
-- the amplitude in its standard deviations, divided by the root of the misfit
-  where its light lies: what cannot be explained makes nothing significant;
+- the amplitude in its standard deviations: those of noise, times the root of
+  the misfit where its light lies, for what cannot be explained makes nothing
+  significant, and what neighbours may put there because their patterns are
+  known to a few per cent only. Without the latter every bright emitter has
+  companions that explain the errors of its calibration;
 - what it lacks to six standard deviations, where noise begins to look so;
 - the network's log odds;
 - the light compared with that of the brightest neighbour, which counts the
@@ -42,8 +45,6 @@ _NEVER_PROPOSED = -1.0
 _FAINTEST = 1e-3
 """Light over a neighbour's beyond which less of it tells nothing more."""
 _LEAST_SIGNIFICANCE = 0.1
-_IMPOSSIBLE = -10.0
-"""Log odds of what is fainter than the light that a neighbour has outside its crop."""
 _SURE = 1e-3
 """Network probabilities nearer to 0 or 1 are taken for this far from them."""
 
@@ -74,15 +75,31 @@ class Plausibility:
         Log odds of the network; NaN where it proposed nothing.
     misfit : ndarray of float64, shape (N,)
         Chi2 of each pattern; below 1 it counts as 1.
+    overlap : ndarray of float64, shape (N, N)
+        Photons that the emitter of the row would take of a photon of the column that the model lacks.
+    pattern_error : ndarray of float64, shape (N,)
+        Share of its light by which the pattern of each is wrong.
     """
 
-    def __init__(self, emitters: Array, spline: PatternSpline, network: Array, misfit: Array) -> None:
+    def __init__(
+        self,
+        emitters: Array,
+        spline: PatternSpline,
+        network: Array,
+        misfit: Array,
+        overlap: Array,
+        pattern_error: Array,
+    ) -> None:
         radius = spline.radius_at_px(emitters[:, 2])
         apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
         self._near = apart < radius[:, None] + radius[None, :]
         np.fill_diagonal(self._near, False)
         self._network = network
         self._misfit = np.maximum(misfit, 1.0)
+        inside = overlap * pattern_error[None, :]
+        # What lies outside the crop of a pattern is spread over the area around it.
+        area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
+        self._doubt = np.where(self._near, np.maximum(inside, (1 - ENERGY) * area), 0.0)
 
     def odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """Log odds of each, shape (N,), when only those `alive` are there; meaningless for the others.
@@ -94,13 +111,13 @@ class Plausibility:
         alive : ndarray of bool, shape (N,), optional
         """
         odds: Array = self.evidence(photons, variance, alive) @ np.array(_WEIGHTS)
-        # A pattern is cropped; what lies outside its crop looks like faint emitters all around it.
-        faint = photons < (1 - ENERGY) * self._brightest_neighbour(photons, alive)
-        return np.where(faint, _IMPOSSIBLE, odds)
+        return odds
 
     def evidence(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """What is weighed, one row for each, in the order of the weights; shape (N, 5)."""
-        significance = np.maximum(photons, 0.0) / np.sqrt(variance * self._misfit)
+        light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
+        doubted = (self._doubt**2) @ light**2
+        significance = np.maximum(photons, 0.0) / np.sqrt(variance * self._misfit + doubted)
         neighbour = np.maximum(self._brightest_neighbour(photons, alive), 1.0)
         there = self._near if alive is None else self._near & alive[None, :]
         crowding = np.log1p(there.sum(axis=1)) / np.log1p(_CROWD)

@@ -209,8 +209,8 @@ class Refiner:
             Ordered as they were found, those of the pursuit last. `probability` is that of an emitter, given what
             the start believed and what the fit found; less than 0.05 is no answer. `chi2` is the mean of
             (data - model)² / variance where the pattern has its light, weighted by it: 1 when the model fits. Sigmas
-            are larger by its root where it is more. Emitters outside the frame or the depths answered take part in
-            the fit but are left out.
+            are larger by its root where it is more, and by what an error of the pattern may move. Emitters
+            outside the frame or the depths answered take part in the fit but are left out.
 
         Raises
         ------
@@ -297,7 +297,7 @@ class Refiner:
             if not single.all():
                 state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
                 continue
-            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2)
+            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2, fit.overlap, fit.pattern_error)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
             alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
             if alive.all():

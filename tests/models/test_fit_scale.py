@@ -44,15 +44,20 @@ def test_emitters_may_lie_outside_the_frame_in_the_fit_but_not_in_the_table() ->
         emitters=np.array([[3.0, 4.0, 2.0, 500.0], [-2.0, 4.0, 2.0, 500.0], [3.0, 4.0, 7.0, 500.0]]),
         sigma=np.ones((3, 4)) * [0.1, 0.2, 50.0, 9.0],
         photon_covariance=np.eye(3),
+        overlap=np.eye(3),
         background=1.0,
         expected=np.ones((20, 30), np.float32),
         chi2=np.array([4.0, 1.0, 1.0]),
+        pattern_error=np.full(3, 0.01),
+        mistaken=np.full((3, 3), 5.0),
         cost=0.0,
         evaluations=1,
     )
     table = localizations_of(fit, 7, np.ones(3), pixel_um=0.5, answered_um=(1.0, 5.0), fitted_um=(1.0, 8.0))
     assert table.frame.tolist() == [7]
     assert (table.x_um[0], table.y_um[0], table.z_um[0]) == (1.5, 2.0, 2.0)
-    # Misfit of four widens to twice; depth is known at least to the depths fitted.
-    assert (table.sigma_x_um[0], table.sigma_y_um[0]) == (pytest.approx(0.1), pytest.approx(0.2))
+    # Misfit of four widens to twice, an error of the pattern of five pixels by 6 % of it; depth is known at least to
+    # the depths fitted.
+    assert table.sigma_x_um[0] == pytest.approx(0.5 * np.hypot(0.2, 0.3))
+    assert table.sigma_y_um[0] == pytest.approx(0.5 * np.hypot(0.4, 0.3))
     assert table.sigma_z_um[0] == 7.0

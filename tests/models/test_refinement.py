@@ -158,6 +158,28 @@ def test_light_is_shared_out_among_places(psf: Psf) -> None:
     assert background == pytest.approx(BACKGROUND_E, abs=1.0)
 
 
+def test_a_measured_pattern_that_is_negative_in_places_is_fitted(psf: Psf) -> None:
+    """Grains of a calibration beneath zero once kept fits of bright emitters from their optimum."""
+    brightest = psf.planes.max(axis=(1, 2), keepdims=True)
+    wave = np.cos(np.arange(psf.planes.shape[1], dtype=np.float32) / 5)
+    grains = 0.01 * brightest * wave[:, None] * wave[None, :]
+    noisy = replace(psf, planes=np.where(psf.planes < 0.05 * brightest, psf.planes + grains, psf.planes))
+    spline, variance = PatternSpline(noisy), READ_NOISE_E**2
+    truth = np.array([[95.3, 96.8, 55.0, 5e6]])
+    image = _noisy(_image(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1]), 4) + np.float32(variance)
+    photons, background = split_light(image, spline, truth[:, :3], 2.0, variance, 30)
+    assert photons[0] == pytest.approx(5e6, rel=0.1)
+    start = truth * 1.01
+    bounds = ((0.0, 191.0), (0.0, 191.0), (0.05, 112.0))
+    fit = fit_jointly(image, spline, np.append(start[0, :3], photons)[None], background, bounds, variance, 25)
+    # The waves are an error of the pattern, which moves the optimum by so much.
+    np.testing.assert_array_less(np.abs(fit.emitters[0, :3] - truth[0, :3]), [0.1, 0.1, 0.4])
+    assert fit.emitters[0, 3] == pytest.approx(5e6, rel=0.04)
+    assert 0 < fit.pattern_error[0] <= 0.05
+    assert (fit.mistaken > 0).all()
+    assert fit.expected.min() >= 0
+
+
 def test_ten_emitters_at_30_db(psf: Psf, refiner: Refiner) -> None:
     """One emitter is missing from the start and the others are off by 3 µm; what comes out is near the bound."""
     before, after = Scorer(), Scorer()
