@@ -25,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.joint_fit import JointFit
 from models.pattern_spline import ENERGY, PatternSpline
 
 __all__ = ["Plausibility", "log_odds", "probability"]
@@ -100,6 +101,11 @@ class Plausibility:
         # What lies outside the crop of a pattern is spread over the area around it.
         area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
         self._doubt = np.where(self._near, np.maximum(inside, (1 - ENERGY) * area), 0.0)
+
+    @classmethod
+    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> Plausibility:
+        """That of the emitters of a fit with this pattern, (N,) log odds of the network as above."""
+        return cls(fit.emitters, spline, network, fit.chi2, fit.overlap, fit.pattern_error)
 
     def odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """Log odds of each, shape (N,), when only those `alive` are there; meaningless for the others.

@@ -297,7 +297,7 @@ class Refiner:
             if not single.all():
                 state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
                 continue
-            judge = Plausibility(fit.emitters, scale.spline, state.network, fit.chi2, fit.overlap, fit.pattern_error)
+            judge = Plausibility.of(fit, scale.spline, state.network)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
             alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
             if alive.all():

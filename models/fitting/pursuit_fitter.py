@@ -4,6 +4,11 @@ The strongest thing that the physics can do alone: a matched filter finds what
 stands out most of the residual, all emitters found so far are fitted together,
 those in the wrong valley are moved, those that are no longer significant go,
 and it begins again until nothing stands out (`residual_pursuit`).
+
+Its answers are ordered by the same plausibility as those of the refined
+network, with nothing known of what a network believes. Significance alone
+orders the answers of a frame, but what is much for a dim frame is little for
+a bright one, where errors of a fit are significant too.
 """
 
 from __future__ import annotations
@@ -16,15 +21,13 @@ from models.camera import CameraModel
 from models.fit_scale import fitted_depths_um
 from models.fit_table import localizations_of
 from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
+from models.plausibility import Plausibility, probability
 from models.tables import Localizations
 
 __all__ = ["PursuitFitter"]
 
 _ROUNDS = 400
 """A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
-
-_HALF_SCORE = 5.0
-"""Photons over their standard deviation that score one half."""
 
 
 class PursuitFitter:
@@ -36,8 +39,7 @@ class PursuitFitter:
         Its PSF is fitted, its depth range answered.
     camera : CameraModel
     threshold : float
-        Answers with a lower score are left out. The score is s / (s + 5) of photons that are s of their standard
-        deviations in the joint fit.
+        Answers with a lower probability are left out. It is that of an emitter given what the fit found.
     rounds : int
         Most moves in a frame.
     """
@@ -60,11 +62,12 @@ class PursuitFitter:
         tables = []
         for frame, number in zip(counts, frame_numbers, strict=True):
             fit = self._pursuit.fit(self._camera.to_electrons(frame))
-            significance = fit.emitters[:, 3] / fit.sigma[:, 3]
+            unknown = np.full(len(fit.emitters), np.nan)
+            judge = Plausibility.of(fit, self._pursuit.spline, unknown)
             found = localizations_of(
                 fit,
                 int(number),
-                significance / (significance + _HALF_SCORE),
+                probability(judge.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
                 pixel_um=self._pixel_um,
                 answered_um=self._answered_um,
                 fitted_um=self._fitted_um,

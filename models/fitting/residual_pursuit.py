@@ -3,7 +3,8 @@
 A matched filter adds what stands out of the residual, all emitters so far are
 fitted together, those in the wrong valley are moved, and what is not
 significant goes, one change at a time, until none promises anything. Without
-a network there is nothing else to believe in, so significance decides alone.
+a network there is nothing else to believe in, so significance decides alone
+what stays in the fit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.fit_scale import FitScale, fitted_depths_um
 from models.joint_fit import JointFit
-from models.pattern_spline import ENERGY
+from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
@@ -88,6 +89,11 @@ class ResidualPursuit:
     def __init__(self, psf: Psf, camera: CameraModel, settings: PursuitSettings) -> None:
         self.settings = settings
         self._scale = FitScale(psf, 1, fitted_depths_um(psf, settings.z_range_um), camera)
+
+    @property
+    def spline(self) -> PatternSpline:
+        """The pattern that is fitted."""
+        return self._scale.spline
 
     def fit(self, frame_electrons: NDArray[np.float32]) -> JointFit:
         """All emitters of a frame (H, W), photo-electrons with the offset removed, wherever they lie."""

@@ -170,6 +170,19 @@ def test_pursuit_takes_overlapping_patterns_apart(calibration: Calibration, imag
     assert len(few) < 4
 
 
+def test_pursuit_doubts_what_a_bright_neighbour_explains(calibration: Calibration, images: ExactImages) -> None:
+    """One score for frames of any light: two dim emitters beat an error beside a bright one, significant as that is."""
+    dim = np.array([[36.0, 40.0, 12.0, 1500.0], [52.0, 44.0, 6.0, 800.0]])
+    found = PursuitFitter(calibration, DARK)(_frame(images, dim)[None], NUMBERS)
+    score = score_frame(found.xyz_um, dim[:, :3], 3.0)
+    assert (score.tp, score.fp) == (2, 0)
+    bright = np.array([[41.0, 42.0, 25.0, 2e6]])
+    found = PursuitFitter(calibration, DARK, threshold=0.0)(_frame(images, bright)[None], NUMBERS)
+    best = int(found.probability.argmax())
+    assert found.xyz_um[best] == pytest.approx(bright[0, :3], abs=0.05)
+    assert (np.delete(found.probability, best) < 0.5).all()
+
+
 def test_lookup_interpolates_between_planes_and_pixels(calibration: Calibration, images: ExactImages) -> None:
     emitters = np.array([[30.3, 30.1, 9.45, 4e4], [60.2, 58.4, 24.3, 3e5]])
     found = PatternLookup(calibration, DARK, threshold=0.8)(_frame(images, emitters)[None], NUMBERS)
