@@ -30,6 +30,8 @@ _SHIFTS = 4
 _ENERGY = 0.99
 """Share of a plane's photo-electrons that its crop keeps."""
 
+_LEAST_BACKGROUND_E = 1e-3
+
 
 class PatternTable:
     """A PSF laid out for rendering: planes x sub-pixel shifts, cropped to their light.
@@ -201,13 +203,14 @@ class SceneSettings:
     z_range_um : labelled depths
     beyond_um : how far beyond the range unlabelled emitters lie
     beyond_share : share of emitters beyond the range
-    wrong_side_share : share of emitters on the other side of focus; 0 for a PSF
-        that is the same on both sides, where no answer could be right
+    wrong_side_share : share of emitters on the other side of focus, mean over frames: half of the frames have none,
+        the others up to four times as much; 0 for a PSF that is the same on both sides, where no answer could be right
     snr_db : published-form SNR of a frame, lowest and highest
-    photons : photo-electrons of the brightest emitter, lowest and highest, where the sample is known; 7 of 10
+    photons : photo-electrons of the brightest emitter, lowest and highest, where the sample is known; half of the
         frames are then lit accordingly, the others by `snr_db`
-    background_e : background per pixel, photo-electrons, drawn log-uniformly
-    read_noise_e : lowest and highest read noise, photo-electrons
+    background_e : background per pixel, photo-electrons, drawn log-uniformly for half of the frames; that of the
+        others is in proportion to their light
+    read_noise_e : lowest and highest read noise, photo-electrons; 3 of 10 frames have the lowest
     noiseless_share : share of frames without any noise: what a simulated camera gives
     size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
     stacked_share : share of emitters that lie straight above or below another one
@@ -221,7 +224,7 @@ class SceneSettings:
     wrong_side_share: float = 0.0
     snr_db: tuple[float, float] = (-4.0, 34.0)
     photons: tuple[float, float] | None = None
-    background_e: tuple[float, float] = (0.02, 50.0)
+    background_e: tuple[float, float] = (0.002, 50.0)
     read_noise_e: tuple[float, float] = (0.0, 3.0)
     noiseless_share: float = 0.0
     size_variation: float = 0.0
@@ -261,12 +264,12 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
     # Half of the frames have a background in proportion to their light, half an absolute one.
     relative = 10 ** rng.uniform(-1.7, -0.3) if rng.random() < 0.5 else 0.0
     absolute = 0.0 if relative else float(np.exp(rng.uniform(*np.log(settings.background_e))))
-    if settings.photons is not None and rng.random() < 0.7:
+    if settings.photons is not None and rng.random() < 0.5:
         scale = float(np.exp(rng.uniform(*np.log(settings.photons))))
     else:
         scale = _scale_for_snr(image, rng.uniform(*settings.snr_db), relative, absolute + read_noise**2)
     image *= np.float32(scale)
-    background = relative * float(image.mean()) + max(absolute, settings.background_e[0])
+    background = max(relative * float(image.mean()) + absolute, _LEAST_BACKGROUND_E)
     image += np.float32(background) * _uneven(settings.shape, rng)
     if rng.random() < settings.noiseless_share:
         return TrainingFrame(image, 0.0, _labelled(emitters, table, settings, scale), background)
@@ -321,7 +324,7 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
     kind = rng.random(count)
     beyond = kind < settings.beyond_share
     z[beyond] = high + rng.uniform(0, settings.beyond_um, int(beyond.sum()))
-    wrong = kind > 1 - settings.wrong_side_share
+    wrong = kind > 1 - _wrong_side_share(settings, rng)
     z[wrong] = table.z_first_um + rng.random(int(wrong.sum())) * (low - table.z_first_um)
     way = rng.random()
     if way < 0.65:
@@ -331,6 +334,13 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
     else:
         brightness = np.ones(count)
     return np.column_stack([xy, z, brightness])
+
+
+def _wrong_side_share(settings: SceneSettings, rng: np.random.Generator) -> float:
+    """Of one frame: a sample that reaches through focus has many emitters there, one on a slide none."""
+    if not settings.wrong_side_share or rng.random() < 0.5:
+        return 0.0
+    return float(rng.uniform(0.0, min(4 * settings.wrong_side_share, 1.0)))
 
 
 def _scale_for_snr(image: NDArray[np.float32], snr_db: float, relative: float, variance_e: float) -> float:

@@ -38,6 +38,8 @@ _NOISELESS_SHARE = 0.85
 _NOISELESS_SNR_DB = (10.0, 34.0)
 """Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames teach it nothing."""
 
+_WRONG_SIDE_SHARE = 0.12
+
 _MEASURED_FRAMES = 96
 """Three million values of the finest map: enough for the few in ten thousand that are cut off."""
 
@@ -82,6 +84,9 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
     low, high = labelled_range_um(calibration)
     read_noise = calibration.camera.read_noise_e
     noiseless = read_noise == 0
+    any_camera = SceneSettings()
+    # Below this a network learns every camera at once, and frames of another one may follow.
+    noisy = read_noise > any_camera.read_noise_e[1]
     radius = float(table.radius_at_px(np.linspace(low, high, 50)).max())
     # Wider than the widest pattern: some background must show, or its level would be learned from light alone.
     side = int(np.clip(32 * math.ceil(3.6 * radius / 32), 128, 192))
@@ -91,12 +96,12 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
         count=(1, max(10, round(110 * area_share))),
         z_range_um=(low, high),
         beyond_um=float(np.clip(table.z_last_um - high, 0.0, 8.0)),
-        wrong_side_share=0.06 if _sides_differ(calibration) else 0.0,
-        background_e=(0.02 + 0.1 * read_noise, 50.0 + 10 * read_noise),
-        read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if read_noise > 0 else (0.0, 3.0),
+        wrong_side_share=_WRONG_SIDE_SHARE if _sides_differ(calibration) else 0.0,
+        background_e=(any_camera.background_e[0] + (0.1 * read_noise if noisy else 0.0), 50.0 + 10 * read_noise),
+        read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if noisy else any_camera.read_noise_e,
         photons=_photons(calibration),
         noiseless_share=_NOISELESS_SHARE if noiseless else 0.0,
-        snr_db=_NOISELESS_SNR_DB if noiseless else SceneSettings().snr_db,
+        snr_db=_NOISELESS_SNR_DB if noiseless else any_camera.snr_db,
         size_variation=calibration.size_variation,
     )
 
@@ -120,7 +125,7 @@ def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
 def _photons(calibration: Calibration) -> tuple[float, float] | None:
     """Light of the brightest emitter of a frame, around that of the calibration's beads; None when it is not known."""
     known = calibration.report.get("photons_range")
-    return None if known is None else (known[0] / 4, known[1] * 2)
+    return None if known is None else (known[0] / 10, known[1] * 2)
 
 
 def _sides_differ(calibration: Calibration) -> bool:

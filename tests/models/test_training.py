@@ -127,6 +127,13 @@ def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibra
     assert scene_for(aberrated, PatternTable(aberrated.psf)).wrong_side_share > 0
 
 
+def test_a_camera_of_little_noise_is_trained_as_any_of_its_kind() -> None:
+    calibration = small_calibration()
+    quiet = Calibration(**{**calibration.__dict__, "camera": CameraModel(98.0, 1.1, 1.6)})
+    scene = scene_for(quiet, PatternTable(quiet.psf))
+    assert (scene.read_noise_e, scene.background_e[0]) == ((0.0, 3.0), SceneSettings().background_e[0])
+
+
 def test_a_noisy_camera_is_trained_with_its_noise() -> None:
     calibration = small_calibration()
     noisy = Calibration(**{**calibration.__dict__, "camera": CameraModel(98.0, 8.3, 32.0)})
