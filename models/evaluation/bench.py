@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.calibration import Calibration
 from models.camera import CameraModel
@@ -29,6 +30,7 @@ from models.evaluation.frames import (
     uniform_emitters,
 )
 from models.evaluation.judging import JudgingOptics
+from models.evaluation.kept_answers import KeptAnswers
 from models.evaluation.methods import Method, make_method
 from models.evaluation.scoring import score_at
 from models.tables import Localizations
@@ -73,6 +75,12 @@ class Contender:
     model_folder : Path or None
     threshold : float
         Score from which its answers count; set by `tune`.
+    seconds : float
+        Processor time of its answers so far.
+    frames : int
+        That it has answered.
+    kept : KeptAnswers or None
+        Where answers are kept for a run that is interrupted.
     """
 
     label: str
@@ -83,25 +91,38 @@ class Contender:
     threshold: float = 0.0
     seconds: float = 0.0
     frames: int = 0
+    kept: KeptAnswers | None = field(default=None, repr=False)
     _made: dict[CameraModel, Method] = field(default_factory=dict, repr=False)
 
     def candidates(self, frames: Frames) -> Localizations:
         """All answers, scored, whatever the threshold; processor time is added to `seconds`."""
         return self.candidates_of(frames.counts, frames.camera)
 
-    def candidates_of(
-        self, counts: np.ndarray[tuple[int, ...], np.dtype[np.uint16]], camera: CameraModel
-    ) -> Localizations:
+    def candidates_of(self, counts: NDArray[np.uint16], camera: CameraModel) -> Localizations:
         """The same for frames (F, H, W) of any camera."""
-        method = self.prepare(camera)
         parts = []
-        begun = time.process_time()
         for start in range(0, len(counts), _BATCH):
             numbers = np.arange(start, min(start + _BATCH, len(counts)), dtype=np.int64)
-            parts.append(method(counts[numbers], numbers))
-        self.seconds += time.process_time() - begun
+            found, seconds = self._answered(counts[numbers], numbers, camera)
+            parts.append(found)
+            self.seconds += seconds
         self.frames += len(counts)
         return Localizations.concatenate(parts)
+
+    def _answered(
+        self, counts: NDArray[np.uint16], numbers: NDArray[np.int64], camera: CameraModel
+    ) -> tuple[Localizations, float]:
+        """Answers to one batch and the processor time they took, when they were made."""
+        known = self.kept and self.kept.find(self.label, camera, counts, int(numbers[0]))
+        if known:
+            return known
+        method = self.prepare(camera)
+        begun = time.process_time()
+        found = method(counts, numbers)
+        seconds = time.process_time() - begun
+        if self.kept is not None:
+            self.kept.keep(self.label, camera, counts, int(numbers[0]), found, seconds)
+        return found, seconds
 
     def candidates_within(
         self, frames: Frames, seconds: float, fewest: int | None = None
@@ -174,6 +195,9 @@ class Bench:
         Processor time that a method may take for the frames of one condition; slow ones see the first of them.
     advance : callable
         Called with the share of the experiment that is done and what was done.
+    workshop : Path or None
+        Folder for what an experiment makes for itself, models for instance; it is still there when an interrupted run
+        goes on. None where nothing is kept.
     """
 
     optics: JudgingOptics
@@ -182,6 +206,12 @@ class Bench:
     seed: int
     seconds: float = 30.0
     advance: Callable[[float, str], None] = lambda _done, _what: None
+    workshop: Path | None = None
+
+    @property
+    def kept(self) -> KeptAnswers | None:
+        """Where answers are kept, for contenders that an experiment makes for itself."""
+        return None if self.workshop is None else KeptAnswers(self.workshop / "answers")
 
     def box(self, shape: tuple[int, int], side_um: float = SIDE_UM) -> Box:
         """Volume of emitters in the middle of frames of `shape`."""

@@ -145,7 +145,9 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         calibration = _cell_calibration(bench, images)
         for contender in fits:
             label = f"{contender.label} (cell sweep)"
-            made = Contender(label, contender.name, calibration, "cells", threshold=contender.threshold)
+            made = Contender(
+                label, contender.name, calibration, "cells", threshold=contender.threshold, kept=bench.kept
+            )
             contenders.append((made, "cells"))
     rows: list[Row] = []
     for done, (contender, calibrated) in enumerate(contenders):

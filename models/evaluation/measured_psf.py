@@ -33,8 +33,8 @@ def with_both_patterns(bench: Bench) -> list[Contender]:
         if needs_model(contender.name):
             both.append(contender)
             continue
-        computed = Contender(f"{contender.name} (computed)", contender.name, computed_calibration(), "computed")
-        both += [contender, computed]
+        label = f"{contender.name} (computed)"
+        both += [contender, Contender(label, contender.name, computed_calibration(), "computed", kept=bench.kept)]
     return both
 
 

@@ -12,9 +12,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from models.calibration import Calibration
+from models.camera import CameraModel
 from models.evaluation import tracking_patterns
-from models.evaluation.bench import Bench
+from models.evaluation.bench import Bench, Contender
 from models.evaluation.experiments import EXPERIMENTS
+from models.evaluation.methods import Method
 from models.evaluation.scoring import Row
 from models.weights import reference_model
 from service.commands import reproduce
@@ -133,3 +135,103 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_status_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert _run(*arguments, "--out", tmp_path / "figures").exit_code == 2
+
+
+def _interrupt(monkeypatch: pytest.MonkeyPatch, module: Any, after: int) -> list[str]:
+    """End an experiment with its row number `after`, as a signal would; the rows that were come into the list."""
+    rows: list[str] = []
+    expose = module.movie
+
+    def counted(*arguments: Any) -> Any:
+        if len(rows) == after:
+            raise KeyboardInterrupt
+        rows.append("movie")
+        return expose(*arguments)
+
+    monkeypatch.setattr(module, "movie", counted)
+    return rows
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {name: EXPERIMENTS[name] for name in ("brownian", "tracking", "stacked")}
+    monkeypatch.setattr("models.evaluation.experiments.EXPERIMENTS", chosen)
+    monkeypatch.setattr("models.evaluation.experiments.NOT_OF_ALL", ("stacked",))
+    whole, out = tmp_path / "whole", tmp_path / "figures"
+    assert _run("all", "--quick", "--out", whole).exit_code == 0
+    assert not whole.with_name("whole.unfinished").exists()
+    with monkeypatch.context() as patched:
+        _interrupt(patched, tracking_patterns, after=2)
+        assert _run("all", "--quick", "--resume", "--out", out).exit_code != 0
+    left = out.with_name("figures.unfinished")
+    assert len(list((left / "workshop" / "answers").iterdir())) > 0
+    asked: list[str] = []
+    with monkeypatch.context() as patched:
+        prepare = Contender.prepare
+
+        def counted(self: Contender, camera: CameraModel) -> Method:
+            asked.append(self.label)
+            return prepare(self, camera)
+
+        patched.setattr(Contender, "prepare", counted)
+        patched.setattr("models.evaluation.entrants.tune", None)
+        patched.setattr("models.evaluation.brownian.run", None)
+        done = _run("all", "--quick", "--resume", "--out", out)
+    assert done.exit_code == 0, done.output
+    # Once to see that it can run, and for the two frames of the third movie.
+    assert asked.count("cascade") <= 3
+    assert not left.exists()
+    for table in ("brownian.csv", "tracking.csv"):
+        assert (out / table).read_text() == (whole / table).read_text()
+    (run,) = json.loads((out / "reproduce.json").read_text())["runs"]
+    assert (run["unfinished"], set(run["experiments"])) == ([], {"brownian", "tracking"})
+    (complete,) = json.loads((whole / "reproduce.json").read_text())["runs"]
+    (mine,), (theirs,) = run["methods"]["exact"], complete["methods"]["exact"]
+    assert (mine["threshold"], mine["frames"]) == (theirs["threshold"], theirs["frames"])
+    # Nothing is left to do; another experiment joins the folder.
+    assert _run("all", "--quick", "--resume", "--out", out).exit_code == 0
+    assert _run("stacked", "--quick", "--resume", "--out", out).exit_code == 0
+    record = json.loads((out / "reproduce.json").read_text())
+    assert list(record["experiments"]) == ["brownian", "tracking", "stacked"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--seed", "7"), "seed was 20260 and is 7"),
+        (("--seconds", "3"), "seconds was 30.0 and is 3.0"),
+        (("--methods", "cascade,lookup"), "methods was"),
+    ],
+)
+def test_another_run_does_not_go_on(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    out = tmp_path / "figures"
+    assert _run("brownian", "--quick", "--out", out).exit_code == 0
+    refused = _run("brownian", "--quick", "--out", out, "--resume", *arguments)
+    assert refused.exit_code == 1
+    assert said in str(refused.exception)
+    assert "leave --resume out" in str(refused.exception)
+
+
+def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "figures"
+    with monkeypatch.context() as patched:
+        _interrupt(patched, tracking_patterns, after=1)
+        assert _run("tracking", "--quick", "--out", out).exit_code != 0
+    assert not out.exists()
+    refused = _run("tracking", "--quick", "--out", out, "--resume", "--seed", "7")
+    assert "seed was 20260 and is 7" in str(refused.exception)
+    identity = out.with_name("figures.unfinished") / "identity.json"
+    identity.write_text("{")
+    refused = _run("tracking", "--quick", "--out", out, "--resume")
+    assert "is damaged" in str(refused.exception)
+    # Beginning anew takes the folder over.
+    assert _run("tracking", "--quick", "--out", out).exit_code == 0
+    assert not identity.exists()
+
+
+def test_merged_results_do_not_go_on(tmp_path: Path) -> None:
+    one, two, both = (tmp_path / name for name in ("one", "two", "both"))
+    assert _run("brownian", "--quick", "--out", one).exit_code == 0
+    assert _run("stacked", "--quick", "--out", two).exit_code == 0
+    assert _run("merge", one, two, "--out", both).exit_code == 0
+    refused = _run("tracking", "--quick", "--out", both, "--resume")
+    assert "holds results of 2 runs" in str(refused.exception)

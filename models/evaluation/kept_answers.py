@@ -1,0 +1,83 @@
+"""Answers kept on disk while an experiment runs, so that one that was interrupted goes on where it was.
+
+Experiments decide by the processor time spent so far how many frames a slow
+method sees. So the time that an answer took is kept with it: an experiment
+that is run again with kept answers takes the same decisions, sees the same
+frames and gives the same tables, without the work.
+
+An answer is known by the method's label, the camera that the method was told,
+and the counts of the frames themselves, so it cannot be taken for that of
+other frames. Everything else that it depends on (code, calibration, models)
+is the identity of the run, which `reproduce` checks before it opens the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.camera import CameraModel
+from models.tables import Localizations
+
+__all__ = ["KeptAnswers"]
+
+_SECONDS = "processor_seconds"
+
+
+class KeptAnswers:
+    """Answers by what they are answers to.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first answer is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(
+        self, label: str, camera: CameraModel, counts: NDArray[np.uint16], first: int
+    ) -> tuple[Localizations, float] | None:
+        """Answers to frames (B, H, W), the first of which has the number `first`, and the processor time they took.
+
+        None when they were not kept, or the file is damaged.
+        """
+        try:
+            with np.load(self._path(label, camera, counts, first)) as kept:
+                return Localizations.from_columns(kept), float(kept[_SECONDS])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def keep(
+        self,
+        label: str,
+        camera: CameraModel,
+        counts: NDArray[np.uint16],
+        first: int,
+        found: Localizations,
+        seconds: float,
+    ) -> None:
+        """Keep answers, whole or not at all; arguments as of `find`."""
+        path = self._path(label, camera, counts, first)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".partial")
+        columns: dict[str, Any] = {**found.columns(), _SECONDS: np.float64(seconds)}
+        with aside.open("wb") as file:
+            np.savez(file, **columns)
+        aside.replace(path)
+
+    def clear(self) -> None:
+        """Forget everything: the tables that came of it are written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, label: str, camera: CameraModel, counts: NDArray[np.uint16], first: int) -> Path:
+        name = hashlib.sha256(f"{label}\n{camera!r}\n{counts.shape}\n{first}\n".encode())
+        name.update(np.ascontiguousarray(counts).tobytes())
+        return self._folder / f"{name.hexdigest()[:32]}.npz"

@@ -1,0 +1,124 @@
+"""What a run of `reproduce` is: all that its tables depend on, so that parts of two different runs never mix.
+
+Files are known by their digests, not by their names or dates. The code is
+known by the digest of its syntax trees without comments and docstrings: a
+sentence that was improved does not make another run of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from models.model import Model
+
+__all__ = ["Identity", "code_digest", "differences", "folder_digest", "run_identity"]
+
+Identity = dict[str, Any]
+
+_MODELS = Path(__file__).parents[1]
+_KNOWN_BY = ("model.json", "weights.safetensors", "calibration.json", "psf.zarr")
+"""What makes a model or a calibration what it is; reports and names for people do not."""
+
+_PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "psf-generator", "scikit-image")
+"""Packages that compute figures; some are not everywhere."""
+
+_DIGITS = 16
+
+
+def run_identity(
+    *,
+    optics: str,
+    calibration: Path | None,
+    methods: Sequence[str],
+    models: Iterable[Path],
+    quick: bool,
+    seed: int,
+    seconds: float,
+) -> Identity:
+    """Identity of a run, as plain values for JSON.
+
+    Parameters
+    ----------
+    optics : str
+        ``"exact"`` or ``"hidden"``.
+    calibration : Path or None
+        Folder; None when it is made from the sweep, which code and seeds settle.
+    methods : sequence of str
+    models : iterable of Path
+        Folders of all networks that take part, shipped ones too.
+    quick : bool
+    seed : int
+    seconds : float
+        Of processor time for a method and condition.
+
+    Raises
+    ------
+    DataError
+        When a folder holds no model.
+    """
+    return {
+        "optics": optics,
+        "calibration": None if calibration is None else folder_digest(calibration),
+        "methods": list(methods),
+        "models": {Model.load(folder).id: folder_digest(folder) for folder in models},
+        "quick": quick,
+        "seed": seed,
+        "seconds": seconds,
+        "code": _own_code(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """Where two identities differ, in words; nothing when they are the same."""
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [f"{key}: {each}" for each in differences(old, new)]
+        elif old != new:
+            found.append(f"{key} was {old} and is {new}")
+    return found
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a model or calibration folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if inside.parts[0] in _KNOWN_BY and path.is_file():
+            digest.update(f"{inside.as_posix()}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:_DIGITS]
+
+
+@cache
+def _own_code() -> str:
+    """Of the code that runs: files that are changed later belong to the next process."""
+    return code_digest(_MODELS)
+
+
+def code_digest(root: Path) -> str:
+    """Digest of the Python code beneath `root`, comments, docstrings and layout left out."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if documented and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+                node.body = node.body[1:]  # type: ignore[attr-defined]
+        digest.update(f"{path.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
