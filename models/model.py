@@ -2,12 +2,14 @@
 
 ``model.json`` says everything that a user needs to judge whether the model
 fits a movie (pixel size, depth range, camera, calibration, scores);
-``weights.safetensors`` holds the network. Opening checks both.
+``weights.safetensors`` holds the network. Opening checks both, and that the
+weights are those that the description was written for: it states their digest.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,10 @@ from models.field import FieldMap
 from models.optics import reference_psf
 from models.psf import Psf
 
-__all__ = ["REFERENCE_CALIBRATION", "Model"]
+__all__ = ["DESCRIPTION", "REFERENCE_CALIBRATION", "WEIGHTS", "Model", "weights_digest"]
+
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+"""Files of a model's folder."""
 
 REFERENCE_CALIBRATION = "computed-10x-0.45"
 """Calibration id of the shipped model: computed from the objective, not measured."""
@@ -59,6 +64,8 @@ class Model:
         Log of the training: frames, minutes, losses, seed, settings.
     scores : dict
         Scores on validation frames.
+    weights_sha256 : str or None
+        Digest of the weights that this describes; None before it is saved, and in folders that state none.
     """
 
     id: str
@@ -74,10 +81,10 @@ class Model:
     map_bounds: dict[str, tuple[float, float]] | None = None
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     scores: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights_sha256: str | None = None
 
     def save(self, folder: Path) -> None:
-        """Write model.json into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write model.json into `folder`, where the weights are already: their digest is written with it."""
         values = {
             "format": _FORMAT,
             "kind": "bathyscope-model",
@@ -95,8 +102,9 @@ class Model:
             "map_bounds": self.map_bounds,
             "training": self.training,
             "scores": self.scores,
+            "weights_sha256": weights_digest(folder),
         }
-        (folder / "model.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -105,9 +113,9 @@ class Model:
         Raises
         ------
         DataError
-            When it is missing, damaged or not a model.
+            When it is missing, damaged or not a model, or the weights beside it are not those that it describes.
         """
-        path = folder / "model.json"
+        path = folder / DESCRIPTION
         if not path.is_file():
             raise DataError(
                 f"{folder} holds no model.json, so it is not a model.", "Give a folder that `bathyscope train` made."
@@ -121,7 +129,7 @@ class Model:
                     "Train the model again with this version.",
                 )
             low, high = (float(v) for v in values["z_range_um"])
-            return cls(
+            model = cls(
                 id=str(values["id"]),
                 architecture=str(values["architecture"]),
                 network=dict(values["network"]),
@@ -135,6 +143,7 @@ class Model:
                 map_bounds=_bounds(values["map_bounds"]),
                 training=dict(values["training"]),
                 scores=dict(values["scores"]),
+                weights_sha256=_digest(values.get("weights_sha256")),
             )
         except DataError:
             raise
@@ -143,12 +152,38 @@ class Model:
                 f"{path} is damaged ({type(error).__name__}: {error}).",
                 "Restore the folder from a copy, or train again.",
             ) from error
+        model._check_weights(folder)
+        return model
 
     def load_psf(self, folder: Path) -> Psf:
         """PSF that the model was trained with; the shipped model's is computed, every other lies in its folder."""
         if self.calibration_id == REFERENCE_CALIBRATION:
             return reference_psf()
         return Psf.load(folder / "psf.zarr")
+
+    def _check_weights(self, folder: Path) -> None:
+        """Refuse weights of another training; that there are none is told by who opens them."""
+        path = folder / WEIGHTS
+        if self.weights_sha256 is None or not path.is_file():
+            return
+        found = weights_digest(folder)
+        if found != self.weights_sha256:
+            raise DataError(
+                f"{path} has the SHA-256 digest {found[:12]}…, but {DESCRIPTION} beside it describes weights with "
+                f"{self.weights_sha256[:12]}…: the two are not of one training, or the file is damaged.",
+                "Restore both files from one copy of the folder, or train again.",
+            )
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 digest, in hexadecimal digits, of the weights in a model's folder."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _digest(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and len(value) == hashlib.sha256().digest_size * 2):
+        raise ValueError(f"weights_sha256 is {value!r}, which is no SHA-256 digest")
+    return value
 
 
 def _bounds(values: dict[str, Any] | None) -> dict[str, tuple[float, float]] | None:

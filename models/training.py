@@ -322,10 +322,11 @@ def train(
         },
         scores=scores,
     )
-    model.save(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_compact(network.module.state_dict()), folder / "weights.safetensors")
     if calibration.id != REFERENCE_CALIBRATION:
         calibration.psf.save(folder / "psf.zarr")
-    save_file(_compact(network.module.state_dict()), folder / "weights.safetensors")
+    model.save(folder)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     report((time.monotonic() - started) / 60, "done")

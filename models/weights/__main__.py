@@ -2,20 +2,25 @@
 
 Trains the cascade for the computed PSF of the reference optics on this
 machine and replaces its folder when complete. Training minutes,
-frames and validation scores are written into model.json.
+frames, validation scores and the digest of the weights are written into
+model.json, and from that the card beside it. ``python -m models.weights card``
+writes the cards of the shipped models again, or those of the folders named.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from models.calibration import Calibration
 from models.model import REFERENCE_CALIBRATION
+from models.model_card import CARD, write_card
 from models.networks import architecture_named
 from models.optics import reference_psf
 from models.scene import reference_camera
@@ -44,15 +49,31 @@ def reference_calibration() -> Calibration:
     )
 
 
-def main() -> None:
-    """Train and replace the shipped folder."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and replace the shipped folder, or write the cards."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["card"]:
+        _write_cards(given[1:])
+    else:
+        _train(given)
+
+
+def _write_cards(given: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.weights card", description="Write the cards of models.")
+    parser.add_argument("folders", type=Path, nargs="*", help="default: the shipped models")
+    for folder in parser.parse_args(given).folders or map(reference_model, architecture_named("cascade").sizes):
+        write_card(folder)
+        print(folder / CARD)
+
+
+def _train(given: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.weights", description=__doc__)
     parser.add_argument("--size", choices=architecture_named("cascade").sizes, default="full")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall time of the training")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="default: the shipped folder of that size")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     out: Path = arguments.out or reference_model(arguments.size)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as aside:
@@ -67,6 +88,7 @@ def main() -> None:
             scene=SceneSettings(z_range_um=REFERENCE_RANGE_UM, read_noise_e=(0.0, 3.0)),
             report=lambda minutes, text: print(f"{minutes:6.1f} min  {text}", flush=True),
         )
+        write_card(Path(aside) / "model")
         if out.exists():
             shutil.rmtree(out)
         (Path(aside) / "model").rename(out)
