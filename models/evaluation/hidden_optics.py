@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,9 @@ FIELD_SHAPE = (1024, 1024)
 _OVERSAMPLING = 3
 """Samples per pixel: 0.22 µm, where the pattern's cutoff λ/4NA asks for 0.29."""
 
-_Z_STEP_UM = 1.0
-"""A fifth of the shortest axial period λ/(n - √(n² - NA²)) = 4.9 µm of 10x/0.45, for cubic splines."""
+_Z_STEPS_UM = (1.0, 0.5, 0.25, 0.125)
+_SHARE_OF_PERIOD = 4.5
+"""Planes in the shortest axial period λ/(n - √(n² - NA²)), for cubic splines: 4.9 µm of 10x/0.45 take 1-µm steps."""
 
 MARGIN_UM = 12.0
 """How much farther than the judged depths the planes of the pattern reach on both sides."""
@@ -91,7 +92,7 @@ class HiddenOptics:
 
     def digest(self) -> str:
         """Name of what is computed from these figures, for caches."""
-        made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _Z_STEP_UM, MARGIN_UM)}
+        made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _z_step_um(self.objective), MARGIN_UM)}
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     def curvature_at(self, x_um: F64, y_um: F64) -> F64:
@@ -104,7 +105,9 @@ class HiddenOptics:
         return apparent
 
 
-def draw_hidden_optics(seed: int = HIDDEN_SEED, bead_diameter_um: float = 1.0) -> HiddenOptics:
+def draw_hidden_optics(
+    seed: int = HIDDEN_SEED, bead_diameter_um: float = 1.0, objective: Objective = REFERENCE_OPTICS
+) -> HiddenOptics:
     """Draw aberrations of a good but real objective: 0.03 to 0.08 waves of each kind, in any direction.
 
     Parameters
@@ -112,13 +115,14 @@ def draw_hidden_optics(seed: int = HIDDEN_SEED, bead_diameter_um: float = 1.0) -
     seed : int
     bead_diameter_um : float
         Of the emitters.
+    objective : Objective
+        Its data sheet.
     """
     rng = np.random.default_rng(seed)
     spherical, coma, astigmatism = rng.uniform(0.03, 0.08, 3)
     turn = rng.uniform(0, 2 * np.pi, 2)
-    reference = asdict(REFERENCE_OPTICS) | {"bead_diameter_um": bead_diameter_um}
     return HiddenOptics(
-        Objective(**reference),
+        replace(objective, bead_diameter_um=bead_diameter_um),
         float(spherical * rng.choice([-1, 1])),
         (float(coma * np.cos(turn[0])), float(coma * np.sin(turn[0]))),
         (float(astigmatism * np.cos(turn[1])), float(astigmatism * np.sin(turn[1]))),
@@ -206,12 +210,19 @@ def hidden_psf(
     kept = cache / f"hidden-psf-{optics.digest()}-{z_range_um[0]:g}-{z_range_um[1]:g}.zarr" if cache else None
     if kept is not None and kept.is_dir():
         return Psf.load(kept)
-    z_um = np.arange(z_range_um[0] - MARGIN_UM, z_range_um[1] + MARGIN_UM + 0.5 * _Z_STEP_UM, _Z_STEP_UM)
+    step_um = _z_step_um(optics.objective)
+    z_um = np.arange(z_range_um[0] - MARGIN_UM, z_range_um[1] + MARGIN_UM + 0.5 * step_um, step_um)
     psf = _compute(optics, z_um, progress or (lambda _done: None))
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         psf.save(kept)
     return psf
+
+
+def _z_step_um(objective: Objective) -> float:
+    index, aperture = objective.refractive_index, objective.numerical_aperture
+    period_um = objective.wavelength_um / (index - np.sqrt(index**2 - aperture**2))
+    return next((step for step in _Z_STEPS_UM if step * _SHARE_OF_PERIOD <= period_um), _Z_STEPS_UM[-1])
 
 
 def _compute(optics: HiddenOptics, z_um: F64, progress: Callable[[float], None]) -> Psf:

@@ -83,6 +83,7 @@ def sweep_calibration(
     progress: Callable[[float, str], None] | None = None,
     *,
     z_range_um: tuple[float, float],
+    axial_scale: float = 1.0,
 ) -> Calibration:
     """What `bathyscope calibrate` learns from the sweep, the camera being known from darks and flats."""
-    return calibrate(sweep, z_range_um=z_range_um, camera=camera, progress=progress)
+    return calibrate(sweep, z_range_um=z_range_um, camera=camera, axial_scale=axial_scale, progress=progress)

@@ -50,7 +50,7 @@ class KeptAnswers:
         None when they were not kept, or the file is damaged.
         """
         try:
-            with np.load(self._path(label, camera, counts, first)) as kept:
+            with self._path(label, camera, counts, first).open("rb") as file, np.load(file) as kept:
                 return Localizations.from_columns(kept), float(kept[_SECONDS])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
