@@ -32,13 +32,20 @@ from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
 from models.weights import reference_model
 
-__all__ = ["TrainingSettings", "labelled_range_um", "scene_for", "take_over", "train"]
+__all__ = ["TrainingSettings", "labelled_range_um", "of_several_sizes", "scene_for", "take_over", "train"]
 
 _NOISELESS_SHARE = 0.85
 _NOISELESS_SNR_DB = (10.0, 34.0)
 """Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames teach it nothing."""
 
 _WRONG_SIDE_SHARE = 0.12
+
+_WIDEST_PX = 384
+"""Side of the widest training frames. A convolution sees the edge of a frame; where every place is near one, a network
+learns to rely on it, and finds little in the middle of a camera's frame."""
+
+_SAME_WORK = 0.8
+"""Wider frames are fewer for a step, but one at least: a step may be so much dearer as one over this."""
 
 _MEASURED_FRAMES = 96
 """Three million values of the finest map: enough for the few in ten thousand that are cut off."""
@@ -140,8 +147,33 @@ def _sides_differ(calibration: Calibration) -> bool:
     return bool(np.corrcoef(near.ravel(), far.ravel())[0, 1] < 0.9)
 
 
+def of_several_sizes(scene: SceneSettings, batch: int) -> list[tuple[SceneSettings, int]]:
+    """Kinds of steps that a network learns from in turn: scenes of the same density, and the frames of a step.
+
+    Parameters
+    ----------
+    scene : SceneSettings
+        Of the smallest frames.
+    batch : int
+        Frames of these in a step; wider ones are fewer, for about the same work.
+
+    Returns
+    -------
+    list of (SceneSettings, int)
+        At least the one that was given; others as wide as `_WIDEST_PX`.
+    """
+    kinds, times = [(scene, batch)], 2
+    height, width = scene.shape
+    while times * max(height, width) <= _WIDEST_PX and batch >= _SAME_WORK * times**2:
+        fewest, most = (count * times**2 for count in scene.count)
+        wider = replace(scene, shape=(height * times, width * times), count=(fewest, most))
+        kinds.append((wider, max(round(batch / times**2), 1)))
+        times += 1
+    return kinds
+
+
 class _Frames:
-    """Prepared batches, drawn ahead by threads."""
+    """Prepared batches, drawn ahead by threads; patches are cut from frames of one size."""
 
     def __init__(
         self,
@@ -149,15 +181,16 @@ class _Frames:
         table: PatternTable,
         scene: SceneSettings,
         settings: TrainingSettings,
-        batch: int,
+        recipe: Recipe,
         start: int,
     ) -> None:
+        kinds = of_several_sizes(scene, recipe.batch) if recipe.samples_per_frame == 1 else [(scene, recipe.batch)]
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=4)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(
                 target=self._draw,
-                args=(network, table, scene, batch, np.random.default_rng([settings.seed, start, i])),
+                args=(network, table, kinds, np.random.default_rng([settings.seed, start, i])),
                 daemon=True,
             )
             for i in range(settings.workers)
@@ -166,10 +199,11 @@ class _Frames:
             thread.start()
 
     def _draw(
-        self, network: Any, table: PatternTable, scene: SceneSettings, batch: int, rng: np.random.Generator
+        self, network: Any, table: PatternTable, kinds: list[tuple[SceneSettings, int]], rng: np.random.Generator
     ) -> None:
         while not self._stop.is_set():
             try:
+                scene, batch = kinds[rng.integers(len(kinds))]
                 prepared = network.prepare([draw_frame(table, scene, rng) for _ in range(batch)])
             except Exception as error:
                 self._put(error)
@@ -250,7 +284,7 @@ def train(
     validation_minutes = min(0.15 * settings.minutes, 1.0)
     budget = settings.minutes - validation_minutes
     seen = network.adapted(scene)
-    frames = _Frames(network, table, seen, settings, recipe.batch, steps)
+    frames = _Frames(network, table, seen, settings, recipe, steps)
     rng = np.random.default_rng([settings.seed, steps, 77])
     log: list[dict[str, float]] = []
     average, last_report, failures = math.nan, started, 0

@@ -16,7 +16,7 @@ from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable, SceneSettings, draw_frame
-from models.training import TrainingSettings, scene_for, take_over, train
+from models.training import TrainingSettings, of_several_sizes, scene_for, take_over, train
 from models.weights import reference_model
 
 OBJECTIVE = Objective(0.45, 0.52, 0.65)
@@ -61,6 +61,24 @@ def test_the_loss_falls(calibration: Calibration) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_frames_of_several_sizes_have_one_density_and_cost_about_the_same() -> None:
+    scene = SceneSettings(shape=(128, 128), count=(1, 49))
+    kinds = of_several_sizes(scene, 8)
+    assert [kind.shape for kind, _ in kinds] == [(128, 128), (256, 256), (384, 384)]
+    for kind, batch in kinds:
+        pixels = kind.shape[0] * kind.shape[1]
+        assert kind.count[1] / pixels == 49 / 128**2
+        # One frame of nine times the pixels is an eighth more than eight frames.
+        assert 1 <= batch * pixels / (8 * 128**2) < 1.2
+
+
+def test_frames_that_are_wide_or_few_stay_as_they_are() -> None:
+    wide = SceneSettings(shape=(224, 224))
+    assert of_several_sizes(wide, 8) == [(wide, 8)]
+    alone = SceneSettings(shape=(128, 128))
+    assert of_several_sizes(alone, 1) == [(alone, 1)]
 
 
 def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp_path: Path) -> None:
