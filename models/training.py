@@ -26,7 +26,7 @@ from models.calibration import Calibration
 from models.errors import DataError
 from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
-from models.networks.recipe import Recipe
+from models.networks.recipe import Optimizer, Recipe
 from models.precision import autocast, chosen_device, chosen_precision
 from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
@@ -273,8 +273,7 @@ def train(
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
     network = _sized(settings).for_optics(table, scene.z_range_um, settings.size)
-    if settings.transfer:
-        take_over(network, settings.size)
+    before = take_over(network, settings.size) if settings.transfer else None
     network.module.to(device).train()
     recipe = _recipe(network, settings)
     optimizer = recipe.optimizer_of(network.module)
@@ -346,6 +345,7 @@ def train(
             "settings": asdict(settings),
             "recipe": asdict(recipe),
             "scene": asdict(seen),
+            "before": before,
             "frames": steps * recipe.batch,
             "samples": recipe.samples_in(steps),
             "minutes": round(spent, 2),
@@ -384,17 +384,30 @@ def _recipe(network: Any, settings: TrainingSettings) -> Recipe:
     return recipe
 
 
-def take_over(network: Any, size: str) -> None:
-    """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes."""
+def take_over(network: Any, size: str) -> dict[str, Any] | None:
+    """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes.
+
+    Returns
+    -------
+    dict or None
+        Id of the shipped model and the frames that it had learnt from, over all its trainings; None when nothing fits.
+    """
     folder = reference_model(size)
     if not folder.is_dir():
-        return
-    if architecture_named(Model.load(folder).architecture) is not type(network):
-        return
+        return None
+    shipped = Model.load(folder)
+    if architecture_named(shipped.architecture) is not type(network):
+        return None
     mine = network.module.state_dict()
     weights = load_file(folder / "weights.safetensors")
     fitting = {name: tensor for name, tensor in weights.items() if name in mine and tensor.shape == mine[name].shape}
     network.module.load_state_dict(fitting, strict=False)
+    earlier = shipped.training.get("before") or {}
+    return {
+        "id": shipped.id,
+        "frames": shipped.training["frames"] + earlier.get("frames", 0),
+        "minutes": shipped.training["minutes"] + earlier.get("minutes", 0.0),
+    }
 
 
 def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -410,7 +423,7 @@ def _thinned(log: list[dict[str, float]], most: int = 60) -> list[dict[str, floa
     return [{k: round(v, 4) for k, v in entry.items()} for entry in log[::step]]
 
 
-def _save_checkpoint(path: Path, network: Any, optimizer: torch.optim.Optimizer, steps: int, minutes: float) -> None:
+def _save_checkpoint(path: Path, network: Any, optimizer: Optimizer, steps: int, minutes: float) -> None:
     aside = path.with_suffix(".partial")
     torch.save(
         {
@@ -425,7 +438,7 @@ def _save_checkpoint(path: Path, network: Any, optimizer: torch.optim.Optimizer,
     aside.replace(path)
 
 
-def _restore(path: Path | None, network: Any, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _restore(path: Path | None, network: Any, optimizer: Optimizer) -> tuple[int, float]:
     if path is None or not path.is_file():
         raise DataError(
             f"There is no checkpoint to resume from ({path}).", "Train without --resume, or with the --out of before."

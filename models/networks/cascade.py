@@ -132,6 +132,8 @@ class _Residual(nn.Module):
         self.second: nn.Module = nn.Sequential(
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
         )
+        # Starts as if it were not there: a network may grow blocks and go on learning from what it knew.
+        nn.init.zeros_(self.second[1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.first(x)
@@ -217,6 +219,17 @@ class Cascade(nn.Module):
             nn.init.constant_(head.bias, -4.6)  # type: ignore[arg-type]
             nn.init.normal_(head.weight, 0, 0.01)  # type: ignore[arg-type]
         nn.init.normal_(self.depth[-1].weight, 0, 0.01)  # type: ignore[arg-type]
+
+    def inner_weights(self) -> list[nn.Parameter]:
+        """Matrices and kernels between the frame and the answers: neither what sees pixels nor what answers."""
+        ends = [
+            self.stem[0][0],  # type: ignore[index]
+            *[down.binned for down in self.down],
+            *self.presence,
+            self.depth[-1],
+        ]
+        inner = [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m not in ends]
+        return [module.weight for module in inner]  # type: ignore[misc]
 
     def features(self, frames: list[Tensor]) -> tuple[Tensor, ...]:
         """Feature maps of all levels but the coarsest, finest first.

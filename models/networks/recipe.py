@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
 
-__all__ = ["Recipe"]
+from models.networks.muon import Muon
+
+__all__ = ["Optimizer", "Recipe"]
+
+
+class Optimizer(Protocol):
+    """What training asks of an optimizer; those of torch have it."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups whose learning rate may be set."""
+        ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        ...
+
+    def step(self) -> Any:
+        """Change the weights by their gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +48,9 @@ class Recipe:
 
     Attributes
     ----------
-    optimizer : AdamW, or stochastic gradient descent with momentum
+    optimizer : AdamW; stochastic gradient descent with momentum; or Muon, for a network with `inner_weights`
     learning_rate : highest
-    weight_decay, momentum : of the optimizer; AdamW has no momentum to set
+    weight_decay, momentum : of the optimizer; only `sgd` takes the momentum
     rate_decay : learning rate over ``1 + rate_decay * steps``; None: a cosine over the budget, to 1 %
     batch : frames per step
     samples_per_frame : samples that a network takes of each frame: 1, or patches
@@ -33,7 +59,7 @@ class Recipe:
     validation_frames : that choose the decision threshold
     """
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-3
     momentum: float = 0.9
@@ -44,8 +70,10 @@ class Recipe:
     longest_gradient: float | None = 10.0
     validation_frames: int = 160
 
-    def optimizer_of(self, module: nn.Module) -> torch.optim.Optimizer:
-        """Optimizer of a module's weights."""
+    def optimizer_of(self, module: Any) -> Optimizer:
+        """Optimizer of a module's weights; the module stays on its device."""
+        if self.optimizer == "muon":
+            return Muon(module, module.inner_weights(), self.learning_rate, self.weight_decay)
         if self.optimizer == "sgd":
             return torch.optim.SGD(
                 module.parameters(), self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay

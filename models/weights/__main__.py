@@ -71,6 +71,8 @@ def _train(given: Sequence[str]) -> None:
     parser.add_argument("--size", choices=architecture_named("cascade").sizes, default="full")
     parser.add_argument("--minutes", type=float, default=60.0, help="wall time of the training")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--go-on", action="store_true", help="start from the shipped weights of that size")
+    parser.add_argument("--learning-rate", type=float, help="highest; default: the network's")
     parser.add_argument("--out", type=Path, help="default: the shipped folder of that size")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
     arguments = parser.parse_args(given)
@@ -80,7 +82,13 @@ def _train(given: Sequence[str]) -> None:
         train(
             reference_calibration(),
             Path(aside) / "model",
-            TrainingSettings(size=arguments.size, minutes=arguments.minutes, seed=arguments.seed, transfer=False),
+            TrainingSettings(
+                size=arguments.size,
+                minutes=arguments.minutes,
+                seed=arguments.seed,
+                transfer=arguments.go_on,
+                learning_rate=arguments.learning_rate,
+            ),
             model_id=f"reference-10x-0.45-{arguments.size}",
             checkpoint=out.with_name(out.name + ".checkpoint"),
             resume=arguments.resume,
