@@ -89,7 +89,8 @@ def _recipe(model: Model) -> dict[str, Any]:
         for name, value in {**training.get("settings", {}), **training.get("recipe", {})}.items()
         if name not in _LEFT_OUT and value is not None
     }
-    made = {name: training[name] for name in ("minutes", "samples", "precision", "device", "torch") if name in training}
+    names = ("minutes", "samples", "precision", "device", "torch")
+    made: dict[str, Any] = {name: training[name] for name in names if name in training}
     return _spelled({**asked, **made})
 
 

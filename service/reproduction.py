@@ -61,6 +61,8 @@ class Wanted:
         Processor time of a method for a condition.
     seed : int
         Of the judging frames.
+    minutes : float
+        From a sweep to a model, wall time, where an experiment trains.
     resume : bool
         Go on with what is in `out` and beside it.
     command : str
@@ -76,6 +78,7 @@ class Wanted:
     quick: bool
     seconds: float
     seed: int
+    minutes: float
     resume: bool
     command: str
 
@@ -105,6 +108,7 @@ class Reproduction:
             quick=wanted.quick,
             seed=wanted.seed,
             seconds=wanted.seconds,
+            minutes=wanted.minutes,
         )
         self._record: dict[str, Any] = self._begun() or self._new_record()
         self._unfinished = Unfinished(wanted.out)
@@ -218,7 +222,7 @@ class Reproduction:
             "depths_um": list(judge.depths_um),
             "calibration": judge.calibration.id,
         }
-        return Bench(judge, ready, wanted.quick, wanted.seed, wanted.seconds, workshop=workshop)
+        return Bench(judge, ready, wanted.quick, wanted.seed, wanted.seconds, minutes=wanted.minutes, workshop=workshop)
 
     def _add(self, name: str, kind: str, tables: Tables, spent: dict[str, float]) -> None:
         """Put an experiment into the record."""

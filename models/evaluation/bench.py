@@ -19,7 +19,6 @@ from models.calibration import Calibration
 from models.camera import CameraModel
 from models.evaluation.frames import (
     FRAME_SHAPE,
-    SIDE_UM,
     Box,
     Frames,
     Light,
@@ -195,6 +194,8 @@ class Bench:
         Processor time that a method may take for the frames of one condition; slow ones see the first of them.
     advance : callable
         Called with the share of the experiment that is done and what was done.
+    minutes : float
+        From a sweep to a model, wall time, for an experiment that trains.
     workshop : Path or None
         Folder for what an experiment makes for itself, models for instance; it is still there when an interrupted run
         goes on. None where nothing is kept.
@@ -206,6 +207,7 @@ class Bench:
     seed: int
     seconds: float = 30.0
     advance: Callable[[float, str], None] = lambda _done, _what: None
+    minutes: float = 10.0
     workshop: Path | None = None
 
     @property
@@ -213,9 +215,9 @@ class Bench:
         """Where answers are kept, for contenders that an experiment makes for itself."""
         return None if self.workshop is None else KeptAnswers(self.workshop / "answers")
 
-    def box(self, shape: tuple[int, int], side_um: float = SIDE_UM) -> Box:
-        """Volume of emitters in the middle of frames of `shape`."""
-        return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um)
+    def box(self, shape: tuple[int, int], side_um: float | None = None) -> Box:
+        """Volume of emitters in the middle of frames of `shape`; as wide as is usual for the optics when not given."""
+        return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um or self.optics.side_um)
 
     def candidates(
         self, contender: Contender, frames: Frames, fewest: int | None = None
@@ -235,7 +237,7 @@ class Bench:
 
 def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
     """The one validation set."""
-    box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um)
+    box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um, optics.side_um)
     conditions = _QUICK_VALIDATION if quick else _VALIDATION
     each = _QUICK_VALIDATION_FRAMES if quick else _VALIDATION_FRAMES
     frames = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.evaluation.bench import Bench, Contender
 from models.evaluation.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
-from models.evaluation.scoring import Row, limit_columns, precision_recall, score_rows
+from models.evaluation.scoring import TOLERANCES_UM, Row, limit_columns, precision_recall, score_rows
 
 __all__ = ["Condition", "condition_frames", "light_columns", "light_text", "run_conditions"]
 
@@ -55,9 +55,12 @@ def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
 
 
 def run_conditions(
-    bench: Bench, conditions: Sequence[Condition], contenders: Sequence[Contender] | None = None
+    bench: Bench,
+    conditions: Sequence[Condition],
+    contenders: Sequence[Contender] | None = None,
+    tolerances_um: Sequence[float] = TOLERANCES_UM,
 ) -> tuple[list[Row], list[Row]]:
-    """Score every contender, or those given, at every condition.
+    """Score every contender, or those given, at every condition and within every tolerance.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def run_conditions(
             columns = {"method": contender.label} | blank | condition.columns
             answers = contender.decided(candidates)
             cost = {"seconds_per_frame": round((contender.seconds - before) / len(judged), 4)}
-            scored = score_rows(answers, judged, columns)
+            scored = score_rows(answers, judged, columns, tolerances_um=tolerances_um)
             rows += [row | limits | cost | {"threshold": contender.threshold} for row in scored]
             if condition.curve:
                 curve = precision_recall(candidates, judged, columns)

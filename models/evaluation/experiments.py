@@ -35,16 +35,17 @@ EXPERIMENTS = {
     "stacked": "models.evaluation.stacked",
     "resolution": "models.evaluation.resolution",
     "training-size": "models.evaluation.training_size",
+    "adoption": "models.evaluation.adoption",
 }
 """Module of each experiment, imported when it is run; `all` runs them in this order, the longest last."""
 
 
-ALWAYS_HIDDEN = ("psf", "ghosts")
+ALWAYS_HIDDEN = ("psf", "ghosts", "adoption")
 """Experiments on hidden optics whatever is asked for: a measured pattern can only help where the computed one is wrong,
-and without aberrations nobody could tell the sides of focus apart."""
+without aberrations nobody could tell the sides of focus apart, and who adopts other optics has only their sweep."""
 
-NOT_OF_ALL = ("training-size",)
-"""Experiments that must be asked for by name: they need models of their own."""
+NOT_OF_ALL = ("training-size", "adoption")
+"""Experiments that must be asked for by name: they need models of their own, or minutes to train them."""
 
 
 def experiment_named(name: str) -> Experiment:

@@ -12,6 +12,7 @@ coma, which moves the pattern sideways with depth, is no error of a method.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.bounds import FrameBounds, IdealDetector, JointBounds
 from models.calibration import Calibration
-from models.evaluation.frames import SCMOS_CAMERA, Box, Frames
+from models.evaluation.frames import SCMOS_CAMERA, SIDE_UM, Box, Frames
 from models.evaluation.hidden_optics import MARGIN_UM, HiddenImages, HiddenOptics, draw_hidden_optics, hidden_psf
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.images import ImageSource
@@ -31,7 +32,15 @@ from models.optics import REFERENCE_OPTICS, ExactImages, reference_psf
 from models.psf import Psf
 from models.sweep import Sweep
 
-__all__ = ["DEPTHS_UM", "JudgingOptics", "computed_calibration", "exact_optics", "hidden_judging", "hidden_sweep"]
+__all__ = [
+    "DEPTHS_UM",
+    "JudgingOptics",
+    "computed_calibration",
+    "exact_optics",
+    "hidden_judging",
+    "hidden_sweep",
+    "named_by_content",
+]
 
 F64 = NDArray[np.float64]
 Progress = Callable[[float, str], None]
@@ -66,6 +75,8 @@ class JudgingOptics:
     hidden : HiddenOptics or None
     cache : Path or None
         Folder in which computed patterns are kept.
+    side_um : float
+        Side of the volume in which emitters are, µm.
     """
 
     name: str
@@ -76,6 +87,7 @@ class JudgingOptics:
     depths_um: tuple[float, float] = DEPTHS_UM
     hidden: HiddenOptics | None = None
     cache: Path | None = None
+    side_um: float = SIDE_UM
 
     @property
     def pixel_size_um(self) -> float:
@@ -128,7 +140,7 @@ class JudgingOptics:
     def _from_true_focus(self, emitters: F64) -> F64:
         """Emitters in the coordinates of the true pattern, curvature aside."""
         moved = np.array(emitters, np.float64)
-        moved[:, 2] += self.calibration.focus_um
+        moved[:, 2] += self.calibration.axial_scale * self.calibration.focus_um
         if self.hidden is not None:
             depth = moved[:, 2] + self.hidden.curvature_at(moved[:, 0], moved[:, 1])
             for axis in range(2):
@@ -205,11 +217,17 @@ def hidden_judging(
         learned = Calibration.load(calibration)
     else:
         sweep = hidden_sweep(images, depths, quick=quick)
-        learned = sweep_calibration(
-            sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths
+        learned = named_by_content(
+            sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths)
         )
     label = "hidden optics, methods calibrated with a noisy sweep"
     return JudgingOptics("hidden", label, learned, images, psf, depths, optics, cache)
+
+
+def named_by_content(calibration: Calibration) -> Calibration:
+    """The same with an id that says what was learned, so that runs which learned the same may be joined."""
+    digest = hashlib.sha256(np.ascontiguousarray(calibration.psf.planes).tobytes()).hexdigest()
+    return replace(calibration, id=f"simulated-{digest[:12]}")
 
 
 def hidden_sweep(images: ImageSource, depths_um: tuple[float, float] = DEPTHS_UM, *, quick: bool = False) -> Sweep:

@@ -40,6 +40,7 @@ def run_identity(
     quick: bool,
     seed: int,
     seconds: float,
+    minutes: float,
 ) -> Identity:
     """Identity of a run, as plain values for JSON.
 
@@ -56,6 +57,8 @@ def run_identity(
     seed : int
     seconds : float
         Of processor time for a method and condition.
+    minutes : float
+        Of wall time for a training that is part of an experiment.
 
     Raises
     ------
@@ -70,6 +73,7 @@ def run_identity(
         "quick": quick,
         "seed": seed,
         "seconds": seconds,
+        "minutes": minutes,
         "code": _own_code(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }

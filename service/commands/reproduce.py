@@ -27,6 +27,7 @@ class _Name(StrEnum):
     ghosts = "ghosts"
     stacked = "stacked"
     training_size = "training-size"
+    adoption = "adoption"
     calibration = "calibration"
     merge = "merge"
     all = "all"
@@ -66,6 +67,9 @@ def run(
         float, typer.Option(min=1.0, help="Processor time of a method per condition; slow ones see fewer frames.")
     ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="`adoption`: wall time from a sweep to a model of other optics.")
+    ] = 10.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that is in --out, finished or interrupted.")
     ] = False,
@@ -96,6 +100,7 @@ def run(
                 quick=quick,
                 seconds=seconds,
                 seed=seed,
+                minutes=minutes,
                 resume=resume,
                 command=shlex.join(["bathyscope", *sys.argv[1:]]),
             )

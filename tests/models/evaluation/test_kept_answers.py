@@ -113,7 +113,7 @@ def test_a_model_is_known_by_its_weights_and_not_by_its_card(tmp_path: Path) -> 
 def test_what_changed_is_named() -> None:
     one = run_identity(
         optics="exact", calibration=None, methods=("cascade",), models=[reference_model()], quick=True, seed=1,
-        seconds=8.0,
+        seconds=8.0, minutes=10.0,
     )  # fmt: skip
     assert differences(one, dict(one)) == []
     other = one | {"seconds": 9.0, "packages": one["packages"] | {"torch": "9"}}
