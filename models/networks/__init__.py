@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from models.networks.architecture import Architecture, architecture_named, architecture_names
+from models.networks.architecture import (
+    Architecture,
+    architecture_named,
+    architecture_names,
+    architecture_sizes,
+)
 
-__all__ = ["Architecture", "architecture_named", "architecture_names"]
+__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes"]

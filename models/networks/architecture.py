@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.networks.recipe import Recipe
     from models.synthesis import SceneSettings, TrainingFrame
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "padded"]
+__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "padded"]
 
 
 class Architecture(Protocol):
@@ -92,11 +92,29 @@ def _fcn() -> Any:
 
 
 _REGISTRY: dict[str, Callable[[], Any]] = {"cascade": _cascade, "vgg": _vgg, "fcn": _fcn}
+_SIZES: dict[str, tuple[str, ...]] = {
+    "cascade": ("full", "live"),
+    "vgg": ("narrow", "quarter", "wide", "printed"),
+    "fcn": ("narrow", "wide"),
+}
+"""Names of the classes' sizes, for those who must not import torch to know them."""
 
 
 def architecture_names() -> tuple[str, ...]:
     """Names to choose from."""
     return tuple(_REGISTRY)
+
+
+def architecture_sizes(name: str) -> tuple[str, ...]:
+    """Names of an architecture's sizes, the usual one first; torch is not imported.
+
+    Raises
+    ------
+    DataError
+        When there is none of that name.
+    """
+    _check(name)
+    return _SIZES[name]
 
 
 def architecture_named(name: str) -> Any:
@@ -107,12 +125,16 @@ def architecture_named(name: str) -> Any:
     DataError
         When there is none of that name.
     """
+    _check(name)
+    return _REGISTRY[name]()
+
+
+def _check(name: str) -> None:
     if name not in _REGISTRY:
         raise DataError(
             f"There is no architecture {name!r}; this version has {', '.join(_REGISTRY)}.",
             "Choose one of these with --architecture.",
         )
-    return _REGISTRY[name]()
 
 
 def padded(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:

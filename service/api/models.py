@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from models.networks import architecture_names, architecture_sizes
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
 from service.api.runs import Line
 from service.jobs.folders import Job
@@ -21,6 +22,9 @@ _SWAP_TIMEOUT_S = 120.0
 """Loading and warming up beside a run, on a computer that is busy with it."""
 
 _LONGEST_MINUTES = 7 * 24 * 60
+_NAMES = architecture_names()
+_SIZES = tuple(dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)))
+_LIVE = "live"
 
 
 class TrainingRequest(BaseModel):
@@ -30,10 +34,41 @@ class TrainingRequest(BaseModel):
 
     calibration: Line = Field(description="Id of the calibration.")
     minutes: float = Field(10.0, gt=0, le=_LONGEST_MINUTES, description="Wall time of the training, minutes.")
-    size: Literal["live", "full"] = Field("live", description="live keeps up with a camera; full localizes best.")
-    architecture: Literal["cascade"] = Field("cascade", description="The network.")
+    architecture: Line = Field(
+        "cascade", description="The network; vgg and fcn are the published ones.", json_schema_extra={"enum": [*_NAMES]}
+    )
+    size: Line | None = Field(
+        None,
+        validate_default=True,
+        description="cascade: live keeps up with a camera, full localizes best; vgg: narrow, quarter, wide or printed; "
+        "fcn: narrow or wide. Absent: live, where there is one, or the first.",
+        json_schema_extra={
+            "enum": [*dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)), None]
+        },
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="Equal seeds draw equal frames.")
     name: Line = Field("", description="A name for people.")
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in _NAMES:
+            raise ValueError(f"must be one of {', '.join(_NAMES)}")
+        return name
+
+    @field_validator("size")
+    @classmethod
+    def _sized(cls, size: str | None, known: ValidationInfo) -> str | None:
+        name = known.data.get("architecture")
+        if name is None:
+            # What is wrong with the architecture is told by itself.
+            return size
+        sizes = architecture_sizes(name)
+        if size is None:
+            return _LIVE if _LIVE in sizes else sizes[0]
+        if size not in sizes:
+            raise ValueError(f"must be one of the sizes of {name}: {', '.join(sizes)}")
+        return size
 
 
 class ActiveModel(BaseModel):

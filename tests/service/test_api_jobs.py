@@ -12,6 +12,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from models.networks import architecture_named, architecture_names, architecture_sizes
 from models.weights import reference_model
 from service.jobs.folders import Jobs
 from service.library import Library
@@ -136,6 +137,25 @@ def test_trainings_are_written_down_for_the_runner(client: httpx.Client, jobs: J
     assert_problem(client.post("/models", json={"calibration": "none"}), 404, "no calibration 'none'")
     for wrong in ({"minutes": 0}, {"size": "huge"}, {"architecture": "vgg16"}, {"seed": -1}):
         assert_problem(client.post("/models", json={"calibration": "small", **wrong}), 422)
+
+
+def test_every_network_can_be_trained_in_every_size_that_it_has(client: httpx.Client, jobs: Jobs) -> None:
+    for name in architecture_names():
+        assert architecture_sizes(name) == architecture_named(name).sizes
+        for size in architecture_sizes(name):
+            asked = {"calibration": "small", "architecture": name, "size": size}
+            started = client.post("/models", json=asked)
+            assert started.status_code == 202
+            request = jobs.get(started.json()["id"]).request
+            assert (request["architecture"], request["size"]) == (name, size)
+    # Without a size: the live one, where there is one.
+    started = client.post("/models", json={"calibration": "small", "architecture": "fcn"})
+    assert jobs.get(started.json()["id"]).request["size"] == "narrow"
+    wrong = client.post("/models", json={"calibration": "small", "architecture": "vgg", "size": "live"})
+    assert_problem(wrong, 422, "must be one of the sizes of vgg: narrow, quarter, wide, printed")
+    wrong = client.post("/models", json={"calibration": "small", "architecture": "yolo", "size": "live"})
+    assert_problem(wrong, 422, "must be one of cascade, vgg, fcn")
+    assert len(wrong.json()["errors"]) == 1
 
 
 def test_models_are_listed_shown_and_made_active(client: httpx.Client, peer: Peer) -> None:
