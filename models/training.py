@@ -66,11 +66,13 @@ class TrainingSettings:
     seed : of the frames and the first weights
     device : ``"auto"``, ``"cpu"`` or ``"cuda"``
     precision : ``"auto"``, ``"float32"`` or ``"bfloat16"``
+    optimizer : as `Recipe` names it; None: the architecture's
     batch : frames per step; None: the architecture's
     learning_rate : highest; None: the architecture's
     samples : end after so many frames or patches, time left or not; None: the architecture's
     workers : threads that draw frames
     transfer : start from the shipped weights, which know discs of every width already
+    shape : settings of the network in place of the size's, by name; None: the size's
     """
 
     architecture: str = "cascade"
@@ -79,11 +81,13 @@ class TrainingSettings:
     seed: int = 1
     device: str = "auto"
     precision: str = "auto"
+    optimizer: str | None = None
     batch: int | None = None
     learning_rate: float | None = None
     samples: int | None = None
     workers: int = 1
     transfer: bool = True
+    shape: dict[str, Any] | None = None
 
 
 def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
@@ -272,7 +276,7 @@ def train(
     table = PatternTable(calibration.psf)
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
-    network = _sized(settings).for_optics(table, scene.z_range_um, settings.size)
+    network = _network(settings, table, scene.z_range_um)
     before = take_over(network, settings.size) if settings.transfer else None
     network.module.to(device).train()
     recipe = _recipe(network, settings)
@@ -367,19 +371,25 @@ def train(
     return model
 
 
-def _sized(settings: TrainingSettings) -> Any:
+def _network(settings: TrainingSettings, table: PatternTable, z_range_um: tuple[float, float]) -> Any:
     kind = architecture_named(settings.architecture)
     if settings.size not in kind.sizes:
         raise DataError(
             f"{settings.architecture} has no size {settings.size!r}; it has {', '.join(kind.sizes)}.",
             "Choose one of these with --size.",
         )
-    return kind
+    network = kind.for_optics(table, z_range_um, settings.size)
+    return network if settings.shape is None else kind.restored(network.settings | settings.shape)
 
 
 def _recipe(network: Any, settings: TrainingSettings) -> Recipe:
     """The architecture's recipe with what was asked for instead."""
-    asked = {"batch": settings.batch, "learning_rate": settings.learning_rate, "samples": settings.samples}
+    asked = {
+        "optimizer": settings.optimizer,
+        "batch": settings.batch,
+        "learning_rate": settings.learning_rate,
+        "samples": settings.samples,
+    }
     recipe: Recipe = replace(network.recipe, **{name: value for name, value in asked.items() if value is not None})
     return recipe
 

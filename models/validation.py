@@ -37,13 +37,17 @@ def choose_threshold(
     float
         Probability from which a localization is reported.
     dict
-        jaccard, recall, precision and RMSEs on the validation frames.
+        jaccard, recall, precision and RMSEs on the validation frames, and `proposed`: the share of emitters that any
+        candidate answers, which is what a refinement can start from.
     """
     rng = np.random.default_rng([seed, _VALIDATION_SEED])
     scene = replace(scene, snr_db=(0.0, 30.0))
     drawn = [draw_frame(table, scene, rng) for _ in range(frames)]
     found = _candidates(network, drawn, device, dtype)
     best: tuple[float, float, dict[str, Any]] = (-1.0, 0.5, {})
+    proposed = Scorer()
+    for (xyz, _), frame in zip(found, drawn, strict=True):
+        proposed.add(xyz, frame.emitters[:, :3])
     for threshold in _THRESHOLDS:
         jaccards, total = [], Scorer()
         for (xyz, probability), frame in zip(found, drawn, strict=True):
@@ -56,7 +60,7 @@ def choose_threshold(
         mean = float(np.mean(jaccards)) if jaccards else 0.0
         if mean > best[0]:
             best = (mean, float(threshold), {"mean_frame_jaccard": mean, **total.result()})
-    return best[1], best[2]
+    return best[1], best[2] | {"proposed": proposed.result()["recall"]}
 
 
 def _candidates(
