@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
+from models.evaluation.comparison import compared
 from models.evaluation.experiments import EXPERIMENTS, experiment_named
+from models.evaluation.pages import page
 from models.evaluation.scoring import Row
 from models.evaluation.tables import read_table, write_table
 
@@ -24,6 +26,9 @@ __all__ = ["RECORD", "draw_results", "is_results", "merge_results"]
 
 RECORD = "reproduce.json"
 """File of a folder's record."""
+
+_COMPARISON, _PAGE = "comparison", "tables.md"
+"""What `merge` writes beside the tables."""
 
 Record = dict[str, Any]
 
@@ -97,7 +102,18 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
                 write_table(out / f"{table}.csv", rows, left_out)
     (out / RECORD).write_text(json.dumps(merged, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     draw_results(out)
+    _write_pages(out, merged)
     return merged
+
+
+def _write_pages(folder: Path, record: Record) -> None:
+    """Page of all tables, and whether the cascade is above every rival at every point."""
+    names = [table for experiment in record["experiments"].values() for table in experiment["tables"]]
+    tables = {table: _read_rows(folder, table)[0] for table in names}
+    comparison = compared(tables)
+    if comparison:
+        write_table(folder / f"{_COMPARISON}.csv", comparison, {})
+    (folder / _PAGE).write_text(page(tables, comparison), encoding="utf-8")
 
 
 def _read_record(folder: Path) -> Record:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from models.errors import DataError
+from models.evaluation.comparison import compared, verdict
+from models.evaluation.pages import page
 from models.evaluation.results import RECORD, draw_results, is_results, merge_results
 from models.evaluation.tables import read_table, write_table
 
@@ -72,11 +74,93 @@ def test_runs_are_joined_and_later_ones_replace_a_method(tmp_path: Path) -> None
     assert record["experiments"]["brownian"]["tables"] == {"brownian": 9}
     assert (out / "brownian.png").stat().st_size > 20_000
     assert is_results(out)
+    assert (out / "tables.md").is_file()
+    assert not (out / "comparison.csv").exists()
     # What was joined can be joined again.
     once_more = tmp_path / "more"
     once_more.mkdir()
     more = merge_results([out, results(tmp_path / "fcn", {"fcn": 1.0})], once_more)
     assert len(more["runs"]) == 3
+
+
+def scores(method: str, jaccard: float | None, **other: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "method": method, "form": "published", "points": 20, "snr_db": 0.0, "photons": None, "background_e": 0.1,
+        "tolerance_um": 10.0, "frames": 40, "jaccard": jaccard, "jaccard_error": 0.01, "precision": 0.9, "recall": 0.5,
+    }  # fmt: skip
+    return row | other
+
+
+def test_points_where_a_rival_wins_are_named_with_the_reason() -> None:
+    rows = [
+        scores("cascade", 0.5),
+        scores("cascade --refine", 0.6),
+        scores("mle", 0.4),
+        # The background of the published form differs a little when fewer frames are seen.
+        scores("vgg", 0.55, background_e=0.11, recall=0.7),
+        scores("cascade", 0.5, form="physical", snr_db=None, photons=1e3, background_e=2.0, precision=0.6),
+        scores("mle", 0.505, form="physical", snr_db=None, photons=1e3, background_e=2.0),
+        scores("cascade", 0.5, points=1, tolerance_um=3.0),
+        scores("cascade", None, snr_db=10.0),
+        scores("mle", 0.1, snr_db=10.0),
+    ]
+    found = compared({"snr": rows})
+    assert [row["above"] for row in found] == [False, True, False, False]
+    assert found[0]["rival"] == "vgg"
+    assert found[0]["errors"] == pytest.approx(-0.05 / (0.01 * 2**0.5))
+    assert found[0]["why"] == "finds less: recall 0.50, vgg 0.70"
+    assert found[1]["why"] is None
+    assert "undecided: -0.005 ± 0.014" in found[2]["why"]
+    assert "answers more that is false: precision 0.60, mle 0.90" in found[2]["why"]
+    told = verdict(found)
+    assert told[0].startswith("cascade above every rival within 10 µm at 0 of 3 points: no: snr, 20 points, 0 dB (")
+    assert "snr, 20 points, 1000 e⁻ on 2 e⁻/px (" in told[0]
+    assert told[1] == "cascade --refine above every rival within 10 µm at 1 of 1 points: yes"
+    assert compared({"snr": [scores("cascade", 0.5)]}) == []
+    level = compared({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
+    assert level[0]["why"].startswith("undecided")
+
+
+def test_tables_become_one_page(tmp_path: Path) -> None:
+    limits = {"limit_jaccard": 0.7, "chance_jaccard": 0.02, "rmse_lateral_um": 1.0, "rmse_axial_um": None}
+    counts = {"tp": 10, "fp": 2, "seconds_per_frame": 0.25}
+    rows = [scores("cascade", 0.5) | limits, scores("mle", 0.25, jaccard_error=None) | limits]
+    rows += [row | {"snr_db": -3.0, "jaccard": None} for row in rows]
+    rows += [row | {"tolerance_um": tolerance} for tolerance in (5.0, 3.0) for row in rows]
+    crowds = [scores("mle", 0.5, points=points) | limits | counts for points in (100, 4)]
+    crowds += [row | {"form": "physical", "background_e": 10.0} for row in crowds]
+    ghosts = [
+        {"method": "mle", "photons": 1e4, "background_e": 5.0, "snr_db": None, "kind": "wrong side", "whole": whole,
+         "ghosts": 0.25, "ghosts_error": 0.01, "chance_ghosts": None} for whole in (True, False)
+    ]  # fmt: skip
+    alone = {"method": "mle", "photons": None, "snr_db": 20.0, "depth_um": 6.5, "found": 1.0}
+    alone |= {f"{axis}_over_{by}": 1.125 for axis in ("axial", "lateral") for by in ("bound", "sigma")}
+    pairs = {"method": "mle", "direction": "axial", "photons": 1e5, "depth_um": 20.0, "resolved_um": None}
+    adopted = scores("cascade", 0.5, optics="0.3 NA", tolerance_share=0.1, over_reference=-0.04)
+    text = page(
+        {
+            "snr": rows, "density": crowds, "ghosts": ghosts, "isolated": [alone],
+            "resolution": [pairs | {"limit_um": 1.0, "frames": 12}], "adoption": [adopted],
+            "adoption-cost": [{"method": "cascade", "optics": "0.3 NA", "training_minutes": 8.5, "beads_used": None}],
+        },
+        compared({"snr": rows}),
+    )  # fmt: skip
+    for line in (
+        "|  | -3 | 0 |",
+        "| `cascade` | - ± 0.01 | 0.50 ± 0.01 |",
+        "| ideal detector | 0.70 | 0.70 |",
+        "| `cascade` | 1.00 / - | 1.00 / - |",
+        "| `mle` | 0.25 s, 1.2/s, 40 | 0.25 s, 1.2/s, 40 |",
+        "| `mle` | 0.250 ± 0.010 (-) |",
+        "| `mle` | 1.12, 1.12; 1.12, 1.12 (1.00) |",
+        "| `mle` | - (12) |",
+        "| `cascade, 0.3 NA` | 0.50 ± 0.01 (-0.04) |",
+        "| 0.3 NA | 8.5 | - |",
+        "Jaccard index within 10 µm, sCMOS, 10 e⁻/px, by the number of points:",
+        "- cascade above every rival within 10 µm at 1 of 1 points: yes",
+    ):
+        assert line in text, line
+    assert page({}, []).count("\n\n") == 1
 
 
 def test_runs_of_different_experiments_are_joined(tmp_path: Path) -> None:
