@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.joint_fit import JointFit, Prior, fit_jointly
+from models.joint_fit import Bounds, JointFit, Prior, fit_jointly
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
 from models.pursuit import MatchedFilter, search_depths
 from models.rescan import Rescan
 
-__all__ = ["LEAST_READ_VARIANCE", "FitScale", "fitted_depths_um", "read_variance"]
+__all__ = ["LEAST_READ_VARIANCE", "FitScale", "far_side_um", "fitted_depths_um", "read_variance"]
 
 Array = NDArray[np.float64]
 
@@ -30,6 +30,13 @@ _MARGIN_PX = 16.0
 
 _OFF_FOCUS_UM = 0.05
 """How near to the lower end of the depths a fit may come: at focus itself it could not leave again."""
+
+_SIDE_SEEN_UM = 3.0
+"""Nearer to focus no pattern tells its side."""
+_MIRROR_REACH_UM = 4.0
+"""Aberrations make patterns on the two sides most alike not quite at opposite depths."""
+_SAME = 0.995
+"""Correlation from which patterns cannot be told apart by what a calibration knows of them."""
 
 _ROUGH, _PRECISE = 1.0, 0.01
 """A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
@@ -59,6 +66,22 @@ def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float,
     return low + _OFF_FOCUS_UM, last
 
 
+def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float] | None:
+    """Depths on the side of focus that is not answered, where emitters can be told from those that are answered.
+
+    None when the PSF does not reach there, when depths on both sides are answered, or when both sides look the same, as
+    they do without aberrations.
+    """
+    first = float(psf.z_um[0])
+    if answered_um[0] < 0 or first > -_SIDE_SEEN_UM:
+        return None
+    here = psf.planes[(psf.z_um >= 0) & (psf.z_um <= -first + _MIRROR_REACH_UM)]
+    there = psf.planes[psf.z_um <= -_SIDE_SEEN_UM]
+    here, there = (each.reshape(len(each), -1) / np.linalg.norm(each, axis=(1, 2))[:, None] for each in (here, there))
+    alike = float(np.median((there @ here.T).max(axis=1)))
+    return (first, -_OFF_FOCUS_UM) if alike < _SAME else None
+
+
 class FitScale:
     """What a pixel size needs: pattern, bounds, matched filters and the search for better seats.
 
@@ -71,10 +94,20 @@ class FitScale:
     depths_um : (low, high)
         That are fitted.
     camera : CameraModel
+    far_side_um : (low, high), optional
+        Depths on the other side of focus, see `far_side_um`.
     """
 
-    def __init__(self, psf: Psf, binning: int, depths_um: tuple[float, float], camera: CameraModel) -> None:
+    def __init__(
+        self,
+        psf: Psf,
+        binning: int,
+        depths_um: tuple[float, float],
+        camera: CameraModel,
+        far_side_um: tuple[float, float] | None = None,
+    ) -> None:
         self.binning = binning
+        self.far_side_um = far_side_um
         self.spline = PatternSpline(psf)
         self.depths_um = depths_um
         self.rescan = Rescan(self.spline, depths_um)
@@ -83,10 +116,18 @@ class FitScale:
         self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
         self._filters: dict[tuple[int, int], MatchedFilter] = {}
 
-    def bounds(self, shape: tuple[int, ...]) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
-        """Where emitters of a frame of `shape` may be fitted: x, y (pixels) and z (µm), each (low, high)."""
+    def bounds(self, shape: tuple[int, ...], z_um: Array | None = None) -> Bounds:
+        """Where emitters of a frame of `shape` may be fitted: x, y (pixels) and z (µm), each (low, high).
+
+        Given where they begin, `z_um` (N,), each has its own: no emitter passes through focus.
+        """
         height, width = shape
-        return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), self.depths_um
+        low, high = self.depths_um
+        depths: tuple[float | Array, float | Array] = (low, high)
+        if self.far_side_um is not None and z_um is not None:
+            far = z_um < 0
+            depths = (np.where(far, self.far_side_um[0], low), np.where(far, self.far_side_um[1], high))
+        return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), depths
 
     def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
         """Matched filter for frames of `shape` (H, W), made once."""
@@ -107,8 +148,15 @@ class FitScale:
         prior: Prior | None = None,
     ) -> JointFit:
         """Fit emitters (N, 4) and the background to a frame (H, W) with the read variance added; see `fit_jointly`."""
-        enough = _PRECISE if precise else _ROUGH
-        bounds = self.bounds(data.shape)
         return fit_jointly(
-            data, self.spline, emitters, background, bounds, self.read_variance, iterations, enough, prior
+            data,
+            self.spline,
+            emitters,
+            background,
+            self.bounds(data.shape, emitters[:, 2]),
+            self.read_variance,
+            iterations,
+            _PRECISE if precise else _ROUGH,
+            prior,
+            whole=precise,
         )

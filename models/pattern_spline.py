@@ -25,6 +25,9 @@ __all__ = ["ENERGY", "PatternSpline", "render_pattern"]
 ENERGY = 0.99
 """Share of a plane's light inside its radius, unless another is asked for."""
 
+_WIDE_ENERGY = 0.999
+"""The same inside the wider radius, for emitters so bright that the rest would show."""
+
 _TAPS = 3
 """Fine grid points beyond a pixel that its spline needs, rounded up."""
 
@@ -47,14 +50,19 @@ class PatternSpline:
         B-spline coefficients of the planes.
     radius_px : ndarray of float64, shape (Z,)
         Radius that holds `energy` of the light, camera pixels, at least 3.
+    wide_radius_px : ndarray of float64, shape (Z,)
+        Radius that holds nearly all of it.
     """
 
     def __init__(self, psf: Psf, energy: float = ENERGY) -> None:
         self.psf = psf
         centre = psf.planes.shape[1] // 2
         largest = centre / psf.oversampling
-        self.radius_px = np.clip(_enclosing_radius(psf.planes, energy) / psf.oversampling, min(3.0, largest), largest)
-        half = int(np.ceil((self.radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
+        self.radius_px, self.wide_radius_px = (
+            np.clip(radius / psf.oversampling, min(3.0, largest), largest)
+            for radius in _enclosing_radii(psf.planes, (energy, max(energy, _WIDE_ENERGY)))
+        )
+        half = int(np.ceil((self.wide_radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
         coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
         if half > centre:
             # Mirrored as far as the spline of the last grid point needs, dark beyond.
@@ -71,10 +79,20 @@ class PatternSpline:
         return radius
 
     def boxes(
-        self, x_px: NDArray[np.float64], y_px: NDArray[np.float64], z_um: NDArray[np.float64], shape: tuple[int, int]
+        self,
+        x_px: NDArray[np.float64],
+        y_px: NDArray[np.float64],
+        z_um: NDArray[np.float64],
+        shape: tuple[int, int],
+        wide: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """What patterns cover of a frame of `shape` (H, W): (N, 4) first row, end row, first column, end column."""
+        """What patterns cover of a frame of `shape` (H, W): (N, 4) first row, end row, first column, end column.
+
+        Those that are `wide`, (N,), reach to the wider radius.
+        """
         radius = self.radius_at_px(z_um)
+        if wide is not None and wide.any():
+            radius = np.where(wide, np.interp(z_um, self.psf.z_um, self.wide_radius_px), radius)
         edges = [
             np.ceil(y_px - radius),
             np.floor(y_px + radius) + 1,
@@ -93,16 +111,16 @@ class PatternSpline:
         return np.clip(index, 0, len(self.psf.z_um) - 1)
 
 
-def _enclosing_radius(planes: NDArray[np.float32], energy: float) -> NDArray[np.float64]:
-    """Radius that holds `energy` of each plane's light, shape (Z,), grid points."""
+def _enclosing_radii(planes: NDArray[np.float32], energies: tuple[float, ...]) -> NDArray[np.float64]:
+    """Radius that holds each share of each plane's light, shape (energies, Z), grid points."""
     centre = planes.shape[1] // 2
     steps = np.arange(planes.shape[1]) - centre
     ring = np.round(np.hypot(steps[:, None], steps[None, :])).astype(np.int64).ravel()
     radii = []
     for plane in planes:
         light = np.cumsum(np.bincount(ring, np.maximum(plane.ravel(), 0)))
-        radii.append(float(np.searchsorted(light, energy * light[-1]) + 1))
-    return np.array(radii)
+        radii.append([float(np.searchsorted(light, energy * light[-1]) + 1) for energy in energies])
+    return np.array(radii).T
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -38,11 +38,14 @@ from scipy import ndimage
 from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit_scale import LEAST_READ_VARIANCE, FitScale, fitted_depths_um
+from models.fit_scale import LEAST_READ_VARIANCE, FitScale, far_side_um, fitted_depths_um
+from models.fit_state import FitState
 from models.fit_table import localizations_of
 from models.joint_fit import JointFit, Prior, split_light
 from models.plausibility import Plausibility, log_odds, probability
 from models.psf import Psf
+from models.sides import on_the_other_side
+from models.splitting import splits
 from models.tables import Localizations
 
 __all__ = ["RefinementSettings", "Refiner", "refine"]
@@ -73,6 +76,9 @@ _REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
 
 # Side of the square over which the misfit is averaged that lowers the significance of what the residual shows.
 _SURROUNDINGS_PX = 96
+
+# Most times that emitters are taken apart.
+_SPLIT_ROUNDS = 2
 
 _LOWEST_PROBABILITY = 0.05
 
@@ -119,48 +125,6 @@ class RefinementSettings:
     binnings: tuple[int, ...] = (4, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Emitters in the pixels of one scale, and what is known of them.
-
-    `network` holds log odds, NaN for those that the residual showed; `work` the patterns computed so far.
-    """
-
-    emitters: Array
-    prior: Prior
-    network: Array
-    background: float
-    work: int = 0
-
-    def select(self, rows: NDArray[np.bool_]) -> _State:
-        prior = Prior(self.prior.place[rows], self.prior.weight[rows])
-        return replace(self, emitters=self.emitters[rows], prior=prior, network=self.network[rows])
-
-    def with_new(self, emitters: Array) -> _State:
-        nothing = Prior.none(len(emitters))
-        return replace(
-            self,
-            emitters=np.concatenate([self.emitters, emitters]),
-            prior=Prior(
-                np.concatenate([self.prior.place, nothing.place]), np.concatenate([self.prior.weight, nothing.weight])
-            ),
-            network=np.append(self.network, np.full(len(emitters), np.nan)),
-        )
-
-    def rescaled(self, old: int, new: int) -> _State:
-        """The same on pixels of `new` instead of `old` camera pixels."""
-
-        def places(values: Array) -> Array:
-            moved = values.copy()
-            moved[:, :2] = (moved[:, :2] * old + (old - 1) / 2 - (new - 1) / 2) / new
-            return moved
-
-        ratio = new / old
-        weight = self.prior.weight * np.array([ratio**2, ratio**2, 1])
-        prior = Prior(places(self.prior.place), weight)
-        return replace(self, emitters=places(self.emitters), prior=prior, background=self.background * ratio**2)
-
-
 class Refiner:
     """Refines frame after frame with one PSF and one camera; what they need is prepared once.
 
@@ -183,14 +147,15 @@ class Refiner:
         self._answered_um = self.settings.z_range_um or (float(psf.z_um[0]), float(psf.z_um[-1]))
         self._fitted_um = fitted_depths_um(psf, self._answered_um)
         self._pixel_um = psf.pixel_size_um
-        self._fine = FitScale(psf, 1, self._fitted_um, camera)
+        far_um = far_side_um(psf, self._answered_um)
+        self._fine = FitScale(psf, 1, self._fitted_um, camera, far_um)
         self._coarse: list[FitScale] = []
         coarser, size = psf, 1
         smallest_px = float(self._fine.spline.radius_px.min())
         while self.settings.rounds and size < max(self.settings.binnings, default=1):
             coarser, size = binned_psf(coarser), 2 * size
             if size in self.settings.binnings and smallest_px >= _LEAST_RADIUS_BINS * size:
-                self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera))
+                self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera, far_um))
 
     def refine(self, frame_electrons: NDArray[np.float32], start: Localizations) -> Localizations:
         """Fit a frame, starting from what may be in it.
@@ -244,10 +209,15 @@ class Refiner:
         state = state.rescaled(size or 1, 1)
         if not size:
             state = self._shared(data, self._fine, state)
-        _, fit, odds = self._pruned(data, self._fine, state, precise=True)
+        state, fit, odds = self._pruned(data, self._fine, state, precise=True)
+        for _ in range(_SPLIT_ROUNDS if self.settings.rounds else 0):
+            pairs = splits(data, fit, self._fine)
+            if not pairs:
+                break
+            state, fit, odds = self._pruned(data, self._fine, state.with_pairs(pairs), precise=True)
         return fit, probability(odds)
 
-    def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> _State:
+    def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> FitState:
         """The start in camera pixels."""
         pixel_um = self._pixel_um
         emitters = np.column_stack([start.x_um / pixel_um, start.y_um / pixel_um, start.z_um, start.photons])
@@ -256,18 +226,18 @@ class Refiner:
         weight = np.where(known, 1 / np.where(known, sigma, 1.0) ** 2, 0.0) * [pixel_um**2, pixel_um**2, 1]
         # Light only adds to the background.
         background = max(float(np.percentile(electrons, 10)), LEAST_READ_VARIANCE)
-        return _State(emitters, Prior(emitters[:, :3].copy(), weight), log_odds(start.probability), background)
+        return FitState(emitters, Prior(emitters[:, :3].copy(), weight), log_odds(start.probability), background)
 
-    def _shared(self, data: NDArray[np.float32], scale: FitScale, state: _State) -> _State:
+    def _shared(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
         """With the light of the frame shared out among the places of the start."""
-        low, high = np.array(scale.bounds(data.shape)).T
+        low, high = np.array(scale.bounds(data.shape), np.float64).T
         places = np.clip(state.emitters[:, :3], low, high)
         photons, background = split_light(data, scale.spline, places, state.background, scale.read_variance, _SPLITS)
         return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
-    def _chosen(self, data: NDArray[np.float32], scale: FitScale, state: _State) -> _State:
+    def _chosen(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
         """Which emitters there are, as far as this pixel size tells."""
-        state, fit, _ = self._pruned(data, scale, state, precise=False)
+        state, fit, _ = self._sided(data, scale, *self._pruned(data, scale, state, precise=False))
         reseats = self.settings.reseats
         for _ in range(self.settings.rounds):
             if state.work >= self.settings.work:
@@ -280,15 +250,25 @@ class Refiner:
             search = scale.filter(data.shape, self.settings.depth_step_um).search
             missed = search(data - fit.expected, variance, self.settings.add_significance)
             if len(missed):
-                state, fit, _ = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
+                found = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
+                state, fit, _ = self._sided(data, scale, *found)
             # What is found and thrown away again would be found for ever.
             if fit.cost > before - _WORTHWHILE:
                 break
         return state
 
+    def _sided(
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, odds: Array
+    ) -> tuple[FitState, JointFit, Array]:
+        """With emitters on the other side of focus that are explained better there."""
+        emitters = on_the_other_side(data, fit, scale)
+        if (emitters[:, 2] == fit.emitters[:, 2]).all():
+            return state, fit, odds
+        return self._pruned(data, scale, state.moved_over(emitters), precise=False)
+
     def _pruned(
-        self, data: NDArray[np.float32], scale: FitScale, state: _State, *, precise: bool
-    ) -> tuple[_State, JointFit, Array]:
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, *, precise: bool
+    ) -> tuple[FitState, JointFit, Array]:
         """Fitted, without what is not plausible; its fit, and the log odds of what is left."""
         least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
         while True:
@@ -305,16 +285,16 @@ class Refiner:
             state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(alive)
 
     def _fitted(
-        self, data: NDArray[np.float32], scale: FitScale, state: _State, *, precise: bool
-    ) -> tuple[_State, JointFit]:
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, *, precise: bool
+    ) -> tuple[FitState, JointFit]:
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
         fit = scale.fit(data, state.emitters, state.background, iterations, precise=precise, prior=state.prior)
         work = state.work + fit.evaluations * len(fit.emitters)
         return replace(state, emitters=fit.emitters, background=fit.background, work=work), fit
 
     def _reseated(
-        self, data: NDArray[np.float32], scale: FitScale, state: _State, fit: JointFit
-    ) -> tuple[_State, JointFit]:
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit
+    ) -> tuple[FitState, JointFit]:
         """With emitters in other valleys where these explain more."""
         seats, gain = scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
         if gain == 0:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit_scale import FitScale, fitted_depths_um, read_variance
+from models.fit_scale import FitScale, far_side_um, fitted_depths_um, read_variance
 from models.fit_table import localizations_of
 from models.joint_fit import JointFit
 from tests.models.test_psf import gaussian_psf
@@ -24,6 +26,27 @@ def test_depths_that_the_psf_does_not_cover_are_refused() -> None:
     psf = gaussian_psf()
     with pytest.raises(DataError, match="the PSF covers"):
         fitted_depths_um(psf, (1.0, float(psf.z_um[-1]) + 1.0))
+
+
+def test_the_far_side_of_focus_is_fitted_where_it_can_be_told() -> None:
+    from tests.models.test_sides import lopsided_psf
+
+    psf = lopsided_psf()
+    far = far_side_um(psf, (0.0, 20.0))
+    assert far is not None
+    assert far[0] == psf.z_um[0]
+    assert far[1] < 0
+    scale = FitScale(psf, 1, (0.05, 20.0), CameraModel(), far)
+    _, _, (low, high) = scale.bounds((20, 30), np.array([-4.0, 4.0]))
+    assert np.all(low == [psf.z_um[0], 0.05])
+    assert np.all(high == [far[1], 20.0])
+    # Nothing is to be told where the range crosses focus, the calibration ends at it, or both sides are the same.
+    assert far_side_um(psf, (-5.0, 20.0)) is None
+    assert far_side_um(gaussian_psf(), (0.5, 5.0)) is None
+    mirrored = np.concatenate([psf.planes[psf.z_um > 0][::-1], psf.planes[psf.z_um >= 0]])
+    depths = psf.z_um[psf.z_um > 0]
+    symmetric = replace(psf, planes=mirrored, z_um=np.concatenate([-depths[::-1], [0.0], depths]))
+    assert far_side_um(symmetric, (0.0, 20.0)) is None
 
 
 def test_a_coarse_pixel_has_the_read_noise_of_all_it_sums() -> None:
@@ -48,6 +71,7 @@ def test_emitters_may_lie_outside_the_frame_in_the_fit_but_not_in_the_table() ->
         background=1.0,
         expected=np.ones((20, 30), np.float32),
         chi2=np.array([4.0, 1.0, 1.0]),
+        unexplained=np.full(3, 0.01),
         pattern_error=np.full(3, 0.01),
         mistaken=np.full((3, 3), 5.0),
         cost=0.0,
