@@ -2,7 +2,8 @@
 
 The variants take turns, frame by frame, so that what else the machine does
 falls on all of them alike; of each the median counts. Processor time of one
-thread is measured, waiting is not.
+thread is measured, waiting is not. Other runtimes take part when they are
+asked for (`service.bench.runtimes`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from models.networks import architecture_named
 from models.precision import can_quantize, chosen_device, chosen_precision
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
+from service.bench.runtimes import RuntimeMissing, other_localizer
 from service.machine import machine
 
 __all__ = ["measure_localizing"]
@@ -26,8 +28,16 @@ __all__ = ["measure_localizing"]
 _EMITTERS = 20
 
 
+_OURS = "ours"
+
+
 def measure_localizing(
-    sizes: Sequence[int], batches: Sequence[int], rounds: int, advance: Callable[[int], None] = lambda _done: None
+    sizes: Sequence[int],
+    batches: Sequence[int],
+    rounds: int,
+    advance: Callable[[int], None] = lambda _done: None,
+    *,
+    runtimes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Time the shipped models on simulated frames.
 
@@ -41,20 +51,33 @@ def measure_localizing(
         How often each variant has its turn.
     advance : callable
         Gets the number of rounds done.
+    runtimes : sequence of str
+        Names of `service.bench.runtimes.RUNTIMES` that take part.
 
     Returns
     -------
     dict
-        ``rows``: one for each model, number format, size and batch, with ms of processor time per frame, frames per
-        second of one core, and the time over that of float32; and the machine.
+        ``rows``: one for each model, runtime, number format, size and batch, with ms of processor time per frame,
+        frames per second of one core, and the time over that of float32; ``missing``: why a runtime has no rows; and
+        the machine.
     """
     torch.set_num_threads(1)
+    names = architecture_named("cascade").sizes
     localizers = {
-        (size, precision): Localizer.load(reference_model(size), device="cpu", precision=precision)
-        for size in architecture_named("cascade").sizes
+        (size, _OURS, precision): Localizer.load(reference_model(size), device="cpu", precision=precision)
+        for size in names
         for precision in _formats(size)
     }
     frames = {side: _frames(side, max(batches)) for side in sizes}
+    missing: dict[str, str] = {}
+    for runtime in runtimes:
+        try:
+            for size in names:
+                made = other_localizer(size, runtime, frames[sizes[0]][: batches[0]])
+                kind, precision = runtime.split(", ")
+                localizers[size, kind, precision] = made
+        except RuntimeMissing as error:
+            missing[runtime] = str(error)
     variants = [(name, side, batch) for name in localizers for side in sizes for batch in batches]
     taken: dict[Any, list[float]] = {variant: [] for variant in variants}
     for done in range(rounds + 1):
@@ -69,15 +92,17 @@ def measure_localizing(
         "rows": [
             {
                 "model": size,
+                "runtime": runtime,
                 "precision": precision,
                 "size": side,
                 "batch": batch,
                 "ms_per_frame": round(1e3 * spent, 2),
                 "frames_per_s": round(1 / spent, 1),
-                "over_float32": round(spent / seconds[(size, "float32"), side, batch], 2),
+                "over_float32": round(spent / seconds[(size, _OURS, "float32"), side, batch], 2),
             }
-            for ((size, precision), side, batch), spent in seconds.items()
+            for ((size, runtime, precision), side, batch), spent in seconds.items()
         ],
+        "missing": missing,
         "rounds": rounds,
         "machine": machine(),
     }

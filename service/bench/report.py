@@ -64,10 +64,15 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
 
 def show_localizing(figures: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``bench localize`` measured."""
-    table = Table(*figures["rows"][0])
-    for row in figures["rows"]:
-        table.add_row(*(_shown(value) for value in row.values()))
-    (console or Console()).print(table, highlight=False)
+    console = console or Console()
+    for rows in (figures["rows"], figures.get("fits", {}).get("rows", ())):
+        if rows:
+            table = Table(*rows[0])
+            for row in rows:
+                table.add_row(*(_shown(value) for value in row.values()))
+            console.print(table, highlight=False)
+    for name, reason in {**figures["missing"], **figures.get("fits", {}).get("missing", {})}.items():
+        console.print(f"{name}: not available here, {reason}", highlight=False, soft_wrap=True)
 
 
 def show_kills(figures: Mapping[str, Any], console: Console | None = None) -> None:

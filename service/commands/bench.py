@@ -159,16 +159,30 @@ def localize(
         ),
     ],
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Turns of each variant.")] = 30,
+    alternatives: Annotated[
+        bool,
+        typer.Option("--alternatives", help="Beside it torch.compile, ONNX Runtime and OpenVINO, where they are."),
+    ] = False,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="Also what the refinement and the fitting rivals cost per frame.")
+    ] = False,
+    fit_frames: Annotated[int, typer.Option("--fit-frames", min=1, help="Frames of each number of emitters.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """What a frame costs on one core, for both shipped models and every number format, in turns."""
+    from service.bench.fitting import measure_fitting
     from service.bench.localizing import measure_localizing
     from service.bench.report import show_localizing
+    from service.bench.runtimes import RUNTIMES
     from service.console import progress
     from service.outputs import write_json
 
     with progress("Localizing", rounds, "rounds") as advance:
-        figures = measure_localizing(size, batch, rounds, advance)
+        runtimes = tuple(RUNTIMES) if alternatives else ()
+        figures = measure_localizing(size, batch, rounds, advance, runtimes=runtimes)
+    if fits:
+        with progress("Fitting", 1.0) as advance:
+            figures["fits"] = measure_fitting(fit_frames, advance)
     if json_file is not None:
         write_json(json_file, figures)
     show_localizing(figures)

@@ -1,24 +1,34 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from numpy.typing import NDArray
 from rich.console import Console
 from typer.testing import CliRunner
 
 from hardware.movies import open_movie
 from models.errors import DataError
+from models.evaluation.methods import MethodMissing
+from models.localization import Localizer
 from models.scene import reference_camera, reference_scene
+from models.tables import Localizations
+from models.weights import reference_model
+from service.bench import fitting
 from service.bench.costs import Costs
+from service.bench.localizing import _frames
 from service.bench.movie import render_movie
-from service.bench.report import show
+from service.bench.report import show, show_localizing
+from service.bench.runtimes import RuntimeMissing, other_localizer
 from service.commands.bench import application
 from service.opening import open_instrument
 from service.settings import load_settings
@@ -161,15 +171,88 @@ def test_undefined_figures_are_shown_as_such() -> None:
     assert "-" in text
 
 
-def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path) -> None:
+def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_trunk: object, _maps: object) -> object:
+        raise RuntimeError("no compiler\nat all")
+
+    def missing(_trunk: object, _maps: object) -> object:
+        return importlib.import_module("no_such_runtime")
+
+    def plain(trunk: Callable[..., object], _maps: object) -> object:
+        return lambda maps: trunk(*maps)
+
+    others = {"torch.compile, float32": broken, "OpenVINO, bfloat16": missing, "plain, float32": plain}
+    monkeypatch.setattr("service.bench.runtimes.RUNTIMES", others)
     file = tmp_path / "localize.json"
-    arguments = ["localize", "--size", "64", "--batch", "1", "--rounds", "2", "--json", str(file)]
-    assert CliRunner().invoke(application, arguments).exit_code == 0
-    rows = json.loads(file.read_text())["rows"]
-    assert {(row["model"], row["precision"]) for row in rows} >= {
-        ("full", "float32"),
-        ("live", "float32"),
-        ("live", "int8"),
+    arguments = ["localize", "--size", "64", "--batch", "1", "--rounds", "2", "--alternatives", "--json", str(file)]
+    done = CliRunner().invoke(application, arguments)
+    assert done.exit_code == 0, done.output
+    figures = json.loads(file.read_text())
+    rows = figures["rows"]
+    assert {(row["model"], row["runtime"], row["precision"]) for row in rows} >= {
+        ("full", "ours", "float32"),
+        ("live", "ours", "float32"),
+        ("live", "ours", "int8"),
+        ("full", "plain", "float32"),
+        ("live", "plain", "float32"),
     }
-    assert all(row["over_float32"] == 1 for row in rows if row["precision"] == "float32")
+    assert all(row["over_float32"] == 1 for row in rows if (row["runtime"], row["precision"]) == ("ours", "float32"))
     assert all(row["ms_per_frame"] > 0 for row in rows)
+    assert figures["missing"] == {
+        "torch.compile, float32": "RuntimeError: no compiler",
+        "OpenVINO, bfloat16": "no_such_runtime is not installed",
+    }
+    assert "OpenVINO, bfloat16: not available here, no_such_runtime is not installed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package"),
+    [
+        ("ONNX Runtime, float32", "onnxruntime"),
+        ("OpenVINO, float32", "openvino"),
+        ("OpenVINO, bfloat16", "openvino"),
+    ],
+)
+def test_another_runtime_answers_what_ours_answers(runtime: str, package: str) -> None:
+    frames = _frames(64, 1)
+    if importlib.util.find_spec(package) is None:
+        with pytest.raises(RuntimeMissing, match=f"{package} is not installed"):
+            other_localizer("live", runtime, frames)
+        return
+    mine = Localizer.load(reference_model("live"), "cpu", "float32").localize(frames, np.arange(1))
+    theirs = other_localizer("live", runtime, frames).localize(frames, np.arange(1))
+    np.testing.assert_allclose(theirs.z_um, mine.z_um, atol=0.05)
+
+
+@pytest.mark.slow
+def test_compiled_trunks_answer_what_ours_answer() -> None:
+    frames = _frames(64, 1)
+    mine = Localizer.load(reference_model("live"), "cpu", "float32").localize(frames, np.arange(1))
+    for runtime in ("torch.compile, float32", "torch.compile, bfloat16"):
+        theirs = other_localizer("live", runtime, frames).localize(frames, np.arange(1))
+        np.testing.assert_allclose(theirs.z_um, mine.z_um, atol=0.05)
+
+
+def test_bench_localize_tells_what_fits_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fit:
+        def __call__(self, counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
+            assert counts.shape == (1, 256, 256)
+            sum(range(100_000))
+            return Localizations.from_columns({name: [1.0, 0.1] for name in Localizations.names()})
+
+    def make(name: str, *_arguments: object) -> Fit:
+        if name == "mle":
+            raise MethodMissing("smappy-smlm is not installed.", "Install it.")
+        return Fit()
+
+    monkeypatch.setattr(fitting, "make_method", make)
+    monkeypatch.setattr(fitting, "_EMITTERS", (2,))
+    figures = fitting.measure_fitting(2)
+    assert [row["method"] for row in figures["rows"]] == ["cascade", "cascade --refine", "ls", "mle-multi"]
+    assert all(row["answers_per_frame"] == 1.0 and row["emitters_per_s"] > 0 for row in figures["rows"])
+    assert "smappy" in figures["missing"]["mle"]
+    console = Console(width=120)
+    with console.capture() as captured:
+        show_localizing({"rows": [], "missing": {}, "fits": figures}, console)
+    assert "mle: not available here" in captured.get()
+    assert "mle-multi" in captured.get()
