@@ -1,12 +1,12 @@
 """Optics that the shipped weights have not seen, made by the second generator: aperture, colour, pixel, medium.
 
 What is held equal to the reference optics, so that figures may be compared:
-the frame in pixels, the number of points and the law of their brightness, the
-SNR, the width in pixels of the deepest pattern, the side of the volume in
-pixels, and with both the seeding density. The depth range follows: it is
-deeper where the cone is slender or the pixel large. The size of the bead is
-the same in pixels. Tolerances are the same shares of the depth range: the
-published 10 µm are a tenth of 100 µm.
+the frame and the side of the volume in pixels, the number of points and the
+law of their brightness, the SNR, the bead in pixels, and the seeding density,
+which rules how much patterns overlap. The depth range is chosen for it, within
+2 %: deeper where the cone is slender or the pixel large. A sweep has as many
+planes. Tolerances are the same shares of the depth range: the published 10 µm
+are a tenth of 100 µm.
 
 A mounting medium. An air objective looks into water: an emitter at a depth in
 the sample defocuses in water, a sweep defocuses in air, by so much less. The
@@ -34,7 +34,7 @@ from models.evaluation.hidden_optics import (
     hidden_psf,
 )
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
-from models.evaluation.judging import DEPTHS_UM, JudgingOptics, named_by_content
+from models.evaluation.judging import JudgingOptics, named_by_content
 from models.optics import REFERENCE_OPTICS, Objective
 from models.sweep import Sweep
 
@@ -65,6 +65,8 @@ class OtherOptics:
         Data sheet, in the medium between objective and sample.
     sample_index : float
         Refractive index in which emitters are.
+    deepest_um : float
+        End of the depths that are judged, for equal seeding density.
     seed : int
         Of the aberrations.
     """
@@ -72,6 +74,7 @@ class OtherOptics:
     name: str
     objective: Objective
     sample_index: float
+    deepest_um: float
     seed: int
 
     @property
@@ -85,10 +88,8 @@ class OtherOptics:
         return replace(self.objective, refractive_index=self.sample_index)
 
     def depths_um(self, *, quick: bool = False) -> tuple[float, float]:
-        """Depths that are judged: the deepest pattern is as wide in pixels as that of the reference optics."""
-        reference = DEPTHS_UM[1] * REFERENCE_OPTICS.cone_tangent / REFERENCE_OPTICS.pixel_size_um
-        deepest = reference * self.objective.pixel_size_um / self.in_sample.cone_tangent
-        return (0.0, float(round(deepest * (_QUICK_SHARE if quick else 1.0))))
+        """Depths that are judged."""
+        return (0.0, float(round(self.deepest_um * (_QUICK_SHARE if quick else 1.0))))
 
     @property
     def side_um(self) -> float:
@@ -106,9 +107,9 @@ class OtherOptics:
 
 
 OTHER_OPTICS = (
-    OtherOptics("0.3 NA, 0.60 µm", Objective(0.30, 0.60, 0.65), 1.0, HIDDEN_SEED + 11),
-    OtherOptics("0.6 NA, 0.67 µm, 0.325 µm/px", Objective(0.60, 0.67, 0.325), 1.0, HIDDEN_SEED + 12),
-    OtherOptics("0.45 NA into water", Objective(0.45, 0.52, 0.65), _WATER, HIDDEN_SEED + 13),
+    OtherOptics("0.3 NA, 0.60 µm", Objective(0.30, 0.60, 0.65), 1.0, 145.0, HIDDEN_SEED + 11),
+    OtherOptics("0.6 NA, 0.67 µm, 0.325 µm/px", Objective(0.60, 0.67, 0.325), 1.0, 29.0, HIDDEN_SEED + 12),
+    OtherOptics("0.45 NA into water", Objective(0.45, 0.52, 0.65), _WATER, 157.0, HIDDEN_SEED + 13),
 )
 
 
