@@ -112,7 +112,7 @@ def _own_code() -> str:
 
 
 def code_digest(root: Path) -> str:
-    """Digest of the Python code beneath `root`, comments, docstrings and layout left out, and modules that only show figures."""
+    """Digest of the Python code beneath `root` but what only shows; comments, docstrings and layout are left out."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         if path.name in _ONLY_SHOW:
