@@ -8,7 +8,6 @@ are still there (`service.unfinished`).
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -25,7 +24,7 @@ from models.evaluation.hidden_sweep import SWEEP_SEED
 from models.evaluation.judging import JudgingOptics, exact_optics, hidden_judging
 from models.evaluation.kept_answers import KeptAnswers
 from models.evaluation.methods import needs_model
-from models.evaluation.results import RECORD, draw_results, is_results
+from models.evaluation.results import RECORD, draw_results, is_results, read_record
 from models.evaluation.run_identity import run_identity
 from models.evaluation.scoring import Row
 from models.evaluation.tables import write_table
@@ -156,8 +155,8 @@ class Reproduction:
         wanted = self._wanted
         if not (wanted.resume and is_results(wanted.out)):
             return None
-        record: dict[str, Any] = json.loads((wanted.out / RECORD).read_text(encoding="utf-8"))
-        runs = record.get("runs", [])
+        record = read_record(wanted.out)
+        runs = record["runs"]
         if len(runs) != 1 or "identity" not in runs[0]:
             raise DataError(
                 f"{wanted.out} holds results of {len(runs)} runs, or of an earlier version; only one run of this "

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.evaluation.comparison import verdict
 from models.evaluation.scoring import TOLERANCES_UM, Row
+from models.evaluation.targets import Target, met
 
 __all__ = ["page"]
 
@@ -16,9 +17,10 @@ _PHYSICAL_LIGHT = "photons"
 _MEASURES = ("bound", "sigma")
 
 
-def page(tables: Tables, comparison: Sequence[Row]) -> str:
-    """All that there are tables for, in the order of the experiments."""
+def page(tables: Tables, comparison: Sequence[Row], asked: Sequence[Target] = ()) -> str:
+    """All that there are tables for, in the order of the experiments, and first what is asked."""
     parts = [
+        *(["## Asked", "\n".join(f"- {line}" for line in met(asked))] if asked else []),
         *_scores(tables.get("snr", ()), "snr_db", "20 points, by SNR in dB"),
         *_scores(tables.get("density", ()), "points", "30 dB, by the number of points"),
         *_cost(tables.get("density", ())),

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
-from models.evaluation.comparison import compared
+from models.evaluation.comparison import compared, verdict
 from models.evaluation.experiments import EXPERIMENTS, experiment_named
 from models.evaluation.pages import page
 from models.evaluation.scoring import Row
 from models.evaluation.tables import read_table, write_table
+from models.evaluation.targets import met, targets
 
-__all__ = ["RECORD", "draw_results", "is_results", "merge_results"]
+__all__ = ["RECORD", "draw_results", "is_results", "merge_results", "read_record", "verdicts"]
 
 RECORD = "reproduce.json"
 """File of a folder's record."""
@@ -55,7 +56,7 @@ def draw_results(folder: Path, only: str | None = None) -> None:
     DataError
         When the folder is none of results, or a table was changed so that it cannot be drawn.
     """
-    record = _read_record(folder)
+    record = read_record(folder)
     for name, experiment in record["experiments"].items():
         if only not in (None, name):
             continue
@@ -89,7 +90,7 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
     DataError
         When a folder is none of results, or runs differ in what must be the same.
     """
-    records = [_read_record(folder) for folder in folders]
+    records = [read_record(folder) for folder in folders]
     merged = records[0]
     for folder, record in zip(folders[1:], records[1:], strict=True):
         _check_alike(folders[0], merged, folder, record)
@@ -106,17 +107,46 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
     return merged
 
 
+def verdicts(folder: Path) -> list[str]:
+    """Of each figure that is asked of the cascade whether it is met, and where a rival is above it.
+
+    Raises
+    ------
+    DataError
+        When the folder is none of results.
+    """
+    record = read_record(folder)
+    tables = _all_tables(folder, record)
+    return [*met(targets(tables, _optics(record))), *verdict(compared(tables))]
+
+
 def _write_pages(folder: Path, record: Record) -> None:
     """Page of all tables, and whether the cascade is above every rival at every point."""
-    names = [table for experiment in record["experiments"].values() for table in experiment["tables"]]
-    tables = {table: _read_rows(folder, table)[0] for table in names}
+    tables = _all_tables(folder, record)
     comparison = compared(tables)
     if comparison:
         write_table(folder / f"{_COMPARISON}.csv", comparison, {})
-    (folder / _PAGE).write_text(page(tables, comparison), encoding="utf-8")
+    text = page(tables, comparison, targets(tables, _optics(record)))
+    (folder / _PAGE).write_text(text, encoding="utf-8")
 
 
-def _read_record(folder: Path) -> Record:
+def _all_tables(folder: Path, record: Record) -> dict[str, list[Row]]:
+    names = [table for experiment in record["experiments"].values() for table in experiment["tables"]]
+    return {table: _read_rows(folder, table)[0] for table in names}
+
+
+def _optics(record: Record) -> dict[str, str]:
+    return {name: experiment["optics"] for name, experiment in record["experiments"].items()}
+
+
+def read_record(folder: Path) -> Record:
+    """Record of a folder of results.
+
+    Raises
+    ------
+    DataError
+        When there is none, or it is damaged or of another version.
+    """
     path = folder / RECORD
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ _KNOWN_BY = ("model.json", "weights.safetensors", "calibration.json", "psf.zarr"
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "psf-generator", "scikit-image")
 """Packages that compute figures; some are not everywhere."""
 
-_ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "results.py", "model_card.py")
+_ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "results.py", "targets.py", "model_card.py")
 """Code that draws and writes what is in the tables."""
 
 _DIGITS = 16

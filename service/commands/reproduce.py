@@ -108,9 +108,7 @@ def run(
 
 
 def _merge(folders: list[Path], out: Path) -> None:
-    from models.evaluation.comparison import compared, verdict
-    from models.evaluation.results import is_results, merge_results
-    from models.evaluation.tables import read_table
+    from models.evaluation.results import is_results, merge_results, verdicts
     from service.console import note, result
     from service.outputs import complete_output
 
@@ -118,13 +116,8 @@ def _merge(folders: list[Path], out: Path) -> None:
         aside.mkdir()
         record = merge_results(folders, aside)
     note(f"{out}: {', '.join(record['experiments'])} of {len(record['runs'])} runs.")
-    for line in verdict(compared({table: read_table(out / f"{table}.csv")[0] for table in _tables_of(record)})):
+    for line in verdicts(out):
         result(line)
-
-
-def _tables_of(record: dict[str, Any]) -> list[str]:
-    """Names of the tables in which there are rows."""
-    return [name for each in record["experiments"].values() for name, rows in each["tables"].items() if rows]
 
 
 def _reproduce(wanted: Wanted) -> None:

@@ -13,6 +13,7 @@ from models.evaluation.comparison import compared, verdict
 from models.evaluation.pages import page
 from models.evaluation.results import RECORD, draw_results, is_results, merge_results
 from models.evaluation.tables import read_table, write_table
+from models.evaluation.targets import met, targets
 
 
 def brownian(method: str, ratio: float | None) -> list[dict[str, Any]]:
@@ -119,6 +120,48 @@ def test_points_where_a_rival_wins_are_named_with_the_reason() -> None:
     assert compared({"snr": [scores("cascade", 0.5)]}) == []
     level = compared({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
     assert level[0]["why"].startswith("undecided")
+
+
+def test_what_is_asked_is_judged_at_its_worst_place() -> None:
+    snr = [scores("cascade --refine", 0.51), scores("cascade --refine", 0.5, tolerance_um=3.0), scores("cascade", 0.1)]
+    density = [scores("cascade --refine", 0.91, points=32)]
+    ratios = {"axial_over_bound": 1.2, "lateral_over_bound": 2.1, "axial_over_sigma": 0.9, "lateral_over_sigma": None}
+    alone = scores("cascade --refine", None, snr_db=30.0, depth_um=6.5, jaccard_error=None) | ratios
+    pairs = [
+        {"method": "cascade --refine", "photons": 1e5, "direction": direction, "depth_um": depth, "resolved_um": found}
+        for direction, depth, found in (
+            ("lateral", 20.0, 1.0), ("lateral", 80.0, 2.5), ("lateral", 90.0, None), ("axial", 50.0, 5.0),
+        )
+    ]  # fmt: skip
+    ghosts = {"method": "cascade", "kind": "wrong side", "whole": True, "ghosts": 0.02}
+    adopted = scores("cascade", 0.5, optics="0.3 NA", tolerance_share=0.1, over_reference=-0.06)
+    tables = {"snr": snr, "density": density, "isolated": [alone], "resolution": pairs, "ghosts": [ghosts]}
+    found = {each.name: each for each in targets(tables | {"adoption": [adopted]}, {"isolated": "exact"})}
+    judged = {name: (each.measured, each.met) for name, each in found.items()}
+    isolated = "isolated, exact optics, 30 dB, refined"
+    assert judged == {
+        "J at 0 dB, 20 points, refined, at least 0.5": (0.51, True),
+        "J at 32 points, 30 dB, refined, at least 0.92": (0.91, False),
+        f"{isolated}, axial error over bound at most 1.3": (1.2, True),
+        f"{isolated}, axial error over sigma at least 0.8": (0.9, True),
+        f"{isolated}, axial error over sigma at most 1.25": (0.9, True),
+        f"{isolated}, lateral error over bound at most 1.3": (2.1, False),
+        f"{isolated}, lateral error over sigma at least 0.8": (None, False),
+        f"{isolated}, lateral error over sigma at most 1.25": (None, False),
+        "lateral resolution, refined, 100,000 e⁻, at most 2 µm": (2.5, False),
+        "axial resolution, refined, 100,000 e⁻, at most 6 µm": (5.0, True),
+        "ghosts on the wrong side, cascade, at most 0.1 per emitter": (0.02, True),
+        "adoption of 0.3 NA, cascade, J less the reference's at least -0.05": (-0.06, False),
+    }
+    # With hidden optics errors over the bound are asked for up to 20 dB.
+    hidden = targets({"isolated": [alone]}, {"isolated": "hidden"})
+    assert not [each for each in hidden if "bound" in each.name]
+    lines = met(list(found.values()))
+    assert "NOT MET: lateral resolution, refined, 100,000 e⁻, at most 2 µm: 2.5 (80 µm, 100,000 e⁻)" in lines
+    unknown = f"{isolated}, lateral error over sigma at least 0.8: not measured (6.5 µm, 30 dB, 40 frames)"
+    assert f"NOT MET: {unknown}" in lines
+    assert "## Asked" in page({}, [], list(found.values()))
+    assert targets({}, {}) == []
 
 
 def test_tables_become_one_page(tmp_path: Path) -> None:
