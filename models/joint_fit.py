@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fit_step import FEWEST_PHOTONS, moved
 from models.fit_sums import accumulate, assemble, misfit, render_all, share_out
 from models.pattern_spline import ENERGY, PatternSpline
 
@@ -27,17 +28,7 @@ __all__ = ["Bounds", "JointFit", "Prior", "fit_jointly", "split_light"]
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[float | Array, float | Array]]
 
-# A step is shortened to these, so that a poor start does not jump over its optimum: pixels, and µm or share of depth.
-_LONGEST_STEP_PX = 1.5
-_LONGEST_STEP_UM = 1.0
-_LONGEST_STEP_OF_DEPTH = 0.05
-# Photons change at most by this factor in a step.
-_PHOTON_FACTOR = 4.0
-_FEWEST_PHOTONS = 1.0
 _LEAST_BACKGROUND_E = 1e-3
-
-# A step that changes the log-likelihood by about the square of this is not made: its pattern stays as it is.
-_NEGLIGIBLE = 0.02
 
 _LEAST_INFORMATION = 1e-12
 """Of an emitter whose light does not fall into the frame."""
@@ -197,7 +188,7 @@ def fit_jointly(
     known = prior or Prior.none(len(emitters))
     start = emitters.copy()
     start[:, :3] = np.clip(start[:, :3], low, high)
-    start[:, 3] = np.maximum(start[:, 3], _FEWEST_PHOTONS)
+    start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
     wide = _shows_outside(start, spline, background + read_variance) if whole else None
     scene = _Scene(data, spline, read_variance, backdrop, wide)
@@ -208,10 +199,10 @@ def fit_jointly(
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
-            moved, background = _stepped(now, matrix, gradient, damping, low, high)
-            trial = _evaluate(scene, moved, background, now)
+            emitters, background = _stepped(now, matrix, gradient, damping, low, high)
+            trial = _evaluate(scene, emitters, background, now)
             evaluations += 1
-            gain = cost - trial.cost - known.cost(moved)
+            gain = cost - trial.cost - known.cost(emitters)
             if gain >= 0:
                 break
             damping *= _UP
@@ -276,12 +267,12 @@ def split_light(
     background : float
     """
     above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
-    photons = np.full(len(places), max(above / max(len(places), 1), _FEWEST_PHOTONS))
+    photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
     point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
     background = share_out(
         data, point.boxes, point.offsets, point.patterns, photons, background, np.float32(read_variance), rounds
     )
-    return np.maximum(photons, _FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
+    return np.maximum(photons, FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
 
 
 def _shows_outside(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
@@ -337,26 +328,10 @@ def _stepped(
     point: _Point, matrix: Array, gradient: Array, damping: float, low: Array, high: Array
 ) -> tuple[Array, float]:
     """Emitters and background after a damped, bounded step."""
-    step = _solve(matrix, gradient, damping)
-    old = point.emitters
-    new = old.copy()
-    each = step[:-1].reshape(-1, 4)
-    size = np.abs(each) * np.sqrt(np.diagonal(matrix)[:-1]).reshape(-1, 4)
-    each[(size[:, :3] < _NEGLIGIBLE).all(axis=1), :3] = 0
-    new[:, :2] += np.clip(each[:, :2], -_LONGEST_STEP_PX, _LONGEST_STEP_PX)
-    longest = np.maximum(_LONGEST_STEP_UM, _LONGEST_STEP_OF_DEPTH * np.abs(old[:, 2]))
-    new[:, 2] += np.clip(each[:, 2], -longest, longest)
-    new[:, :3] = np.clip(new[:, :3], low, high)
-    photons = np.clip(old[:, 3] + each[:, 3], old[:, 3] / _PHOTON_FACTOR, old[:, 3] * _PHOTON_FACTOR)
-    new[:, 3] = np.maximum(photons, _FEWEST_PHOTONS)
-    return new, max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
-
-
-def _solve(matrix: Array, gradient: Array, damping: float) -> Array:
     scale, scaled = _scaled(matrix)
     scaled[np.diag_indices_from(scaled)] += damping
-    step: Array = np.linalg.solve(scaled, gradient / scale) / scale
-    return step
+    step = np.linalg.solve(scaled, gradient / scale) / scale
+    return moved(point.emitters, step, scale, low, high), max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
 
 
 def _covariance(matrix: Array) -> Array:

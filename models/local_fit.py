@@ -46,6 +46,8 @@ class LocalView:
         What to add to come back to the frame.
     data : ndarray of float32, shape (h, w)
         The window, read variance included.
+    expected : ndarray of float32, shape (h, w)
+        The joint fit there.
     backdrop : ndarray of float32, shape (h, w)
         Light of all other emitters.
     background : float
@@ -56,6 +58,7 @@ class LocalView:
     emitters: Array
     origin: Array
     data: NDArray[np.float32]
+    expected: NDArray[np.float32]
     backdrop: NDArray[np.float32]
     background: float
 
@@ -76,7 +79,7 @@ class LocalView:
         for emitter in emitters:
             light = image_of(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
             backdrop -= np.float32(emitter[3]) * np.maximum(light, 0)
-        return cls(scale, emitters, origin, seen, np.maximum(backdrop, 0), fit.background)
+        return cls(scale, emitters, origin, seen, fit.expected[window], np.maximum(backdrop, 0), fit.background)
 
     def fit(self, starts: Array) -> JointFit:
         """Fit emitters (N, 4), in pixels of the window, in the place of the one."""
@@ -97,9 +100,9 @@ class LocalView:
         emitters: Array = fit.emitters + self.origin
         return emitters
 
-    def misfit(self, fit: JointFit) -> float:
-        """Log-likelihood that this fit leaves to be gained, beyond what noise explains; at least 0."""
-        leftover = float(((self.data - fit.expected) ** 2 / fit.expected).sum(dtype=np.float64)) - self.data.size
+    def misfit(self, expected: NDArray[np.float32]) -> float:
+        """Log-likelihood that a model (h, w) leaves to be gained, beyond what noise explains; at least 0."""
+        leftover = float(((self.data - expected) ** 2 / expected).sum(dtype=np.float64)) - self.data.size
         return max(leftover - float(np.sqrt(2 * self.data.size)), 0.0) / 2
 
     def _bounds(self, z_um: Array) -> Bounds:

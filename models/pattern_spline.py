@@ -93,16 +93,7 @@ class PatternSpline:
         radius = self.radius_at_px(z_um)
         if wide is not None and wide.any():
             radius = np.where(wide, np.interp(z_um, self.psf.z_um, self.wide_radius_px), radius)
-        edges = [
-            np.ceil(y_px - radius),
-            np.floor(y_px + radius) + 1,
-            np.ceil(x_px - radius),
-            np.floor(x_px + radius) + 1,
-        ]
-        boxes: NDArray[np.int64] = np.column_stack(edges).astype(np.int64)
-        limits = np.array([shape[0], shape[0], shape[1], shape[1]])
-        boxes = np.clip(boxes, 0, limits)
-        boxes[:, 1::2] = np.maximum(boxes[:, 1::2], boxes[:, ::2])
+        boxes: NDArray[np.int64] = _boxes(x_px, y_px, radius, *shape)
         return boxes
 
     def z_index(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -121,6 +112,17 @@ def _enclosing_radii(planes: NDArray[np.float32], energies: tuple[float, ...]) -
         light = np.cumsum(np.bincount(ring, np.maximum(plane.ravel(), 0)))
         radii.append([float(np.searchsorted(light, energy * light[-1]) + 1) for energy in energies])
     return np.array(radii).T
+
+
+@numba.njit(cache=True, nogil=True)
+def _boxes(x_px: Any, y_px: Any, radius: Any, height: Any, width: Any) -> Any:
+    boxes = np.empty((len(x_px), 4), np.int64)
+    for e in range(len(x_px)):
+        boxes[e, 0] = min(max(np.ceil(y_px[e] - radius[e]), 0), height)
+        boxes[e, 1] = max(min(max(np.floor(y_px[e] + radius[e]) + 1, 0), height), boxes[e, 0])
+        boxes[e, 2] = min(max(np.ceil(x_px[e] - radius[e]), 0), width)
+        boxes[e, 3] = max(min(max(np.floor(x_px[e] + radius[e]) + 1, 0), width), boxes[e, 2])
+    return boxes
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

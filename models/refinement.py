@@ -237,7 +237,8 @@ class Refiner:
 
     def _chosen(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
         """Which emitters there are, as far as this pixel size tells."""
-        state, fit, _ = self._sided(data, scale, *self._pruned(data, scale, state, precise=False))
+        state, fit, _ = self._pruned(data, scale, state, precise=False)
+        state, fit = self._sided(data, scale, state, fit)
         reseats = self.settings.reseats
         for _ in range(self.settings.rounds):
             if state.work >= self.settings.work:
@@ -250,21 +251,23 @@ class Refiner:
             search = scale.filter(data.shape, self.settings.depth_step_um).search
             missed = search(data - fit.expected, variance, self.settings.add_significance)
             if len(missed):
-                found = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
-                state, fit, _ = self._sided(data, scale, *found)
+                state, fit, _ = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
+                # The new ones are the last.
+                state, fit = self._sided(data, scale, state, fit, first=max(len(fit.emitters) - len(missed), 0))
             # What is found and thrown away again would be found for ever.
             if fit.cost > before - _WORTHWHILE:
                 break
-        return state
+        return self._sided(data, scale, state, fit)[0]
 
     def _sided(
-        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, odds: Array
-    ) -> tuple[FitState, JointFit, Array]:
-        """With emitters on the other side of focus that are explained better there."""
-        emitters = on_the_other_side(data, fit, scale)
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0
+    ) -> tuple[FitState, JointFit]:
+        """With emitters, from row `first` on, on the other side of focus that are explained better there."""
+        emitters = on_the_other_side(data, fit, scale, first)
         if (emitters[:, 2] == fit.emitters[:, 2]).all():
-            return state, fit, odds
-        return self._pruned(data, scale, state.moved_over(emitters), precise=False)
+            return state, fit
+        state, fit, _ = self._pruned(data, scale, state.moved_over(emitters), precise=False)
+        return state, fit
 
     def _pruned(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, *, precise: bool

@@ -27,11 +27,11 @@ _GAIN = 6.0
 _EXPLAINED = 0.1
 """Share of what this side leaves over that the other side must explain: errors of a pattern are on both."""
 
-_STARTS = (0.85, 1.0, 1.2)
+_STARTS = (0.9, 1.15)
 """Of the opposite depth."""
 
 
-def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> Array:
+def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale, first: int = 0) -> Array:
     """The emitters of a fit, those moved to the other side of focus that are explained better there.
 
     Parameters
@@ -40,6 +40,8 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale)
         What was fitted.
     fit : JointFit
     scale : FitScale
+    first : int
+        Emitters before this row are left as they are.
 
     Returns
     -------
@@ -50,12 +52,14 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale)
     if scale.far_side_um is None:
         return emitters
     farthest = scale.far_side_um[0]
-    for row in np.flatnonzero((emitters[:, 2] > 0) & (emitters[:, 2] * _STARTS[0] < -farthest)):
+    near = (emitters[:, 2] > 0) & (emitters[:, 2] * _STARTS[0] < -farthest)
+    near[:first] = False
+    for row in np.flatnonzero(near):
         view = LocalView.of(data, fit, [int(row)], scale)
         if view is None:
             continue
         here = view.fit(view.emitters)
-        needed = _GAIN + _EXPLAINED * view.misfit(here)
+        needed = _GAIN + _EXPLAINED * view.misfit(here.expected)
         for share in _STARTS:
             there = view.fit(view.emitters * [1, 1, -share, 1])
             if there.cost < here.cost - needed:

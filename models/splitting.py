@@ -43,6 +43,10 @@ _TOGETHER_UM = (4.0, 4.0, 4.0)
 """Emitters nearer than this in x, y and z are tried again together: what one left over, others beside it may have been
 put to explain."""
 
+_LEFTOVER = 5.0
+"""Least misfit that is worth a look, in standard deviations of the emitter's light: half its square is about what there
+is to gain."""
+
 _NOTHING = 1e-30
 
 _MOST = 8
@@ -73,7 +77,7 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
     seen: set[int] = set()
     found = []
     for first in np.argsort(-leftover)[:_MOST]:
-        if leftover[first] <= 0 or fit.emitters[first, 2] < 0 or first in seen:
+        if leftover[first] < _LEFTOVER or fit.emitters[first, 2] < 0 or first in seen:
             continue
         apart = np.abs(fit.emitters[:, :3] - fit.emitters[first, :3]) * [pixel_um, pixel_um, 1]
         rows = np.flatnonzero((apart < _TOGETHER_UM).all(axis=1))
@@ -88,16 +92,22 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
 
 def _pair(view: LocalView) -> Array | None:
     """Two emitters that explain a view better than those which are there, in pixels of the frame."""
-    present = view.fit(view.emitters)
-    needed = _GAIN[min(len(view.emitters), len(_GAIN)) - 1]
-    one = present
-    if len(view.emitters) == 1:
-        needed += _EXPLAINED * view.misfit(present)
+    count = len(view.emitters)
+    needed = _GAIN[min(count, len(_GAIN)) - 1]
+    if count == 1:
+        needed += _EXPLAINED * view.misfit(view.expected)
+        # What two might gain is estimated first, as most emitters promise nothing.
+        promises = _promises(view, view.emitters[0], view.expected)
+        if max(promise for _, promise in promises) < _PROMISE * needed:
+            return None
+        one = present = view.fit(view.emitters)
     else:
+        present = view.fit(view.emitters)
         light = view.emitters[:, 3:]
         one = view.fit(np.append((view.emitters[:, :3] * light).sum(axis=0) / light.sum(), light.sum())[None])
+        promises = _promises(view, one.emitters[0], one.expected)
     best, cost = None, present.cost - needed
-    for half_um, promise in _promises(view, one):
+    for half_um, promise in promises:
         if promise < _PROMISE * (one.cost - cost):
             continue
         half = np.append(half_um / _units(view), 0.0)
@@ -108,17 +118,17 @@ def _pair(view: LocalView) -> Array | None:
     return None if best is None else view.in_frame(best)
 
 
-def _promises(view: LocalView, one: JointFit) -> list[tuple[Array, float]]:
+def _promises(view: LocalView, emitter: Array, expected: NDArray[np.float32]) -> list[tuple[Array, float]]:
     """Half distances (3,), µm, and the gain that the residual promises: the best sideways, the best in depth."""
     shape = (view.data.shape[0], view.data.shape[1])
-    own = image_of(view.scale, one.emitters[0], shape)
-    root = 1 / np.sqrt(one.expected.astype(np.float64)).ravel()
+    own = image_of(view.scale, emitter, shape)
+    root = (1 / np.sqrt(expected)).ravel()
     basis, _ = np.linalg.qr((own.reshape(4, -1) * root).T)
-    residual = (view.data - one.expected).ravel() * root
+    residual = (view.data - expected).ravel() * root
 
     def promise(half_um: Array) -> float:
         half = np.append(half_um / _units(view), 0.0)
-        around = sum(image_of(view.scale, one.emitters[0] + sign * half, shape)[0] for sign in (-1.0, 1.0))
+        around = sum(image_of(view.scale, emitter + sign * half, shape)[0] for sign in (-1.0, 1.0))
         bend = (0.5 * around - own[0]).ravel() * root
         bend -= basis @ (basis.T @ bend)
         pull = float(residual @ bend)
