@@ -12,6 +12,7 @@ What is not there is named with the reason.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -126,6 +127,8 @@ def _converted(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
 def _onnx(trunk: _Trunk, maps: Maps) -> _Run:
     runtime = import_module("onnxruntime")
     import_module("onnxscript")
+    # It tells of torchvision, which nobody here needs.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     exported = torch.onnx.export(trunk, tuple(each.contiguous() for each in maps), dynamo=True, verbose=False)
     if exported is None:
         raise RuntimeError("the exporter gave nothing")
