@@ -20,7 +20,7 @@ that adds the read variance to data and model (Huang et al., Nature Methods
 10, 653, 2013), so that variance = model + read². The curvature at the
 optimum gives the sigmas: the Cramér-Rao bound of the joint fit, widened where
 chi2 says that the model does not explain the light. The background is one
-constant of the frame.
+constant of the frame, after what is uneven has been taken away (`background`).
 
 Where the pattern is the same on both sides of focus nothing tells them apart,
 and the slope of the likelihood in z vanishes at focus: fits stay on the side
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.background import tells_background, uneven_background
 from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
@@ -44,6 +45,7 @@ from models.fit_table import localizations_of
 from models.joint_fit import JointFit, Prior, split_light
 from models.plausibility import Plausibility, log_odds, probability
 from models.psf import Psf
+from models.shared_error import error_variance, shared_error
 from models.sides import on_the_other_side
 from models.splitting import splits
 from models.tables import Localizations
@@ -81,6 +83,12 @@ _SURROUNDINGS_PX = 96
 _SPLIT_ROUNDS = 2
 
 _LOWEST_PROBABILITY = 0.05
+
+# Fits after which an uneven background is taken away: it draws the first one aside.
+_LEVELLINGS = 2
+
+# Of the read variance: a background that is lower is lifted by this, too little to be taken for noise.
+_LEAST_BACKGROUND = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,7 @@ class Refiner:
         """As `refine`, but all that was fitted, wherever it lies, and the probability of each emitter, shape (N,)."""
         _check(frame_electrons, start)
         electrons = np.ascontiguousarray(frame_electrons, np.float32)
+        electrons = self._levelled(electrons, start)
         state, size = self._begun(electrons, start), 0
         coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]
         choosing = (coarse or [self._fine]) if self.settings.rounds else []
@@ -216,6 +225,21 @@ class Refiner:
                 break
             state, fit, odds = self._pruned(data, self._fine, state.with_pairs(pairs), precise=True)
         return fit, probability(odds)
+
+    def _levelled(self, electrons: NDArray[np.float32], start: Localizations) -> NDArray[np.float32]:
+        """The frame with the same background everywhere, not below zero, where it can be told from wide patterns."""
+        scale = self._fine
+        if not tells_background(electrons.shape, float(scale.spline.radius_px.max())):
+            return electrons
+        for _ in range(_LEVELLINGS):
+            data = electrons + np.float32(scale.read_variance)
+            state = self._shared(data, scale, self._begun(electrons, start))
+            _, fit = self._fitted(data, scale, state, precise=False)
+            electrons = electrons - uneven_background(data - fit.expected)
+            least = _LEAST_BACKGROUND * scale.read_variance
+            if fit.background < least:
+                electrons += np.float32(least)
+        return electrons
 
     def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> FitState:
         """The start in camera pixels."""
@@ -248,6 +272,7 @@ class Refiner:
                 reseats -= 1
                 state, fit = self._reseated(data, scale, state, fit)
             variance = fit.expected * _misfit_around(data, fit, scale)
+            variance += error_variance(fit, shared_error(fit), scale.read_variance)
             search = scale.filter(data.shape, self.settings.depth_step_um).search
             missed = search(data - fit.expected, variance, self.settings.add_significance)
             if len(missed):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.fit_scale import FitScale
 from models.joint_fit import JointFit
 from models.local_fit import LocalView
+from models.shared_error import shared_error
 
 __all__ = ["on_the_other_side"]
 
@@ -26,6 +27,9 @@ _GAIN = 6.0
 
 _EXPLAINED = 0.1
 """Share of what this side leaves over that the other side must explain: errors of a pattern are on both."""
+
+_EXPLAINED_BADLY = 0.5
+"""The same where all patterns are wrong by more than usual: then a little of anything explains something."""
 
 _STARTS = (0.9, 1.15)
 """Of the opposite depth."""
@@ -52,6 +56,7 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
     if scale.far_side_um is None:
         return emitters
     farthest = scale.far_side_um[0]
+    explained = _EXPLAINED_BADLY if shared_error(fit) else _EXPLAINED
     near = (emitters[:, 2] > 0) & (emitters[:, 2] * _STARTS[0] < -farthest)
     near[:first] = False
     for row in np.flatnonzero(near):
@@ -59,7 +64,7 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
         if view is None:
             continue
         here = view.fit(view.emitters)
-        needed = _GAIN + _EXPLAINED * view.misfit(here.expected)
+        needed = _GAIN + explained * view.misfit(here.expected)
         for share in _STARTS:
             there = view.fit(view.emitters * [1, 1, -share, 1])
             if there.cost < here.cost - needed:
