@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from models.tables import Localizations
 
-__all__ = ["FieldMap"]
+__all__ = ["FieldMap", "apparent_range_um"]
 
 F64 = NDArray[np.float64]
 
@@ -137,3 +137,26 @@ class FieldMap:
             tuple(tuple(row) for row in values["lateral_um"]),
             None if covered is None else tuple(covered),
         )
+
+
+def apparent_range_um(
+    field: FieldMap | None, z_range_um: tuple[float, float], planes_um: tuple[float, float]
+) -> tuple[float, float]:
+    """Depths at which emitters of a range appear: what tilt and curvature of the field add to its ends included.
+
+    An emitter at the end of the range looks deeper or shallower by the
+    curvature, and a sample that is tilted reaches beyond the range; neither may
+    fall off the edge of what is looked for.
+
+    Parameters
+    ----------
+    field : FieldMap or None
+    z_range_um : (low, high)
+        True depths.
+    planes_um : (first, last)
+        Depths that the PSF covers: the result stays within, and on the range's side of focus.
+    """
+    low, high = z_range_um
+    shallowest, deepest = (low, high) if field is None else field.reach_um(low, high)
+    widened = max(shallowest, planes_um[0]), min(deepest, planes_um[1])
+    return (max(widened[0], 0.0) if low >= 0 else widened[0]), widened[1]

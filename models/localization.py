@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from models.camera import CameraModel
 from models.errors import DataError
+from models.field import apparent_range_um
 from models.model import Model
 from models.networks import architecture_named
 from models.networks.architecture import padded
@@ -117,10 +118,12 @@ class Localizer:
         from models.refinement import RefinementSettings, Refiner
 
         psf = self.model.load_psf(folder)
-        low, high = self.model.z_range_um
+        # The fit sees places as they appear; the field is taken away after it.
+        planes = float(psf.z_um[0]), float(psf.z_um[-1])
+        low, high = apparent_range_um(self.model.field, self.model.z_range_um, planes)
         usual = RefinementSettings()
         settings = RefinementSettings(
-            z_range_um=(max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))),
+            z_range_um=(low, high),
             rounds=usual.rounds if rounds is None else rounds,
             iterations=usual.iterations if iterations is None else iterations,
         )

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from models.calibration import Calibration
 from models.errors import DataError
+from models.field import apparent_range_um
 from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
@@ -118,19 +119,11 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
 
 
 def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
-    """Depths that the network is taught: the calibration's, and what tilt and curvature of the field add to them.
-
-    An emitter at the end of the range looks deeper or shallower by the
-    curvature, and a sample that is tilted reaches beyond the range; neither may
-    fall off the edge. Within the planes of the PSF, and on one side of focus.
-    """
-    low, high = calibration.z_range_um
+    """Depths that the network is taught: where emitters of the calibration's range appear."""
+    planes = calibration.psf.z_um
     if calibration.field is None:
-        return low, high
-    shallowest, deepest = calibration.field.reach_um(low, high)
-    first, last = float(calibration.psf.z_um[0]), float(calibration.psf.z_um[-1])
-    widened = float(max(shallowest, first)), float(min(deepest, last))
-    return (max(widened[0], 0.0) if low >= 0 else widened[0]), widened[1]
+        return calibration.z_range_um
+    return apparent_range_um(calibration.field, calibration.z_range_um, (float(planes[0]), float(planes[-1])))
 
 
 def _photons(calibration: Calibration) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from models.field import FieldMap
+from models.field import FieldMap, apparent_range_um
 from models.field_fit import BeadDepths, fit_field
 
 EXTENT = (400.0, 400.0)
@@ -51,6 +51,13 @@ def test_a_slide_reaches_beyond_its_depths() -> None:
     # Left: tilt -1, optics 0.5 less 0.3 near focus. Right corners: tilt 1, optics 1.65.
     assert low == pytest.approx(9.2, abs=0.05)
     assert high == pytest.approx(42.65, abs=0.05)
+
+
+def test_depths_that_are_looked_for_cover_what_appears_but_stay_on_the_planes_and_the_side_of_focus() -> None:
+    assert apparent_range_um(FIELD, (10.0, 40.0), (-50.0, 80.0)) == FIELD.reach_um(10.0, 40.0)
+    low, high = apparent_range_um(FIELD, (0.5, 40.0), (-50.0, 41.0))
+    assert (low, high) == (0.0, 41.0)
+    assert apparent_range_um(None, (3.0, 55.0), (-50.0, 54.0)) == (3.0, 54.0)
 
 
 def test_files_keep_it() -> None:
