@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,14 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert list(record["experiments"]) == ["brownian", "tracking", "stacked"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one experiment, to be looked at and copied."""
+    out = tmp_path_factory.mktemp("finished") / "figures"
+    assert _run("brownian", "--quick", "--out", out).exit_code == 0
+    return out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -202,13 +211,12 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
         (("--methods", "cascade,lookup"), "methods was"),
     ],
 )
-def test_another_run_does_not_go_on(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    out = tmp_path / "figures"
-    assert _run("brownian", "--quick", "--out", out).exit_code == 0
-    refused = _run("brownian", "--quick", "--out", out, "--resume", *arguments)
+def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], said: str) -> None:
+    refused = _run("brownian", "--quick", "--out", finished, "--resume", *arguments)
     assert refused.exit_code == 1
     assert said in str(refused.exception)
     assert "leave --resume out" in str(refused.exception)
+    assert not finished.with_name("figures.unfinished").exists()
 
 
 def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +236,12 @@ def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: p
     assert not identity.exists()
 
 
-def test_merged_results_do_not_go_on(tmp_path: Path) -> None:
-    one, two, both = (tmp_path / name for name in ("one", "two", "both"))
-    assert _run("brownian", "--quick", "--out", one).exit_code == 0
-    assert _run("stacked", "--quick", "--out", two).exit_code == 0
-    assert _run("merge", one, two, "--out", both).exit_code == 0
+def test_merged_and_damaged_results_do_not_go_on(finished: Path, tmp_path: Path) -> None:
+    both, torn = tmp_path / "both", tmp_path / "torn"
+    assert _run("merge", finished, finished, "--out", both).exit_code == 0
     refused = _run("tracking", "--quick", "--out", both, "--resume")
     assert "holds results of 2 runs" in str(refused.exception)
+    shutil.copytree(finished, torn)
+    (torn / "reproduce.json").write_text("{")
+    refused = _run("tracking", "--quick", "--out", torn, "--resume")
+    assert "holds no results" in str(refused.exception)
