@@ -321,7 +321,8 @@ def _normal_equations(data: NDArray[np.float32], point: _Point, known: Prior) ->
     place = (4 * np.arange(len(point.emitters))[:, None] + np.arange(3)).ravel()
     matrix[place, place] += known.weight.ravel()
     gradient[place] += (known.weight * (known.place - point.emitters[:, :3])).ravel()
-    return matrix + np.triu(matrix, 1).T, gradient
+    # Blocks of one emitter are whole, those of two are above the diagonal only.
+    return np.triu(matrix) + np.triu(matrix, 1).T, gradient
 
 
 def _stepped(

@@ -78,6 +78,14 @@ class PatternSpline:
         radius: NDArray[np.float64] = np.interp(z_um, self.psf.z_um, self.radius_px)
         return radius
 
+    def touching(self, emitters: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which patterns of emitters (N, 4) reach into which others, shape (N, N); none into itself."""
+        radius = self.radius_at_px(emitters[:, 2])
+        apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
+        touching: NDArray[np.bool_] = apart < radius[:, None] + radius[None, :]
+        np.fill_diagonal(touching, False)
+        return touching
+
     def boxes(
         self,
         x_px: NDArray[np.float64],

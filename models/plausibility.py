@@ -92,9 +92,7 @@ class Plausibility:
         pattern_error: Array,
     ) -> None:
         radius = spline.radius_at_px(emitters[:, 2])
-        apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
-        self._near = apart < radius[:, None] + radius[None, :]
-        np.fill_diagonal(self._near, False)
+        self._near = spline.touching(emitters)
         self._network = network
         self._misfit = np.maximum(misfit, 1.0)
         inside = overlap * pattern_error[None, :]

@@ -196,7 +196,7 @@ class Refiner:
             fit,
             frame,
             probabilities,
-            pixel_um=self._pixel_um,
+            spline=self._fine.spline,
             answered_um=self._answered_um,
             fitted_um=self._fitted_um,
         )

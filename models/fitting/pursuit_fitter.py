@@ -55,7 +55,6 @@ class PursuitFitter:
         self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
         self._answered_um = calibration.z_range_um
         self._fitted_um = fitted_depths_um(calibration.psf, calibration.z_range_um)
-        self._pixel_um = calibration.psf.pixel_size_um
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Localizations of frames, (B, H, W) counts with numbers (B,), in the order of the frames."""
@@ -68,7 +67,7 @@ class PursuitFitter:
                 fit,
                 int(number),
                 probability(judge.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
-                pixel_um=self._pixel_um,
+                spline=self._pursuit.spline,
                 answered_um=self._answered_um,
                 fitted_um=self._fitted_um,
             )

@@ -77,11 +77,13 @@ def test_emitters_may_lie_outside_the_frame_in_the_fit_but_not_in_the_table() ->
         cost=0.0,
         evaluations=1,
     )
-    table = localizations_of(fit, 7, np.ones(3), pixel_um=0.5, answered_um=(1.0, 5.0), fitted_um=(1.0, 8.0))
+    table = localizations_of(fit, 7, np.ones(3), spline=scale.spline, answered_um=(1.0, 5.0), fitted_um=(1.0, 8.0))
     assert table.frame.tolist() == [7]
-    assert (table.x_um[0], table.y_um[0], table.z_um[0]) == (1.5, 2.0, 2.0)
-    # Misfit of four widens to twice, an error of the pattern of five pixels by 6 % of it; depth is known at least to
-    # the depths fitted.
-    assert table.sigma_x_um[0] == pytest.approx(0.5 * np.hypot(0.2, 0.3))
-    assert table.sigma_y_um[0] == pytest.approx(0.5 * np.hypot(0.4, 0.3))
+    assert (table.x_um[0], table.y_um[0]) == pytest.approx((3 * psf.pixel_size_um, 4 * psf.pixel_size_um))
+    assert table.z_um[0] == 2.0
+    # Misfit of four widens to twice, two neighbours by a quarter of the variance, a pattern's error of five pixels by 12 %
+    # of it; depth is known at least to the depths fitted.
+    pixel_um = psf.pixel_size_um
+    assert table.sigma_x_um[0] == pytest.approx(pixel_um * np.hypot(0.2 * np.sqrt(1.25), 0.6))
+    assert table.sigma_y_um[0] == pytest.approx(pixel_um * np.hypot(0.4 * np.sqrt(1.25), 0.6))
     assert table.sigma_z_um[0] == 7.0
