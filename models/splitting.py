@@ -30,7 +30,7 @@ _GAIN = (15.0, 3.0, 0.0)
 """Log-likelihood that two must gain over one, over two that are there, and over three: four parameters more gain 2 of
 noise, in some hundred emitters seldom 12."""
 
-_EXPLAINED = 0.6
+_EXPLAINED = 0.45
 """Share of what one leaves over that two must explain."""
 
 _PROMISE = 0.3
