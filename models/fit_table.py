@@ -11,7 +11,7 @@ from models.tables import Localizations
 
 __all__ = ["localizations_of"]
 
-_NEIGHBOURS = 8.0
+_NEIGHBOURS = 24.0
 """Patterns that reach into one and double the variance of its place: some of them are missing or wrong, which shifts it
 by more than noise does. Measured in scenes of 4 to 64 points (docs/refinement.md)."""
 

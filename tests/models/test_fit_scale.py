@@ -81,9 +81,9 @@ def test_emitters_may_lie_outside_the_frame_in_the_fit_but_not_in_the_table() ->
     assert table.frame.tolist() == [7]
     assert (table.x_um[0], table.y_um[0]) == pytest.approx((3 * psf.pixel_size_um, 4 * psf.pixel_size_um))
     assert table.z_um[0] == 2.0
-    # A misfit of four doubles sigma, two neighbours add a quarter of the variance, and a pattern error of five pixels
+    # A misfit of four doubles sigma, two neighbours add a twelfth of the variance, and a pattern error of five pixels
     # adds 12 % of these. Depth is known at least to the depths fitted.
     pixel_um = psf.pixel_size_um
-    assert table.sigma_x_um[0] == pytest.approx(pixel_um * np.hypot(0.2 * np.sqrt(1.25), 0.6))
-    assert table.sigma_y_um[0] == pytest.approx(pixel_um * np.hypot(0.4 * np.sqrt(1.25), 0.6))
+    assert table.sigma_x_um[0] == pytest.approx(pixel_um * np.hypot(0.2 * np.sqrt(1 + 1 / 12), 0.6))
+    assert table.sigma_y_um[0] == pytest.approx(pixel_um * np.hypot(0.4 * np.sqrt(1 + 1 / 12), 0.6))
     assert table.sigma_z_um[0] == 7.0
