@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 __all__ = ["show", "show_api", "show_kills", "show_localizing"]
+
+_WIDE = 140
+"""Characters that the widest table needs."""
 
 _QUANTILES = ("p50", "p95", "p99", "max")
 
@@ -63,8 +67,8 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
 
 
 def show_localizing(figures: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what ``bench localize`` measured."""
-    console = console or Console()
+    """Print what ``bench localize`` measured; in a file or a pipe tables are as wide as they need to be."""
+    console = console or Console(width=None if sys.stdout.isatty() else _WIDE)
     for rows in (figures["rows"], figures.get("fits", {}).get("rows", ())):
         if rows:
             table = Table(*rows[0])
