@@ -70,16 +70,16 @@ def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, floa
     """Depths on the side of focus that is not answered, where emitters can be told from those that are answered.
 
     None when the PSF does not reach there, when depths on both sides are answered, or when both sides look the same, as
-    they do without aberrations.
+    they do without aberrations. Depths that are answered may begin a little before focus, as a curved field makes them.
     """
-    first = float(psf.z_um[0])
-    if answered_um[0] < 0 or first > -_SIDE_SEEN_UM:
+    first, low = float(psf.z_um[0]), answered_um[0]
+    if low < -_SIDE_SEEN_UM or first > -_SIDE_SEEN_UM:
         return None
     here = psf.planes[(psf.z_um >= 0) & (psf.z_um <= -first + _MIRROR_REACH_UM)]
     there = psf.planes[psf.z_um <= -_SIDE_SEEN_UM]
     here, there = (each.reshape(len(each), -1) / np.linalg.norm(each, axis=(1, 2))[:, None] for each in (here, there))
     alike = float(np.median((there @ here.T).max(axis=1)))
-    return (first, -_OFF_FOCUS_UM) if alike < _SAME else None
+    return (first, min(low, 0.0) - _OFF_FOCUS_UM) if alike < _SAME else None
 
 
 class FitScale:
@@ -125,7 +125,7 @@ class FitScale:
         low, high = self.depths_um
         depths: tuple[float | Array, float | Array] = (low, high)
         if self.far_side_um is not None and z_um is not None:
-            far = z_um < 0
+            far = z_um <= self.far_side_um[1]
             depths = (np.where(far, self.far_side_um[0], low), np.where(far, self.far_side_um[1], high))
         return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), depths
 

@@ -31,6 +31,9 @@ _EXPLAINED = 0.1
 _EXPLAINED_BADLY = 0.5
 """The same where all patterns are wrong by more than usual: then a little of anything explains something."""
 
+_NEAREST_UM = 1.0
+"""Nearer to focus both sides are one."""
+
 _STARTS = (0.9, 1.15)
 """Of the opposite depth."""
 
@@ -57,7 +60,7 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
         return emitters
     farthest = scale.far_side_um[0]
     explained = _EXPLAINED_BADLY if shared_error(fit) else _EXPLAINED
-    near = (emitters[:, 2] > 0) & (emitters[:, 2] * _STARTS[0] < -farthest)
+    near = (emitters[:, 2] > _NEAREST_UM) & (emitters[:, 2] * _STARTS[0] < -farthest)
     near[:first] = False
     for row in np.flatnonzero(near):
         view = LocalView.of(data, fit, [int(row)], scale)

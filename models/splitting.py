@@ -77,7 +77,7 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
     seen: set[int] = set()
     found = []
     for first in np.argsort(-leftover)[:_MOST]:
-        if leftover[first] < _LEFTOVER or fit.emitters[first, 2] < 0 or first in seen:
+        if leftover[first] < _LEFTOVER or fit.emitters[first, 2] < scale.depths_um[0] or first in seen:
             continue
         apart = np.abs(fit.emitters[:, :3] - fit.emitters[first, :3]) * [pixel_um, pixel_um, 1]
         rows = np.flatnonzero((apart < _TOGETHER_UM).all(axis=1))

@@ -40,6 +40,13 @@ def test_the_far_side_of_focus_is_fitted_where_it_can_be_told() -> None:
     _, _, (low, high) = scale.bounds((20, 30), np.array([-4.0, 4.0]))
     assert np.all(low == [psf.z_um[0], 0.05])
     assert np.all(high == [far[1], 20.0])
+    # A curved field lets depths begin before focus; who begins there is on this side all the same.
+    before = far_side_um(psf, (-0.8, 20.0))
+    assert before is not None
+    assert before[1] < -0.8
+    _, _, (low, high) = FitScale(psf, 1, (-0.75, 20.0), CameraModel(), before).bounds((20, 30), np.array([-0.75, 0.1]))
+    assert np.all(low == -0.75)
+    assert np.all(high == 20.0)
     # Nothing is to be told where the range crosses focus, the calibration ends at it, or both sides are the same.
     assert far_side_um(psf, (-5.0, 20.0)) is None
     assert far_side_um(gaussian_psf(), (0.5, 5.0)) is None
