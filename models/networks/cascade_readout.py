@@ -20,6 +20,9 @@ PROPOSAL_THRESHOLD = 0.08
 """Stage one proposes generously; stage two decides."""
 
 PROPOSALS_PER_FRAME = 160
+"""Of a frame of 256 x 256 pixels; larger ones have room for more."""
+
+_PROPOSALS_PER_PX = PROPOSALS_PER_FRAME / 256**2
 
 _LOWEST_PROBABILITY = 0.05
 """Below this an answer is not even a candidate; the decision threshold is the model's."""
@@ -64,9 +67,10 @@ class Readout:
 def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
     """Run both stages on frames stabilized at the binnings of its settings and return candidates, one per emitter."""
     features = network.features(frames)
-    proposals = network.propose(
-        network.presence_maps(features), PROPOSAL_THRESHOLD, PROPOSALS_PER_FRAME * frames[0].shape[0]
-    )
+    count, _, rows, columns = frames[0].shape
+    pixels = rows * columns * network.settings.first_cell_px**2
+    most = max(PROPOSALS_PER_FRAME, round(_PROPOSALS_PER_PX * pixels))
+    proposals = network.propose(network.presence_maps(features), PROPOSAL_THRESHOLD, most * count)
     answers = network.look(features, proposals.batch, proposals.x_px, proposals.y_px)
     settings = network.settings
     centres = settings.class_centres_um.numpy().astype(np.float64)

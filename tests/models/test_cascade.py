@@ -13,8 +13,9 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.networks import architecture_named, architecture_names
 from models.networks.architecture import padded
-from models.networks.cascade import Cascade, CascadeSettings
+from models.networks.cascade import Cascade, CascadeSettings, Proposals
 from models.networks.cascade_architecture import CascadeArchitecture
+from models.networks.cascade_readout import PROPOSALS_PER_FRAME, read_out
 from models.networks.cascade_targets import lateral_scale_um, make_batch
 from models.networks.counts import CountStabilizer
 from models.networks.packed import can_pack
@@ -133,6 +134,27 @@ def test_proposals_are_local_maxima_in_camera_pixels() -> None:
     assert sorted(zip(found.x_px.tolist(), found.y_px.tolist(), strict=True)) == [(14.5, 10.5), (51.5, 11.5)]
     strongest = network.propose(maps, 0.1, 1)
     assert strongest.x_px.tolist() == [14.5]
+
+
+@pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
+@pytest.mark.parametrize(("side", "times"), [(64, 1), (256, 1), (512, 4)])
+def test_wide_frames_have_room_for_more_emitters(
+    settings: CascadeSettings, side: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Cascade(settings).eval()
+    asked: list[int] = []
+    propose = network.propose
+
+    def counted(maps: list[torch.Tensor], threshold: float, most: int) -> Proposals:
+        asked.append(most)
+        return propose(maps, threshold, most)
+
+    monkeypatch.setattr(network, "propose", counted)
+    maps = stabilize(torch.zeros(2, side, side), torch.ones(2), settings.binnings)
+    maps[0] = torch.nn.functional.pixel_unshuffle(maps[0], settings.first_cell_px)
+    with torch.inference_mode():
+        read_out(network, maps)
+    assert asked == [2 * times * PROPOSALS_PER_FRAME]
 
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
