@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.bead_stack import BeadFit, BeadStack
 from models.pattern import Pattern
-from models.spline_images import back_project, normal_equations, render_cutouts
+from models.spline_images import back_project, normal_equations, render_cutouts, roughness
 
 __all__ = ["fit_planes", "pattern_weights", "refine_beads", "solve_pattern"]
 
@@ -80,7 +80,7 @@ def solve_pattern(
 
     def normal(values: F32) -> F32:
         render_cutouts(values, z, x, y, oversampling, scratch)
-        return project(scratch) + penalty * _rough(values)
+        return np.asarray(project(scratch) + penalty * roughness(values), np.float32)
 
     right = project(scaled.astype(np.float32))
     if from_scratch:
@@ -216,19 +216,3 @@ def _damped(matrix: F64) -> F64:
     diagonal = np.einsum("...ii->...i", matrix)
     lift = 1e-9 * diagonal + 1e-12 * np.maximum(diagonal.max(axis=-1, keepdims=True), 1e-20)
     return np.asarray(matrix + lift[..., None] * np.eye(matrix.shape[-1]), np.float64)
-
-
-def _rough(values: F32) -> F32:
-    out = np.zeros_like(values)
-    for axis in range(3):
-        if values.shape[axis] < 3:
-            continue
-        second = np.diff(values, n=2, axis=axis)
-        low: list[slice] = [slice(None)] * 3
-        middle: list[slice] = [slice(None)] * 3
-        high: list[slice] = [slice(None)] * 3
-        low[axis], middle[axis], high[axis] = slice(0, -2), slice(1, -1), slice(2, None)
-        out[tuple(low)] += second
-        out[tuple(middle)] -= 2 * second
-        out[tuple(high)] += second
-    return out

@@ -2,7 +2,7 @@
 
 The order of the work: check the sweep, know the camera, find focus and beads,
 measure how wide the patterns grow, fit one pattern through all beads (see
-`joining`), with what the field does to it (see `field_fit`) taken out of the
+`joining`, and `explaining` for the optics behind it), with what the field does to it (see `field_fit`) taken out of the
 beads before they are joined; then read off what the fit knows: which beads
 differ and are left out, the sideways walk, the light, the map of the field,
 how beads differ beside it, and how well depth comes back from one bead at a
@@ -113,27 +113,9 @@ def calibrate(
     beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
-    fitted = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
-    beads, stack, pattern, fit, used = fitted
+    joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
     tell(0.9, "joining")
-    return conclude(
-        sweep,
-        planes,
-        kept,
-        beads,
-        stack,
-        pattern,
-        fit,
-        used,
-        cone,
-        camera,
-        curve,
-        focus,
-        sign,
-        axial_scale,
-        wanted,
-        tuple(notes),
-    )
+    return conclude(sweep, planes, kept, joined, cone, camera, curve, focus, sign, axial_scale, wanted, tuple(notes))
 
 
 def _check_request(

@@ -145,6 +145,16 @@ def _figures(calibration: Calibration) -> str:
             f"camera, read noise {calibration.camera.read_noise_e:.1f} e-",
         ),
     ]
+    pupil = report.get("pupil")
+    if pupil is not None:
+        worst = float(np.hypot.reduce(list(pupil["waves"].values())))
+        shown.append(
+            (
+                f"NA/n {pupil['sine']:.3f}, λ/n {pupil['wavelength_um']:.2f} µm",
+                f"optics that explain the pattern, with a bead of {pupil['bead_um']:.1f} µm and aberrations of "
+                f"{worst:.2f} waves; {pupil['unexplained']:.1%} beside it is from the beads alone",
+            )
+        )
     cells = "".join(f"<div class=figure><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>" for a, b in shown)
     return f"<div class=figures>{cells}</div>"
 

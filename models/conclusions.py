@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bead_stack import BeadFit, BeadStack
+from models.bead_stack import BeadStack
 from models.bead_verdicts import placed
 from models.beads import Bead, Cone
 from models.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.evidence import Evidence
+from models.explaining import Explanation
 from models.field_fit import fit_field
 from models.identity import new_id
-from models.joining import bead_depths
+from models.joining import Joined, bead_depths
 from models.pattern import Pattern, focal_depth, taper
 from models.psf import Psf
+from models.pupil import ZERNIKES
 from models.sweep import FocusCurve, Sweep
 from models.sweep_focus import focus_of
 
@@ -37,11 +39,7 @@ def conclude(
     sweep: Sweep,
     planes: F32,
     kept: NDArray[np.intp],
-    beads: list[Bead],
-    stack: BeadStack,
-    pattern: Pattern,
-    fit: BeadFit,
-    used: NDArray[np.bool_],
+    joined: Joined,
     cone: Cone,
     camera: CameraModel,
     curve: FocusCurve,
@@ -52,11 +50,11 @@ def conclude(
     notes: tuple[str, ...],
 ) -> Calibration:
     """Read off the fit what the calibration says."""
+    stack, pattern, fit, used = joined.stack, joined.pattern, joined.fit, joined.used
     pixel = sweep.pixel_size_um
     both_sides = wanted[0] < 0 < wanted[1]
     psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=not curve.at_end, both_sides=both_sides)
     z_um = stack.z_um - focus_shift
-    focus = focus + sign * focus_shift / axial_scale
     walk_um = stack.walk_px * pixel
     _check_walk(walk_um, z_um, pixel)
 
@@ -67,6 +65,10 @@ def conclude(
     extent = (sweep.shape[1] * pixel, sweep.shape[0] * pixel)
     depths = replace(bead_depths(stack, fit, used, pixel), z_um=z_um)
     mapped = fit_field(depths, extent, wanted, focal_depth(pattern))
+    # The pattern is that of the median bead; the map takes the mean over the field for depth zero.
+    middle = 0.0 if curve.at_end else float(np.median(mapped.own_um[:, 0]))
+    z_um = z_um + middle
+    focus = focus + sign * (focus_shift - middle) / axial_scale
     residual = np.where(inside[None, :], mapped.left_um - mapped.own_um[:, :1], np.nan)
     errors = _scatter(z_um, residual)
     rows = np.cumsum(used) - 1
@@ -82,14 +84,14 @@ def conclude(
         )
         if bead.used
         else placed(bead, float(stack.x_px[i]), float(stack.y_px[i]))
-        for i, bead in enumerate(beads)
+        for i, bead in enumerate(joined.beads)
     )
     relative = stack.light[used] / np.median(stack.light[used], axis=1, keepdims=True)
     light = np.median(relative, axis=0)
     in_time = light[np.argsort(kept)]
     ends = max(len(light) // 10, 1)
     report: dict[str, Any] = {
-        "beads_found": len(beads),
+        "beads_found": len(joined.beads),
         "beads_used": int(used.sum()),
         "beads": [_bead_row(bead, pixel) for bead in judged],
         "oversampling": pattern.oversampling,
@@ -101,6 +103,7 @@ def conclude(
         "light_end_over_start": float(np.median(in_time[-ends:]) / np.median(in_time[:ends])),
         "walk_um": {"x": float(np.ptp(walk_um[:, 0])), "y": float(np.ptp(walk_um[:, 1]))},
         "field": mapped.report,
+        "pupil": None if joined.known is None else _pupil_row(joined.known),
         "variation": {
             "height_um": _spread(mapped.own_um[:, 0]),
             "axial_scale": _spread(mapped.own_um[:, 1]),
@@ -150,7 +153,8 @@ def _psf(
     pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *, refine: bool, both_sides: bool
 ) -> tuple[Psf, float]:
     """The pattern at its knots, as far as the sweep covers it; and by how much focus differs from depth zero, µm."""
-    values = pattern.samples() * taper(pattern, cone)
+    # What is left of noise in dark places is negative at every other one: there is no negative light.
+    values = np.maximum(pattern.samples() * taper(pattern, cone), 0)
     step = pattern.z_step_um
     covered = (pattern.z_um >= stack.z_um.min() - 0.5 * step) & (pattern.z_um <= stack.z_um.max() + 0.5 * step)
     values, z_um = values[covered], pattern.z_um[covered]
@@ -213,6 +217,24 @@ def _bead_row(bead: Bead, pixel_size_um: float) -> dict[str, Any]:
         "axial_scale": number(bead.axial_scale),
         "misfit": number(bead.misfit),
         "residual_um": number(bead.residual_um),
+    }
+
+
+def _pupil_row(known: Explanation) -> dict[str, Any]:
+    pupil = known.fit.pupil
+    names = [f"Z{n}{m:+d}" if m else f"Z{n}0" for n, m in ZERNIKES]
+    # How bright the pupil's pattern is says nothing: that is the beads' own.
+    scale = np.einsum("kij,kij->k", known.rest, known.prior) / np.einsum("kij,kij->k", known.prior, known.prior)
+    rest, prior = (
+        np.einsum("kij,kij->k", part, part, dtype=np.float64)
+        for part in (known.rest - scale[:, None, None] * known.prior, known.prior)
+    )
+    return {
+        "sine": pupil.sine,
+        "wavelength_um": 1 / pupil.waves_per_um,
+        "bead_um": pupil.bead_um,
+        "waves": dict(zip(names, pupil.zernike_waves, strict=True)),
+        "unexplained": float(np.sqrt(np.median(rest / prior))),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from models.bead_cutouts import cut_beads, first_light
 from models.bead_stack import BeadFit, BeadStack, subtract_neighbours
 from models.bead_verdicts import later_verdicts, require_beads
 from models.beads import Bead, Cone
+from models.explaining import Explanation, centred, explain, explain_better, halved_pattern
 from models.field_fit import BeadDepths, FieldFit, fit_field
 from models.pattern import Pattern, centres, empty_pattern, focal_depth, trimmed
 
-__all__ = ["bead_depths", "join_beads"]
+__all__ = ["Joined", "bead_depths", "join_beads"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -28,6 +29,34 @@ _BEADS_FOR_OVERSAMPLING = 8
 _FOCUS_PLANES = 7
 # Turns of aligning and joining; heights settle to a hundredth of a step within these.
 _ROUNDS = 6
+# Turns with a mere spline, before a pupil is looked for.
+_SPLINE_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What the beads say together.
+
+    Attributes
+    ----------
+    beads : list of Bead
+        With their verdicts.
+    stack : BeadStack
+        Cut-outs of all beads, neighbours subtracted, and where the beads are.
+    pattern : Pattern
+    fit : BeadFit
+        Of every bead at every plane with that pattern.
+    used : ndarray of bool, shape (B,)
+    known : Explanation or None
+        The pupil behind the pattern; None where none explains it.
+    """
+
+    beads: list[Bead]
+    stack: BeadStack
+    pattern: Pattern
+    fit: BeadFit
+    used: NDArray[np.bool_]
+    known: Explanation | None
 
 
 def join_beads(
@@ -39,8 +68,32 @@ def join_beads(
     pixel_size_um: float,
     wanted: tuple[float, float],
     tell: Progress,
-) -> tuple[list[Bead], BeadStack, Pattern, BeadFit, NDArray[np.bool_]]:
-    """One pattern through all beads: positions, heights, light, walk, the field's part and the spline, in turn."""
+) -> Joined:
+    """One pattern through all beads: positions, heights, light, walk, the field's part and the pattern, in turn.
+
+    Parameters
+    ----------
+    planes : ndarray of float32, shape (Z, H, W)
+        Photo-electrons.
+    z_um : ndarray of float64, shape (Z,)
+        Depths of the planes from about focus, increasing.
+    beads : list of Bead
+        All that were found, with first verdicts.
+    cone : Cone
+        How wide patterns are.
+    variance : float
+        Of the camera's noise in a pixel of a plane, photo-electrons².
+    pixel_size_um : float
+    wanted : (low, high)
+        Depths to be told apart later, µm.
+    tell : callable
+        Progress.
+
+    Raises
+    ------
+    DataError
+        When no bead is left.
+    """
     used = np.array([bead.used for bead in beads])
     stack, data, apart = cut_beads(planes, z_um, beads, cone)
     stack = first_light(stack, beads, used, apart, cone)
@@ -49,6 +102,7 @@ def join_beads(
     flat = np.where(used[:, None], 1.0, 0.0) * np.ones_like(stack.light)
     pattern = trimmed(solve_pattern(replace(stack, seen=apart), pattern, flat, 3, from_scratch=True), cone)
     fit: BeadFit | None = None
+    known: Explanation | None = None
     for index in range(_ROUNDS):
         tell(0.2 + 0.7 * index / _ROUNDS, "aligning")
         model = stack.model(pattern)
@@ -56,7 +110,7 @@ def join_beads(
         weight, place = pattern_weights(stack, fit, variance, used, model)
         before = stack
         stack, fit = refine_beads(stack, pattern, place, heights=index >= 1)
-        stack = _settle(stack, fit, pattern, used)
+        stack = _settle(stack, fit, None if known else pattern, used)
         if index >= 2:
             beads = later_verdicts(beads, stack, fit, model, variance)
             used = np.array([bead.used for bead in beads])
@@ -66,31 +120,51 @@ def join_beads(
             mapped = fit_field(depths, extent_um, wanted, focal_depth(pattern))
             stack = replace(stack, bend=_bend(stack, mapped, pixel_size_um, wanted))
         weight, _ = pattern_weights(stack, fit, variance, used, model)
-        pattern = trimmed(solve_pattern(stack, pattern, weight, 4 if index < _ROUNDS - 1 else 12), cone)
+        if known is not None:
+            known = explain_better(known, stack, weight, cone, pixel_size_um)
+        elif index == _SPLINE_ROUNDS:
+            known = explain(pattern, stack.z_um, cone, pixel_size_um)
+        if known is not None:
+            pattern = known.pattern()
+        elif index < _ROUNDS - 1:
+            pattern = trimmed(solve_pattern(stack, pattern, weight, 4), cone)
+        else:
+            pattern = halved_pattern(stack, pattern, weight, 12, cone)
+    if known is not None:
+        pattern, centre = centred(known, pixel_size_um)
+        stack = _from_focus(stack, _at_planes(centre, stack, pattern))
     model = stack.model(pattern)
     stack = subtract_neighbours(stack, model, data)
     fit, _, _ = fit_planes(stack, pattern)
-    return beads, stack, pattern, fit, used
+    return Joined(beads, stack, pattern, fit, used, known)
 
 
-def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern, used: NDArray[np.bool_]) -> BeadStack:
-    """Fix what the fit leaves open: median height zero, and a walk that is zero in focus and centres the pattern."""
+def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern | None, used: NDArray[np.bool_]) -> BeadStack:
+    """Fix what the fit leaves open: median height zero, and a walk that is zero in focus and centres `pattern`."""
     height = stack.height_um - np.median(stack.height_um[used])
     # A height beyond the pattern's planes means that the bead found no place; the verdict comes later.
     limit = 0.25 * float(np.ptp(stack.z_um))
     jitter = np.clip(np.median(fit.shift[used, :, :2], axis=0), -1, 1)
     jitter = jitter - np.median(jitter, axis=0)
-    centre = centres(pattern)
-    at = (stack.z_um - pattern.z_first_um) / pattern.z_step_um
-    drift = np.stack([np.interp(at, np.arange(len(centre)), centre[:, axis]) for axis in range(2)], axis=1)
-    walk = stack.walk_px + jitter + np.clip(drift, -1, 1)
+    drift = jitter if pattern is None else jitter + np.clip(_at_planes(centres(pattern), stack, pattern), -1, 1)
+    return _from_focus(replace(stack, height_um=np.clip(height, -limit, limit)), drift)
+
+
+def _at_planes(centre_px: F64, stack: BeadStack, pattern: Pattern) -> F64:
+    """Centres (K, 2) of a pattern's planes at the planes of the sweep, shape (Z, 2)."""
+    columns = [np.interp(stack.z_um, pattern.z_um, column) for column in centre_px.T]
+    return np.stack(columns, axis=1)
+
+
+def _from_focus(stack: BeadStack, drift_px: F64) -> BeadStack:
+    """The stack with `drift_px` (Z, 2) added to its walk, and places such that the walk is zero in focus."""
+    walk = stack.walk_px + drift_px
     # The planes next to focus together say where focus is: one plane alone has jitter of its own.
     focus = np.median(walk[np.argsort(np.abs(stack.z_um))[:_FOCUS_PLANES]], axis=0)
     return replace(
         stack,
         x_px=stack.x_px + focus[0],
         y_px=stack.y_px + focus[1],
-        height_um=np.clip(height, -limit, limit),
         walk_px=walk - focus,
     )
 

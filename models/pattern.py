@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from models.beads import Cone
 
@@ -18,6 +19,9 @@ __all__ = ["Pattern", "centres", "empty_pattern", "focal_depth", "taper", "trimm
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+# A cubic B-spline at its own knot and at both neighbours.
+_AT_KNOTS = np.array([1 / 6, 4 / 6, 1 / 6])
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,16 @@ class Pattern:
 
     def samples(self) -> F32:
         """The pattern at its knots, shape (K, N, N): the spline evaluated, not its coefficients."""
-        values = self.coefficients.astype(np.float64)
-        for axis in range(3):
-            padded = np.pad(
-                values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge" if axis == 0 else "constant"
-            )
-            values = (
-                np.take(padded, range(0, padded.shape[axis] - 2), axis)
-                + 4 * np.take(padded, range(1, padded.shape[axis] - 1), axis)
-                + np.take(padded, range(2, padded.shape[axis]), axis)
-            ) / 6
-        return values.astype(np.float32)
+        values = ndimage.correlate1d(self.coefficients, _AT_KNOTS, axis=0, mode="nearest")
+        for axis in (1, 2):
+            values = ndimage.correlate1d(values, _AT_KNOTS, axis=axis, mode="constant")
+        return np.asarray(values, np.float32)
+
+    @classmethod
+    def of_samples(cls, samples: F32, z_um: F64, oversampling: int) -> Pattern:
+        """The spline through samples (K, N, N) at evenly spaced depths (K,), µm."""
+        coefficients = ndimage.spline_filter(samples, order=3, mode="mirror", output=np.float32)
+        return cls(coefficients, float(z_um[0]), float(z_um[1] - z_um[0]), oversampling)
 
     def normalized(self) -> Pattern:
         """Every plane of knots scaled to the same sum."""

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["back_project", "normal_equations", "render_cutouts", "subtract_others"]
+__all__ = ["back_project", "normal_equations", "render_cutouts", "roughness", "subtract_others"]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -217,3 +217,31 @@ def normal_equations(
                     power[b, k, 0] += rest * rest
                     power[b, k, 1] += amount * amount * value[r, c] * value[r, c]
                     power[b, k, 2] += 1.0
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def roughness(values: Any) -> Any:
+    """Gradient of half the sum of squared second differences along all three axes, shape (K, N, N)."""
+    out = np.zeros_like(values)
+    depth, rows, columns = values.shape
+    two = np.float32(2.0)
+    for k in range(depth):
+        for i in range(rows):
+            if 0 < k < depth - 1:
+                for j in range(columns):
+                    bend = values[k - 1, i, j] - two * values[k, i, j] + values[k + 1, i, j]
+                    out[k - 1, i, j] += bend
+                    out[k, i, j] -= two * bend
+                    out[k + 1, i, j] += bend
+            if 0 < i < rows - 1:
+                for j in range(columns):
+                    bend = values[k, i - 1, j] - two * values[k, i, j] + values[k, i + 1, j]
+                    out[k, i - 1, j] += bend
+                    out[k, i, j] -= two * bend
+                    out[k, i + 1, j] += bend
+            for j in range(1, columns - 1):
+                bend = values[k, i, j - 1] - two * values[k, i, j] + values[k, i, j + 1]
+                out[k, i, j - 1] += bend
+                out[k, i, j] -= two * bend
+                out[k, i, j + 1] += bend
+    return out
