@@ -53,6 +53,9 @@ _BESIDE_FOCUS_UM = 4.0
 """More than curvature of the field and the calibration's focus add to a depth, in whole planes."""
 
 _QUICK_DEPTHS_UM = (0.0, 24.0)
+_NEAR_SIDE_UM = 16.0
+"""How much farther than a margin the sweep begins before focus: to -24 µm, so that emitters on the wrong side are
+known by their own patterns."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,9 @@ def hidden_judging(
     tell = progress or (lambda _done, _what: None)
     depths = _QUICK_DEPTHS_UM if quick else DEPTHS_UM
     optics = draw_hidden_optics()
-    psf = hidden_psf(optics, depths, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the judge"))
+    # The sweep reaches farther beyond focus than what is judged.
+    drawn = (depths[0] - _near_side_um(quick=quick), depths[1])
+    psf = hidden_psf(optics, drawn, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the judge"))
     images = HiddenImages(optics, psf)
     if calibration is not None:
         learned = Calibration.load(calibration)
@@ -231,10 +236,16 @@ def named_by_content(calibration: Calibration) -> Calibration:
 
 
 def hidden_sweep(images: ImageSource, depths_um: tuple[float, float] = DEPTHS_UM, *, quick: bool = False) -> Sweep:
-    """The noisy sweep of beads through the hidden optics: 8 µm on the near side of focus to 6 µm beyond the depths."""
-    positions = np.arange(-8.0, depths_um[1] + 6.1, 2.0)
+    """The noisy sweep of beads through the hidden optics: from the near side of focus to 6 µm beyond the depths."""
+    near = _near_side_um(quick=quick) + MARGIN_UM - _BESIDE_FOCUS_UM
+    positions = np.arange(-near, depths_um[1] + 6.1, 2.0)
     if quick:
         return draw_sweep(
             images, SCMOS_CAMERA, REFERENCE_OPTICS.pixel_size_um, beads=(3, 3), shape=(224, 224), z_um=positions
         )
     return draw_sweep(images, SCMOS_CAMERA, REFERENCE_OPTICS.pixel_size_um, z_um=positions)
+
+
+def _near_side_um(*, quick: bool) -> float:
+    """How much farther than usual the near side of focus is drawn: far enough for networks to know its patterns."""
+    return 0.0 if quick else _NEAR_SIDE_UM
