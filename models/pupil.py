@@ -219,7 +219,8 @@ def _blur(size: int, step_um: float, pixel_um: float, bead_um: float) -> F32:
     """Transfer function of pixel and bead for a grid of size x size, shape (size, size // 2 + 1)."""
     rows, columns = fft.fftfreq(size, step_um), fft.rfftfreq(size, step_um)
     pixel = np.sinc(rows * pixel_um)[:, None] * np.sinc(columns * pixel_um)[None, :]
-    return (pixel * _sphere_transfer(np.hypot(rows[:, None], columns[None, :]) * bead_um)).astype(np.float32)
+    sphere = _sphere_transfer(np.hypot(rows[:, None], columns[None, :]) * bead_um)
+    return np.asarray(pixel * sphere, np.float32)
 
 
 def _zernike(n: int, m: int, rho: F64, angle: F64) -> F64:
