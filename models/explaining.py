@@ -77,7 +77,12 @@ class Explanation:
 
 
 def explain(pattern: Pattern, z_um: F64, cone: Cone, pixel_um: float) -> Explanation | None:
-    """First guess of the pupil from a pattern whose planes `z_um` were seen; None where no pupil explains it."""
+    """First guess of the pupil from a pattern whose planes `z_um` were seen; None where none explains it.
+
+    A pattern that does not grow with depth has no aperture to begin with.
+    """
+    if cone.slope_px <= 0:
+        return None
     planes = _measured(pattern.samples(), pattern.z_um, z_um, cone, pattern.oversampling)
     step_um = pixel_um / pattern.oversampling
     fit = fit_pupil(planes, step_um, pixel_um, cone.slope_px * pixel_um)

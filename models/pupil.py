@@ -51,6 +51,7 @@ _DISC_MARGIN = 1.15
 """Aberrations and the finite aperture's rim reach this much farther than the geometric disc."""
 
 _GRID_STEP = 32
+_WIDEST = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,8 @@ def render_pupil(
     # Intensity has twice the field's bandwidth; what pixel and bead leave of its last tenth is nothing.
     finer = max(int(np.ceil(step_um * 4 * cutoff * 0.85)), 1)
     fine_um = step_um / finer
-    reach = pupil.reach_um(z_um) + pixel_um
+    # A guess that is far off may reach far beyond the image; what comes back around its edge does not matter then.
+    reach = min(pupil.reach_um(z_um), _WIDEST * half * step_um) + pixel_um
     # In steps, so that neighbouring depths share what is kept for a grid.
     size = fft.next_fast_len(_GRID_STEP * int(np.ceil((2 * reach / fine_um + 2) / _GRID_STEP)))
     frequency = fft.fftfreq(size, fine_um)
