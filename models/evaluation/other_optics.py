@@ -28,6 +28,7 @@ from models.evaluation.frames import SCMOS_CAMERA, SIDE_UM
 from models.evaluation.hidden_optics import (
     FIELD_SHAPE,
     HIDDEN_SEED,
+    MARGIN_UM,
     HiddenImages,
     HiddenOptics,
     draw_hidden_optics,
@@ -46,8 +47,11 @@ _WATER = 1.33
 _BEAD_UM = 1.0
 """In the reference optics."""
 
-_SWEEP_SHARES = (-0.08, 1.06, 0.02)
+_SWEEP_SHARES = (-0.24, 1.06, 0.02)
 """First and last plane and step of a sweep, over the depth range: those of the reference optics."""
+
+_BESIDE_UM = 4.0
+"""More than tilt of the slide and curvature of the field add to a bead's depth."""
 
 _QUICK_SHARE = 0.24
 _QUICK_BEADS, _QUICK_FIELD = (3, 3), (224, 224)
@@ -127,9 +131,11 @@ def swept(other: OtherOptics, cache: Path | None, *, quick: bool = False) -> Swe
     travel = other.depths_um(quick=quick)[1] / other.axial_scale
     first, last, step = (share * other.depths_um()[1] / other.axial_scale for share in _SWEEP_SHARES)
     if quick:
-        last = travel + 3 * step
+        first, last = 0.3 * first, travel + 3 * step
     hidden = other.hidden()
-    psf = hidden_psf(hidden, (0.0, float(np.ceil(travel))), cache=cache)
+    # Planes reach a margin farther, part of which is for what beads and field add to a depth.
+    low = min(0.0, float(np.floor(first)) + MARGIN_UM - _BESIDE_UM)
+    psf = hidden_psf(hidden, (low, float(np.ceil(travel))), cache=cache)
     return draw_sweep(
         HiddenImages(hidden, psf),
         SCMOS_CAMERA,

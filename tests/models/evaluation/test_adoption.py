@@ -60,6 +60,7 @@ def test_without_the_network_there_is_nothing_to_adopt() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_other_optics_are_adopted_and_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
