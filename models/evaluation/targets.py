@@ -16,7 +16,7 @@ __all__ = ["Target", "met", "targets"]
 
 _REFINED = "cascade --refine"
 _JACCARD_BY_DB = {0.0: 0.50, 10.0: 0.78, 20.0: 0.92, 30.0: 0.95}
-_JACCARD_BY_POINTS = {32: 0.92, 64: 0.85, 100: 0.75}
+_JACCARD_BY_POINTS = {32.0: 0.92, 64.0: 0.85, 100.0: 0.75}
 _OVER_BOUND = {"exact": 1.3, "hidden": 2.0}
 _HIDDEN_UP_TO_DB = 20.0
 """The bound falls with the light and a calibration's errors do not."""
