@@ -2,7 +2,9 @@
 
 A matched filter adds what stands out of the residual, all emitters so far are
 fitted together, those in the wrong valley are moved, and what is not
-significant goes, one change at a time, until none promises anything. Without
+significant goes, one change at a time, until none promises anything. Emitters
+fitted by one and those on the wrong side of focus are told apart as in the
+refinement of a network's answers (`splitting`, `sides`). Without
 a network there is nothing else to believe in, so significance decides alone
 what stays in the fit.
 """
@@ -15,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import CameraModel
-from models.fit_scale import FitScale, fitted_depths_um
+from models.fit_scale import FitScale, far_side_um, fitted_depths_um
 from models.joint_fit import JointFit
 from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
+from models.sides import on_the_other_side
+from models.splitting import splits
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
 
@@ -26,6 +30,9 @@ Array = NDArray[np.float64]
 
 # Most steps of a fit between moves.
 _ROUGH_ITERATIONS = 12
+
+# Most times that emitters are taken apart.
+_SPLIT_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,8 @@ class ResidualPursuit:
 
     def __init__(self, psf: Psf, camera: CameraModel, settings: PursuitSettings) -> None:
         self.settings = settings
-        self._scale = FitScale(psf, 1, fitted_depths_um(psf, settings.z_range_um), camera)
+        depths_um = fitted_depths_um(psf, settings.z_range_um)
+        self._scale = FitScale(psf, 1, depths_um, camera, far_side_um(psf, settings.z_range_um))
 
     @property
     def spline(self) -> PatternSpline:
@@ -111,13 +119,34 @@ class ResidualPursuit:
                 settled = True
                 continue
             settled = settled and not move.adds
+            if move.adds:
+                after = self._sided(data, after, first=len(fit.emitters))
             fit = after
+        fit = self._sided(data, self._settled(data, fit))
+        for _ in range(_SPLIT_ROUNDS):
+            pairs = splits(data, fit, self._scale)
+            if not pairs:
+                break
+            rows = [row for replaced, _ in pairs for row in replaced]
+            emitters = np.concatenate([np.delete(fit.emitters, rows, axis=0), *(pair for _, pair in pairs)])
+            fit = self._settled(data, self._fit(data, emitters, fit.background, precise=False))
+        return fit
+
+    def _settled(self, data: NDArray[np.float32], fit: JointFit) -> JointFit:
+        """Fitted precisely, without what is not significant."""
         while True:
             fit = self._fit(data, fit.emitters, fit.background, precise=True)
             kept = self._significant(fit)
             if kept.all():
                 return fit
             fit = self._fit(data, fit.emitters[kept], fit.background, precise=False)
+
+    def _sided(self, data: NDArray[np.float32], fit: JointFit, first: int = 0) -> JointFit:
+        """With emitters, from row `first` on, on the other side of focus that are explained better there."""
+        emitters = on_the_other_side(data, fit, self._scale, first)
+        if (emitters[:, 2] == fit.emitters[:, 2]).all():
+            return fit
+        return self._fit(data, emitters, fit.background, precise=True)
 
     def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.fit_scale import FitScale, far_side_um
+from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.metrics import score_frame
 from models.psf import Psf
 from models.refinement import RefinementSettings, Refiner
@@ -62,6 +63,14 @@ def test_what_lies_on_the_wrong_side_is_not_answered(psf: Psf, refiner: Refiner)
         found = _sure(refiner.refine(frame, start))
         score = score_frame(found.xyz_um, right[:, :3], 1.0)
         assert (score.tp, score.fp) == (2, 0)
+
+
+def test_the_pursuit_without_a_network_knows_the_side_too(psf: Psf) -> None:
+    emitters = np.array([[30.0, 40.0, -9.0, 2e4], [66.0, 60.0, 12.0, 2e4]])
+    pursuit = ResidualPursuit(psf, CameraModel(read_noise_e=READ_NOISE_E), PursuitSettings(z_range_um=(0, 25)))
+    fit = pursuit.fit(_frame(psf, emitters, 3))
+    order = np.argsort(fit.emitters[:, 2])
+    assert fit.emitters[order, :3] == pytest.approx(emitters[:, :3], abs=0.3)
 
 
 def test_who_is_right_stays(psf: Psf) -> None:

@@ -183,6 +183,13 @@ def test_pursuit_doubts_what_a_bright_neighbour_explains(calibration: Calibratio
     assert (np.delete(found.probability, best) < 0.5).all()
 
 
+def test_pursuit_tells_two_behind_each_other(calibration: Calibration, images: ExactImages) -> None:
+    emitters = np.array([[40.0, 40.0, 22.0, 2e5], [40.0, 40.0, 27.0, 2e5]])
+    found = PursuitFitter(calibration, DARK)(_frame(images, emitters)[None], NUMBERS)
+    sure = found.select(found.probability > 0.5)
+    assert sure.xyz_um[np.argsort(sure.z_um)] == pytest.approx(emitters[:, :3], abs=0.3)
+
+
 def test_lookup_interpolates_between_planes_and_pixels(calibration: Calibration, images: ExactImages) -> None:
     emitters = np.array([[30.3, 30.1, 9.45, 4e4], [60.2, 58.4, 24.3, 3e5]])
     found = PatternLookup(calibration, DARK, threshold=0.8)(_frame(images, emitters)[None], NUMBERS)
