@@ -18,7 +18,7 @@ READ_NOISE_E = 6.0
 
 
 def depth_errors_um() -> NDArray[np.float64]:
-    """Of nine beads on a background that falls from the middle of a frame to beneath zero at its corners, (3, 3)."""
+    """Of nine beads on a background that falls from the middle of a frame to beneath zero at its corners, (9,)."""
     psf = computed_psf(Objective(0.45, 0.52, PIXEL_UM), np.arange(12.0, 27.0))
     places = np.array([(column, row) for row in (30.0, 150.0, 270.0) for column in (30.0, 150.0, 270.0)])
     rows, columns = np.mgrid[:301, :301] / 150.0 - 1
@@ -46,7 +46,8 @@ def depth_errors_um() -> NDArray[np.float64]:
     found = refiner.refine(electrons.astype(np.float32), start)
     assert len(found) == count
     nearest = np.hypot(found.x_um[:, None] / PIXEL_UM - places[:, 0], found.y_um[:, None] / PIXEL_UM - places[:, 1])
-    return (found.z_um[nearest.argmin(axis=0)] - DEPTH_UM).reshape(3, 3)
+    errors: NDArray[np.float64] = found.z_um[nearest.argmin(axis=0)] - DEPTH_UM
+    return errors
 
 
 def test_a_bead_on_more_background_does_not_look_deeper(monkeypatch: pytest.MonkeyPatch) -> None:
