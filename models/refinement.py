@@ -22,9 +22,12 @@ optimum gives the sigmas: the Cramér-Rao bound of the joint fit, widened where
 chi2 says that the model does not explain the light. The background is one
 constant of the frame, after what is uneven has been taken away (`background`).
 
-Where the pattern is the same on both sides of focus nothing tells them apart,
-and the slope of the likelihood in z vanishes at focus: fits stay on the side
-that the settings allow, just off focus.
+Two things no step of a fit finds: emitters that lie on almost one place and
+were fitted by one (`splitting`), and emitters on the other side of focus
+(`sides`). Both are tried in the window of one pattern, all others held. Where
+the pattern is the same on both sides nothing tells them apart, and the slope
+of the likelihood in z vanishes at focus: fits stay on the side that the
+settings allow, just off focus.
 """
 
 from __future__ import annotations
