@@ -39,7 +39,21 @@ def first_verdicts(
     z_um: F64,
     mask: NDArray[np.bool_] | None,
 ) -> list[Bead]:
-    """What can be said of each candidate before the patterns are fitted."""
+    """What can be said of each candidate before the patterns are fitted.
+
+    Parameters
+    ----------
+    positions : ndarray of float64, shape (N, 2)
+        x, y of the candidates, pixels.
+    planes : ndarray of float32, shape (Z, H, W)
+        Kept planes by increasing depth `z_um` (Z,), photo-electrons.
+    sweep : Sweep
+    kept : ndarray of int, shape (Z,)
+        Numbers of the planes in the sweep.
+    cone : Cone
+    mask : ndarray of bool, shape (H, W), optional
+        Places whose beads may be used.
+    """
     height, width = sweep.shape
     distance = crowding(positions)
     reach = float(cone.at(z_um).max())

@@ -115,7 +115,21 @@ def calibrate(
     require_beads(beads)
     joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
     tell(0.9, "joining")
-    return conclude(sweep, planes, kept, joined, cone, camera, curve, focus, sign, axial_scale, wanted, tuple(notes))
+    return conclude(
+        sweep,
+        planes,
+        kept,
+        joined,
+        cone,
+        camera,
+        curve,
+        focus,
+        sign,
+        axial_scale,
+        wanted,
+        tuple(notes),
+        focus_stated=focus_um is not None,
+    )
 
 
 def _check_request(

@@ -48,12 +48,44 @@ def conclude(
     axial_scale: float,
     wanted: tuple[float, float],
     notes: tuple[str, ...],
+    *,
+    focus_stated: bool,
 ) -> Calibration:
-    """Read off the fit what the calibration says."""
+    """Read off the fit what the calibration says.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    planes : ndarray of float32, shape (Z, H, W)
+        Kept planes by increasing depth, photo-electrons.
+    kept : ndarray of int, shape (Z,)
+        Their numbers in the sweep.
+    joined : Joined
+    cone : Cone
+    camera : CameraModel
+    curve : FocusCurve
+    focus : float
+        First guess, sweep coordinates, µm.
+    sign, axial_scale : int, float
+        ``z_um = sign * axial_scale * (sweep position - focus)``.
+    wanted : (low, high)
+        Depths to be told apart, µm.
+    notes : tuple of str
+        For the user.
+    focus_stated : bool
+        The user stated the focus.
+
+    Raises
+    ------
+    DataError
+        When the object moved during the sweep.
+    """
     stack, pattern, fit, used = joined.stack, joined.pattern, joined.fit, joined.used
     pixel = sweep.pixel_size_um
     both_sides = wanted[0] < 0 < wanted[1]
-    psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=not curve.at_end, both_sides=both_sides)
+    # An engineered pattern may be sharpest anywhere: what was stated of its focus holds.
+    refine = not curve.at_end and not (focus_stated and both_sides)
+    psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=refine, both_sides=both_sides)
     z_um = stack.z_um - focus_shift
     walk_um = stack.walk_px * pixel
     _check_walk(walk_um, z_um, pixel)
@@ -66,7 +98,7 @@ def conclude(
     depths = replace(bead_depths(stack, fit, used, pixel), z_um=z_um)
     mapped = fit_field(depths, extent, wanted, focal_depth(pattern))
     # The pattern is that of the median bead; the map takes the mean over the field for depth zero.
-    middle = 0.0 if curve.at_end else float(np.median(mapped.own_um[:, 0]))
+    middle = 0.0 if not refine else float(np.median(mapped.own_um[:, 0]))
     z_um = z_um + middle
     focus = focus + sign * (focus_shift - middle) / axial_scale
     residual = np.where(inside[None, :], mapped.left_um - mapped.own_um[:, :1], np.nan)

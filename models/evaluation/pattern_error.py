@@ -78,7 +78,8 @@ def pattern_error(calibrated: Psf, true: Psf, z_um: float, focus_um: float = 0.0
 
     def image(figures: F64) -> F64:
         light, x, y, z = figures
-        return light * true.evaluate(grid[None] - x, grid[:, None] - y, np.array(z_um + focus_um + z)).ravel()
+        values = true.evaluate(grid[None] - x, grid[:, None] - y, np.array(z_um + focus_um + z))
+        return np.asarray(light * values.ravel(), np.float64)
 
     figures = np.array([1.0, 0.0, 0.0, 0.0])
     for _ in range(_TURNS):
