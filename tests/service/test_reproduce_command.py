@@ -14,9 +14,10 @@ from typer.testing import CliRunner, Result
 
 from models.calibration import Calibration
 from models.camera import CameraModel
-from models.evaluation import tracking_patterns
+from models.evaluation import stacked
 from models.evaluation.bench import Bench, Contender
 from models.evaluation.experiments import EXPERIMENTS
+from models.evaluation.frames import Frames
 from models.evaluation.methods import Method
 from models.evaluation.scoring import Row
 from models.weights import reference_model
@@ -77,20 +78,24 @@ def test_hidden_optics_are_calibrated_first(tmp_path: Path, monkeypatch: pytest.
     assert float(rows[0]["limit_jaccard"]) > 0.9
 
 
+def _all_are(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let `all` be a few experiments."""
+    others = tuple(name for name in EXPERIMENTS if name not in names)
+    monkeypatch.setattr("models.evaluation.experiments.NOT_OF_ALL", others)
+
+
 def test_experiments_that_are_finished_stay_when_a_later_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_bench: Bench) -> dict[str, list[Row]]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        "models.evaluation.experiments.EXPERIMENTS", {name: EXPERIMENTS[name] for name in ("brownian", "tracking")}
-    )
-    monkeypatch.setattr(tracking_patterns, "run", fail)
+    _all_are(monkeypatch, "brownian", "stacked")
+    monkeypatch.setattr(stacked, "run", fail)
     out = tmp_path / "figures"
     assert _run("all", "--quick", "--out", out).exit_code != 0
     assert {path.name for path in out.iterdir()} == {"brownian.csv", "brownian.png", "reproduce.json"}
-    assert json.loads((out / "reproduce.json").read_text())["runs"][0]["unfinished"] == ["tracking"]
+    assert json.loads((out / "reproduce.json").read_text())["runs"][0]["unfinished"] == ["stacked"]
     # Figures come from tables alone: merging one folder draws them again.
     again = tmp_path / "again"
     assert _run("merge", out, "--out", again).exit_code == 0
@@ -138,30 +143,27 @@ def test_wrong_usage_is_status_2(tmp_path: Path, arguments: tuple[str, ...]) -> 
     assert _run(*arguments, "--out", tmp_path / "figures").exit_code == 2
 
 
-def _interrupt(monkeypatch: pytest.MonkeyPatch, module: Any, after: int) -> list[str]:
-    """End an experiment with its row number `after`, as a signal would; the rows that were come into the list."""
-    rows: list[str] = []
-    expose = module.movie
+def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """End `stacked` after so many conditions, as a signal would."""
+    done: list[str] = []
+    expose = stacked.expose
 
-    def counted(*arguments: Any) -> Any:
-        if len(rows) == after:
+    def counted(*arguments: Any) -> Frames:
+        if len(done) == after:
             raise KeyboardInterrupt
-        rows.append("movie")
+        done.append("condition")
         return expose(*arguments)
 
-    monkeypatch.setattr(module, "movie", counted)
-    return rows
+    monkeypatch.setattr(stacked, "expose", counted)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {name: EXPERIMENTS[name] for name in ("brownian", "tracking", "stacked")}
-    monkeypatch.setattr("models.evaluation.experiments.EXPERIMENTS", chosen)
-    monkeypatch.setattr("models.evaluation.experiments.NOT_OF_ALL", ("stacked",))
+    _all_are(monkeypatch, "brownian", "stacked")
     whole, out = tmp_path / "whole", tmp_path / "figures"
     assert _run("all", "--quick", "--out", whole).exit_code == 0
     assert not whole.with_name("whole.unfinished").exists()
     with monkeypatch.context() as patched:
-        _interrupt(patched, tracking_patterns, after=2)
+        _interrupt(patched, after=1)
         assert _run("all", "--quick", "--resume", "--out", out).exit_code != 0
     left = out.with_name("figures.unfinished")
     assert len(list((left / "workshop" / "answers").iterdir())) > 0
@@ -178,21 +180,21 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
         patched.setattr("models.evaluation.brownian.run", None)
         done = _run("all", "--quick", "--resume", "--out", out)
     assert done.exit_code == 0, done.output
-    # Once to see that it can run, and for the two frames of the third movie.
+    # Once to see that it can run, and for the frames of the second condition.
     assert asked.count("cascade") <= 3
     assert not left.exists()
-    for table in ("brownian.csv", "tracking.csv"):
+    for table in ("brownian.csv", "stacked.csv"):
         assert (out / table).read_text() == (whole / table).read_text()
     (run,) = json.loads((out / "reproduce.json").read_text())["runs"]
-    assert (run["unfinished"], set(run["experiments"])) == ([], {"brownian", "tracking"})
+    assert (run["unfinished"], set(run["experiments"])) == ([], {"brownian", "stacked"})
     (complete,) = json.loads((whole / "reproduce.json").read_text())["runs"]
     (mine,), (theirs,) = run["methods"]["exact"], complete["methods"]["exact"]
     assert (mine["threshold"], mine["frames"]) == (theirs["threshold"], theirs["frames"])
     # Nothing is left to do; another experiment joins the folder.
     assert _run("all", "--quick", "--resume", "--out", out).exit_code == 0
-    assert _run("stacked", "--quick", "--resume", "--out", out).exit_code == 0
+    assert _run("tracking", "--quick", "--resume", "--out", out).exit_code == 0
     record = json.loads((out / "reproduce.json").read_text())
-    assert list(record["experiments"]) == ["brownian", "tracking", "stacked"]
+    assert list(record["experiments"]) == ["brownian", "stacked", "tracking"]
 
 
 @pytest.fixture(scope="module")
@@ -222,17 +224,17 @@ def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], 
 def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "figures"
     with monkeypatch.context() as patched:
-        _interrupt(patched, tracking_patterns, after=1)
-        assert _run("tracking", "--quick", "--out", out).exit_code != 0
+        _interrupt(patched, after=1)
+        assert _run("stacked", "--quick", "--out", out).exit_code != 0
     assert not out.exists()
-    refused = _run("tracking", "--quick", "--out", out, "--resume", "--seed", "7")
+    refused = _run("stacked", "--quick", "--out", out, "--resume", "--seed", "7")
     assert "seed was 20260 and is 7" in str(refused.exception)
     identity = out.with_name("figures.unfinished") / "identity.json"
     identity.write_text("{")
-    refused = _run("tracking", "--quick", "--out", out, "--resume")
+    refused = _run("stacked", "--quick", "--out", out, "--resume")
     assert "is damaged" in str(refused.exception)
     # Beginning anew takes the folder over.
-    assert _run("tracking", "--quick", "--out", out).exit_code == 0
+    assert _run("stacked", "--quick", "--out", out).exit_code == 0
     assert not identity.exists()
 
 
