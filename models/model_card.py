@@ -79,7 +79,13 @@ def _data(model: Model) -> dict[str, Any]:
     )
     scene = model.training.get("scene", {})
     shown = scene | ({"shape": _frame(scene["shape"])} if "shape" in scene else {})
-    return {"pattern": pattern, "frames": model.training.get("frames"), **_spelled(shown)}
+    before = model.training.get("before")
+    learnt = (
+        {}
+        if before is None
+        else {"before that": f"{before['frames']} frames, as {before['id']}, from which it started"}
+    )
+    return {"pattern": pattern, "frames": model.training.get("frames"), **learnt, **_spelled(shown)}
 
 
 def _recipe(model: Model) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def test_a_card_says_what_the_description_says(folder: Path) -> None:
     assert "too short a time" in card
     assert "psf.zarr" in card
     assert "not stated" in card
+    _changed(folder, training={"frames": 8, "before": {"id": "older", "frames": 80, "minutes": 1.0}})
+    assert "| before that | 80 frames, as older, from which it started |" in write_card(folder)
 
 
 def test_cards_are_written_by_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
