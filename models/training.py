@@ -388,7 +388,7 @@ def _recipe(network: Any, settings: TrainingSettings) -> Recipe:
 
 
 def take_over(network: Any, size: str) -> dict[str, Any] | None:
-    """Give a network what fits of the shipped weights: a trunk of the same architecture, not other depth classes.
+    """Give a network what fits of the shipped weights: all, when it has the shape of that size.
 
     Returns
     -------

@@ -86,8 +86,8 @@ class CascadeArchitecture:
         for smallest, largest in _SIZES[size].radii_px:
             inside = depths[(radii >= smallest) & (radii <= largest)]
             bands.append((float(inside.min()), float(inside.max())) if len(inside) else (high + 1.0, high + 1.0))
-        # 2-µm classes over 100 µm as published; at least 25 over a shorter range.
-        classes = int(np.clip(round((high - low) / 2), 25, 64))
+        # As many whatever the range, 2 µm each over 100 µm as published: the shipped answers carry over to any optics.
+        classes = CascadeSettings().classes
         window = 2.0 * (high - low) / classes
         return cls(
             CascadeSettings(
