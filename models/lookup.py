@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.fitting.pattern_bank import PatternBank, correlation_binning, depth_steps, disc_radius_px
 from models.fitting.spot_fitter import answered_psf

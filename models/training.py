@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.field import apparent_range_um
 from models.model import REFERENCE_CALIBRATION, Model

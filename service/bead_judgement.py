@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.evaluation.beads import BeadScore, Localize, answer_bead_sweep
 from models.localization import Localizer
-from models.sweep import Sweep
 from service.console import note, result
 from service.outputs import write_json
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.evaluation.bead_crowds import best_threshold, compose_crowds, judge_crowds, score_crowds
 from models.evaluation.methods import METHODS, make_method, needs_model
 from models.model import Model
-from models.sweep import Sweep
 from models.tables import Localizations
 from service.bead_judgement import bead_groups
 from service.console import note, result

@@ -13,7 +13,7 @@ from models.tables import Localizations
 if TYPE_CHECKING:
     from hardware.movies import Movie
     from models.localization import Localizer
-    from models.refinement import Refiner
+    from models.refinement.refinement import Refiner
 
 __all__ = ["localize_movie"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.evaluation.judging import hidden_judging
 from models.evaluation.pattern_error import pattern_errors
 from service.console import note, result

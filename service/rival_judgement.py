@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrating import calibrate
-from models.calibration import Calibration
+from models.calibration.calibrating import calibrate
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.errors import DataError
 from models.evaluation.beads import answer_bead_sweep
 from models.evaluation.methods import make_method
-from models.sweep import Sweep
 from service.bead_judgement import bead_groups, score_line
 from service.commands.calibrate import checkerboard
 from service.console import note, result

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.depth_axis import DepthAxis, depth_axis
+from models.calibration.depth_axis import DepthAxis, depth_axis
+from models.calibration.sweep import Sweep, fine_detail, fit_peak
 from models.errors import DataError
-from models.sweep import Sweep, fine_detail, fit_peak
 
 if TYPE_CHECKING:
     from hardware.microscope import Microscope

@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.evaluation.bench import Bench, Contender, tune, validation_frames
 from models.evaluation.conditions import Condition, run_conditions

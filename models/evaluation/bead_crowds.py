@@ -29,12 +29,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.camera import CameraModel
 from models.evaluation.beads import BeadScore, judge_depths
 from models.evaluation.scoring import answers_by_frame
 from models.metrics import TOLERANCE_UM, Score, match
-from models.sweep import Sweep
 from models.tables import Localizations
 
 __all__ = ["LAYERS", "Crowds", "best_threshold", "compose_crowds", "judge_crowds", "score_crowds"]

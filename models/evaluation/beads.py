@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
-from models.sweep import Sweep
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.tables import Localizations
 
 __all__ = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.evaluation.frames import (
     FRAME_SHAPE,

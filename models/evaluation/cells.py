@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.evaluation.bench import Bench, Contender
 from models.evaluation.figures import CHANCE, bar_places, new_figure, panel, save, styles
 from models.evaluation.frames import FRAME_SHAPE, SCMOS_CAMERA, Frames, Photons, expose

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibrating import calibrate
-from models.calibration import Calibration
+from models.calibration.calibrating import calibrate
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.camera import CameraModel
 from models.evaluation.hidden_optics import FIELD_SHAPE
 from models.evaluation.images import ImageSource
-from models.sweep import Sweep
 
 __all__ = ["SWEEP_SEED", "draw_sweep", "sweep_calibration"]
 

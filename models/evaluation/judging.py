@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bounds import FrameBounds, IdealDetector, JointBounds
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.evaluation.frames import SCMOS_CAMERA, SIDE_UM, Box, Frames
 from models.evaluation.hidden_optics import MARGIN_UM, HiddenImages, HiddenOptics, draw_hidden_optics, hidden_psf
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
@@ -30,7 +31,6 @@ from models.evaluation.images import ImageSource
 from models.model import REFERENCE_CALIBRATION
 from models.optics import REFERENCE_OPTICS, ExactImages, reference_psf
 from models.psf import Psf
-from models.sweep import Sweep
 
 __all__ = [
     "DEPTHS_UM",

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.tables import Localizations

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.evaluation.frames import SCMOS_CAMERA, SIDE_UM
 from models.evaluation.hidden_optics import (
     FIELD_SHAPE,
@@ -37,7 +38,6 @@ from models.evaluation.hidden_optics import (
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.judging import JudgingOptics, named_by_content
 from models.optics import REFERENCE_OPTICS, Objective
-from models.sweep import Sweep
 
 __all__ = ["OTHER_OPTICS", "OtherOptics", "calibrated", "judged", "swept"]
 

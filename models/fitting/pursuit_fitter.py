@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
-from models.fit_scale import fitted_depths_um
-from models.fit_table import localizations_of
 from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
-from models.plausibility import Plausibility, probability
+from models.refinement.fit_scale import fitted_depths_um
+from models.refinement.fit_table import localizations_of
+from models.refinement.plausibility import Plausibility, probability
 from models.tables import Localizations
 
 __all__ = ["PursuitFitter"]

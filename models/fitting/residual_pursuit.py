@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import CameraModel
-from models.fit_scale import FitScale, far_side_um, fitted_depths_um
-from models.joint_fit import JointFit
 from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
-from models.sides import on_the_other_side
-from models.splitting import splits
+from models.refinement.fit_scale import FitScale, far_side_um, fitted_depths_um
+from models.refinement.joint_fit import JointFit
+from models.refinement.sides import on_the_other_side
+from models.refinement.splitting import splits
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
 

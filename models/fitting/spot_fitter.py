@@ -17,15 +17,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
-from models.fit_scale import read_variance
 from models.fitting.detector import Detector
 from models.fitting.engines import engine_for
 from models.fitting.regions import Regions
 from models.fitting.spots import Spots, distinct, inside, judged
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
+from models.refinement.fit_scale import read_variance
 from models.tables import Localizations
 
 __all__ = ["SpotFitter", "answered_psf"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.model import REFERENCE_CALIBRATION
 from models.model_card import CARD, write_card
 from models.networks import architecture_named

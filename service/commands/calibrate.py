@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.sweep import Sweep
+    from models.calibration.sweep import Sweep
 
 __all__ = ["checkerboard", "run"]
 
@@ -49,9 +49,9 @@ def run(
     if checkerboard_color not in (None, "black", "white"):
         raise typer.BadParameter("--checkerboard is black or white.")
 
-    from models.calibrating import calibrate
-    from models.calibration import Calibration
-    from models.calibration_report import with_report
+    from models.calibration.calibrating import calibrate
+    from models.calibration.calibration import Calibration
+    from models.calibration.report import with_report
     from service.camera_choice import chosen_camera
     from service.console import note, progress
     from service.outputs import complete_output
@@ -102,8 +102,8 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
 
 def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
     from hardware.movies import agreed_pixel_size, open_sweep
+    from models.calibration.sweep import Sweep
     from models.errors import DataError
-    from models.sweep import Sweep
 
     recorded = open_sweep(path)
     pixel, _ = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)

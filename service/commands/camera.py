@@ -20,7 +20,7 @@ def run(
     import numpy as np
 
     from hardware.movies import open_movie
-    from models.photon_transfer import measure_camera
+    from models.calibration.photon_transfer import measure_camera
     from service.console import note
     from service.outputs import complete_output, write_json
 

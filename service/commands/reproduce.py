@@ -186,8 +186,8 @@ def _say(table: str, rows: list[dict[str, Any]]) -> None:
 
 def _write_calibration(out: Path, quick: bool) -> None:
     """Sweep of the hidden optics and the calibration that is made from it, as `bathyscope calibrate` would write it."""
-    from models.calibration import Calibration
-    from models.calibration_report import with_report
+    from models.calibration.calibration import Calibration
+    from models.calibration.report import with_report
     from service.console import note
     from service.outputs import complete_output
     from service.reproduction import judging_optics

@@ -36,7 +36,7 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
 ) -> None:
     """Train the networks for a calibration."""
-    from models.calibration import Calibration
+    from models.calibration.calibration import Calibration
     from models.identity import new_id
     from models.networks import architecture_named
     from models.training import TrainingSettings, train

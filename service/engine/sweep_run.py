@@ -20,7 +20,7 @@ import numpy as np
 import structlog
 
 from hardware.microscope import Microscope, MicroscopeError
-from models.depth_axis import DepthAxis
+from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.controls import is_refusal
 from service.jobs.folders import Fault, Job, Jobs, JobState

@@ -29,7 +29,7 @@ from service.jobs.folders import Fault, Job, Jobs
 from service.outputs import complete_output, write_json
 
 if TYPE_CHECKING:
-    from models.sweep import Sweep
+    from models.calibration.sweep import Sweep
 
 __all__ = ["SWEEP_FILES", "read_sweep", "result_folder", "step_back", "worker_process"]
 
@@ -93,7 +93,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
     """The sweep in a job's folder, and what else is known: ``sign``, ``axial_scale``."""
     import numpy as np
 
-    from models.sweep import Sweep
+    from models.calibration.sweep import Sweep
 
     known = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     planes = np.load(folder / "sweep.npy", mmap_mode="r")
@@ -101,9 +101,9 @@ def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
 
 
 def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
-    from models.calibrating import calibrate
-    from models.calibration import Calibration
-    from models.calibration_report import with_report
+    from models.calibration.calibrating import calibrate
+    from models.calibration.calibration import Calibration
+    from models.calibration.report import with_report
 
     sweep, known = read_sweep(jobs.folder(job.id))
     low, high = job.request["z_range_um"]
@@ -128,7 +128,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
 
 
 def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
-    from models.calibration import Calibration
+    from models.calibration.calibration import Calibration
     from models.training import TrainingSettings, train
     from service.library import Library
 

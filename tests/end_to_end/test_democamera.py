@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.table_files import read_table
 from models.tables import Localizations
 from tests.conftest import missing

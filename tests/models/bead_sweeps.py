@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.sweep import Sweep
 from models.camera import CameraModel
-from models.sweep import Sweep
 
 Looks = Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]]
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from models.calibration.field_fit import BeadDepths, fit_field
 from models.field import FieldMap, apparent_range_um
-from models.field_fit import BeadDepths, fit_field
 
 EXTENT = (400.0, 400.0)
 FIELD = FieldMap(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer

@@ -11,7 +11,7 @@ import tifffile
 import typer
 from typer.testing import CliRunner
 
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.evaluation.beads import correlate_depths
 from service.commands import calibrate as command

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from models.calibrating import calibrate
-from models.sweep import Sweep
+from models.calibration.calibrating import calibrate
+from models.calibration.sweep import Sweep
 from service.commands.calibrate import checkerboard
 from service.crowd_judgement import main
 from tests.models.bead_sweeps import CAMERA, simulate

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from models.calibrating import calibrate
+from models.calibration.calibrating import calibrate
 from service.rival_judgement import _one_bead, main
 from tests.models.bead_sweeps import PIXEL_UM, simulate
 

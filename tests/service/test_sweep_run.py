@@ -12,7 +12,7 @@ import pytest
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, MicroscopeError, StageLimits
 from hardware.simulated import SimulatedMicroscope
-from models.depth_axis import DepthAxis
+from models.calibration.depth_axis import DepthAxis
 from service.engine.sweep_run import SweepRun
 from service.jobs.folders import Job, Jobs
 from service.jobs.worker import read_sweep

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import StageLimits
 from hardware.simulated import SimulatedMicroscope
-from models.depth_axis import DepthAxis
+from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.sweeping import SweepRequest, _positions, find_focus, left_as_found, sweep_stage, take_sweep
 from tests.models.bead_sweeps import CAMERA, pattern

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.calibrating import calibrate
-from models.calibration import Calibration
+from models.calibration.calibrating import calibrate
+from models.calibration.calibration import Calibration
+from models.calibration.sweep import Sweep
 from models.evaluation.bead_crowds import (
     LAYERS,
     Crowds,
@@ -19,7 +20,6 @@ from models.evaluation.bead_crowds import (
     score_crowds,
 )
 from models.lookup import PatternLookup
-from models.sweep import Sweep
 from models.tables import Localizations
 from tests.models.bead_sweeps import CAMERA, simulate
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.calibration.sweep import Sweep
 from models.evaluation.beads import answer_bead_sweep, judge_depths
-from models.sweep import Sweep
 from models.tables import Localizations
 
 PLACES = np.random.default_rng(4).uniform(0, 100, (30, 2))

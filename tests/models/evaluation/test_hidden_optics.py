@@ -13,9 +13,9 @@ from models.evaluation.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from models.evaluation.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
 from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.judging import JudgingOptics, hidden_judging
-from models.joint_fit import fit_jointly
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
+from models.refinement.joint_fit import fit_jointly
 
 PERFECT = replace(
     draw_hidden_optics(),

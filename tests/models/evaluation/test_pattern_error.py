@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.calibration.pupil import Pupil, render_pupil
 from models.evaluation.pattern_error import pattern_error, pattern_errors
 from models.psf import Psf
-from models.pupil import Pupil, render_pupil
 
 PIXEL_UM, OVERSAMPLING, HALF = 0.8, 2, 40
 DEPTHS = np.arange(0.0, 16.0)

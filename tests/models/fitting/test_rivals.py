@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.bounds import JointBounds
-from models.calibration import Calibration
+from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.errors import DataError
 from models.evaluation.frames import Snr

@@ -1,0 +1,142 @@
+"""Which beads of a sweep the pattern is learned from, and why the others are left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration.bead_cutouts import crop_radius
+from models.calibration.bead_stack import BeadFit, BeadStack
+from models.calibration.beads import Bead, Cone, crowding
+from models.calibration.sweep import Sweep
+from models.errors import DataError
+
+__all__ = ["first_verdicts", "later_verdicts", "placed", "require_beads"]
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+# Pixels of all cut-outs together; beyond it, beads are left out. 1e8 float32 are 0.4 GB, and three such arrays exist.
+_MOST_SAMPLES = 75_000_000
+# A bead whose pattern's signal-to-noise (matched filter, median plane) is lower is dim.
+_DIM_SNR = 10.0
+# A bead is unlike the others when its misfit exceeds their median by this many robust deviations (and by a half).
+_MISFIT_SIGMAS = 6.0
+# A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
+_STRAY_PX = 0.75
+# A bead that was left out is where the pattern fits it, when that is no farther from its brightest place, pixels.
+_ASTRAY_PX = 3.0
+
+
+def first_verdicts(
+    positions: F64,
+    planes: F32,
+    sweep: Sweep,
+    kept: NDArray[np.intp],
+    cone: Cone,
+    z_um: F64,
+    mask: NDArray[np.bool_] | None,
+) -> list[Bead]:
+    """What can be said of each candidate before the patterns are fitted.
+
+    Parameters
+    ----------
+    positions : ndarray of float64, shape (N, 2)
+        x, y of the candidates, pixels.
+    planes : ndarray of float32, shape (Z, H, W)
+        Kept planes by increasing depth `z_um` (Z,), photo-electrons.
+    sweep : Sweep
+    kept : ndarray of int, shape (Z,)
+        Numbers of the planes in the sweep.
+    cone : Cone
+    mask : ndarray of bool, shape (H, W), optional
+        Places whose beads may be used.
+    """
+    height, width = sweep.shape
+    distance = crowding(positions)
+    reach = float(cone.at(z_um).max())
+    top = sweep.saturation_adu
+    centre_plane = int(np.abs(z_um).argmin())
+    first, last = max(centre_plane - 2, 0), centre_plane + 3
+    beads = []
+    for (x, y), nearest in zip(positions, distance, strict=True):
+        row, column = round(y), round(x)
+        edge = min(x, y, width - 1 - x, height - 1 - y)
+        size = int(np.ceil(cone.focus_px))
+        rows, columns = slice(max(row - size, 0), row + size + 1), slice(max(column - size, 0), column + size + 1)
+        block = planes[first:last, rows, columns]
+        photons = float(np.median((block - np.median(planes[first:last], axis=(1, 2), keepdims=True)).sum(axis=(1, 2))))
+        reason = ""
+        if mask is not None and not mask[min(row, height - 1), min(column, width - 1)]:
+            reason = "outside the places chosen for calibration"
+        elif edge < 0.5 * reach:
+            reason = f"at the edge: {edge:.0f} px from it, the pattern grows to a radius of {reach:.0f} px"
+        elif nearest < 2 * cone.focus_px:
+            reason = f"touching: the next bead is {nearest:.1f} px away, {2 * cone.focus_px:.1f} are needed in focus"
+        elif int(sweep.planes[kept][:, :, rows, columns].max()) >= top:
+            reason = f"saturated: pixels reach {top} counts"
+        beads.append(Bead(float(x), float(y), photons, reason))
+    return _limit_number(beads, distance, reach, len(z_um))
+
+
+def _limit_number(beads: list[Bead], distance: F64, reach: float, planes: int) -> list[Bead]:
+    width = 2 * crop_radius(reach) + 1
+    most = max(int(_MOST_SAMPLES / (planes * width**2)), 4)
+    usable = [index for index, bead in enumerate(beads) if bead.used]
+    if len(usable) <= most:
+        return beads
+    lonely = set(sorted(usable, key=lambda index: -distance[index])[:most])
+    return [
+        replace(bead, reason="not needed: enough beads that stand more alone")
+        if bead.used and i not in lonely
+        else bead
+        for i, bead in enumerate(beads)
+    ]
+
+
+def require_beads(beads: list[Bead]) -> None:
+    """Refuse a sweep none of whose beads can be used."""
+    if any(bead.used for bead in beads):
+        return
+    reasons: dict[str, int] = {}
+    for bead in beads:
+        name = bead.reason.split(":")[0]
+        reasons[name] = reasons.get(name, 0) + 1
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items(), key=lambda item: -item[1]))
+    raise DataError(
+        f"None of the {len(beads)} beads found can be used ({listed}); at least one is needed.",
+        "Prepare a thinner sample with beads apart from each other and from the edge; expose less if beads saturate.",
+    )
+
+
+def later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
+    """Leave out beads that are dim, moved, or unlike the others."""
+    used = np.array([bead.used for bead in beads])
+    energy = np.sqrt(np.einsum("bzij,bzij->bz", model, model, dtype=np.float64))
+    snr = np.median(stack.light * energy / np.sqrt(variance + np.maximum(stack.background, 0) + 1e-12), axis=1)
+    common = np.median(fit.shift[used, :, :2], axis=0)
+    stray = np.sqrt(np.median(((fit.shift[:, :, :2] - common) ** 2).sum(axis=2), axis=1))
+    usual_stray = float(np.median(stray[used]))
+    misfit = np.median(fit.misfit, axis=1)
+    centre = float(np.median(misfit[used]))
+    spread = 1.4826 * float(np.median(np.abs(misfit[used] - centre)))
+    limit = max(centre + _MISFIT_SIGMAS * spread, 1.5 * centre, 0.05)
+    out = []
+    for index, bead in enumerate(beads):
+        reason = bead.reason
+        if not reason:
+            if snr[index] < _DIM_SNR:
+                reason = f"dim: signal-to-noise {snr[index]:.1f}, at least {_DIM_SNR:.0f} is needed"
+            elif stray[index] > max(_STRAY_PX, 5 * usual_stray):
+                reason = f"moved: strays {stray[index]:.2f} px from the common walk, others {usual_stray:.2f}"
+            elif misfit[index] > limit:
+                reason = f"unlike the others: differs by {misfit[index]:.0%} of its signal, others by {centre:.0%}"
+        out.append(replace(bead, reason=reason))
+    return out
+
+
+def placed(bead: Bead, x_px: float, y_px: float) -> Bead:
+    """A bead that was left out, where the pattern fits it, unless the fit went astray."""
+    return replace(bead, x_px=x_px, y_px=y_px) if np.hypot(x_px - bead.x_px, y_px - bead.y_px) < _ASTRAY_PX else bead

@@ -1,0 +1,160 @@
+"""From a sweep to a calibration: find the beads, align them, join them, and say what was seen.
+
+The order of the work: check the sweep, know the camera, find focus and beads,
+measure how wide the patterns grow, fit one pattern through all beads (see
+`joining`, and `explaining` for the optics behind it), with what the field does to it (see `field_fit`) taken out of the
+beads before they are joined; then read off what the fit knows: which beads
+differ and are left out, the sideways walk, the light, the map of the field,
+how beads differ beside it, and how well depth comes back from one bead at a
+time.
+
+Two conventions. The mean pattern is that of the median bead: heights have
+median zero and every bead has the same weight. A single bead that is larger
+than the median looks deeper than it is, most of all near focus (its size adds
+in quadrature to the defocus), less and less farther away. And the pattern is
+centred by its centre of mass at every depth, so a sideways walk of the drive
+or the beam, or coma, does not appear in x and y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration.bead_verdicts import first_verdicts, require_beads
+from models.calibration.beads import find_beads, measure_cone
+from models.calibration.calibration import Calibration
+from models.calibration.conclusions import conclude
+from models.calibration.joining import join_beads
+from models.calibration.photon_transfer import estimate_camera
+from models.calibration.sweep import Sweep
+from models.calibration.sweep_focus import bead_focus, kept_planes, wanted_range
+from models.camera import CameraModel
+from models.errors import DataError
+
+__all__ = ["calibrate"]
+
+Progress = Callable[[float, str], None]
+
+
+def calibrate(
+    sweep: Sweep,
+    *,
+    z_range_um: tuple[float, float] | None = None,
+    focus_um: float | None = None,
+    camera: CameraModel | None = None,
+    sign: int = 1,
+    axial_scale: float = 1.0,
+    mask: NDArray[np.bool_] | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Learn PSF, focus, field and variation from a sweep of beads.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Beads at many focus positions.
+    z_range_um : (low, high), optional
+        Depths to be told apart later, µm from focus; the larger side of the sweep when not given.
+    focus_um : float, optional
+        Focus in sweep coordinates; found when not given.
+    camera : CameraModel, optional
+        Estimated from the sweep when not given.
+    sign, axial_scale : int, float
+        ``z_um = sign * axial_scale * (sweep position - focus)``.
+    mask : ndarray of bool, shape (H, W), optional
+        Places whose beads may be used. Beads elsewhere still count as neighbours.
+    progress : callable, optional
+        Called with the share done (0..1) and what is being done.
+
+    Returns
+    -------
+    Calibration
+        With `evidence` for the report.
+
+    Raises
+    ------
+    DataError
+        When the sweep cannot teach this; the message says why.
+    """
+    tell = progress or (lambda done, what: None)
+    notes: list[str] = []
+    _check_request(z_range_um, focus_um, sign, axial_scale, mask, sweep)
+    tell(0.0, "checking the sweep")
+    sweep.check_exposure()
+    # Before the camera is estimated: where nothing is to be seen, that is what the user must hear.
+    curve = sweep.focus_curve()
+    if camera is None:
+        measured = estimate_camera(sweep)
+        camera = measured.camera
+        notes += measured.notes
+    tell(0.1, "finding beads")
+    planes = camera.to_electrons(np.stack([sweep.mean_plane(index) for index in range(len(sweep.planes))]))
+    variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
+    near = np.nonzero(curve.sharpness > 0.5)[0]
+    both_sides = z_range_um is not None and z_range_um[0] < 0 < z_range_um[1]
+    # The brightest of a cross of two line foci is its arms; in the mean of both it is the middle.
+    positions = find_beads(planes[near].mean(axis=0, keepdims=True) if both_sides else planes[near])
+    if len(positions) == 0:
+        raise DataError(
+            "No bead was found around focus: nothing stands 8 noise deviations above its surroundings.",
+            "Check light, exposure and focus range, and that beads do not crowd; a calibration needs at least one "
+            "bright isolated bead.",
+        )
+    focus = focus_um if focus_um is not None else bead_focus(planes, positions, sweep.z_um, curve, both_sides)
+    z_um = sign * axial_scale * (sweep.z_um - focus)
+    wanted = wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
+    keep = kept_planes(z_um, wanted)
+    order = np.argsort(z_um[keep])
+    planes, z_um, kept = planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order]
+    cone = measure_cone(planes, positions, z_um)
+    beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
+    tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
+    require_beads(beads)
+    joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
+    tell(0.9, "joining")
+    return conclude(
+        sweep,
+        planes,
+        kept,
+        joined,
+        cone,
+        camera,
+        curve,
+        focus,
+        sign,
+        axial_scale,
+        wanted,
+        tuple(notes),
+        focus_stated=focus_um is not None,
+    )
+
+
+def _check_request(
+    z_range_um: tuple[float, float] | None,
+    focus_um: float | None,
+    sign: int,
+    axial_scale: float,
+    mask: NDArray[np.bool_] | None,
+    sweep: Sweep,
+) -> None:
+    if z_range_um is not None and not (np.isfinite(z_range_um).all() and z_range_um[0] < z_range_um[1]):
+        raise DataError(
+            f"The z-range is {z_range_um[0]} to {z_range_um[1]} µm; both must be finite, "
+            "and its low end must be below its high end.",
+            "Give --z-range-um LOW HIGH, for example 3 55.",
+        )
+    if focus_um is not None and not np.isfinite(focus_um):
+        raise DataError(f"The focus is {focus_um} µm; it must be a number.", "Leave --focus-um out to have it found.")
+    if sign not in (-1, 1) or not np.isfinite(axial_scale) or axial_scale <= 0:
+        raise DataError(
+            f"The direction is {sign} and the axial scale {axial_scale}; the first is 1 or -1, the second positive.",
+            "The axial scale is sample index over immersion index: 1 in air, about 1.33 from air into water.",
+        )
+    if mask is not None and mask.shape != sweep.shape:
+        raise DataError(
+            f"The mask has shape {mask.shape}, the sweep's planes {sweep.shape}; both must be alike.",
+            "Make the mask for the whole field.",
+        )

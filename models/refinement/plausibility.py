@@ -1,0 +1,177 @@
+"""Is it an emitter? What the network believed and what the fit found, in one probability.
+
+Neither knows enough alone. Where photons are few the network has seen what
+noise looks like; where they are many the fit has, but in a crowd it explains
+a neighbour that is a little off with a faint emitter beside it, as
+significant as real ones. So the log odds are
+a weighted sum of few things:
+
+- the amplitude in its standard deviations: those of noise, times the root of
+  the misfit where its light lies, for what cannot be explained makes nothing
+  significant, and what neighbours may put there because their patterns are
+  known to a few per cent only. Without the latter every bright emitter has
+  companions that explain the errors of its calibration;
+- what it lacks to six standard deviations, where noise begins to look so;
+- the network's log odds;
+- the light compared with that of the brightest neighbour, which counts the
+  more the more patterns overlap: alone, a faint emitter is as good as any.
+
+Weights come from a logistic regression on frames whose truth is known
+(docs/refinement.md says which), so the result is a probability.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.pattern_spline import ENERGY, PatternSpline
+from models.refinement.joint_fit import JointFit
+
+__all__ = ["Plausibility", "log_odds", "probability"]
+
+Array = NDArray[np.float64]
+
+# Of the regression: constant, log of the significance, the network's log odds, log of the light over the brightest
+# neighbour's times crowding, half the squared significance beneath that which is safe.
+_WEIGHTS = (1.69, 0.48, 0.51, 0.94, 0.19)
+_SAFE = 6.0
+"""Significance that noise does not reach in a frame."""
+_CROWD = 10.0
+"""Neighbours in reach that make crowding 1; it grows as the logarithm of their number."""
+_STRONG = 100.0
+"""Significance beyond which more of it tells nothing more."""
+_NEVER_PROPOSED = -1.0
+"""Log odds of what the network never proposed; the search of the residual already asks for much."""
+_FAINTEST = 1e-3
+"""Light over a neighbour's beyond which less of it tells nothing more."""
+_LEAST_SIGNIFICANCE = 0.1
+_SURE = 1e-3
+"""Network probabilities nearer to 0 or 1 are taken for this far from them."""
+
+
+def log_odds(probability: Array) -> Array:
+    """Of a probability, kept finite."""
+    inside = np.clip(probability, _SURE, 1 - _SURE)
+    odds: Array = np.log(inside / (1 - inside))
+    return odds
+
+
+def probability(odds: Array) -> Array:
+    """Of log odds."""
+    value: Array = 1 / (1 + np.exp(-odds))
+    return value
+
+
+class Plausibility:
+    """Log odds of the emitters of one fit, for any part of them.
+
+    Parameters
+    ----------
+    emitters : ndarray of float64, shape (N, 4)
+        x and y (pixels), z (µm), photons.
+    spline : PatternSpline
+        Tells how far patterns reach.
+    network : ndarray of float64, shape (N,)
+        Log odds of the network; NaN where it proposed nothing.
+    misfit : ndarray of float64, shape (N,)
+        Chi2 of each pattern; below 1 it counts as 1.
+    overlap : ndarray of float64, shape (N, N)
+        Photons that the emitter of the row would take of a photon of the column that the model lacks.
+    pattern_error : ndarray of float64, shape (N,)
+        Share of its light by which the pattern of each is wrong.
+    """
+
+    def __init__(
+        self,
+        emitters: Array,
+        spline: PatternSpline,
+        network: Array,
+        misfit: Array,
+        overlap: Array,
+        pattern_error: Array,
+    ) -> None:
+        radius = spline.radius_at_px(emitters[:, 2])
+        self._near = spline.touching(emitters)
+        self._network = network
+        self._misfit = np.maximum(misfit, 1.0)
+        inside = overlap * pattern_error[None, :]
+        # What lies outside the crop of a pattern is spread over the area around it.
+        area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
+        self._doubt = np.where(self._near, np.maximum(inside, (1 - ENERGY) * area), 0.0)
+
+    @classmethod
+    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> Plausibility:
+        """That of the emitters of a fit with this pattern, (N,) log odds of the network as above."""
+        return cls(fit.emitters, spline, network, fit.chi2, fit.overlap, fit.pattern_error)
+
+    def odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+        """Log odds of each, shape (N,), when only those `alive` are there; meaningless for the others.
+
+        Parameters
+        ----------
+        photons, variance : ndarray of float64, shape (N,)
+            Amplitudes and their variances.
+        alive : ndarray of bool, shape (N,), optional
+        """
+        odds: Array = self.evidence(photons, variance, alive) @ np.array(_WEIGHTS)
+        return odds
+
+    def evidence(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+        """What is weighed, one row for each, in the order of the weights; shape (N, 5)."""
+        light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
+        doubted = (self._doubt**2) @ light**2
+        significance = np.maximum(photons, 0.0) / np.sqrt(variance * self._misfit + doubted)
+        neighbour = np.maximum(self._brightest_neighbour(photons, alive), 1.0)
+        there = self._near if alive is None else self._near & alive[None, :]
+        crowding = np.log1p(there.sum(axis=1)) / np.log1p(_CROWD)
+        return np.column_stack(
+            [
+                np.ones(len(photons)),
+                np.log(np.clip(significance, _LEAST_SIGNIFICANCE, _STRONG)),
+                np.where(np.isnan(self._network), _NEVER_PROPOSED, self._network),
+                np.log(np.clip(photons / neighbour, _FAINTEST, 1.0)) * crowding,
+                (np.minimum(significance, _SAFE) ** 2 - _SAFE**2) / 2,
+            ]
+        )
+
+    def _brightest_neighbour(self, photons: Array, alive: NDArray[np.bool_] | None) -> Array:
+        there = photons if alive is None else np.where(alive, photons, 0.0)
+        brightest: Array = np.where(self._near, there[None, :], 0.0).max(axis=1, initial=0.0)
+        return brightest
+
+    def survivors(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
+        """Take away the least plausible, one after the other, until all are plausible enough.
+
+        What a removal does to the light of the others is foretold from their covariance, so that one fit serves many
+        removals: those that shared its light get brighter and surer.
+
+        Parameters
+        ----------
+        photons : ndarray of float64, shape (N,)
+        covariance : ndarray of float64, shape (N, N)
+            Of the photons.
+        least : float
+            Log odds that an emitter needs to stay.
+        most : int
+            Removals; beyond them the foretelling is no longer trusted.
+
+        Returns
+        -------
+        alive : ndarray of bool, shape (N,)
+        photons : ndarray of float64, shape (N,)
+            As they are expected to be afterwards.
+        """
+        photons, covariance = photons.copy(), covariance.copy()
+        alive = np.ones(len(photons), bool)
+        for _ in range(min(most, len(photons))):
+            variance = np.where(alive, np.diagonal(covariance), 1.0)
+            odds = np.where(alive, self.odds(photons, np.maximum(variance, 1e-9), alive), np.inf)
+            weakest = int(odds.argmin())
+            if odds[weakest] >= least:
+                break
+            shared = covariance[:, weakest] / max(covariance[weakest, weakest], 1e-9)
+            photons -= shared * photons[weakest]
+            covariance -= np.outer(shared, covariance[weakest])
+            alive[weakest] = False
+        return alive, photons
