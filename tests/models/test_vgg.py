@@ -105,7 +105,7 @@ def test_frames_are_two_patches_wide_and_stack_emitters() -> None:
 def test_a_tiny_pair_learns_to_find_a_bright_emitter(settings: VggSettings) -> None:
     torch.manual_seed(1)
     network = VggArchitecture(settings)
-    teach(network, 48, 70)
+    teach(network, 48, 100)
     found = look(network, np.array([[20.0, 12.0, 7.0, 2e4]]), 48)
     best = int(found.probability.argmax())
     assert found.probability[best] > 0.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -354,7 +355,7 @@ def test_what_more_training_brings_is_drawn_from_the_models_records(
     reference = Model.load(reference_model())
     contenders = []
     for samples, error_um in ((1000, 2.0), (5000, 0.5)):
-        folder = tmp_path / f"model-{samples}"
+        folder = Path(shutil.copytree(reference_model(), tmp_path / f"model-{samples}"))
         training = {"samples": samples, "frames": samples, "minutes": samples / 100, "settings": {"size": "narrow"}}
         replace(reference, id=folder.name, architecture="vgg", training=training).save(folder)
         contenders.append(
