@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models import refinement
 from models.camera import CameraModel
 from models.optics import Objective, computed_psf
+from models.refinement import refinement
 from models.refinement.refinement import RefinementSettings, Refiner
 from models.tables import Localizations
 
