@@ -102,7 +102,7 @@ class RefinementSettings:
     ----------
     z_range_um : (low, high), optional
         Depths that are answered; those of the PSF unless given. The fit may go deeper, as far as the PSF, and
-        to the other side of focus where the PSF tells the sides apart, so that what lies there is recognized and left out.
+        to the other side of focus where the PSF tells the sides apart: what lies there is recognized and left out.
     iterations : int
         Most steps of the last joint fit.
     rounds : int
