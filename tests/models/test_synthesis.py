@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,17 @@ def test_labels_lie_in_the_frame_and_in_the_range(table: PatternTable) -> None:
     assert labels[:, :2].max() <= side_um
     # Emitters beyond, on the wrong side and outside the frame were drawn, but carry no label.
     assert len(labels) < 0.75 * 30 * 10 + 30 * 20
+
+
+def test_frames_have_none_or_many_on_the_wrong_side(table: PatternTable) -> None:
+    rng = np.random.default_rng(4)
+    # A range that begins above the first plane, and nothing outside it but the wrong side.
+    scene = replace(SCENE, count=(40, 40), z_range_um=(0.0, 20.0), beyond_share=0.0, wrong_side_share=0.2)
+    right = replace(scene, wrong_side_share=0.0)
+    labelled = [len(draw_frame(table, scene, rng).emitters) for _ in range(80)]
+    all_right = [len(draw_frame(table, right, rng).emitters) for _ in range(80)]
+    assert 0.7 < np.mean(labelled) / np.mean(all_right) < 0.9
+    assert max(labelled) == 40
 
 
 def test_frames_reach_the_snr_that_was_drawn(table: PatternTable) -> None:
