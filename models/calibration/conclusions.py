@@ -253,7 +253,7 @@ def _bead_row(bead: Bead, pixel_size_um: float) -> dict[str, Any]:
 
 
 def _pupil_row(known: Explanation) -> dict[str, Any]:
-    pupil = known.fit.pupil
+    pupil = known.pupil
     names = [f"Z{n}{m:+d}" if m else f"Z{n}0" for n, m in ZERNIKES]
     # How bright the pupil's pattern is says nothing: that is the beads' own.
     scale = np.einsum("kij,kij->k", known.rest, known.prior) / np.einsum("kij,kij->k", known.prior, known.prior)

@@ -25,8 +25,9 @@ from models.calibration.alignment import solve_pattern
 from models.calibration.bead_stack import BeadStack
 from models.calibration.beads import Cone
 from models.calibration.pattern import Pattern, centres, taper
-from models.calibration.pupil import render_pupil
-from models.calibration.pupil_fit import MeasuredPlane, PupilFit, fit_pupil
+from models.calibration.pupil import Pupil, render_pupil
+from models.calibration.pupil_fit import MeasuredPlane, fit_pupil
+from models.calibration.settling import Turn, next_start
 from models.calibration.shrinkage import shrunk_mean
 
 __all__ = ["Explanation", "centred", "explain", "explain_better", "halved_pattern"]
@@ -55,7 +56,7 @@ class Explanation:
 
     Attributes
     ----------
-    fit : PupilFit
+    pupil : Pupil
     prior : ndarray of float32, shape (K, N, N)
         The pupil's pattern at the knots.
     rest : ndarray of float32, shape (K, N, N)
@@ -63,13 +64,16 @@ class Explanation:
     z_um : ndarray of float64, shape (K,)
         Depths of the knots.
     oversampling : int
+    turn : Turn or None
+        That led to the pupil; None for the first guess.
     """
 
-    fit: PupilFit
+    pupil: Pupil
     prior: F32
     rest: F32
     z_um: F64
     oversampling: int
+    turn: Turn | None = None
 
     def pattern(self) -> Pattern:
         """The sum of both as a spline."""
@@ -92,8 +96,8 @@ def explain(pattern: Pattern, z_um: F64, cone: Cone, pixel_um: float) -> Explana
     count = (len(pattern.z_um) - 1) * finer + 1
     knots: F64 = pattern.z_first_um + pattern.z_step_um / finer * np.arange(count, dtype=np.float64)
     half = pattern.coefficients.shape[1] // 2
-    prior = _rendered(fit, knots, half, pixel_um, pattern.oversampling)
-    return Explanation(fit, prior, np.zeros_like(prior), knots, pattern.oversampling)
+    prior = _rendered(fit.pupil, knots, half, pixel_um, pattern.oversampling)
+    return Explanation(fit.pupil, prior, np.zeros_like(prior), knots, pattern.oversampling)
 
 
 def explain_better(known: Explanation, stack: BeadStack, weights: F64, cone: Cone, pixel_um: float) -> Explanation:
@@ -113,12 +117,14 @@ def explain_better(known: Explanation, stack: BeadStack, weights: F64, cone: Con
     halves = _halves(replace(stack, data=left), empty, weights, _TURNS)
     together = np.asarray(known.prior + (halves[0] + halves[1]) / 2, np.float32)
     planes = _measured(together, known.z_um, stack.z_um, cone, known.oversampling)
-    fit = fit_pupil(planes, pixel_um / known.oversampling, pixel_um, 0.0, start=known.fit.pupil)
-    now = _rendered(fit, known.z_um, prior.coefficients.shape[1] // 2, pixel_um, known.oversampling)
+    fit = fit_pupil(planes, pixel_um / known.oversampling, pixel_um, 0.0, start=known.pupil)
+    turn = Turn(known.pupil, fit.pupil)
+    pupil = next_start(known.turn, turn)
+    now = _rendered(pupil, known.z_um, prior.coefficients.shape[1] // 2, pixel_um, known.oversampling)
     moved = known.prior - now
     inside = taper(prior, cone)
     rest = shrunk_mean((halves[0] + moved) * inside, (halves[1] + moved) * inside)
-    return Explanation(fit, now, rest, known.z_um, known.oversampling)
+    return Explanation(pupil, now, rest, known.z_um, known.oversampling, turn)
 
 
 def halved_pattern(stack: BeadStack, pattern: Pattern, weights: F64, turns: int, cone: Cone) -> Pattern:
@@ -144,7 +150,7 @@ def centred(known: Explanation, pixel_um: float) -> tuple[Pattern, F64]:
     whole = Pattern(known.prior + known.rest, float(known.z_um[0]), float(np.diff(known.z_um)[0]), known.oversampling)
     centre = centres(whole)
     half = known.prior.shape[1] // 2
-    prior = _rendered(known.fit, known.z_um, half, pixel_um, known.oversampling, centre * pixel_um)
+    prior = _rendered(known.pupil, known.z_um, half, pixel_um, known.oversampling, centre * pixel_um)
     rest = np.stack(
         [
             ndimage.shift(plane, -known.oversampling * at[::-1], order=3, mode="constant")
@@ -155,12 +161,12 @@ def centred(known: Explanation, pixel_um: float) -> tuple[Pattern, F64]:
 
 
 def _rendered(
-    fit: PupilFit, z_um: F64, half: int, pixel_um: float, oversampling: int, centre_um: F64 | None = None
+    pupil: Pupil, z_um: F64, half: int, pixel_um: float, oversampling: int, centre_um: F64 | None = None
 ) -> F32:
     places = np.zeros((len(z_um), 2)) if centre_um is None else centre_um
     return np.stack(
         [
-            render_pupil(fit.pupil, float(z), half, pixel_um / oversampling, pixel_um, (-float(x), -float(y)))
+            render_pupil(pupil, float(z), half, pixel_um / oversampling, pixel_um, (-float(x), -float(y)))
             for z, (x, y) in zip(z_um, places, strict=True)
         ]
     )

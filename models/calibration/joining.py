@@ -28,7 +28,7 @@ _BEADS_FOR_OVERSAMPLING = 8
 # Planes nearest to focus that define where a bead is in focus.
 _FOCUS_PLANES = 7
 # Turns of aligning and joining; heights settle to a hundredth of a step within these.
-_ROUNDS = 6
+_ROUNDS = 7
 # Turns with a mere spline, before a pupil is looked for.
 _SPLINE_ROUNDS = 2
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.calibration.pupil import ZERNIKES, Pupil, render_pupil
 
-__all__ = ["MeasuredPlane", "PupilFit", "fit_pupil"]
+__all__ = ["LONGEST_STEP", "MeasuredPlane", "PupilFit", "fit_pupil"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -36,7 +36,7 @@ _COARSE_TURNS, _STAGE_TURNS, _LAST_TURNS = 4, 2, 4
 _STEPS = np.array([1e-3, 2e-3, 0.02, 0.05, 0.02, 0.02] + [2e-3] * len(ZERNIKES))
 """Steps of the finite differences: small beside what changes a pattern, large beside single precision."""
 
-_LONGEST = np.array([0.03, 0.15, 1.0, 0.4, 0.3, 0.3] + [0.05] * len(ZERNIKES))
+LONGEST_STEP = np.array([0.03, 0.15, 1.0, 0.4, 0.3, 0.3] + [0.05] * len(ZERNIKES))
 """Longest step of a turn: the linear model holds no farther."""
 
 _DAMPING = 1e-6
@@ -133,7 +133,7 @@ def _turns(
         inner = matrix / np.outer(scale, scale) + _DAMPING * np.eye(len(scale))
         step = np.zeros(len(free))
         step[free] = np.linalg.solve(inner, right / scale) / scale
-        step *= min(1.0, float(np.min(_LONGEST / np.maximum(np.abs(step), 1e-12))))
+        step *= min(1.0, float(np.min(LONGEST_STEP / np.maximum(np.abs(step), 1e-12))))
         before = sum(each.misfit**2 for each in now)
         for _ in range(3):
             tried = pupil.moved_to(pupil.as_vector() + step)

@@ -1,0 +1,39 @@
+"""The secant through two turns ends where slow turns would end, and goes nowhere wild."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.calibration.pupil import Pupil
+from models.calibration.settling import Turn, next_start
+
+TRUTH = Pupil(0.45, 1.92, -0.3, 1.0, (0.05, -0.02))
+
+
+def _turn(start: Pupil, share: float) -> Turn:
+    """One that brings a share of what is missing."""
+    vector = start.as_vector()
+    return Turn(start, start.moved_to(vector + share * (TRUTH.as_vector() - vector)))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 1.3])
+def test_two_turns_of_the_same_share_tell_the_end(share: float) -> None:
+    first = _turn(Pupil(0.46, 1.76, -0.46, 1.29, (0.2, -0.2)), share)
+    assert next_start(None, first) == first.answer
+    second = _turn(first.answer, share)
+    assert next_start(first, second).as_vector() == pytest.approx(TRUTH.as_vector(), abs=1e-9)
+
+
+def test_steps_that_do_not_shrink_lead_no_farther_than_three_of_them() -> None:
+    begin = Pupil(0.4, 1.5)
+    step = np.zeros(len(begin.as_vector()))
+    step[1] = 0.05
+    first = Turn(begin, begin.moved_to(begin.as_vector() + step))
+    second = Turn(first.answer, begin.moved_to(begin.as_vector() + 1.99 * step))
+    assert next_start(first, second).waves_per_um == pytest.approx(1.5 + 0.05 * (1.99 + 3 * 0.99))
+
+
+def test_turns_that_changed_nothing_stay() -> None:
+    still = Turn(TRUTH, TRUTH)
+    assert next_start(still, still) == TRUTH
