@@ -21,6 +21,7 @@ from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
 from models.refinement.fit_scale import FitScale, far_side_um, fitted_depths_um
 from models.refinement.joint_fit import JointFit
+from models.refinement.pursuit import strongest
 from models.refinement.sides import on_the_other_side
 from models.refinement.splitting import splits
 
@@ -33,6 +34,9 @@ _ROUGH_ITERATIONS = 12
 
 # Most times that emitters are taken apart.
 _SPLIT_ROUNDS = 2
+
+# Places that are added together: share of the best significance, and distance as a share of the radius.
+_OF_BEST, _APART = 0.5, 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,5 +199,7 @@ class ResidualPursuit:
         return faint
 
     def _missed(self, data: NDArray[np.float32], fit: JointFit) -> Array:
-        search = self._scale.filter(data.shape, self.settings.depth_step_um).search
-        return search(data - fit.expected, fit.expected, self.settings.add_significance)
+        places = self._scale.filter(data.shape, self.settings.depth_step_um).peaks(
+            data - fit.expected, fit.expected, self.settings.add_significance
+        )
+        return strongest(places, _OF_BEST, _APART)

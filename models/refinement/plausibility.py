@@ -11,10 +11,9 @@ a weighted sum of few things:
   significant, and what neighbours may put there because their patterns are
   known to a few per cent only. Without the latter every bright emitter has
   companions that explain the errors of its calibration;
-- what it lacks to six standard deviations, where noise begins to look so;
-- the network's log odds;
-- the light compared with that of the brightest neighbour, which counts the
-  more the more patterns overlap: alone, a faint emitter is as good as any.
+- the amplitude in standard deviations of that noise alone: where light is plenty
+  and neighbours many, the first is small for all, and this tells them apart;
+- the network's log odds.
 
 Weights come from a logistic regression on frames whose truth is known
 (docs/refinement.md says which), so the result is a probability.
@@ -32,20 +31,19 @@ __all__ = ["Plausibility", "log_odds", "probability"]
 
 Array = NDArray[np.float64]
 
-# Of the regression: constant, log of the significance, the network's log odds, log of the light over the brightest
-# neighbour's times crowding, half the squared significance beneath that which is safe.
-_WEIGHTS = (1.69, 0.48, 0.51, 0.94, 0.19)
-_SAFE = 6.0
-"""Significance that noise does not reach in a frame."""
-_CROWD = 10.0
-"""Neighbours in reach that make crowding 1; it grows as the logarithm of their number."""
+# Of the regression: constant, log of the significance, the network's log odds, log of the amplitude over its noise.
+_WEIGHTS = (-5.8, 2.2, 0.6, 1.6)
 _STRONG = 100.0
-"""Significance beyond which more of it tells nothing more."""
-_NEVER_PROPOSED = -1.0
-"""Log odds of what the network never proposed; the search of the residual already asks for much."""
-_FAINTEST = 1e-3
-"""Light over a neighbour's beyond which less of it tells nothing more."""
+"""Significance, and amplitude over noise, beyond which more of it tells nothing more."""
+_NOISE_ALONE = 4.0
+"""The amplitude over noise counts up to so many times the squared significance: where neighbours may have put all of it
+there, that it is plenty says nothing."""
+_NEVER_PROPOSED = -2.0
+"""Log odds of what the network never proposed: less than most of what it does."""
 _LEAST_SIGNIFICANCE = 0.1
+_THINS_OUT = 3
+"""Power of the distance with which light falls off beyond the rim of a pattern, as that of any sharp aperture does."""
+_SAME_PLACE = 1e-6
 _SURE = 1e-3
 """Network probabilities nearer to 0 or 1 are taken for this far from them."""
 
@@ -92,13 +90,16 @@ class Plausibility:
         pattern_error: Array,
     ) -> None:
         radius = spline.radius_at_px(emitters[:, 2])
-        self._near = spline.touching(emitters)
         self._network = network
         self._misfit = np.maximum(misfit, 1.0)
         inside = overlap * pattern_error[None, :]
-        # What lies outside the crop of a pattern is spread over the area around it.
+        # What lies outside the crop of a pattern is spread over the area around it, and thins out.
         area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
-        self._doubt = np.where(self._near, np.maximum(inside, (1 - ENERGY) * area), 0.0)
+        apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
+        reach = (radius[:, None] + radius[None, :]) / np.maximum(apart, _SAME_PLACE)
+        outside = (1 - ENERGY) * area * np.minimum(reach, 1.0) ** _THINS_OUT
+        self._doubt = np.where(spline.touching(emitters), np.maximum(inside, outside), outside)
+        np.fill_diagonal(self._doubt, 0.0)
 
     @classmethod
     def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> Plausibility:
@@ -118,27 +119,20 @@ class Plausibility:
         return odds
 
     def evidence(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
-        """What is weighed, one row for each, in the order of the weights; shape (N, 5)."""
+        """What is weighed, one row for each, in the order of the weights; shape (N, 4)."""
         light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
         doubted = (self._doubt**2) @ light**2
-        significance = np.maximum(photons, 0.0) / np.sqrt(variance * self._misfit + doubted)
-        neighbour = np.maximum(self._brightest_neighbour(photons, alive), 1.0)
-        there = self._near if alive is None else self._near & alive[None, :]
-        crowding = np.log1p(there.sum(axis=1)) / np.log1p(_CROWD)
+        noise = variance * self._misfit
+        significance = np.maximum(photons, 0.0) / np.sqrt(noise + doubted)
+        over_noise = np.minimum(np.maximum(photons, 0.0) / np.sqrt(noise), _NOISE_ALONE * significance**2)
         return np.column_stack(
             [
                 np.ones(len(photons)),
                 np.log(np.clip(significance, _LEAST_SIGNIFICANCE, _STRONG)),
                 np.where(np.isnan(self._network), _NEVER_PROPOSED, self._network),
-                np.log(np.clip(photons / neighbour, _FAINTEST, 1.0)) * crowding,
-                (np.minimum(significance, _SAFE) ** 2 - _SAFE**2) / 2,
+                np.log(np.clip(over_noise, _LEAST_SIGNIFICANCE, _STRONG)),
             ]
         )
-
-    def _brightest_neighbour(self, photons: Array, alive: NDArray[np.bool_] | None) -> Array:
-        there = photons if alive is None else np.where(alive, photons, 0.0)
-        brightest: Array = np.where(self._near, there[None, :], 0.0).max(axis=1, initial=0.0)
-        return brightest
 
     def survivors(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
         """Take away the least plausible, one after the other, until all are plausible enough.

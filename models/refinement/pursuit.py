@@ -22,7 +22,7 @@ from scipy.ndimage import maximum_filter
 from models.binning import binned
 from models.pattern_spline import PatternSpline, render_pattern
 
-__all__ = ["MatchedFilter", "search_depths"]
+__all__ = ["MatchedFilter", "search_depths", "strongest"]
 
 Array = NDArray[np.float64]
 
@@ -32,11 +32,32 @@ _STEP_OF_DEPTH = 0.05
 _COARSE_RADIUS_PX = 24.0
 """Patterns larger than this are sought on the coarser grid."""
 
-_APART = 0.7
-"""Candidates closer than this share of the larger radius compete; the better is taken, the other seen next time."""
 
-_OF_BEST = 0.5
-"""Share of the best significance that others need to be added in the same round."""
+def strongest(found: Array, of_best: float, apart: float) -> Array:
+    """Those of some places that may be added together: what one emitter that is missing leaves over looks like several.
+
+    Parameters
+    ----------
+    found : ndarray of float64, shape (K, 6)
+        As `MatchedFilter.peaks` gives them, the most significant first.
+    of_best : float
+        Share of the best significance that others need.
+    apart : float
+        Places closer than this share of the larger radius compete; the better is taken, the other seen next time.
+
+    Returns
+    -------
+    ndarray of float64, shape (L, 6)
+        In the same order.
+    """
+    found = found[found[:, 4] >= of_best * found[:1, 4]]
+    kept: list[int] = []
+    for row, (x_px, y_px, _, _, _, radius) in enumerate(found):
+        others = found[kept]
+        distance = np.hypot(others[:, 0] - x_px, others[:, 1] - y_px)
+        if (distance >= apart * np.maximum(others[:, 5], radius)).all():
+            kept.append(row)
+    return found[kept]
 
 
 def search_depths(low_um: float, high_um: float, step_um: float) -> Array:
@@ -84,8 +105,8 @@ class MatchedFilter:
             if rows.any()
         ]
 
-    def search(self, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float) -> Array:
-        """Emitters that stand out of a residual.
+    def peaks(self, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float) -> Array:
+        """Places that stand out of a residual.
 
         Parameters
         ----------
@@ -98,21 +119,12 @@ class MatchedFilter:
 
         Returns
         -------
-        ndarray of float64, shape (K, 5)
-            x (pixels), y (pixels), z (µm), photons and significance of each, the most significant first, none close
-            to a better one, and none that is less than half as significant as the best: what one emitter that is
-            missing leaves over looks like several faint ones.
+        ndarray of float64, shape (K, 6)
+            x (pixels), y (pixels), z (µm), photons, significance and radius (pixels) of each, the most significant
+            first.
         """
         found = np.concatenate([self._candidates(level, residual, variance, significance) for level in self._levels])
-        found = found[np.argsort(-found[:, 4], kind="stable")]
-        found = found[found[:, 4] >= _OF_BEST * found[:1, 4]]
-        kept: list[int] = []
-        for row, (x_px, y_px, _, _, _, radius) in enumerate(found):
-            others = found[kept]
-            apart = np.hypot(others[:, 0] - x_px, others[:, 1] - y_px)
-            if (apart >= _APART * np.maximum(others[:, 5], radius)).all():
-                kept.append(row)
-        return found[kept, :5]
+        return found[np.argsort(-found[:, 4], kind="stable")]
 
     def _candidates(
         self, level: _Level, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float

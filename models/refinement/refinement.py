@@ -48,6 +48,8 @@ from models.refinement.fit_state import FitState
 from models.refinement.fit_table import localizations_of
 from models.refinement.joint_fit import JointFit, Prior, split_light
 from models.refinement.plausibility import Plausibility, log_odds, probability
+from models.refinement.pursuit import strongest
+from models.refinement.score_test import scored
 from models.refinement.shared_error import error_variance, shared_error
 from models.refinement.sides import on_the_other_side
 from models.refinement.splitting import splits
@@ -82,6 +84,13 @@ _REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
 # Side of the square over which the misfit is averaged that lowers the significance of what the residual shows.
 _SURROUNDINGS_PX = 96
 
+# Standard deviations of the residual from which a place is tested, and most places that are: so many, or half as many
+# as there are emitters.
+_PROMISING, _MOST_TESTED = 2.5, 80
+
+# Places that are added together: share of the best significance, and distance as a share of the radius.
+_OF_BEST, _APART = 0.25, 0.2
+
 # Most times that emitters are taken apart.
 _SPLIT_ROUNDS = 2
 
@@ -108,15 +117,14 @@ class RefinementSettings:
     rounds : int
         Most searches of the residual at each pixel size; 0 polishes only.
     add_significance : float
-        A pattern in the residual is added when its amplitude exceeds so many of its standard deviations.
+        A place in the residual gets an emitter when that would exceed so many of its standard deviations, if all that
+        is fitted gave way.
     keep_probability : float
         An emitter stays in the fit while it is at least this probable.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
     reseat_gain : float
         An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
-    reseats : int
-        Most changes of seats at each pixel size.
     work : int
         Patterns computed, after which a frame is finished as it is. Not a time, so that results do not depend on the
         machine; a pattern takes about 0.1 ms.
@@ -128,10 +136,9 @@ class RefinementSettings:
     iterations: int = 15
     rounds: int = 3
     add_significance: float = 6.0
-    keep_probability: float = 0.1
+    keep_probability: float = 0.2
     depth_step_um: float = 1.5
     reseat_gain: float = 16.0
-    reseats: int = 1
     work: int = 20_000
     binnings: tuple[int, ...] = (4, 2)
 
@@ -266,26 +273,31 @@ class Refiner:
         """Which emitters there are, as far as this pixel size tells."""
         state, fit, _ = self._pruned(data, scale, state, precise=False)
         state, fit = self._sided(data, scale, state, fit)
-        reseats = self.settings.reseats
         for _ in range(self.settings.rounds):
             if state.work >= self.settings.work:
                 break
             before = fit.cost
-            if reseats:
-                reseats -= 1
-                state, fit = self._reseated(data, scale, state, fit)
+            state, fit = self._reseated(data, scale, state, fit)
             variance = fit.expected * _misfit_around(data, fit, scale)
             variance += error_variance(fit, shared_error(fit), scale.read_variance)
-            search = scale.filter(data.shape, self.settings.depth_step_um).search
-            missed = search(data - fit.expected, variance, self.settings.add_significance)
+            missed = self._missed(data, scale, state, fit, variance)
             if len(missed):
-                state, fit, _ = self._pruned(data, scale, state.with_new(missed[:, :4]), precise=False)
+                state, fit, _ = self._pruned(data, scale, state.with_new(missed), precise=False)
                 # The new ones are the last.
                 state, fit = self._sided(data, scale, state, fit, first=max(len(fit.emitters) - len(missed), 0))
             # What is found and thrown away again would be found for ever.
             if fit.cost > before - _WORTHWHILE:
                 break
         return self._sided(data, scale, state, fit)[0]
+
+    def _missed(
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, variance: NDArray[np.float32]
+    ) -> Array:
+        """Emitters (K, 4) that a fit lacks: places that stand out of the residual at all, and stand a better test."""
+        places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, _PROMISING)
+        most = max(_MOST_TESTED, len(fit.emitters) // 2)
+        found = scored(places[:most], data, fit, state.prior, scale.spline, variance)
+        return strongest(found[found[:, 4] >= self.settings.add_significance], _OF_BEST, _APART)[:, :4]
 
     def _sided(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0

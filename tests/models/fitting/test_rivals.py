@@ -166,7 +166,7 @@ def test_pursuit_takes_overlapping_patterns_apart(calibration: Calibration, imag
     score = score_frame(found.xyz_um, emitters[:, :3], 1.0)
     assert (score.tp, score.fp, score.fn) == (4, 0, 0)
     assert (found.probability > 0.5).all()
-    few = PursuitFitter(calibration, DARK, threshold=0.99)(_frame(images, emitters)[None], NUMBERS)
+    few = PursuitFitter(calibration, DARK, threshold=0.999999)(_frame(images, emitters)[None], NUMBERS)
     assert len(few) < 4
 
 
