@@ -12,6 +12,7 @@ from models.errors import DataError
 from models.refinement.fit_scale import FitScale, far_side_um, fitted_depths_um, read_variance
 from models.refinement.fit_table import localizations_of
 from models.refinement.joint_fit import JointFit
+from tests.models.joint_fit_scenes import lopsided_psf
 from tests.models.test_psf import gaussian_psf
 
 
@@ -29,8 +30,6 @@ def test_depths_that_the_psf_does_not_cover_are_refused() -> None:
 
 
 def test_the_far_side_of_focus_is_fitted_where_it_can_be_told() -> None:
-    from tests.models.refinement.test_sides import lopsided_psf
-
     psf = lopsided_psf()
     far = far_side_um(psf, (0.0, 20.0))
     assert far is not None

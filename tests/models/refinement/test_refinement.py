@@ -23,11 +23,9 @@ from models.refinement.joint_fit import Prior, fit_jointly, split_light
 from models.refinement.pursuit import search_depths
 from models.refinement.refinement import RefinementSettings, Refiner, refine
 from models.tables import Localizations
+from tests.models.joint_fit_scenes import BACKGROUND_E, READ_NOISE_E, SHAPE, believed, drawn_light, exposed, proposal
 
-SHAPE = (192, 192)
 PIXEL_UM = 0.65
-READ_NOISE_E = 1.6
-BACKGROUND_E = 5.0
 
 Array = NDArray[np.float64]
 
@@ -42,31 +40,6 @@ def refiner(psf: Psf) -> Refiner:
     return Refiner(psf, CameraModel(read_noise_e=READ_NOISE_E), RefinementSettings(z_range_um=(0, 100)))
 
 
-def _image(psf: Psf, emitters: Array, background: float = BACKGROUND_E) -> Array:
-    image = np.full(SHAPE, background)
-    for x_um, y_um, z_um, photons in emitters:
-        image += photons * psf.image(x_um, y_um, z_um, SHAPE)
-    return image
-
-
-def _noisy(image: Array, seed: int) -> NDArray[np.float32]:
-    random = np.random.default_rng(seed)
-    return (random.poisson(np.maximum(image, 0)) + random.normal(0, READ_NOISE_E, SHAPE)).astype(np.float32)
-
-
-def _start(emitters: Array, frame: int = 3) -> Localizations:
-    values = np.asarray(emitters, np.float64).reshape(-1, 4)
-    columns: dict[str, Any] = {name: np.full(len(values), 0.5) for name in Localizations.names()}
-    columns |= {"frame": np.full(len(values), frame), "background": np.full(len(values), 3.0)}
-    columns |= dict(zip(("x_um", "y_um", "z_um", "photons"), values.T, strict=True))
-    return Localizations.from_columns(columns)
-
-
-def _sure(found: Localizations) -> Localizations:
-    """What is more likely an emitter than not."""
-    return found.select(found.probability > 0.5)
-
-
 def _scene(seed: int, count: int, psf: Psf, snr_db: float) -> Array:
     """Emitters in the middle 100 x 100 x 100 µm³, brightness 0.1 to 1, at an SNR of the published form."""
     random = np.random.default_rng(seed)
@@ -78,7 +51,7 @@ def _scene(seed: int, count: int, psf: Psf, snr_db: float) -> Array:
             random.uniform(0.1, 1, count),
         ]
     )
-    signal = _image(psf, emitters, background=0.0)
+    signal = drawn_light(psf, emitters, background=0.0)
     emitters[:, 3] *= 10 ** (snr_db / 10) * signal.sum() / (signal**2).sum()
     return emitters
 
@@ -111,13 +84,13 @@ def test_pattern_and_derivatives(psf: Psf, z_um: float) -> None:
 def test_errors_of_a_single_emitter_are_the_bound(psf: Psf, z_um: float) -> None:
     spline = PatternSpline(psf)
     truth = np.array([[95.3, 96.8, z_um, 3e4]])
-    image = _image(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1])
+    image = drawn_light(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1])
     variance = READ_NOISE_E**2
     bounds = ((0.0, 191.0), (0.0, 191.0), (0.05, 112.0))
     normalized = []
     for seed in range(40):
         start = truth + np.array([0.7, -0.6, 0.8, 5e3])
-        data = _noisy(image, seed) + np.float32(variance)
+        data = exposed(image, seed) + np.float32(variance)
         fit = fit_jointly(data, spline, start, 3.0, bounds, variance, iterations=15)
         normalized.append((fit.emitters - truth)[0] / fit.sigma[0])
         assert fit.background == pytest.approx(BACKGROUND_E, abs=0.2)
@@ -134,7 +107,7 @@ def test_where_photons_are_few_the_start_decides(psf: Psf) -> None:
     distance = {}
     for photons in (500.0, 1e5):
         emitter = np.append(truth, photons)[None]
-        data = _noisy(_image(psf, emitter * [PIXEL_UM, PIXEL_UM, 1, 1]), 1) + np.float32(variance)
+        data = exposed(drawn_light(psf, emitter * [PIXEL_UM, PIXEL_UM, 1, 1]), 1) + np.float32(variance)
         start = np.column_stack([prior.place, [photons]])
         with_prior = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15, prior=prior)
         without = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15)
@@ -150,7 +123,7 @@ def test_light_is_shared_out_among_places(psf: Psf) -> None:
     truth = np.array([[60.0, 60, 15, 2e4], [70.0, 62, 30, 6e4]])
     nobody = [[30.0, 90.0, 40.0]]
     variance = READ_NOISE_E**2
-    data = _noisy(_image(psf, truth), 6) + np.float32(variance)
+    data = exposed(drawn_light(psf, truth), 6) + np.float32(variance)
     places = np.concatenate([truth[:, :3], nobody]) / [PIXEL_UM, PIXEL_UM, 1]
     photons, background = split_light(data, PatternSpline(psf), places, 1.0, variance, 60)
     np.testing.assert_allclose(photons[:2], truth[:, 3], rtol=0.1)
@@ -166,7 +139,7 @@ def test_a_measured_pattern_that_is_negative_in_places_is_fitted(psf: Psf) -> No
     noisy = replace(psf, planes=np.where(psf.planes < 0.05 * brightest, psf.planes + grains, psf.planes))
     spline, variance = PatternSpline(noisy), READ_NOISE_E**2
     truth = np.array([[95.3, 96.8, 55.0, 5e6]])
-    image = _noisy(_image(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1]), 4) + np.float32(variance)
+    image = exposed(drawn_light(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1]), 4) + np.float32(variance)
     photons, background = split_light(image, spline, truth[:, :3], 2.0, variance, 30)
     assert photons[0] == pytest.approx(5e6, rel=0.1)
     start = truth * 1.01
@@ -186,12 +159,12 @@ def test_ten_emitters_at_30_db(psf: Psf, refiner: Refiner) -> None:
     normalized, chi2 = [], []
     for seed in range(4):
         truth = _scene(seed, 10, psf, snr_db=30)
-        frame = _noisy(_image(psf, truth), seed)
+        frame = exposed(drawn_light(psf, truth), seed)
         random = np.random.default_rng(seed)
         off = random.normal(size=(10, 3))
         off *= 3 / np.linalg.norm(off, axis=1, keepdims=True)
         start = np.column_stack([truth[:, :3] + off, truth[:, 3] * random.uniform(0.7, 1.3, 10)])[1:]
-        found = _sure(refiner.refine(frame, _start(start)))
+        found = believed(refiner.refine(frame, proposal(start)))
         before.add(start[:, :3], truth[:, :3])
         after.add(found.xyz_um, truth[:, :3])
         assert (found.frame == 3).all()
@@ -211,28 +184,31 @@ def test_ten_emitters_at_30_db(psf: Psf, refiner: Refiner) -> None:
 
 def test_a_missing_emitter_is_found_in_the_residual(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[40.0, 50, 30, 3e4], [70.0, 60, 55, 5e4], [80.0, 30, 8, 5e3]])
-    frame = _noisy(_image(psf, truth), 1)
+    frame = exposed(drawn_light(psf, truth), 1)
     for missing in range(3):
-        found = refiner.refine(frame, _start(np.delete(truth, missing, axis=0)))
+        found = refiner.refine(frame, proposal(np.delete(truth, missing, axis=0)))
         assert (found.probability > 0.5).all()
         assert found.xyz_um[-1] == pytest.approx(truth[missing, :3], abs=1.0)
-    assert score_frame(_sure(refiner.refine(frame, _start(np.zeros((0, 4))))).xyz_um, truth[:, :3], 1.0).jaccard == 1.0
+    assert (
+        score_frame(believed(refiner.refine(frame, proposal(np.zeros((0, 4))))).xyz_um, truth[:, :3], 1.0).jaccard
+        == 1.0
+    )
 
 
 def test_polish_only_adds_nothing(psf: Psf) -> None:
     truth = np.array([[40.0, 50, 30, 3e4], [90.0, 90, 55, 5e4]])
-    frame = _noisy(_image(psf, truth), 1)
+    frame = exposed(drawn_light(psf, truth), 1)
     settings = RefinementSettings(z_range_um=(0, 100), rounds=0)
-    found = refine(frame, _start(truth[:1]), psf, CameraModel(read_noise_e=READ_NOISE_E), settings)
+    found = refine(frame, proposal(truth[:1]), psf, CameraModel(read_noise_e=READ_NOISE_E), settings)
     assert len(found) == 1
 
 
 def test_answers_that_are_none_are_removed(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 25, 2e4]])
-    frame = _noisy(_image(psf, truth), 2)
+    frame = exposed(drawn_light(psf, truth), 2)
     ghosts = np.array([[61.0, 60, 26, 1e4], [30.0, 90, 70, 1e4], [100.0, 20, 5, 500.0]])
-    start = replace(_start(np.concatenate([ghosts, truth])), probability=np.array([0.2, 0.2, 0.2, 0.5]))
-    found = _sure(refiner.refine(frame, start))
+    start = replace(proposal(np.concatenate([ghosts, truth])), probability=np.array([0.2, 0.2, 0.2, 0.5]))
+    found = believed(refiner.refine(frame, start))
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.3)
     assert found.photons == pytest.approx(truth[:, 3], rel=0.05)
 
@@ -240,10 +216,10 @@ def test_answers_that_are_none_are_removed(psf: Psf, refiner: Refiner) -> None:
 def test_a_network_that_is_sure_is_believed_where_light_hardly_tells(psf: Psf, refiner: Refiner) -> None:
     """An amplitude of about four standard deviations: an answer if the network is sure, none if it doubts."""
     truth = np.array([[60.0, 60, 45, 600.0]])
-    frame = _noisy(_image(psf, truth), 8)
+    frame = exposed(drawn_light(psf, truth), 8)
     believed = {}
     for probability in (0.06, 0.97):
-        found = refiner.refine(frame, replace(_start(truth), probability=np.full(1, probability)))
+        found = refiner.refine(frame, replace(proposal(truth), probability=np.full(1, probability)))
         believed[probability] = found.probability.max(initial=0.0)
     assert believed[0.06] < 0.45 < believed[0.97]
 
@@ -251,26 +227,26 @@ def test_a_network_that_is_sure_is_believed_where_light_hardly_tells(psf: Psf, r
 def test_starts_that_are_not_there_lose_their_light(psf: Psf, refiner: Refiner) -> None:
     """Everything that a network holds possible is a start, most of it wrong, and one emitter is there twice."""
     truth = np.array([[45.0, 50, 30, 2e4], [80.0, 70, 60, 3e4]])
-    frame = _noisy(_image(psf, truth), 9)
+    frame = exposed(drawn_light(psf, truth), 9)
     wrong = np.array([[46.5, 51, 33, 5e3], [60.0, 90, 70, 1e4], [30.0, 30, 10, 2e3], [95.0, 40, 25, 4e3]])
-    start = _start(np.concatenate([truth + np.array([0.5, -0.4, 0.8, 0]), wrong]))
+    start = proposal(np.concatenate([truth + np.array([0.5, -0.4, 0.8, 0]), wrong]))
     found = refiner.refine(frame, replace(start, probability=np.array([0.9, 0.6, 0.2, 0.1, 0.1, 0.15])))
-    sure = _sure(found)
+    sure = believed(found)
     assert sure.xyz_um == pytest.approx(truth[:, :3], abs=0.4)
 
 
 def test_two_on_one_place_are_one(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 25, 2e4]])
-    frame = _noisy(_image(psf, truth), 2)
+    frame = exposed(drawn_light(psf, truth), 2)
     twice = np.concatenate([truth, truth + np.array([1.0, 0, 1, 0])])
-    found = refiner.refine(frame, _start(twice))
+    found = refiner.refine(frame, proposal(twice))
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.2)
     assert found.photons == pytest.approx(truth[:, 3], rel=0.05)
 
 
 def test_work_is_bounded(psf: Psf) -> None:
     truth = _scene(3, 12, psf, snr_db=20)
-    frame = _noisy(_image(psf, truth), 1)
+    frame = exposed(drawn_light(psf, truth), 1)
     camera = CameraModel(read_noise_e=READ_NOISE_E)
     found = [
         len(refine(frame, Localizations.empty(), psf, camera, RefinementSettings(z_range_um=(0, 100), work=work)))
@@ -283,10 +259,10 @@ def test_work_is_bounded(psf: Psf) -> None:
 def test_sigmas_grow_where_the_model_is_wrong(psf: Psf, refiner: Refiner) -> None:
     """A pattern with a dark half is none that the model knows: chi2 says so, and the sigmas are wider by its root."""
     truth = np.array([[60.0, 60, 30, 1e5]])
-    image = _image(psf, truth, background=0.0)
+    image = drawn_light(psf, truth, background=0.0)
     image[:, : round(60 / PIXEL_UM)] *= 0.5
-    bad = refiner.refine(_noisy(image + BACKGROUND_E, 1), _start(truth))
-    good = refiner.refine(_noisy(_image(psf, truth), 1), _start(truth))
+    bad = refiner.refine(exposed(image + BACKGROUND_E, 1), proposal(truth))
+    good = refiner.refine(exposed(drawn_light(psf, truth), 1), proposal(truth))
     best, worst = good.select(np.argsort(-good.photons)[:1]), bad.select(np.argsort(-bad.photons)[:1])
     assert best.chi2 == pytest.approx([1.0], abs=0.15)
     assert worst.chi2[0] > 1.5
@@ -296,9 +272,9 @@ def test_sigmas_grow_where_the_model_is_wrong(psf: Psf, refiner: Refiner) -> Non
 
 def test_an_empty_frame_stays_empty(refiner: Refiner) -> None:
     for seed in range(5):
-        frame = _noisy(np.full(SHAPE, BACKGROUND_E), seed)
+        frame = exposed(np.full(SHAPE, BACKGROUND_E), seed)
         assert len(refiner.refine(frame, Localizations.empty())) == 0
-        found = refiner.refine(frame, _start(np.array([[60.0, 60, 25, 2e4]])))
+        found = refiner.refine(frame, proposal(np.array([[60.0, 60, 25, 2e4]])))
         assert (found.probability < 0.45).all()
 
 
@@ -308,39 +284,39 @@ def test_a_dark_frame_without_noise(refiner: Refiner) -> None:
 
 def test_a_start_at_focus_can_leave_it(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 2.4, 2e4]])
-    frame = _noisy(_image(psf, truth), 3)
-    found = refiner.refine(frame, _start(truth - np.array([0.2, 0, 2.4, 0])))
+    frame = exposed(drawn_light(psf, truth), 3)
+    found = refiner.refine(frame, proposal(truth - np.array([0.2, 0, 2.4, 0])))
     assert found.z_um == pytest.approx([2.4], abs=0.2)
 
 
 def test_what_lies_outside_takes_part_but_is_left_out(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 40, 5e4], [-5.0, 70, 35, 8e4], [40.0, 90, 107, 2e5]])
-    frame = _noisy(_image(psf, truth), 4)
-    found = refiner.refine(frame, _start(truth[:1]))
+    frame = exposed(drawn_light(psf, truth), 4)
+    found = refiner.refine(frame, proposal(truth[:1]))
     assert len(found) == 1
     assert found.xyz_um == pytest.approx(truth[:1, :3], abs=0.3)
 
 
 def test_a_wrong_valley_is_left(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 22, 4e4]])
-    frame = _noisy(_image(psf, truth), 5)
-    found = refiner.refine(frame, _start(truth + np.array([0.5, 0, -5.0, 0])))
+    frame = exposed(drawn_light(psf, truth), 5)
+    found = refiner.refine(frame, proposal(truth + np.array([0.5, 0, -5.0, 0])))
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.1)
 
 
 def test_a_neighbour_does_not_give_its_light_away(psf: Psf, refiner: Refiner) -> None:
     """Two emitters over each other: fitted one at a time each would take the other's light for its own."""
     truth = np.array([[60.0, 60, 15, 2e4], [63.0, 61, 60, 6e4]])
-    frame = _noisy(_image(psf, truth), 6)
-    found = refiner.refine(frame, _start(truth + np.array([[1, 0, 1, 0], [0, -1, -2, 0]])))
+    frame = exposed(drawn_light(psf, truth), 6)
+    found = refiner.refine(frame, proposal(truth + np.array([[1, 0, 1, 0], [0, -1, -2, 0]])))
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=1.0)
     assert found.photons == pytest.approx(truth[:, 3], rel=0.1)
 
 
 def test_the_same_again(psf: Psf, refiner: Refiner) -> None:
     truth = _scene(9, 6, psf, snr_db=20)
-    frame = _noisy(_image(psf, truth), 7)
-    first, second = (refiner.refine(frame, _start(truth[1:])) for _ in range(2))
+    frame = exposed(drawn_light(psf, truth), 7)
+    first, second = (refiner.refine(frame, proposal(truth[1:])) for _ in range(2))
     for name, column in first.columns().items():
         np.testing.assert_array_equal(column, second.columns()[name])
 
@@ -361,7 +337,7 @@ def test_frames_that_are_none(refiner: Refiner, frame: NDArray[np.float32]) -> N
 
 
 def test_starts_of_several_frames(refiner: Refiner) -> None:
-    both = Localizations.concatenate([_start(np.ones((1, 4)), frame) for frame in (1, 2)])
+    both = Localizations.concatenate([proposal(np.ones((1, 4)), frame) for frame in (1, 2)])
     with pytest.raises(DataError, match=r"frames \[1, 2\] were given to refine as one frame"):
         refiner.refine(np.zeros(SHAPE, np.float32), both)
 
@@ -387,6 +363,6 @@ def test_a_small_measured_psf_and_an_odd_frame() -> None:
         image += photons * psf.image(x_um, y_um, depth_um, shape)
     frame = np.random.default_rng(1).poisson(image).astype(np.float32)
     for start in (truth[:0], truth[1:], truth + np.array([0.5, -0.5, 1.0, 0])):
-        found = _sure(refine(frame, _start(start), psf, CameraModel()))
+        found = believed(refine(frame, proposal(start), psf, CameraModel()))
         score = score_frame(found.xyz_um, truth[:, :3], tolerance_um=1.0)
         assert (score.tp, score.fp) == (3, 0)

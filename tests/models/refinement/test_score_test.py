@@ -11,7 +11,7 @@ from models.optics import reference_psf
 from models.pattern_spline import PatternSpline
 from models.refinement.joint_fit import JointFit, Prior, fit_jointly
 from models.refinement.score_test import scored
-from tests.models.refinement.test_sides import READ_NOISE_E, _frame, lopsided_psf
+from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, drawn_light, exposed, lopsided_psf
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def _tested(candidates: Array, data: NDArray[np.float32], fit: JointFit, spline:
 
 def test_it_foretells_what_a_fit_gains(spline: PatternSpline) -> None:
     everything = np.concatenate([CROWD, MISSING])
-    data = _frame(lopsided_psf(), everything, 1) + np.float32(READ_NOISE_E**2)
+    data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     without, complete = _fit(data, spline, CROWD), _fit(data, spline, everything)
     found = _tested(_candidate(MISSING[0]), data, without, spline)[0]
     gained = without.cost - complete.cost
@@ -72,7 +72,7 @@ def test_in_a_crowd_a_filter_of_the_residual_sees_a_part_of_it(seed: int) -> Non
 
 def test_alone_in_the_frame_it_is_the_matched_filter(spline: PatternSpline) -> None:
     emitter = np.array([[40.0, 50.0, 9.0, 3e3]])
-    data = _frame(lopsided_psf(), emitter, 2) + np.float32(READ_NOISE_E**2)
+    data = exposed(drawn_light(lopsided_psf(), emitter, shape=SMALL), 2) + np.float32(READ_NOISE_E**2)
     nothing = _fit(data, spline, np.zeros((0, 4)))
     elsewhere = np.array([80.0, 12.0, 9.0])
     found = _tested(_candidate(elsewhere, emitter[0]), data, nothing, spline)
@@ -84,7 +84,7 @@ def test_alone_in_the_frame_it_is_the_matched_filter(spline: PatternSpline) -> N
 
 
 def test_who_is_there_already_and_who_has_no_light_promise_nothing(spline: PatternSpline) -> None:
-    data = _frame(lopsided_psf(), CROWD, 3) + np.float32(READ_NOISE_E**2)
+    data = exposed(drawn_light(lopsided_psf(), CROWD, shape=SMALL), 3) + np.float32(READ_NOISE_E**2)
     fit = _fit(data, spline, CROWD)
     again, outside = CROWD[0] + [0.05, 0, 0, 0], np.array([-60.0, 40.0, 10.0])
     found = _tested(_candidate(again, outside), data, fit, spline)

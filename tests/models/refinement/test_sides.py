@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
@@ -14,33 +13,7 @@ from models.refinement.fit_scale import FitScale, far_side_um
 from models.refinement.refinement import RefinementSettings, Refiner
 from models.refinement.sides import on_the_other_side
 from models.tables import Localizations
-from tests.models.refinement.test_refinement import _start, _sure
-
-SHAPE = (96, 96)
-READ_NOISE_E = 1.6
-
-
-def lopsided_psf() -> Psf:
-    """Rings beyond focus and discs on this side of it, as spherical aberration makes them; 1-µm pixels and planes."""
-    steps = np.arange(-24, 25) / 2
-    radius = np.hypot(steps[:, None], steps[None, :])
-    z_um = np.arange(-20.0, 31.0)
-    width = 1.2 + 0.3 * np.abs(z_um)[:, None, None]
-    disc = 1 / (1 + np.exp(np.clip(4 * (radius - width), -50, 50)))
-    ring = np.exp(-2 * (radius - width) ** 2)
-    part = np.clip(0.5 + z_um / 10, 0.0, 1.0)[:, None, None]
-    planes = part * ring / ring.sum(axis=(1, 2), keepdims=True) + (1 - part) * disc / disc.sum(
-        axis=(1, 2), keepdims=True
-    )
-    return Psf((planes * 4).astype(np.float32), z_um, 1.0, 2)
-
-
-def _frame(psf: Psf, emitters: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    image = np.full(SHAPE, 5.0)
-    for x_um, y_um, z_um, photons in emitters:
-        image += photons * psf.image(x_um, y_um, z_um, SHAPE)
-    random = np.random.default_rng(seed)
-    return (random.poisson(np.maximum(image, 0)) + random.normal(0, READ_NOISE_E, SHAPE)).astype(np.float32)
+from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, believed, drawn_light, exposed, lopsided_psf, proposal
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +29,11 @@ def refiner(psf: Psf) -> Refiner:
 def test_what_lies_on_the_wrong_side_is_not_answered(psf: Psf, refiner: Refiner) -> None:
     wrong = np.array([[30.0, 40.0, -9.0, 2e4], [70.0, 30.0, -15.0, 3e4]])
     right = np.array([[40.0, 70.0, 12.0, 2e4], [36.0, 46.0, 16.0, 3e4]])
-    frame = _frame(psf, np.concatenate([wrong, right]), 1)
+    frame = exposed(drawn_light(psf, np.concatenate([wrong, right]), shape=SMALL), 1)
     # Whoever has not learned the side takes them for emitters on the right one.
     proposed = np.concatenate([wrong * [1, 1, -1, 1], right]) + np.array([0.3, -0.2, 0.6, 0])
-    for start in (_start(proposed), Localizations.empty()):
-        found = _sure(refiner.refine(frame, start))
+    for start in (proposal(proposed), Localizations.empty()):
+        found = believed(refiner.refine(frame, start))
         score = score_frame(found.xyz_um, right[:, :3], 1.0)
         assert (score.tp, score.fp) == (2, 0)
 
@@ -68,7 +41,7 @@ def test_what_lies_on_the_wrong_side_is_not_answered(psf: Psf, refiner: Refiner)
 def test_the_pursuit_without_a_network_knows_the_side_too(psf: Psf) -> None:
     emitters = np.array([[30.0, 40.0, -9.0, 2e4], [66.0, 60.0, 12.0, 2e4]])
     pursuit = ResidualPursuit(psf, CameraModel(read_noise_e=READ_NOISE_E), PursuitSettings(z_range_um=(0, 25)))
-    fit = pursuit.fit(_frame(psf, emitters, 3))
+    fit = pursuit.fit(exposed(drawn_light(psf, emitters, shape=SMALL), 3))
     order = np.argsort(fit.emitters[:, 2])
     assert fit.emitters[order, :3] == pytest.approx(emitters[:, :3], abs=0.3)
 
@@ -77,7 +50,7 @@ def test_who_is_right_stays(psf: Psf) -> None:
     far = far_side_um(psf, (0.0, 25.0))
     scale = FitScale(psf, 1, (0.05, 30.0), CameraModel(read_noise_e=READ_NOISE_E), far)
     truth = np.array([[30.0, 40.0, 9.0, 3e3], [70.0, 30.0, 15.0, 2e4], [60.0, 70.0, 28.0, 2e4]])
-    data = _frame(psf, truth, 2) + np.float32(scale.read_variance)
+    data = exposed(drawn_light(psf, truth, shape=SMALL), 2) + np.float32(scale.read_variance)
     fit = scale.fit(data, truth, 5.0, 15, precise=True)
     assert on_the_other_side(data, fit, scale) == pytest.approx(fit.emitters)
     over = scale.fit(data, truth * [1, 1, -1, 1] * [1, 1, 0.7, 1], 5.0, 15, precise=True)

@@ -13,7 +13,7 @@ from models.camera import CameraModel
 from models.optics import reference_psf
 from models.psf import Psf
 from models.refinement.refinement import RefinementSettings, Refiner
-from tests.models.refinement.test_refinement import READ_NOISE_E, _image, _noisy, _start, _sure
+from tests.models.joint_fit_scenes import READ_NOISE_E, believed, drawn_light, exposed, proposal
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def _pair(distance_um: list[float], z_um: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize("z_um", [20.0, 50.0])
 def test_two_proposed_as_one_are_two(refiner: Refiner, distance_um: list[float], z_um: float) -> None:
     truth = _pair(distance_um, z_um)
-    frame = _noisy(_image(reference_psf(), truth), 3)
+    frame = exposed(drawn_light(reference_psf(), truth), 3)
     proposed = truth.mean(axis=0, keepdims=True) * [1, 1, 1, 2] + [0.2, -0.1, 0.5, 0]
-    found = _sure(refiner.refine(frame, _start(proposed)))
+    found = believed(refiner.refine(frame, proposal(proposed)))
     order = np.lexsort((found.x_um, found.z_um.round()))
     # The errors of a pair are three times those of one alone, of some hundredths.
     assert found.xyz_um[order] == pytest.approx(truth[:, :3], abs=0.25)
@@ -45,9 +45,9 @@ def test_two_proposed_as_one_are_two(refiner: Refiner, distance_um: list[float],
 
 def test_three_on_the_place_of_two_are_two(refiner: Refiner) -> None:
     truth = _pair([0.0, 0.0, 6.0], 50.0)
-    frame = _noisy(_image(reference_psf(), truth), 4)
+    frame = exposed(drawn_light(reference_psf(), truth), 4)
     around = np.array([[58.7, 61.1, 49.5, 7e4], [61.7, 60.0, 50.0, 7e4], [60.2, 62.4, 50.2, 7e4]])
-    found = _sure(refiner.refine(frame, _start(around)))
+    found = believed(refiner.refine(frame, proposal(around)))
     assert found.xyz_um[np.argsort(found.z_um)] == pytest.approx(truth[:, :3], abs=0.25)
 
 
@@ -55,7 +55,7 @@ def test_three_on_the_place_of_two_are_two(refiner: Refiner) -> None:
 def test_one_stays_one(refiner: Refiner, photons: float) -> None:
     for seed, z_um in enumerate((6.0, 30.0, 70.0)):
         truth = np.array([[60.2, 61.1, z_um, photons]])
-        found = _sure(refiner.refine(_noisy(_image(reference_psf(), truth), seed), _start(truth)))
+        found = believed(refiner.refine(exposed(drawn_light(reference_psf(), truth), seed), proposal(truth)))
         assert len(found) == 1
 
 
@@ -64,8 +64,19 @@ def test_one_whose_pattern_is_known_badly_stays_one() -> None:
     psf = reference_psf()
     blurred = ndimage.gaussian_filter(psf.planes, (0, 0.4 * psf.oversampling, 0.4 * psf.oversampling))
     truth = np.array([[60.2, 61.1, 30.0, 1e6]])
-    frame = _noisy(_image(psf, truth), 1)
-    found = _sure(_refiner(replace(psf, planes=blurred)).refine(frame, _start(truth)))
+    frame = exposed(drawn_light(psf, truth), 1)
+    found = believed(_refiner(replace(psf, planes=blurred)).refine(frame, proposal(truth)))
     assert len(found) == 1
     assert found.chi2[0] > 1.1
     assert found.xyz_um == pytest.approx(truth[:, :3], abs=0.1)
+
+
+def test_two_of_which_a_search_made_four_are_two(refiner: Refiner) -> None:
+    """Found with a search that puts several beside one that is fitted badly."""
+    truth = _pair([0.0, 0.0, 5.0], 50.0)
+    frame = exposed(drawn_light(reference_psf(), truth), 3)
+    around = truth.mean(axis=0) + np.array(
+        [[-0.9, 1.2, -0.2, 0], [0.1, -1.5, -0.2, 0], [-1.6, -0.5, -0.3, 0], [1.1, 0.3, 0, 0]]
+    )
+    found = believed(refiner.refine(frame, proposal(around * [1, 1, 1, 0.5])))
+    assert found.xyz_um[np.argsort(found.z_um)] == pytest.approx(truth[:, :3], abs=0.25)

@@ -1,0 +1,64 @@
+"""Frames for tests of the joint fit, made by `Psf.image`: interpolated by scipy, and not cropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.psf import Psf
+from models.tables import Localizations
+
+READ_NOISE_E = 1.6
+BACKGROUND_E = 5.0
+
+SHAPE = (192, 192)
+SMALL = (96, 96)
+"""Enough for `lopsided_psf`."""
+
+Array = NDArray[np.float64]
+
+
+def drawn_light(psf: Psf, emitters: Array, background: float = BACKGROUND_E, shape: tuple[int, int] = SHAPE) -> Array:
+    """Expected photo-electrons of emitters (N, 4), x, y, z in µm and photons."""
+    expected = np.full(shape, background)
+    for x_um, y_um, z_um, photons in emitters:
+        expected += photons * psf.image(x_um, y_um, z_um, shape)
+    return expected
+
+
+def exposed(expected: Array, seed: int) -> NDArray[np.float32]:
+    """One exposure."""
+    random = np.random.default_rng(seed)
+    light = random.poisson(np.maximum(expected, 0))
+    return (light + random.normal(0, READ_NOISE_E, expected.shape)).astype(np.float32)
+
+
+def proposal(emitters: Array, frame: int = 3) -> Localizations:
+    """Emitters as a network might propose them, half believed."""
+    values = np.asarray(emitters, np.float64).reshape(-1, 4)
+    columns: dict[str, Any] = {name: np.full(len(values), 0.5) for name in Localizations.names()}
+    columns |= {"frame": np.full(len(values), frame), "background": np.full(len(values), 3.0)}
+    columns |= dict(zip(("x_um", "y_um", "z_um", "photons"), values.T, strict=True))
+    return Localizations.from_columns(columns)
+
+
+def believed(found: Localizations) -> Localizations:
+    """What is more likely an emitter than not."""
+    return found.select(found.probability > 0.5)
+
+
+def lopsided_psf() -> Psf:
+    """Rings beyond focus and discs on this side of it, as spherical aberration makes them; 1-µm pixels and planes."""
+    steps = np.arange(-24, 25) / 2
+    radius = np.hypot(steps[:, None], steps[None, :])
+    z_um = np.arange(-20.0, 31.0)
+    width = 1.2 + 0.3 * np.abs(z_um)[:, None, None]
+    disc = 1 / (1 + np.exp(np.clip(4 * (radius - width), -50, 50)))
+    ring = np.exp(-2 * (radius - width) ** 2)
+    part = np.clip(0.5 + z_um / 10, 0.0, 1.0)[:, None, None]
+    planes = part * ring / ring.sum(axis=(1, 2), keepdims=True) + (1 - part) * disc / disc.sum(
+        axis=(1, 2), keepdims=True
+    )
+    return Psf((planes * 4).astype(np.float32), z_um, 1.0, 2)
