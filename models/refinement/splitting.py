@@ -78,7 +78,7 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
     leftover = fit.unexplained * fit.emitters[:, 3] / fit.sigma[:, 3]
     pixel_um = scale.spline.psf.pixel_size_um
     apart = np.abs(fit.emitters[:, None, :3] - fit.emitters[None, :, :3]) * [pixel_um, pixel_um, 1]
-    together = (apart < _TOGETHER_UM).all(axis=2)
+    together = np.all(apart < _TOGETHER_UM, axis=2)
     doubtful = (leftover >= _LEFTOVER) | (together.sum(axis=1) >= _MANY)
     worth = np.flatnonzero(doubtful & (fit.emitters[:, 2] >= scale.depths_um[0]))
     seen: set[int] = set()
