@@ -65,7 +65,7 @@ class Model:
     scores : dict
         Scores on validation frames.
     weights_sha256 : str or None
-        Digest of the weights that this describes; None before it is saved, and in folders that state none.
+        Digest of the weights that this describes; None before it is saved.
     """
 
     id: str
@@ -143,7 +143,7 @@ class Model:
                 map_bounds=_bounds(values["map_bounds"]),
                 training=dict(values["training"]),
                 scores=dict(values["scores"]),
-                weights_sha256=_digest(values.get("weights_sha256")),
+                weights_sha256=_digest(values["weights_sha256"]),
             )
         except DataError:
             raise
@@ -164,13 +164,13 @@ class Model:
     def _check_weights(self, folder: Path) -> None:
         """Refuse weights of another training; that there are none is told by who opens them."""
         path = folder / WEIGHTS
-        if self.weights_sha256 is None or not path.is_file():
+        if not path.is_file():
             return
-        found = weights_digest(folder)
-        if found != self.weights_sha256:
+        found, stated = weights_digest(folder), str(self.weights_sha256)
+        if found != stated:
             raise DataError(
                 f"{path} has the SHA-256 digest {found[:12]}…, but {DESCRIPTION} beside it describes weights with "
-                f"{self.weights_sha256[:12]}…: the two are not of one training, or the file is damaged.",
+                f"{stated[:12]}…: the two are not of one training, or the file is damaged.",
                 "Restore both files from one copy of the folder, or train again.",
             )
 
@@ -180,8 +180,8 @@ def weights_digest(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
-def _digest(value: Any) -> str | None:
-    if value is not None and not (isinstance(value, str) and len(value) == hashlib.sha256().digest_size * 2):
+def _digest(value: Any) -> str:
+    if not (isinstance(value, str) and len(value) == hashlib.sha256().digest_size * 2):
         raise ValueError(f"weights_sha256 is {value!r}, which is no SHA-256 digest")
     return value
 

@@ -66,7 +66,7 @@ def _identity(model: Model) -> dict[str, Any]:
         "camera pixel at the sample": f"{model.pixel_size_um:g} µm",
         "decision threshold": model.threshold,
         "8-bit evaluation": "possible" if model.map_bounds else "not measured for it",
-        "SHA-256 of the weights": f"`{model.weights_sha256}`" if model.weights_sha256 else "not stated",
+        "SHA-256 of the weights": f"`{model.weights_sha256}`",
     }
 
 
