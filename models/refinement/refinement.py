@@ -136,7 +136,7 @@ class RefinementSettings:
     iterations: int = 15
     rounds: int = 3
     add_significance: float = 6.0
-    keep_probability: float = 0.2
+    keep_probability: float = 0.3
     depth_step_um: float = 1.5
     reseat_gain: float = 16.0
     work: int = 20_000
@@ -278,9 +278,7 @@ class Refiner:
                 break
             before = fit.cost
             state, fit = self._reseated(data, scale, state, fit)
-            variance = fit.expected * _misfit_around(data, fit, scale)
-            variance += error_variance(fit, shared_error(fit), scale.read_variance)
-            missed = self._missed(data, scale, state, fit, variance)
+            missed = self._missed(data, scale, state, fit)
             if len(missed):
                 state, fit, _ = self._pruned(data, scale, state.with_new(missed), precise=False)
                 # The new ones are the last.
@@ -290,14 +288,18 @@ class Refiner:
                 break
         return self._sided(data, scale, state, fit)[0]
 
-    def _missed(
-        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, variance: NDArray[np.float32]
-    ) -> Array:
-        """Emitters (K, 4) that a fit lacks: places that stand out of the residual at all, and stand a better test."""
-        places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, _PROMISING)
+    def _missed(self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit) -> Array:
+        """Emitters (K, 4) that a fit lacks: places that stand out of the residual and stand a better test too."""
+        share = shared_error(fit)
+        variance = fit.expected * _misfit_around(data, fit, scale)
+        variance += error_variance(fit, share, scale.read_variance)
+        enough = self.settings.add_significance
+        # What patterns that are wrong leave over looks like anything, so more is asked of it.
+        promising = enough if share else _PROMISING
+        places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, promising)
         most = max(_MOST_TESTED, len(fit.emitters) // 2)
         found = scored(places[:most], data, fit, state.prior, scale.spline, variance)
-        return strongest(found[found[:, 4] >= self.settings.add_significance], _OF_BEST, _APART)[:, :4]
+        return strongest(found[found[:, 4] >= enough], _OF_BEST, _APART)[:, :4]
 
     def _sided(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0
