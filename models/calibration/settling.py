@@ -21,7 +21,8 @@ __all__ = ["Turn", "next_start"]
 F64 = NDArray[np.float64]
 
 _FARTHEST = 3.0
-"""Longest way beyond an answer, in steps of the last turn: where steps hardly shrink, the secant points anywhere."""
+"""Longest way beyond an answer, in distances between the last two answers: where steps hardly shrink, the secant points
+anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def next_start(before: Turn | None, last: Turn) -> Pupil:
         return last.answer
     change = last.step - before.step
     length = float(change @ change)
-    share = float(last.step @ change) / length if length > 0 else 0.0
+    back = float(last.step @ change) / length if length > 0 else 0.0
     way = last.answer.as_vector() - before.answer.as_vector()
-    beyond = float(np.clip(-share, -1.0, _FARTHEST))
+    beyond = float(np.clip(-back, -1.0, _FARTHEST))
     return last.answer.moved_to(last.answer.as_vector() + beyond * way)

@@ -14,7 +14,8 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
-from models.refinement.joint_fit import Bounds, JointFit, Prior, fit_jointly
+from models.refinement.joint_fit import Bounds, JointFit, fit_jointly
+from models.refinement.prior import Prior
 from models.refinement.pursuit import MatchedFilter, search_depths
 from models.refinement.rescan import Rescan
 

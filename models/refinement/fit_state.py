@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.refinement.joint_fit import Prior
+from models.refinement.prior import Prior
 
 __all__ = ["FitState"]
 

@@ -82,11 +82,20 @@ def accumulate(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def assemble(
-    data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, matrix: Any, gradient: Any
+    data: Any,
+    boxes: Any,
+    offsets: Any,
+    patterns: Any,
+    emitters: Any,
+    fitted: Any,
+    expected: Any,
+    matrix: Any,
+    gradient: Any,
 ) -> None:
     """Upper triangle of the Fisher matrix, and minus the gradient of the cost.
 
-    Parameters of emitter e are x, y, z and photons at 4 e; the last one is the background.
+    Parameters of emitter e are x, y, z and photons at 4 e; the last one is the background. Emitters from `fitted` on
+    are not paired with each other.
     """
     count = emitters.shape[0]
     height, width = data.shape
@@ -130,7 +139,7 @@ def assemble(
                 with_background += float(second)
             gradient[4 * i + place[a]] = towards * scale_i[a]
             matrix[4 * i + place[a], last] = with_background * scale_i[a]
-        for j in range(i, count):
+        for j in range(i, count if i < fitted else i + 1):
             top = max(r0, boxes[j, 0])
             bottom = min(r1, boxes[j, 1])
             left = max(c0, boxes[j, 2])

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from models.pattern_spline import ENERGY, PatternSpline
 from models.refinement.fit_step import FEWEST_PHOTONS, moved
-from models.refinement.fit_sums import accumulate, assemble, misfit, render_all, share_out
+from models.refinement.fit_sums import accumulate, misfit, share_out
+from models.refinement.prior import Prior
+from models.refinement.rendered import Rendered, normal_equations
 
-__all__ = ["Bounds", "JointFit", "Prior", "fit_jointly", "split_light"]
+__all__ = ["Bounds", "JointFit", "fit_jointly", "split_light"]
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[float | Array, float | Array]]
@@ -43,31 +45,6 @@ _DAMPING = (1.0, 1e-7, 1e7)
 """First, least and largest damping; beyond the largest there is no way down."""
 _UP, _DOWN = 5.0, 2.0
 """How damping changes after a step that went up, and after one that went down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """Where emitters are believed to be.
-
-    Attributes
-    ----------
-    place : ndarray of float64, shape (N, 3)
-        x (pixels), y (pixels), z (µm).
-    weight : ndarray of float64, shape (N, 3)
-        One over the variance of each; 0 where nothing is known.
-    """
-
-    place: Array
-    weight: Array
-
-    @classmethod
-    def none(cls, count: int) -> Prior:
-        """Nothing is known of `count` emitters."""
-        return cls(np.zeros((count, 3)), np.zeros((count, 3)))
-
-    def cost(self, emitters: Array) -> float:
-        """Negative logarithm of the prior, up to a constant."""
-        return 0.5 * float((self.weight * (emitters[:, :3] - self.place) ** 2).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +97,15 @@ class JointFit:
 class _Point:
     """A set of parameters with everything that was computed there."""
 
-    emitters: Array
+    rendered: Rendered
     background: float
-    boxes: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    patterns: NDArray[np.float32]
     expected: NDArray[np.float32]
     cost: float
+
+    @property
+    def emitters(self) -> Array:
+        """X (pixels), y (pixels), z (µm), photons of each, shape (N, 4)."""
+        return self.rendered.emitters
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +174,7 @@ def fit_jointly(
     now = _evaluate(scene, start, background)
     cost, evaluations = now.cost + known.cost(start), 1
     damping, least, largest = _DAMPING
-    matrix, gradient = _normal_equations(data, now, known)
+    matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
@@ -210,13 +189,14 @@ def fit_jointly(
             break
         now, cost = trial, cost - gain
         damping = max(damping / _DOWN, least)
-        matrix, gradient = _normal_equations(data, now, known)
+        matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
         if gain < enough:
             break
     covariance = _covariance(matrix)
     photons = np.arange(3, len(covariance) - 1, 4)
     information = matrix[np.ix_(photons, photons)]
-    chi2, unexplained = misfit(data, now.expected, now.boxes, now.offsets, now.patterns, now.emitters[:, 3])
+    drawn = now.rendered
+    chi2, unexplained = misfit(data, now.expected, drawn.boxes, drawn.offsets, drawn.patterns, now.emitters[:, 3])
     pattern_error = np.minimum(unexplained, _LARGEST_PATTERN_ERROR)
     diagonal = np.diagonal(matrix)[:-1].reshape(-1, 4)
     of_light, of_place = diagonal[:, 3:], diagonal[:, :3] - known.weight
@@ -269,8 +249,9 @@ def split_light(
     above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
     photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
     point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
+    drawn = point.rendered
     background = share_out(
-        data, point.boxes, point.offsets, point.patterns, photons, background, np.float32(read_variance), rounds
+        data, drawn.boxes, drawn.offsets, drawn.patterns, photons, background, np.float32(read_variance), rounds
     )
     return np.maximum(photons, FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
 
@@ -284,45 +265,15 @@ def _shows_outside(emitters: Array, spline: PatternSpline, variance: float) -> N
 
 def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point | None = None) -> _Point:
     """Everything at a set of parameters; emitters that stand where they stood `before` keep their patterns."""
-    data, spline = scene.data, scene.spline
-    x_px, y_px, z_um, _ = emitters.T
-    boxes = spline.boxes(x_px, y_px, z_um, (data.shape[0], data.shape[1]), scene.wide)
-    sizes = 4 * (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    patterns = np.empty(int(offsets[-1]), np.float32)
-    stays = np.zeros(len(emitters), bool)
-    if before is not None:
-        stays = (emitters[:, :3] == before.emitters[:, :3]).all(axis=1)
-        for row in np.flatnonzero(stays):
-            source = slice(before.offsets[row], before.offsets[row + 1])
-            patterns[offsets[row] : offsets[row + 1]] = before.patterns[source]
-    render_all(
-        spline.coefficients,
-        stays,
-        emitters,
-        spline.z_index(emitters[:, 2]),
-        spline.psf.z_step_um,
-        spline.psf.oversampling,
-        boxes,
-        offsets,
-        patterns,
-    )
+    data = scene.data
+    shape = (data.shape[0], data.shape[1])
+    drawn = Rendered.of(scene.spline, emitters, shape, scene.wide, None if before is None else before.rendered)
     expected = np.full(data.shape, background + scene.read_variance, np.float32)
     if scene.backdrop is not None:
         expected += scene.backdrop
-    cost = accumulate(data, boxes, offsets, patterns, emitters, expected, np.float32(scene.read_variance))
-    return _Point(emitters, background, boxes, offsets, patterns, expected, cost)
-
-
-def _normal_equations(data: NDArray[np.float32], point: _Point, known: Prior) -> tuple[Array, Array]:
-    size = 4 * len(point.emitters) + 1
-    matrix, gradient = np.zeros((size, size)), np.zeros(size)
-    assemble(data, point.boxes, point.offsets, point.patterns, point.emitters, point.expected, matrix, gradient)
-    place = (4 * np.arange(len(point.emitters))[:, None] + np.arange(3)).ravel()
-    matrix[place, place] += known.weight.ravel()
-    gradient[place] += (known.weight * (known.place - point.emitters[:, :3])).ravel()
-    # Blocks of one emitter are whole, those of two are above the diagonal only.
-    return np.triu(matrix) + np.triu(matrix, 1).T, gradient
+    read_variance = np.float32(scene.read_variance)
+    cost = accumulate(data, drawn.boxes, drawn.offsets, drawn.patterns, emitters, expected, read_variance)
+    return _Point(drawn, background, expected, cost)
 
 
 def _stepped(

@@ -46,8 +46,9 @@ from models.refinement.background import tells_background, uneven_background
 from models.refinement.fit_scale import LEAST_READ_VARIANCE, FitScale, far_side_um, fitted_depths_um
 from models.refinement.fit_state import FitState
 from models.refinement.fit_table import localizations_of
-from models.refinement.joint_fit import JointFit, Prior, split_light
+from models.refinement.joint_fit import JointFit, split_light
 from models.refinement.plausibility import Plausibility, log_odds, probability
+from models.refinement.prior import Prior
 from models.refinement.pursuit import strongest
 from models.refinement.score_test import scored
 from models.refinement.shared_error import error_variance, shared_error
@@ -297,6 +298,11 @@ class Refiner:
         # What patterns that are wrong leave over looks like anything, so more is asked of it.
         promising = enough if share else _PROMISING
         places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, promising)
+        # Where nothing is fitted that might give way, the test says what the filter says.
+        radius = scale.spline.radius_at_px(fit.emitters[:, 2])
+        apart = np.hypot(*(places[:, None, :2] - fit.emitters[None, :, :2]).transpose(2, 0, 1))
+        beside = (apart < places[:, 5:] + radius).any(axis=1)
+        places = places[beside | (places[:, 4] >= enough)]
         most = max(_MOST_TESTED, len(fit.emitters) // 2)
         found = scored(places[:most], data, fit, state.prior, scale.spline, variance)
         return strongest(found[found[:, 4] >= enough], _OF_BEST, _APART)[:, :4]

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from models.pattern_spline import PatternSpline
-from models.refinement.fit_sums import assemble, render_all
-from models.refinement.joint_fit import JointFit, Prior
+from models.refinement.joint_fit import JointFit
+from models.refinement.prior import Prior
+from models.refinement.rendered import Rendered, normal_equations
 
 __all__ = ["scored"]
 
@@ -60,15 +61,19 @@ def scored(
     Returns
     -------
     ndarray of float64, shape (K, 5 or more)
-        The same with photons and significance as the test sees them, the most significant first.
+        The same with photons and significance as the test sees them, 0 for those without light in the frame; the most
+        significant first.
     """
-    count = len(fit.emitters)
     if not len(candidates):
         return candidates
-    matrix, pull = _sums(np.vstack([fit.emitters, candidates[:, :4]]), count, data - fit.expected, spline, variance)
-    place = (4 * np.arange(count)[:, None] + np.arange(3)).ravel()
-    matrix[place, place] += prior.weight.ravel()
-    light = 4 * np.arange(count, count + len(candidates)) + 3
+    count = len(fit.emitters)
+    together = np.vstack([fit.emitters, candidates[:, :4]])
+    together[count:, 3] = 1.0
+    residual = data - fit.expected
+    rendered = Rendered.of(spline, together, (data.shape[0], data.shape[1]))
+    # The sums weigh with one over what is expected, of which the data differ by the residual.
+    matrix, pull = normal_equations(variance + residual, variance, rendered, prior)
+    light = 4 * np.arange(count, len(together)) + 3
     fitted = np.append(np.arange(4 * count), len(matrix) - 1)
     # Emitters without any light in the frame give way to nothing.
     scale = 1 / np.sqrt(np.maximum(np.diagonal(matrix)[fitted], np.finfo(np.float64).tiny))
@@ -79,37 +84,8 @@ def scored(
     whole = np.diagonal(matrix)[light]
     left = np.maximum(whole - (overlap * follows).sum(axis=0), _OWN * whole)
     score = pull[light] - follows.T @ (pull[fitted] * scale)
-    found = candidates.copy()
-    known = left > 0
-    found[known, 3] = (score / np.where(known, left, 1.0))[known]
-    found[:, 4] = np.where(known, score / np.sqrt(np.where(known, left, 1.0)), 0.0)
+    found, seen = candidates.copy(), left > 0
+    found[:, 3:5] = 0.0
+    found[seen, 3] = score[seen] / left[seen]
+    found[seen, 4] = score[seen] / np.sqrt(left[seen])
     return found[np.argsort(-found[:, 4], kind="stable")]
-
-
-def _sums(
-    emitters: Array, fitted: int, residual: NDArray[np.float32], spline: PatternSpline, variance: NDArray[np.float32]
-) -> tuple[Array, Array]:
-    """Normal matrix, and pull of the residual, for all figures of `emitters`, the first `fitted` of them of a fit."""
-    emitters = emitters.copy()
-    emitters[fitted:, 3] = 1.0
-    x_px, y_px, z_um, _ = emitters.T
-    boxes = spline.boxes(x_px, y_px, z_um, (residual.shape[0], residual.shape[1]))
-    sizes = 4 * (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    patterns = np.empty(int(offsets[-1]), np.float32)
-    render_all(
-        spline.coefficients,
-        np.zeros(len(emitters), bool),
-        emitters,
-        spline.z_index(z_um),
-        spline.psf.z_step_um,
-        spline.psf.oversampling,
-        boxes,
-        offsets,
-        patterns,
-    )
-    size = 4 * len(emitters) + 1
-    matrix, pull = np.zeros((size, size)), np.zeros(size)
-    # The sums weigh with one over what is expected, of which the data differ by the residual.
-    assemble(variance + residual, boxes, offsets, patterns, emitters, variance, matrix, pull)
-    return np.triu(matrix) + np.triu(matrix, 1).T, pull

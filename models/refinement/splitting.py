@@ -27,8 +27,8 @@ __all__ = ["splits"]
 Array = NDArray[np.float64]
 
 _GAIN = (15.0, 3.0, -6.0, -12.0)
-"""Log-likelihood that two must gain over one, over two that are there, over three and over four: four parameters more
-gain 2 of noise, in some hundred emitters seldom 12."""
+"""Log-likelihood that two must gain over one, over two that are there, over three, and over four and more, which have
+more parameters to explain noise with: four of them gain 2, in some hundred emitters seldom 12."""
 
 _MANY = 3
 """So many together are looked at however well they explain the data: two may do it as well."""
@@ -53,7 +53,7 @@ is to gain."""
 _NOTHING = 1e-30
 
 _MOST = 8
-"""Emitters of a frame that are looked at, those that leave most over."""
+"""Places of a frame that are looked at of either kind, alone and of many, those that leave most over."""
 
 # Half the distances that are tried: sideways in four directions, and in depth.
 _SIDEWAYS_UM = 0.8
@@ -79,13 +79,15 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
     pixel_um = scale.spline.psf.pixel_size_um
     apart = np.abs(fit.emitters[:, None, :3] - fit.emitters[None, :, :3]) * [pixel_um, pixel_um, 1]
     together = np.all(apart < _TOGETHER_UM, axis=2)
-    doubtful = (leftover >= _LEFTOVER) | (together.sum(axis=1) >= _MANY)
-    worth = np.flatnonzero(doubtful & (fit.emitters[:, 2] >= scale.depths_um[0]))
+    many = together.sum(axis=1) >= _MANY
+    worth = np.flatnonzero((many | (leftover >= _LEFTOVER)) & (fit.emitters[:, 2] >= scale.depths_um[0]))
     seen: set[int] = set()
     found = []
-    for first in worth[np.argsort(-leftover[worth])][:_MOST]:
-        if first in seen:
+    looks = {True: 0, False: 0}
+    for first in worth[np.argsort(-leftover[worth])]:
+        if first in seen or looks[bool(many[first])] == _MOST:
             continue
+        looks[bool(many[first])] += 1
         rows = np.flatnonzero(together[first])
         rows = rows[np.argsort(apart[first, rows].sum(axis=1))].tolist()
         view = None if seen.intersection(rows) else LocalView.of(data, fit, rows, scale)

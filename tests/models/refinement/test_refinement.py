@@ -19,7 +19,8 @@ from models.metrics import Scorer, score_frame
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline, render_pattern
 from models.psf import Psf
-from models.refinement.joint_fit import Prior, fit_jointly, split_light
+from models.refinement.joint_fit import fit_jointly, split_light
+from models.refinement.prior import Prior
 from models.refinement.pursuit import search_depths
 from models.refinement.refinement import RefinementSettings, Refiner, refine
 from models.tables import Localizations

@@ -12,7 +12,10 @@ from scipy import ndimage
 from models.camera import CameraModel
 from models.optics import reference_psf
 from models.psf import Psf
+from models.refinement.fit_scale import FitScale
+from models.refinement.local_fit import LocalView
 from models.refinement.refinement import RefinementSettings, Refiner
+from models.refinement.splitting import splits
 from tests.models.joint_fit_scenes import READ_NOISE_E, believed, drawn_light, exposed, proposal
 
 
@@ -80,3 +83,19 @@ def test_two_of_which_a_search_made_four_are_two(refiner: Refiner) -> None:
     )
     found = believed(refiner.refine(frame, proposal(around * [1, 1, 1, 0.5])))
     assert found.xyz_um[np.argsort(found.z_um)] == pytest.approx(truth[:, :3], abs=0.25)
+
+
+def test_those_who_are_many_are_looked_at_beside_any_number_of_misfits(monkeypatch: pytest.MonkeyPatch) -> None:
+    psf = reference_psf()
+    scale = FitScale(psf, 1, (0.05, 100.0), CameraModel(read_noise_e=READ_NOISE_E))
+    places = np.column_stack([np.linspace(20, 170, 12), np.full(12, 90.0), np.linspace(10, 90, 12), np.full(12, 1e5)])
+    many = np.array([[60.0, 150.0, 50.0, 1e5]]) + np.array([[0, 0, 0, 0], [1, 1, 1, 0], [2, 0, 1, 0]])
+    emitters = np.concatenate([places, many])
+    data = exposed(drawn_light(psf, emitters * [0.65, 0.65, 1, 1]), 1) + np.float32(READ_NOISE_E**2)
+    fit = scale.fit(data, emitters, 5.0, 1, precise=False)
+    unexplained = np.append(np.full(12, 1.0), np.zeros(3))
+    looked: list[list[int]] = []
+    monkeypatch.setattr(LocalView, "of", lambda _data, _fit, rows, _scale: looked.append(sorted(rows)))
+    assert splits(data, replace(fit, emitters=emitters, unexplained=unexplained), scale) == []
+    assert [12, 13, 14] in looked
+    assert len(looked) == 9
