@@ -3,11 +3,11 @@
 Where an emitter is missing, a fit has already moved and brightened its
 neighbours to explain the light, so that little of it is left over. A matched
 filter of the residual takes that little for all there is: in a crowd it sees
-a fifth of the significance of a missing emitter, and places without. The
-score test (Rao 1948) asks instead how far the likelihood would rise when the
-candidate's light and every parameter of the fit follow together; to first
-order that needs no fit, only the overlaps of the candidate with what is
-fitted. As a rule of choice it is orthogonal least squares (Chen, Billings and
+a fifth to a half of the significance of a missing emitter, and peaks where
+nobody is missing. The score test (Rao 1948) asks instead how far the
+likelihood would rise when the candidate's light and every parameter of the fit
+follow together; to first order that needs no fit, only the overlaps of the
+candidate with what is fitted. As a rule of choice it is orthogonal least squares (Chen, Billings and
 Luo, International Journal of Control 50, 1873, 1989), where the filter alone is
 matching pursuit.
 """
