@@ -204,6 +204,19 @@ def test_polish_only_adds_nothing(psf: Psf) -> None:
     assert len(found) == 1
 
 
+@pytest.mark.parametrize(("seed", "count"), [(4, 16), (0, 24), (4, 24)])
+def test_faint_deep_emitters_of_a_crowd_that_were_missed_are_found(
+    psf: Psf, refiner: Refiner, seed: int, count: int
+) -> None:
+    """A matched filter of the residual alone leaves one or two of them out here, or puts others in their place."""
+    truth = _scene(seed, count, psf, snr_db=30)
+    faint = [row for row in np.argsort(truth[:, 3]) if truth[row, 2] > 50][:4]
+    start = np.delete(truth, faint, axis=0) + np.array([0.4, -0.3, 1.0, 0])
+    found = believed(refiner.refine(exposed(drawn_light(psf, truth), seed), proposal(start)))
+    score = score_frame(found.xyz_um, truth[:, :3], 2.0)
+    assert (score.tp, score.fp, score.fn) == (count, 0, 0)
+
+
 def test_answers_that_are_none_are_removed(psf: Psf, refiner: Refiner) -> None:
     truth = np.array([[60.0, 60, 25, 2e4]])
     frame = exposed(drawn_light(psf, truth), 2)

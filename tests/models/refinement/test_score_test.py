@@ -57,9 +57,11 @@ def test_a_prior_that_pulls_is_no_evidence(spline: PatternSpline) -> None:
     """At the optimum the pull of the data on what is fitted is that against the prior, and gives way to nothing."""
     everything = np.concatenate([CROWD, MISSING])
     data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
-    prior = Prior(CROWD[:, :3] + [0.6, -0.5, 1.5], np.tile([4.0, 4.0, 1.0], (len(CROWD), 1)))
+    prior = Prior(CROWD[:, :3] + [0.6, -0.5, 1.5], np.tile([400.0, 400.0, 50.0], (len(CROWD), 1)))
     fit = fit_jointly(data, spline, CROWD, 5.0, BOUNDS, READ_NOISE_E**2, 60, 1e-4, prior)
     assert np.abs(prior.weight * (fit.emitters[:, :3] - prior.place)).max() > 0.5
+    apart = _fit(data, spline, CROWD)
+    assert fit.cost < apart.cost + prior.cost(apart.emitters) - 1
     matrix, pull = normal_equations(data, fit.expected, Rendered.of(spline, fit.emitters, SMALL), prior)
     assert np.abs(pull / np.sqrt(np.diagonal(matrix))).max() < 0.05
     start = np.concatenate([fit.emitters, MISSING])

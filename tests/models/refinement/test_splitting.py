@@ -99,3 +99,16 @@ def test_those_who_are_many_are_looked_at_beside_any_number_of_misfits(monkeypat
     assert splits(data, replace(fit, emitters=emitters, unexplained=unexplained), scale) == []
     assert [12, 13, 14] in looked
     assert len(looked) == 9
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_third_that_explains_but_noise_goes(seed: int) -> None:
+    psf = reference_psf()
+    scale = FitScale(psf, 1, (0.05, 100.0), CameraModel(read_noise_e=READ_NOISE_E))
+    truth = _pair([0.0, 0.0, 5.0], 50.0)
+    data = exposed(drawn_light(psf, truth), seed) + np.float32(READ_NOISE_E**2)
+    three = np.vstack([truth, [[60.9, 61.6, 50.5, 3e3]]]) / [0.65, 0.65, 1, 1]
+    fit = scale.fit(data, three, 5.0, 40, precise=True)
+    ((rows, pair),) = splits(data, fit, scale)
+    assert sorted(rows) == [0, 1, 2]
+    assert pair[np.argsort(pair[:, 2]), :3] * [0.65, 0.65, 1] == pytest.approx(truth[:, :3], abs=0.25)
