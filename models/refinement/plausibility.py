@@ -3,16 +3,16 @@
 Neither knows enough alone. Where photons are few the network has seen what
 noise looks like; where they are many the fit has, but in a crowd it explains
 a neighbour that is a little off with a faint emitter beside it, as
-significant as real ones. So the log odds are
-a weighted sum of few things:
+significant as real ones. So the log odds are a weighted sum of few things:
 
 - the amplitude in its standard deviations: those of noise, times the root of
   the misfit where its light lies, for what cannot be explained makes nothing
   significant, and what neighbours may put there because their patterns are
   known to a few per cent only. Without the latter every bright emitter has
   companions that explain the errors of its calibration;
-- the amplitude in standard deviations of that noise alone: where light is plenty
-  and neighbours many, the first is small for all, and this tells them apart;
+- the amplitude in standard deviations of that noise alone: where light is
+  plenty and neighbours many, the first is small for all, and this tells them
+  apart;
 - the network's log odds.
 
 Weights come from a logistic regression on frames whose truth is known

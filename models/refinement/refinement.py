@@ -11,8 +11,9 @@ own sigmas (maximum a posteriori), so where photons are few they hardly move;
 its probability and the significance of the fit together tell which emitters
 stay (`plausibility`). Therefore the start is everything that the network
 holds possible, not only what it would answer: in the fit the right ones take
-the light, and the others go. What then stands out of the residual is added,
-and everything is fitted again. All this happens on coarse pixels (`binning`);
+the light, and the others go. What then stands out of the residual, and would
+help if all that is fitted gave way (`score_test`), is added, and everything is
+fitted again. All this happens on coarse pixels (`binning`);
 only what is left is fitted to the pixels of the camera.
 
 The likelihood is that of Poisson light with Gaussian read noise, in the form
