@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from threadpoolctl import ThreadpoolController
 
 from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
@@ -169,6 +170,7 @@ class Refiner:
         self._pixel_um = psf.pixel_size_um
         far_um = far_side_um(psf, self._answered_um)
         self._fine = FitScale(psf, 1, self._fitted_um, camera, far_um)
+        self._linear_algebra = ThreadpoolController().select(user_api="blas")
         self._coarse: list[FitScale] = []
         coarser, size = psf, 1
         smallest_px = float(self._fine.spline.radius_px.min())
@@ -216,7 +218,12 @@ class Refiner:
     def fit(self, frame_electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
         """As `refine`, but all that was fitted, wherever it lies, and the probability of each emitter, shape (N,)."""
         _check(frame_electrons, start)
-        electrons = np.ascontiguousarray(frame_electrons, np.float32)
+        # Several threads for matrices this small take more than twice the processor time, and longer too.
+        with self._linear_algebra.limit(limits=1):
+            return self._through_pixel_sizes(np.ascontiguousarray(frame_electrons, np.float32), start)
+
+    def _through_pixel_sizes(self, electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
+        """From coarse pixels to those of the camera."""
         electrons = self._levelled(electrons, start)
         state, size = self._begun(electrons, start), 0
         coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]

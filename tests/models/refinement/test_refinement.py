@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from models.camera import CameraModel
 from models.errors import DataError
@@ -23,6 +24,7 @@ from models.refinement.joint_fit import fit_jointly, split_light
 from models.refinement.prior import Prior
 from models.refinement.pursuit import search_depths
 from models.refinement.refinement import RefinementSettings, Refiner, refine
+from models.refinement.score_test import scored
 from models.tables import Localizations
 from tests.models.joint_fit_scenes import BACKGROUND_E, READ_NOISE_E, SHAPE, believed, drawn_light, exposed, proposal
 
@@ -333,6 +335,23 @@ def test_the_same_again(psf: Psf, refiner: Refiner) -> None:
     first, second = (refiner.refine(frame, proposal(truth[1:])) for _ in range(2))
     for name, column in first.columns().items():
         np.testing.assert_array_equal(column, second.columns()[name])
+
+
+def test_linear_algebra_has_one_thread_during_a_fit(psf: Psf, monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = ThreadpoolController().select(user_api="blas")
+    during: list[int] = []
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        during.extend(library["num_threads"] for library in libraries.info())
+        return scored(*arguments, **options)
+
+    monkeypatch.setattr("models.refinement.refinement.scored", counting)
+    emitters = _scene(3, 4, psf, 30.0)
+    refiner = Refiner(psf, CameraModel(read_noise_e=READ_NOISE_E), RefinementSettings(z_range_um=(0, 100)))
+    with libraries.limit(limits=2):
+        refiner.refine(exposed(drawn_light(psf, emitters), 4), proposal(emitters[1:]))
+        assert {library["num_threads"] for library in libraries.info()} == {2}
+    assert set(during) == {1}
 
 
 def test_depths_grow_apart() -> None:
