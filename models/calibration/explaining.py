@@ -24,11 +24,12 @@ from scipy import ndimage
 from models.calibration.alignment import solve_pattern
 from models.calibration.bead_stack import BeadStack
 from models.calibration.beads import Cone
-from models.calibration.pattern import Pattern, centres, taper
+from models.calibration.pattern import Pattern, taper
 from models.calibration.pupil import Pupil, render_pupil
 from models.calibration.pupil_fit import MeasuredPlane, fit_pupil
 from models.calibration.settling import Turn, next_start
 from models.calibration.shrinkage import shrunk_mean
+from models.psf import plane_centres
 
 __all__ = ["Explanation", "centred", "explain", "explain_better", "halved_pattern"]
 
@@ -147,8 +148,7 @@ def _halves(stack: BeadStack, start: Pattern, weights: F64, turns: int) -> tuple
 
 def centred(known: Explanation, pixel_um: float) -> tuple[Pattern, F64]:
     """The pattern with its centre on the axis at every depth, and where the centres were (x, y), pixels, (K, 2)."""
-    whole = Pattern(known.prior + known.rest, float(known.z_um[0]), float(np.diff(known.z_um)[0]), known.oversampling)
-    centre = centres(whole)
+    centre = plane_centres(known.prior + known.rest) / known.oversampling
     half = known.prior.shape[1] // 2
     prior = _rendered(known.pupil, known.z_um, half, pixel_um, known.oversampling, centre * pixel_um)
     rest = np.stack(

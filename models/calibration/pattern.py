@@ -94,10 +94,12 @@ def trimmed(pattern: Pattern, cone: Cone) -> Pattern:
 
 
 def centres(pattern: Pattern) -> F64:
-    """Centre of mass of each plane of the pattern (x, y), pixels, shape (K, 2)."""
+    """Centre of mass of the bright part of each plane (x, y), pixels, shape (K, 2).
+
+    For a pattern that is still being found: what its turns differ by moves `plane_centres` more.
+    """
     half = pattern.coefficients.shape[1] // 2
     places = np.arange(-half, half + 1) / pattern.oversampling
-    # The faint rim is mostly noise with a long lever: it is left out.
     bright = np.maximum(pattern.coefficients - 0.1 * pattern.coefficients.max(axis=(1, 2), keepdims=True), 0)
     total = np.maximum(bright.sum(axis=(1, 2), dtype=np.float64), 1e-12)
     x = np.einsum("kij,j->k", bright, places, dtype=np.float64) / total

@@ -6,8 +6,8 @@ through a noisy sweep (see `hidden_optics`).
 
 Positions mean what they mean in an experiment, where nobody knows better:
 depth is measured from the focus that the calibration of the sweep found, and
-an emitter is where the centre of mass of its pattern is at its depth, so that
-coma, which moves the pattern sideways with depth, is no error of a method.
+an emitter is where the centre of its pattern is at its depth
+(`plane_centres`), so that coma, which moves the pattern sideways with depth, is no error of a method.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from models.evaluation.hidden_sweep import draw_sweep, sweep_calibration
 from models.evaluation.images import ImageSource
 from models.model import REFERENCE_CALIBRATION
 from models.optics import REFERENCE_OPTICS, ExactImages, reference_psf
-from models.psf import Psf
+from models.psf import Psf, plane_centres
 
 __all__ = [
     "DEPTHS_UM",
@@ -46,8 +46,6 @@ F64 = NDArray[np.float64]
 Progress = Callable[[float, str], None]
 
 DEPTHS_UM = (0.0, 100.0)
-_RIM = 0.1
-"""Share of a plane's brightest point beneath which light is its rim."""
 
 _BESIDE_FOCUS_UM = 4.0
 """More than curvature of the field and the calibration's focus add to a depth, in whole planes."""
@@ -152,15 +150,8 @@ class JudgingOptics:
 
     @cached_property
     def _centres_um(self) -> F64:
-        """Centre of mass (x, y) of each plane's bright part, shape (Z, 2), µm."""
-        planes = self.psf.planes
-        places = (np.arange(planes.shape[1]) - planes.shape[1] // 2) * self.pixel_size_um / self.psf.oversampling
-        centres = []
-        for plane in planes:
-            # The faint rim has a long lever; `calibrate` leaves it out too.
-            bright = np.maximum(plane - _RIM * plane.max(), 0).astype(np.float64)
-            centres.append((bright.sum(axis=0) @ places, bright.sum(axis=1) @ places) / bright.sum())
-        return np.array(centres)
+        """Centre (x, y) of each plane, shape (Z, 2), µm."""
+        return plane_centres(self.psf.planes) * (self.pixel_size_um / self.psf.oversampling)
 
 
 def computed_calibration() -> Calibration:

@@ -102,6 +102,17 @@ def test_beads_that_differ_by_chance_give_no_map() -> None:
     assert np.std(fit.own_um[:, 0]) == pytest.approx(0.5, abs=0.15)
 
 
+def test_places_that_differ_by_chance_seldom_give_a_map() -> None:
+    flat = FieldMap((200.0, 200.0), 200.0, (0.0, 0.0), (0.0,), ((0.0,) * 6,), ((0.0,) * 4,))
+    kinds = []
+    for seed in range(30):
+        beads = _beads(19, flat, seed)
+        # Each bead's place in focus is off, and with it all its shifts: the depths do not speak for one another.
+        beads.shift_um[:, 5:] += np.random.default_rng(seed).normal(0, 0.01, (19, 1, 2))
+        kinds += [fit_field(beads, EXTENT, (3.0, 45.0), 2.0).report["lateral"][axis]["kind"] for axis in "xy"]
+    assert kinds.count("tilt") <= 6  # of 60
+
+
 def test_unknown_depths_count_nothing() -> None:
     beads = _beads(40)
     beads.apparent_um[:, ::3] = np.nan

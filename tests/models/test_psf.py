@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.psf import Psf
+from models.psf import Psf, plane_centres
 
 PIXEL_UM = 0.5
 
@@ -76,3 +76,19 @@ def test_a_missing_psf_says_what_to_do(tmp_path: Path) -> None:
 def test_planes_that_are_no_psf_are_refused(planes: np.ndarray, z: np.ndarray) -> None:
     with pytest.raises(DataError):
         Psf(planes, z, 0.5)
+
+
+def test_centres_of_planes() -> None:
+    at = np.arange(-20, 21)
+    spot = np.exp(-((at - 2.3) ** 2)[None, :] / 18 - ((at + 4.6) ** 2)[:, None] / 18).astype(np.float32)
+    np.testing.assert_allclose(plane_centres(np.stack([spot, 7 * spot])), [[2.3, -4.6]] * 2, atol=1e-3)
+    assert plane_centres(np.zeros((1, 41, 41), np.float32)).tolist() == [[0.0, 0.0]]
+
+
+def test_a_faint_rim_and_noise_hardly_move_a_centre() -> None:
+    at = np.arange(-60, 61)
+    disc = (np.hypot(at[None, :], at[:, None]) < 40).astype(np.float32)
+    noise = np.random.default_rng(5).normal(0, 0.02, disc.shape)
+    noise[:, 100:] += 0.02
+    moved = plane_centres((disc + noise)[None].astype(np.float32))[0]
+    assert np.abs(moved).max() < 0.05  # the mean place of all light moves by 0.5

@@ -197,7 +197,7 @@ def test_saved_calibration_comes_back_with_its_report(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.psf.planes, calibration.psf.planes)
     page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 7
-    assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
+    assert "://" not in page  # nothing is fetched; the letters alone may be in a picture
     loaded.save(tmp_path / "again")
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == page
     assert Calibration.is_folder(tmp_path / "again")
