@@ -7,11 +7,11 @@ import pytest
 
 from models.calibration.beads import Cone
 from models.calibration.calibrating import calibrate
-from models.calibration.explaining import explain
+from models.calibration.explaining import Explanation, centred, explain
 from models.calibration.pattern import Pattern
 from models.calibration.pupil import Pupil, render_pupil
 from models.evaluation.pattern_error import pattern_errors
-from models.psf import Psf
+from models.psf import Psf, plane_centres
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, simulate
 
 WAVES = (0.02, -0.03, 0.01, -0.03, -0.05) + (0.0,) * 9
@@ -45,6 +45,19 @@ def test_the_pattern_between_planes_of_a_coarse_sweep_is_the_true_one() -> None:
     # The mean of nine beads of 60,000 photo-electrons errs by 5 % and more.
     assert max(each.relative for each in errors) < 0.015
     assert [each.depth_um for each in errors] == pytest.approx(np.zeros(4), abs=0.1)
+
+
+def test_a_pattern_with_coma_is_centred_at_every_depth() -> None:
+    depths = np.arange(0.0, 24.0, 3.0)
+    prior = _optics(PUPIL).planes[16:40:3]
+    rest = np.zeros_like(prior)
+    rest[:, 58, 66] = 0.02 * prior.max(axis=(1, 2))
+    known = Explanation(PUPIL, prior, rest, depths, 2)
+    at = plane_centres(prior + rest)
+    assert np.abs(at).max() > 0.2  # grid points
+    pattern, centre = centred(known, PIXEL_UM)
+    assert np.abs(plane_centres(pattern.samples()[1:-1])).max() < 0.01
+    np.testing.assert_allclose(centre, at / 2)
 
 
 def test_a_pattern_that_does_not_grow_has_no_pupil() -> None:
