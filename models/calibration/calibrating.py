@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from models.calibration.bead_verdicts import first_verdicts, require_beads
 from models.calibration.beads import find_beads, measure_cone
@@ -113,23 +114,25 @@ def calibrate(
     beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
-    joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
-    tell(0.9, "joining")
-    return conclude(
-        sweep,
-        planes,
-        kept,
-        joined,
-        cone,
-        camera,
-        curve,
-        focus,
-        sign,
-        axial_scale,
-        wanted,
-        tuple(notes),
-        focus_stated=focus_um is not None,
-    )
+    # The same sweep teaches the same, to the last digit, however many threads there are.
+    with threadpool_limits(limits=1, user_api="blas"):
+        joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
+        tell(0.9, "joining")
+        return conclude(
+            sweep,
+            planes,
+            kept,
+            joined,
+            cone,
+            camera,
+            curve,
+            focus,
+            sign,
+            axial_scale,
+            wanted,
+            tuple(notes),
+            focus_stated=focus_um is not None,
+        )
 
 
 def _check_request(

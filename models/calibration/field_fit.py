@@ -25,8 +25,8 @@ __all__ = ["BeadDepths", "FieldFit", "fit_field"]
 
 F64 = NDArray[np.float64]
 
-# A richer map must lower the leave-one-out residual by more than its freedom does by chance: the ratio F of the variance
-# that each further coefficient takes away to what each bead has left. 2 to 12 % of maps of nothing reach 6.
+# A richer map must lower the leave-one-out residual by more than its freedom does by chance: F, the variance that each
+# further coefficient takes away over what each bead has left. 2 to 12 % of maps of nothing reach 6.
 _SURE = 6.0
 # Beads for each coefficient of a map.
 _BEADS_PER_COEFFICIENT = 3

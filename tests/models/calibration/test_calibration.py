@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from models.calibration.beads import crowding
 from models.calibration.calibrating import calibrate
@@ -187,6 +188,21 @@ def test_bad_requests_are_refused(arguments: dict[str, object], says: str) -> No
     sweep, _ = simulate(beads=4)
     with pytest.raises(DataError, match=says):
         calibrate(sweep, camera=CAMERA, **arguments)  # type: ignore[arg-type]
+
+
+def test_threads_of_linear_algebra_change_nothing() -> None:
+    sweep, _ = simulate(beads=4)
+    libraries = ThreadpoolController().select(user_api="blas")
+    during: list[int] = []
+
+    def count(_done: float, what: str) -> None:
+        if what == "aligning":
+            during.extend(library["num_threads"] for library in libraries.info())
+
+    with libraries.limit(limits=2):
+        calibrate(sweep, z_range_um=(2, 16), camera=CAMERA, progress=count)
+        assert {library["num_threads"] for library in libraries.info()} == {2}
+    assert set(during) == {1}
 
 
 def test_saved_calibration_comes_back_with_its_report(tmp_path: Path) -> None:
