@@ -229,7 +229,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     names = list(dict.fromkeys(row["optics"] for row in rows))
     colours = dict(zip(names, _COLOURS, strict=False))
     methods = list(dict.fromkeys(row["method"].split(" (")[0] for row in rows))
-    figure, axes = new_figure(len(methods), 2, sharey="row", sharex=True)
+    figure, axes = new_figure(len(methods), 2, width=4.2, sharey="row", sharex=True)
     for column, method in zip(axes.T, methods, strict=True):
         mine = [row for row in rows if row["method"].split(" (")[0] == method]
         for name in names:
@@ -238,10 +238,11 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             column[0].plot(*series(mine, "snr_db", "limit_jaccard", optics=name), **(LIMIT | {"color": colours[name]}))
             if name != _REFERENCE:
                 column[1].plot(*series(mine, "snr_db", "over_reference", optics=name), **look)
-        panel(column[0], title=f"{method}, {_POINTS} points, a tenth of the range", ylim=(0, 1.02))
-        column[1].axhspan(-_WITHIN, _WITHIN, color="0.92", zorder=0, label="asked")
-        panel(column[1], title="less that of the reference optics", x="SNR of the frame, published form (dB)")
+        panel(column[0], title=method, ylim=(0, 1.02))
+        column[1].axhline(-_WITHIN, color="0.4", linestyle=":", linewidth=1.3, label="least that is asked")
+        panel(column[1], title="less that of the reference optics", x="SNR (dB), published form")
     axes[0, 0].set_ylabel("Jaccard index (dashed: ideal detector)")
     axes[1, 0].set_ylabel("difference")
-    title = "Optics that the shipped weights have not seen, from sweep to model in minutes"
-    save(figure, axes, folder / "adoption.png", title=title, caption=f"{caption} Other optics as labelled.")
+    title = "New optics, from sweep to model in minutes"
+    told = f"{caption} Other optics as labelled; {_POINTS} points, within a tenth of the depth range."
+    save(figure, axes, folder / "adoption.png", title=title, caption=told)
