@@ -52,6 +52,9 @@ _VALIDATION_FRAMES = 12
 _QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
 _QUICK_VALIDATION_FRAMES = 3
 _THRESHOLDS = 60
+_AS_GOOD = 0.005
+"""Of the mean index of the validation frames, which is known to some 0.01."""
+
 _FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
 _ENOUGH_EMITTERS = 100
 """A method that has no time for more frames than hold these is not given more: J is then known to some 0.05."""
@@ -251,25 +254,30 @@ def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
 def tune(
     contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
 ) -> float:
-    """Set the threshold with the best mean Jaccard index over the validation conditions, and give that index.
+    """Set a threshold with the best mean Jaccard index over the validation conditions, and give that index.
 
-    A method may take `seconds` of processor time for each condition; a slow one is tuned with the first frames.
+    Over wide ranges the index hardly changes, and which threshold is the very best is then chance of few frames: of
+    those that are as good within `_AS_GOOD` the middle one is taken. A method may take `seconds` of processor time for
+    each condition; a slow one is tuned with the first frames.
     """
     judged = [contender.candidates_within(frames, seconds) for frames in validation]
     found = [each for _, each in judged]
     scores = np.concatenate([each.probability for each in found])
     if len(scores) == 0:
         return 0.0
-    best = (-1.0, 0.0)
-    for threshold in np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS))):
-        mean = float(
+    thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS)))
+    means = np.array(
+        [
             np.mean(
                 [
                     score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
                     for frames, each in judged
                 ]
             )
-        )
-        best = max(best, (mean, float(threshold)))
-    contender.threshold = best[1]
-    return best[0]
+            for threshold in thresholds
+        ]
+    )
+    best = float(means.max())
+    good = thresholds[means >= best - _AS_GOOD]
+    contender.threshold = float(good[len(good) // 2])
+    return best

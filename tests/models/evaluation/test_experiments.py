@@ -117,6 +117,27 @@ def test_thresholds_are_tuned_on_frames_of_their_own(optics: JudgingOptics) -> N
     assert 0.1 < contender.threshold <= 0.9
 
 
+def test_of_thresholds_that_are_as_good_the_middle_one_is_taken(
+    optics: JudgingOptics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doubtful(Oracle):
+        """Its false answers have the scores 0.6, 0.7 and 0.8."""
+
+        def candidates(self, frames: Frames) -> Localizations:
+            found = super().candidates(frames)
+            false = np.flatnonzero(found.probability < 0.5)
+            scores = found.probability.copy()
+            scores[false] = 0.6 + 0.1 * np.arange(len(false))
+            return replace(found, probability=scores)
+
+    contender = Doubtful("doubtful", "cascade", optics.calibration, "exact", threshold=0.0)
+    assert tune(contender, validation_frames(optics, quick=True)) == 1.0
+    assert contender.threshold == pytest.approx(0.9)
+    monkeypatch.setattr("models.evaluation.bench._AS_GOOD", 0.06)
+    tune(contender, validation_frames(optics, quick=True))
+    assert 0.62 < contender.threshold < 0.88
+
+
 def test_conditions_give_scores_limits_and_curves(optics: JudgingOptics) -> None:
     bench = Bench(optics, [oracle(optics)], True, 5)
     rows, curves = run_conditions(bench, [Condition({"snr_db": 10.0}, 20, Snr(10.0), curve=True)])
