@@ -162,8 +162,8 @@ def plane_centres(planes: NDArray[np.float32]) -> NDArray[np.float64]:
     """Where the emitter is taken to be in each image: the mean place of its light, each weighted by the light there.
 
     Where an image has no axis of symmetry any other place would do as well. The weight is the light once more, so that
-    the faint rim with its long lever hardly counts, and no limit on brightness decides what does: noise moves this
-    place least.
+    the faint rim with its long lever hardly counts, and no limit on brightness, which noise would move, decides what
+    does.
 
     Parameters
     ----------

@@ -12,8 +12,9 @@ Two conventions. The mean pattern is that of the median bead: heights have
 median zero and every bead has the same weight. A single bead that is larger
 than the median looks deeper than it is, most of all near focus (its size adds
 in quadrature to the defocus), less and less farther away. And the pattern is
-centred at every depth (`plane_centres`), so a sideways walk of the drive or the
-beam, or coma, does not appear in x and y.
+centred at every depth (`plane_centres`; by its bright part where no pupil
+explains it), so a sideways walk of the drive or the beam, or coma, does not
+appear in x and y.
 """
 
 from __future__ import annotations

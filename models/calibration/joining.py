@@ -15,7 +15,7 @@ from models.calibration.bead_verdicts import later_verdicts, require_beads
 from models.calibration.beads import Bead, Cone
 from models.calibration.explaining import Explanation, centred, explain, explain_better, halved_pattern
 from models.calibration.field_fit import BeadDepths, FieldFit, fit_field
-from models.calibration.pattern import Pattern, centres, empty_pattern, focal_depth, trimmed
+from models.calibration.pattern import Pattern, bright_centres, empty_pattern, focal_depth, trimmed
 
 __all__ = ["Joined", "bead_depths", "join_beads"]
 
@@ -146,7 +146,7 @@ def _settle(stack: BeadStack, fit: BeadFit, pattern: Pattern | None, used: NDArr
     limit = 0.25 * float(np.ptp(stack.z_um))
     jitter = np.clip(np.median(fit.shift[used, :, :2], axis=0), -1, 1)
     jitter = jitter - np.median(jitter, axis=0)
-    drift = jitter if pattern is None else jitter + np.clip(_at_planes(centres(pattern), stack, pattern), -1, 1)
+    drift = jitter if pattern is None else jitter + np.clip(_at_planes(bright_centres(pattern), stack, pattern), -1, 1)
     return _from_focus(replace(stack, height_um=np.clip(height, -limit, limit)), drift)
 
 

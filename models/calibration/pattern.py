@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from models.calibration.beads import Cone
 
-__all__ = ["Pattern", "centres", "empty_pattern", "focal_depth", "taper", "trimmed"]
+__all__ = ["Pattern", "bright_centres", "empty_pattern", "focal_depth", "taper", "trimmed"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -93,7 +93,7 @@ def trimmed(pattern: Pattern, cone: Cone) -> Pattern:
     return replace(pattern, coefficients=pattern.coefficients * taper(pattern, cone)).normalized()
 
 
-def centres(pattern: Pattern) -> F64:
+def bright_centres(pattern: Pattern) -> F64:
     """Centre of mass of the bright part of each plane (x, y), pixels, shape (K, 2).
 
     For a pattern that is still being found: what its turns differ by moves `plane_centres` more.

@@ -6,8 +6,9 @@ through a noisy sweep (see `hidden_optics`).
 
 Positions mean what they mean in an experiment, where nobody knows better:
 depth is measured from the focus that the calibration of the sweep found, and
-an emitter is where the centre of its pattern is at its depth
-(`plane_centres`), so that coma, which moves the pattern sideways with depth, is no error of a method.
+an emitter is where the centre of its pattern is at its depth (`plane_centres`),
+so that coma, which moves the pattern sideways with depth, is no error of a
+method.
 """
 
 from __future__ import annotations
