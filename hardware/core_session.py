@@ -17,7 +17,18 @@ from typing import Any
 
 from hardware.microscope import MicroscopeError
 
-__all__ = ["connect_bridge", "democamera_installation", "find_installation", "start_core", "stop_core"]
+__all__ = [
+    "BRIDGE_LIMIT_BYTES_PER_S",
+    "check_bridge_rate",
+    "connect_bridge",
+    "democamera_installation",
+    "find_installation",
+    "start_core",
+    "stop_core",
+]
+
+BRIDGE_LIMIT_BYTES_PER_S = 100e6
+"""What the bridge carries, by its own documentation and by reports of its users."""
 
 _BRIDGE_ANSWER_S = 1.0
 """How long a Micro-Manager on this machine may take to accept a connection, s."""
@@ -149,6 +160,35 @@ def connect_bridge(port: int) -> Any:
             f"No Micro-Manager answers at port {port} ({error}).",
             "Start Micro-Manager and tick 'Run server on port' in its options.",
         ) from error
+
+
+def check_bridge_rate(width: int, height: int, bytes_per_pixel: int, fps: float) -> float:
+    """Data rate of a sequence over the bridge, bytes/s.
+
+    Parameters
+    ----------
+    width, height : int
+        Frame, pixels.
+    bytes_per_pixel : int
+        1 or 2.
+    fps : float
+        Frames a second.
+
+    Raises
+    ------
+    MicroscopeError
+        When it exceeds `BRIDGE_LIMIT_BYTES_PER_S`.
+    """
+    rate = width * height * bytes_per_pixel * fps
+    if rate > BRIDGE_LIMIT_BYTES_PER_S:
+        raise MicroscopeError(
+            "bridge_rate",
+            f"{width} x {height} pixels of {bytes_per_pixel} bytes at {fps:.1f} frames/s are {rate / 1e6:.0f} MB/s; "
+            f"the bridge to Micro-Manager carries {BRIDGE_LIMIT_BYTES_PER_S / 1e6:.0f} MB/s.",
+            f"Reduce the region of interest to {BRIDGE_LIMIT_BYTES_PER_S / (bytes_per_pixel * fps):.0f} pixels, "
+            "expose longer, or run the core in-process.",
+        )
+    return rate
 
 
 def _forget_engine() -> None:

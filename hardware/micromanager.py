@@ -18,12 +18,10 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
-from hardware.core_session import connect_bridge, democamera_installation, find_installation, start_core, stop_core
+from hardware.core_session import check_bridge_rate, connect_bridge, find_installation, start_core, stop_core
 from hardware.core_values import (
     Popped,
     as_counts,
@@ -37,6 +35,7 @@ from hardware.core_values import (
     snapped_image,
     strings,
 )
+from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import (
     CameraSettings,
     Frame,
@@ -47,16 +46,7 @@ from hardware.microscope import (
     StageLimits,
 )
 
-__all__ = [
-    "BRIDGE_LIMIT_BYTES_PER_S",
-    "MicroManagerMicroscope",
-    "MicroManagerSettings",
-    "check_bridge_rate",
-    "democamera_installation",
-]
-
-BRIDGE_LIMIT_BYTES_PER_S = 100e6
-"""What the bridge carries, by its own documentation and by reports of its users."""
+__all__ = ["MicroManagerMicroscope"]
 
 _POLL_S = 0.0005
 """Pause between two looks into an empty buffer: short beside an exposure, long enough to leave the processor free."""
@@ -65,75 +55,6 @@ _EXPOSURE_TOLERANCE = 0.01
 """Cameras round the exposure to their line time; 1 % is the most that passes as the value that was set."""
 
 _SWITCHED_TYPES = ("shutter", "state device")
-
-
-@dataclass(frozen=True, slots=True)
-class MicroManagerSettings:
-    """How Micro-Manager is reached and what is set when it is opened.
-
-    Attributes
-    ----------
-    mode : str
-        ``"in-process"`` or ``"bridge"``.
-    app_path : Path or None
-        Folder of the device adapters; None: that of the configuration file. In-process only.
-    config_file : Path or None
-        Hardware configuration. In-process only.
-    buffer_mb : int
-        Sequence buffer of the core, MB. Keep it large: frames were seen torn in a buffer of one or two.
-    port : int
-        Port of the bridge.
-    channel_group : str
-        Configuration group that switches the light.
-    properties : mapping of mappings
-        Device label -> property -> value, set at opening in this order and read back.
-    device_timeout_s : mapping
-        Device label -> how long the core waits for it, s; others: the core's 5 s.
-    stage_tolerance_um : float
-        Greatest difference between the position asked and the one read back, µm.
-    frame_timeout_s : float
-        A camera that gives no frame for this time beyond two exposures is reported, s.
-    """
-
-    mode: Literal["in-process", "bridge"] = "in-process"
-    app_path: Path | None = None
-    config_file: Path | None = None
-    buffer_mb: int = 256
-    port: int = 4827
-    channel_group: str = "Channel"
-    properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    device_timeout_s: Mapping[str, float] = field(default_factory=dict)
-    stage_tolerance_um: float = 0.5
-    frame_timeout_s: float = 5.0
-
-
-def check_bridge_rate(width: int, height: int, bytes_per_pixel: int, fps: float) -> float:
-    """Data rate of a sequence over the bridge, bytes/s.
-
-    Parameters
-    ----------
-    width, height : int
-        Frame, pixels.
-    bytes_per_pixel : int
-        1 or 2.
-    fps : float
-        Frames a second.
-
-    Raises
-    ------
-    MicroscopeError
-        When it exceeds `BRIDGE_LIMIT_BYTES_PER_S`.
-    """
-    rate = width * height * bytes_per_pixel * fps
-    if rate > BRIDGE_LIMIT_BYTES_PER_S:
-        raise MicroscopeError(
-            "bridge_rate",
-            f"{width} x {height} pixels of {bytes_per_pixel} bytes at {fps:.1f} frames/s are {rate / 1e6:.0f} MB/s; "
-            f"the bridge to Micro-Manager carries {BRIDGE_LIMIT_BYTES_PER_S / 1e6:.0f} MB/s.",
-            f"Reduce the region of interest to {BRIDGE_LIMIT_BYTES_PER_S / (bytes_per_pixel * fps):.0f} pixels, "
-            "expose longer, or run the core in-process.",
-        )
-    return rate
 
 
 class MicroManagerMicroscope:

@@ -83,7 +83,8 @@ def _open_simulated(parameters: Mapping[str, Any], scene: Scene | None, detector
 
 
 def _open_micromanager(parameters: Mapping[str, Any], _: Scene | None, __: Detector | None) -> Microscope:
-    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+    from hardware.micromanager import MicroManagerMicroscope
+    from hardware.micromanager_settings import MicroManagerSettings
 
     _only(parameters, [entry.name for entry in dataclasses.fields(MicroManagerSettings)], "micromanager")
     paths = {key: Path(parameters[key]) for key in ("app_path", "config_file") if key in parameters}

@@ -170,7 +170,7 @@ class Supervisor:
         self._failures = FailureRecord(self._store)
         self._failures.start()
         from service.api_child import api_process
-        from service.engine.engine import engine_process
+        from service.engine_child import engine_process
         from service.jobs.runner import jobs_process
 
         self._children = [

@@ -13,16 +13,13 @@ the microscope has a door and a thread of its own and takes no lock.
 from __future__ import annotations
 
 import gc
-import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
@@ -30,16 +27,14 @@ import structlog
 
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
-from service.children import follow_parent, ignore_signals
 from service.engine.catch_up import CatchUp
 from service.engine.controls import facts_of, refusal_of, set_microscope
-from service.engine.recorder import Recording, check_free_space, limit_recording_threads
-from service.engine.run import Run, RunRequest
+from service.engine.recorder import Recording, check_free_space
+from service.engine.run import NO_RUN, Run, RunRequest
 from service.engine.sweep_run import SweepRun
 from service.jobs.folders import Fault, Jobs
 from service.library import Library
 from service.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
-from service.logs import configure_logs
 from service.opening import open_instrument
 from service.settings import Settings
 from service.store.errors import StoreError, UnknownItem
@@ -52,7 +47,7 @@ if TYPE_CHECKING:
     from service.engine.instrument import LoadedModel
     from service.engine.polish import SparePolish
 
-__all__ = ["Engine", "engine_process"]
+__all__ = ["Engine"]
 
 State = Literal["starting", "model away", "microscope away", "ready", "running", "calibrating"]
 
@@ -62,8 +57,6 @@ _STOP_PATIENCE_S = 2.5
 
 _END_PATIENCE_S = 20.0
 """Longest that the end of a run is waited for: a full record queue of the largest sensor is written in less."""
-
-_EXIT_PATIENCE_S = 3.0
 
 _SWEEP_PATIENCE_S = 30.0
 """A focus drive may take so long for one move; only then a sweep hangs."""
@@ -77,12 +70,6 @@ Beyond, the supervisor ends this process, because a call that hangs cannot be en
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
-
-_SWITCH_S = 0.001
-"""How long a Python thread may keep the others waiting; Python's own 5 ms is half a frame at 100 fps."""
-
-_GARBAGE_THRESHOLD = 50_000
-"""Objects between collections: with the imports frozen away, one takes under a millisecond."""
 
 _STARTING: tuple[State, str, str] = ("starting", "The engine is starting.", "Wait a moment.")
 
@@ -130,7 +117,6 @@ class Engine:
         self._run_at_start = self._starts_first_run = settings.engine.run_at_start
         self._away: tuple[State, str, str] = _STARTING
         self._facts: dict[str, Any] = {}
-        self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
         self._driver_call: tuple[str, float] | None = None
         self._process = psutil.Process()
         self._status: dict[str, Any] = {}
@@ -494,7 +480,6 @@ class Engine:
             ended=self._run_ended,
         )
         self._run, self._run_model = run, loaded
-        self._recent = (time.monotonic(), 0, None)
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
         with self._calling("starting the camera"):
             run.start()
@@ -637,7 +622,6 @@ class Engine:
     def _take_status(self) -> dict[str, Any]:
         run, loaded = self._run, self._run_model or self._loaded
         state, problem, remedy = self._state()
-        counts = None if run is None else run.ledger.counts()
         with self._process.oneshot():
             process = {
                 "pid": self._process.pid,
@@ -658,16 +642,7 @@ class Engine:
             "active_model_id": None if self._loaded is None else self._loaded.model.id,
             "pixel_size_um": None if loaded is None else loaded.model.pixel_size_um,
             "z_range_um": None if loaded is None else list(loaded.model.z_range_um),
-            "run_id": None if run is None else run.id,
-            "record": run is not None and run.request.record,
-            "recorder": "off" if run is None else run.recorder_state,
-            "refined_frames": None if run is None else run.refined,
-            "ledger": None if counts is None else counts.as_dict(),
-            "stages": {} if run is None else run.stages(),
-            "latency_ms": {} if run is None else run.latencies.summary_ms(),
-            "latency_buckets": {} if run is None else run.latencies.buckets(),
-            "fps": None if run is None else self._recent_fps(run),
-            "accuracy": None if run is None else run.accuracy(),
+            **(NO_RUN if run is None else run.status()),
             "process": process,
         }
 
@@ -683,15 +658,6 @@ class Engine:
         if run is None:
             return "ready" if self._sweep is None else "calibrating", None, None
         return "running", run.problem, None
-
-    def _recent_fps(self, run: Run) -> float | None:
-        """Frames analysed per second over about the last two seconds."""
-        since_s, before, last = self._recent
-        now_s, analysed = time.monotonic(), run.ledger.counts().analysed
-        if now_s - since_s >= 2.0:
-            last = round((analysed - before) / (now_s - since_s), 2)
-            self._recent = (now_s, analysed, last)
-        return last if last is not None else run.fps
 
     def _microscope_status(self) -> dict[str, Any]:
         run = self._run
@@ -723,34 +689,3 @@ def _whatever_fails(purpose: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  see above
         _log.warning("failed", purpose=purpose, error=f"{type(error).__name__}: {error}")
-
-
-def engine_process(settings: Settings, address: LinkAddress, parent: Connection) -> None:
-    """Entry point of the child process: work until the parent says so or is gone.
-
-    Interrupts from the terminal are the parent's business. The pipe is the
-    lifeline: heartbeats go up, ``"stop"`` comes down, and its end means that
-    the parent died.
-    """
-    ignore_signals()
-    configure_logs(settings.log_level)
-    sys.setswitchinterval(_SWITCH_S)
-    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
-    # Read by torch when it is imported: its own threads, and those that numba and numpy would add to them.
-    os.environ["OMP_NUM_THREADS"] = str(settings.engine.torch_threads or 1)
-    limit_recording_threads()
-
-    def beat(values: dict[str, Any]) -> None:
-        try:
-            parent.send(values)
-        except OSError:
-            engine.end(interrupted=True)
-
-    engine = Engine(settings, address, beat)
-
-    follow_parent(parent, on_stop=engine.end, on_loss=lambda: engine.end(interrupted=True))
-    engine.serve()
-    # A driver's thread that hangs must not keep a process alive that has nothing left to do.
-    last_resort = threading.Timer(_EXIT_PATIENCE_S, os._exit, (0,))
-    last_resort.daemon = True
-    last_resort.start()

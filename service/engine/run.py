@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
@@ -37,9 +38,28 @@ from service.link import LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
 
-__all__ = ["Run", "RunRequest"]
+__all__ = ["NO_RUN", "Run", "RunRequest"]
 
 RecorderState = Literal["off", "writing", "stopped"]
+
+NO_RUN: Mapping[str, Any] = MappingProxyType(
+    {
+        "run_id": None,
+        "record": False,
+        "recorder": "off",
+        "refined_frames": None,
+        "ledger": None,
+        "stages": {},
+        "latency_ms": {},
+        "latency_buckets": {},
+        "fps": None,
+        "accuracy": None,
+    }
+)
+"""What `Run.status` tells, while there is none."""
+
+_RECENT_S = 2.0
+"""Time over which the present rate is counted."""
 
 _STORE_BATCHES = 600
 """Batches that may wait for the database: a minute, longer than it is retried for one of them."""
@@ -130,6 +150,7 @@ class Run:
         self._first_s: float | None = None
         self._last_s = 0.0
         self._timer: threading.Timer | None = None
+        self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
 
         self._record_stage: Stage[Frame] = Stage(settings.record_queue)
         self._analysis_stage: Stage[Frame] = Stage(settings.analysis_queue)
@@ -247,6 +268,30 @@ class Run:
             return None
         # n frames span n - 1 periods
         return round((analysed - 1) / (self._last_s - self._first_s), 3)
+
+    def recent_fps(self) -> float | None:
+        """Frames analysed per second over about the last two seconds; since the beginning until these are over."""
+        since_s, before, last = self._recent
+        now_s, analysed = time.monotonic(), self.ledger.counts().analysed
+        if now_s - since_s >= _RECENT_S:
+            last = round((analysed - before) / (now_s - since_s), 2)
+            self._recent = (now_s, analysed, last)
+        return last if last is not None else self.fps
+
+    def status(self) -> dict[str, Any]:
+        """Where the run stands, as the engine's status tells it."""
+        return {
+            "run_id": self.id,
+            "record": self.request.record,
+            "recorder": self.recorder_state,
+            "refined_frames": self.refined,
+            "ledger": self.ledger.counts().as_dict(),
+            "stages": self.stages(),
+            "latency_ms": self.latencies.summary_ms(),
+            "latency_buckets": self.latencies.buckets(),
+            "fps": self.recent_fps(),
+            "accuracy": self.accuracy(),
+        }
 
     def figures(self) -> dict[str, Any]:
         """Latencies (ms), how the stages are doing, and frames analysed per second, so far."""

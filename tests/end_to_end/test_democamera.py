@@ -35,7 +35,7 @@ def bathyscope(*arguments: object) -> None:
 
 def settings(folder: Path) -> Path:
     """Settings for the DemoCamera in bead mode."""
-    from hardware.micromanager import democamera_installation
+    from hardware.core_session import democamera_installation
 
     adapters, configuration = democamera_installation()
     properties = "\n".join(f'{name} = "{value}"' for name, value in BEADS.items())
@@ -53,7 +53,9 @@ def settings(folder: Path) -> Path:
 
 def movie(path: Path) -> None:
     """Snap a frame at each of `STAGE_UM`."""
-    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings, democamera_installation
+    from hardware.core_session import democamera_installation
+    from hardware.micromanager import MicroManagerMicroscope
+    from hardware.micromanager_settings import MicroManagerSettings
 
     adapters, configuration = democamera_installation()
     microscope = MicroManagerMicroscope(

@@ -50,7 +50,9 @@ class Blind:
 def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) -> None:
     if importlib.util.find_spec("mm_test_adapters") is None:
         missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
-    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings, democamera_installation
+    from hardware.core_session import democamera_installation
+    from hardware.micromanager import MicroManagerMicroscope
+    from hardware.micromanager_settings import MicroManagerSettings
 
     adapters, configuration = democamera_installation()
     camera = MicroManagerMicroscope(

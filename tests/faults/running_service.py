@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import zarr
 
-from service.engine import engine as engine_module
+from service import engine_child
 from service.link import EngineAway, SyncEngineClient
 from service.settings import Settings, load_settings
 from service.store.runs import Run
@@ -119,12 +119,12 @@ class Service:
         self.client: SyncEngineClient
 
     def __enter__(self) -> Self:
-        real = engine_module.engine_process
-        engine_module.engine_process = engine_with_saboteur
+        real = engine_child.engine_process
+        engine_child.engine_process = engine_with_saboteur
         try:
             self.supervisor.start()
         finally:
-            engine_module.engine_process = real
+            engine_child.engine_process = real
         self.client = SyncEngineClient(self.supervisor.address, 2.0)
         return self
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from service.engine.engine import engine_process
+from service.engine_child import engine_process
 from service.link import LinkAddress
 from service.settings import Settings
 

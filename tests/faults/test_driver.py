@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from hardware.limits import LimitedMicroscope
-from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+from hardware.micromanager import MicroManagerMicroscope
+from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import MicroscopeError, StageLimits
 from service.engine.grabber import Grabber
 from service.engine.latency import LatencyHistogram

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from hardware.core_session import democamera_installation
-from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+from hardware.micromanager import MicroManagerMicroscope
+from hardware.micromanager_settings import MicroManagerSettings
 
 
 @pytest.fixture(scope="session")

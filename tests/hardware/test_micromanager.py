@@ -18,12 +18,8 @@ import pytest
 
 from hardware import core_session, core_values
 from hardware.limits import LimitedMicroscope
-from hardware.micromanager import (
-    MicroManagerMicroscope,
-    MicroManagerSettings,
-    check_bridge_rate,
-    democamera_installation,
-)
+from hardware.micromanager import MicroManagerMicroscope
+from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import CameraSettings, Frame, Microscope, MicroscopeError, Roi, StageLimits
 
 OpenDemo = Callable[..., MicroManagerMicroscope]
@@ -211,7 +207,8 @@ def test_stop_from_another_thread_wakes_a_waiting_reader(open_demo: OpenDemo) ->
 def test_a_process_that_ends_without_closing_ends(demo_installation: tuple[Path, Path]) -> None:
     code = (
         "from pathlib import Path\n"
-        "from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings\n"
+        "from hardware.micromanager import MicroManagerMicroscope\n"
+        "from hardware.micromanager_settings import MicroManagerSettings\n"
         f"microscope = MicroManagerMicroscope(MicroManagerSettings(config_file=Path({str(demo_installation[1])!r})))\n"
         "microscope.start_sequence()\n"
         "print(microscope.next_frame(5.0).index)\n"
@@ -489,23 +486,3 @@ def test_configurations_that_cannot_be_loaded(open_demo: OpenDemo, tmp_path: Pat
         open_demo(config_file=wrong)
     # A relative name is looked up in the installation.
     assert open_demo(config_file=Path("MMConfig_demo.cfg")).description.camera == "Camera"
-
-
-def test_the_democamera_names_its_extra_when_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mm_test_adapters", None)
-    with pytest.raises(MicroscopeError, match=r"bathyscope\[democamera\]"):
-        democamera_installation()
-
-
-def test_the_bridge_has_a_ceiling() -> None:
-    assert check_bridge_rate(512, 512, 2, 100) == 512 * 512 * 200
-    with pytest.raises(
-        MicroscopeError, match=r"2048 x 2048 pixels of 2 bytes at 100\.0 frames/s are 839 MB/s"
-    ) as refusal:
-        check_bridge_rate(2048, 2048, 2, 100)
-    assert "500000 pixels" in refusal.value.remedy
-
-
-def test_a_bridge_to_nowhere_says_so() -> None:
-    with pytest.raises(MicroscopeError, match="No Micro-Manager answers at port 1"):
-        MicroManagerMicroscope(MicroManagerSettings(mode="bridge", port=1))

@@ -182,7 +182,8 @@ def test_democamera_is_calibrated_live(application: typer.Typer, tmp_path: Path)
     if importlib.util.find_spec("mm_test_adapters") is None:
         missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
     from hardware.core_session import democamera_installation
-    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+    from hardware.micromanager import MicroManagerMicroscope
+    from hardware.micromanager_settings import MicroManagerSettings
 
     adapters, original = democamera_installation()
     configuration = tmp_path / "beads.cfg"

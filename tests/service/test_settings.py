@@ -112,7 +112,7 @@ def test_every_setting_has_a_help_text() -> None:
 
 
 def test_the_drivers_know_every_parameter() -> None:
-    from hardware.micromanager import MicroManagerSettings
+    from hardware.micromanager_settings import MicroManagerSettings
 
     parameters = {field.name for field in dataclasses.fields(MicroManagerSettings)}
     assert set(MicroscopePart().micromanager.model_dump()) == parameters

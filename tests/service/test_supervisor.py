@@ -173,7 +173,7 @@ def with_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cal
     started: list[Supervisor] = []
 
     def start(engine: Callable[..., None], **settings: Any) -> Supervisor:
-        monkeypatch.setattr("service.engine.engine.engine_process", engine)
+        monkeypatch.setattr("service.engine_child.engine_process", engine)
         monkeypatch.setattr("service.api_child.api_process", serve_nothing)
         monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
         monkeypatch.setattr(module, "_END_LIMIT_S", 3.0)

@@ -199,7 +199,8 @@ def test_democamera_is_put_back_when_its_sweep_is_cancelled(jobs: Jobs, job: Job
     if importlib.util.find_spec("mm_test_adapters") is None:
         missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
     from hardware.core_session import democamera_installation
-    from hardware.micromanager import MicroManagerMicroscope, MicroManagerSettings
+    from hardware.micromanager import MicroManagerMicroscope
+    from hardware.micromanager_settings import MicroManagerSettings
 
     adapters, configuration = democamera_installation()
     beads = {"Mode": "Fluorescent Beads", "PixelType": "16bit", "BitDepth": "16", "BeadDensity": "10"}
