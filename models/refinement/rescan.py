@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.pattern_spline import PatternSpline, render_pattern
 from models.refinement.joint_fit import JointFit
+from models.refinement.moves import may_move
 
 __all__ = ["Rescan"]
 
@@ -105,13 +106,8 @@ class Rescan:
                         psf.z_um[plane],
                         amplitude,
                     )
-        moved: list[int] = []
-        for row in np.argsort(-gains):
-            apart = np.hypot(*(fit.emitters[moved, :2] - fit.emitters[row, :2]).T)
-            if gains[row] > 0 and (apart >= np.minimum(radius[moved], radius[row])).all():
-                moved.append(int(row))
-            else:
-                emitters[row] = fit.emitters[row]
+        stays = ~may_move(fit.emitters, gains, radius)
+        emitters[stays] = fit.emitters[stays]
         return emitters, float(gains.max(initial=0.0))
 
     def _kernel(self, plane: int, binning: int) -> NDArray[np.float32]:

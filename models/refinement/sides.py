@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.refinement.fit_scale import FitScale
 from models.refinement.joint_fit import JointFit
 from models.refinement.local_fit import LocalView
+from models.refinement.moves import may_move
 from models.refinement.shared_error import shared_error
 
 __all__ = ["on_the_other_side"]
@@ -53,9 +54,11 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
     Returns
     -------
     ndarray of float64, shape (N, 4)
-        x, y (pixels), z (µm), photons; equal to those of the fit where this side is as good.
+        x, y (pixels), z (µm), photons; equal to those of the fit where this side is as good. Of several that share
+        their light only the one that gains most moves.
     """
     emitters = fit.emitters.copy()
+    gains = np.zeros(len(emitters))
     if scale.far_side_um is None:
         return emitters
     farthest = scale.far_side_um[0]
@@ -71,6 +74,8 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
         for share in _STARTS:
             there = view.fit(view.emitters * [1, 1, -share, 1])
             if there.cost < here.cost - needed:
-                needed = here.cost - there.cost
+                needed = gains[row] = here.cost - there.cost
                 emitters[row] = view.in_frame(there)[0]
+    stays = ~may_move(fit.emitters, gains, scale.spline.radius_at_px(fit.emitters[:, 2]))
+    emitters[stays] = fit.emitters[stays]
     return emitters

@@ -1,0 +1,33 @@
+"""Which of several emitters that would gain by a move may move at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["may_move"]
+
+Array = NDArray[np.float64]
+
+
+def may_move(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
+    """Of emitters whose patterns share much of their light only the one that gains most: what it took was the others'.
+
+    Parameters
+    ----------
+    emitters : ndarray of float64, shape (N, 4)
+        x, y (pixels), z (µm), photons, before the move.
+    gains : ndarray of float64, shape (N,)
+        What each would gain if it alone moved; 0 for those that have no reason to.
+    radius_px : ndarray of float64, shape (N,)
+        Of their patterns, pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+    """
+    moving = np.zeros(len(emitters), bool)
+    for row in np.argsort(-gains, kind="stable"):
+        apart = np.hypot(*(emitters[moving, :2] - emitters[row, :2]).T)
+        moving[row] = gains[row] > 0 and bool((apart >= np.minimum(radius_px[moving], radius_px[row])).all())
+    return moving
