@@ -5,7 +5,8 @@ configuration for other hardware, adapters built for another device interface
 than the installed pymmcore. The core says so in its own words; the functions
 here say which value is wrong and what to install. They also take care that a
 core can be started again in the same process: pycromanager keeps the first one
-for ever in ``Engine.singleton``, which then drives a dead core.
+for ever in ``Engine.singleton``, which then drives a dead core. A core in a
+running Micro-Manager is reached over its bridge, which carries only so much.
 """
 
 from __future__ import annotations

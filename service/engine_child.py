@@ -24,7 +24,7 @@ _SWITCH_S = 0.001
 """How long a Python thread may keep the others waiting; Python's own 5 ms is half a frame at 100 fps."""
 
 _GARBAGE_THRESHOLD = 50_000
-"""Objects between collections: with the imports frozen away, one takes under a millisecond."""
+"""Objects between collections: with the imports frozen away (`Engine.serve`), one takes under a millisecond."""
 
 
 def engine_process(settings: Settings, address: LinkAddress, parent: Connection) -> None:

@@ -22,7 +22,7 @@ from models.psf import Psf
 from models.refinement.fit_scale import FitScale, far_side_um, fitted_depths_um
 from models.refinement.joint_fit import JointFit
 from models.refinement.pursuit import strongest
-from models.refinement.sides import on_the_other_side
+from models.refinement.sides import SIDE_ROUNDS, on_the_other_side
 from models.refinement.splitting import splits
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
@@ -47,7 +47,7 @@ class PursuitSettings:
     ----------
     z_range_um : (low, high)
         Depths that are answered. The fit may go deeper, as far as the PSF, so that what lies beyond is recognized and
-        left out, but not to the other side of `low`.
+        left out; on the other side of focus where the PSF tells the sides apart.
     iterations : int
         Most steps of the last joint fits.
     rounds : int
@@ -146,11 +146,14 @@ class ResidualPursuit:
             fit = self._fit(data, fit.emitters[kept], fit.background, precise=False)
 
     def _sided(self, data: NDArray[np.float32], fit: JointFit, first: int = 0) -> JointFit:
-        """With emitters, from row `first` on, on the other side of focus that are explained better there."""
-        emitters = on_the_other_side(data, fit, self._scale, first)
-        if (emitters[:, 2] == fit.emitters[:, 2]).all():
-            return fit
-        return self._fit(data, emitters, fit.background, precise=True)
+        """With emitters on the other side of focus that are explained better there: from row `first` on, then any."""
+        for _ in range(SIDE_ROUNDS):
+            emitters = on_the_other_side(data, fit, self._scale, first)
+            if (emitters[:, 2] == fit.emitters[:, 2]).all():
+                break
+            fit = self._fit(data, emitters, fit.background, precise=True)
+            first = 0
+        return fit
 
     def _fit(self, data: NDArray[np.float32], emitters: Array, background: float, precise: bool) -> JointFit:
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS

@@ -11,7 +11,9 @@ Array = NDArray[np.float64]
 
 
 def may_move(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
-    """Of emitters whose patterns share much of their light only the one that gains most: what it took was the others'.
+    """Of emitters whose centres are nearer than the smaller of their radii only the one that gains most.
+
+    What the others would gain was estimated while it stood in the wrong place.
 
     Parameters
     ----------
@@ -25,6 +27,7 @@ def may_move(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool
     Returns
     -------
     ndarray of bool, shape (N,)
+        True for those that may move.
     """
     moving = np.zeros(len(emitters), bool)
     for row in np.argsort(-gains, kind="stable"):

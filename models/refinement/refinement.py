@@ -54,7 +54,7 @@ from models.refinement.prior import Prior
 from models.refinement.pursuit import strongest
 from models.refinement.score_test import scored
 from models.refinement.shared_error import error_variance, shared_error
-from models.refinement.sides import on_the_other_side
+from models.refinement.sides import SIDE_ROUNDS, on_the_other_side
 from models.refinement.splitting import splits
 from models.tables import Localizations
 
@@ -93,9 +93,6 @@ _PROMISING, _MOST_TESTED = 2.5, 80
 
 # Places that are added together: share of the best significance, and distance as a share of the radius.
 _OF_BEST, _APART = 0.25, 0.2
-
-# Most times in a row that emitters are tried on the other side of focus: one that has gone lets its neighbours be seen.
-_SIDE_ROUNDS = 4
 
 # Most times that emitters are taken apart.
 _SPLIT_ROUNDS = 2
@@ -321,16 +318,18 @@ class Refiner:
     def _sided(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0
     ) -> tuple[FitState, JointFit]:
-        """With emitters, from row `first` on, on the other side of focus that are explained better there."""
-        for _ in range(_SIDE_ROUNDS):
+        """With emitters on the other side of focus that are explained better there: from row `first` on, then any.
+
+        One that has gone lets its neighbours be seen.
+        """
+        for _ in range(SIDE_ROUNDS):
             emitters = on_the_other_side(data, fit, scale, first)
             if (emitters[:, 2] == fit.emitters[:, 2]).all():
                 break
-            count = len(fit.emitters)
             state, fit, _ = self._pruned(data, scale, state.moved_over(emitters), precise=False)
-            if len(fit.emitters) < count:
-                # Rows have moved up; who was there before has been tried already, and may be again.
-                first = 0
+            if state.work >= self.settings.work:
+                break
+            first = 0
         return state, fit
 
     def _pruned(

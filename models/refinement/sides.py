@@ -5,7 +5,9 @@ matched filter take an emitter on the wrong side for one on the right side, at
 about the opposite depth. Where the calibration knows both sides, each emitter
 near enough is fitted on both, in its place (`local_fit`). One that is clearly
 explained better on the wrong side is fitted there from then on: it takes part,
-so that nobody else explains its light, and is left out of the answers.
+so that nobody else explains its light, and is left out of the answers. Of
+several that share their light only the one that gains most goes at a time:
+while they stand on this side they hide each other.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from models.refinement.local_fit import LocalView
 from models.refinement.moves import may_move
 from models.refinement.shared_error import shared_error
 
-__all__ = ["on_the_other_side"]
+__all__ = ["SIDE_ROUNDS", "on_the_other_side"]
 
 Array = NDArray[np.float64]
+
+SIDE_ROUNDS = 4
+"""Most times in a row that a fit asks who is explained better on the other side."""
 
 _GAIN = 6.0
 """Log-likelihood by which the other side must be better: the right one is where samples are."""

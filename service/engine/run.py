@@ -269,7 +269,7 @@ class Run:
         # n frames span n - 1 periods
         return round((analysed - 1) / (self._last_s - self._first_s), 3)
 
-    def recent_fps(self) -> float | None:
+    def _recent_fps(self) -> float | None:
         """Frames analysed per second over about the last two seconds; since the beginning until these are over."""
         since_s, before, last = self._recent
         now_s, analysed = time.monotonic(), self.ledger.counts().analysed
@@ -289,7 +289,7 @@ class Run:
             "stages": self.stages(),
             "latency_ms": self.latencies.summary_ms(),
             "latency_buckets": self.latencies.buckets(),
-            "fps": self.recent_fps(),
+            "fps": self._recent_fps(),
             "accuracy": self.accuracy(),
         }
 

@@ -4,9 +4,7 @@ import sys
 
 import pytest
 
-from hardware.core_session import check_bridge_rate, democamera_installation
-from hardware.micromanager import MicroManagerMicroscope
-from hardware.micromanager_settings import MicroManagerSettings
+from hardware.core_session import check_bridge_rate, connect_bridge, democamera_installation
 from hardware.microscope import MicroscopeError
 
 
@@ -27,4 +25,4 @@ def test_the_bridge_has_a_ceiling() -> None:
 
 def test_a_bridge_to_nowhere_says_so() -> None:
     with pytest.raises(MicroscopeError, match="No Micro-Manager answers at port 1"):
-        MicroManagerMicroscope(MicroManagerSettings(mode="bridge", port=1))
+        connect_bridge(1)

@@ -21,7 +21,7 @@ from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
 from service.engine.polish import SparePolish
 from service.engine.recorder import Recording
-from service.engine.run import Run, RunRequest
+from service.engine.run import NO_RUN, Run, RunRequest
 from service.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError
@@ -122,6 +122,7 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     (start_s,) = {batch.start_s for batch in rig.store.frames.analysed(run.id)}
     assert start_s == pytest.approx(group["time_s"][0])
     assert rig.ended == [run]
+    assert run.status().keys() == NO_RUN.keys()
 
 
 def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:

@@ -14,8 +14,8 @@ def test_of_those_that_overlap_the_one_that_gains_most_moves() -> None:
     assert may_move(EMITTERS, np.array([3.0, 9.0, 2.0, 1.0]), radius).tolist() == [False, True, True, False]
 
 
-def test_a_small_pattern_inside_the_rim_of_a_large_one_is_apart() -> None:
-    assert may_move(EMITTERS, np.array([3.0, 9.0, 0.0, 0.0]), np.array([4.0, 12.0, 5.0, 5.0])).tolist()[:2] == [
+def test_a_small_pattern_far_inside_the_rim_of_a_large_one_is_apart() -> None:
+    assert may_move(EMITTERS, np.array([3.0, 9.0, 0.0, 0.0]), np.array([3.5, 12.0, 5.0, 5.0])).tolist()[:2] == [
         True,
         True,
     ]
