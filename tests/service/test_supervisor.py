@@ -48,6 +48,23 @@ def status(client: SyncEngineClient) -> dict[str, Any] | None:
         return None
 
 
+@posix
+def test_signals_are_held_while_the_very_first_child_starts() -> None:
+    # In a process of its own, since multiprocessing begins more than the child with the first one.
+    first = """
+import multiprocessing, signal
+from service.supervisor import _signals_held
+with _signals_held():
+    child = multiprocessing.get_context("spawn").Process(target=print)
+    child.start()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+child.join()
+print(sorted(number.name for number in held), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    said = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True, check=True).stdout
+    assert said.split("\n")[-2] == "['SIGINT', 'SIGTERM'] set()", said
+
+
 # ---- the real engine ----
 
 
