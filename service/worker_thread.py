@@ -1,0 +1,63 @@
+"""The base of all threads of engine and supervisor: no exception ends one of them unseen.
+
+A subclass writes its loop in `work`. An exception that leaves `work` is kept,
+logged with its traceback and reported to whom the thread serves; then `drain`
+accounts for what still comes, so that nobody waits for the thread in vain.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable
+
+import structlog
+
+__all__ = ["WorkerThread"]
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerThread(threading.Thread):
+    """A daemon thread that reports the exception that ended its work.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread, in logs and stack traces.
+    failed : callable
+        Gets the exception that left `work`, once, on this thread.
+
+    Attributes
+    ----------
+    failure : the exception that ended `work`; None while it runs and after an orderly end
+    """
+
+    def __init__(self, name: str, failed: Callable[[Exception], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._failed = failed
+        self.failure: Exception | None = None
+
+    @abstractmethod
+    def work(self) -> None:
+        """Do everything that this thread is for; return at its end."""
+
+    def drain(self) -> None:
+        """Account for what still comes after a failure, until its source has ended."""
+
+    def run(self) -> None:
+        """Work; report a failure and drain."""
+        try:
+            self.work()
+        except Exception as error:  # noqa: BLE001  the one place where an unexpected exception of a thread ends
+            self.failure = error
+            self._after_failure(_log.exception, "thread_failed", thread=self.name)
+            self._after_failure(self._failed, error)
+            self._after_failure(self.drain)
+
+    def _after_failure(self, step: Callable[..., object], *arguments: object, **named: object) -> None:
+        """Do one step; when it fails too, log that and go on with the next one."""
+        try:
+            step(*arguments, **named)
+        except Exception:  # noqa: BLE001  a failed report must not keep the thread from draining
+            _log.exception("thread_failed_again", thread=self.name)
