@@ -138,8 +138,22 @@ class ReplayMicroscope:
 
         It answers with an array of shape (N, 4): id, x_um, y_um (from the centre of the frame's top-left
         pixel), z_um.
+
+        Raises
+        ------
+        MicroscopeError
+            With a region of interest in a movie whose pixel size is not known.
         """
-        return None if self._truth is None else self._truth_at
+        if self._truth is None:
+            return None
+        if self._settings.roi is not None and self._movie.pixel_size_um is None:
+            raise MicroscopeError(
+                "movie",
+                f"The truth of {self._movie.path} cannot be told in the region {self._settings.roi}: "
+                "its pixel size is not known.",
+                "Play the whole frame, or state the pixel size in the movie.",
+            )
+        return self._truth_at
 
     @property
     def camera_settings(self) -> CameraSettings:
@@ -315,18 +329,12 @@ class ReplayMicroscope:
         return step if step < len(self._movie) else self._round - step
 
     def _truth_at(self, index: int) -> NDArray[np.float64]:
-        assert self._truth is not None  # noqa: S101  only handed out when there is one
-        roi = self._settings.roi
-        truth = self._truth.get(self._place(index), np.zeros((0, 4)))
-        if roi is None:
+        # Only handed out by `truth` when there is one, and the pixel size that a region needs.
+        roi, pixel_um = self._settings.roi, self._movie.pixel_size_um
+        truth = (self._truth or {}).get(self._place(index), np.zeros((0, 4)))
+        if roi is None or pixel_um is None:
             return truth
-        if self._movie.pixel_size_um is None:
-            raise MicroscopeError(
-                "movie",
-                f"The truth of {self._movie.path} cannot be told in the region {roi}: its pixel size is not known.",
-                "Play the whole frame, or state the pixel size in the movie.",
-            )
-        return truth - np.array([0.0, roi.x, roi.y, 0.0]) * self._movie.pixel_size_um
+        return truth - np.array([0.0, roi.x, roi.y, 0.0]) * pixel_um
 
     def _frame(self, place: int, index: int, middle_s: float) -> Frame:
         roi = self._settings.roi or Roi(0, 0, self._movie.shape[2], self._movie.shape[1])

@@ -46,11 +46,11 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
         try:
             parent.send(values)
         except OSError:
-            engine.end(interrupted=True)
+            engine.end("The supervisor of the service is gone.")
 
     engine = Engine(settings, address, beat)
 
-    follow_parent(parent, on_stop=engine.end, on_loss=lambda: engine.end(interrupted=True))
+    follow_parent(parent, on_stop=engine.end, on_loss=lambda: engine.end("The supervisor of the service was killed."))
     engine.serve()
     # A driver's thread that hangs must not keep a process alive that has nothing left to do.
     last_resort = threading.Timer(_EXIT_PATIENCE_S, os._exit, (0,))

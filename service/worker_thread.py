@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-__all__ = ["WorkerThread"]
+__all__ = ["Worker", "WorkerThread"]
 
 _log = structlog.get_logger(__name__)
 
@@ -61,3 +61,25 @@ class WorkerThread(threading.Thread):
             step(*arguments, **named)
         except Exception:  # noqa: BLE001  a failed report must not keep the thread from draining
             _log.exception("thread_failed_again", thread=self.name)
+
+
+class Worker(WorkerThread):
+    """A `WorkerThread` whose work is one function.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread, in logs and stack traces.
+    work : callable
+        Does everything that the thread is for.
+    failed : callable
+        Gets the exception that left `work`, once, on this thread.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        super().__init__(name, failed)
+        self._work = work
+
+    def work(self) -> None:
+        """Call the function."""
+        self._work()

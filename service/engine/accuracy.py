@@ -1,4 +1,8 @@
-"""How right the localizations are while they are made, where the truth is known: with a simulated microscope."""
+"""How right the localizations are while they are made, where the truth is known: with a simulated microscope.
+
+Scoring has a stage and a thread of its own, behind the database: when it
+fails, the accuracy is unknown from then on, and no result is lost.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Microscope
-from models.metrics import Region, Scorer
-from service.engine.analyzer import FrameResult
+from models.metrics import Region, Score, score_frame
+from models.model import Model
+from service.engine.analyzer import AnalysisBatch
+from service.engine.stages import Stage
+from service.worker_thread import WorkerThread
 
-__all__ = ["LiveScore", "truth_source"]
+__all__ = ["LiveScore", "ScoreThread", "truth_source"]
 
 Truth = Callable[[int], NDArray[np.float64]]
 
+_PATIENCE_S = 0.25
+
 
 def truth_source(microscope: Microscope) -> Truth | None:
-    """What tells the truth of a frame, shape (N, 4): id, x_um, y_um, z_um; None for a real microscope."""
+    """What tells the truth of a frame, shape (N, 4): id, x_um, y_um, z_um; None for a real microscope.
+
+    Raises
+    ------
+    MicroscopeError
+        When there is a truth, and it cannot be told as the camera is set.
+    """
     driver = getattr(microscope, "inner", microscope)
     return getattr(driver, "truth", None)
 
@@ -32,26 +47,60 @@ class LiveScore:
         Image number to truth.
     shape : (int, int)
         Rows and columns of the frame.
-    pixel_size_um : float
-    z_range_um : (float, float)
-        Depths that the model covers.
     """
 
-    def __init__(
-        self, truth: Truth, shape: tuple[int, int], pixel_size_um: float, z_range_um: tuple[float, float]
-    ) -> None:
-        rows, columns = shape
-        # The centre of the first pixel is 0, so the field begins half a pixel before it.
-        x_um, y_um = (((-0.5) * pixel_size_um, (side - 0.5) * pixel_size_um) for side in (columns, rows))
+    def __init__(self, truth: Truth, shape: tuple[int, int]) -> None:
         self._truth = truth
-        self._scorer = Scorer(region=Region(x_um, y_um, z_range_um))
+        self._shape = shape
+        self._total = Score()
         self._frames = 0
 
-    def add(self, result: FrameResult) -> None:
-        """Score one frame."""
-        self._scorer.add(result.found.xyz_um, self._truth(result.frame)[:, 1:4])
-        self._frames += 1
+    def add(self, batch: AnalysisBatch) -> None:
+        """Score the frames of a batch, in the depth range of the model that made it."""
+        region = _region(self._shape, batch.model)
+        for result in batch.results:
+            self._total += score_frame(result.found.xyz_um, self._truth(result.frame)[:, 1:4], region=region)
+            self._frames += 1
 
     def result(self) -> dict[str, Any]:
         """The figures so far, None where undefined, and the number of frames they come from."""
-        return {**self._scorer.result(), "frames": self._frames}
+        return {**self._total.as_dict(), "frames": self._frames}
+
+
+def _region(shape: tuple[int, int], model: Model) -> Region:
+    rows, columns = shape
+    # The centre of the first pixel is 0, so the field begins half a pixel before it.
+    x_um, y_um = ((-0.5 * model.pixel_size_um, (side - 0.5) * model.pixel_size_um) for side in (columns, rows))
+    return Region(x_um, y_um, model.z_range_um)
+
+
+class ScoreThread(WorkerThread):
+    """Scores the batches that come into its stage, until that has ended.
+
+    Parameters
+    ----------
+    score : LiveScore
+    stage : Stage of AnalysisBatch
+    failed : callable
+        Gets an exception that ends the scoring; the accuracy is unknown then.
+    """
+
+    def __init__(self, score: LiveScore, stage: Stage[AnalysisBatch], failed: Callable[[Exception], None]) -> None:
+        super().__init__("score", failed)
+        self._score = score
+        self._stage = stage
+
+    def work(self) -> None:
+        """Score until the stage has ended."""
+        while not self._stage.ended:
+            for batch in self._stage.take(1, _PATIENCE_S):
+                self._score.add(batch)
+
+    def drain(self) -> None:
+        """Take what comes, unseen."""
+        while not self._stage.ended:
+            self._stage.take(1, _PATIENCE_S)
+
+    def result(self) -> dict[str, Any] | None:
+        """The figures so far; None after a failure."""
+        return None if self.failure is not None else self._score.result()

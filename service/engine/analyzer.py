@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
+from models.model import Model
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.latency import Latencies
-from service.engine.ledger import Ledger, LedgerCounts
 from service.engine.polish import SparePolish
 from service.engine.stages import Stage
+from service.worker_thread import WorkerThread
 
 __all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
 
@@ -58,14 +59,15 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisBatch:
-    """Results of about 100 ms, and the ledger when the last of them was ready.
-
-    All frames that the ledger calls analysed are in this batch or in earlier ones. One model made all of it.
-    """
+    """Results of about 100 ms, all made by one model."""
 
     results: tuple[FrameResult, ...]
-    counts: LedgerCounts
-    model_id: str
+    model: Model
+
+    @property
+    def numbers(self) -> list[int]:
+        """Image numbers of its frames."""
+        return [result.frame for result in self.results]
 
 
 class Analyzer:
@@ -103,15 +105,15 @@ class Analyzer:
             yield FrameResult(frame.index, frame.time_s, its, state)
 
 
-class AnalysisThread(threading.Thread):
+class AnalysisThread(WorkerThread):
     """Runs an analyzer on what comes into a stage, until the stage has ended.
 
     Parameters
     ----------
     analyzer : Analyzer
     stage : Stage of Frame
-    ledger, latencies : Ledger, Latencies
-    model_id : str
+    latencies : Latencies
+    model : Model
         Of the analyzer's localizer.
     batch, deadline_s : int, float
         Most frames at once, and the longest that the first of them waits for others, s.
@@ -122,93 +124,94 @@ class AnalysisThread(threading.Thread):
     failed : callable
         Is called with the exception when analysis cannot go on; frames that come later are turned away.
     turn_away : callable
-        Gets the frames that are not analysed because of it.
+        Gets the image numbers of frames that are not analysed because of it.
     polish : SparePolish, optional
         Refines what was found while nothing waits and the next frame is not due.
+
+    Attributes
+    ----------
+    frames : int
+        How many have been localized and tracked.
     """
 
     def __init__(
         self,
         analyzer: Analyzer,
         stage: Stage[Frame],
-        ledger: Ledger,
         latencies: Latencies,
         *,
-        model_id: str,
+        model: Model,
         batch: int,
         deadline_s: float,
         show: Callable[[FrameResult], None],
         keep: Callable[[AnalysisBatch], None],
         failed: Callable[[Exception], None],
-        turn_away: Callable[[Sequence[Frame]], None],
+        turn_away: Callable[[Sequence[int]], None],
         polish: SparePolish | None = None,
     ) -> None:
-        super().__init__(name="analyse", daemon=True)
+        super().__init__("analyse", failed)
+        self.frames = 0
         self._analyzer = analyzer
         self._stage = stage
-        self._ledger = ledger
         self._latencies = latencies
-        self._model_id = model_id
-        self._next_model: tuple[LocalizesFrames, str, SparePolish | None] | None = None
+        self._model = model
+        self._next_model: tuple[LocalizesFrames, Model, SparePolish | None] | None = None
         self._swap_lock = threading.Lock()
         self._batch = batch
         self._deadline_s = deadline_s
         self._show = show
         self._keep = keep
-        self._failed = failed
         self._turn_away = turn_away
         self._polish = polish
         self._last: Frame | None = None
+        self._taken: list[int] = []
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
-    def swap(self, localizer: LocalizesFrames, model_id: str, polish: SparePolish | None = None) -> None:
+    def swap(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
         """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
         with self._swap_lock:
-            self._next_model = (localizer, model_id, polish)
+            self._next_model = (localizer, model, polish)
 
     def _take_next_model(self) -> None:
         with self._swap_lock:
             chosen, self._next_model = self._next_model, None
         if chosen is not None:
             self._commit(np.inf)
-            localizer, self._model_id, self._polish = chosen
+            localizer, self._model, self._polish = chosen
             self._analyzer.swap(localizer)
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Analyse until the stage has ended."""
-        working = True
         while not self._stage.ended:
             self._take_next_model()
             frames = self._stage.take(self._batch, timeout_s=_BATCH_S, gather_s=self._deadline_s)
-            if frames and working:
-                try:
-                    self._analyse(frames)
-                except Exception as error:  # noqa: BLE001  recording goes on without analysis
-                    working = False
-                    self._failed(error)
-            elif frames:
-                self._turn_away(frames)
+            if frames:
+                self._analyse(frames)
             self._commit(time.monotonic())
         self._commit(np.inf)
 
+    def drain(self) -> None:
+        """Hand on the results that are there; turn away the other frames, and all that come."""
+        taken, self._taken = self._taken, []
+        self._turn_away(taken)
+        self._commit(np.inf)
+        while not self._stage.ended:
+            self._turn_away([frame.index for frame in self._stage.take(self._batch, timeout_s=_BATCH_S)])
+
     def _analyse(self, frames: list[Frame]) -> None:
-        done = 0
-        try:
-            taken_s = time.monotonic()
-            found = self._polished(frames, self._analyzer.localize(frames), taken_s)
-            now_s = time.monotonic()
-            for frame in frames:
-                self._latencies.of["analysed"].add(now_s - frame.time_s)
-            for result in self._analyzer.track(frames, found):
-                self._latencies.of["tracked"].add(time.monotonic() - result.time_s)
-                self._waiting.append(result)
-                self._ledger.analyse(result.frame)
-                done += 1
-                self._show(result)
-        finally:
-            if done < len(frames):
-                self._turn_away(frames[done:])
+        self._taken = [frame.index for frame in frames]
+        taken_s = time.monotonic()
+        found = self._polished(frames, self._analyzer.localize(frames), taken_s)
+        now_s = time.monotonic()
+        for frame in frames:
+            self._latencies.of["analysed"].add(now_s - frame.time_s)
+        for result in self._analyzer.track(frames, found):
+            self._latencies.of["tracked"].add(time.monotonic() - result.time_s)
+            self._waiting.append(result)
+            del self._taken[0]
+            self.frames += 1
+            self._show(result)
 
     def _polished(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
         """Refined as far as the time allows that these frames may take without holding up the next ones."""
@@ -221,6 +224,6 @@ class AnalysisThread(threading.Thread):
         if not self._waiting:
             self._waiting_since_s = time.monotonic()
         elif now_s - self._waiting_since_s >= _BATCH_S:
-            self._keep(AnalysisBatch(tuple(self._waiting), self._ledger.counts(), self._model_id))
-            self._waiting = []
+            results, self._waiting = self._waiting, []
             self._waiting_since_s = time.monotonic()
+            self._keep(AnalysisBatch(tuple(results), self._model))

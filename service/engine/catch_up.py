@@ -30,10 +30,12 @@ from models.errors import DataError
 from models.tables import Localizations, Tracks
 from models.tracking import Tracker
 from service.engine.analyzer import Analyzer, LocalizesFrames
+from service.engine.shards import shard_path
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 __all__ = ["CatchUp"]
 
@@ -53,7 +55,7 @@ _END_PATIENCE_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class CatchUp(threading.Thread):
+class CatchUp(WorkerThread):
     """Analyses what was deferred, one run after the other, whenever it is neither paused nor without work.
 
     Parameters
@@ -66,7 +68,7 @@ class CatchUp(threading.Thread):
     batch : int
         Frames that are localized at once.
     tell : callable
-        Gets the kind, the message and the run of what happened.
+        Gets the kind, the message and the run of what happened; no run (None) when it concerns all.
     """
 
     def __init__(
@@ -76,9 +78,9 @@ class CatchUp(threading.Thread):
         load_localizer: Callable[[str], LocalizesFrames],
         *,
         batch: int,
-        tell: Callable[[str, str, str], None],
+        tell: Callable[[str, str, str | None], None],
     ) -> None:
-        super().__init__(name="catch up", daemon=True)
+        super().__init__("catch up", self._stopped)
         self._store = store
         self._data_dir = data_dir
         self._load_localizer = load_localizer
@@ -90,7 +92,7 @@ class CatchUp(threading.Thread):
         self._ending = False
         self._step = threading.Lock()
         self._busy = False
-        self._failed: set[str] = set()
+        self._given_up: set[str] = set()
         self._loaded: tuple[str, Analyzer] | None = None
 
     # ---- from other threads ----
@@ -130,23 +132,47 @@ class CatchUp(threading.Thread):
 
     # ---- its own thread ----
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Work until it is closed."""
         while self._may_go_on(lambda: self._work):
             with self._changed:
                 self._work, self._busy = False, True
-            try:
-                for run_id in self._store.catch_ups.waiting():
-                    if run_id not in self._failed:
-                        self._catch_up(run_id)
-            except StoreError as error:
-                _log.warning("catch_up_waits", error=str(error))
-                with self._changed:
-                    self._work = True
-                    self._changed.wait_for(lambda: self._ending, _RETRY_S)
+            self._catch_all_up()
             self._loaded = None
             with self._changed:
                 self._busy = False
+
+    def drain(self) -> None:
+        """Nothing is done any more."""
+        with self._changed:
+            self._work = self._busy = False
+
+    def _stopped(self, error: Exception) -> None:
+        self._tell(
+            "catch_up_failed",
+            f"The analysis of deferred frames stopped ({type(error).__name__}: {error}). "
+            "It goes on when the engine starts the next time.",
+            None,
+        )
+
+    def _catch_all_up(self) -> None:
+        """Catch up with each run; after a database that does not answer, come back later."""
+        waits = False
+        try:
+            for run_id in self._store.catch_ups.waiting():
+                try:
+                    if run_id not in self._given_up:
+                        self._catch_up(run_id)
+                except StoreError as error:  # one damaged run must not hold up the others
+                    waits = True
+                    _log.warning("catch_up_waits", run_id=run_id, error=str(error))
+        except StoreError as error:
+            waits = True
+            _log.warning("catch_up_waits", error=str(error))
+        if waits:
+            with self._changed:
+                self._work = True
+                self._changed.wait_for(lambda: self._ending, _RETRY_S)
 
     def _may_go_on(self, condition: Callable[[], bool] = lambda: True) -> bool:
         """Wait until there is no pause and `condition` holds; False when the end came first."""
@@ -167,7 +193,7 @@ class CatchUp(threading.Thread):
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  a damaged recording or a lost model concerns this run only
-            self._failed.add(run_id)
+            self._given_up.add(run_id)
             self._tell(
                 "catch_up_failed",
                 f"The deferred frames of run {run_id} could not be analysed ({type(error).__name__}: {error}). "
@@ -190,11 +216,12 @@ class CatchUp(threading.Thread):
             return
         start_s = batches[0].start_s if batches else float(recorded.frames.times_s[0])
         model_ids = _models_of(recorded.frames.numbers[late], batches, run.model_id)
-        image: Any = zarr.open_array(str(self._data_dir / run.recording / "0"), mode="r")
+        folder = self._data_dir / run.recording / "0"
+        image: Any = zarr.open_array(str(folder), mode="r")
         for model_id, rows in _batches(model_ids, late, self._batch):
             yield "frames"
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
-            pixels = [np.asarray(image[int(plane)]) for plane in recorded.planes[rows]]
+            pixels = [_plane(image, folder, int(plane)) for plane in recorded.planes[rows]]
             found = self._localized(model_id, pixels, frames)
             ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
             self._store.catch_ups.append(run.id, found, frames, ends, model_id)
@@ -241,6 +268,14 @@ class CatchUp(threading.Thread):
             f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
             run.id,
         )
+
+
+def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:
+    """A recorded frame; Zarr would take one whose file is missing for a dark one."""
+    path = shard_path(folder, plane // image.shards[0])
+    if not path.exists():
+        raise DataError(f"A file of the recording is missing: {path}.", "Put it back, and restart the service.")
+    return np.asarray(image[plane])
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:

@@ -172,11 +172,11 @@ class Engine:
         self._live.close()
         self._store.close()
 
-    def end(self, *, interrupted: bool = False) -> None:
-        """Ask for the end; `interrupted` when nobody wanted it."""
+    def end(self, interruption: str | None = None) -> None:
+        """Ask for the end; `interruption` is the reason, as a sentence, when nobody wanted it."""
         run = self._run
-        if interrupted and run is not None:
-            run.interrupted = True
+        if run is not None:
+            run.interruption = run.interruption or interruption
         self._ending.set()
         self._wake.set()
 
@@ -196,6 +196,7 @@ class Engine:
                     microscope = open_instrument(self._settings)
                 shape = instrument.frame_shape(microscope.description, microscope.camera_settings)
                 self._loaded.localizer.warm_up(shape, self._settings.engine.batch)
+                gc.unfreeze()  # the microscope that was open before is garbage now
                 gc.collect()
                 gc.freeze()
                 self._read_facts(microscope)
@@ -275,6 +276,7 @@ class Engine:
             return {"confirmed": False, "reason": self._away[1]}
         # A driver that hangs must not hold up the answer: its call is left behind.
         pool = ThreadPoolExecutor(1, thread_name_prefix="halt")
+        deadline_s = time.monotonic() + _STOP_PATIENCE_S
         try:
             confirmed = pool.submit(microscope.stop).result(_STOP_PATIENCE_S)
         except FutureTimeout:
@@ -283,6 +285,11 @@ class Engine:
             return {"confirmed": False, "reason": f"{type(error).__name__}: {error}"}
         finally:
             pool.shutdown(wait=False)
+        if confirmed:
+            # Confirmed means free as well, unless the end of what was on takes longer than the answer may.
+            for owner in (self._run, sweep):
+                if owner is not None:
+                    owner.wait(max(deadline_s - time.monotonic(), 0.0))
         return {"confirmed": bool(confirmed), "reason": None if confirmed else "The driver did not confirm."}
 
     def _microscope_now(self) -> dict[str, Any]:
@@ -453,16 +460,6 @@ class Engine:
         instrument.warm_up(loaded, shape, self._period_s(), settings)
         run_id = new_run_id()
         recording = self._new_recording(run_id, shape, model) if request.record else None
-        self._store.runs.create(
-            run_id=run_id,
-            name=request.name,
-            notes=request.notes,
-            model_id=model.id,
-            record=request.record,
-            recording=None if recording is None else recording.path.relative_to(settings.data_dir).as_posix(),
-            duration_s=request.duration_s,
-            settings={"microscope": self._facts, "engine": settings.engine.model_dump(mode="json")},
-        )
         run = Run(
             run_id,
             request,
@@ -479,6 +476,21 @@ class Engine:
             tell=lambda kind, message: self._tell(kind, message, run_id=run_id),
             ended=self._run_ended,
         )
+        try:
+            self._store.runs.create(
+                run_id=run_id,
+                name=request.name,
+                notes=request.notes,
+                model_id=model.id,
+                record=request.record,
+                recording=None if recording is None else recording.path.relative_to(settings.data_dir).as_posix(),
+                duration_s=request.duration_s,
+                settings={"microscope": self._facts, "engine": settings.engine.model_dump(mode="json")},
+            )
+        except Exception:
+            if recording is not None:
+                recording.discard()
+            raise
         self._run, self._run_model = run, loaded
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
         with self._calling("starting the camera"):
@@ -544,7 +556,7 @@ class Engine:
         self._run = self._run_model = None
         counts = run.ledger.counts()
         self._tell(
-            "run_failed" if run.problem else "run_ended",
+            "run_ended" if run.state == "finished" else f"run_{run.state}",
             f"Run {run.id} ended: {counts.analysed} frames analysed, {counts.lost} lost. {run.problem or ''}".strip(),
             run_id=run.id,
             details={"ledger": counts.as_dict()},

@@ -1,8 +1,9 @@
 """The thread that fetches frames: it fetches, stamps, hands on, and does nothing else.
 
 It never writes, encodes or logs per frame, so that nothing but the driver can
-hold it up. When the sequence has been stopped it fetches what is left in the
-driver's buffer, so that also the last gap shows.
+hold it up. It also stops the sequence, so that a running camera is asked by
+one thread only; then it fetches what is left in the driver's buffer, so that
+also the last gap shows.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from collections.abc import Callable
 from hardware.microscope import Frame, Microscope
 from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
+from service.worker_thread import WorkerThread
 
 __all__ = ["Grabber"]
 
 _PATIENCE_S = 0.1
-"""How long one call waits for a frame; only a lack of frames is noticed with this delay."""
+"""How long one call waits for a frame; only a lack of frames, or a stop meanwhile, is noticed with this delay."""
 
 
-class Grabber(threading.Thread):
+class Grabber(WorkerThread):
     """Fetches the frames of one sequence until it has ended and the buffer is empty.
 
     Parameters
@@ -35,7 +37,7 @@ class Grabber(threading.Thread):
     hand_on : callable
         Gets each frame; must not block.
     ended : callable
-        Is called once at the end, with None or the exception that ended it.
+        Is called once at the end, on this thread, with None or the exception that ended it.
     """
 
     def __init__(
@@ -46,36 +48,40 @@ class Grabber(threading.Thread):
         hand_on: Callable[[Frame], None],
         ended: Callable[[Exception | None], None],
     ) -> None:
-        super().__init__(name="grab", daemon=True)
+        super().__init__("grab", ended)
         self._microscope = microscope
         self._ledger = ledger
         self._latency = latency
         self._hand_on = hand_on
         self._ended = ended
+        self._stop = threading.Event()
         self._last_s = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask for the end of the sequence, from any thread; returns at once."""
+        self._stop.set()
 
     @property
     def frame_age_s(self) -> float:
         """Time since the newest frame was fetched, or since the start, s."""
         return time.monotonic() - self._last_s
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Fetch until the end."""
-        failure: Exception | None = None
-        running = True
-        try:
-            while True:
-                frame = self._microscope.next_frame(_PATIENCE_S)
-                if frame is None:
-                    # Only a lack of frames after the sequence was seen to have ended is the end of them.
-                    if not running:
-                        break
-                    running = self._microscope.is_running
-                    continue
-                self._last_s = now_s = time.monotonic()
-                self._ledger.grab(frame.index)
-                self._latency.add(now_s - frame.time_s)
-                self._hand_on(frame)
-        except Exception as error:  # noqa: BLE001  whatever the driver raises ends the run with a reason
-            failure = error
-        self._ended(failure)
+        running, stopped = True, False
+        while True:
+            if self._stop.is_set() and not stopped:
+                self._microscope.stop_sequence()
+                stopped = True
+            frame = self._microscope.next_frame(_PATIENCE_S)
+            if frame is None:
+                # Only a lack of frames after the sequence was seen to have ended is the end of them.
+                if not running:
+                    break
+                running = self._microscope.is_running
+                continue
+            self._last_s = now_s = time.monotonic()
+            self._ledger.grab(frame.index)
+            self._latency.add(now_s - frame.time_s)
+            self._hand_on(frame)
+        self._ended(None)

@@ -4,10 +4,14 @@
     grabbed = recorded + unrecorded + waiting for the recorder (when recording)
     grabbed = analysed + deferred + skipped + in flight
 
+A frame counts as recorded or analysed when the database has it, and not
+before: until then it is in flight, and results that could not be stored leave
+it deferred or skipped, like a frame that was too late for the analysis.
+
 Lost frames are counted from gaps in the camera's own image numbers, because a
-driver may clear its buffer without a word. A deferred frame was too late for
-live analysis and is in the recording, or with the recorder; a skipped one is
-not. A deferred frame that could not be written after all becomes skipped, so
+driver may clear its buffer without a word. A deferred frame has no results in
+the database and is in the recording, or with the recorder; a skipped one is
+not recorded. A deferred frame that could not be written after all becomes skipped, so
 at the end of a run every deferred frame can be read.
 """
 
@@ -31,10 +35,10 @@ class LedgerCounts:
     lost : exposed, but never fetched
     recorded : written, and readable by others
     unrecorded : not written although the run is recorded
-    analysed : localized and tracked
+    analysed : localized, tracked and stored
     deferred : recorded or with the recorder, to be analysed later
     skipped : neither
-    in_flight : grabbed, and still on the way through the analysis
+    in_flight : grabbed, and still on the way through the analysis into the database
     """
 
     exposed: int = 0
@@ -75,13 +79,21 @@ class _Fate:
 class Ledger:
     """Counts frames as the stages report them. Every method may be called from any thread.
 
-    In flight is counted on its own, up when a frame enters the analysis and
-    down when it leaves, so that a frame that vanishes on the way shows. Frames
-    are remembered by their image numbers until both analysis and recorder have
-    told what became of them: no more than fit into the queues of the two.
+    In flight is counted on its own, up when a frame is grabbed and down when
+    its results are stored or given up, so that a frame that vanishes on the
+    way shows. Frames are remembered by their image numbers until both analysis
+    and recorder have told what became of them: no more than fit into the
+    queues. A stage that reports a frame twice, or one that never came, is told
+    so.
+
+    Parameters
+    ----------
+    recording : bool
+        Whether each grabbed frame goes to a recorder too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, recording: bool = False) -> None:
+        self._recording = recording
         self._lock = threading.Lock()
         self._undecided: dict[int, _Fate] = {}
         self._next_index = 0
@@ -95,7 +107,7 @@ class Ledger:
         self._in_flight = 0
 
     def grab(self, index: int) -> int:
-        """A frame was fetched; return how many were lost just before it.
+        """A frame was fetched and enters analysis and recorder; return how many were lost just before it.
 
         Parameters
         ----------
@@ -114,22 +126,31 @@ class Ledger:
             self._next_index = index + 1
             self._grabbed += 1
             self._lost += gap
+            self._in_flight += 1
+            self._undecided[index] = _Fate(recording=self._recording)
             return gap
 
-    def admit(self, index: int, *, recording: bool) -> None:
-        """A grabbed frame is about to enter the analysis, and when `recording` the recorder too."""
-        with self._lock:
-            self._undecided[index] = _Fate(recording=recording)
-            self._in_flight += 1
+    def analyse(self, indices: Iterable[int]) -> None:
+        """The results of frames are in the database.
 
-    def analyse(self, index: int) -> None:
-        """A frame came out of the analysis."""
+        Raises
+        ------
+        ValueError
+            When a frame is not in the analysis.
+        """
         with self._lock:
-            self._leave_analysis(index)
-            self._analysed += 1
+            for index in indices:
+                self._leave_analysis(index)
+                self._analysed += 1
 
     def turn_away(self, indices: Iterable[int]) -> None:
-        """Admitted frames are not analysed now: deferred while they are recorded or may be, else skipped."""
+        """Frames get no results now: deferred while they are recorded or may be, else skipped.
+
+        Raises
+        ------
+        ValueError
+            When a frame is not in the analysis.
+        """
         with self._lock:
             for index in indices:
                 fate = self._leave_analysis(index)
@@ -138,14 +159,26 @@ class Ledger:
                 self._skipped += not fate.deferred
 
     def record(self, indices: Iterable[int]) -> None:
-        """Frames were written and can be read."""
+        """Frames were written and can be read.
+
+        Raises
+        ------
+        ValueError
+            When a frame is not with the recorder.
+        """
         with self._lock:
             for index in indices:
                 self._leave_recorder(index).recorded = True
                 self._recorded += 1
 
     def leave_unrecorded(self, indices: Iterable[int]) -> None:
-        """Frames of a recorded run were not written; those that were deferred are skipped now."""
+        """Frames of a recorded run were not written; those that were deferred are skipped now.
+
+        Raises
+        ------
+        ValueError
+            When a frame is not with the recorder.
+        """
         with self._lock:
             for index in indices:
                 late = self._leave_recorder(index).deferred
@@ -153,8 +186,16 @@ class Ledger:
                 self._deferred -= late
                 self._skipped += late
 
-    def counts(self) -> LedgerCounts:
-        """All counts at this moment."""
+    def withdraw(self, frames: int, deferred: int) -> None:
+        """So many recorded frames, `deferred` of them not analysed, cannot be read any more."""
+        with self._lock:
+            self._recorded -= frames
+            self._unrecorded += frames
+            self._deferred -= deferred
+            self._skipped += deferred
+
+    def counts(self, *, storing: int = 0) -> LedgerCounts:
+        """All counts at this moment; with `storing`, as they are when so many frames in flight are stored."""
         with self._lock:
             return LedgerCounts(
                 exposed=self._next_index,
@@ -162,25 +203,29 @@ class Ledger:
                 lost=self._lost,
                 recorded=self._recorded,
                 unrecorded=self._unrecorded,
-                analysed=self._analysed,
+                analysed=self._analysed + storing,
                 deferred=self._deferred,
                 skipped=self._skipped,
-                in_flight=self._in_flight,
+                in_flight=self._in_flight - storing,
             )
 
     def _leave_analysis(self, index: int) -> _Fate:
+        fate = self._undecided.get(index)
+        if fate is None or not fate.analysing:
+            raise ValueError(f"frame {index} left the analysis, and was not in it")
         self._in_flight -= 1
-        fate = self._undecided.get(index) or _Fate()
         fate.analysing = False
         self._forget_decided(index, fate)
         return fate
 
     def _leave_recorder(self, index: int) -> _Fate:
-        fate = self._undecided.get(index) or _Fate()
+        fate = self._undecided.get(index)
+        if fate is None or not fate.recording:
+            raise ValueError(f"frame {index} left the recorder, and was not with it")
         fate.recording = False
         self._forget_decided(index, fate)
         return fate
 
     def _forget_decided(self, index: int, fate: _Fate) -> None:
         if not (fate.analysing or fate.recording):
-            self._undecided.pop(index, None)
+            del self._undecided[index]

@@ -6,7 +6,6 @@ its slot, encodes it once for everybody, and publishes it.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from service.engine.analyzer import FrameResult
 from service.engine.latency import LatencyHistogram
 from service.engine.stages import Slot
 from service.link import LivePublisher
+from service.worker_thread import WorkerThread
 
 __all__ = ["PreviewThread", "TrackThread", "preview_of", "track_columns", "unix_time"]
 
@@ -86,7 +86,7 @@ def preview_of(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], int, floa
     return stretched.astype(np.uint8), scale, float(low), float(high)
 
 
-class TrackThread(threading.Thread):
+class TrackThread(WorkerThread):
     """Publishes the newest state of all tracks until its slot has ended.
 
     Parameters
@@ -97,6 +97,8 @@ class TrackThread(threading.Thread):
         From mid-exposure to published.
     describe : callable
         Gives what the header says of the run besides: epoch, run, fps, ledger.
+    failed : callable
+        Gets an exception that ends the thread.
     """
 
     def __init__(
@@ -105,15 +107,16 @@ class TrackThread(threading.Thread):
         live: LivePublisher,
         latency: LatencyHistogram,
         describe: Callable[[], dict[str, Any]],
+        failed: Callable[[Exception], None],
     ) -> None:
-        super().__init__(name="publish", daemon=True)
+        super().__init__("publish", failed)
         self._slot = slot
         self._live = live
         self._latency = latency
         self._describe = describe
         self.sequence = 0
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Publish until the slot has ended."""
         while not self._slot.ended:
             result = self._slot.take(_PATIENCE_S)
@@ -133,16 +136,22 @@ class TrackThread(threading.Thread):
             self.sequence += 1
 
 
-class PreviewThread(threading.Thread):
-    """Publishes the newest frame, at most ten times a second, until its slot has ended."""
+class PreviewThread(WorkerThread):
+    """Publishes the newest frame, at most ten times a second, until its slot has ended; parameters as above."""
 
-    def __init__(self, slot: Slot[Frame], live: LivePublisher, describe: Callable[[], dict[str, Any]]) -> None:
-        super().__init__(name="preview", daemon=True)
+    def __init__(
+        self,
+        slot: Slot[Frame],
+        live: LivePublisher,
+        describe: Callable[[], dict[str, Any]],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__("preview", failed)
         self._slot = slot
         self._live = live
         self._describe = describe
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Publish until the slot has ended."""
         sequence = 0
         while not self._slot.ended:

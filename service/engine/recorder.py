@@ -14,7 +14,6 @@ image's, so they are never shorter than it.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,17 @@ from numpy.typing import NDArray
 from hardware.microscope import Frame
 from models.errors import DataError
 from service.engine.ledger import Ledger
-from service.engine.shards import COMPRESSION, GrowingShape, frame_compressor, write_series, write_shard
+from service.engine.shards import (
+    COMPRESSION,
+    GrowingShape,
+    frame_compressor,
+    shard_path,
+    write_series,
+    write_shard,
+)
 from service.engine.stages import Stage
 from service.store.frames import FrameTimes
+from service.worker_thread import WorkerThread
 
 __all__ = ["Recorder", "Recording", "check_free_space", "limit_recording_threads"]
 
@@ -36,6 +43,9 @@ _LOG_CHUNK = 4096
 """Entries in one file of the frame log: an hour at 100 fps makes 90 files, each rewritten in microseconds."""
 
 _GIGABYTE = 1e9
+
+_GATHER_S = 0.25
+"""How long frames gather in the stage before the recorder takes them."""
 
 
 def limit_recording_threads() -> None:
@@ -91,11 +101,27 @@ class Recording:
         self.path = path
         self.frames = 0
         self.shard_frames = shard_frames
+        self._logs = [
+            (name, np.zeros(_LOG_CHUNK, dtype))
+            for name, dtype in (("frame", np.dtype("<i8")), ("time_s", np.dtype("<f8")))
+        ]
+        path.mkdir()
+        try:
+            self._create_arrays(shape, pixel_size_um, frame_period_s, attributes)
+            self._shapes = {name: GrowingShape(path / name) for name in ("frame", "time_s", "0")}
+        except Exception:
+            self.discard()
+            raise
+        self._compressor = frame_compressor()
+
+    def _create_arrays(
+        self, shape: tuple[int, int], pixel_size_um: float, frame_period_s: float, attributes: dict[str, Any]
+    ) -> None:
         group = zarr.create_group(
-            str(path),
+            str(self.path),
             zarr_format=3,
             attributes={
-                "ome": _ome(path.name.removesuffix(".ome.zarr"), pixel_size_um, frame_period_s),
+                "ome": _ome(self.path.name.removesuffix(".ome.zarr"), pixel_size_um, frame_period_s),
                 "bathyscope": attributes,
             },
         )
@@ -103,19 +129,13 @@ class Recording:
             "0",
             shape=(0, *shape),
             chunks=(1, *shape),
-            shards=(shard_frames, *shape),
+            shards=(self.shard_frames, *shape),
             dtype="uint16",
             compressors=COMPRESSION,
             dimension_names=("t", "y", "x"),
         )
-        self._logs = [
-            (name, np.zeros(_LOG_CHUNK, dtype))
-            for name, dtype in (("frame", np.dtype("<i8")), ("time_s", np.dtype("<f8")))
-        ]
         for name, chunk in self._logs:
             group.create_array(name, shape=(0,), chunks=chunk.shape, dtype=chunk.dtype, compressors=None)
-        self._shapes = {name: GrowingShape(path / name) for name in ("frame", "time_s", "0")}
-        self._compressor = frame_compressor()
 
     def append(self, pixels: Sequence[NDArray[np.uint16]], frames: FrameTimes) -> None:
         """Write frames behind the last one; when this returns, they can be read.
@@ -130,13 +150,23 @@ class Recording:
         if self.frames % self.shard_frames or len(pixels) > self.shard_frames:
             raise ValueError(f"{len(pixels)} frames after {self.frames} are not one shard of {self.shard_frames}")
         end = self.frames + len(pixels)
-        shard = self.path / "0" / "c" / str(self.frames // self.shard_frames) / "0" / "0"
-        write_shard(shard, pixels, self.shard_frames, self._compressor)
+        number = self.frames // self.shard_frames
+        write_shard(self.path / "0", number, pixels, self.shard_frames, self._compressor)
         for (name, chunk), values in zip(self._logs, (frames.numbers, frames.times_s), strict=True):
             write_series(self.path / name, self.frames, values, chunk)
         for shape in self._shapes.values():  # the image's is the last
             shape.grow(end)
         self.frames = end
+
+    def missing(self) -> list[int]:
+        """First planes of the shards that were written and are not there any more: moved or deleted meanwhile."""
+        image = self.path / "0"
+        shards = range(-(-self.frames // self.shard_frames))
+        return [number * self.shard_frames for number in shards if not shard_path(image, number).exists()]
+
+    def discard(self) -> None:
+        """Delete it, because its run did not begin."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, Any]:
@@ -164,7 +194,7 @@ def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, An
     }
 
 
-class Recorder(threading.Thread):
+class Recorder(WorkerThread):
     """Takes frames from its stage and writes them shard by shard until the stage has ended.
 
     When writing fails it stops recording, says why, counts what comes as
@@ -184,6 +214,8 @@ class Recorder(threading.Thread):
         Gets the first plane and the frames of each shard that can be read.
     stopped : callable
         Gets the reason, once, when recording stops before the stage has ended.
+    failed : callable
+        Gets an exception that ends the thread; frames that it has or that come later are unrecorded.
     """
 
     def __init__(
@@ -195,42 +227,55 @@ class Recorder(threading.Thread):
         *,
         written: Callable[[int, FrameTimes], None],
         stopped: Callable[[str], None],
+        failed: Callable[[Exception], None],
     ) -> None:
-        super().__init__(name="record", daemon=True)
+        super().__init__("record", failed)
         self._recording = recording
         self._stage = stage
         self._ledger = ledger
         self._floor_gb = floor_gb
         self._written = written
         self._stopped = stopped
+        self._shard: list[Frame] = []
         self.problem: str | None = None
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Record until the stage has ended."""
-        shard: list[Frame] = []
-        size = self._recording.shard_frames
         while not self._stage.ended:
-            # Between frames nothing is urgent: a quarter of a second per wake-up keeps this thread quiet.
-            shard += self._stage.take(size - len(shard), timeout_s=0.25)
-            if len(shard) == size:
-                self._write(shard)
-                shard = []
-        if shard:
-            self._write(shard)
+            # Between frames nothing is urgent: about four wake-ups a second keep this thread quiet.
+            room = self._recording.shard_frames - len(self._shard)
+            self._shard += self._stage.take(room, timeout_s=_GATHER_S, gather_s=_GATHER_S)
+            if len(self._shard) == self._recording.shard_frames or (self._shard and self._stage.ended):
+                self._keep_shard()
 
-    def _write(self, shard: list[Frame]) -> None:
-        frames = FrameTimes.of((frame.index for frame in shard), (frame.time_s for frame in shard))
-        first_plane = self._recording.frames
-        if self.problem is None:
-            try:
-                check_free_space(self._recording.path.parent, self._floor_gb)
-                self._recording.append([frame.pixels for frame in shard], frames)
-            except Exception as error:  # noqa: BLE001  a full or vanished disk must not end the run
-                self.problem = f"Recording stopped after {first_plane} frames: {error}"
-            else:
-                self._written(first_plane, frames)
+    def drain(self) -> None:
+        """Count what it has, and what comes, as unrecorded."""
+        while True:
+            self._leave([frame.index for frame in self._shard])
+            if self._stage.ended:
                 return
-            self._ledger.leave_unrecorded(frames.numbers.tolist())
+            self._shard = self._stage.take(self._recording.shard_frames, timeout_s=_GATHER_S)
+
+    def _keep_shard(self) -> None:
+        if self.problem is None:
+            self._write()
+        else:
+            self._leave([frame.index for frame in self._shard])
+
+    def _write(self) -> None:
+        frames = FrameTimes.of((frame.index for frame in self._shard), (frame.time_s for frame in self._shard))
+        first_plane = self._recording.frames
+        try:
+            check_free_space(self._recording.path.parent, self._floor_gb)
+            self._recording.append([frame.pixels for frame in self._shard], frames)
+        except Exception as error:  # noqa: BLE001  a full or vanished disk must not end the run
+            self.problem = f"Recording stopped after {first_plane} frames: {error}"
+            self._leave(frames.numbers.tolist())
             self._stopped(self.problem)
-            return
-        self._ledger.leave_unrecorded(frames.numbers.tolist())
+        else:
+            self._shard = []
+            self._written(first_plane, frames)
+
+    def _leave(self, numbers: list[int]) -> None:
+        self._shard = []
+        self._ledger.leave_unrecorded(numbers)

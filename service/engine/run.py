@@ -8,13 +8,19 @@
 A run ends in the direction of the data: the camera stops, the grabber empties
 the driver's buffer, then each stage finishes what is in it. So a stopped run
 has nothing in flight, and its ledger is final when the database says so.
+
+Each stage has a thread, and an exception that ends one of them ends the run as
+failed, with the reason; the camera is stopped, and the stage goes on counting
+what it does not do any more. Two go their own way: an analysis that fails in a
+recorded run leaves the frames to be analysed after it, and scoring that fails
+leaves the accuracy unknown.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +29,7 @@ from typing import Any, Literal
 from hardware.microscope import Frame, Microscope, MicroscopeError
 from models.model import Model
 from models.tracking import Tracker
-from service.engine.accuracy import LiveScore, truth_source
+from service.engine.accuracy import LiveScore, ScoreThread, truth_source
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
 from service.engine.frame_log import FrameLog
 from service.engine.grabber import Grabber
@@ -36,7 +42,10 @@ from service.engine.stages import Slot, Stage
 from service.engine.storekeeper import Storekeeper
 from service.link import LivePublisher
 from service.settings import EnginePart
+from service.store.errors import StoreError
+from service.store.runs import RunState
 from service.store.store import Store
+from service.worker_thread import Worker, WorkerThread
 
 __all__ = ["NO_RUN", "Run", "RunRequest"]
 
@@ -62,7 +71,10 @@ _RECENT_S = 2.0
 """Time over which the present rate is counted."""
 
 _STORE_BATCHES = 600
-"""Batches that may wait for the database: a minute, longer than it is retried for one of them."""
+"""Batches that may wait for the database: those of the minute for which one of them is tried."""
+
+_END_PATIENCE_S = 30.0
+"""How long the end of a run is tried to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,15 @@ class Run:
         Gets the kind and the message of what happens on the way.
     ended : callable
         Is called once, on a thread of the run, when everything is in the database.
+
+    Attributes
+    ----------
+    state : RunState
+        How it ended; ``"running"`` until then.
+    microscope_failed : bool
+        The microscope does not answer as it should and has to be opened again.
+    interruption : str or None
+        Why it is ended although nobody wanted that, as a sentence; set from outside before `stop_camera`.
     """
 
     def __init__(
@@ -134,10 +155,10 @@ class Run:
         self.id = run_id
         self.request = request
         self.model_id = model.id
-        self.ledger = Ledger()
+        self.ledger = Ledger(recording=recording is not None)
         self.latencies = Latencies()
-        self.problem: str | None = None
-        self.interrupted = False
+        self.state: RunState = "running"
+        self.interruption: str | None = None
         self.microscope_failed = False
         self.stage_um: float | None = None
         self._microscope = microscope
@@ -146,24 +167,26 @@ class Run:
         self._ended = ended
         self._recording = recording
         self._polish = polish
+        self._failure: str | None = None
+        self._remarks: list[str] = []
+        self._camera_over = threading.Event()
         self._over = threading.Event()
         self._first_s: float | None = None
         self._last_s = 0.0
-        self._timer: threading.Timer | None = None
         self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
 
         self._record_stage: Stage[Frame] = Stage(settings.record_queue)
         self._analysis_stage: Stage[Frame] = Stage(settings.analysis_queue)
         self._store_stage: Stage[AnalysisBatch] = Stage(_STORE_BATCHES)
+        self._score_stage: Stage[AnalysisBatch] = Stage(_STORE_BATCHES)
         self._track_slot: Slot[FrameResult] = Slot()
         self._preview_slot: Slot[Frame] = Slot()
 
-        truth = truth_source(microscope)
-        self._score = None if truth is None else LiveScore(truth, shape, model.pixel_size_um, model.z_range_um)
+        self._score = self._score_thread(shape)
         self._grabber = Grabber(
             microscope, self.ledger, self.latencies.of["grabbed"], self._hand_on, self._sequence_ended
         )
-        self._frame_log = FrameLog(store, run_id, self.ledger)
+        self._frame_log = FrameLog(store, run_id, self.ledger, self._ends_with("The log of the recording"))
         self._recorder = (
             None
             if recording is None
@@ -174,29 +197,48 @@ class Run:
                 settings.free_space_floor_gb,
                 written=self._frame_log.add,
                 stopped=lambda reason: tell("recording_stopped", f"{reason} The analysis goes on."),
+                failed=self._ends_with("The recorder"),
             )
         )
         self._analysis = AnalysisThread(
             Analyzer(localizer, Tracker()),
             self._analysis_stage,
-            self.ledger,
             self.latencies,
-            model_id=model.id,
+            model=model,
             batch=settings.batch,
             deadline_s=settings.deadline_ms / 1000,
             show=self._track_slot.put,
             keep=self._keep,
             failed=self._analysis_failed,
-            turn_away=self._turn_away,
+            turn_away=self.ledger.turn_away,
             polish=polish,
         )
         self._publisher = TrackThread(
-            self._track_slot, live, self.latencies.of["published"], lambda: {**self._head(), **self._progress()}
+            self._track_slot,
+            live,
+            self.latencies.of["published"],
+            lambda: {**self._head(), **self._progress()},
+            self._ends_with("Publishing the tracks"),
         )
-        self._preview = PreviewThread(self._preview_slot, live, self._head)
+        self._preview = PreviewThread(self._preview_slot, live, self._head, self._ends_with("The preview"))
         self._storekeeper = Storekeeper(
-            store, run_id, self._store_stage, self.figures, () if self._score is None else (self._score.add,)
+            store,
+            run_id,
+            self._store_stage,
+            self.ledger,
+            self.figures,
+            stored=self._score_batch,
+            failed=self._ends_with("Storing the results"),
         )
+        self._finisher = Worker("finish", self._run_to_the_end, self._finishing_failed)
+
+    def _score_thread(self, shape: tuple[int, int]) -> ScoreThread | None:
+        try:
+            truth = truth_source(self._microscope)
+        except MicroscopeError as error:
+            self._remarks.append(f"The accuracy is not known: {error}")
+            return None
+        return None if truth is None else ScoreThread(LiveScore(truth, shape), self._score_stage, self._scoring_failed)
 
     # ---- the life of a run ----
 
@@ -207,35 +249,48 @@ class Run:
         ------
         MicroscopeError
             When the camera does not start; the run is ended then.
+        RuntimeError
+            When a thread does not start; the run is ended then.
         """
-        self._storekeeper.start()
-        self._publisher.start()
-        self._preview.start()
-        self._analysis.start()
+        try:
+            for thread in self._threads():
+                thread.start()
+            self._start_sequence()
+            self._grabber.start()
+        except Exception as error:
+            self._sequence_ended(error)
+            if self._finisher.ident is None:  # it could not be started
+                self._finisher.run()
+            raise
+
+    def _threads(self) -> list[WorkerThread]:
+        """All but the grabber, from the far end on."""
+        threads: list[WorkerThread] = [self._finisher]
+        if self._score is not None:
+            threads.append(self._score)
+        threads += [self._storekeeper, self._publisher, self._preview, self._analysis]
         if self._recorder is not None:
-            self._frame_log.start()
-            self._recorder.start()
+            threads += [self._frame_log, self._recorder]
+        return threads
+
+    def _start_sequence(self) -> None:
         try:
             self._microscope.start_sequence()
-        except MicroscopeError as error:
-            self._sequence_ended(error)
+        except MicroscopeError:
             raise
-        self._grabber.start()
-        if self.request.duration_s is not None:
-            self._timer = threading.Timer(self.request.duration_s, self.stop_camera)
-            self._timer.daemon = True
-            self._timer.start()
+        except Exception as error:
+            # A driver may raise anything; whatever it is, the microscope is in an unknown state.
+            raise MicroscopeError(
+                "start", f"The camera did not start ({type(error).__name__}: {error}).", "See the log of the service."
+            ) from error
 
     def stop_camera(self) -> None:
-        """Ask for the end; the stages finish what is in them."""
-        try:
-            self._microscope.stop_sequence()
-        except MicroscopeError as error:
-            self._fail(str(error), microscope=True)
+        """Ask for the end, from any thread; the stages finish what is in them."""
+        self._grabber.stop()
 
     def swap_model(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
         """Go on with another model, warmed up, from the next batch of frames on; all live tracks end."""
-        self._analysis.swap(localizer, model.id, polish)
+        self._analysis.swap(localizer, model, polish)
         self._polish = polish
         self.model_id = model.id
 
@@ -262,8 +317,8 @@ class Run:
 
     @property
     def fps(self) -> float | None:
-        """Frames analysed per second of capture; None before the second one."""
-        analysed = self.ledger.counts().analysed
+        """Frames analysed per second of capture, stored or not yet; None before the second one."""
+        analysed = self._analysis.frames
         if self._first_s is None or analysed < 2 or self._last_s <= self._first_s:
             return None
         # n frames span n - 1 periods
@@ -272,7 +327,7 @@ class Run:
     def _recent_fps(self) -> float | None:
         """Frames analysed per second over about the last two seconds; since the beginning until these are over."""
         since_s, before, last = self._recent
-        now_s, analysed = time.monotonic(), self.ledger.counts().analysed
+        now_s, analysed = time.monotonic(), self._analysis.frames
         if now_s - since_s >= _RECENT_S:
             last = round((analysed - before) / (now_s - since_s), 2)
             self._recent = (now_s, analysed, last)
@@ -298,7 +353,7 @@ class Run:
         return {"latency_ms": self.latencies.summary_ms(), "stages": self.stages(), "fps": self.fps}
 
     def accuracy(self) -> dict[str, Any] | None:
-        """Scores against the truth so far; None where it is not known."""
+        """Scores against the truth so far; None where it is not known, or scoring failed."""
         return None if self._score is None else self._score.result()
 
     @property
@@ -307,6 +362,19 @@ class Run:
         if self._recorder is None:
             return "off"
         return "writing" if self._recorder.problem is None else "stopped"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it failed or was interrupted, and what of it was not kept; None when nothing is wrong."""
+        problems = [
+            self.interruption,
+            self._failure,
+            self._storekeeper.problem,
+            None if self._recorder is None else self._recorder.problem,
+            self._frame_log.problem,
+            *self._remarks,
+        ]
+        return " ".join(problem for problem in problems if problem) or None
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """How each stage is doing: depth, capacity, highest, dropped, age_s."""
@@ -318,13 +386,15 @@ class Run:
         }
         if self._recorder is not None:
             stages["record"] = self._record_stage
+        if self._score is not None:
+            stages["score"] = self._score_stage
         return {name: stage.report() for name, stage in stages.items()}
 
     def _head(self) -> dict[str, Any]:
         return {"epoch": self._epoch, "run": self.id}
 
     def _progress(self) -> dict[str, Any]:
-        return {"fps": self.fps, "ledger": self.ledger.counts().as_dict()}
+        return {"fps": self.fps, "tracked": self._analysis.frames, "ledger": self.ledger.counts().as_dict()}
 
     # ---- what the stages call ----
 
@@ -334,86 +404,138 @@ class Run:
             self._first_s = frame.time_s
         self._last_s = frame.time_s
         self.stage_um = frame.stage_um
-        recording = self._recorder is not None
-        self.ledger.admit(frame.index, recording=recording)
-        if recording and not self._record_stage.offer(frame):
+        if self._recorder is not None and not self._record_stage.offer(frame):
             self.ledger.leave_unrecorded([frame.index])
         if not self._analysis_stage.offer(frame):
-            self._turn_away([frame])
+            self.ledger.turn_away([frame.index])
         self._preview_slot.put(frame)
-
-    def _turn_away(self, frames: Sequence[Frame]) -> None:
-        self.ledger.turn_away(frame.index for frame in frames)
 
     def _keep(self, batch: AnalysisBatch) -> None:
         if not self._store_stage.offer(batch):
-            self._storekeeper.give_up(batch, "the database did not keep up for a minute")
+            self._storekeeper.give_up(batch, "The database did not keep up for a minute.")
+
+    def _score_batch(self, batch: AnalysisBatch) -> None:
+        # What is refused is counted by the stage, and the frames that the accuracy comes from are told with it.
+        if self._score is not None:
+            self._score_stage.offer(batch)
+
+    def _ends_with(self, what: str) -> Callable[[Exception], None]:
+        """What a thread reports to that the run cannot do without."""
+
+        def report(error: Exception) -> None:
+            self._fail(f"{what} stopped ({type(error).__name__}: {error}).")
+            self.stop_camera()
+
+        return report
 
     def _analysis_failed(self, error: Exception) -> None:
-        self._fail(f"The analysis stopped ({type(error).__name__}: {error})")
+        self._fail(f"The analysis stopped ({type(error).__name__}: {error}).")
         if self._recorder is None:  # with a recording the frames are kept for later
             self.stop_camera()
+
+    def _scoring_failed(self, error: Exception) -> None:
+        self._remarks.append(f"The accuracy is not known, because scoring stopped ({type(error).__name__}: {error}).")
 
     def _sequence_ended(self, failure: Exception | None) -> None:
         """On the grab thread, when no frame will come any more."""
         if failure is not None:
-            self._fail(str(failure), microscope=isinstance(failure, MicroscopeError))
-        threading.Thread(target=self._finish, name="finish", daemon=True).start()
+            told = isinstance(failure, MicroscopeError)
+            unforeseen = f"Taking frames from the camera failed ({type(failure).__name__}: {failure})."
+            self._fail(str(failure) if told else unforeseen, microscope=told)
+            self._halt_camera()
+        self._camera_over.set()
+
+    def _halt_camera(self) -> None:
+        """After a failure: leave the camera idle, or say that it has to be opened again."""
+        try:
+            self._microscope.stop_sequence()
+            idle = not self._microscope.is_running
+        except Exception as error:  # noqa: BLE001  a driver that has failed may raise anything
+            idle = False
+            self._remarks.append(f"The camera did not stop ({type(error).__name__}: {error}).")
+        self.microscope_failed = self.microscope_failed or not idle
 
     def _fail(self, problem: str, *, microscope: bool = False) -> None:
-        self.problem = self.problem or problem
+        self._failure = self._failure or problem
         self.microscope_failed = self.microscope_failed or microscope
 
     # ---- the end ----
 
-    def _finish(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for stage in (self._record_stage, self._analysis_stage, self._preview_slot):
-            stage.close()
-        if self._recorder is not None:
-            self._recorder.join()
-            self._frame_log.close()
-        self._analysis.join()
-        for ending in (self._track_slot, self._store_stage):
-            ending.close()
-        self._publisher.join()
-        self._preview.join()
-        self._storekeeper.join()
-        if self._recorder is not None:
-            self._frame_log.join()
-        failed = self.problem is not None
-        problems = [
-            self.problem,
-            self._storekeeper.problem,
-            self._recorder and self._recorder.problem,
-            self._frame_log.problem,
-        ]
+    def _run_to_the_end(self) -> None:
+        """On the finishing thread, from the start on, so that the end needs no thread that may not be had then."""
+        if not self._camera_over.wait(self.request.duration_s):
+            self.stop_camera()
+            self._camera_over.wait()
+        self._finish_stages()
+        self._withdraw_missing_frames()
         counts = self.ledger.counts()
         if not counts.balances or counts.in_flight:
-            problems.append(f"The ledger does not balance: {counts}")
-        self.problem = " ".join(problem for problem in problems if problem) or None
-        self._store_the_end("interrupted" if self.interrupted else "failed" if failed else "finished")
+            self._fail(f"The ledger does not balance: {counts}.")
+        self._end()
+
+    def _finishing_failed(self, error: Exception) -> None:
+        self._fail(f"The run could not be ended in order ({type(error).__name__}: {error}).")
+        if not self._over.is_set():
+            self._end()
+
+    def _end(self) -> None:
+        """Say in the database how it ended, then to the owner; the run is over even when that fails."""
         try:
+            self.state = "interrupted" if self.interruption else "failed" if self._failure else "finished"
+            self._store_the_end()
             self._ended(self)
         finally:
             self._over.set()
 
-    def _store_the_end(self, state: Any) -> None:
-        deadline = time.monotonic() + 30
+    def _finish_stages(self) -> None:
+        """Close each stage behind what feeds it, and wait for its thread."""
+        for first in (self._record_stage, self._analysis_stage, self._preview_slot):
+            first.close()
+        self._join(self._recorder)
+        self._frame_log.close()
+        self._join(self._analysis)
+        for following in (self._track_slot, self._store_stage):
+            following.close()
+        self._join(self._publisher)
+        self._join(self._preview)
+        self._join(self._storekeeper)
+        self._score_stage.close()
+        self._join(self._score)
+        self._join(self._frame_log)
+
+    @staticmethod
+    def _join(thread: WorkerThread | None) -> None:
+        if thread is not None and thread.ident is not None:  # else it was never started
+            thread.join()
+
+    def _withdraw_missing_frames(self) -> None:
+        """Count frames as unrecorded whose files were moved or deleted during the run."""
+        missing = [] if self._recording is None else self._recording.missing()
+        if not missing:
+            return
+        try:
+            frames, deferred = self._store.frames.withdraw(self.id, missing)
+        except StoreError as error:
+            self._remarks.append(f"Files of the recording are gone, which the database could not be told: {error}")
+            return
+        self.ledger.withdraw(frames, deferred)
+        self._remarks.append(f"{frames} recorded frames cannot be read any more: their files were moved or deleted.")
+
+    def _store_the_end(self) -> None:
+        deadline_s = time.monotonic() + _END_PATIENCE_S
         while True:
             try:
                 self._store.runs.finish(
                     self.id,
-                    state,
+                    self.state,
                     problem=self.problem,
                     ledger=self.ledger.counts().as_dict(),
                     accuracy=self.accuracy(),
                     **self.figures(),
                 )
             except Exception as error:  # noqa: BLE001  the run is over all the same; the next start marks it
-                self.problem = f"{self.problem or ''} The end could not be stored: {error}".strip()
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline_s:
+                    self._remarks.append(f"The end could not be stored: {error}")
                     return
                 time.sleep(1)
             else:

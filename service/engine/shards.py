@@ -22,7 +22,7 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-__all__ = ["COMPRESSION", "GrowingShape", "frame_compressor", "write_series", "write_shard"]
+__all__ = ["COMPRESSION", "GrowingShape", "frame_compressor", "shard_path", "write_series", "write_shard"]
 
 _COMPRESSOR: Final = "lz4"
 _LEVEL, _TYPESIZE = 5, 2
@@ -39,12 +39,22 @@ def frame_compressor() -> Blosc:
     return Blosc(_COMPRESSOR, _LEVEL, Blosc.BITSHUFFLE, typesize=_TYPESIZE)
 
 
-def write_shard(path: Path, frames: Sequence[NDArray[np.uint16]], capacity: int, compressor: Blosc) -> None:
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard `number` of the image in `folder` (t, y, x) is: shards divide the first axis only."""
+    return folder / "c" / str(number) / "0" / "0"
+
+
+def write_shard(
+    folder: Path, number: int, frames: Sequence[NDArray[np.uint16]], capacity: int, compressor: Blosc
+) -> None:
     """Write a shard of one chunk per frame; it is there whole or not at all.
 
     Parameters
     ----------
-    path : Path
+    folder : Path
+        Of the array.
+    number : int
+        Of the shard.
     frames : sequence of ndarray of uint16, shape (H, W)
         At most `capacity`.
     capacity : int
@@ -64,7 +74,7 @@ def write_shard(path: Path, frames: Sequence[NDArray[np.uint16]], capacity: int,
     table[: len(chunks), 1] = lengths
     index = table.tobytes()
     checksum = int(google_crc32c.value(index)).to_bytes(4, "little")
-    _write_whole(path, [*chunks, index, checksum])
+    _write_whole(folder, shard_path(folder, number), [*chunks, index, checksum])
 
 
 def write_series(folder: Path, first: int, values: NDArray[Any], recent: NDArray[Any]) -> None:
@@ -83,7 +93,7 @@ def write_series(folder: Path, first: int, values: NDArray[Any], recent: NDArray
         fitting = values[: len(recent) - begin]
         recent[begin : begin + len(fitting)] = fitting
         recent[begin + len(fitting) :] = 0
-        _write_whole(folder / "c" / str(chunk), [recent.tobytes()])
+        _write_whole(folder, folder / "c" / str(chunk), [recent.tobytes()])
         first, values = first + len(fitting), values[len(fitting) :]
 
 
@@ -91,21 +101,25 @@ class GrowingShape:
     """The metadata of an array, of which only the length of the first axis changes."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / "zarr.json"
         self._metadata = json.loads(self._path.read_text(encoding="utf-8"))
 
     def grow(self, length: int) -> None:
         """Let readers see `length` entries."""
         self._metadata["shape"][0] = length
-        _write_whole(self._path, [json.dumps(self._metadata).encode()])
+        _write_whole(self._folder, self._path, [json.dumps(self._metadata).encode()])
 
 
-def _write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file aside and put it in its place."""
+def _write_whole(folder: Path, path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file of the array in `folder` aside and put it in its place."""
     aside = path.with_name(f"{path.name}.partial")
     try:
         file = aside.open("wb")
     except FileNotFoundError:
+        # Never the array's own folder: one that was moved or deleted meanwhile would come back without its shards.
+        if not (folder / "zarr.json").exists():
+            raise FileNotFoundError(f"The recording is gone: {folder} was moved or deleted.") from None
         path.parent.mkdir(parents=True)
         file = aside.open("wb")
     try:

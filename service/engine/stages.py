@@ -30,6 +30,7 @@ class Stage(Generic[Item]):
         self._capacity = capacity
         self._items: deque[tuple[float, Item]] = deque()
         self._changed = threading.Condition()
+        self._awaited = 1
         self._closed = False
         self._highest = 0
         self._dropped = 0
@@ -42,7 +43,8 @@ class Stage(Generic[Item]):
                 return False
             self._items.append((time.monotonic(), item))
             self._highest = max(self._highest, len(self._items))
-            self._changed.notify()
+            if len(self._items) >= self._awaited:
+                self._changed.notify()
             return True
 
     def take(self, limit: int, timeout_s: float, gather_s: float = 0.0) -> list[Item]:
@@ -55,7 +57,9 @@ class Stage(Generic[Item]):
         timeout_s : float
             Longest wait for the first one.
         gather_s : float
-            Longest that the first one waits for others, counted from when it was offered.
+            Longest that the first one waits for others, counted from when it was offered. The taker's thread
+            sleeps until then, or until `limit` items have come or half of the room is taken; items between do
+            not wake it.
 
         Returns
         -------
@@ -63,17 +67,28 @@ class Stage(Generic[Item]):
             Empty after `timeout_s`, or at the end.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
+            self._wait_for_items(1, timeout_s)
             if self._items and gather_s > 0:
-                patience = self._items[0][0] + gather_s - time.monotonic()
-                self._changed.wait_for(lambda: len(self._items) >= limit or self._closed, max(patience, 0.0))
+                # Half of the room is kept for what comes while the taker works.
+                enough = min(limit, max(self._capacity // 2, 1))
+                self._wait_for_items(enough, max(self._items[0][0] + gather_s - time.monotonic(), 0.0))
             return [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
+
+    def _wait_for_items(self, count: int, timeout_s: float) -> None:
+        self._awaited = count
+        self._changed.wait_for(lambda: len(self._items) >= count or self._closed, timeout_s)
+        self._awaited = 1
 
     def close(self) -> None:
         """Refuse new items; what is inside can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
 
     @property
     def ended(self) -> bool:

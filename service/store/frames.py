@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import Connection, Select, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.database import Database
@@ -27,6 +27,9 @@ from service.store.runs import run_key
 from service.store.schema import analysed_frames, batches, recorded_frames
 
 __all__ = ["AnalysedFrames", "FrameTimes", "RecordedFrames", "RunFrames", "add_analysed"]
+
+_DELETED_AT_ONCE = 900
+"""Values in one statement: SQLite takes 32,766, older builds 999 (sqlite.org/limits.html)."""
 
 _NUMBER, _TIME = np.dtype("<i8"), np.dtype("<f8")
 
@@ -109,6 +112,38 @@ class RunFrames:
                 for plane, frames in entries
             ]
             connection.execute(dialect.insert(recorded_frames).on_conflict_do_nothing(), rows)
+
+    def withdraw(self, run_id: str, first_planes: Sequence[int]) -> tuple[int, int]:
+        """Say that stretches of the image cannot be read any more.
+
+        Parameters
+        ----------
+        run_id : str
+        first_planes : sequence of int
+            As they were given to `commit`.
+
+        Returns
+        -------
+        frames, deferred : int
+            How many frames lay there, and how many of them are not analysed.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        StoreError
+            When the database is locked for longer than the busy timeout, or cannot be written.
+        """
+        with self._database.writing() as connection:
+            key = run_key(connection, run_id)
+            before = read_recorded(connection, key).frames.numbers
+            for first in range(0, len(first_planes), _DELETED_AT_ONCE):
+                some = recorded_frames.c.first_plane.in_(first_planes[first : first + _DELETED_AT_ONCE])
+                connection.execute(delete(recorded_frames).where(recorded_frames.c.run_key == key, some))
+            gone = np.setdiff1d(before, read_recorded(connection, key).frames.numbers)
+            known = [batch.frames.numbers for batch in read_analysed(connection, key)]
+            late = np.setdiff1d(gone, np.concatenate([np.empty(0, np.int64), *known]))
+        return len(gone), len(late)
 
     def committed(self, run_id: str) -> NDArray[np.int64]:
         """Image numbers of all frames that can be read from the recording, int64, shape (N,), in the order of planes.

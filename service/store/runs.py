@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from service.store.database import Database
 from service.store.errors import UnknownItem
@@ -149,10 +149,11 @@ class Runs:
             "stages": stages,
             "accuracy": accuracy,
         }
-        values = {name: value for name, value in given.items() if value is not None}
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         values |= {"state": state, "ended_at": time.time() if ended_at is None else ended_at}
-        if ledger is not None and ledger.get("deferred"):
-            values["catch_up"] = "check"
+        if ledger is not None and (ledger.get("analysed") or 0) < (ledger.get("grabbed") or 0):
+            # Whatever became of them: what is recorded and has no results is analysed now.
+            values["catch_up"] = case((runs.c.record, "check"), else_=None)
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
             connection.execute(update(runs).where(runs.c.key == key, runs.c.state == "running").values(values))

@@ -113,7 +113,7 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     assert list(found.frame) == list(range(counts.analysed))
     assert item.latency_ms["tracked"]["p50"] >= item.latency_ms["analysed"]["p50"] > 0
     assert item.latency_ms["published"]["max"] > 0
-    assert set(item.stages) == {"analyse", "record", "publish", "preview", "store"}
+    assert set(item.stages) == {"analyse", "record", "publish", "preview", "store", "score"}
     assert item.stages["analyse"]["highest"] > 0
     assert zarr.open_array(str(rig.folder / "dots.ome.zarr" / "0"), mode="r").shape == (counts.recorded, *SHAPE)
     group = zarr.open_group(str(rig.folder / "dots.ome.zarr"), mode="r")
@@ -239,10 +239,6 @@ class Script:
         return None if index is None else Frame(np.zeros((2, 2), np.uint16), index, time.monotonic(), "software", 0.0)
 
 
-def admit_to(ledger: Ledger) -> Any:
-    return lambda frame: ledger.admit(frame.index, recording=False)
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=40))
 def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
@@ -251,13 +247,7 @@ def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
         index += 0 if gap is None else gap + 1
         script.append(None if gap is None else index)
     ledger, ended = Ledger(), []
-    Grabber(
-        Script(script),
-        ledger,
-        LatencyHistogram(),
-        admit_to(ledger),
-        ended.append,
-    ).run()
+    Grabber(Script(script), ledger, LatencyHistogram(), lambda _: None, ended.append).run()
     counts = ledger.counts()
     assert counts.balances
     assert (counts.exposed, counts.lost) == (index + 1, sum(gap for gap in gaps if gap is not None))
@@ -274,7 +264,7 @@ def test_loss_is_the_sum_of_the_gaps(gaps: list[int | None]) -> None:
 def test_a_camera_that_fails_ends_the_grabbing_with_the_reason(microscope: Any, said: str) -> None:
     ended = []
     ledger = Ledger()
-    Grabber(microscope, ledger, LatencyHistogram(), admit_to(ledger), ended.append).run()
+    Grabber(microscope, ledger, LatencyHistogram(), lambda _: None, ended.append).run()
     assert said in str(ended[0])
 
 

@@ -16,13 +16,11 @@ FRAMES = st.lists(st.tuples(st.integers(0, 5), FATES, st.sampled_from(["recorded
 @settings(max_examples=200, deadline=None)
 @given(FRAMES, st.booleans())
 def test_the_ledger_balances_after_every_step(frames: Any, recorder_first: bool) -> None:
-    ledger, index = Ledger(), -1
+    ledger, index = Ledger(recording=True), -1
     expected = dict.fromkeys(LedgerCounts().as_dict(), 0)
     for gap, fate, kept in frames:
         index += gap + 1
         assert ledger.grab(index) == gap
-        ledger.admit(index, recording=True)
-        # Between grabbing and admitting lies one call of the grab thread; from here on it has to balance.
         assert ledger.counts().balances
         expected["exposed"] = index + 1
         expected["grabbed"] += 1
@@ -41,7 +39,7 @@ def test_the_ledger_balances_after_every_step(frames: Any, recorder_first: bool)
 
 def analyse(ledger: Ledger, index: int, fate: str) -> None:
     if fate == "analysed":
-        ledger.analyse(index)
+        ledger.analyse([index])
     elif fate == "deferred":
         ledger.turn_away([index])
 
@@ -57,22 +55,20 @@ def test_without_a_recorder_late_frames_are_skipped() -> None:
     ledger = Ledger()
     for index in range(3):
         ledger.grab(index)
-        ledger.admit(index, recording=False)
     ledger.turn_away([0, 2])
     assert ledger.counts() == LedgerCounts(exposed=3, grabbed=3, skipped=2, in_flight=1)
 
 
 def test_frames_are_forgotten_when_their_fate_is_known() -> None:
-    ledger = Ledger()
+    ledger = Ledger(recording=True)
     for index in range(4):
         ledger.grab(index)
-        ledger.admit(index, recording=True)
-    ledger.analyse(0)
+    ledger.analyse([0])
     ledger.record([0, 1])
     ledger.turn_away([1, 2])
     assert set(ledger._undecided) == {2, 3}
     ledger.leave_unrecorded([2, 3])
-    ledger.analyse(3)
+    ledger.analyse([3])
     assert not ledger._undecided
     assert ledger.counts() == LedgerCounts(
         exposed=4, grabbed=4, recorded=2, unrecorded=2, analysed=2, deferred=1, skipped=1
@@ -85,23 +81,41 @@ def test_image_numbers_must_rise(index: int) -> None:
     ledger.grab(4)
     with pytest.raises(ValueError, match="they must rise"):
         ledger.grab(index)
-    assert ledger.counts() == LedgerCounts(exposed=5, grabbed=1, lost=4)
+    assert ledger.counts() == LedgerCounts(exposed=5, grabbed=1, lost=4, in_flight=1)
 
 
-def test_a_frame_that_vanishes_shows() -> None:
+def test_what_is_about_to_be_stored_counts_as_analysed_in_what_is_stored_with_it() -> None:
     ledger = Ledger()
-    ledger.grab(0)
-    assert not ledger.counts().balances
-    ledger.admit(0, recording=False)
-    assert ledger.counts().balances
-    ledger.analyse(0)
-    ledger.analyse(0)
-    assert not ledger.counts().balances
+    for index in range(3):
+        ledger.grab(index)
+    assert ledger.counts(storing=2) == LedgerCounts(exposed=3, grabbed=3, analysed=2, in_flight=1)
+    assert ledger.counts() == LedgerCounts(exposed=3, grabbed=3, in_flight=3)
 
 
-def test_more_records_than_frames_show() -> None:
-    ledger = Ledger()
-    ledger.grab(0)
-    ledger.admit(0, recording=True)
-    ledger.record([0, 1])
-    assert not ledger.counts().balances
+def test_a_frame_that_is_reported_twice_or_never_came_is_refused() -> None:
+    ledger = Ledger(recording=True)
+    for index in range(3):
+        ledger.grab(index)
+    ledger.analyse([0])
+    ledger.record([1])
+    before = ledger.counts()
+    for report, index in (
+        (ledger.analyse, 0), (ledger.turn_away, 0), (ledger.analyse, 7), (ledger.record, 1), (ledger.leave_unrecorded, 1),
+        (ledger.record, 7),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"frame {index} left the"):
+            report([index])
+    assert ledger.counts() == before
+
+
+def test_recorded_frames_that_are_gone_are_withdrawn_with_the_deferred_ones_among_them() -> None:
+    ledger = Ledger(recording=True)
+    for index in range(5):
+        ledger.grab(index)
+    ledger.analyse([0, 1, 2])
+    ledger.turn_away([3, 4])
+    ledger.record(range(5))
+    ledger.withdraw(3, deferred=1)
+    counts = ledger.counts()
+    assert counts.balances
+    assert (counts.recorded, counts.unrecorded, counts.deferred, counts.skipped) == (2, 3, 1, 1)

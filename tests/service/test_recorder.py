@@ -34,18 +34,17 @@ def recording(tmp_path: Path) -> Any:
 
 
 def record(recording: Recording, given: Any, floor_gb: float = 0.0) -> Any:
-    ledger, stage = Ledger(), Stage(1000)
-    written, stopped = [], []
+    ledger, stage = Ledger(recording=True), Stage(1000)
+    written, stopped, failed = [], [], []
 
     def confirm(first_plane: int, its: FrameTimes) -> None:
         written.append((first_plane, its.numbers.tolist()))
         ledger.record(its.numbers.tolist())
 
-    recorder = Recorder(recording, stage, ledger, floor_gb, written=confirm, stopped=stopped.append)
+    recorder = Recorder(recording, stage, ledger, floor_gb, written=confirm, stopped=stopped.append, failed=failed.append)
     recorder.start()
     for frame in given:
         ledger.grab(frame.index)
-        ledger.admit(frame.index, recording=True)
         assert stage.offer(frame)
     stage.close()
     recorder.join(30)
@@ -54,6 +53,7 @@ def record(recording: Recording, given: Any, floor_gb: float = 0.0) -> Any:
         frame.index for frame in given[: ledger.counts().recorded]
     ]
     assert [plane for plane, _ in written] == list(range(0, ledger.counts().recorded, SHARD))
+    assert failed == []
     assert stopped == ([] if recorder.problem is None else [recorder.problem])
     return recorder, ledger.counts()
 

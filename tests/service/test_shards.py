@@ -62,12 +62,12 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
+    (tmp_path / "zarr.json").write_text('{"shape": [0, 2, 2]}')
     frame = np.ones((2, 2), np.uint16)
     with pytest.raises(OSError, match="No space"):
-        write_shard(tmp_path / "0", [frame], 1, frame_compressor())
+        write_shard(tmp_path, 0, [frame], 1, frame_compressor())
     with pytest.raises(OSError, match="No space"):
         write_series(tmp_path, 0, np.arange(3), np.zeros(4, np.int64))
-    (tmp_path / "zarr.json").write_text('{"shape": [0, 2, 2]}')
     with pytest.raises(OSError, match="No space"):
         GrowingShape(tmp_path).grow(1)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["zarr.json"]
