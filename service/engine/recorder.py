@@ -273,8 +273,8 @@ class Recorder(WorkerThread):
             self._leave(frames.numbers.tolist())
             self._stopped(self.problem)
         else:
-            self._shard = []
             self._written(first_plane, frames)
+            self._shard = []
 
     def _leave(self, numbers: list[int]) -> None:
         self._shard = []

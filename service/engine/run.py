@@ -42,7 +42,7 @@ from service.engine.stages import Slot, Stage
 from service.engine.storekeeper import Storekeeper
 from service.link import LivePublisher
 from service.settings import EnginePart
-from service.store.errors import StoreError
+from service.store.errors import StoreError, UnknownItem
 from service.store.runs import RunState
 from service.store.store import Store
 from service.worker_thread import Worker, WorkerThread
@@ -75,6 +75,9 @@ _STORE_BATCHES = 600
 
 _END_PATIENCE_S = 30.0
 """How long the end of a run is tried to be stored."""
+
+_PAUSE_S = 1.0
+"""Between these tries; each waits for the database's busy timeout besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,9 +483,9 @@ class Run:
 
     def _end(self) -> None:
         """Say in the database how it ended, then to the owner; the run is over even when that fails."""
+        self.state = "interrupted" if self.interruption else "failed" if self._failure else "finished"
+        self._store_the_end()
         try:
-            self.state = "interrupted" if self.interruption else "failed" if self._failure else "finished"
-            self._store_the_end()
             self._ended(self)
         finally:
             self._over.set()
@@ -522,6 +525,7 @@ class Run:
         self._remarks.append(f"{frames} recorded frames cannot be read any more: their files were moved or deleted.")
 
     def _store_the_end(self) -> None:
+        """Try for a while; a run that does not say in the database that it has ended is marked at the next start."""
         deadline_s = time.monotonic() + _END_PATIENCE_S
         while True:
             try:
@@ -533,11 +537,12 @@ class Run:
                     accuracy=self.accuracy(),
                     **self.figures(),
                 )
-            except Exception as error:  # noqa: BLE001  the run is over all the same; the next start marks it
-                if time.monotonic() > deadline_s:
+            except Exception as error:  # noqa: BLE001  the run is over all the same, and says what was missed
+                is_away = isinstance(error, StoreError) and not isinstance(error, UnknownItem)
+                if not is_away or time.monotonic() > deadline_s:
                     self._remarks.append(f"The end could not be stored: {error}")
                     return
-                time.sleep(1)
+                time.sleep(_PAUSE_S)
             else:
                 return
 

@@ -44,12 +44,12 @@ class Rig:
         self.ended = []
         self.told = []
 
-    def run(self, request: Any = None, polish: Any = None, **engine: Any) -> Any:
+    def run(self, request: Any = None, polish: Any = None, recording: str | None = None, **engine: Any) -> Any:
         request = request or RunRequest()
-        recording = None
+        writes_to = None
         if request.record:
-            recording = Recording(self.recording_folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
-        run_id = self.store.runs.create(model_id="dots", record=request.record).id
+            writes_to = Recording(self.recording_folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
+        run_id = self.store.runs.create(model_id="dots", record=request.record, recording=recording).id
         return Run(
             run_id,
             request,
@@ -57,7 +57,7 @@ class Rig:
             localizer=self.localizer,
             model=dot_model(),
             shape=SHAPE,
-            recording=recording,
+            recording=writes_to,
             store=self.store,
             live=self.live,
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),

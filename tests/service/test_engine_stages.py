@@ -60,6 +60,39 @@ def test_the_first_waits_for_others_no_longer_than_the_deadline() -> None:
     assert 0.04 < time.monotonic() - begin < 5.0
 
 
+class Counting(threading.Condition):
+    """Counts how often it wakes somebody."""
+
+    woken = 0
+
+    def notify(self, n: int = 1) -> None:
+        self.woken += 1
+        super().notify(n)
+
+
+def test_what_gathers_does_not_wake_the_taker_one_by_one() -> None:
+    stage: Stage[int] = Stage(256)
+    stage._changed = changed = Counting()
+    taken: list[list[int]] = []
+    taker = threading.Thread(target=lambda: taken.append(stage.take(64, 60.0, gather_s=60.0)))
+    taker.start()
+    for number in range(64):
+        assert stage.offer(number)
+        while number == 0 and stage._awaited == 1:  # it has found the first, and waits for the others
+            time.sleep(0.001)
+    taker.join(30)
+    assert taken == [list(range(64))]
+    # Once before the taker came or for the first item, and once for the last.
+    assert changed.woken <= 3
+
+
+def test_gathering_leaves_half_of_the_room() -> None:
+    stage: Stage[int] = Stage(4)
+    for number in range(2):
+        stage.offer(number)
+    assert stage.take(64, 0.0, gather_s=60.0) == [0, 1]
+
+
 def test_age_is_that_of_the_oldest() -> None:
     stage = Stage(4)
     assert stage.report()["age_s"] == 0.0

@@ -100,8 +100,8 @@ def test_a_frame_that_is_reported_twice_or_never_came_is_refused() -> None:
     ledger.record([1])
     before = ledger.counts()
     for report, index in (
-        (ledger.analyse, 0), (ledger.turn_away, 0), (ledger.analyse, 7), (ledger.record, 1), (ledger.leave_unrecorded, 1),
-        (ledger.record, 7),
+        (ledger.analyse, 0), (ledger.turn_away, 0), (ledger.analyse, 7),
+        (ledger.record, 1), (ledger.leave_unrecorded, 1), (ledger.record, 7),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"frame {index} left the"):
             report([index])

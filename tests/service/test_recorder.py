@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,9 @@ def record(recording: Recording, given: Any, floor_gb: float = 0.0) -> Any:
         written.append((first_plane, its.numbers.tolist()))
         ledger.record(its.numbers.tolist())
 
-    recorder = Recorder(recording, stage, ledger, floor_gb, written=confirm, stopped=stopped.append, failed=failed.append)
+    recorder = Recorder(
+        recording, stage, ledger, floor_gb, written=confirm, stopped=stopped.append, failed=failed.append
+    )
     recorder.start()
     for frame in given:
         ledger.grab(frame.index)
@@ -102,6 +106,99 @@ def test_readers_never_see_frames_that_are_not_there(recording: Recording) -> No
     ended.set()
     reader.join()
     assert wrong == []
+
+
+class Killed(BaseException):
+    """Stands for the death of the process at a write."""
+
+
+def readable(path: Path, given: Any) -> int:
+    """How many planes a reader finds; each must be there, with its number and time, and pixels that are right."""
+    group = zarr.open_group(str(path), mode="r")
+    count = int(group["0"].shape[0])
+    for plane in range(count):
+        np.testing.assert_array_equal(group["0"][plane], given[plane].pixels)
+    assert min(group["frame"].shape[0], group["time_s"].shape[0]) >= count
+    for name, values in (("frame", [f.index for f in given]), ("time_s", [f.time_s for f in given])):
+        length = group[name].shape[0]
+        np.testing.assert_array_equal(group[name][:length], values[:length])
+    return count
+
+
+def test_a_recording_is_whole_after_every_single_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after any file it puts in place: what is announced is there. This is the order data, logs, image."""
+    given, replace, counts = frames(2 * SHARD + 3), os.replace, []
+    for kill_after in range(100):
+        recording = Recording(tmp_path / f"{kill_after}.ome.zarr", (16, 24), PIXEL_UM, 0.01, SHARD, {})
+        writes = []
+
+        def write(source: Path, target: Path, writes: list[Path] = writes, last: int = kill_after) -> None:
+            if len(writes) == last:
+                raise Killed
+            replace(source, target)
+            writes.append(target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("service.engine.shards.os.replace", write)
+            try:
+                for first in range(0, len(given), SHARD):
+                    shard = given[first : first + SHARD]
+                    its = FrameTimes.of((f.index for f in shard), (f.time_s for f in shard))
+                    recording.append([f.pixels for f in shard], its)
+            except Killed:
+                pass
+        counts.append(readable(recording.path, given))
+        if len(writes) < kill_after:
+            break
+    assert counts[-1] == len(given)
+    assert counts == sorted(counts)
+    assert set(counts) == {0, SHARD, 2 * SHARD, len(given)}
+    # A shard, its numbers and times, and three shapes are put in place for each append.
+    assert len(counts) == 3 * 6 + 2
+
+
+def test_the_recorder_sleeps_while_frames_gather(recording: Recording) -> None:
+    takes = []
+
+    class Watched(Stage[Frame]):
+        def take(self, limit: int, timeout_s: float, gather_s: float = 0.0) -> list[Frame]:
+            taken = super().take(limit, timeout_s, gather_s)
+            takes.append(len(taken))
+            return taken
+
+    stage, ledger = Watched(1000), Ledger(recording=True)
+    recorder = Recorder(
+        recording, stage, ledger, 0.0,
+        written=lambda _, its: ledger.record(its.numbers.tolist()), stopped=lambda _: None, failed=lambda _: None,
+    )  # fmt: skip
+    recorder.start()
+    given = frames(5 * SHARD)
+    for frame in given:
+        ledger.grab(frame.index)
+        assert stage.offer(frame)
+        time.sleep(0.002)
+    stage.close()
+    recorder.join(30)
+    assert ledger.counts().recorded == len(given)
+    # A take ends with a whole shard, after a quarter of a second, or at the end: 5 shards come in less than one second
+    # here, and a machine that is ten times slower needs 10 more.
+    assert len([count for count in takes if count]) <= 5 + 10
+
+
+def test_a_recording_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zarr.Group.create_array", full)
+    with pytest.raises(OSError, match="No space"):
+        Recording(tmp_path / "run.ome.zarr", (16, 24), PIXEL_UM, 0.01, SHARD, {})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_recording_never_overwrites_another(recording: Recording) -> None:
+    with pytest.raises(FileExistsError):
+        Recording(recording.path, (16, 24), PIXEL_UM, 0.01, SHARD, {})
+    assert zarr.open_group(str(recording.path), mode="r")["0"].shape == (0, 16, 24)
 
 
 def test_metadata_say_what_the_axes_are(recording: Recording) -> None:
