@@ -59,7 +59,7 @@ def migrate_to(database: Database, revision: str) -> None:
     """The tables of an older version."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    with database.writing() as connection:
+    with database.migrating() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 

@@ -367,6 +367,7 @@ def test_writers_take_turns(store: Store) -> None:
         ("mysql://host/name", "only SQLite and PostgreSQL"),
         ("://", "not understood"),
         ("oracle://host/name", "only SQLite and PostgreSQL"),
+        ("postgresql://user:secret@host:port/name", "not understood"),
     ],
 )
 def test_url_that_cannot_be_used(where: str, problem: str) -> None:
@@ -381,8 +382,9 @@ def test_missing_driver_names_the_package(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_missing_folder_and_missing_tables(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be used.*folder exists"):
+    with pytest.raises(StoreError, match=r"cannot be made.*folder exists"):
         Store.open(tmp_path / "nowhere" / "bathyscope.db").migrate()
+    (tmp_path / "bathyscope.db").touch()
     empty = Store.open(tmp_path / "bathyscope.db")
     with pytest.raises(StoreError, match="no tables yet"):
         empty.check()
