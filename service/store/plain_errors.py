@@ -96,7 +96,7 @@ def plain_errors(location: str) -> Iterator[None]:
     """Raise what goes wrong in the block as a `StoreError`, or a `DataError` where a value is to blame."""
     try:
         yield
-    except (ValueOutOfRange, OverflowError) as error:
+    except (ValueOutOfRange, OverflowError, UnicodeEncodeError) as error:
         raise DataError(
             f"A value does not fit into the database ({_reason(error)}).",
             "Whole numbers have at most 64 bits, and text has no NUL.",

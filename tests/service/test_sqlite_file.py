@@ -77,7 +77,7 @@ def other_database(path: Path) -> Path:
 
 def assert_whole(store: Store, path: Path) -> None:
     assert store.runs.get("kept").ledger == sample_ledger(0)
-    assert store.tracks.get("kept", 1)[0].points == 10
+    assert store.tracks.get("kept", 1).items[0].points == 10
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
