@@ -126,7 +126,7 @@ def pictures_of_a_sweep(z_range_um: tuple[float, float], z_step_um: float, repea
         raise ValueError(
             f"z_range_um {z_range_um[0]:g} to {z_range_um[1]:g} in steps of z_step_um {z_step_um:g} is {planes:,} "
             f"planes, with {repeats} repeats {pictures:,} pictures, {pictures * _PICTURE_BYTES / 1e9:,.0f} GB from a "
-            f"camera of 2048 x 2048 pixels; at most {MOST_PICTURES:,} pictures can be taken. Take a larger step, a smaller range "
-            "or fewer repeats (is the step in µm?)"
+            f"camera of 2048 x 2048 pixels; at most {MOST_PICTURES:,} pictures can be taken. Take a larger step, a "
+            "smaller range or fewer repeats (is the step in µm?)"
         )
     return pictures
