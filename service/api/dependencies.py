@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from service.api.live import Live
+from service.api.quantities import Cursor
 from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
@@ -56,4 +57,4 @@ class PageParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(100, ge=1, le=1000, description="Most items on the page.")
-    cursor: str | None = Field(None, max_length=40, description="The `next` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `next` of the page before.")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from service.api.dependencies import PageParameters, StoreOfRuns
+from service.api.quantities import LONGEST_ID
 from service.store.events import Event
 
 __all__ = ["EventList", "router"]
@@ -18,8 +19,12 @@ router = APIRouter(prefix="/events", tags=["events"])
 class EventParameters(PageParameters):
     """Which events."""
 
-    kind: str | None = Field(None, pattern=r"^[a-z0-9_.-]{1,64}$", description="Only of this kind.")
-    run: str | None = Field(None, pattern=r"^[0-9A-Za-z-]{1,64}$", description="Only of this run.")
+    kind: str | None = Field(
+        None, pattern=r"^[a-z0-9_.-]{1,64}$", max_length=LONGEST_ID, description="Only of this kind."
+    )
+    run: str | None = Field(
+        None, pattern=r"^[0-9A-Za-z-]{1,64}$", max_length=LONGEST_ID, description="Only of this run."
+    )
 
 
 class EventList(BaseModel):

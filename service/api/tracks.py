@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from models.tables import Localizations, Tracks
 from service.api.dependencies import StoreOfRuns
+from service.api.quantities import Cursor, PathId, PathTrack, PositionUm, Revision, RunTimeS, TrackLength
 from service.api.tables import CSV, JSON, PARQUET, column_arrays, table_response, wanted_form
 from service.store.localizations import Batch
 from service.store.pages import MOST_KEY
@@ -29,12 +30,12 @@ _MOST_POINTS = 200_000
 class _Window(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    t_from_s: float | None = Field(None, allow_inf_nan=False, description="From this time of the run on, s.")
-    t_to_s: float | None = Field(None, allow_inf_nan=False, description="Up to this time of the run, s.")
+    t_from_s: RunTimeS | None = Field(None, description="From this time of the run on, s.")
+    t_to_s: RunTimeS | None = Field(None, description="Up to this time of the run, s.")
     limit: int | None = Field(
         None, ge=1, le=MOST_KEY, description="Most items. JSON: 100 by default, 1000 at most; files: all by default."
     )
-    cursor: str | None = Field(None, max_length=40, description="The `next` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `next` of the page before.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -49,16 +50,14 @@ class LocalizationParameters(_Window):
 class TrackParameters(_Window):
     """Which tracks, and which of their points."""
 
-    x_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with x from here on, µm.")
-    x_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with x up to here, µm.")
-    y_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with y from here on, µm.")
-    y_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with y up to here, µm.")
-    z_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with z from here on, µm.")
-    z_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with z up to here, µm.")
-    min_length: int = Field(1, ge=1, le=2**31 - 1, description="Only tracks with so many points in all.")
-    revision: int | None = Field(
-        None, ge=1, le=2**31 - 1, description="1: as tracked live; absent: the newest complete one."
-    )
+    x_min_um: PositionUm | None = Field(None, description="Only points with x from here on, µm.")
+    x_max_um: PositionUm | None = Field(None, description="Only points with x up to here, µm.")
+    y_min_um: PositionUm | None = Field(None, description="Only points with y from here on, µm.")
+    y_max_um: PositionUm | None = Field(None, description="Only points with y up to here, µm.")
+    z_min_um: PositionUm | None = Field(None, description="Only points with z from here on, µm.")
+    z_max_um: PositionUm | None = Field(None, description="Only points with z up to here, µm.")
+    min_length: TrackLength = Field(1, description="Only tracks with so many points in all.")
+    revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
 
     @model_validator(mode="after")
     def _box(self) -> Self:
@@ -128,7 +127,7 @@ def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
 
 @router.get("/tracks", response_model=None, responses=_forms(TrackList))
 def list_tracks(
-    run: str, request: Request, store: StoreOfRuns, parameters: Annotated[TrackParameters, Query()]
+    run: PathId, request: Request, store: StoreOfRuns, parameters: Annotated[TrackParameters, Query()]
 ) -> Response:
     """Tracks by time, place and length. JSON: one item per track; CSV and Parquet: one row per point."""
     form, query = wanted_form(request), parameters.query()
@@ -141,11 +140,11 @@ def list_tracks(
 
 @router.get("/tracks/{track}", response_model=None, responses=_forms(TrackItem))
 def get_track(
-    run: str,
-    track: Annotated[int, Path(ge=0, le=MOST_KEY)],
+    run: PathId,
+    track: PathTrack,
     request: Request,
     store: StoreOfRuns,
-    revision: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    revision: Annotated[Revision | None, Query()] = None,
 ) -> Response:
     """One track with all its points."""
     form = wanted_form(request)
@@ -157,7 +156,7 @@ def get_track(
 
 @router.get("/localizations", response_model=None, responses=_forms(BatchList))
 def list_localizations(
-    run: str, request: Request, store: StoreOfRuns, parameters: Annotated[LocalizationParameters, Query()]
+    run: PathId, request: Request, store: StoreOfRuns, parameters: Annotated[LocalizationParameters, Query()]
 ) -> Response:
     """Localizations of the batches that touch a window of time. JSON: one item per batch; files: one row each."""
     form = wanted_form(request)
