@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import PageParameters, StoreOfRuns
+from service.api.dependencies import PageParameters, ReadsOfStore, StoreOfRuns
 from service.api.quantities import LONGEST_ID
 from service.store.events import Event
 
@@ -34,8 +34,14 @@ class EventList(BaseModel):
     next: str | None
 
 
-@router.get("")
-def list_events(store: StoreOfRuns, parameters: Annotated[EventParameters, Query()]) -> EventList:
+@router.get("", response_model=EventList)
+async def list_events(
+    store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotated[EventParameters, Query()]
+) -> Response:
     """What happened: device lost and recovered, frames dropped, runs interrupted."""
-    page = store.events.list(parameters.limit, parameters.cursor, kind=parameters.kind, run_id=parameters.run)
-    return EventList(items=page.items, next=page.next)
+
+    def read() -> Response:
+        page = store.events.list(parameters.limit, parameters.cursor, kind=parameters.kind, run_id=parameters.run)
+        return Response(EventList(items=page.items, next=page.next).model_dump_json(), media_type="application/json")
+
+    return await reads.light.run(read)

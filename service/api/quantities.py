@@ -20,18 +20,21 @@ from service.store.pages import MOST_KEY
 __all__ = [
     "LONGEST_ID",
     "MOST_PICTURES",
+    "MOST_POINTS",
     "BinningFactor",
     "Cursor",
     "DepthUm",
     "DurationS",
     "ExposureS",
     "Id",
+    "Limit",
     "Line",
     "Lines",
     "PathId",
     "PathTrack",
     "PixelCount",
     "PixelSizeUm",
+    "PointLimit",
     "PositionUm",
     "Repeats",
     "Revision",
@@ -102,6 +105,17 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, patte
 PathId = Annotated[str, Path(max_length=LONGEST_ID)]
 Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
 """What a list gives as `next`: an id, or keys with a revision."""
+
+# ---- what an answer costs ----
+
+MOST_POINTS = 50_000
+"""Points of tracks, or localizations, of one JSON answer: about 10 MB, made within a second."""
+
+Limit = Annotated[int, Field(ge=1, le=1000)]
+"""Items of one page, of every list."""
+
+PointLimit = Annotated[int, Field(ge=1, le=MOST_POINTS)]
+"""Points of one page of one track."""
 
 # ---- what a sweep costs ----
 

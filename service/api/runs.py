@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import Engine, PageParameters, StoreOfRuns
+from service.api.dependencies import Engine, PageParameters, ReadsOfStore, StoreOfRuns
 from service.api.quantities import DurationS, Id, Line, Lines, PathId
 from service.store.runs import Run
 
@@ -42,11 +42,17 @@ class RunList(BaseModel):
     next: str | None
 
 
-@router.get("")
-def list_runs(store: StoreOfRuns, parameters: Annotated[PageParameters, Query()]) -> RunList:
+@router.get("", response_model=RunList)
+async def list_runs(
+    store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotated[PageParameters, Query()]
+) -> Response:
     """All runs of this data directory, newest first."""
-    page = store.runs.list(parameters.limit, parameters.cursor)
-    return RunList(items=page.items, next=page.next)
+
+    def read() -> Response:
+        page = store.runs.list(parameters.limit, parameters.cursor)
+        return Response(RunList(items=page.items, next=page.next).model_dump_json(), media_type="application/json")
+
+    return await reads.light.run(read)
 
 
 @router.post("", status_code=201)
@@ -58,14 +64,15 @@ async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, resp
 
 
 @router.get("/{run}")
-def get_run(run: PathId, store: StoreOfRuns) -> Run:
+async def get_run(run: PathId, store: StoreOfRuns, reads: ReadsOfStore) -> Run:
     """One run, with its ledger and latencies as of the last commit."""
-    return store.runs.get(run)
+    return await reads.light.run(store.runs.get, run)
 
 
 @router.post("/{run}/stop")
 async def stop_run(run: PathId, engine: Engine, store: StoreOfRuns) -> Run:
     """Stop a run and wait until all is stored; stopping one that has ended changes nothing."""
+    # Not as one of the reads: however many there are, a run can be stopped.
     if (await run_in_threadpool(store.runs.get, run)).state == "running":
         await engine.request("run.stop", {"id": run}, _STOP_TIMEOUT_S)
     return await run_in_threadpool(store.runs.get, run)

@@ -12,15 +12,15 @@ from typing import Generic, TypeVar
 
 from models.errors import DataError
 
-__all__ = ["LONGEST_CURSOR", "MOST_KEY", "Page", "cursor_numbers", "parse_cursor", "refused_cursor"]
+__all__ = ["MOST_KEY", "Page", "cursor_numbers", "parse_cursor"]
 
 MOST_KEY = 2**63 - 1
 """Largest integer of a database column."""
 
-LONGEST_CURSOR = 64
-"""Ids have up to 64 characters; three numbers of 64 bits have 62 with their dots."""
+_DIGITS = len(str(MOST_KEY))
 
 _SHOWN = 80
+"""Characters of a cursor in a message."""
 
 Item = TypeVar("Item")
 
@@ -53,14 +53,13 @@ def cursor_numbers(cursor: str, *counts: int) -> tuple[int, ...]:
         When `cursor` was not given out by a list.
     """
     parts = cursor.split(".")
-    fitting = len(cursor) <= LONGEST_CURSOR and len(parts) in counts
-    if not fitting or not all(part.isascii() and part.isdigit() and int(part) <= MOST_KEY for part in parts):
-        raise refused_cursor(cursor)
+    if len(parts) not in counts or not all(_is_key(part) for part in parts):
+        raise DataError(
+            f"cursor {cursor[:_SHOWN]!r} is none that a list gave.",
+            "Use the 'next' of the page before, or leave it out.",
+        )
     return tuple(int(part) for part in parts)
 
 
-def refused_cursor(cursor: str) -> DataError:
-    """The error for a cursor that no list of this kind gave."""
-    return DataError(
-        f"cursor {cursor[:_SHOWN]!r} is none that a list gave.", "Use the 'next' of the page before, or leave it out."
-    )
+def _is_key(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= MOST_KEY

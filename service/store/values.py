@@ -25,7 +25,9 @@ def dump_json(value: object) -> str:
 def load_json(text: str | bytes) -> Any:
     """What JSON text says; None when it is damaged, so that one damaged row does not hide the others of a list."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        # Earlier versions wrote halves of a character as escapes, which no answer can be encoded with.
+        return json.loads(dump_json(value)) if "\\ud" in str(text) else value
     except (ValueError, RecursionError):
         return None
 
