@@ -17,13 +17,13 @@ from psycopg import OperationalError
 
 __all__ = ["BoundedConnection", "connection_options"]
 
-_CONNECT_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 3
 """A server in the same house answers at once, or not at all."""
 
-_STATEMENT_TIMEOUT_S = 10
+_STATEMENT_TIMEOUT_S = 8
 """Every statement of the service reads or writes a bounded part, which takes well below a second."""
 
-_ANSWER_TIMEOUT_S = 12.0
+_ANSWER_TIMEOUT_S = 10.0
 """The server gives up before: this is for one that cannot."""
 
 _IDLE_TIMEOUT_S = 60
