@@ -174,9 +174,8 @@ def _patience(connection: Connection) -> Iterator[None]:
     for limit in ("lock_timeout", "statement_timeout"):
         connection.execute(text(f"SET LOCAL {limit} = '{_MIGRATION_TIMEOUT_S:g}s'"))
     driver: Any = connection.connection.dbapi_connection
-    usual_s = driver.answer_timeout_s
     driver.answer_timeout_s = _MIGRATION_TIMEOUT_S
     try:
         yield
     finally:
-        driver.answer_timeout_s = usual_s
+        del driver.answer_timeout_s  # what holds for all connections holds again
