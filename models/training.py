@@ -259,7 +259,8 @@ def train(
     Raises
     ------
     DataError
-        When there is nothing to resume, or the loss is not finite time and again.
+        When there is nothing to resume, the time is over before the first step, or the loss is not finite time and
+        again.
     """
     started = time.monotonic()
     if settings.minutes <= 0 or not math.isfinite(settings.minutes):
@@ -321,6 +322,12 @@ def train(
     finally:
         frames.close()
     spent += (time.monotonic() - started) / 60
+    if steps == 0:
+        raise DataError(
+            f"The time was over before the first step of the training: {settings.minutes:g} minutes were given, and "
+            f"{60 * spent:.0f} s went into preparing it. A network that has learned nothing is no model.",
+            "Give more minutes.",
+        )
     network.module.eval()
     report((time.monotonic() - started) / 60, "validating")
     threshold, scores = choose_threshold(

@@ -31,6 +31,7 @@ from service.api.auth import AccessKey, Guard
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
 from service.api.problems import install_problems
+from service.api.reads import Reads
 from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
@@ -40,7 +41,7 @@ from service.store.store import Store
 __all__ = ["create_app"]
 
 _THREADS = 10
-"""Database queries at a time, one connection each; more would only wait for each other."""
+"""Requests at a time that read files; those that read the database have threads of their own (`Reads`)."""
 
 _DESCRIPTION = "Live 3D tracking on a wide-field microscope. Lengths in µm, times in s, frames from 0."
 
@@ -77,6 +78,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         redoc_url=None,
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
+    app.state.reads = Reads()
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live

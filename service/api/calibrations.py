@@ -10,7 +10,17 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, PageParameters
-from service.api.runs import Line
+from service.api.quantities import (
+    DepthUm,
+    ExposureS,
+    Line,
+    PathId,
+    PixelSizeUm,
+    Repeats,
+    SettleS,
+    StepUm,
+    pictures_of_a_sweep,
+)
 from service.jobs.folders import Job
 from service.library import CalibrationItem
 
@@ -20,8 +30,6 @@ router = APIRouter(prefix="/calibrations", tags=["calibrations"])
 
 _START_TIMEOUT_S = 10.0
 
-Depth = Annotated[float, Field(ge=-10_000, le=10_000)]
-
 
 class CalibrationRequest(BaseModel):
     """A z-sweep of beads on the live microscope."""
@@ -29,22 +37,23 @@ class CalibrationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     name: Line = Field("", description="A name for people.")
-    z_range_um: list[Depth] = Field(
+    z_range_um: list[DepthUm] = Field(
         min_length=2, max_length=2, description="Depths to tell apart, low and high, µm from focus."
     )
-    z_step_um: float = Field(gt=0, le=100, description="Step of the focus drive, µm.")
-    repeats: int = Field(2, ge=1, le=100, description="Exposures at each plane.")
-    settle_s: float = Field(0.05, ge=0, le=10, description="Wait after each move, s.")
-    exposure_s: float | None = Field(None, gt=0, le=60, description="Exposure of the sweep, s; absent: as it is set.")
-    pixel_size_um: float | None = Field(
-        None, gt=0, le=100, description="Camera pixel at the sample, µm; absent: what the microscope says."
+    z_step_um: StepUm = Field(description="Step of the focus drive, µm.")
+    repeats: Repeats = Field(2, description="Exposures at each plane.")
+    settle_s: SettleS = Field(0.05, description="Wait after each move, s.")
+    exposure_s: ExposureS | None = Field(None, description="Exposure of the sweep, s; absent: as it is set.")
+    pixel_size_um: PixelSizeUm | None = Field(
+        None, description="Camera pixel at the sample, µm; absent: what the microscope says."
     )
 
     @model_validator(mode="after")
-    def _rising(self) -> Self:
+    def _feasible(self) -> Self:
         low, high = self.z_range_um
         if low >= high:
             raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
+        pictures_of_a_sweep((low, high), self.z_step_um, self.repeats)
         return self
 
 
@@ -71,12 +80,12 @@ async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: Jo
 
 
 @router.get("/{calibration}")
-def get_calibration(calibration: str, library: FolderLibrary) -> dict[str, Any]:
+def get_calibration(calibration: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One calibration, with every figure."""
     return library.calibration(calibration)
 
 
 @router.get("/{calibration}/report", response_class=FileResponse)
-def get_report(calibration: str, library: FolderLibrary) -> FileResponse:
+def get_report(calibration: PathId, library: FolderLibrary) -> FileResponse:
     """Its report, an HTML page."""
     return FileResponse(library.report(calibration), media_type="text/html")

@@ -9,13 +9,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
 from service.api.live import Live
+from service.api.quantities import Cursor, Limit
+from service.api.reads import Reads
 from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 
-__all__ = ["Engine", "FolderLibrary", "JobFolders", "LiveViews", "PageParameters", "ServiceSettings", "StoreOfRuns"]
+__all__ = [
+    "Engine",
+    "FolderLibrary",
+    "JobFolders",
+    "LiveViews",
+    "PageParameters",
+    "ReadsOfStore",
+    "ServiceSettings",
+    "StoreOfRuns",
+]
 
 
 def _engine(connection: HTTPConnection) -> EngineClient:
@@ -24,6 +35,10 @@ def _engine(connection: HTTPConnection) -> EngineClient:
 
 def _store(connection: HTTPConnection) -> Store:
     return cast(Store, connection.app.state.store)
+
+
+def _reads(connection: HTTPConnection) -> Reads:
+    return cast(Reads, connection.app.state.reads)
 
 
 def _settings(connection: HTTPConnection) -> Settings:
@@ -44,6 +59,7 @@ def _live(connection: HTTPConnection) -> Live:
 
 Engine = Annotated[EngineClient, Depends(_engine)]
 StoreOfRuns = Annotated[Store, Depends(_store)]
+ReadsOfStore = Annotated[Reads, Depends(_reads)]
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]
@@ -55,5 +71,5 @@ class PageParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(100, ge=1, le=1000, description="Most items on the page.")
-    cursor: str | None = Field(None, max_length=40, description="The `next` of the page before.")
+    limit: Limit = Field(100, description="Most items on the page.")
+    cursor: Cursor | None = Field(None, description="The `next` of the page before.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import LiveViews, StoreOfRuns
+from service.api.dependencies import LiveViews, ReadsOfStore, StoreOfRuns
 from service.api.pages import page_state
 
 __all__ = ["router"]
@@ -22,10 +21,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request, live: LiveViews, store: StoreOfRuns) -> dict[str, Any]:
+async def readyz(request: Request, live: LiveViews, store: StoreOfRuns, reads: ReadsOfStore) -> dict[str, Any]:
     """The instrument tracks, or could at once; 503 with the reason while the engine or the microscope is away."""
     status = live.require_ready()
-    await run_in_threadpool(store.check)
+    await reads.health.run(store.check)
     return {
         "status": "ready",
         "state": status.get("state"),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from service.api.dependencies import JobFolders, PageParameters
 from service.api.live import Live
+from service.api.quantities import PathId
 from service.jobs.folders import Job, Jobs
 
 __all__ = ["JobList", "follow_jobs", "router"]
@@ -41,13 +42,13 @@ def list_jobs(jobs: JobFolders, parameters: Annotated[PageParameters, Query()]) 
 
 
 @router.get("/{job}")
-def get_job(job: str, jobs: JobFolders) -> Job:
+def get_job(job: PathId, jobs: JobFolders) -> Job:
     """One job: state, progress, log, result or error."""
     return jobs.get(job)
 
 
 @router.delete("/{job}")
-def cancel_job(job: str, jobs: JobFolders) -> Job:
+def cancel_job(job: PathId, jobs: JobFolders) -> Job:
     """Ask for the end of a job, and answer how it stands; cancelling one that is over changes nothing."""
     return jobs.cancel(job)
 

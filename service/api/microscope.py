@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import Engine
-from service.api.runs import Line
+from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, StageUm
 from service.link import EngineAway, EngineRefusal
 
 __all__ = ["router"]
@@ -22,19 +22,17 @@ _STOP_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 60.0
 """Drives and filter wheels take their time."""
 
-Pixel = Annotated[int, Field(ge=0, le=100_000)]
-
 
 class MicroscopeChange(BaseModel):
     """What is to be set; what is absent stays as it is. It holds until the microscope is opened again."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    exposure_s: float = Field(default=0.01, gt=0, le=60, description="Exposure, s.")
-    roi: Annotated[list[Pixel], Field(min_length=4, max_length=4)] | None = Field(
+    exposure_s: ExposureS = Field(default=0.01, description="Exposure, s.")
+    roi: Annotated[list[PixelCount], Field(min_length=4, max_length=4)] | None = Field(
         default=None, description="Left, top, width, height on the sensor, binned pixels; null: the whole sensor."
     )
-    binning: int = Field(default=1, ge=1, le=8, description="Pixels joined to one, each way; alone: the whole sensor.")
+    binning: BinningFactor = Field(default=1, description="Pixels joined to one, each way; alone: the whole sensor.")
     channel: Line = Field(default="", description="Preset of the light.")
     shutter: Literal["open", "closed"] = Field(
         default="closed", description="A shutter that followed the camera stays as it is told from now on."
@@ -46,7 +44,7 @@ class StageMove(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    stage_um: float = Field(description="Position of the focus drive, µm, within its limits.")
+    stage_um: StageUm = Field(description="Position of the focus drive, µm, within its limits.")
 
 
 class StopAnswer(BaseModel):

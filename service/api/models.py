@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from models.networks import architecture_names, architecture_sizes
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
-from service.api.runs import Line
+from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
 from service.jobs.folders import Job
 from service.library import Library, ModelItem
 
@@ -21,7 +21,6 @@ router = APIRouter(prefix="/models", tags=["models"])
 _SWAP_TIMEOUT_S = 120.0
 """Loading and warming up beside a run, on a computer that is busy with it."""
 
-_LONGEST_MINUTES = 7 * 24 * 60
 _NAMES = architecture_names()
 _SIZES = tuple(dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)))
 _LIVE = "live"
@@ -32,8 +31,8 @@ class TrainingRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    calibration: Line = Field(description="Id of the calibration.")
-    minutes: float = Field(10.0, gt=0, le=_LONGEST_MINUTES, description="Wall time of the training, minutes.")
+    calibration: Id = Field(description="Id of the calibration.")
+    minutes: TrainingMinutes = Field(10.0, description="Wall time of the training, minutes.")
     architecture: Line = Field(
         "cascade", description="The network; vgg and fcn are the published ones.", json_schema_extra={"enum": [*_NAMES]}
     )
@@ -46,7 +45,7 @@ class TrainingRequest(BaseModel):
             "enum": [*dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)), None]
         },
     )
-    seed: int = Field(1, ge=0, lt=2**32, description="Equal seeds draw equal frames.")
+    seed: Seed = Field(1, description="Equal seeds draw equal frames.")
     name: Line = Field("", description="A name for people.")
 
     @field_validator("architecture")
@@ -76,7 +75,7 @@ class ActiveModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    id: Line = Field(description="Id of the model.")
+    id: Id = Field(description="Id of the model.")
 
 
 class ModelList(BaseModel):
@@ -113,7 +112,7 @@ async def activate_model(wanted: ActiveModel, engine: Engine, library: FolderLib
 
 
 @router.get("/{model}")
-def get_model(model: str, library: FolderLibrary) -> dict[str, Any]:
+def get_model(model: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One model, with the log of its training."""
     return library.model(model)
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.dependencies import Engine, PageParameters, StoreOfRuns
+from service.api.dependencies import Engine, PageParameters, ReadsOfStore, StoreOfRuns
+from service.api.quantities import DurationS, Id, Line, Lines, PathId
 from service.store.runs import Run
 
 __all__ = ["RunList", "RunRequest", "router"]
@@ -21,19 +22,15 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 60.0
 """What has been grabbed is analysed, recorded and stored before a run is finished."""
 
-# Line breaks and tabs are text; other control characters are not, and PostgreSQL takes no NUL.
-Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Lines = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
-
 
 class RunRequest(BaseModel):
     """What a run is started with."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    model: Line | None = Field(None, description="Id of the model; absent: the active one.")
+    model: Id | None = Field(None, description="Id of the model; absent: the active one.")
     record: bool = Field(False, description="Keep every frame, as OME-Zarr.")
-    duration_s: float | None = Field(None, gt=0, le=30 * 86400, description="Seconds; absent: until stopped.")
+    duration_s: DurationS | None = Field(None, description="Seconds; absent: until stopped.")
     name: Line = Field("", description="A name for people.")
     notes: Lines = Field("", description="Anything worth keeping with the run.")
 
@@ -45,11 +42,17 @@ class RunList(BaseModel):
     next: str | None
 
 
-@router.get("")
-def list_runs(store: StoreOfRuns, parameters: Annotated[PageParameters, Query()]) -> RunList:
+@router.get("", response_model=RunList)
+async def list_runs(
+    store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotated[PageParameters, Query()]
+) -> Response:
     """All runs of this data directory, newest first."""
-    page = store.runs.list(parameters.limit, parameters.cursor)
-    return RunList(items=page.items, next=page.next)
+
+    def read() -> Response:
+        page = store.runs.list(parameters.limit, parameters.cursor)
+        return Response(RunList(items=page.items, next=page.next).model_dump_json(), media_type="application/json")
+
+    return await reads.light.run(read)
 
 
 @router.post("", status_code=201)
@@ -61,14 +64,15 @@ async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, resp
 
 
 @router.get("/{run}")
-def get_run(run: str, store: StoreOfRuns) -> Run:
+async def get_run(run: PathId, store: StoreOfRuns, reads: ReadsOfStore) -> Run:
     """One run, with its ledger and latencies as of the last commit."""
-    return store.runs.get(run)
+    return await reads.light.run(store.runs.get, run)
 
 
 @router.post("/{run}/stop")
-async def stop_run(run: str, engine: Engine, store: StoreOfRuns) -> Run:
+async def stop_run(run: PathId, engine: Engine, store: StoreOfRuns) -> Run:
     """Stop a run and wait until all is stored; stopping one that has ended changes nothing."""
+    # Not as one of the reads: however many there are, a run can be stopped.
     if (await run_in_threadpool(store.runs.get, run)).state == "running":
         await engine.request("run.stop", {"id": run}, _STOP_TIMEOUT_S)
     return await run_in_threadpool(store.runs.get, run)

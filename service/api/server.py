@@ -39,6 +39,9 @@ _PING_S = 10.0
 _PONG_S = 20.0
 """A connection that is gone without a farewell is noticed in half a minute; a browser on a busy machine is not cut."""
 
+_UNTAKEN_MS = 60_000
+"""A connection is closed when its client takes no byte for so long of what was sent, or its machine is gone."""
+
 _LONGEST_MESSAGE = 4096
 """Clients send their access key, and nothing else."""
 
@@ -133,6 +136,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            for listener in (listener for server in self.servers for listener in server.sockets):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
         if self.started and self._on_start is not None:
             self._on_start(int(self.servers[0].sockets[0].getsockname()[1]))
 

@@ -1,27 +1,35 @@
 """Tables over HTTP: which form the client wants, and long ones in parts.
 
 A run of an hour has millions of rows. CSV and Parquet are therefore made
-part by part from the database's own parts, and sent as they are made.
+part by part from the database's own parts, and sent as they are taken: a
+client that reads slowly holds one part, and no transaction.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import structlog
 from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response
 from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from models.tables import Localizations, Tracks
+from service.api.reads import Reads
 
-__all__ = ["CSV", "JSON", "PARQUET", "column_arrays", "table_response", "wanted_form"]
+__all__ = ["CSV", "JSON", "PARQUET", "Download", "column_arrays", "json_response", "table_response", "wanted_form"]
+
+_log = structlog.get_logger(__name__)
 
 Table = Localizations | Tracks
 Form = Literal["application/json", "text/csv", "application/vnd.apache.parquet"]
@@ -30,6 +38,14 @@ JSON: Form = "application/json"
 CSV: Form = "text/csv"
 PARQUET: Form = "application/vnd.apache.parquet"
 _FORMS: tuple[Form, ...] = (JSON, CSV, PARQUET)
+
+_REVISION = "Bathyscope-Revision"
+
+_SENT_AT_ONCE = 64 * 1024
+"""What the server may hold back for a slow client, beside the part that is being sent."""
+
+_STALL_S = 30.0
+"""A client that takes nothing for so long is gone or asleep; one behind a bad network recovers earlier."""
 
 
 def wanted_form(request: Request) -> Form:
@@ -70,28 +86,102 @@ def _q(parameters: Iterable[str]) -> float:
     return 1.0
 
 
+class Download(Response):
+    """A long body that is made part by part, each when the client has taken the one before.
+
+    The first part is made before the status is sent, so that a failure of
+    the database is an answer. A later failure, or a client that takes nothing
+    for `_STALL_S`, breaks the connection off: the client sees that the body
+    is not whole.
+
+    Parameters
+    ----------
+    parts : iterator of bytes
+        May block; it is advanced in a thread of the heavy reads.
+    reads : Reads
+    headers : mapping
+    media_type : str
+    """
+
+    def __init__(self, parts: Iterator[bytes], reads: Reads, headers: Mapping[str, str], media_type: str) -> None:
+        super().__init__(headers=headers, media_type=media_type)
+        del self.headers["content-length"]
+        self._parts = parts
+        self._reads = reads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it (ASGI)."""
+        with self._reads.download():
+            leaving = asyncio.create_task(_left(receive))
+            try:
+                part = await self._next()
+                await _take(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                while part is not None:
+                    if leaving.done():
+                        return
+                    for begin in range(0, len(part), _SENT_AT_ONCE):
+                        body = part[begin : begin + _SENT_AT_ONCE]
+                        await _take(send, {"type": "http.response.body", "body": body, "more_body": True})
+                    part = await self._next()
+                await _take(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            except _Stalled:
+                _log.warning("download_stalled", path=scope["path"][:200], after_s=_STALL_S)
+            finally:
+                leaving.cancel()
+
+    async def _next(self) -> bytes | None:
+        return await self._reads.heavy.step(next, self._parts, None)
+
+
+class _Stalled(Exception):
+    pass
+
+
+async def _take(send: Send, message: dict[str, Any]) -> None:
+    try:
+        async with asyncio.timeout(_STALL_S):
+            await send(message)
+    except TimeoutError:
+        raise _Stalled from None
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def table_response(
-    parts: Iterable[Table], kind: type[Table], form: Form, name: str, next_page: str | None = None
-) -> StreamingResponse:
+    parts: Iterable[Table],
+    kind: type[Table],
+    form: Form,
+    name: str,
+    reads: Reads,
+    *,
+    next_page: str | None = None,
+    revision: int | None = None,
+) -> Response:
     """A table as CSV or Parquet under the file name `name`; `next_page` is the address of the next page, if any."""
     write, suffix = (_csv, "csv") if form == CSV else (_parquet, "parquet")
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"'}
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"', **_revision_header(revision)}
     if next_page is not None:
         headers["Link"] = f'<{next_page}>; rel="next"'
-    return StreamingResponse(write(parts, kind), headers=headers, media_type=form)
+    return Download(write(parts, kind), reads, headers, form)
 
 
-def column_arrays(table: Table, skip: Iterable[str] = ()) -> dict[str, list[Any]]:
-    """Column name to values for JSON; an undefined number is None."""
+def json_response(value: dict[str, Any], revision: int | None = None) -> Response:
+    """JSON of dicts, lists and columns; an undefined number is null."""
+    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, headers=_revision_header(revision), media_type=JSON)
+
+
+def column_arrays(table: Table, skip: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
+    """Column name to values, for `json_response`."""
     left_out = set(skip)
-    return {name: _plain(column) for name, column in table.columns().items() if name not in left_out}
+    return {name: np.ascontiguousarray(column) for name, column in table.columns().items() if name not in left_out}
 
 
-def _plain(column: NDArray[Any]) -> list[Any]:
-    values: list[Any] = column.tolist()
-    if column.dtype.kind == "f" and not np.isfinite(column).all():
-        return [value if np.isfinite(value) else None for value in values]
-    return values
+def _revision_header(revision: int | None) -> dict[str, str]:
+    return {} if revision is None else {_REVISION: str(revision)}
 
 
 def _schema(kind: type[Table]) -> pa.Schema:

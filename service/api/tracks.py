@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from models.tables import Localizations, Tracks
-from service.api.dependencies import StoreOfRuns
-from service.api.tables import CSV, JSON, PARQUET, column_arrays, table_response, wanted_form
+from service.api.dependencies import ReadsOfStore, StoreOfRuns
+from service.api.quantities import (
+    MOST_POINTS,
+    Cursor,
+    Limit,
+    PathId,
+    PathTrack,
+    PointLimit,
+    PositionUm,
+    Revision,
+    RunTimeS,
+    TrackLength,
+)
+from service.api.tables import CSV, JSON, PARQUET, column_arrays, json_response, table_response, wanted_form
 from service.store.localizations import Batch
-from service.store.pages import MOST_KEY
 from service.store.store import Store
-from service.store.tracks import Bounds, TrackQuery, TrackSummary
-from service.store.values import dump_json
+from service.store.tracks import Bounds, TrackPage, TrackQuery, TrackSummary
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/runs/{run}", tags=["tracks"])
 
 _DEFAULT_LIMIT = 100
-_MOST_ITEMS = 1000
-_MOST_POINTS = 200_000
-"""A page of JSON of about 30 MB."""
 
 
 class _Window(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    t_from_s: float | None = Field(None, allow_inf_nan=False, description="From this time of the run on, s.")
-    t_to_s: float | None = Field(None, allow_inf_nan=False, description="Up to this time of the run, s.")
-    limit: int | None = Field(
-        None, ge=1, le=MOST_KEY, description="Most items. JSON: 100 by default, 1000 at most; files: all by default."
-    )
-    cursor: str | None = Field(None, max_length=40, description="The `next` of the page before.")
+    t_from_s: RunTimeS | None = Field(None, description="From this time of the run on, s.")
+    t_to_s: RunTimeS | None = Field(None, description="Up to this time of the run, s.")
+    limit: Limit | None = Field(None, description="Most items. JSON: 100 by default; files: all by default.")
+    cursor: Cursor | None = Field(None, description="The `next` of the page before.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -49,16 +55,14 @@ class LocalizationParameters(_Window):
 class TrackParameters(_Window):
     """Which tracks, and which of their points."""
 
-    x_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with x from here on, µm.")
-    x_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with x up to here, µm.")
-    y_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with y from here on, µm.")
-    y_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with y up to here, µm.")
-    z_min_um: float | None = Field(None, allow_inf_nan=False, description="Only points with z from here on, µm.")
-    z_max_um: float | None = Field(None, allow_inf_nan=False, description="Only points with z up to here, µm.")
-    min_length: int = Field(1, ge=1, le=2**31 - 1, description="Only tracks with so many points in all.")
-    revision: int | None = Field(
-        None, ge=1, le=2**31 - 1, description="1: as tracked live; absent: the newest complete one."
-    )
+    x_min_um: PositionUm | None = Field(None, description="Only points with x from here on, µm.")
+    x_max_um: PositionUm | None = Field(None, description="Only points with x up to here, µm.")
+    y_min_um: PositionUm | None = Field(None, description="Only points with y from here on, µm.")
+    y_max_um: PositionUm | None = Field(None, description="Only points with y up to here, µm.")
+    z_min_um: PositionUm | None = Field(None, description="Only points with z from here on, µm.")
+    z_max_um: PositionUm | None = Field(None, description="Only points with z up to here, µm.")
+    min_length: TrackLength = Field(1, description="Only tracks with so many points in all.")
+    revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
 
     @model_validator(mode="after")
     def _box(self) -> Self:
@@ -71,6 +75,16 @@ class TrackParameters(_Window):
         """As the store takes it."""
         bounds = Bounds(**{name: getattr(self, name) for name in Bounds.__slots__})
         return TrackQuery(self.t_from_s, self.t_to_s, bounds, self.min_length, self.revision)
+
+
+class OneTrackParameters(BaseModel):
+    """Which points of one track."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
+    limit: PointLimit | None = Field(None, description="Most points. JSON: 50,000 by default; files: all by default.")
+    cursor: Cursor | None = Field(None, description="The `next` of the page before.")
 
 
 def _require_order(low_name: str, low: float | None, high_name: str, high: float | None) -> None:
@@ -102,13 +116,20 @@ class _BatchHead(BaseModel):
     t_to_s: float
 
 
+class _PageHead(_TrackHead):
+    revision: int = Field(description="Of the tracks; 1: as tracked live.")
+    next: str | None = Field(description="Cursor of the points that follow; null: these were the last.")
+
+
 TrackItem = create_model("TrackItem", __base__=_TrackHead, **_array_fields(Tracks, "track_id"))
+OneTrack = create_model("OneTrack", __base__=_PageHead, **_array_fields(Tracks, "track_id"))
 BatchItem = create_model("BatchItem", __base__=_BatchHead, **_array_fields(Localizations))
 
 
 class TrackList(BaseModel):
     """Tracks, newest first, with their points as columns."""
 
+    revision: int = Field(description="Of the tracks; 1: as tracked live. The pages of a list are of one revision.")
     items: list[TrackItem]  # type: ignore[valid-type]
     next: str | None
 
@@ -127,68 +148,105 @@ def _forms(model: Any) -> dict[int | str, dict[str, Any]]:
 
 
 @router.get("/tracks", response_model=None, responses=_forms(TrackList))
-def list_tracks(
-    run: str, request: Request, store: StoreOfRuns, parameters: Annotated[TrackParameters, Query()]
-) -> Response:
-    """Tracks by time, place and length. JSON: one item per track; CSV and Parquet: one row per point."""
-    form, query = wanted_form(request), parameters.query()
-    if form == JSON:
-        return _json_tracks(store, run, parameters, query)
-    page = store.tracks.query(run, query, parameters.limit, parameters.cursor)
-    parts = store.tracks.stream(run, query, page.items)
-    return table_response(parts, Tracks, form, f"{run}-tracks", _next_page(request, page.next))
-
-
-@router.get("/tracks/{track}", response_model=None, responses=_forms(TrackItem))
-def get_track(
-    run: str,
-    track: Annotated[int, Path(ge=0, le=MOST_KEY)],
+async def list_tracks(
+    run: PathId,
     request: Request,
     store: StoreOfRuns,
-    revision: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    reads: ReadsOfStore,
+    parameters: Annotated[TrackParameters, Query()],
 ) -> Response:
-    """One track with all its points."""
-    form = wanted_form(request)
-    summary, points = store.tracks.get(run, track, revision)
+    """Tracks by time, place and length. JSON: one item per track; CSV and Parquet: one row per point.
+
+    All pages of a list are of the revision of its first one.
+    """
+    form, query = wanted_form(request), parameters.query()
+    limit, cursor = parameters.limit, parameters.cursor
     if form == JSON:
-        return Response(dump_json(_track_item(summary, points)), media_type=JSON)
-    return table_response([points], Tracks, form, f"{run}-track-{track}")
+        return await reads.heavy.run(_json_tracks, store, run, query, limit or _DEFAULT_LIMIT, cursor)
+    if limit is None and cursor is None:
+        selection, following = await reads.light.run(store.tracks.select, run, query), None
+    else:
+        page = await reads.light.run(store.tracks.query, run, query, limit or _DEFAULT_LIMIT, cursor)
+        selection, following = page.selection, _next_page(request, page.next)
+    parts, revision = store.tracks.stream(selection), selection.revision
+    return table_response(parts, Tracks, form, f"{run}-tracks", reads, next_page=following, revision=revision)
+
+
+@router.get("/tracks/{track}", response_model=None, responses=_forms(OneTrack))
+async def get_track(
+    run: PathId,
+    track: PathTrack,
+    request: Request,
+    store: StoreOfRuns,
+    reads: ReadsOfStore,
+    parameters: Annotated[OneTrackParameters, Query()],
+) -> Response:
+    """One track with its points; a long one in pages, which are of one revision."""
+    form, limit = wanted_form(request), parameters.limit
+    where = run, track, parameters.revision, parameters.cursor
+    if form == JSON:
+        return await reads.heavy.run(_json_track, store, *where, limit or MOST_POINTS)
+    page = await reads.light.run(store.tracks.get, *where, most_points=limit)
+    parts, following = store.tracks.stream(page.selection), _next_page(request, page.next)
+    name = f"{run}-track-{track}"
+    return table_response(parts, Tracks, form, name, reads, next_page=following, revision=page.revision)
 
 
 @router.get("/localizations", response_model=None, responses=_forms(BatchList))
-def list_localizations(
-    run: str, request: Request, store: StoreOfRuns, parameters: Annotated[LocalizationParameters, Query()]
+async def list_localizations(
+    run: PathId,
+    request: Request,
+    store: StoreOfRuns,
+    reads: ReadsOfStore,
+    parameters: Annotated[LocalizationParameters, Query()],
 ) -> Response:
     """Localizations of the batches that touch a window of time. JSON: one item per batch; files: one row each."""
-    form = wanted_form(request)
+    form, name = wanted_form(request), f"{run}-localizations"
     window = {"t_from_s": parameters.t_from_s, "t_to_s": parameters.t_to_s}
-    if form != JSON and parameters.limit is None and parameters.cursor is None:
-        store.runs.get(run)
-        return table_response(store.localizations.stream(run, **window), Localizations, form, f"{run}-localizations")
-    limit = min(parameters.limit or _DEFAULT_LIMIT, _MOST_ITEMS)
-    page = store.localizations.list(run, limit, parameters.cursor, **window)
+    limit, cursor = parameters.limit or _DEFAULT_LIMIT, parameters.cursor
     if form == JSON:
-        items = [_batch_item(batch) for batch in page.items]
-        return Response(dump_json({"items": items, "next": page.next}), media_type=JSON)
+        return await reads.heavy.run(_json_localizations, store, run, limit, cursor, window)
+    if parameters.limit is None and cursor is None:
+        await reads.light.run(store.runs.get, run)
+        return table_response(store.localizations.stream(run, **window), Localizations, form, name, reads)
+    page = await reads.heavy.run(store.localizations.list, run, limit, cursor, **window, most_rows=MOST_POINTS)
     parts = [batch.localizations for batch in reversed(page.items)]
-    return table_response(parts, Localizations, form, f"{run}-localizations", _next_page(request, page.next))
+    return table_response(parts, Localizations, form, name, reads, next_page=_next_page(request, page.next))
 
 
-def _json_tracks(store: Store, run: str, parameters: TrackParameters, query: TrackQuery) -> Response:
-    limit = min(parameters.limit or _DEFAULT_LIMIT, _MOST_ITEMS)
-    page = store.tracks.query(run, query, limit, parameters.cursor, most_points=_MOST_POINTS)
-    points = store.tracks.read(run, query, page.items)
-    items = []
+def _json_tracks(store: Store, run: str, query: TrackQuery, limit: int, cursor: str | None) -> Response:
+    page = store.tracks.query(run, query, limit, cursor, most_points=MOST_POINTS)
+    found = {"revision": page.revision, "items": list(_track_items(store, page)), "next": page.next}
+    return json_response(found, page.revision)
+
+
+def _json_track(
+    store: Store, run: str, track: int, revision: int | None, cursor: str | None, most_points: int
+) -> Response:
+    page = store.tracks.get(run, track, revision, cursor, most_points=most_points)
+    points = store.tracks.read(page.selection)
+    found = {"revision": page.revision, **_track_item(page.items[0], points), "next": page.next}
+    return json_response(found, page.revision)
+
+
+def _track_items(store: Store, page: TrackPage) -> Iterator[dict[str, Any]]:
+    points = store.tracks.read(page.selection)
     for summary in page.items:
         low, high = points.track_id.searchsorted([summary.track_id, summary.track_id + 1])
         if low < high:
-            items.append(_track_item(summary, points.select(slice(low, high))))
-    return Response(dump_json({"items": items, "next": page.next}), media_type=JSON)
+            yield _track_item(summary, points.select(slice(low, high)))
 
 
 def _track_item(summary: TrackSummary, points: Tracks) -> dict[str, Any]:
     head = {"id": summary.track_id, "points": summary.points, "t_from_s": summary.t_from_s, "t_to_s": summary.t_to_s}
     return {**head, **column_arrays(points, skip=("track_id",))}
+
+
+def _json_localizations(
+    store: Store, run: str, limit: int, cursor: str | None, window: dict[str, float | None]
+) -> Response:
+    page = store.localizations.list(run, limit, cursor, **window, most_rows=MOST_POINTS)
+    return json_response({"items": [_batch_item(batch) for batch in page.items], "next": page.next})
 
 
 def _batch_item(batch: Batch) -> dict[str, Any]:

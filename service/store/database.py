@@ -5,22 +5,23 @@ writes later can fail at once when another process wrote in between, whatever
 the busy timeout; so writing transactions say so at their beginning (BEGIN
 IMMEDIATE) and wait for their turn. With WAL, readers never wait for the
 writer. `synchronous = NORMAL` makes a commit survive a killed process, not
-the loss of power.
+the loss of power. Every wait has a limit: for a lock, an answer, a connection.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from service.store.errors import StoreError
-from service.store.values import dump_json
+from service.store.plain_errors import plain_errors
+from service.store.sqlite_file import SqliteFile
+from service.store.values import dump_json, load_json
 
 __all__ = ["Database"]
 
@@ -28,12 +29,16 @@ _BUSY_TIMEOUT_S = 5.0
 """A writer's transaction takes milliseconds; one that waits this long faces a stuck process."""
 
 _CONNECTIONS = 10
-"""Kept open; the HTTP layer has as many threads."""
+"""Kept open; the HTTP layer reads with fewer threads."""
 
-_CONNECT_TIMEOUT_S = 5
-"""A PostgreSQL server in the same house answers at once, or not at all."""
+_POOL_TIMEOUT_S = 5.0
+"""How long a thread waits for one of the connections: as long as for a lock."""
+
+_MIGRATION_TIMEOUT_S = 3600.0
+"""A migration may copy a long table, and another service may be at it."""
 
 _WRITE = "bathyscope_write"
+_FILES = "bathyscope_files"
 
 
 class Database:
@@ -54,7 +59,8 @@ class Database:
 
     def __init__(self, where: str | Path, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> None:
         self.url = _url(where)
-        self._engine = _create_engine(self.url, busy_timeout_s)
+        self._file = SqliteFile(Path(str(self.url.database))) if self.is_sqlite else None
+        self._engine = _create_engine(self.url, self._file, busy_timeout_s)
         self._writing = self._engine.execution_options(**{_WRITE: True})
 
     @property
@@ -70,18 +76,30 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent view."""
-        with _plain_errors(self.location), self._engine.connect() as connection, connection.begin():
+        with plain_errors(self.location), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that writes, committed when the block ends and undone when it fails."""
-        with _plain_errors(self.location), self._writing.begin() as connection:
+        with plain_errors(self.location), self._writing.begin() as connection:
             yield connection
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """As `writing`, for as long as it takes, and in a SQLite file that is made where there is none."""
+        if self._file is not None:
+            self._file.make()
+        with self.writing() as connection, _patience(connection):
+            yield connection
+        if self._file is not None:
+            self._file.remember()
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        if self._file is not None:
+            self._file.forget()
 
 
 def _url(where: str | Path) -> URL:
@@ -89,75 +107,75 @@ def _url(where: str | Path) -> URL:
         return URL.create("sqlite", database=str(where))
     try:
         url = make_url(where)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter from a port that is no number
         raise StoreError(
             "The database URL is not understood.", "Give it as postgresql://user:password@host:5432/name."
         ) from error
-    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+    backend = url.get_backend_name()
+    if backend not in drivers:
         raise StoreError(
             f"The database URL starts with {url.drivername}://; only SQLite and PostgreSQL are supported.",
             "Give a path for SQLite, or postgresql://user:password@host:5432/name.",
         )
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise StoreError(
+            "The database URL names no file; what is kept in memory is gone when a process ends.",
+            "Give the path of a file, as sqlite:////folder/bathyscope.db.",
+        )
+    return url.set(drivername=drivers[backend])
 
 
-def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
-    sqlite = url.get_backend_name() == "sqlite"
-    options: dict[str, Any] = {"json_serializer": dump_json, "pool_size": _CONNECTIONS, "max_overflow": _CONNECTIONS}
-    if sqlite:
-        options["connect_args"] = {"timeout": busy_timeout_s, "check_same_thread": False}
-    else:
-        options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
-        options["pool_pre_ping"] = True
+def _create_engine(url: URL, file: SqliteFile | None, busy_timeout_s: float) -> Engine:
+    options: dict[str, Any] = {
+        "json_serializer": dump_json,
+        "json_deserializer": load_json,
+        "pool_size": _CONNECTIONS,
+        "max_overflow": _CONNECTIONS,
+        "pool_timeout": _POOL_TIMEOUT_S,
+    }
+    if file is not None:
+        engine = create_engine(url, creator=lambda: file.connect(busy_timeout_s), **options)
+        _guard_sqlite(engine, file)
+        return engine
     try:
-        engine = create_engine(url, **options)
+        engine = create_engine(url, pool_pre_ping=True, **options)
+        from service.store.postgres import BoundedConnection, connection_options
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
             f"The driver for {url.drivername} is not installed.", "Install it with: pip install 'bathyscope[postgres]'."
         ) from error
-    if sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, arguments: list[Any], named: dict[str, Any]) -> BoundedConnection:
+        return BoundedConnection.connect(*arguments, **connection_options(busy_timeout_s, named))
+
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # Without this, sqlite3 begins transactions by itself, late and deferred.
-    connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+def _guard_sqlite(engine: Engine, file: SqliteFile) -> None:
+    @event.listens_for(engine, "connect")
+    def _remember(_connection: object, record: Any) -> None:
+        record.info[_FILES] = file.files()
 
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        file.check(connection.info[_FILES])
+        writes = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager
-def _plain_errors(location: str) -> Iterator[None]:
+def _patience(connection: Connection) -> Iterator[None]:
+    """Lift the limits of PostgreSQL and its driver for one transaction."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    for limit in ("lock_timeout", "statement_timeout"):
+        connection.execute(text(f"SET LOCAL {limit} = '{_MIGRATION_TIMEOUT_S:g}s'"))
+    driver: Any = connection.connection.dbapi_connection
+    driver.answer_timeout_s = _MIGRATION_TIMEOUT_S
     try:
         yield
-    except SQLAlchemyError as error:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-        raise _plain_error(location, reason, isinstance(error, IntegrityError)) from error
-
-
-def _plain_error(location: str, reason: str, is_conflict: bool) -> StoreError:
-    if is_conflict:
-        return StoreError(
-            f"The database {location} has these rows already, or they do not belong together: {reason}.",
-            "Write each frame of a track once, and into a run that exists.",
-        )
-    if "locked" in reason or "busy" in reason:
-        return StoreError(
-            f"The database {location} is locked by another process.",
-            "Try again; when it persists, end the program that holds it (a database browser, a backup).",
-        )
-    if "no such table" in reason or "does not exist" in reason:
-        return StoreError(
-            f"The database {location} has no tables yet ({reason}).", "Start the service on it once, which makes them."
-        )
-    return StoreError(
-        f"The database {location} cannot be used: {reason}.",
-        "Check that its folder exists, is writable, is on a local disk with free space, or that the server runs.",
-    )
+    finally:
+        del driver.answer_timeout_s  # what holds for all connections holds again

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 
 from service.store.database import Database
 from service.store.pages import Page, parse_cursor
+from service.store.rows import damaged_row, moment, page_of
 from service.store.schema import events
 
 __all__ = ["Event", "Events"]
@@ -58,7 +59,7 @@ class Events:
     def list(
         self, limit: int = 100, cursor: str | None = None, *, kind: str | None = None, run_id: str | None = None
     ) -> Page[Event]:
-        """At most `limit` events, newest first, of one kind or run where given.
+        """At most `limit` events, newest first, of one kind or run where given; one whose row is damaged is left out.
 
         Raises
         ------
@@ -72,8 +73,11 @@ class Events:
             query = query.where(events.c.run_id == run_id)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-        items = [
-            Event(row.id, datetime.fromtimestamp(row.occurred_at, UTC), row.kind, row.message, row.run_id, row.details)
-            for row in rows[:limit]
-        ]
-        return Page(items, str(items[-1].id) if len(rows) > limit else None)
+        return page_of(rows, limit, "id", _event)
+
+
+def _event(row: Row[Any]) -> Event:
+    if not isinstance(row.details, dict):
+        raise damaged_row("event", row.id, "details")
+    occurred_at = moment(row.occurred_at, "event", row.id)
+    return Event(row.id, occurred_at, row.kind, row.message, row.run_id, row.details)

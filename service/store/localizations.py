@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select
 
 from models.tables import Localizations
 from service.store.blobs import pack, unpack
 from service.store.database import Database
+from service.store.errors import UnknownItem
 from service.store.pages import Page, parse_cursor
 from service.store.runs import run_key
 from service.store.schema import batches
@@ -19,7 +20,10 @@ from service.store.schema import batches
 __all__ = ["Batch", "RunLocalizations", "add_batch", "frame_range"]
 
 _BATCHES_AT_ONCE = 500
-"""50 s of a run: a few MB, so that a long export holds neither memory nor a view of the database."""
+"""50 s of a run."""
+
+_ROWS_AT_ONCE = 20_000
+"""Localizations of one part: 2 MB, so that a long export holds neither memory nor a view of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,12 @@ class RunLocalizations:
         *,
         t_from_s: float | None = None,
         t_to_s: float | None = None,
+        most_rows: int | None = None,
     ) -> Page[Batch]:
         """At most `limit` batches, newest first, of those that touch a window of time.
+
+        With `most_rows` the page ends before the batch with which its
+        localizations would exceed that number; it always has one batch.
 
         Raises
         ------
@@ -74,37 +82,66 @@ class RunLocalizations:
         """
         below = parse_cursor(cursor)
         with self._database.reading() as connection:
-            query = _window(select(batches), run_key(connection, run_id), t_from_s, t_to_s)
-            query = query.where(batches.c.sequence < below).order_by(batches.c.sequence.desc()).limit(limit + 1)
-            rows = connection.execute(query).all()
+            key = run_key(connection, run_id)
+            sizes = _window(select(batches.c.sequence, batches.c.rows), key, t_from_s, t_to_s)
+            sizes = sizes.where(batches.c.sequence < below).order_by(batches.c.sequence.desc()).limit(limit + 1)
+            found = connection.execute(sizes).all()
+            shown = _fitting(found[:limit], most_rows)
+            rows = _read(connection, _window(select(batches), key, t_from_s, t_to_s), shown)
         items = [
             Batch(row.sequence, row.frame_from, row.frame_to, row.t_from_s, row.t_to_s, row.model_id, unpack(row.data))
-            for row in rows[:limit]
+            for row in reversed(rows)
         ]
-        return Page(items, str(items[-1].sequence) if len(rows) > limit else None)
+        return Page(items, str(shown[-1]) if len(shown) < len(found) else None)
 
     def stream(
         self, run_id: str, t_from_s: float | None = None, t_to_s: float | None = None
     ) -> Iterator[Localizations]:
         """As `read`, in parts and in the order of their writing: frames that were deferred come last.
 
+        Batches never change, so those that are there at the beginning are
+        the same to the end; what is written meanwhile is left out. No
+        transaction is open between the parts.
+
         Raises
         ------
         UnknownItem
-            When there is no such run.
+            When there is no such run, or it was deleted meanwhile.
         """
         with self._database.reading() as connection:
             key = run_key(connection, run_id)
+            last = connection.scalar(select(func.max(batches.c.sequence)).where(batches.c.run_key == key))
         written = -1
-        while True:
-            query = _window(select(batches), key, t_from_s, t_to_s).where(batches.c.sequence > written)
+        while last is not None and written < last:
+            sizes = _window(select(batches.c.sequence, batches.c.rows), key, t_from_s, t_to_s)
+            sizes = sizes.where(batches.c.sequence > written, batches.c.sequence <= last).order_by(batches.c.sequence)
             with self._database.reading() as connection:
-                rows = connection.execute(query.order_by(batches.c.sequence).limit(_BATCHES_AT_ONCE)).all()
-            if rows:
-                yield Localizations.concatenate(unpack(row.data) for row in rows)
-            if len(rows) < _BATCHES_AT_ONCE:
+                if run_key(connection, run_id) != key:
+                    raise UnknownItem(f"Run {run_id} was deleted meanwhile.", "GET /api/v1/runs lists the others.")
+                found = connection.execute(sizes.limit(_BATCHES_AT_ONCE)).all()
+                shown = _fitting(found, _ROWS_AT_ONCE)
+                rows = _read(connection, _window(select(batches), key, t_from_s, t_to_s), shown)
+            if not rows:
                 return
-            written = rows[-1].sequence
+            yield Localizations.concatenate([unpack(row.data) for row in rows])
+            written = shown[-1]
+
+
+def _fitting(found: Sequence[Row[Any]], most_rows: int | None) -> list[int]:
+    """Numbers of the first batches whose rows are together no more than `most_rows`; always one."""
+    count = len(found)
+    if most_rows is not None and count:
+        total = np.cumsum([row.rows for row in found])
+        count = max(1, int(np.searchsorted(total, most_rows, side="right")))
+    return [row.sequence for row in found[:count]]
+
+
+def _read(connection: Connection, query: Select[Any], shown: Sequence[int]) -> Sequence[Row[Any]]:
+    """The batches of `query` from the lowest to the highest of the numbers `shown`, in rising order."""
+    if not shown:
+        return []
+    query = query.where(batches.c.sequence.between(min(shown), max(shown))).order_by(batches.c.sequence)
+    return connection.execute(query).all()
 
 
 def add_batch(

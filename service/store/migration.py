@@ -32,11 +32,11 @@ def migrate(database: Database) -> None:
     Raises
     ------
     StoreError
-        When a newer version of Bathyscope has already changed the database.
+        When a newer version of Bathyscope has already changed the database, or it cannot be made or opened.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    with database.writing() as connection:
+    with database.migrating() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
         _refuse_newer(connection, ScriptDirectory.from_config(config), database.location)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, case, func, insert, select, update
 from service.store.database import Database
 from service.store.errors import UnknownItem
 from service.store.pages import Page, parse_cursor
+from service.store.rows import damaged_row, moment, page_of
 from service.store.schema import LIVE_REVISION, runs
 
 __all__ = ["LEDGER_KEYS", "Run", "RunState", "Runs", "new_run_id", "run_key"]
@@ -115,7 +116,7 @@ class Runs:
         }
         with self._database.writing() as connection:
             connection.execute(insert(runs).values(values))
-        return self.get(run_id)
+            return _get(connection, run_key(connection, run_id))
 
     def finish(
         self,
@@ -157,7 +158,7 @@ class Runs:
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
             connection.execute(update(runs).where(runs.c.key == key, runs.c.state == "running").values(values))
-        return self.get(run_id)
+            return _get(connection, key)
 
     def interrupt_open(
         self,
@@ -195,11 +196,10 @@ class Runs:
             When there is no such run.
         """
         with self._database.reading() as connection:
-            key = run_key(connection, run_id)
-            return _run(connection.execute(select(runs).where(runs.c.key == key)).one())
+            return _get(connection, run_key(connection, run_id))
 
     def list(self, limit: int = 100, cursor: str | None = None) -> Page[Run]:
-        """At most `limit` runs, newest first.
+        """At most `limit` runs, newest first; one whose row is damaged is left out.
 
         Raises
         ------
@@ -209,8 +209,7 @@ class Runs:
         query = select(runs).where(runs.c.key < parse_cursor(cursor)).order_by(runs.c.key.desc()).limit(limit + 1)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-        more = len(rows) > limit
-        return Page([_run(row) for row in rows[:limit]], str(rows[limit - 1].key) if more else None)
+        return page_of(rows, limit, "key", _run)
 
 
 def run_key(connection: Connection, run_id: str) -> int:
@@ -229,8 +228,15 @@ def run_key(connection: Connection, run_id: str) -> int:
     return key
 
 
+def _get(connection: Connection, key: int) -> Run:
+    return _run(connection.execute(select(runs).where(runs.c.key == key)).one())
+
+
 def _run(row: Row[Any]) -> Run:
     values = {field.name: getattr(row, field.name) for field in fields(Run)}
-    values["started_at"] = datetime.fromtimestamp(row.started_at, UTC)
-    values["ended_at"] = None if row.ended_at is None else datetime.fromtimestamp(row.ended_at, UTC)
+    for name in ("ledger", "latency_ms", "stages", "settings"):
+        if not isinstance(values[name], dict):
+            raise damaged_row("run", row.id, name)
+    values["started_at"] = moment(row.started_at, "run", row.id)
+    values["ended_at"] = None if row.ended_at is None else moment(row.ended_at, "run", row.id)
     return Run(**values)

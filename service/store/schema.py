@@ -22,7 +22,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
 )
+from sqlalchemy.engine import Dialect
 
 __all__ = [
     "LIVE_REVISION",
@@ -46,13 +48,24 @@ metadata = MetaData()
 _Key = BigInteger().with_variant(Integer(), "sqlite")
 _Json = JSON(none_as_null=True)
 
+
+class _Words(TypeDecorator[str]):
+    """Text from anywhere (drivers, file names), without halves of characters and NUL, which databases do not take."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
+
+
 runs = Table(
     "runs",
     metadata,
     Column("key", _Key, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
-    Column("name", Text, nullable=False),
-    Column("notes", Text, nullable=False),
+    Column("name", _Words, nullable=False),
+    Column("notes", _Words, nullable=False),
     Column("state", Text, nullable=False, index=True),
     Column("started_at", Double, nullable=False, comment="Unix seconds"),
     Column("ended_at", Double, comment="Unix seconds"),
@@ -68,7 +81,7 @@ runs = Table(
     Column("stages", _Json, nullable=False, server_default="{}"),
     Column("accuracy", _Json),
     Column("settings", _Json, nullable=False),
-    Column("problem", Text),
+    Column("problem", _Words),
     Column("catch_up", Text, comment="check, due, or nothing"),
 )
 
@@ -152,8 +165,8 @@ events = Table(
     metadata,
     Column("id", _Key, primary_key=True),
     Column("occurred_at", Double, nullable=False, comment="Unix seconds"),
-    Column("kind", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("run_id", Text),
+    Column("kind", _Words, nullable=False),
+    Column("message", _Words, nullable=False),
+    Column("run_id", _Words),
     Column("details", _Json, nullable=False),
 )

@@ -3,38 +3,48 @@
 A query first chooses tracks by their summaries (a few hundred rows an hour),
 then reads the points of the chosen ones by primary key. A window of time is
 turned into a range of frames, so that a long run costs no more than a short one.
+
+Reading takes many transactions, between which a reader may sleep, and
+recomputed tracks may become the newest revision meanwhile. So the revision
+is looked up once, into a `TrackSelection`, which all that follows is read
+from; cursors carry it from page to page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from models.errors import DataError
 from models.tables import Tracks
 from service.store.database import Database
 from service.store.errors import UnknownItem
 from service.store.localizations import frame_range
-from service.store.pages import Page, parse_cursor
+from service.store.pages import MOST_KEY, cursor_numbers
 from service.store.runs import run_key
-from service.store.schema import POINT_COLUMNS, points, runs, tracks
+from service.store.schema import LIVE_REVISION, POINT_COLUMNS, points, runs, tracks
 
-__all__ = ["Bounds", "RunTracks", "TrackQuery", "TrackSummary", "add_points"]
+__all__ = ["Bounds", "RunTracks", "TrackPage", "TrackQuery", "TrackSelection", "TrackSummary", "add_points"]
 
-_POINTS_AT_ONCE = 50_000
-"""Points held in memory by one step of a stream, about 20 MB on their way through the database driver."""
+_POINTS_AT_ONCE = 10_000
+"""Points held in memory by one step of a stream, about 5 MB on their way through the database driver."""
 
 _TRACKS_AT_ONCE = 500
 """Below the number of parameters that any SQLite accepts in one statement (999)."""
 
-_NO_REVISION = 0
-"""Revisions count from 1."""
+_NO_FRAME = -1
+"""As the last frame: frames count from 0."""
+
+_NO_TRACKS = (0, -1)
+"""As lowest and highest track id: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,57 @@ class TrackSummary:
     t_to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class TrackSelection:
+    """Which points of which tracks, as they were when they were asked for.
+
+    Attributes
+    ----------
+    run_id, run_key : the run; a key alone may be given to another run when this one is deleted
+    revision : of the tracks
+    query : which of their points
+    tracks : lowest and highest track id, both included
+    frames : first and last frame, both included
+    """
+
+    run_id: str
+    run_key: int
+    revision: int
+    query: TrackQuery
+    tracks: tuple[int, int]
+    frames: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackPage:
+    """Tracks, newest first; what their points are read with; and the cursor of the next page (None: the last one)."""
+
+    items: list[TrackSummary]
+    selection: TrackSelection
+    next: str | None
+
+    @property
+    def revision(self) -> int:
+        """Of the tracks."""
+        return self.selection.revision
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """Where a page begins: below a track, or within it, behind a frame."""
+
+    revision: int | None = None
+    track_id: int = MOST_KEY
+    frame: int | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> _Cursor:
+        return cls() if text is None else cls(*cursor_numbers(text, 2, 3))
+
+    def __str__(self) -> str:
+        return ".".join(str(part) for part in (self.revision, self.track_id, self.frame) if part is not None)
+
+
 class RunTracks:
     """The tracks of all runs."""
 
@@ -94,101 +155,124 @@ class RunTracks:
         cursor: str | None = None,
         *,
         most_points: int | None = None,
-    ) -> Page[TrackSummary]:
+    ) -> TrackPage:
         """Tracks that live in the window of time, newest (highest id) first; all of them without a `limit`.
 
-        With `most_points` the page ends before the track with which its
-        points would exceed that number; it always has one track. A track of
-        which no point lies in the box of `query` is left out when its points are read.
+        With `most_points` a page has no more points. A track that is longer
+        begins a page of its own, and goes on in the next one. A track of
+        which no point lies in the box of `query` is left out when its points
+        are read.
 
         Raises
         ------
         UnknownItem
-            When there is no such run.
+            When there is no such run, or it has no tracks of this revision.
         DataError
-            When `cursor` is none that a list gave.
+            When `cursor` is none that a list gave, or is of another revision.
         """
-        below = parse_cursor(cursor)
+        begin = _Cursor.parse(cursor)
         with self._database.reading() as connection:
-            key, revision = _run(connection, run_id, query.revision)
-            chosen = select(tracks).where(
-                tracks.c.run_key == key,
-                tracks.c.revision == revision,
-                tracks.c.track_id < below,
-                tracks.c.points >= query.min_length,
-            )
-            if query.t_from_s is not None:
-                chosen = chosen.where(tracks.c.t_to_s >= query.t_from_s)
-            if query.t_to_s is not None:
-                chosen = chosen.where(tracks.c.t_from_s <= query.t_to_s)
-            chosen = chosen.order_by(tracks.c.track_id.desc()).limit(None if limit is None else limit + 1)
+            selection = _select(connection, run_id, query, begin)
+            chosen = select(tracks).where(*_chosen(selection)).order_by(tracks.c.track_id.desc())
+            chosen = chosen.limit(None if limit is None else limit + 1)
             found = [_summary(row) for row in connection.execute(chosen)]
-        fitting = len(found) if limit is None else min(limit, len(found))
-        if most_points is not None:
-            total = np.cumsum([track.points for track in found[:fitting]])
-            fitting = min(fitting, max(1, int(np.searchsorted(total, most_points, side="right"))))
-        more = fitting < len(found)
-        return Page(found[:fitting], str(found[fitting - 1].track_id) if more else None)
+            return _page(connection, selection, found, limit, most_points, begin.frame)
 
-    def stream(self, run_id: str, query: TrackQuery, chosen: Sequence[TrackSummary]) -> Iterator[Tracks]:
-        """The points of `chosen` that `query` asks for, by track and frame, in parts of bounded size.
+    def get(
+        self,
+        run_id: str,
+        track_id: int,
+        revision: int | None = None,
+        cursor: str | None = None,
+        *,
+        most_points: int | None = None,
+    ) -> TrackPage:
+        """One track, or a page of its points.
 
         Raises
         ------
         UnknownItem
-            When there is no such run.
+            When there is no such run, or it has no such track in this revision.
+        DataError
+            When `cursor` is none that this track gave, or is of another revision.
+        """
+        begin = _Cursor(track_id=track_id) if cursor is None else _Cursor(*cursor_numbers(cursor, 3))
+        if begin.track_id != track_id:
+            raise DataError(f"cursor {cursor} is not of track {track_id}.", "Use the 'next' of the page before.")
+        with self._database.reading() as connection:
+            selection = _select(connection, run_id, TrackQuery(revision=revision), begin)
+            selection = replace(selection, tracks=(track_id, track_id))
+            found = [_summary(row) for row in connection.execute(select(tracks).where(*_chosen(selection)))]
+            if not found:
+                raise UnknownItem(
+                    f"Run {run_id} has no track {track_id} in revision {selection.revision}.",
+                    f"GET /api/v1/runs/{run_id}/tracks lists its tracks.",
+                )
+            return _page(connection, selection, found, None, most_points, begin.frame)
+
+    def select(self, run_id: str, query: TrackQuery = TrackQuery()) -> TrackSelection:
+        """All tracks that live in the window of time, without a list of them.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run, or it has no tracks of this revision.
         """
         with self._database.reading() as connection:
-            key, revision = _run(connection, run_id, query.revision)
-            window: tuple[int, int] | None = (0, max((track.frame_to for track in chosen), default=0))
-            if query.t_from_s is not None or query.t_to_s is not None:
-                window = frame_range(connection, key, query.t_from_s, query.t_to_s)
-        if window is None:
-            return
-        for ids, low, high in _parts(sorted(chosen, key=lambda track: track.track_id), window):
-            rows = select(*(points.c[name] for name in POINT_COLUMNS)).where(
-                points.c.run_key == key,
-                points.c.revision == revision,
-                points.c.track_id.in_(ids),
-                points.c.frame.between(low, high),
-            )
-            with self._database.reading() as connection:
-                found = connection.execute(_inside(rows, query).order_by(points.c.track_id, points.c.frame)).all()
-            if found:
-                yield _tracks(found)
+            return _select(connection, run_id, query, _Cursor())
 
-    def read(self, run_id: str, query: TrackQuery, chosen: Sequence[TrackSummary]) -> Tracks:
+    def stream(self, selection: TrackSelection) -> Iterator[Tracks]:
+        """The points of a selection, by track and frame, in parts of bounded size; no transaction is open between them.
+
+        Raises
+        ------
+        UnknownItem
+            When the run was deleted meanwhile.
+        """
+        lowest = selection.tracks[0]
+        while True:
+            rest = replace(selection, tracks=(lowest, selection.tracks[1]))
+            some = select(tracks).where(*_chosen(rest)).order_by(tracks.c.track_id).limit(_TRACKS_AT_ONCE)
+            with self._reading(selection) as connection:
+                found = [_summary(row) for row in connection.execute(some)]
+            for ids, low, high in _parts(found, selection.frames):
+                part = self._points(selection, ids, low, high)
+                if len(part):
+                    yield part
+            if len(found) < _TRACKS_AT_ONCE:
+                return
+            lowest = found[-1].track_id + 1
+
+    def read(self, selection: TrackSelection) -> Tracks:
         """As `stream`, in one piece.
 
         Raises
         ------
         UnknownItem
-            When there is no such run.
+            When the run was deleted meanwhile.
         """
-        return Tracks.concatenate(self.stream(run_id, query, chosen))
+        return Tracks.concatenate(self.stream(selection))
 
-    def get(self, run_id: str, track_id: int, revision: int | None = None) -> tuple[TrackSummary, Tracks]:
-        """One track with all its points.
-
-        Raises
-        ------
-        UnknownItem
-            When there is no such run, or it has no such track.
-        """
+    @contextmanager
+    def _reading(self, selection: TrackSelection) -> Iterator[Connection]:
+        """A transaction in which the tracks of a selection are still there: a deleted run is no short one."""
         with self._database.reading() as connection:
-            key, revision = _run(connection, run_id, revision)
-            row = connection.execute(
-                select(tracks).where(
-                    tracks.c.run_key == key, tracks.c.revision == revision, tracks.c.track_id == track_id
+            here = (runs.c.key == selection.run_key) & (runs.c.id == selection.run_id)
+            revision = connection.scalar(select(runs.c.revision).where(here))
+            if revision is None or revision < selection.revision:
+                raise UnknownItem(
+                    f"Run {selection.run_id} or revision {selection.revision} of its tracks was deleted meanwhile.",
+                    "GET /api/v1/runs lists the runs that there are.",
                 )
-            ).one_or_none()
-        if row is None:
-            raise UnknownItem(
-                f"Run {run_id} has no track {track_id} in revision {revision}.",
-                f"GET /api/v1/runs/{run_id}/tracks lists its tracks.",
-            )
-        summary = _summary(row)
-        return summary, self.read(run_id, TrackQuery(revision=revision), [summary])
+            yield connection
+
+    def _points(self, selection: TrackSelection, ids: list[int], low: int, high: int) -> Tracks:
+        rows = select(*(points.c[name] for name in POINT_COLUMNS)).where(
+            *_of(points, selection), points.c.track_id.in_(ids), points.c.frame.between(low, high)
+        )
+        rows = _inside(rows, selection.query).order_by(points.c.track_id, points.c.frame)
+        with self._reading(selection) as connection:
+            return _tracks(connection.execute(rows).all())
 
 
 def add_points(connection: Connection, key: int, revision: int, found: Tracks) -> None:
@@ -260,13 +344,88 @@ def _summaries(found: Tracks) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _run(connection: Connection, run_id: str, revision: int | None) -> tuple[int, int]:
+def _select(connection: Connection, run_id: str, query: TrackQuery, begin: _Cursor) -> TrackSelection:
+    """Fix the revision, the tracks below the cursor, and the frames that there are now."""
     key = run_key(connection, run_id)
     newest = int(connection.scalar(select(runs.c.revision).where(runs.c.key == key)) or 0)
-    if revision is None:
-        return key, newest
+    if None not in (query.revision, begin.revision) and query.revision != begin.revision:
+        raise DataError(
+            f"revision {query.revision} is asked for, and the cursor is of revision {begin.revision}.",
+            "Leave the revision out, or begin without a cursor.",
+        )
+    revision = begin.revision or query.revision or newest
     # One that is still being written has no tracks yet, as one that never was.
-    return key, revision if revision <= newest else _NO_REVISION
+    if not LIVE_REVISION <= revision <= newest:
+        raise UnknownItem(
+            f"Run {run_id} has no revision {revision} of its tracks; the newest is {newest}.",
+            f"GET /api/v1/runs/{run_id} tells its newest revision.",
+        )
+    within = begin.frame is not None
+    selection = TrackSelection(
+        run_id, key, revision, query, (0, begin.track_id if within else begin.track_id - 1), (0, _NO_FRAME)
+    )
+    frames: tuple[int, int] | None
+    if query.t_from_s is None and query.t_to_s is None:
+        last = connection.scalar(select(func.max(tracks.c.frame_to)).where(*_of(tracks, selection)))
+        frames = (0, _NO_FRAME if last is None else last)
+    else:
+        frames = frame_range(connection, key, query.t_from_s, query.t_to_s)
+    return replace(selection, frames=frames or (0, _NO_FRAME))
+
+
+def _of(table: Table, selection: TrackSelection) -> tuple[ColumnElement[bool], ...]:
+    return table.c.run_key == selection.run_key, table.c.revision == selection.revision
+
+
+def _chosen(selection: TrackSelection) -> list[ColumnElement[bool]]:
+    """What the summaries of the selected tracks fulfil."""
+    query = selection.query
+    wanted = [
+        *_of(tracks, selection),
+        tracks.c.track_id.between(*selection.tracks),
+        tracks.c.points >= query.min_length,
+    ]
+    if query.t_from_s is not None:
+        wanted.append(tracks.c.t_to_s >= query.t_from_s)
+    if query.t_to_s is not None:
+        wanted.append(tracks.c.t_from_s <= query.t_to_s)
+    return wanted
+
+
+def _page(
+    connection: Connection,
+    selection: TrackSelection,
+    found: list[TrackSummary],
+    limit: int | None,
+    most_points: int | None,
+    behind: int | None,
+) -> TrackPage:
+    """The first of the tracks `found` as a page; when `behind` is given, what is left of the first track behind it."""
+    low, high = selection.frames
+    fitting = len(found) if limit is None else min(limit, len(found))
+    if behind is not None and found and found[0].track_id == selection.tracks[1]:
+        low, fitting = max(low, behind + 1), min(fitting, 1)
+    if most_points is not None:
+        held = [min(track.points, _overlap(track, low, high)) for track in found[:fitting]]
+        whole = int(np.searchsorted(np.cumsum(held), most_points, side="right"))
+        if found and not whole:
+            first = found[0].track_id
+            its = select(points.c.frame).where(*_of(points, selection), points.c.track_id == first)
+            its = its.where(points.c.frame.between(low, high)).order_by(points.c.frame).offset(most_points).limit(1)
+            beyond = connection.scalar(its)
+            if beyond is not None:
+                some = replace(selection, tracks=(first, first), frames=(low, beyond - 1))
+                return TrackPage(found[:1], some, str(_Cursor(selection.revision, first, beyond - 1)))
+            whole = 1
+        fitting = min(fitting, whole)
+    items = found[:fitting]
+    ends = (items[-1].track_id, items[0].track_id) if items else _NO_TRACKS
+    more = str(_Cursor(selection.revision, ends[0])) if fitting < len(found) else None
+    return TrackPage(items, replace(selection, tracks=ends, frames=(low, high)), more)
+
+
+def _overlap(track: TrackSummary, low: int, high: int) -> int:
+    return max(0, min(track.frame_to, high) - max(track.frame_from, low) + 1)
 
 
 def _summary(row: Row[Any]) -> TrackSummary:
@@ -310,5 +469,9 @@ def _inside(rows: Select[Any], query: TrackQuery) -> Select[Any]:
 
 
 def _tracks(rows: Sequence[Row[Any]]) -> Tracks:
-    # NULL becomes NaN: SQLite keeps NaN as NULL.
-    return Tracks.from_columns(dict(zip(POINT_COLUMNS, zip(*rows, strict=True), strict=True)))
+    if not rows:
+        return Tracks.empty()
+    columns = dict(zip(POINT_COLUMNS, zip(*rows, strict=True), strict=True))
+    # NULL becomes NaN: SQLite keeps NaN as NULL. A whole number has none; what is not said to be observed is not.
+    columns["observed"] = tuple(value or 0 for value in columns["observed"])
+    return Tracks.from_columns(columns)

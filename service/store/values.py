@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
-__all__ = ["dump_json"]
+__all__ = ["dump_json", "load_json"]
 
 
 def dump_json(value: object) -> str:
-    """JSON text of dicts, lists, text and numbers; NaN and infinity become null."""
+    """JSON text of dicts, lists, text and numbers.
+
+    NaN and infinity become null; halves of a character (from a driver or a file name) become "?", because neither
+    UTF-8 nor PostgreSQL has them.
+    """
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except ValueError:
-        return json.dumps(_without_nan(value), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(_without_nan(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def load_json(text: str | bytes) -> Any:
+    """What JSON text says; None when it is damaged, so that one damaged row does not hide the others of a list."""
+    try:
+        value = json.loads(text)
+        # Earlier versions wrote halves of a character as escapes, which no answer can be encoded with.
+        return json.loads(dump_json(value)) if "\\ud" in str(text) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def _without_nan(value: object) -> object:

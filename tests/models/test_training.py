@@ -139,6 +139,14 @@ def test_minutes_must_be_positive(calibration: Calibration, tmp_path: Path, minu
         train(calibration, tmp_path, TrainingSettings(minutes=minutes), model_id="x")
 
 
+@pytest.mark.parametrize("minutes", [1e-300, 1e-6])
+def test_a_training_without_a_step_makes_no_model(calibration: Calibration, tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(DataError, match="before the first step") as caught:
+        train(calibration, tmp_path / "model", TrainingSettings(minutes=minutes, size="live"), model_id="x")
+    assert "more minutes" in caught.value.remedy
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibration) -> None:
     assert scene_for(calibration, PatternTable(calibration.psf)).wrong_side_share == 0
     aberrated = small_calibration(spherical_waves=0.2)

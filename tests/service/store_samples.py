@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
@@ -13,6 +14,7 @@ import service.store
 from models.tables import Localizations, Tracks
 from service.store.blobs import pack
 from service.store.database import Database
+from service.store.store import Store
 
 _MIGRATIONS = Path(service.store.__file__).parent / "migrations"
 
@@ -59,7 +61,7 @@ def migrate_to(database: Database, revision: str) -> None:
     """The tables of an older version."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    with database.writing() as connection:
+    with database.migrating() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
@@ -80,3 +82,42 @@ def fill_first_tables(database: Database) -> None:
             text("INSERT INTO localization_batches VALUES (1, 0, 0, 9, 0.0, 0.09, 'reference', :rows, :data)"),
             {"rows": len(found), "data": pack(found)},
         )
+
+
+def recompute(store: Store, run_id: str, shift_um: float, track_ids: tuple[int, ...], batches: int) -> int:
+    """The next revision of a run's tracks: the same paths, shifted along x. Return its number."""
+    for batch in range(batches):
+        _, tracks = sample_batch(batch, track_ids)
+        tracks.x_um[:] += shift_um
+        store.catch_ups.add_tracks(run_id, tracks)
+    return store.catch_ups.complete(run_id)
+
+
+def assert_one_revision(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catch-up completes while a list is paged, a page is read and a file is streamed: all stay as they began."""
+    monkeypatch.setattr("service.store.tracks._POINTS_AT_ONCE", 10)
+    run = store.runs.create(model_id="m", record=False).id
+    for batch in range(2):
+        store.append(run, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+    first = store.tracks.query(run, limit=2)
+    whole = store.tracks.select(run)
+    one = store.tracks.get(run, 2, most_points=15)
+    stream = store.tracks.stream(whole)
+    parts = [next(stream)]
+
+    assert recompute(store, run, 1000.0, (2, 3, 4), 2) == 2
+    second = store.tracks.query(run, limit=2, cursor=first.next)
+    assert (first.revision, second.revision, one.revision, whole.revision) == (1, 1, 1, 1)
+    assert [track.track_id for track in (*first.items, *second.items)] == [3, 2, 1]
+    live = Tracks.concatenate([*parts, *stream])
+    for found in (live, store.tracks.read(first.selection), store.tracks.read(second.selection)):
+        np.testing.assert_array_equal(found.x_um, 10.0 * found.track_id + found.frame)
+    assert np.unique(live.track_id, return_counts=True)[1].tolist() == [20, 20, 20]
+    rest = store.tracks.get(run, 2, cursor=one.next, most_points=15)
+    points = Tracks.concatenate([store.tracks.read(one.selection), store.tracks.read(rest.selection)])
+    assert (rest.revision, rest.next, points.frame.tolist()) == (1, None, [*range(20)])
+    assert points.x_um.max() < 1000
+
+    newest = store.tracks.query(run)
+    assert (newest.revision, [track.track_id for track in newest.items]) == (2, [4, 3, 2])
+    assert store.tracks.read(newest.selection).x_um.min() > 1000

@@ -127,7 +127,7 @@ def past(tmp_path: Path) -> Iterator[Past]:
 
 def tracks_of(past: Past, run: str, revision: int | None = None) -> Tracks:
     query = TrackQuery(revision=revision)
-    return past.store.tracks.read(run, query, past.store.tracks.query(run, query).items)
+    return past.store.tracks.read(past.store.tracks.select(run, query))
 
 
 def caught_up(past: Past, run: str) -> None:

@@ -198,7 +198,7 @@ def test_tracks_come_back(store: Store) -> None:
     assert page.items[0].points == 50
     assert (page.items[0].frame_from, page.items[0].frame_to) == (0, 49)
     assert (page.items[0].t_from_s, page.items[0].t_to_s) == (0.0, 0.49)
-    points = store.tracks.read(run.id, TrackQuery(), page.items)
+    points = store.tracks.read(store.tracks.select(run.id))
     assert len(points) == 150
     np.testing.assert_array_equal(points.track_id, np.repeat([1, 2, 3], 50))
     np.testing.assert_array_equal(points.frame, np.tile(np.arange(50), 3))
@@ -211,7 +211,7 @@ def test_tracks_by_time_place_and_length(store: Store) -> None:
     store.append(run.id, *sample_batch(5, (4,)), sample_ledger(5), frame_times(5))
 
     def found(query: TrackQuery) -> Tracks:
-        return store.tracks.read(run.id, query, store.tracks.query(run.id, query).items)
+        return store.tracks.read(store.tracks.select(run.id, query))
 
     window = found(TrackQuery(t_from_s=0.195, t_to_s=0.225))
     assert set(window.frame.tolist()) == {20, 21, 22}
@@ -222,13 +222,14 @@ def test_tracks_by_time_place_and_length(store: Store) -> None:
     assert set(box.track_id.tolist()) == {2}
     assert (box.x_um.min(), box.x_um.max()) == (30, 40)
     assert set(found(TrackQuery(min_length=11)).track_id.tolist()) == {1, 2, 3}
-    assert len(found(TrackQuery(revision=2))) == 0
+    with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1"):
+        found(TrackQuery(revision=2))
 
 
 def test_pages_of_tracks(store: Store) -> None:
     run = filled_run(store)
     first = store.tracks.query(run.id, limit=2)
-    assert ([track.track_id for track in first.items], first.next) == ([3, 2], "2")
+    assert ([track.track_id for track in first.items], first.next) == ([3, 2], "1.2")
     last = store.tracks.query(run.id, limit=2, cursor=first.next)
     assert ([track.track_id for track in last.items], last.next) == ([1], None)
     # A page is cut before its points are too many, and is never empty.
@@ -239,15 +240,16 @@ def test_pages_of_tracks(store: Store) -> None:
 def test_a_long_track_is_streamed_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.tracks._POINTS_AT_ONCE", 40)
     run = filled_run(store)
-    parts = list(store.tracks.stream(run.id, TrackQuery(), store.tracks.query(run.id).items))
+    parts = list(store.tracks.stream(store.tracks.select(run.id)))
     assert [len(part) for part in parts] == [40, 10] * 3
     assert len(Tracks.concatenate(parts)) == 150
 
 
 def test_one_track(store: Store) -> None:
     run = filled_run(store)
-    summary, points = store.tracks.get(run.id, 2)
-    assert (summary.track_id, summary.points, len(points)) == (2, 50, 50)
+    page = store.tracks.get(run.id, 2)
+    assert [(track.track_id, track.points) for track in page.items] == [(2, 50)]
+    assert set(store.tracks.read(page.selection).track_id.tolist()) == {2}
     with pytest.raises(UnknownItem, match=r"no track 9.*lists its tracks"):
         store.tracks.get(run.id, 9)
 
@@ -257,7 +259,7 @@ def test_undefined_numbers_come_back(store: Store) -> None:
     _, tracks = sample_batch(0, (1,))
     tracks.sigma_z_um[3] = np.nan
     store.append(run.id, Localizations.empty(), tracks, sample_ledger(0), frame_times(0))
-    _, points = store.tracks.get(run.id, 1)
+    points = store.tracks.read(store.tracks.select(run.id))
     np.testing.assert_array_equal(np.isnan(points.sigma_z_um), np.arange(10) == 3)
 
 
@@ -367,6 +369,7 @@ def test_writers_take_turns(store: Store) -> None:
         ("mysql://host/name", "only SQLite and PostgreSQL"),
         ("://", "not understood"),
         ("oracle://host/name", "only SQLite and PostgreSQL"),
+        ("postgresql://user:secret@host:port/name", "not understood"),
     ],
 )
 def test_url_that_cannot_be_used(where: str, problem: str) -> None:
@@ -381,8 +384,9 @@ def test_missing_driver_names_the_package(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_missing_folder_and_missing_tables(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be used.*folder exists"):
+    with pytest.raises(StoreError, match=r"cannot be made.*folder exists"):
         Store.open(tmp_path / "nowhere" / "bathyscope.db").migrate()
+    (tmp_path / "bathyscope.db").touch()
     empty = Store.open(tmp_path / "bathyscope.db")
     with pytest.raises(StoreError, match="no tables yet"):
         empty.check()
@@ -444,7 +448,7 @@ def test_what_was_committed_survives_kill_9(tmp_path: Path, committed: int) -> N
     # The process may die between a commit and saying so, never the other way round.
     assert batches in (said, said + 1)
     assert len(store.localizations.list(run_id, limit=1000).items) == batches
-    points = store.tracks.read(run_id, TrackQuery(), store.tracks.query(run_id).items)
+    points = store.tracks.read(store.tracks.select(run_id))
     assert len(points) == 30 * batches
     assert len(store.localizations.read(run_id)) == 30 * batches
     store.close()

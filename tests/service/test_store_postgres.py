@@ -9,21 +9,36 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
+import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
+from models.errors import DataError
 from models.tables import Localizations, Tracks
+from service.settings import Settings
 from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
-from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
+from tests.service.api_peer import Server, link
+from tests.service.store_samples import (
+    assert_one_revision,
+    fill_first_tables,
+    frame_times,
+    migrate_to,
+    sample_batch,
+    sample_ledger,
+)
 
 
 def _programs() -> Path | None:
@@ -56,10 +71,12 @@ def server() -> Iterator[str]:
         )  # fmt: skip
 
     run("initdb", "-U", "tester", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+    rules = folder / "data" / "pg_hba.conf"
+    rules.write_text(f"local all locked scram-sha-256\n{rules.read_text()}")
     run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses='' -c fsync=off")
     try:
         with psycopg.connect(f"host={folder} user=tester dbname=postgres") as connection:
-            assert connection.info.server_version > 0
+            connection.execute("CREATE ROLE locked LOGIN PASSWORD 'another'")
         yield str(folder)
     finally:
         run("pg_ctl", "stop", "-w", "-m", "immediate")
@@ -130,10 +147,11 @@ def test_a_run_from_start_to_end(store: Store) -> None:
     assert (ended.state, ended.ledger, ended.settings) == ("interrupted", sample_ledger(4), {"exposure_s": 0.009})
 
     query = TrackQuery(t_from_s=0.1, t_to_s=0.29, bounds=Bounds(z_max_um=50))
-    points = store.tracks.read(run.id, query, store.tracks.query(run.id, query).items)
+    points = store.tracks.read(store.tracks.select(run.id, query))
     assert (len(points), set(points.track_id.tolist())) == (40, {1, 2})
-    summary, track = store.tracks.get(run.id, 1)
-    assert (summary.points, len(track), np.isnan(track.sigma_z_um).sum()) == (50, 50, 5)
+    page = store.tracks.get(run.id, 1)
+    track = store.tracks.read(page.selection)
+    assert (page.items[0].points, len(track), np.isnan(track.sigma_z_um).sum()) == (50, 50, 5)
     found = store.localizations.read(run.id)
     expected = Localizations.concatenate(sample_batch(batch)[0] for batch in range(5))
     np.testing.assert_array_equal(np.sort(found.x_um), np.sort(expected.x_um))
@@ -168,10 +186,151 @@ def test_database_of_a_newer_version_is_refused(store: Store, url: str) -> None:
         store.migrate()
 
 
-def test_server_that_is_away_is_an_error_with_a_remedy(server: str) -> None:
-    store = Store.open(f"postgresql://tester@/nothing?host={server}")
-    with pytest.raises(StoreError, match="nothing"):
-        store.check()
+def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
     away = Store.open("postgresql://tester@/nothing?host=/nowhere")
-    with pytest.raises(StoreError, match=r"cannot be used.*server runs"):
+    with pytest.raises(StoreError, match=r"does not answer.*server runs"):
         away.check()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("tester@/nothing?host={server}", r"is not there.*nothing.*createdb"),
+        ("nobody@/postgres?host={server}", r"refuses this user.*nobody.*Correct user and password"),
+        ("locked@/postgres?host={server}", r"refuses this user.*Correct user and password"),
+        ("locked:secret@/postgres?host={server}", r"refuses this user.*Correct user and password"),
+        ("tester@no-such-host.invalid/name", r"host that nobody knows.*no-such-host.invalid.*Correct the host"),
+        ("tester@127.0.0.1:9/name", r"does not answer.*refused.*server runs"),
+        ("tester@/postgres?host={server}&colour=red", r"driver refuses.*colour.*postgresql://user"),
+    ],
+)
+def test_wrong_url_names_the_value_and_the_remedy(server: str, address: str, words: str) -> None:
+    store = Store.open(f"postgresql://{address.format(server=server)}")
+    for ask in (store.check, store.migrate):
+        with pytest.raises(StoreError, match=words) as caught:
+            ask()
+        assert "secret" not in str(caught.value)
+        assert "no tables" not in str(caught.value)
+
+
+def test_database_without_tables(url: str) -> None:
+    store = Store.open(url)
+    with pytest.raises(StoreError, match="no tables yet"):
+        store.check()
+    store.close()
+
+
+# ---- waits have limits ----
+
+
+def test_locked_table_is_an_error_with_a_remedy(store: Store, url: str) -> None:
+    import psycopg
+
+    patient = Store(Database(url, busy_timeout_s=0.2))
+    with psycopg.connect(url) as holder:
+        holder.execute("LOCK TABLE runs, events IN ACCESS EXCLUSIVE MODE")
+        for ask in (patient.check, patient.runs.interrupt_open, lambda: patient.events.add("x", "y")):
+            with pytest.raises(StoreError, match=r"locked by another process.*Try again"):
+                ask()
+    patient.check()
+    patient.close()
+
+
+def test_statement_without_end_is_ended_by_the_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.postgres._STATEMENT_TIMEOUT_S", 0.2)
+    database = Database(url)
+    with pytest.raises(StoreError, match=r"too slowly.*statement timeout"), database.reading() as connection:
+        connection.execute(text("SELECT pg_sleep(60)"))
+    with database.migrating() as connection:  # a migration may take longer
+        connection.execute(text("SELECT pg_sleep(0.5)"))
+    with pytest.raises(StoreError, match="too slowly"), database.reading() as connection:
+        connection.execute(text("SELECT pg_sleep(60)"))
+    database.close()
+
+
+@contextmanager
+def frozen(server: str) -> Iterator[None]:
+    """All processes of the server stand still while the block runs."""
+    main = psutil.Process(int((Path(server) / "data" / "postmaster.pid").read_text().split()[0]))
+    processes = [main, *main.children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            process.resume()
+
+
+def test_server_that_stands_still_is_not_waited_for(
+    store: Store, server: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.store.postgres import BoundedConnection
+
+    run = store.runs.create(model_id="m", record=False)
+    monkeypatch.setattr(BoundedConnection, "answer_timeout_s", 0.5)
+    monkeypatch.setattr("service.store.postgres._CONNECT_TIMEOUT_S", 2)  # the least that the driver takes
+    new = Store.open(url)
+    with frozen(server):
+        for ask in (lambda: store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0)), new.check):
+            with pytest.raises(StoreError, match=r"does not answer.*goes on by itself"):
+                ask()
+    monkeypatch.undo()
+    store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
+    assert store.runs.get(run.id).ledger == sample_ledger(0)
+
+
+def test_status_never_waits_behind_heavy_reads(store: Store, url: str, tmp_path: Path) -> None:
+    """A table is locked, and more reads wait for it than there are threads: everything else answers."""
+    import psycopg
+
+    run = store.runs.create(model_id="m", record=False)
+    store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
+    with link() as address, psycopg.connect(url) as holder:
+        holder.execute("LOCK TABLE tracks IN ACCESS EXCLUSIVE MODE")
+        server = Server(Settings(data_dir=tmp_path, database_url=url), address, store, Path("none"))
+
+        def read(_: int) -> httpx.Response:
+            return httpx.get(f"http://{server.host}/api/v1/runs/{run.id}/tracks", timeout=120)
+
+        with ThreadPoolExecutor(40) as readers:
+            waiting = [readers.submit(read, number) for number in range(40)]
+            wait(waiting, return_when="FIRST_COMPLETED")  # some were refused at once, so all places are taken
+            for path in ("api/v1/system", "api/v1/models", "api/v1/runs", f"api/v1/runs/{run.id}", "api/v1/events"):
+                assert httpx.get(f"http://{server.host}/{path}", timeout=60).status_code == 200
+            assert "engine does not answer" in httpx.get(f"http://{server.host}/readyz", timeout=60).text
+            assert sum(answer.done() for answer in waiting) < len(waiting)
+            holder.rollback()
+            answers = [answer.result() for answer in waiting]
+        server.close()
+    assert {answer.status_code for answer in answers} == {200, 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"]
+            assert "Try again" in answer.json()["remedy"]
+
+
+# ---- odd values ----
+
+
+def test_text_that_no_database_takes_is_kept_without_it(store: Store) -> None:
+    run = store.runs.create(
+        model_id="m", record=False, name="a\0b\ud800", notes="x" * 100_000, settings={"a": "\udcff\0"}
+    )
+    store.runs.finish(run.id, "failed", problem="camera \udce9\0")
+    store.events.add("x", "driver said \udcff\0", details={"text": "\udcff"})
+    kept = store.runs.get(run.id)
+    assert (kept.name, kept.problem, len(kept.notes), kept.settings) == ("a?b?", "camera ??", 100_000, {"a": "?\0"})
+    assert (store.events.list().items[0].message, store.events.list().items[0].details) == (
+        "driver said ??",
+        {"text": "?"},
+    )
+
+
+def test_value_beyond_the_database_is_the_caller_s_fault(store: Store) -> None:
+    with pytest.raises(DataError, match="does not fit into the database"):
+        store.runs.list(limit=2**63)
+
+
+def test_pages_and_streams_stay_on_their_revision(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_one_revision(store, monkeypatch)
