@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
+from service.descriptions import FolderUnreadable
 from service.link import EngineAway, EngineRefusal
 from service.store.errors import StoreError, UnknownItem
 from service.store.values import dump_json
@@ -142,6 +143,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     def _data(_: Request, error: DataError) -> Response:
         return problem_response(422, error.problem, error.remedy, kind="data")
+
+    @app.exception_handler(FolderUnreadable)
+    def _unreadable(_: Request, error: FolderUnreadable) -> Response:
+        return problem_response(503, error.problem, error.remedy, kind="folder-unreadable")
 
     @app.exception_handler(MicroscopeError)
     def _microscope(_: Request, error: MicroscopeError) -> Response:
