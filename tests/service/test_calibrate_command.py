@@ -11,8 +11,8 @@ import tifffile
 import typer
 from typer.testing import CliRunner
 
-from models.calibration.calibration import Calibration
 from hardware.microscope import MicroscopeError
+from models.calibration.calibration import Calibration
 from models.evaluation.beads import correlate_depths
 from service.commands import calibrate as command
 from tests.conftest import missing
