@@ -56,8 +56,11 @@ _SAME = 0.01
 _MOST_TAGS_READ = 5000
 """Descriptions of single planes are read one by one; more than these take seconds."""
 
-_HARMLESS = ("display settings", "comments")
-"""Parts of a Micro-Manager file that say nothing of its pictures and are often incomplete (tifffile's own notes)."""
+_HARMLESS = ("display settings", "comments", "index map")
+"""Parts of a Micro-Manager file that are often incomplete (tifffile's own notes) and that pictures do not need."""
+
+_MORE_PAGES = "frames, got"
+"""What tifffile says of a file with more pages than planes, whatever they are."""
 
 _TAG = "<TiffTag.fromfile>"
 """Tifffile goes on without a tag that is broken. Where pixels need it, it fails later; others are told."""
@@ -106,22 +109,29 @@ def warnings_collected() -> Iterator[list[logging.LogRecord]]:
     """What tifffile logs within the block, kept from the terminal."""
     complaints = _Complaints()
     logger = logging.getLogger("tifffile")
-    before = logger.propagate
+    propagate, level = logger.propagate, logger.level
     logger.addHandler(complaints)
     logger.propagate = False
+    logger.setLevel(logging.WARNING)
     try:
         yield complaints.records
     finally:
         logger.removeHandler(complaints)
-        logger.propagate = before
+        logger.propagate = propagate
+        logger.setLevel(level)
 
 
 def _read(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> Stack:
     images = _ome_images(path, tiff)
-    summary = (tiff.micromanager_metadata or {}).get("Summary") or {}
+    of_micro_manager = tiff.micromanager_metadata or {}
+    summary = of_micro_manager.get("Summary") or {}
     _check_room(path, images, summary)
     every = tiff.series
     errors = [text for record in said if record.levelno >= logging.ERROR and _TAG not in (text := record.getMessage())]
+    if errors and tiff.is_imagej:
+        announced, held = _whole((tiff.imagej_metadata or {}).get("images")), len(tiff.pages)
+        if announced > held > 1:
+            raise _absent(path, announced, held, said)
     if errors:
         raise ValueError(errors[0])
     series, image, notes = _chosen(path, tiff, every, images, said)
@@ -129,9 +139,14 @@ def _read(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> Stack:
     axes, leading, pages = _one_position(path, tiff, series)
     planes = math.prod(leading)
     offset = _checked_offset(path, tiff, series, pages, planes, said)
+    leftover: tuple[str, ...] = ()
     if len(images) == 1 and series.kind == "ome":
-        _check_leftover(path, tiff, pages)
-    remarks = _remarks(path, said)
+        leftover = _leftover(path, tiff, series, pages)
+    remarks = _remarks(path, said, (*_HARMLESS, _MORE_PAGES) if leftover else _HARMLESS)
+    if summary and series.kind not in ("ome", "mmstack"):
+        axes = _axes_without_index(path, summary, planes)
+        if of_micro_manager.get("MajorVersion"):
+            notes += ("The index of the NDTiff folder (NDTiff.index) is not there: planes are taken as they lie.",)
     if image is not None:
         stated, figures = of_ome_xml(path, image, axes, leading)
     else:
@@ -147,8 +162,10 @@ def _read(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> Stack:
         stated = replace(stated, bit_depth=bits)
     if not stated.notes and stated.pixel_size_um is None and series.kind != "imagej":
         stated = replace(stated, notes=_resolution_note(series.keyframe))
-    notes = (*notes, *stated.notes, *_oddities(series.keyframe), *remarks)
-    labelled = _is_labelled(tiff, series) and not (axes and set(axes) <= set(_UNKNOWN_LABELS))
+    notes = (*notes, *leftover, *stated.notes, *_oddities(series.keyframe), *remarks)
+    labelled = (_is_labelled(tiff, series) or bool(summary and axes)) and not (
+        axes and set(axes) <= set(_UNKNOWN_LABELS)
+    )
     if series.kind == "imagej" and not axes:
         labelled = False
     stored: _Run | _Pages
@@ -357,15 +374,51 @@ def _is_cut(page: Any) -> bool:
     )
 
 
-def _check_leftover(path: Path, tiff: Any, pages: Sequence[Any]) -> None:
-    """Refuse a file with more planes than its description has: the description is of another state of the file."""
-    held = len(tiff.pages)
-    used = sum(page.parent is tiff for page in pages)
-    if held > used:
+def _leftover(path: Path, tiff: Any, series: Any, pages: Sequence[Any]) -> tuple[str, ...]:
+    """Notes on pages that are not of the image, such as thumbnails.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"movie"``: there are more planes than its description has, which is of another state of the file.
+    """
+    used = {page.offset for page in pages if page.parent is tiff}
+    others = [page.offset for page in tiff.pages if page.offset not in used]
+    if not others:
+        return ()
+    tiff.filehandle.seek(others[0])
+    first = tifffile.TiffPage(tiff, 0)
+    if first.is_reduced or first.shape != series.keyframe.shape:
+        return (f"The file also has {len(others)} pages of another size, which are not read.",)
+    raise refusal(
+        f"{path} announces {len(used):,} planes and holds {len(used) + len(others):,}: its OME-XML is not of these "
+        "planes.",
+        "Save it again with the program that changed it last, as OME-TIFF.",
+    )
+
+
+def _axes_without_index(path: Path, summary: dict[str, Any], planes: int) -> str:
+    """Axes of a Micro-Manager file whose index was never written, as after a crash; pages are in the order of time.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"movie"``: it holds less than its summary announces, or the order of its planes is not known.
+    """
+    sizes = {label: _whole(summary.get(name)) for label, name in (("T", "Frames"), ("Z", "Slices"), ("C", "Channels"))}
+    announced = math.prod(sizes.values())
+    if announced == 1:
+        return ""
+    long = [label for label, extent in sizes.items() if extent > 1]
+    if announced > planes:
+        raise _absent(path, announced, planes, ())
+    if len(long) > 1 or announced != planes:
         raise refusal(
-            f"{path} announces {used:,} planes and holds {held:,}: its OME-XML is not of these planes.",
-            "Save it again with the program that changed it last, as OME-TIFF.",
+            f"{path} has no index of its {planes:,} planes, and its summary has the axes "
+            f"{', '.join(f'{label} of {sizes[label]}' for label in long)}.",
+            "Open it in Micro-Manager and save it again.",
         )
+    return long[0]
 
 
 class _Run:
@@ -582,8 +635,8 @@ def _oddities(page: Any) -> list[str]:
     return notes
 
 
-def _remarks(path: Path, said: Sequence[logging.LogRecord]) -> list[str]:
-    """Warnings of tifffile as notes.
+def _remarks(path: Path, said: Sequence[logging.LogRecord], harmless: Sequence[str]) -> list[str]:
+    """Warnings of tifffile as notes, but for those with `harmless` words.
 
     Raises
     ------
@@ -593,7 +646,7 @@ def _remarks(path: Path, said: Sequence[logging.LogRecord]) -> list[str]:
     remarks = []
     for record in said:
         text = re.sub(r"<(tifffile\.)?\w+(\.\w+)?( '[^']*')?>\s*", "", " ".join(record.getMessage().split()))
-        if any(words in text.lower() for words in _HARMLESS):
+        if any(words in text.lower() for words in harmless):
             continue
         if any(words in text.lower() for words in _PLANES_LOST):
             raise refusal(

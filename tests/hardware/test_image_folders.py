@@ -115,6 +115,9 @@ def write_images(folder: Path, names: list[str]) -> Path:
         [f"frame{number}.tif" for number in range(12)],
         [f"run 3, {number:04d}.TIFF" for number in range(5, 17)],
         [f"{number}.tif" for number in range(0, 60, 5)],
+        [f"e ({number}).tif" for number in range(1, 13)],  # dive 494
+        [f"run2_20230823_{number:04d}.tiff" for number in range(12)],  # tiled 555
+        [f"file{number:03d}_chan0.tif" for number in range(0, 6000, 500)],  # suite2p 944
         [f"img_{number:09d}_Default_000.tif" for number in range(12)],
         [f"img_channel000_position000_time{number:09d}_z000.tif" for number in range(12)],
     ],
@@ -184,3 +187,23 @@ def test_images_that_do_not_belong_together(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "notes.txt").touch()
     assert "a folder of 1 entries, none of which is an image" in refused(open_movie, tmp_path / "text")
+
+
+# ---- as others met it (repository and number of the public report) ----
+
+
+def test_files_of_an_ndtiff_folder_that_are_not_in_its_index(tmp_path: Path) -> None:
+    """NDStorage 191: an empty file is left by a failed acquisition; iohub 190: positions begin at 1."""
+    folder = write_ndtiff(tmp_path / "movie", [{"time": t, "position": 1} for t in range(7)], {})
+    (folder / "NDTiffStack_1.tif").touch()
+    with open_movie(folder) as movie:
+        assert np.array_equal(movie.read(0, 7), numbered(7, *SHAPE))
+
+
+def test_an_ndtiff_folder_without_its_index(tmp_path: Path) -> None:
+    """merfish3d-analysis 69: the planes are read in the order of the file, and that is told."""
+    folder = write_ndtiff(tmp_path / "movie", [{"time": t} for t in range(7)], {"PixelSize_um": 0.65})
+    (folder / "NDTiff.index").unlink()
+    with open_movie(folder) as movie:
+        assert np.array_equal(movie.read(0, 7), numbered(7, *SHAPE))
+        assert "(NDTiff.index) is not there" in movie.notes[0]

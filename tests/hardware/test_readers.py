@@ -660,3 +660,137 @@ def test_a_zarr_with_any_name(tmp_path: Path) -> None:
     zarr.create_array(path, data=data)
     with open_movie(path) as movie:
         assert np.array_equal(movie.read(0, 5), data)
+
+
+# ---- as others met it (repository and number of the public report) ----
+
+
+def test_positions_of_a_sequenced_sweep(tmp_path: Path) -> None:
+    """micro-manager 264, 2287: the first position is written for every plane; iohub 162: the step is in volts."""
+    places = [(0, z, 0, 0) for z in range(9)]
+    summary = {"Slices": 9, "PixelSize_um": 0.65, "z-step_um": 0.5}
+    same = [{"ZPositionUm": 25.0}] * 9
+    sweep = open_sweep(micro_manager_stack(tmp_path / STACK, numbered(9, *SHAPE), places, summary, same))
+    assert agreed_step(sweep, None) == (0.5, None)
+    assert "position 25 µm for every plane; that is not trusted" in sweep.notes[0]
+    other = [{"ZPositionUm": 0.31 * z} for z in range(9)]
+    volts = {**summary, "z-step_um": 0.01}
+    sweep = open_sweep(micro_manager_stack(tmp_path / STACK, numbered(9, *SHAPE), places, volts, other))
+    with pytest.raises(MicroscopeError, match=r"0\.01 µm according to its metadata, but 0\.31 µm according to the pos"):
+        agreed_step(sweep, None)
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({"Frames": 9}, ""),
+        ({"Slices": 9}, "an axis Z of 9"),
+        ({"Frames": 20}, "announces 20 planes and holds 9"),
+        ({"Frames": 3, "Channels": 3}, "has no index of its 9 planes, and its summary has the axes T of 3, C of 3"),
+    ],
+)
+def test_a_stack_after_a_crash(tmp_path: Path, summary: dict[str, Any], message: str) -> None:
+    """The index map was never written (bioformats 3389, recOrder 320)."""
+    places = [(0, 0, t, 0) for t in range(9)]
+    path = micro_manager_stack(tmp_path / STACK, numbered(9, *SHAPE), places, summary)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, 12, 0)
+    path.write_bytes(content)
+    if message:
+        assert message in refused(open_movie, path)
+    else:
+        with open_movie(path) as movie:
+            assert np.array_equal(movie.read(0, 9), numbered(9, *SHAPE))
+
+
+def test_a_thumbnail_is_no_plane(tmp_path: Path) -> None:
+    """pyometiff 4: one frame is announced, and two pages are there."""
+    path = tmp_path / "one.ome.tif"
+    with tifffile.TiffWriter(path, ome=False) as writer:
+        options: Any = {"metadata": None, "contiguous": False, "photometric": "minisblack"}
+        writer.write(numbered(1, *SHAPE)[0], description=ome_xml([("", "<TiffData/>", {})]), **options)
+        writer.write(numbered(1, *SHAPE)[0][::2, ::2], subfiletype=1, **options)
+    with open_movie(path) as movie:
+        assert len(movie) == 1
+        assert movie.notes == ("The file also has 1 pages of another size, which are not read.",)
+
+
+def test_the_second_file_of_imagej_says_how_many_frames_both_have(tmp_path: Path) -> None:
+    """TIFFStack 30."""
+    path = tmp_path / "second.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for number, plane in enumerate(numbered(11, *SHAPE)):
+            options: Any = {"metadata": None, "contiguous": False, "photometric": "minisblack"}
+            text = "ImageJ=1.51\nimages=20\nframes=20\nhyperstack=true\n"
+            writer.write(plane, description=None if number else text, **options)
+    assert "announces 20 planes and holds 11" in refused(open_movie, path)
+
+
+def test_chunks_under_other_names_are_not_there(tmp_path: Path) -> None:
+    """ome-zarr-py 343, zarr-python 717: written with / between the indices, and read with a dot as zeros."""
+    path = tmp_path / "movie.zarr"
+    separator: Any = {"name": "v2", "separator": "/"}
+    data = numbered(9, *SHAPE) + 1
+    zarr.create_array(path, data=data, chunks=(1, *SHAPE), zarr_format=2, chunk_key_encoding=separator)
+    with open_movie(path) as movie:
+        assert np.array_equal(movie.read(0, 9), data)
+    told = (path / ".zarray").read_text(encoding="utf-8")
+    (path / ".zarray").write_text(told.replace('"dimension_separator": "/"', '"dimension_separator": "."'), "utf-8")
+    assert "does not hold 9 of its chunks" in refused(open_movie, path)
+
+
+def test_an_imagej_stack_of_more_than_4_gb_has_one_directory(tmp_path: Path) -> None:
+    """scifio 317, TIFFStack 7, suite2p 135; the file is sparse."""
+    path = tmp_path / "large.tif"
+    frames, side = 9000, 512
+    text = f"ImageJ=1.54f\nimages={frames}\nframes={frames}\nhyperstack=true\nunit=micron\n"
+    options: Any = {"metadata": None, "photometric": "minisblack", "resolution": (2, 2)}
+    tifffile.imwrite(path, np.full((1, side, side), 7, "uint16"), description=text, **options)
+    with tifffile.TiffFile(path) as tiff:
+        start = tiff.pages[0].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.truncate(start + frames * side * side * 2)
+        file.seek(start + (frames - 1) * side * side * 2)
+        file.write(np.full(side * side, 9, "<u2").tobytes())
+    with open_movie(path) as movie:
+        assert (len(movie), movie.pixel_size_um) == (frames, 0.5)
+        assert (movie[0].max(), movie[-1].min()) == (7, 9)
+
+
+def test_more_planes_than_16_bits_count(tmp_path: Path) -> None:
+    """TIFFStack 19. Written by hand: a directory of 8 entries, and behind it one pixel in the room of four bytes."""
+    path = tmp_path / "many.tif"
+    count, room = 66_000, 2 + 8 * 12 + 4 + 4
+    pages = [b"II*\0" + struct.pack("<I", 8)]
+    for number in range(count):
+        start = 8 + number * room
+        tags = [(256, 4, 1), (257, 4, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, start + room - 4)]
+        entries = [*tags, (278, 4, 1), (279, 4, 2)]
+        following = start + room if number < count - 1 else 0
+        pages.append(
+            struct.pack("<H", 8) + b"".join(struct.pack("<HHII", code, kind, 1, v) for code, kind, v in entries)
+        )
+        pages.append(struct.pack("<IHH", following, number % 60_000, 0))
+    path.write_bytes(b"".join(pages))
+    with open_movie(path) as movie:
+        assert movie.shape == (count, 1, 1)
+        assert movie[-1][0, 0] == 5_999
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "size"),
+    [
+        ("µm", [1.5, 0.65, 0.65], 0.65),  # bioformats2raw 134
+        (" ", [1.0, 1.0, 1.0], None),  # mobie-viewer-fiji 612
+        (None, [1.0, 2.0, 2.0], None),  # cryoet-data-portal 20: only relative
+    ],
+)
+def test_scales_of_ome_zarr(tmp_path: Path, unit: str | None, scale: list[float], size: float | None) -> None:
+    group = zarr.open_group(tmp_path / "sweep.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=numbered(9, *SHAPE) + 1, chunks=(1, *SHAPE))
+    axes = [{"name": name, "type": "space"} | ({"unit": unit} if unit else {}) for name in "zyx"]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    sweep = open_sweep(tmp_path / "sweep.zarr")
+    assert (sweep.pixel_size_um, sweep.z_step_um) == (size, scale[0] if size else None)
+    assert any("not trusted" in note for note in sweep.notes) == (scale == [1.0, 2.0, 2.0])
