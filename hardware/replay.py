@@ -93,7 +93,7 @@ class ReplayMicroscope:
         self._movie = movie
         self._frames: NDArray[np.uint16] | None = None
         if in_memory:
-            self._frames = movie.read(0, len(movie))
+            self._frames = movie.read_whole()
             self._frames.flags.writeable = False
         self._truth = truth
         self._period_s = period_s

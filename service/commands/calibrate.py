@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["checkerboard", "run"]
 
-_AGREEMENT = 0.01
-"""Two statements of one length that differ by more than this contradict each other."""
-
 
 def run(
-    sweep: Path | None = typer.Argument(None, help="Sweep (Z, Y, X) or (Z, R, Y, X): OME-TIFF, TIFF or OME-Zarr."),
+    sweep: Path | None = typer.Argument(
+        None, help="Sweep (Z, Y, X) or (Z, R, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images."
+    ),
     live: bool = typer.Option(False, "--live", help="Take the sweep with the microscope of the settings."),
     config: Path | None = typer.Option(None, envvar="BATHYSCOPE_CONFIG", help="Settings (TOML), with --live."),
     data: Path | None = typer.Option(None, help="Data directory, with --live: refused while a service holds it."),
@@ -101,26 +100,18 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
 
 
 def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
-    from hardware.movies import agreed_pixel_size, open_sweep
+    from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
     from models.calibration.sweep import Sweep
-    from models.errors import DataError
+    from service.console import note
 
     recorded = open_sweep(path)
-    pixel, _ = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)
-    step = z_step_um if z_step_um is not None else recorded.z_step_um
-    if step is None:
-        raise DataError(f"{path} does not state the step between its planes.", "State it with --z-step-um.")
-    if (
-        z_step_um is not None
-        and z_step_um > 0
-        and recorded.z_step_um
-        and abs(z_step_um / recorded.z_step_um - 1) > _AGREEMENT
-    ):
-        raise DataError(
-            f"The step is {z_step_um:g} µm according to --z-step-um, but {recorded.z_step_um:g} µm according to the "
-            "file's metadata; they must agree to 1 %.",
-            "Correct the one that is wrong; leave the flag out if the file is right.",
-        )
+    for text in recorded.notes:
+        note(f"Note: {text}")
+    pixel, of_pixel = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)
+    step, of_step = agreed_step(recorded, z_step_um)
+    for remark in (of_pixel, of_step):
+        if remark:
+            note(f"Note: {remark}")
     return Sweep.from_steps(
         recorded.planes, pixel_size_um=pixel, z_step_um=step, z_start_um=z_start_um, bit_depth=recorded.bit_depth
     )

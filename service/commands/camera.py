@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 
 def run(
-    darks: Path = typer.Argument(help="Movie without light: OME-TIFF, TIFF or OME-Zarr."),
+    darks: Path = typer.Argument(help="Movie without light: TIFF, OME-Zarr, NDTiff, or a folder of images."),
     flats: Path | None = typer.Argument(None, help="Movie of an even, steady light, at one or several levels."),
     out: Path = typer.Option(..., help="Camera description to write (JSON; per-pixel maps go beside it as .npz)."),
 ) -> None:
@@ -26,11 +26,13 @@ def run(
 
     with open_movie(darks) as movie:
         bit_depth = movie.bit_depth or 16
-        dark_frames = movie.read(0, len(movie))
+        dark_frames = movie.read_whole()
+        notes = movie.notes
     flat_frames = None
     if flats is not None:
         with open_movie(flats) as movie:
-            flat_frames = movie.read(0, len(movie))
+            flat_frames = movie.read_whole()
+            notes += movie.notes
     measured = measure_camera(dark_frames, flat_frames, bit_depth=bit_depth)
 
     def is_camera(path: Path) -> bool:
@@ -49,7 +51,7 @@ def run(
             )
     with complete_output(out, is_camera) as aside:
         write_json(aside, values)
-    for text in measured.notes:
+    for text in (*notes, *measured.notes):
         note(f"Note: {text}")
     camera = measured.camera
     note(

@@ -17,7 +17,7 @@ def _table_suffix(path: Path) -> Path:
 
 
 def run(
-    movie: Annotated[Path, typer.Argument(help="OME-TIFF, TIFF or OME-Zarr, (T, Y, X).")],
+    movie: Annotated[Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images.")],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
     out: Annotated[Path, typer.Option("--out", callback=_table_suffix, help="Table: .csv or .parquet.")],
     refine: Annotated[bool, typer.Option("--refine", help="Polish with a joint maximum-likelihood fit.")] = False,
@@ -39,6 +39,8 @@ def run(
     from service.outputs import complete_output
 
     with open_movie(movie) as source:
+        for text in source.notes:
+            note(f"Note: {text}")
         given = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, source.bit_depth)
         localizer = Localizer.load(model, device, camera=given)
         _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)

@@ -91,7 +91,7 @@ def test_an_ome_tiff_movie(tmp_path: Path, compression: str | None) -> None:
     "options",
     [
         {},
-        {"imagej": True, "metadata": {"axes": "ZYX", "spacing": 2.0, "unit": "um"}, "resolution": (2.0, 2.0)},
+        {"imagej": True, "metadata": {"axes": "ZYX"}, "resolution": (72.0, 72.0), "resolutionunit": "inch"},
         {"compression": "zlib"},
         {"byteorder": ">"},
         {"bigtiff": True, "metadata": None},
@@ -361,13 +361,13 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     assert "does not exist" in refused(open_movie, tmp_path / "nothing.tif")
     text = tmp_path / "movie.avi"
     text.write_text("RIFF")
-    assert "has the suffix .avi" in refused(open_movie, text)
+    assert "is no TIFF file but a video, which is not supported" in refused(open_movie, text)
     false = tmp_path / "false.tif"
     false.write_text("this is no TIFF file")
-    assert "damaged, incomplete or of another kind" in refused(open_movie, false)
+    assert "is no TIFF file; movies and sweeps are" in refused(open_movie, false)
     folder = tmp_path / "folder.zarr"
     folder.mkdir()
-    assert "damaged, incomplete or of another kind" in refused(open_movie, folder)
+    assert "is a folder of 0 entries, none of which is an image" in refused(open_movie, folder)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -413,8 +413,8 @@ def test_the_pixel_size_is_stated_or_assumed_with_a_note() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((0.5, 0.65, None), "0.65 µm according to --pixel-size-um, but 0.5 µm according to the file's OME metadata"),
-        ((0.5, None, 0.65), "0.5 µm according to the file's OME metadata, but 0.65 µm according to the model"),
+        ((0.5, 0.65, None), "0.65 µm according to --pixel-size-um, but 0.5 µm according to the file's metadata"),
+        ((0.5, None, 0.65), "0.5 µm according to the file's metadata, but 0.65 µm according to the model"),
         ((None, 0.5, 0.65), "0.5 µm according to --pixel-size-um, but 0.65 µm according to the model"),
         ((None, None, None), "The pixel size is unknown"),
         ((None, math.nan, 0.65), "must be positive and finite"),

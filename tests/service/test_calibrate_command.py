@@ -11,8 +11,8 @@ import tifffile
 import typer
 from typer.testing import CliRunner
 
+from hardware.microscope import MicroscopeError
 from models.calibration.calibration import Calibration
-from models.errors import DataError
 from models.evaluation.beads import correlate_depths
 from service.commands import calibrate as command
 from tests.conftest import missing
@@ -150,7 +150,7 @@ def test_missing_step_is_asked_for(application: typer.Typer, tmp_path: Path) -> 
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, simulate(beads=4)[0].planes[:, 0])
     done = CliRunner().invoke(application, [str(path), "--pixel-size-um", "1", "--out", str(tmp_path / "c")])
-    assert isinstance(done.exception, DataError)
+    assert isinstance(done.exception, MicroscopeError)
     assert "--z-step-um" in done.exception.remedy
 
 

@@ -1,0 +1,175 @@
+"""What every reader of image files shares: errors in one voice, and a check before memory is asked for.
+
+The libraries behind the readers raise some forty kinds of exceptions. What
+each of them means for the person who gave the file is decided here and
+nowhere else: the file is missing, may not be read, is of a kind that is not
+supported, or is damaged. Only what shows damage is called damaged.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import tifffile
+import zarr.errors
+
+from hardware.microscope import MicroscopeError
+
+__all__ = ["check_memory", "printable", "reading_explained", "refusal"]
+
+_SPARE_SHARE = 0.8
+"""Share of the free memory that pictures may take; the rest is for what is computed from them."""
+
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Limits of the container, where there is one (control groups, version 2)."""
+
+_UNSUPPORTED = (NotImplementedError, ImportError, zarr.errors.UnknownCodecError)
+_UNSUPPORTED_WORDS = (
+    "not supported",
+    "unsupported",
+    "requires the 'imagecodecs'",
+    "not available",
+    "no codec",
+    "codec not",
+)
+"""What readers say of a compression or layout that they do not know, in errors of no special type."""
+
+_DAMAGED = (
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+    ElementTree.ParseError,
+    tifffile.TiffFileError,
+    zarr.errors.BaseZarrError,
+    # Both decode: numcodecs and imagecodecs raise RuntimeError, zarr and tifffile ValueError and TypeError.
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+)
+"""What readers raise on content that breaks the rules of its format."""
+
+
+def refusal(problem: str, remedy: str) -> MicroscopeError:
+    """An error about a file, in letters that every terminal and log takes."""
+    return MicroscopeError("movie", printable(problem), printable(remedy))
+
+
+def printable(text: str) -> str:
+    r"""`text` with control characters and bytes of unknown letters written out, as in ``\x1b``."""
+    return "".join(
+        character if character.isprintable() else f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
+        for character in text
+        for code in [ord(character)]
+    )
+
+
+@contextmanager
+def reading_explained(path: Path) -> Iterator[None]:
+    """Turn what a reader raises into a refusal that says what kind of trouble it is.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"movie"``.
+    """
+    try:
+        yield
+    except MicroscopeError:
+        raise
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: Exception) -> MicroscopeError:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return refusal(
+            f"{path} asks for more memory than this machine has ({said}).",
+            "If its size is right, use a machine with more memory or a part of the file; if not, it is damaged.",
+        )
+    if isinstance(error, _UNSUPPORTED) or any(words in said.lower() for words in _UNSUPPORTED_WORDS):
+        return refusal(
+            f"{path} is of a kind that is not supported ({said}).",
+            "Save it as OME-TIFF, uncompressed or with LZW, deflate or zstd.",
+        )
+    if isinstance(error, zarr.errors.BaseZarrError) and isinstance(error, FileNotFoundError):
+        return refusal(f"{path} is incomplete: {said}.", "Copy or record it again.")
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return _system_explained(path, error)
+    if isinstance(error, (*_DAMAGED, OSError)):
+        return refusal(f"{path} cannot be read: it is damaged or incomplete ({said}).", "Copy or record it again.")
+    return refusal(
+        f"{path} cannot be read ({type(error).__name__}: {said}).",
+        "Open it in another program and save it as OME-TIFF.",
+    )
+
+
+def _system_explained(path: Path, error: OSError) -> MicroscopeError:
+    """What the operating system refused."""
+    name = Path(error.filename) if isinstance(error.filename, str) else path
+    if isinstance(error, FileNotFoundError):
+        return refusal(f"{name} does not exist.", "Check the path; of a set of files, all must be there.")
+    if isinstance(error, PermissionError):
+        return refusal(f"{name} may not be read ({error.strerror}).", "Change its permissions, or copy it.")
+    if error.errno == errno.ENAMETOOLONG:
+        return refusal(f"The path {str(name)[:80]}... is too long for this system.", "Use a shorter name or folder.")
+    if error.errno == errno.ELOOP:
+        return refusal(f"{name} is a symbolic link that leads in a circle.", "Give the file itself.")
+    return refusal(f"{name} cannot be read ({error.strerror}).", "Check the disk or the network, and copy it again.")
+
+
+def check_memory(path: Path, needed_bytes: int, purpose: str, remedy: str) -> None:
+    """Refuse to read what the machine has no room for, before memory is asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    needed_bytes : int
+        All that is held at once.
+    purpose : str
+        What the memory is for, for example ``"a sweep of 66 planes of 512 x 512 pixels"``.
+    remedy : str
+        How to get by with less.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"movie"``: more than `_SPARE_SHARE` of what is free.
+    """
+    free = _free_bytes()
+    if needed_bytes > _SPARE_SHARE * free:
+        raise refusal(
+            f"{path} announces {purpose}: {needed_bytes:,} bytes in memory; {free:,} are free, of which at most "
+            f"{_SPARE_SHARE:.0%} are used.",
+            remedy,
+        )
+
+
+def _free_bytes() -> int:
+    """Memory that this process may still take: of the machine, of its container, of its own limit."""
+    free = [psutil.virtual_memory().available]
+    try:
+        used = int((_CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
+        free.append(int((_CONTROL_GROUP / "memory.max").read_text(encoding="ascii")) - used)
+    except (OSError, ValueError):
+        pass  # no container, or one without a limit ("max")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        free.append(limit - psutil.Process().memory_info().vms)
+    return max(0, min(free))
