@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from models.errors import DataError
 
 __all__ = [
+    "AXIAL_SCALE",
     "CAMERA_OFFSET_ADU",
     "DEPTH_UM",
     "ELECTRONS_PER_ADU",
@@ -150,6 +151,7 @@ SWEEP_PLANES = Quantity(
     (Slip(5001, math.inf, "Is the first axis z, and is the step given in µm?"),),
 )
 REPEATS = Quantity("the number of exposures at a plane", "", 1, 1000, "a thousand shake off any noise")
+AXIAL_SCALE = Quantity("the axial scale", "", 0.3, 3.0, "sample index over immersion index, from 0.66 to 1.52")
 DEPTH_UM = Quantity(
     "the depth",
     "µm",
