@@ -14,6 +14,7 @@ not hold there, and checks that rest on it leave out the sharpest planes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,8 @@ F64 = NDArray[np.float64]
 # Light is compared at a scale beyond the patterns, which defocus leaves alone: blocks of pixels, and blur in blocks.
 _BLOCK_PX = 4
 _BLUR_BLOCKS = 2.0
+# Neighbouring planes with light on are alike at that scale: a correlation of 0.9 and more, 0 in noise alone.
+_ALIKE = 0.5
 # A dark plane has less than this share of the sweep's light, and less than `_DROP` of that of the next lit plane:
 # light that fades slowly (bleaching, patterns that outgrow the field) is no dark plane.
 _DARK_SHARE = 0.1
@@ -145,7 +148,7 @@ def _hot_pixels(sweep: Sweep) -> NDArray[np.bool_]:
 
 
 def light_of_planes(planes: F32) -> F64:
-    """Light of the sample at each plane, relative to the brightest plane, shape (Z,).
+    """Light of the sample at each plane, relative to the brightest plane, shape (Z,); 1 everywhere where none is seen.
 
     Parameters
     ----------
@@ -155,7 +158,14 @@ def light_of_planes(planes: F32) -> F64:
     coarse = np.stack([_coarse(plane) for plane in planes])
     pattern = coarse.mean(axis=0)
     light = np.einsum("kij,ij->k", coarse, pattern) / max(float((pattern**2).sum()), 1e-12)
-    return np.asarray(light / max(float(light.max()), 1e-12), np.float64)
+    light /= max(float(light.max()), 1e-12)
+    lit = light >= _DARK_SHARE
+    lengths = np.sqrt(np.einsum("kij,kij->k", coarse, coarse))
+    alike = np.einsum("kij,kij->k", coarse[:-1], coarse[1:]) / np.maximum(lengths[:-1] * lengths[1:], 1e-12)
+    both = alike[lit[:-1] & lit[1:]]
+    if len(both) == 0 or np.median(both) < _ALIKE:
+        return np.ones(len(planes))
+    return np.asarray(light, np.float64)
 
 
 def _coarse(plane: F32) -> F64:
@@ -392,7 +402,8 @@ def _unsteadiness(light: F64) -> float:
     middle = (light[:-2] + light[2:]) / 2
     departure = light[1:-1] / np.maximum(middle, _DARK_SHARE) - 1
     # A plane minus the mean of two others has 1.5 times the variance of one.
-    return 1.4826 * float(np.median(np.abs(departure - np.median(departure)))) / 1.5**0.5
+    spread = 1.4826 * float(np.median(np.abs(departure - np.median(departure))))
+    return spread / math.sqrt(1.5)
 
 
 def _unsteady(light: F64) -> tuple[str, ...]:
