@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.noise import detect_electrons
+from models.quantities import CAMERA_OFFSET_ADU, ELECTRONS_PER_ADU, READ_NOISE_E
 
 __all__ = ["CameraModel"]
 
@@ -54,6 +55,12 @@ class CameraModel:
                 "and all finite.",
                 "Give the camera's data sheet values, or measure them with `bathyscope camera`.",
             )
+        for quantity, value in (
+            (CAMERA_OFFSET_ADU, self.offset_adu),
+            (ELECTRONS_PER_ADU, self.electrons_per_adu),
+            (READ_NOISE_E, self.read_noise_e),
+        ):
+            quantity.check(value, "the camera description")
         if not 1 <= self.bit_depth <= 16:
             raise DataError(
                 f"The camera description says {self.bit_depth} bits; frames hold 1 to 16.",

@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from models.calibration.bead_stack import BeadStack
 from models.calibration.beads import Bead, Cone
+from models.memory import require_memory
 
 __all__ = ["crop_radius", "cut_beads", "first_light"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+
+# Of the arrays of cut-outs that exist at once: as recorded, without neighbours (twice), model, and two masks.
+_BYTES_A_SAMPLE = 4 * 4 + 2
 
 
 def crop_radius(reach: float) -> int:
@@ -26,6 +31,12 @@ def cut_beads(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[Be
     radius = crop_radius(float(cone.at(z_um).max()))
     width = 2 * radius + 1
     count = len(beads)
+    samples = float(count * len(planes) * width**2)
+    require_memory(
+        _BYTES_A_SAMPLE * samples,
+        f"The calibration from {count} places of {width} x {width} pixels in {len(planes)} planes",
+        "Crop the sweep to a part of the field, ask for a smaller --z-range-um, or check the pixel size and the step.",
+    )
     padded = np.pad(planes, ((0, 0), (radius, radius), (radius, radius)))
     inside = np.pad(np.ones(planes.shape[1:], np.uint8), radius)
     data = np.empty((count, len(planes), width, width), np.float32)

@@ -26,6 +26,12 @@ _DIM_SNR = 10.0
 _MISFIT_SIGMAS = 6.0
 # A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
 _STRAY_PX = 0.75
+# Light of a place far from focus over that near it: a place that keeps this share does not change with focus,
+_STEADY_SHARE = 0.7
+# when half of the places lose more than this.
+_CHANGING_SHARE = 0.4
+# Half width of the place, pixels.
+_PLACE_PX = 1
 # A bead that was left out is where the pattern fits it, when that is no farther from its brightest place, pixels.
 _ASTRAY_PX = 3.0
 
@@ -60,8 +66,10 @@ def first_verdicts(
     top = sweep.saturation_adu
     centre_plane = int(np.abs(z_um).argmin())
     first, last = max(centre_plane - 2, 0), centre_plane + 3
+    kept_light = _light_far_from_focus(positions, planes)
+    dirt = (kept_light > _STEADY_SHARE) & (np.median(kept_light) < _CHANGING_SHARE)
     beads = []
-    for (x, y), nearest in zip(positions, distance, strict=True):
+    for (x, y), nearest, share, steady in zip(positions, distance, kept_light, dirt, strict=True):
         row, column = round(y), round(x)
         edge = min(x, y, width - 1 - x, height - 1 - y)
         size = int(np.ceil(cone.focus_px))
@@ -71,6 +79,8 @@ def first_verdicts(
         reason = ""
         if mask is not None and not mask[min(row, height - 1), min(column, width - 1)]:
             reason = "outside the places chosen for calibration"
+        elif steady:
+            reason = f"no bead: it keeps {share:.0%} of its height at every plane, so it does not change with focus"
         elif edge < 0.5 * reach:
             reason = f"at the edge: {edge:.0f} px from it, the pattern grows to a radius of {reach:.0f} px"
         elif nearest < 2 * cone.focus_px:
@@ -79,6 +89,21 @@ def first_verdicts(
             reason = f"saturated: pixels reach {top} counts"
         beads.append(Bead(float(x), float(y), photons, reason))
     return _limit_number(beads, distance, reach, len(z_um))
+
+
+def _light_far_from_focus(positions: F64, planes: F32) -> F64:
+    """Height of each place over its surroundings where it is lowest, relative to where it is highest, shape (N,)."""
+    height, width = planes.shape[1:]
+    out = np.empty(len(positions))
+    for index, (x, y) in enumerate(positions):
+        row, column = min(max(round(y), 0), height - 1), min(max(round(x), 0), width - 1)
+        near, wide = _PLACE_PX, 5 * _PLACE_PX
+        spot = planes[:, max(row - near, 0) : row + near + 1, max(column - near, 0) : column + near + 1]
+        ring = planes[:, max(row - wide, 0) : row + wide + 1, max(column - wide, 0) : column + wide + 1]
+        rise = spot.mean(axis=(1, 2)) - np.median(ring, axis=(1, 2))
+        low, high = np.percentile(rise, [5, 95])
+        out[index] = low / max(float(high), 1e-9)
+    return out
 
 
 def _limit_number(beads: list[Bead], distance: F64, reach: float, planes: int) -> list[Bead]:

@@ -26,15 +26,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.calibration.bead_verdicts import first_verdicts, require_beads
-from models.calibration.beads import find_beads, measure_cone
+from models.calibration.beads import Cone, find_beads, measure_cone
 from models.calibration.calibration import Calibration
 from models.calibration.conclusions import conclude
 from models.calibration.joining import join_beads
 from models.calibration.photon_transfer import estimate_camera
 from models.calibration.sweep import Sweep
+from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
 from models.calibration.sweep_focus import bead_focus, kept_planes, wanted_range
 from models.camera import CameraModel
 from models.errors import DataError
+from models.memory import require_memory
+from models.quantities import AXIAL_SCALE, DEPTH_UM, STAGE_UM
 
 __all__ = ["calibrate"]
 
@@ -82,12 +85,16 @@ def calibrate(
         When the sweep cannot teach this; the message says why.
     """
     tell = progress or (lambda done, what: None)
-    notes: list[str] = []
     _check_request(z_range_um, focus_um, sign, axial_scale, mask, sweep)
     tell(0.0, "checking the sweep")
+    _check_memory(sweep)
     sweep.check_exposure()
-    # Before the camera is estimated: where nothing is to be seen, that is what the user must hear.
+    clean = repaired(sweep)
+    lit = trimmed_to_light(clean.sweep)
+    sweep, notes = lit.sweep, [*clean.notes, *lit.notes]
+    # Before the steps and the camera are judged: where nothing is to be seen, that is what the user must hear.
     curve = sweep.focus_curve()
+    notes += check_steps(sweep)
     if camera is None:
         measured = estimate_camera(sweep)
         camera = measured.camera
@@ -107,11 +114,17 @@ def calibrate(
         )
     focus = focus_um if focus_um is not None else bead_focus(planes, positions, sweep.z_um, curve, both_sides)
     z_um = sign * axial_scale * (sweep.z_um - focus)
-    wanted = wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
+    try:
+        wanted = wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
+    except DataError as error:
+        if not lit.notes:
+            raise
+        raise DataError(" ".join((error.problem, *lit.notes)), error.remedy) from error
     keep = kept_planes(z_um, wanted)
     order = np.argsort(z_um[keep])
     planes, z_um, kept = planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order]
     cone = measure_cone(planes, positions, z_um)
+    notes += _aperture_notes(cone, sweep.pixel_size_um)
     beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
@@ -152,9 +165,14 @@ def _check_request(
         )
     if focus_um is not None and not np.isfinite(focus_um):
         raise DataError(f"The focus is {focus_um} µm; it must be a number.", "Leave --focus-um out to have it found.")
-    if sign not in (-1, 1) or not np.isfinite(axial_scale) or axial_scale <= 0:
+    for depth in z_range_um or ():
+        DEPTH_UM.check(depth)
+    if focus_um is not None:
+        STAGE_UM.check(focus_um)
+    if sign not in (-1, 1) or not AXIAL_SCALE.holds(axial_scale):
         raise DataError(
-            f"The direction is {sign} and the axial scale {axial_scale}; the first is 1 or -1, the second positive.",
+            f"The direction is {sign} and the axial scale {axial_scale}; the first is 1 or -1, the second positive, "
+            f"from {AXIAL_SCALE.low:g} to {AXIAL_SCALE.high:g}.",
             "The axial scale is sample index over immersion index: 1 in air, about 1.33 from air into water.",
         )
     if mask is not None and mask.shape != sweep.shape:
@@ -162,3 +180,30 @@ def _check_request(
             f"The mask has shape {mask.shape}, the sweep's planes {sweep.shape}; both must be alike.",
             "Make the mask for the whole field.",
         )
+
+
+# Copies of the sweep's mean planes in single precision that exist at once, while its steps are checked.
+_PLANE_COPIES = 6
+# Slopes of a pattern's edge that lenses make: numerical apertures from 0.01 to 1.49 in oil.
+_PLAUSIBLE_SLOPES = (0.01, 6.0)
+
+
+def _check_memory(sweep: Sweep) -> None:
+    count, _, height, width = sweep.planes.shape
+    require_memory(
+        4.0 * _PLANE_COPIES * count * height * width,
+        f"The calibration from {count} planes of {width} x {height} pixels",
+        "Crop the sweep to a part of the field, or leave out planes beyond the wanted range.",
+    )
+
+
+def _aperture_notes(cone: Cone, pixel_size_um: float) -> tuple[str, ...]:
+    """What a pattern says of the units: its edge goes outward by the tangent of the aperture's angle per depth."""
+    slope = cone.slope_px * pixel_size_um
+    low, high = _PLAUSIBLE_SLOPES
+    if slope <= 0 or low <= slope <= high:
+        return ()
+    return (
+        f"Patterns grow by {slope:.2g} µm in radius for each µm of depth, which no objective does ({low:g} to {high:g})"
+        f": check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",
+    )

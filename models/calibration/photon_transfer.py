@@ -4,20 +4,31 @@ Photon transfer (Janesick, Photon Transfer, SPIE 2007): the variance of a pixel
 over equal exposures grows in proportion to its mean, and the slope is ADU per
 photo-electron; what remains without light is the read noise. Darks and
 flats measure it properly (`measure_camera`). A sweep can stand in for them
-(`estimate_camera`), since its repeats, or failing these its neighbouring
-planes, show the same light twice; then the offset cannot be told from a
-uniform background light, and is taken as the level between the beads.
+(`estimate_camera`), since its repeats show the same light twice. Without
+repeats the neighbouring planes have to do, and what focus changes must be
+kept out: a second difference along z takes out what changes evenly, a high-pass
+filter in x and y takes out what is smooth, and the sharpest planes are left
+out. In either case the offset cannot be told from a uniform background light,
+and is taken as the level between the beads.
+
+An estimate has premises, and each is checked: noise is independent from pixel
+to pixel (images that were smoothed, resized or compressed with loss are not),
+repeats show the same light, and what the filters leave is noise. They are
+checked by estimates that must agree; where they do not, the gain cannot be
+told from the sweep, and the user states it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from models.calibration.sweep import Sweep
+from models.calibration.sweep import Sweep, fine_detail
 from models.camera import CameraModel
 from models.errors import DataError
 
@@ -29,10 +40,13 @@ _NOISE_FREE_VARIANCE = 0.2
 _FRAMES_FOR_MAPS = 50
 # A pixel is hot when its dark level or noise is this many robust deviations from the others'.
 _HOT_SIGMAS = 8.0
-_BINS = 30
+# Levels of brightness: fewer where few pixels are bright.
+_BINS = (30, 15, 8)
+_FEWEST_IN_BIN = 200
+_FEWEST_LEVELS = 4
 # Pixels of the whole sweep that are looked at: enough for 1 % in every figure.
 _SAMPLE = 4_000_000
-# Variance of the median-based estimate relative to the squared median absolute deviation of a normal distribution.
+# Standard deviation over median absolute deviation of a normal distribution, 1 / 0.67449.
 _MAD_TO_SIGMA = 1.4826
 
 
@@ -202,81 +216,239 @@ def _flat_gain(
 def estimate_camera(sweep: Sweep) -> CameraMeasurement:
     """Offset, gain and read noise from a sweep of beads.
 
-    Repeats of a plane differ by noise only. Without repeats, the second
-    difference over neighbouring planes stands in; what the pattern itself
-    changes from plane to plane then adds to the noise of bright pixels, so
-    the gain comes out a little low.
+    Raises
+    ------
+    DataError
+        When the sweep cannot tell them: its estimates disagree, noise does not grow with light, or too few levels of
+        brightness occur.
+    """
+    notes: list[str] = []
+    repeated = sweep.planes.shape[1] > 1
+    if repeated and np.array_equal(sweep.planes[:, 0], sweep.planes[:, 1]):
+        repeated = False
+        if not _is_noise_free(_neighbour_samples(sweep, _FOURTH)):
+            notes.append("The repeats of each plane are copies of one exposure, so they do not show the noise.")
+    fine = _repeat_samples(sweep, _FOURTH) if repeated else _neighbour_samples(sweep, _FOURTH)
+    if _is_noise_free(fine):
+        note = "The sweep shows no noise, so read noise is 0 and the gain is taken as 1 e-/ADU."
+        camera = CameraModel(round(fine.dark_adu), 1.0, 0.0, sweep.bit_depth, "estimated")
+        empty = np.empty(0)
+        return CameraMeasurement(camera, np.empty((0, 2), np.int64), None, None, empty, empty, (*notes, note))
+    _check_independent(fine, _repeat_samples(sweep, None) if repeated else _neighbour_samples(sweep, None))
+    if repeated:
+        line, checks = _transfer(_repeat_samples(sweep, None)), {"high-pass filtered": _transfer(fine)}
+        source = "repeats"
+    else:
+        line = _transfer(fine)
+        checks = {"a weaker filter": _transfer(_neighbour_samples(sweep, _SECOND))}
+        for half, samples in zip(("sharper", "more blurred"), fine.halves(), strict=True):
+            # Half of a sweep with little light may have too few bright pixels to be a check.
+            with contextlib.suppress(DataError):
+                checks[f"{half} planes"] = _transfer(samples)
+        source = "neighbouring planes"
+    _check_agreement(line, checks, source)
+    others = ", ".join(f"{1 / other.slope:.2f} from {name}" for name, other in checks.items())
+    notes.append(
+        f"Camera estimated from the {source} of the sweep: {1 / line.slope:.2f} e-/ADU ({others}). The offset is the "
+        "level between the beads, so a uniform background light would count as offset."
+    )
+    camera = CameraModel(
+        line.dark_adu,
+        1.0 / line.slope,
+        float(np.sqrt(max(line.intercept, 0.0))) / line.slope,
+        sweep.bit_depth,
+        "estimated",
+    )
+    return CameraMeasurement(
+        camera, np.empty((0, 2), np.int64), None, None, line.mean_adu, line.variance_adu2, tuple(notes)
+    )
+
+
+_STATE_IT = "State the camera: --camera FILE, or --camera-offset-adu, --electrons-per-adu and --read-noise-e."
+
+# Fourth and second differences along rows and columns. Defocused patterns are wider than five pixels and smooth, so
+# little of them passes the first; the second lets more of them through, which tells how much it was.
+_FOURTH = np.outer([1.0, -4.0, 6.0, -4.0, 1.0], [1.0, -4.0, 6.0, -4.0, 1.0])
+_SECOND = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0])
+# Planes sharper than this share of the sharpest change with focus at the finest scale, and are left out.
+_SHARP_SHARE = 0.3
+_FEWEST_TRIPLES = 3
+# Estimates of one gain agree within this factor; structure in place of noise makes them differ by more. In simulated
+# sweeps and the real one with steps up to the depth of field, they agree within 1.25.
+_AGREEMENT = 1.5
+# The weaker filter lets structure through that the other one stops, so it may differ by more.
+_WEAK_AGREEMENT = 2.0
+# Noise that is the same in neighbouring pixels (smoothed, resized, compressed) is weaker after the high-pass filter:
+# 0.25 times for the mean of 2 x 2 pixels; 0.9 to 1.1 in raw images.
+_INDEPENDENT = 0.6
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Light and squared noise of many pixels, by plane.
+
+    Attributes
+    ----------
+    means, squares : list of ndarray of float64, each shape (N,)
+        Light, and squares whose mean is the variance of one exposure, ADU and ADU².
+    """
+
+    means: list[NDArray[np.float64]]
+    squares: list[NDArray[np.float64]]
+
+    @property
+    def dark_adu(self) -> float:
+        """Level between the beads."""
+        means = np.concatenate(self.means)
+        return float(np.median(means[means <= np.percentile(means, 50)]))
+
+    @property
+    def floor_variance(self) -> float:
+        """Variance between the beads, ADU²."""
+        means, squares = np.concatenate(self.means), np.concatenate(self.squares)
+        dark = self.dark_adu
+        return _robust_variance(squares[np.abs(means - dark) <= max(2.0, 0.02 * abs(dark))])
+
+    def halves(self) -> tuple[_Samples, _Samples]:
+        """The first and the second half of the planes."""
+        middle = max(len(self.means) // 2, 1)
+        return _Samples(self.means[:middle], self.squares[:middle]), _Samples(
+            self.means[-middle:], self.squares[-middle:]
+        )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The photon-transfer line of a sweep: variance = intercept + slope * (mean - dark)."""
+
+    dark_adu: float
+    slope: float
+    intercept: float
+    mean_adu: NDArray[np.float64]
+    variance_adu2: NDArray[np.float64]
+
+
+def _curve(samples: _Samples) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Variance at levels of brightness: mean (ADU), variance (ADU²) and number of pixels, each shape (M,)."""
+    means, squares = np.concatenate(samples.means), np.concatenate(samples.squares)
+    dark, floor = samples.dark_adu, np.sqrt(max(samples.floor_variance, 1 / 12))
+    top = max(float(np.percentile(means, 99.95)) - dark, 4 * floor)
+    inside: list[NDArray[np.bool_]] = []
+    for bins in _BINS:
+        edges = dark + np.concatenate([[-floor], np.geomspace(2 * floor, top, bins)])
+        which = np.digitize(means, edges)
+        inside = [chosen for index in range(1, len(edges)) if (chosen := which == index).sum() >= _FEWEST_IN_BIN]
+        if len(inside) >= _FEWEST_LEVELS:
+            break
+    return (
+        np.array([float(means[chosen].mean()) for chosen in inside]),
+        np.array([_robust_variance(squares[chosen]) for chosen in inside]),
+        np.array([int(chosen.sum()) for chosen in inside], np.int64),
+    )
+
+
+def _is_noise_free(samples: _Samples) -> bool:
+    """Whether neither the places between the beads nor the brightest places show noise."""
+    if samples.floor_variance >= _NOISE_FREE_VARIANCE:
+        return False
+    variance = _curve(samples)[1]
+    return len(variance) == 0 or bool(variance[-1] < _NOISE_FREE_VARIANCE)
+
+
+def _transfer(samples: _Samples) -> _Line:
+    """Line through the photon-transfer curve.
 
     Raises
     ------
     DataError
-        When noise does not grow with light.
+        When there are too few levels of brightness, or noise does not grow with light.
     """
-    repeats = sweep.planes.shape[1]
-    means, squares = _differences(sweep)
-    dark = float(np.median(means[means <= np.percentile(means, 50)]))
-    floor_variance = _robust_variance(squares[np.abs(means - dark) <= max(2.0, 0.02 * abs(dark))])
-    if floor_variance < _NOISE_FREE_VARIANCE:
-        note = "The sweep shows no noise, so read noise is 0 and the gain is taken as 1 e-/ADU."
-        camera = CameraModel(round(dark), 1.0, 0.0, sweep.bit_depth, "estimated")
-        empty = np.empty(0)
-        return CameraMeasurement(camera, np.empty((0, 2), np.int64), None, None, empty, empty, (note,))
-    top = float(np.percentile(means, 99.95))
-    edges = dark + np.concatenate(
-        [
-            [-np.sqrt(floor_variance)],
-            np.geomspace(2 * np.sqrt(floor_variance), max(top - dark, 4 * np.sqrt(floor_variance)), _BINS),
-        ]
-    )
-    centres, variances, counts = [], [], []
-    which = np.digitize(means, edges)
-    for index in range(1, len(edges)):
-        inside = which == index
-        if inside.sum() < 200:
-            continue
-        centres.append(float(means[inside].mean()))
-        variances.append(_robust_variance(squares[inside]))
-        counts.append(int(inside.sum()))
-    x, y, n = np.array(centres), np.array(variances), np.array(counts)
-    if len(x) < 4:
+    x, y, n = _curve(samples)
+    if len(x) < _FEWEST_LEVELS:
         raise DataError(
-            f"The sweep has only {len(x)} levels of brightness to estimate the camera from; at least 4 are needed.",
-            "State the camera: --camera FILE, or --camera-offset-adu, --electrons-per-adu and --read-noise-e.",
+            "The camera's gain cannot be told from this sweep: it has only "
+            f"{len(x)} levels of brightness, at least {_FEWEST_LEVELS} are needed.",
+            _STATE_IT,
         )
-    slope, intercept = _transfer_line(x - dark, y, n)
+    slope, intercept = _transfer_line(x - samples.dark_adu, y, n)
     if slope <= 0:
         raise DataError(
-            f"The noise of the sweep does not grow with its light (slope {slope:.3g} ADU per ADU).",
-            "State the camera: --camera FILE, or --camera-offset-adu, --electrons-per-adu and --read-noise-e.",
+            "The camera's gain cannot be told from this sweep: its noise does not grow with its light "
+            f"(slope {slope:.3g} ADU per ADU).",
+            _STATE_IT,
         )
-    source = "repeats" if repeats > 1 else "neighbouring planes"
-    note = (
-        f"Camera estimated from the {source} of the sweep: the offset is the level between the beads, "
-        "so a uniform background light would count as offset."
-    )
-    camera = CameraModel(dark, 1.0 / slope, float(np.sqrt(max(intercept, 0.0))) / slope, sweep.bit_depth, "estimated")
-    return CameraMeasurement(camera, np.empty((0, 2), np.int64), None, None, x, y, (note,))
+    return _Line(samples.dark_adu, slope, intercept, x, y)
 
 
-def _differences(sweep: Sweep) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and squared noise of a sample of pixels, each shape (N,): squares estimate the variance of one exposure."""
+def _check_independent(filtered: _Samples, plain: _Samples) -> None:
+    share = filtered.floor_variance / max(plain.floor_variance, 1e-12)
+    if share < _INDEPENDENT:
+        raise DataError(
+            "The camera's gain cannot be told from this sweep: the noise of neighbouring pixels is alike (a high-pass "
+            f"filter leaves {share:.0%} of it, at least {_INDEPENDENT:.0%} in raw images), so the images were "
+            "smoothed, resized or compressed.",
+            f"Save the raw images of the camera. {_STATE_IT}",
+        )
+
+
+def _check_agreement(line: _Line, checks: dict[str, _Line], source: str) -> None:
+    for name, other in checks.items():
+        factor = max(other.slope / line.slope, line.slope / other.slope)
+        if factor > (_WEAK_AGREEMENT if "filter" in name else _AGREEMENT):
+            raise DataError(
+                f"The camera's gain cannot be told from this sweep: its {source} give {1 / line.slope:.2f} e-/ADU, "
+                f"{name} {1 / other.slope:.2f} e-/ADU. The steps are too coarse, the light is not steady, or the "
+                "repeats show something else.",
+                _STATE_IT,
+            )
+
+
+def _stride(sweep: Sweep) -> int:
     planes = sweep.planes
-    stride = max(1, round(float(np.sqrt(planes.shape[0] * planes.shape[2] * planes.shape[3] / _SAMPLE))))
-    means, squares = [], []
-    if planes.shape[1] > 1:
-        for plane in planes:
-            pair = plane[:2, ::stride, ::stride].astype(np.float64)
-            difference = pair[0] - pair[1]
-            means.append(pair.mean(axis=0).ravel())
-            squares.append(((difference - np.median(difference)) ** 2 / 2).ravel())
-    else:
-        for before, plane, after in zip(planes[:-2], planes[1:-1], planes[2:], strict=True):
-            low, middle, high = (p[0, ::stride, ::stride].astype(np.float64) for p in (before, plane, after))
-            # Second difference: variance 1 + 4 + 1 times that of one exposure.
-            difference = low - 2 * middle + high
-            means.append(((low + middle + high) / 3).ravel())
-            squares.append(((difference - np.median(difference)) ** 2 / 6).ravel())
-    return np.concatenate(means), np.concatenate(squares)
+    return max(1, round(float(np.sqrt(planes.shape[0] * planes.shape[2] * planes.shape[3] / _SAMPLE))))
+
+
+def _repeat_samples(sweep: Sweep, kernel: NDArray[np.float64] | None) -> _Samples:
+    """Light and noise from the first two exposures of each plane, filtered with `kernel` in x and y."""
+    stride = _stride(sweep)
+    samples = _Samples([], [])
+    for plane in sweep.planes:
+        one, two = plane[0].astype(np.float64), plane[1].astype(np.float64)
+        _add(samples, (one + two) / 2, (one - two) / np.sqrt(2), kernel, stride)
+    return samples
+
+
+def _neighbour_samples(sweep: Sweep, kernel: NDArray[np.float64] | None) -> _Samples:
+    """Light and noise from the second difference of neighbouring planes, sharper ones first; the sharpest left out."""
+    sharpness = np.array([fine_detail(plane[0].astype(np.float32)) for plane in sweep.planes])
+    sharpness = (sharpness - sharpness.min()) / max(float(np.ptp(sharpness)), 1e-12)
+    sharpest = np.maximum(np.maximum(sharpness[:-2], sharpness[1:-1]), sharpness[2:])
+    order = np.argsort(-sharpest, kind="stable")
+    blurred = order[sharpest[order] < _SHARP_SHARE]
+    stride = _stride(sweep)
+    samples = _Samples([], [])
+    for index in (blurred if len(blurred) >= _FEWEST_TRIPLES else order).tolist():
+        low, middle, high = (sweep.planes[index + step, 0].astype(np.float64) for step in range(3))
+        # Second difference: variance 1 + 4 + 1 times that of one exposure.
+        _add(samples, (low + middle + high) / 3, (low - 2 * middle + high) / np.sqrt(6), kernel, stride)
+    return samples
+
+
+def _add(
+    samples: _Samples,
+    light: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    kernel: NDArray[np.float64] | None,
+    stride: int,
+) -> None:
+    """Add a plane; through a filter, the light of a place is that of the pixels by their part in its noise."""
+    if kernel is not None:
+        weight = kernel**2 / (kernel**2).sum()
+        noise = ndimage.convolve(noise, kernel / np.sqrt((kernel**2).sum()))
+        light = ndimage.convolve(light, weight)
+    noise = noise[::stride, ::stride]
+    samples.means.append(light[::stride, ::stride].ravel())
+    samples.squares.append(((noise - np.median(noise)) ** 2).ravel())
 
 
 def _robust_variance(squares: NDArray[np.float64]) -> float:

@@ -23,16 +23,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.errors import DataError
+from models.quantities import PIXEL_SIZE_UM, REPEATS, STAGE_UM, SWEEP_PLANES, Z_STEP_UM
 
 __all__ = ["FocusCurve", "Sweep", "fine_detail", "fit_peak"]
 
-_FEWEST_PLANES = 8
 # A field in which more than this share of the pixels is at the top of the range is not a field with a few bright beads.
 _SATURATED_SHARE = 0.02
-# Depths of cameras whose counts are saved as 16 bits, and as many counts below the top that must be rarer than it.
-_CAMERA_DEPTHS = range(8, 16)
-_BELOW_TOP_ADU = 8
+# A top of the range is shared by at least so many pixels, and by more of them than the counts right below: so many
+# counts, which light would fill as well.
 _FEWEST_AT_TOP = 3
+_BELOW_TOP_ADU = 8
+# A top that is no full word of a camera's bits must be shared by so many pixels, so many times more than those below,
+# which touch each other: light that is cut off makes plateaus, chance does not.
+_FEWEST_AT_ODD_TOP = 20
+_ODD_TOP_RATIO = 5.0
+_PLATEAU_PX = 4
+# Depths of cameras whose counts are saved as 16 bits.
+_CAMERA_DEPTHS = range(8, 17)
 # Sharpness of the sharpest plane over that of the median plane; a focus that one can see gives 1.5 and more, noise 1.0.
 _LEAST_FOCUS_CONTRAST = 1.15
 
@@ -91,18 +98,18 @@ class Sweep:
                 f"The sweep has {count} planes but {len(self.z_um)} positions; each plane has one.",
                 "Check the order of the axes: the first is z, the second the repeats.",
             )
-        if count < _FEWEST_PLANES:
+        if count < SWEEP_PLANES.low:
             raise DataError(
-                f"The sweep has {count} planes; at least {_FEWEST_PLANES} are needed to follow a pattern.",
+                f"The sweep has {count} planes; at least {SWEEP_PLANES.low:g} are needed to follow a pattern.",
                 "Sweep with a smaller step, or check that the first axis of the file is z.",
             )
-        if not np.isfinite(self.pixel_size_um) or self.pixel_size_um <= 0:
-            raise DataError(
-                f"The pixel size is {self.pixel_size_um} µm; it must be positive.",
-                "Give --pixel-size-um: the camera's pixel divided by the magnification.",
-            )
+        SWEEP_PLANES.check(count)
+        REPEATS.check(self.planes.shape[1])
+        PIXEL_SIZE_UM.check(self.pixel_size_um)
         if not np.all(np.isfinite(self.z_um)):
             raise DataError("The sweep positions contain values that are not numbers.", "Check the start and the step.")
+        for position in (self.z_um.min(), self.z_um.max()):
+            STAGE_UM.check(float(position))
         steps = np.diff(self.z_um)
         if np.any(steps == 0) or np.any(np.sign(steps) != np.sign(steps[0])):
             raise DataError(
@@ -115,6 +122,7 @@ class Sweep:
                 f"The steps of the sweep vary from {steps.min():g} to {steps.max():g} µm; they must be even to 10 %.",
                 "Sweep with a constant step, and let the drive settle at each plane.",
             )
+        Z_STEP_UM.check(abs(float(steps.mean())))
 
     @classmethod
     def from_steps(
@@ -150,6 +158,7 @@ class Sweep:
                 "Give the distance between planes as a positive number; a sweep that runs toward the objective "
                 "is stated with --flip-z.",
             )
+        Z_STEP_UM.check(z_step_um)
         start = 0.0 if z_start_um is None else z_start_um
         stack = planes[:, None] if planes.ndim == 3 else planes
         return cls(stack, start + z_step_um * np.arange(len(planes), dtype=np.float64), pixel_size_um, bit_depth)
@@ -168,16 +177,40 @@ class Sweep:
     def saturation_adu(self) -> int:
         """Count at the top of the camera's range, ADU.
 
-        Files of 16 bits often hold the counts of a camera of 12 or 14 without saying so. It shows when the highest
-        count is 4095 or 16383, and more pixels have it than have the counts right below.
+        Files of 16 bits often hold the counts of a camera of 12 or 14, at the low or the high end of the word, or with
+        something subtracted. So the top is known by its pixels: the highest count is a top when more pixels have it
+        than have the counts right below, which light would fill just as well.
         """
+        stated = (1 << self.bit_depth) - 1
         highest = int(self.planes.max())
-        if any(highest == 2**depth - 1 for depth in _CAMERA_DEPTHS):
-            at_top = int((self.planes == highest).sum())
-            below = int((self.planes >= highest - _BELOW_TOP_ADU).sum()) - at_top
-            if at_top >= _FEWEST_AT_TOP and at_top > below:
-                return highest
-        return (1 << self.bit_depth) - 1
+        if highest >= stated:
+            return stated
+        at_top = int((self.planes == highest).sum())
+        if at_top < _FEWEST_AT_TOP:
+            return stated
+        spacing = self._spacing_adu
+        below = int((self.planes >= highest - _BELOW_TOP_ADU * spacing).sum()) - at_top
+        if at_top > below and highest in _full_words(spacing):
+            return highest
+        plateau = at_top >= max(_FEWEST_AT_ODD_TOP, _ODD_TOP_RATIO * below) and self._has_plateaus(highest)
+        return highest if plateau else stated
+
+    @cached_property
+    def _spacing_adu(self) -> int:
+        """Distance of the counts that occur: 16 where 12 bits stand at the high end of 16."""
+        counts = np.unique(self.planes[:: max(len(self.planes) // 8, 1)])
+        return max(int(np.gcd.reduce(np.diff(counts.astype(np.int64)))) if len(counts) > 1 else 1, 1)
+
+    def _has_plateaus(self, count: int) -> bool:
+        """Whether pixels with this count touch each other, at several places."""
+        places = 0
+        for plane in self.planes.reshape(-1, *self.shape):
+            at = plane == count
+            if not at.any():
+                continue
+            labels, _ = ndimage.label(at)
+            places += int((np.bincount(labels.ravel())[1:] >= _PLATEAU_PX).sum())
+        return places >= _FEWEST_AT_TOP
 
     def mean_plane(self, index: int) -> NDArray[np.float32]:
         """Mean of the repeats of one plane, ADU, shape (H, W)."""
@@ -191,6 +224,11 @@ class Sweep:
         DataError
             When many pixels are at the top of the range, or all counts are equal.
         """
+        if self.planes.min() == self.planes.max():
+            raise DataError(
+                f"Every pixel of the sweep has the count {self.planes.min()}; a sweep shows beads.",
+                "Open the shutter, check the light and the file.",
+            )
         top = self.saturation_adu
         share = max(float((plane >= top).mean()) for plane in self.planes)
         if share > _SATURATED_SHARE:
@@ -198,11 +236,6 @@ class Sweep:
                 f"{share:.0%} of the pixels of a plane are saturated (count {top}); "
                 f"at most {_SATURATED_SHARE:.0%} may be.",
                 "Lower the exposure or the light and sweep again.",
-            )
-        if self.planes.min() == self.planes.max():
-            raise DataError(
-                f"Every pixel of the sweep has the count {self.planes.min()}; a sweep shows beads.",
-                "Open the shutter, check the light and the file.",
             )
 
     def focus_curve(self) -> FocusCurve:
@@ -229,6 +262,11 @@ class Sweep:
         best = int(sharpness.argmax())
         at_end = best in (0, len(sharpness) - 1)
         return FocusCurve(sharpness, fit_peak(self.z_um, sharpness), at_end)
+
+
+def _full_words(spacing: int) -> set[int]:
+    """Highest counts of cameras of 8 to 16 bits whose counts stand `spacing` apart."""
+    return {(2**depth - 1) * spacing for depth in _CAMERA_DEPTHS}
 
 
 def fine_detail(plane: NDArray[np.float32]) -> float:

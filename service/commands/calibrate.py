@@ -55,6 +55,7 @@ def run(
     from service.console import note, progress
     from service.outputs import complete_output
 
+    _check_lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     with complete_output(out, Calibration.is_folder) as aside:
         sign = -1 if flip_z else 1
         if sweep is not None:
@@ -97,6 +98,28 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     white = (rows // square_px + columns // square_px) % 2 == 1
     return np.asarray(white if color == "white" else ~white)
+
+
+def _check_lengths(
+    pixel_size_um: float | None,
+    z_step_um: float | None,
+    z_start_um: float | None,
+    z_range_um: tuple[float, float] | None,
+    focus_um: float | None,
+) -> None:
+    """Refuse lengths that no microscope has, before a file is read or anything moves."""
+    from models.quantities import DEPTH_UM, PIXEL_SIZE_UM, STAGE_UM, Z_STEP_UM
+
+    if pixel_size_um is not None:
+        PIXEL_SIZE_UM.check(pixel_size_um, "--pixel-size-um")
+    # Steps that are not positive are explained by the sweep.
+    if z_step_um is not None and z_step_um > 0:
+        Z_STEP_UM.check(z_step_um, "--z-step-um")
+    for depth in z_range_um or ():
+        DEPTH_UM.check(depth, "--z-range-um")
+    for position, flag in ((z_start_um, "--z-start-um"), (focus_um, "--focus-um")):
+        if position is not None:
+            STAGE_UM.check(position, flag)
 
 
 def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:

@@ -34,7 +34,7 @@ def test_step_must_be_positive(step: float) -> None:
         (stack(10).astype(np.float32), np.arange(10.0), 1.0, "unsigned 16-bit"),
         (stack(10), np.arange(9.0), 1.0, "10 planes but 9 positions"),
         (stack(4), np.arange(4.0), 1.0, "at least 8"),
-        (stack(10), np.arange(10.0), 0.0, "pixel size is 0.0"),
+        (stack(10), np.arange(10.0), 0.0, "pixel size at the sample is 0"),
         (stack(10), np.where(np.arange(10) == 3, np.nan, np.arange(10.0)), 1.0, "not numbers"),
         (stack(10), np.arange(10.0) % 5, 1.0, "back and forth"),
         (stack(10), np.arange(10.0) ** 2, 1.0, "must be even"),

@@ -1,0 +1,61 @@
+"""Memory that the machine can spare, compared with what a computation needs before it begins.
+
+A request that does not fit must end in a message: without it the kernel ends
+some process, often another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+from models.errors import DataError
+
+__all__ = ["require_memory", "spare_bytes"]
+
+# Of the free memory, what a computation may take: the rest of the machine goes on, and estimates are a little low.
+_SHARE = 0.8
+_GROUP = Path("/sys/fs/cgroup")
+"""Limits of a container (cgroup version 2)."""
+
+
+def spare_bytes() -> int:
+    """Memory that this process may still take: free on the machine, within its container and its own limit."""
+    spare = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((_GROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_GROUP / "memory.current").read_text(encoding="ascii"))
+        spare = min(spare, limit - used)
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            spare = min(spare, limit - psutil.Process().memory_info().vms)
+    return max(int(_SHARE * spare), 0)
+
+
+def require_memory(needed: float, what: str, remedy: str) -> None:
+    """Refuse what needs more memory than the machine can spare.
+
+    Parameters
+    ----------
+    needed : float
+        Bytes, estimated.
+    what : str
+        What needs them, as the subject of a sentence: "The calibration of 90 beads ...".
+    remedy : str
+        How to need less.
+
+    Raises
+    ------
+    DataError
+        With both figures.
+    """
+    spare = spare_bytes()
+    if needed > spare:
+        raise DataError(
+            f"{what} needs about {needed / 1e9:.1f} GB of memory; {spare / 1e9:.1f} GB can be spared here.", remedy
+        )
