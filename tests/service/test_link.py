@@ -46,9 +46,13 @@ def answer(command: Any, arguments: Any) -> Any:
     return {"command": command, **arguments}
 
 
+def unexpected(error: Exception) -> None:
+    raise AssertionError("the door failed") from error
+
+
 @pytest.fixture
 def server(address: LinkAddress) -> Any:
-    server = CommandServer(address, address.commands, answer)
+    server = CommandServer(address, address.commands, answer, unexpected)
     yield server
     server.close()
 
@@ -136,7 +140,7 @@ def test_a_client_outlives_its_server(address: LinkAddress) -> None:
         client = EngineClient(address, 5.0)
         try:
             for n in range(2):
-                server = CommandServer(address, address.commands, answer)
+                server = CommandServer(address, address.commands, answer, unexpected)
                 assert (await client.request("echo", {"n": n}))["n"] == n
                 await asyncio.to_thread(server.close)
         finally:
@@ -146,7 +150,7 @@ def test_a_client_outlives_its_server(address: LinkAddress) -> None:
 
 
 def test_stop_has_a_door_of_its_own(address: LinkAddress, server: CommandServer) -> None:
-    stop = CommandServer(address, address.stop, lambda command, _: {"command": command})
+    stop = CommandServer(address, address.stop, lambda command, _: {"command": command}, unexpected)
     try:
         with SyncEngineClient(address) as client:
             busy = threading.Thread(target=ask_for_long, args=(address,))
@@ -198,7 +202,7 @@ def test_views_hold_the_newest_and_the_feed_holds_all(address: LinkAddress) -> A
 
 def test_nobody_gets_in_without_the_keys() -> None:
     address = LinkAddress.create(tcp=True)
-    server = CommandServer(address, address.commands, answer)
+    server = CommandServer(address, address.commands, answer, unexpected)
     stranger = LinkAddress(address.folder, address.commands, address.stop, address.live)
     try:
         with SyncEngineClient(stranger, 0.5) as client, pytest.raises(EngineAway):
