@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import structlog
 import zmq
 
 from service.link import (
@@ -41,6 +42,10 @@ def answer(command: Any, arguments: Any) -> Any:
         raise EngineRefusal("conflict", "Something is on.", "Stop it.")
     if command == "fail":
         raise RuntimeError("broken")
+    if command == "undecodable":
+        raise RuntimeError("25\udcb5m")
+    if command == "odd letters":
+        return "25\udcb5m"
     if command == "unpackable":
         return object()
     return {"command": command, **arguments}
@@ -100,6 +105,30 @@ def test_a_request_without_sense_harms_nobody(address: LinkAddress, server: Comm
     context.term()
     with SyncEngineClient(address) as client:
         assert client.request("echo", {"n": 2})["n"] == 2
+
+
+def test_a_door_that_fails_tells_whom_it_serves(address: LinkAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = []
+    server = CommandServer(address, address.commands, answer, failures.append)
+
+    def broken(*_: Any) -> None:
+        raise ValueError("no thread")
+
+    monkeypatch.setattr(server._pool, "submit", broken)
+    with SyncEngineClient(address, 1.0) as client, pytest.raises(EngineAway):
+        client.request("anything")
+    server.close()
+    assert [str(failure) for failure in failures] == ["no thread"]
+
+
+def test_what_a_handler_raises_is_answered_and_logged(address: LinkAddress, server: CommandServer) -> None:
+    with SyncEngineClient(address, 10.0) as client:
+        for command in ("fail", "unpackable", "undecodable"):
+            with structlog.testing.capture_logs() as logs, pytest.raises(EngineRefusal) as refusal:
+                client.request(command)
+            assert refusal.value.kind == "internal"
+            assert [entry["event"] for entry in logs] == ["command_failed"]
+        assert client.request("odd letters") == "25\\udcb5m"
 
 
 def test_silence_is_an_engine_that_is_away(address: LinkAddress) -> None:
