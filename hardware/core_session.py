@@ -16,6 +16,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from hardware.core_text import TextCore, clean_text, readable_configuration
 from hardware.microscope import MicroscopeError
 
 __all__ = [
@@ -112,7 +113,7 @@ def start_core(app_path: Path, config_file: Path, buffer_mb: int) -> Any:
 
     Returns
     -------
-    pymmcore.CMMCore
+    TextCore
         With methods in snake_case, as pycromanager gives it.
 
     Raises
@@ -130,13 +131,15 @@ def start_core(app_path: Path, config_file: Path, buffer_mb: int) -> Any:
             "Close the other microscope first.",
         )
     _forget_engine()
-    try:
-        start_headless(
-            mm_app_path=str(app_path), config_file=str(config_file), python_backend=True, buffer_size_mb=buffer_mb
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        raise _explain_loading(str(error), app_path, config_file) from error
-    return Core()
+    with readable_configuration(config_file) as readable:
+        try:
+            start_headless(
+                mm_app_path=str(app_path), config_file=str(readable), python_backend=True, buffer_size_mb=buffer_mb
+            )
+        except Exception as error:
+            said = error.object if isinstance(error, UnicodeDecodeError) else str(error)
+            raise _explain_loading(clean_text(said), app_path, config_file) from error
+    return TextCore(Core())
 
 
 def stop_core() -> None:
@@ -154,7 +157,7 @@ def connect_bridge(port: int) -> Any:
     try:
         # Asked first, because the bridge leaves its own socket open when nobody answers.
         socket.create_connection(("127.0.0.1", port), _BRIDGE_ANSWER_S).close()
-        return Core(convert_camel_case=True, port=port)
+        return TextCore(Core(convert_camel_case=True, port=port))
     except Exception as error:
         raise MicroscopeError(
             "bridge",

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.core_text import clean_text
 from hardware.microscope import MicroscopeError, Roi
 
 __all__ = [
@@ -67,7 +68,7 @@ def core_speaks(purpose: str) -> Iterator[None]:
     except MicroscopeError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())
+        said = " ".join(clean_text(str(error)).split())
         raise MicroscopeError(
             "device",
             f"Micro-Manager could not {purpose}: {said}.",
@@ -171,7 +172,7 @@ def strings(values: Any) -> list[str]:
     """A tuple of the core in this process, or a Java vector over the bridge."""
     if isinstance(values, (tuple, list)):
         return [str(value) for value in values]
-    return [str(values.get(index)) for index in range(values.size())]
+    return [clean_text(str(values.get(index))) for index in range(values.size())]
 
 
 def read_roi(values: Any) -> Roi:

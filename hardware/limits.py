@@ -93,6 +93,12 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
     return target_um
 
 
+def _without_role(description: MicroscopeDescription) -> str:
+    """Drives that are there, but were not chosen in the configuration."""
+    drives = [label for label, kind in description.devices.items() if kind == "focus drive"]
+    return f" with the role Core-Focus (there are {', '.join(drives)})" if drives else ""
+
+
 class LimitedMicroscope:
     """A microscope whose focus drive stays within soft limits.
 
@@ -156,6 +162,11 @@ class LimitedMicroscope:
             )
         return self._inner.apply_camera(settings)
 
+    @property
+    def frame_period_s(self) -> float | None:
+        """Time from frame to frame of a sequence, s; None: not known before one runs."""
+        return self._inner.frame_period_s
+
     def snap(self) -> Frame:
         """Expose one frame."""
         return self._inner.snap()
@@ -165,7 +176,7 @@ class LimitedMicroscope:
         self._inner.start_sequence()
 
     def stop_sequence(self) -> None:
-        """Stop exposing."""
+        """Stop exposing, from any thread."""
         self._inner.stop_sequence()
 
     @property
@@ -195,7 +206,7 @@ class LimitedMicroscope:
             raise MicroscopeError(
                 "no_stage",
                 f"The stage was asked to go to {stage_um} µm, but the microscope "
-                f"({self._inner.description.driver}) has no focus drive.",
+                f"({self._inner.description.driver}) has no focus drive{_without_role(self._inner.description)}.",
                 "Connect one in the hardware configuration, or leave the stage alone.",
             )
         return self._inner.move_stage(check_move(float(stage_um), self._inner.stage_um, self._limits))
@@ -204,6 +215,15 @@ class LimitedMicroscope:
     def stage_limits(self) -> StageLimits:
         """The soft limits in force."""
         return self._limits
+
+    @property
+    def continuous_focus(self) -> bool:
+        """Whether a device of the microscope holds focus by itself."""
+        return self._inner.continuous_focus
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Switch that device on or off."""
+        self._inner.set_continuous_focus(on)
 
     @property
     def light(self) -> LightState:

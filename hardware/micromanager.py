@@ -21,7 +21,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from hardware.core_session import check_bridge_rate, connect_bridge, find_installation, start_core, stop_core
+from hardware.core_text import clean_text
 from hardware.core_values import (
     Popped,
     as_counts,
@@ -56,6 +59,8 @@ _EXPOSURE_TOLERANCE = 0.01
 
 _SWITCHED_TYPES = ("shutter", "state device")
 
+_log = structlog.get_logger(__name__)
+
 
 class MicroManagerMicroscope:
     """Camera, focus drive and light of a Micro-Manager configuration.
@@ -84,7 +89,9 @@ class MicroManagerMicroscope:
         self._last_frame_s = 0.0
         self._exposure_s = 0.0
         self._stop_asked = True
-        self._snapping: threading.Thread | None = None
+        # Autofocus devices that were switched off here.
+        self._held_focus: list[str] = []
+        self._snapping: _Snapping | None = None
         self._guard = threading.RLock()
         if settings.mode == "bridge":
             self._core = connect_bridge(settings.port)
@@ -104,14 +111,6 @@ class MicroManagerMicroscope:
         with core_speaks("read the list of devices"):
             labels = strings(core.get_loaded_devices())
             self._devices = {label: device_type(core, label) for label in labels}
-            camera, stage = core.get_camera_device(), core.get_focus_device()
-        if not camera:
-            raise MicroscopeError(
-                "no_camera",
-                f"The configuration has no camera role; its devices are {', '.join(labels)}.",
-                "Choose the default camera in Micro-Manager's configuration wizard.",
-            )
-        self._stage = stage or None
         for label, timeout_s in settings.device_timeout_s.items():
             self._known(label)
             with core_speaks(f"set the time-out of {label} to {timeout_s} s"):
@@ -119,6 +118,20 @@ class MicroManagerMicroscope:
         for label, properties in settings.properties.items():
             for name, value in properties.items():
                 self._set_property(label, name, str(value))
+        # Only now: the properties may change the roles (those of the device Core).
+        camera, stage = self._roles()
+        if not camera:
+            raise MicroscopeError(
+                "no_camera",
+                f"No device has the role Core-Camera; the devices are {', '.join(labels)}.",
+                "Choose the default camera in Micro-Manager's configuration wizard, or set it in the settings: "
+                'properties.Core.Camera = "LABEL".',
+            )
+        self._stage = stage or None
+        direction = 0
+        if self._stage is not None:
+            with core_speaks(f"read the direction of {self._stage}"):
+                direction = int(core.get_focus_direction(self._stage))
         with core_speaks("read the camera's format"):
             core.clear_roi()
             binning = leading_number(core.get_property(camera, "Binning"))
@@ -138,6 +151,7 @@ class MicroManagerMicroscope:
             bit_depth=bit_depth,
             pixel_size_um=pixel_size_um if pixel_size_um > 0 else None,
             devices=dict(self._devices),
+            focus_direction=direction,
         )
 
     # ---- description and settings ----
@@ -204,6 +218,11 @@ class MicroManagerMicroscope:
             )
         return reported
 
+    @property
+    def frame_period_s(self) -> float | None:
+        """Not known: the core does not ask the camera."""
+        return None
+
     # ---- frames ----
 
     def snap(self) -> Frame:
@@ -218,19 +237,16 @@ class MicroManagerMicroscope:
         if self._stage is not None:
             self._stage_um = self.stage_um
         limit_s = self._frame_limit_s()
-        outcome: list[BaseException | None] = []
         begin_s = time.monotonic()
         # The core cannot be told to give up, so the call that may hang has its own thread.
-        self._snapping = threading.Thread(target=_snap_into, args=(core, outcome), name="snap", daemon=True)
+        self._snapping = _Snapping(core)
         self._snapping.start()
         self._snapping.join(limit_s)
-        if not outcome:
+        if self._snapping.is_alive():
             raise self._no_frame(limit_s)
-        self._snapping = None
         end_s = time.monotonic()
         with core_speaks("take a single frame"):
-            if outcome[0] is not None:
-                raise outcome[0]
+            self._finish_snapping()
             pixels = snapped_image(core)
         middle_s = max(begin_s + self._exposure_s / 2, end_s - self._exposure_s / 2)
         return Frame(as_counts(pixels), 0, middle_s, "software", self._stage_um)
@@ -246,6 +262,8 @@ class MicroManagerMicroscope:
         core = self._idle("start a sequence")
         if self._stage is not None:
             self._stage_um = self.stage_um
+        # Before the start, because a stop may come from another thread at any moment after it.
+        self._stop_asked = False
         with core_speaks("start a sequence"):
             if self._settings.mode == "bridge":
                 check_bridge_rate(
@@ -256,10 +274,9 @@ class MicroManagerMicroscope:
                 )
             self._last_frame_s = time.monotonic()
             core.start_continuous_sequence_acquisition(0.0)
-            self._stop_asked = False
 
     def stop_sequence(self) -> None:
-        """Stop exposing; returns when the exposure that runs has ended. Queued frames stay."""
+        """Stop exposing, from any thread; returns when the exposure that runs has ended. Queued frames stay."""
         core = self._running_core()
         self._stop_asked = True
         with core_speaks("stop the sequence"):
@@ -322,10 +339,17 @@ class MicroManagerMicroscope:
         ------
         MicroscopeError
             ``"not_arrived"`` when the drive stands elsewhere; ``"device"`` when it
-            refuses or does not finish within its time-out.
+            refuses or does not finish within its time-out; ``"continuous_focus"``
+            while another device moves it to hold focus.
         """
         core = self._running_core()
         stage = self._need_stage()
+        if self.continuous_focus:
+            raise MicroscopeError(
+                "continuous_focus",
+                f"{stage} was asked to go to {stage_um:g} µm while continuous focus is on, which moves it back.",
+                "Nothing was moved. Switch continuous focus off first, at the microscope or in Micro-Manager.",
+            )
         with core_speaks(f"move {stage} to {stage_um:g} µm"):
             core.set_position(stage, stage_um)
             core.wait_for_device(stage)
@@ -348,6 +372,62 @@ class MicroManagerMicroscope:
     def stage_limits(self) -> StageLimits:
         """No limits of its own: the core does not know them."""
         return StageLimits(-math.inf, math.inf, math.inf)
+
+    @property
+    def continuous_focus(self) -> bool:
+        """Whether any autofocus device holds focus, also one that has not the role Core-AutoFocus.
+
+        A focus drive that is the offset of the continuous focus may move while that is on, so it does not count.
+        """
+        return bool(self._holding_focus())
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Switch off all autofocus devices that hold focus; or on again those that were switched off, or that in role.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"not_read_back"``; ``"settings"`` when there is no autofocus device to switch on.
+        """
+        core = self._running_core()
+        holding = self._holding_focus()
+        if on == bool(holding):
+            return
+        with core_speaks("find the autofocus device"):
+            role = str(core.get_auto_focus_device())
+        devices = holding or self._held_focus or ([role] if role else [])
+        if not devices:
+            raise MicroscopeError(
+                "settings",
+                "Continuous focus was asked for, but no device has the role Core-AutoFocus.",
+                "Choose one in Micro-Manager's configuration wizard.",
+            )
+        with core_speaks(f"switch continuous focus of {', '.join(devices)} {_on(on)}"):
+            for device in devices:
+                core.set_auto_focus_device(device)
+                core.enable_continuous_focus(on)
+            core.set_auto_focus_device(role)
+        self._held_focus = [] if on else devices
+        if self.continuous_focus != on:
+            raise _not_read_back("continuous focus", _on(on), _on(not on), "a position at which it can lock")
+
+    def _holding_focus(self) -> list[str]:
+        """Autofocus devices that hold focus now. The core asks only the one in role, so each has it for a moment."""
+        core = self._running_core()
+        devices = [label for label, kind in self._devices.items() if kind == "autofocus"]
+        if not devices:
+            return []
+        with core_speaks("ask whether continuous focus is on"):
+            if self._stage is not None and core.is_continuous_focus_drive(self._stage):
+                return []
+            role = core.get_auto_focus_device()
+            holding = []
+            for device in devices:
+                core.set_auto_focus_device(device)
+                if core.is_continuous_focus_enabled():
+                    holding.append(device)
+            core.set_auto_focus_device(role)
+        return holding
 
     # ---- light ----
 
@@ -385,6 +465,7 @@ class MicroManagerMicroscope:
             with core_speaks(f"switch the light to {channel}"):
                 core.set_config(group, channel)
                 self._wait_for_switches()
+            self._keep_roles(f"The preset {channel} of {group}")
         if shutter_open is not None:
             if self.light.shutter_open is None:
                 raise MicroscopeError(
@@ -415,7 +496,8 @@ class MicroManagerMicroscope:
         if self._stage is not None:
             try:
                 core.stop(self._stage)
-            except Exception:  # noqa: BLE001 the core raises many kinds; the answer is "unconfirmed"
+            except Exception as error:  # noqa: BLE001 the core raises many kinds; the answer is "unconfirmed"
+                _log.warning("stage_not_stopped", stage=self._stage, error=clean_text(str(error)))
                 # A drive that cannot be stopped may still be known to stand.
                 confirmed = False
                 with contextlib.suppress(Exception):
@@ -424,7 +506,8 @@ class MicroManagerMicroscope:
             if core.is_sequence_running():
                 core.stop_sequence_acquisition()
             return confirmed and not core.is_sequence_running()
-        except Exception:  # noqa: BLE001 as above
+        except Exception as error:  # noqa: BLE001 as above
+            _log.warning("camera_not_stopped", error=clean_text(str(error)))
             return False
 
     def close(self) -> None:
@@ -434,9 +517,11 @@ class MicroManagerMicroscope:
             if core is None:
                 return
             self.stop()
-            with contextlib.suppress(Exception):
+            try:
                 if core.get_shutter_device():
                     core.set_shutter_open(False)
+            except Exception as error:  # noqa: BLE001 the devices are released all the same
+                _log.warning("shutter_not_closed", error=clean_text(str(error)))
             self._core = None
             if self._settings.mode == "in-process":
                 with core_speaks("release the devices"):
@@ -458,18 +543,55 @@ class MicroManagerMicroscope:
                 f"The camera was asked to {purpose} and still owes the frame before.",
                 "Wait, or check the camera's trigger, power and cable and open the microscope again.",
             )
+        with core_speaks(f"{purpose}, because the frame before failed"):
+            self._finish_snapping()
         if self.is_running:
             raise MicroscopeError(
                 "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
             )
         return core
 
+    def _finish_snapping(self) -> None:
+        """Raise what a call that is over raised on its own thread, once."""
+        snapping, self._snapping = self._snapping, None
+        if snapping is not None and snapping.failure is not None:
+            raise snapping.failure
+
+    def _roles(self) -> tuple[str, str]:
+        """Camera and focus drive of the core's roles; empty where there is none."""
+        with core_speaks("read the roles of the devices"):
+            return str(self._core.get_camera_device()), str(self._core.get_focus_device())
+
+    def _keep_roles(self, changer: str) -> None:
+        """Give the roles back to the devices that were described when the microscope was opened.
+
+        Raises
+        ------
+        MicroscopeError
+            When they had been given to others: soft limits and settings are those of the devices described.
+        """
+        camera, stage = self._description.camera, self._stage or ""
+        now = self._roles()
+        if now == (camera, stage):
+            return
+        with core_speaks("give the roles back"):
+            self._core.set_camera_device(camera)
+            self._core.set_focus_device(stage)
+        raise MicroscopeError(
+            "settings",
+            f"{changer} makes {now[0] or 'no device'} the camera and {now[1] or 'no device'} the focus drive; the "
+            f"microscope was opened with {camera} and {stage or 'no focus drive'}, and its limits are theirs.",
+            "Take Core-Camera and Core-Focus out of it. The roles have been given back; its other devices were set.",
+        )
+
     def _need_stage(self) -> str:
         if self._stage is None:
+            drives = ", ".join(label for label, kind in self._devices.items() if kind == "focus drive")
             raise MicroscopeError(
                 "no_stage",
-                "The focus drive was asked for, but the configuration has none.",
-                "Choose the default focus stage in Micro-Manager's configuration wizard.",
+                f"The focus drive was asked for, but no device has the role Core-Focus (there are {drives or 'none'}).",
+                "Choose the default focus stage in Micro-Manager's configuration wizard, or set it in the settings: "
+                'properties.Core.Focus = "LABEL".',
             )
         return self._stage
 
@@ -503,6 +625,7 @@ class MicroManagerMicroscope:
             core.set_property(label, name, value)
             core.wait_for_device(label)
             reported = str(core.get_property(label, name))
+        value = clean_text(value)
         if not same_value(value, reported):
             raise _not_read_back(f"property {name} of {label}", value, reported, "a value that the device keeps")
 
@@ -568,13 +691,23 @@ class MicroManagerMicroscope:
         )
 
 
-def _snap_into(core: Any, outcome: list[BaseException | None]) -> None:
-    try:
-        core.snap_image()
-    except BaseException as error:  # noqa: BLE001 handed to the thread that waits
-        outcome.append(error)
-    else:
-        outcome.append(None)
+class _Snapping(threading.Thread):
+    """One exposure; `failure` is what it raised."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(name="snap", daemon=True)
+        self._core = core
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._core.snap_image()
+        except BaseException as error:  # noqa: BLE001 handed to the thread that waits, or to the next call
+            self.failure = error
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"
 
 
 def _worded(roi: Roi | None) -> str:

@@ -2,8 +2,9 @@
 
 Every driver (Micro-Manager, simulated, replay) is one file that fulfils the
 `Microscope` Protocol; the real-time engine and the calibration know nothing
-else. Calls block, and are made by one owner at a time; only `stop` may come
-from another thread at any moment.
+else. Calls block, and are made by one owner at a time. What ends something may
+come from any thread at any moment, also while another call blocks: `stop` and
+`stop_sequence`. So may what never changes: `description` and `stage_limits`.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ class LightState:
 
 @dataclass(frozen=True, slots=True)
 class MicroscopeDescription:
-    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None)."""
+    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None).
+
+    `focus_direction`: +1 when a higher position of the focus drive brings objective and sample together, -1 when it
+    takes them apart, 0 when the microscope's configuration does not say.
+    """
 
     driver: str
     camera: str
@@ -129,6 +134,14 @@ class MicroscopeDescription:
     bit_depth: int
     pixel_size_um: float | None
     devices: dict[str, str] = field(default_factory=dict)
+    focus_direction: int = 0
+
+    def frame_shape(self, camera: CameraSettings) -> tuple[int, int]:
+        """Rows and columns of the frames as the camera is set."""
+        if camera.roi is not None:
+            return camera.roi.height, camera.roi.width
+        rows, columns = self.sensor_shape
+        return rows // camera.binning, columns // camera.binning
 
 
 @runtime_checkable
@@ -155,6 +168,11 @@ class Microscope(Protocol):
         """
         ...
 
+    @property
+    def frame_period_s(self) -> float | None:
+        """Time from frame to frame of a sequence, s; None: not known before one runs."""
+        ...
+
     def snap(self) -> Frame:
         """Expose one frame (not while a sequence runs)."""
         ...
@@ -164,7 +182,7 @@ class Microscope(Protocol):
         ...
 
     def stop_sequence(self) -> None:
-        """Stop exposing. Frames still in the buffer can be fetched until the next start."""
+        """Stop exposing, from any thread. Frames still in the buffer can be fetched until the next start."""
         ...
 
     @property
@@ -199,13 +217,28 @@ class Microscope(Protocol):
         ------
         MicroscopeError
             Beyond the soft limits or the greatest step, not a finite number,
-            or not arrived within tolerance.
+            while continuous focus is on, or not arrived within tolerance.
         """
         ...
 
     @property
     def stage_limits(self) -> StageLimits:
         """The soft limits in force."""
+        ...
+
+    @property
+    def continuous_focus(self) -> bool:
+        """Whether a device of the microscope holds focus by itself, and so moves the drive."""
+        ...
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Switch that device on or off.
+
+        Raises
+        ------
+        MicroscopeError
+            When there is none to switch on, or it does not do it.
+        """
         ...
 
     @property

@@ -106,6 +106,8 @@ class ReplayMicroscope:
         self._settings = CameraSettings(period_s)
         self._halt = threading.Event()
         self._halt.set()
+        # Two threads may stop at once; only the first fixes what had been exposed by then.
+        self._stopping = threading.Lock()
         self._start_s = 0.0
         self._next = 0
         # Frames exposed before the halt can still be fetched.
@@ -204,9 +206,10 @@ class ReplayMicroscope:
 
     def stop_sequence(self) -> None:
         """Stop playing; what was exposed until now can still be fetched."""
-        if not self._halt.is_set():
-            self._exposed_at_halt = self._exposed() if self._paced else self._next
-            self._halt.set()
+        with self._stopping:
+            if not self._halt.is_set():
+                self._exposed_at_halt = self._exposed() if self._paced else self._next
+                self._halt.set()
 
     @property
     def is_running(self) -> bool:
@@ -257,6 +260,24 @@ class ReplayMicroscope:
     def stage_limits(self) -> StageLimits:
         """Of no meaning here: there is no stage."""
         return StageLimits(self._stage_um, self._stage_um, 0.0)
+
+    @property
+    def continuous_focus(self) -> bool:
+        """Never: a recording has none."""
+        return False
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Refused, unless it is to be off.
+
+        Raises
+        ------
+        MicroscopeError
+            When it is to be switched on.
+        """
+        if on:
+            raise MicroscopeError(
+                "settings", "Continuous focus was asked for, but a recording has none.", "Leave it off."
+            )
 
     @property
     def light(self) -> LightState:

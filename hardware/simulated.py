@@ -228,7 +228,6 @@ class SimulatedMicroscope:
         self._expose(0, time.monotonic(), exposure_s, self._seed)
         with self._fetched:
             self._ring.clear()
-        self._failure = None
         self._halt = threading.Event()
         self._running_exposure_s = exposure_s
         self._running_period_s = self.frame_period_s
@@ -260,12 +259,7 @@ class SimulatedMicroscope:
             self._fetched.wait_for(lambda: self._ring or not self.is_running or self._failure, timeout_s)
             if self._ring:
                 return self._ring.popleft()
-        if self._failure is not None:
-            raise MicroscopeError(
-                "simulation",
-                f"The simulated scene could not be rendered ({type(self._failure).__name__}: {self._failure}).",
-                "Check the settings of the scene.",
-            ) from self._failure
+        self._tell_failure()
         return None
 
     def truth(self, frame_index: int) -> NDArray[np.float64]:
@@ -311,6 +305,24 @@ class SimulatedMicroscope:
         return self._limits
 
     @property
+    def continuous_focus(self) -> bool:
+        """Never: the simulated microscope has none."""
+        return False
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Refused, unless it is to be off.
+
+        Raises
+        ------
+        MicroscopeError
+            When it is to be switched on.
+        """
+        if on:
+            raise MicroscopeError(
+                "settings", "Continuous focus was asked for, but the simulated microscope has none.", "Leave it off."
+            )
+
+    @property
     def light(self) -> LightState:
         """The shutter; there are no channels."""
         return LightState(self._shutter_open, None)
@@ -354,10 +366,21 @@ class SimulatedMicroscope:
 
     def _idle(self, purpose: str) -> None:
         self._open()
+        self._tell_failure()
         if self.is_running:
             raise MicroscopeError(
                 "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
             )
+
+    def _tell_failure(self) -> None:
+        """Raise what ended the exposing thread, at the first call that can tell it."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise MicroscopeError(
+                "simulation",
+                f"The simulated scene could not be rendered ({type(failure).__name__}: {failure}).",
+                "Check the settings of the scene.",
+            ) from failure
 
     def _halt_camera(self) -> bool:
         thread = self._thread

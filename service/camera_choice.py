@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.errors import DataError
 
 if TYPE_CHECKING:
     from models.camera import CameraModel
 
-__all__ = ["chosen_camera", "read_camera"]
+__all__ = ["camera_of", "chosen_camera", "read_camera"]
 
 
 def chosen_camera(
@@ -49,6 +50,25 @@ def chosen_camera(
     return CameraModel(offset_adu, electrons_per_adu, read_noise_e, bit_depth, "given")
 
 
+def camera_of(values: Mapping[str, Any]) -> CameraModel:
+    """Camera of plain values: the part ``camera`` of the file that `bathyscope camera` writes.
+
+    Raises
+    ------
+    DataError
+        When the values are none that a camera has, or not those of a camera.
+    """
+    from models.camera import CameraModel
+
+    try:
+        return CameraModel(**values)
+    except TypeError as error:
+        raise DataError(
+            f"This is no camera description: {error}.",
+            "Give the part camera of the file that `bathyscope camera` wrote.",
+        ) from error
+
+
 def read_camera(file: Path) -> CameraModel:
     """Camera of a file that `bathyscope camera` wrote.
 
@@ -57,10 +77,8 @@ def read_camera(file: Path) -> CameraModel:
     DataError
         When the file is missing or no camera description.
     """
-    from models.camera import CameraModel
-
     try:
-        return CameraModel(**json.loads(file.read_text(encoding="utf-8"))["camera"])
+        return camera_of(json.loads(file.read_text(encoding="utf-8"))["camera"])
     except DataError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -37,6 +37,8 @@ import structlog
 import zmq
 import zmq.asyncio
 
+from service.worker_thread import WorkerThread
+
 __all__ = [
     "CommandServer",
     "EngineAway",
@@ -63,6 +65,8 @@ _FEED_WATER_MARK = 1000
 
 _CHANGE_OVER_MS = 200
 """Longest that a server waits before it looks whether it is to end."""
+
+_log = structlog.get_logger(__name__)
 
 
 class EngineAway(RuntimeError):
@@ -196,11 +200,21 @@ class CommandServer:
         Where to listen.
     handler : callable
         Takes the command's name and its arguments; returns MessagePack values or raises `EngineRefusal`.
+    failed : callable
+        Gets the exception that ended the taking of requests, on the door's own thread. An engine that takes none any
+        more must end.
     workers : int
         Requests that run at the same time; others wait their turn.
     """
 
-    def __init__(self, address: LinkAddress, endpoint: str, handler: Handler, workers: int = 4) -> None:
+    def __init__(
+        self,
+        address: LinkAddress,
+        endpoint: str,
+        handler: Handler,
+        failed: Callable[[Exception], None],
+        workers: int = 4,
+    ) -> None:
         self._handler = handler
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._door = self._context.socket(zmq.ROUTER)
@@ -211,7 +225,7 @@ class CommandServer:
         self._replies.bind("inproc://replies")
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="command")
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="commands", daemon=True)
+        self._thread = _Door(self._serve, failed)
         self._thread.start()
 
     def close(self) -> None:
@@ -221,6 +235,14 @@ class CommandServer:
         self._thread.join()
 
     def _serve(self) -> None:
+        try:
+            self._take_requests()
+        finally:
+            self._door.close()
+            self._replies.close()
+            self._context.destroy(linger=0)
+
+    def _take_requests(self) -> None:
         poller = zmq.Poller()
         poller.register(self._door, zmq.POLLIN)
         poller.register(self._replies, zmq.POLLIN)
@@ -236,10 +258,7 @@ class CommandServer:
                     except RuntimeError:  # shutting down: the client will find the engine away
                         continue
             if not ready and self._ending.is_set():
-                break
-        self._door.close()
-        self._replies.close()
-        self._context.destroy(linger=0)
+                return
 
     def _answer(self, client: bytes, request: bytes) -> None:
         reply: dict[str, Any] = {"id": None}
@@ -247,10 +266,11 @@ class CommandServer:
             asked = msgpack.unpackb(request)
             reply["id"] = asked["id"]
             reply["result"] = self._handler(asked["command"], asked.get("arguments") or {})
-            packed = msgpack.packb(reply)
+            packed = _packed(reply)
         except EngineRefusal as refusal:
             packed = _refused(reply["id"], refusal.kind, refusal.problem, refusal.remedy)
         except Exception as error:  # noqa: BLE001  whatever fails, the client gets an answer
+            _log.exception("command_failed")
             problem = f"The engine failed at this request ({type(error).__name__}: {error})."
             packed = _refused(reply["id"], "internal", problem, "See the log of the service.")
         back = self._context.socket(zmq.PUSH)
@@ -259,9 +279,25 @@ class CommandServer:
         back.close()
 
 
+class _Door(WorkerThread):
+    """The thread of one door, and the only one that uses its sockets."""
+
+    def __init__(self, serve: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        super().__init__("commands", failed)
+        self._serve = serve
+
+    def work(self) -> None:
+        self._serve()
+
+
 def _refused(request: Any, kind: str, problem: str, remedy: str) -> bytes:
     error = {"kind": kind, "problem": problem, "remedy": remedy}
-    return cast(bytes, msgpack.packb({"id": request, "error": error}))
+    return _packed({"id": request, "error": error})
+
+
+def _packed(values: Mapping[str, Any]) -> bytes:
+    """MessagePack. A letter that has no place in UTF-8 (undecoded bytes of a file name) is written as its number."""
+    return cast(bytes, msgpack.packb(values, unicode_errors="backslashreplace"))
 
 
 class LivePublisher:
@@ -286,7 +322,7 @@ class LivePublisher:
 
     def send_values(self, topic: Topic, values: Mapping[str, Any]) -> None:
         """Publish MessagePack values."""
-        self.send(topic, msgpack.packb(values))
+        self.send(topic, _packed(values))
 
     def close(self) -> None:
         """Stop publishing."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from models.errors import DataError
 
-__all__ = ["check_destination", "complete_output", "write_json"]
+__all__ = ["check_destination", "complete_output", "explain_full_disk", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EIO}
@@ -52,7 +52,7 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
         raise _refusal(destination, error) from error
     before, written = aside / f"{destination.name}.before", aside / destination.name
     try:
-        with _full_disk_explained(destination):
+        with explain_full_disk(destination):
             yield written
             if destination.is_dir():
                 os.replace(destination, before)
@@ -112,7 +112,7 @@ def _remove(folder: Path) -> None:
 
 
 @contextmanager
-def _full_disk_explained(destination: Path) -> Iterator[None]:
+def explain_full_disk(destination: Path) -> Iterator[None]:
     """Turn what a library raises on a disk that takes no more into a refusal; everything else passes."""
     try:
         yield

@@ -115,7 +115,8 @@ class MicroscopePart(_Part):
 
     driver: Literal["simulated", "micromanager", "replay"] = Field(default="simulated", description="Which driver.")
     moves: Literal["objective", "sample"] | None = Field(
-        default=None, description="What the focus drive moves; fixes the sign of z. Required with Micro-Manager."
+        default=None,
+        description="What the focus drive moves; fixes the sign of z. Absent: Micro-Manager's FocusDirection does.",
     )
     immersion_index: Index = Field(default=1.0, description="Refractive index between objective and cover slip.")
     sample_index: Index = Field(default=1.33, description="Refractive index of the sample.")
@@ -132,13 +133,9 @@ class MicroscopePart(_Part):
             raise ValueError(
                 f"stage_low_um is {self.stage_low_um} and stage_high_um {self.stage_high_um}; the first must be lower"
             )
-        if self.driver == "micromanager":
-            if self.moves is None:
-                raise ValueError(
-                    "moves is not set; with Micro-Manager state whether the drive moves objective or sample"
-                )
-            if self.micromanager.mode == "in-process" and self.micromanager.config_file is None:
-                raise ValueError("micromanager.config_file is not set; the core needs a hardware configuration")
+        core_is_here = self.driver == "micromanager" and self.micromanager.mode == "in-process"
+        if core_is_here and self.micromanager.config_file is None:
+            raise ValueError("micromanager.config_file is not set; the core needs a hardware configuration")
         if self.driver == "replay" and self.replay.movie is None:
             raise ValueError("replay.movie is not set; state the movie to play")
         return self

@@ -1,8 +1,8 @@
 """A sweep taken with the microscope: find focus, step through it, put everything back.
 
-The microscope is left as it was found (position, exposure, light), whatever
-happens on the way, Ctrl-C included. Only after a stop the drive stays where
-it is: who stops a microscope wants nothing to move. The drive always arrives
+The microscope is left as it was found (position, exposure, light, continuous
+focus), whatever happens on the way, Ctrl-C included. Only after a stop the
+drive stays where it is: who stops a microscope wants nothing to move. The drive always arrives
 from the same side, so that its backlash does not enter the steps.
 
 The engine of a service sweeps the microscope that it owns. The command line
@@ -15,26 +15,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.microscope import MicroscopeError
 from models.calibration.depth_axis import DepthAxis, depth_axis
 from models.calibration.sweep import Sweep, fine_detail, fit_peak
 from models.errors import DataError
+from service.sweep_request import SweepRequest, SweepSize
 
 if TYPE_CHECKING:
-    from hardware.microscope import Microscope
+    from hardware.microscope import Microscope, MicroscopeDescription
     from service.settings import MicroscopePart
 
 __all__ = [
+    "ExposureSink",
     "StageHalted",
-    "StageSweep",
-    "SweepRequest",
     "axis_of",
     "find_focus",
     "left_as_found",
@@ -44,9 +45,6 @@ __all__ = [
     "take_sweep",
 ]
 
-# Planes beyond focus that make its peak visible when the wanted range begins there, and margin at the far end, µm.
-_BEYOND_FOCUS_UM = 8.0
-_BEYOND_END_UM = 3.0
 # Way that the drive backs off before it moves up to a position, µm: more than the backlash of focus drives.
 _BACKLASH_UM = 5.0
 # Half of the way that is searched for focus, and the first step of the search, µm.
@@ -57,108 +55,142 @@ _FOCUS_CONTRAST = 1.3
 
 # Part of the whole time that finding focus takes, about.
 _FOCUS_SHARE = 0.4
+# Rounding of positions in double precision, far below what any drive resolves, µm.
+_ROUNDING_UM = 1e-6
 # How often the wait after a move looks whether the sweep is to end, s.
 _LOOK_S = 0.05
 
 Told = Callable[[float, str], None]
 """Called with the share done and what is being done before every move and exposure; may raise to end the sweep."""
 
-Allocate = Callable[[tuple[int, ...]], NDArray[np.uint16]]
-
 
 class StageHalted(RuntimeError):
-    """The user has stopped the microscope, so the drive must not be moved any more, not even back."""
+    """The user has stopped the microscope, so the drive must not be moved any more, not even back.
 
-
-@dataclass(frozen=True, slots=True)
-class SweepRequest:
-    """What is asked of a sweep.
-
-    Attributes
-    ----------
-    z_range_um : (low, high)
-        Depths to be covered, µm from focus.
-    z_step_um : float
-        Step of the drive, µm.
-    repeats : int
-        Exposures at each plane.
-    settle_s : float
-        Wait after each move, s.
-    pixel_size_um : float or None
-        Camera pixel at the sample, where the microscope does not know it.
-    exposure_s : float or None
-        Exposure of the sweep; None: as it is set.
+    Its text, if any, says what else could not be put back.
     """
 
-    z_range_um: tuple[float, float]
-    z_step_um: float
-    repeats: int = 2
-    settle_s: float = 0.05
-    pixel_size_um: float | None = None
-    exposure_s: float | None = None
 
-    def check(self) -> None:
-        """Refuse what is no sweep.
+class ExposureSink(Protocol):
+    """Where the exposures of a sweep go, in their order."""
 
-        Raises
-        ------
-        DataError
-            For a step that is not positive, or a range that is not finite or not rising.
-        """
-        if not np.isfinite(self.z_step_um) or self.z_step_um <= 0:
-            raise DataError(
-                f"The step of the sweep is {self.z_step_um} µm; it must be positive.", "Give a step, for example 1 µm."
-            )
-        if not np.isfinite(self.z_range_um).all() or self.z_range_um[0] >= self.z_range_um[1]:
-            raise DataError(
-                f"The z-range is {self.z_range_um[0]} to {self.z_range_um[1]} µm; both must be finite, "
-                "and its low end must be below its high end.",
-                "Give the low and the high end, for example 0 and 40 µm.",
-            )
+    def begin(self, size: SweepSize) -> None:
+        """Make ready for so many; called once, with the size as it really is, before the first exposure is kept."""
+        ...
+
+    def add(self, pixels: NDArray[np.uint16]) -> None:
+        """Keep the next exposure, shape (H, W)."""
+        ...
 
 
-@dataclass(frozen=True)
-class StageSweep:
-    """Exposures at many positions of the focus drive.
+class _InMemory:
+    """Exposures of a sweep in memory, shape (Z, R, H, W)."""
 
-    Attributes
-    ----------
-    planes : ndarray of uint16, shape (Z, R, H, W)
-        Camera counts.
-    stage_um : ndarray of float64, shape (Z,)
-        Positions read back, µm.
-    """
+    def begin(self, size: SweepSize) -> None:
+        self.planes = np.empty((size.planes, size.repeats, *size.shape), np.uint16)
+        self._flat = self.planes.reshape(-1, *size.shape)
+        self._next = 0
 
-    planes: NDArray[np.uint16]
-    stage_um: NDArray[np.float64]
+    def add(self, pixels: NDArray[np.uint16]) -> None:
+        self._flat[self._next] = pixels
+        self._next += 1
 
 
 @contextmanager
 def left_as_found(microscope: Microscope, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Give back light, camera settings and position when the block ends, however it ends.
+    """Give back light, camera settings, position and continuous focus when the block ends, however it ends.
 
-    After a `StageHalted` the position is not given back. `check` is called
-    before each move on the way back and may raise it.
+    Continuous focus is switched off for the block, because it moves the drive by itself. After a `StageHalted`
+    neither position nor continuous focus is given back, for both move the drive. `check` is called before each move
+    on the way back and may raise it. Each part is given back whatever happens to the others.
+
+    Raises
+    ------
+    MicroscopeError
+        Before anything is changed, when the drive stands where the soft limits do not allow it to go back to; at the
+        end, when something could not be given back.
+    DataError, MicroscopeError
+        That of the block. What could not be given back is added to its text.
     """
-    position, camera, light = microscope.stage_um, microscope.camera_settings, microscope.light
-    halted = False
-    try:
-        yield
-    except StageHalted:
-        halted = True
-        raise
-    finally:
+    position, limits = microscope.stage_um, microscope.stage_limits
+    if not limits.low_um - _ROUNDING_UM <= position <= limits.high_um + _ROUNDING_UM:
+        raise MicroscopeError(
+            "stage_limit",
+            f"The focus drive stands at {position:g} µm, outside its soft limits of {limits.low_um:g} to "
+            f"{limits.high_um:g} µm, so a sweep could not bring it back there.",
+            "Move it to a position within the limits first, or widen them in the settings if the way is free.",
+        )
+    camera, light, focusing = microscope.camera_settings, microscope.light, microscope.continuous_focus
+    halted: StageHalted | None = None
+    troubles: list[BaseException] = []
+
+    def give_back(step: Callable[[], object]) -> None:
+        nonlocal halted
         try:
-            shutter = None if light.automatic else light.shutter_open
-            if shutter is not None or light.channel is not None:
-                microscope.set_light(shutter_open=shutter, channel=light.channel)
-        finally:
-            try:
-                if microscope.camera_settings != camera:
-                    microscope.apply_camera(camera)
-            finally:
-                if not halted:
-                    _go(microscope, position, check)
+            step()
+        except StageHalted as stopped:
+            halted = stopped
+        except BaseException as trouble:  # noqa: BLE001  whatever it is, the other parts are still given back
+            troubles.append(trouble)
+
+    def light_back() -> None:
+        shutter = None if light.automatic else light.shutter_open
+        if shutter is not None or light.channel is not None:
+            microscope.set_light(shutter_open=shutter, channel=light.channel)
+
+    def camera_back() -> None:
+        if microscope.camera_settings != camera:
+            microscope.apply_camera(camera)
+
+    def drive_back() -> None:
+        if halted is None:
+            _go(microscope, position, check)
+            if focusing:
+                microscope.set_continuous_focus(True)
+
+    failure: BaseException | None = None
+    try:
+        if focusing:
+            microscope.set_continuous_focus(False)
+        yield
+    except BaseException as error:  # noqa: BLE001  raised again below, with what could not be given back
+        failure = error
+        halted = error if isinstance(error, StageHalted) else None
+    for step in (light_back, camera_back, drive_back):
+        give_back(step)
+    if halted is not None and focusing:
+        troubles.append(RuntimeError("continuous focus was on and has been left off, because it moves the drive"))
+    if halted is not None and not isinstance(failure, StageHalted):
+        failure = halted
+    if failure is not None or troubles:
+        raise _with_troubles(failure, troubles)
+
+
+def _with_troubles(failure: BaseException | None, troubles: list[BaseException]) -> BaseException:
+    """The error that ended a block, with what could not be given back in its text; an interrupt stays one."""
+    for trouble in troubles:
+        if not isinstance(trouble, Exception):
+            return trouble
+    if not troubles:
+        assert failure is not None  # noqa: S101  one of the two is there
+        return failure
+    told = " ".join(f"{trouble}".rstrip(".") + "." for trouble in troubles)
+    also = f"Not everything was put back: {told}"
+    if isinstance(failure, StageHalted):
+        return _caused(StageHalted(also), failure)
+    if isinstance(failure, DataError):
+        return _caused(DataError(f"{failure.problem} {also}", failure.remedy), failure)
+    if isinstance(failure, MicroscopeError):
+        return _caused(MicroscopeError(failure.cause, f"{failure.problem} {also}", failure.remedy), failure)
+    first = troubles[0]
+    cause = first.cause if isinstance(first, MicroscopeError) else "device"
+    remedy = first.remedy if isinstance(first, MicroscopeError) else "Look at the microscope, and set it by hand."
+    return _caused(MicroscopeError(cause, also, remedy), failure or first)
+
+
+def _caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 def _go(microscope: Microscope, target_um: float, check: Callable[[], None] = lambda: None) -> float:
@@ -237,24 +269,32 @@ def sweep_stage(
     positions_um: NDArray[np.float64],
     repeats: int,
     settle_s: float,
+    sink: ExposureSink,
     told: Told = lambda done, what: None,
-    allocate: Allocate = lambda shape: np.empty(shape, np.uint16),
-) -> StageSweep:
-    """Expose `repeats` frames at each of the rising positions; `allocate` gives the room for them.
+) -> NDArray[np.float64]:
+    """Expose `repeats` frames at each of the rising positions into `sink`.
+
+    Returns
+    -------
+    ndarray of float64, shape (Z,)
+        Positions read back, µm.
 
     Raises
     ------
     DataError
-        When the positions lie beyond the soft limits; nothing was moved then.
+        When the positions lie beyond the soft limits, or there are none (nothing was moved then); when the frames
+        change their size.
     """
+    if not len(positions_um) or repeats < 1:
+        raise DataError("The sweep has no positions or no repeats.", "Ask for at least one of each.")
     limits = microscope.stage_limits
-    if positions_um.min() < limits.low_um - 1e-6 or positions_um.max() > limits.high_um + 1e-6:
+    if positions_um.min() < limits.low_um - _ROUNDING_UM or positions_um.max() > limits.high_um + _ROUNDING_UM:
         raise DataError(
             f"The sweep goes from {positions_um.min():.1f} to {positions_um.max():.1f} µm; the soft limits of the "
             f"focus drive are {limits.low_um:g} to {limits.high_um:g} µm.",
             "Choose a smaller z-range, or widen the limits in the settings if the way is free.",
         )
-    planes: NDArray[np.uint16] | None = None
+    size: SweepSize | None = None
     reached = np.empty(len(positions_um))
     for index, position in enumerate(positions_um):
         check = partial(told, index / len(positions_um), "sweeping")
@@ -262,25 +302,31 @@ def sweep_stage(
             _approach(microscope, float(position), check)
         reached[index] = _go(microscope, float(position), check)
         _settle(settle_s, check)
-        for repeat in range(repeats):
+        for _ in range(repeats):
             check()
             pixels = microscope.snap().pixels
-            if planes is None:
-                planes = allocate((len(positions_um), repeats, *pixels.shape))
-            planes[index, repeat] = pixels
-    if planes is None:
-        raise DataError("The sweep has no positions or no repeats.", "Ask for at least one of each.")
-    return StageSweep(planes, reached)
+            if size is None:
+                size = SweepSize(len(positions_um), repeats, (pixels.shape[0], pixels.shape[1]))
+                sink.begin(size)
+            if pixels.shape != size.shape:
+                raise DataError(
+                    f"At {reached[index]:g} µm the camera gave {pixels.shape[1]} x {pixels.shape[0]} pixels, "
+                    f"and {size.shape[1]} x {size.shape[0]} before.",
+                    "Let no other program change the camera during a sweep.",
+                )
+            sink.add(pixels)
+    return reached
 
 
 def _positions(
-    axis: DepthAxis, focus_um: float, z_range_um: tuple[float, float], step_um: float, limits: tuple[float, float]
+    axis: DepthAxis, focus_um: float, request: SweepRequest, limits: tuple[float, float]
 ) -> NDArray[np.float64]:
     """Rising positions that cover the range and, where the limits allow, focus and a margin."""
-    low = min(z_range_um[0] - _BEYOND_END_UM, -_BEYOND_FOCUS_UM)
-    high = max(z_range_um[1] + _BEYOND_END_UM, _BEYOND_FOCUS_UM)
-    ends = sorted((axis.stage(low, focus_um), axis.stage(high, focus_um)))
-    needed = sorted((axis.stage(z_range_um[0], focus_um), axis.stage(z_range_um[1], focus_um)))
+    ends, needed = (
+        sorted(axis.stage(depth_um, focus_um) for depth_um in depths)
+        for depths in (request.covered_um, request.z_range_um)
+    )
+    step_um = request.z_step_um
     first = min(max(ends[0], limits[0]), needed[0])
     last = max(min(ends[1], limits[1]), needed[1])
     count = int(np.ceil((last - first) / step_um - 1e-9))
@@ -294,14 +340,15 @@ def sweep_around_focus(
     microscope: Microscope,
     axis: DepthAxis,
     request: SweepRequest,
+    sink: ExposureSink,
     told: Told = lambda done, what: None,
-    allocate: Allocate = lambda shape: np.empty(shape, np.uint16),
-) -> tuple[StageSweep, float]:
-    """Light on, find focus, sweep. Put it into `left_as_found`.
+) -> tuple[NDArray[np.float64], float]:
+    """Light on, find focus, sweep into `sink`. Put it into `left_as_found`.
 
     Returns
     -------
-    taken : StageSweep
+    stage_um : ndarray of float64, shape (Z,)
+        Positions of the drive, read back, µm.
     focus_um : float
         About where focus is, stage coordinates.
 
@@ -319,29 +366,46 @@ def sweep_around_focus(
         microscope.apply_camera(replace(microscope.camera_settings, exposure_s=request.exposure_s))
     focus = find_focus(microscope, request.settle_s, lambda done, what: told(_FOCUS_SHARE * done, what))
     limits = microscope.stage_limits
-    positions = _positions(axis, focus, request.z_range_um, request.z_step_um, (limits.low_um, limits.high_um))
-    taken = sweep_stage(
+    positions = _positions(axis, focus, request, (limits.low_um, limits.high_um))
+    reached = sweep_stage(
         microscope,
         positions,
         request.repeats,
         request.settle_s,
+        sink,
         lambda done, what: told(_FOCUS_SHARE + (1 - _FOCUS_SHARE) * done, what),
-        allocate,
     )
-    return taken, focus
+    return reached, focus
 
 
-def axis_of(part: MicroscopePart) -> DepthAxis:
+def axis_of(part: MicroscopePart, description: MicroscopeDescription) -> DepthAxis:
     """How the positions of the microscope's drive become depth; of the simulated one it is known.
+
+    The sign comes from `moves`, and from the direction of the drive that the microscope's configuration states
+    (Micro-Manager's FocusDirection); they must agree.
 
     Raises
     ------
     DataError
-        When the settings do not say what the drive moves.
+        When neither says the sign, or they contradict each other.
     """
-    if part.driver == "simulated" and part.moves is None:
+    if description.driver == "simulated" and part.moves is None:
         return depth_axis("objective", 1.0, 1.0)  # as the simulated scene is rendered
-    return depth_axis(part.moves, part.immersion_index, part.sample_index)
+    direction = description.focus_direction
+    # A drive that brings objective and sample together makes depth fall, whichever of the two it moves.
+    following: Literal["objective", "sample"] | None = None
+    if direction != 0:
+        following = "objective" if direction > 0 else "sample"
+    if part.moves is not None and following is not None and part.moves != following:
+        raise DataError(
+            f"The sign of depth is stated twice and differently: microscope.moves is {part.moves}, but FocusDirection "
+            f"of {description.focus_stage} is {direction} in Micro-Manager's configuration, which means that a higher "
+            f"position {'brings objective and sample together' if direction > 0 else 'takes them apart'} "
+            f"(as moves = {following} does).",
+            "Raise the drive a little and see what happens, then correct the wrong one: without moves FocusDirection "
+            "decides; with FocusDirection 0 (unknown) moves decides.",
+        )
+    return depth_axis(part.moves or following, part.immersion_index, part.sample_index)
 
 
 def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) -> tuple[Sweep, DepthAxis]:
@@ -375,7 +439,6 @@ def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) ->
 
     request.check()
     settings = load_settings(config, {"data_dir": data})
-    axis = axis_of(settings.microscope)
     if settings.microscope.driver == "replay":
         raise DataError(
             "The driver is replay, and a movie has no focus drive.", "Calibrate from its sweep file instead."
@@ -392,11 +455,15 @@ def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) ->
     try:
         microscope = open_instrument(settings)
         try:
+            description = microscope.description
+            axis = axis_of(settings.microscope, description)
             pixel = pixel_size_of(microscope, request.pixel_size_um)
+            request.size(axis, description.frame_shape(microscope.camera_settings)).check_memory(exposures_too=True)
+            exposures = _InMemory()
             with left_as_found(microscope), progress("Sweeping", 1.0) as advance:
-                taken, focus = sweep_around_focus(microscope, axis, request, advance)
+                stage_um, focus = sweep_around_focus(microscope, axis, request, exposures, advance)
             note(f"Focus near {focus:.1f} µm (stage).")
-            return Sweep(taken.planes, taken.stage_um, pixel, microscope.description.bit_depth), axis
+            return Sweep(exposures.planes, stage_um, pixel, description.bit_depth), axis
         finally:
             microscope.close()
     finally:

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.quantities import CAMERA_OFFSET_ADU, ELECTRONS_PER_ADU, READ_NOISE_E
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, PageParameters
 from service.api.quantities import (
     DepthUm,
@@ -32,6 +33,22 @@ router = APIRouter(prefix="/calibrations", tags=["calibrations"])
 _START_TIMEOUT_S = 10.0
 
 
+class CameraDescription(BaseModel):
+    """A camera as `bathyscope camera` measured it: the part `camera` of the file that it wrote."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    offset_adu: float = Field(
+        ge=CAMERA_OFFSET_ADU.low, le=CAMERA_OFFSET_ADU.high, description="Count of a pixel without light, ADU."
+    )
+    electrons_per_adu: float = Field(
+        ge=ELECTRONS_PER_ADU.low, le=ELECTRONS_PER_ADU.high, description="Photo-electrons per count."
+    )
+    read_noise_e: float = Field(ge=READ_NOISE_E.low, le=READ_NOISE_E.high, description="Read noise, photo-electrons.")
+    bit_depth: int = Field(16, ge=1, le=16, description="Bits of a count.")
+    source: Line = Field("given", description="Where the figures came from.")
+
+
 class CalibrationRequest(BaseModel):
     """A z-sweep of beads on the live microscope."""
 
@@ -47,6 +64,10 @@ class CalibrationRequest(BaseModel):
     exposure_s: ExposureS | None = Field(None, description="Exposure of the sweep, s; absent: as it is set.")
     pixel_size_um: PixelSizeUm | None = Field(
         None, description="Camera pixel at the sample, µm; absent: what the microscope says."
+    )
+
+    camera: CameraDescription | None = Field(
+        None, description="The measured camera; absent: it is estimated from the sweep."
     )
 
     @model_validator(mode="after")

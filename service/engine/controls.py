@@ -18,6 +18,7 @@ _REFUSALS = {
     "no_stage": "invalid",
     "not_arrived": "microscope",
     "busy": "conflict",
+    "continuous_focus": "conflict",
 }
 """Causes that concern what was asked, not the state of the microscope: it need not be opened again."""
 
@@ -35,12 +36,11 @@ def refusal_of(error: MicroscopeError) -> EngineRefusal:
 def facts_of(microscope: Microscope) -> dict[str, Any]:
     """Plain values of what the driver says."""
     limits = microscope.stage_limits
-    driver = getattr(microscope, "inner", microscope)
     has_stage = microscope.description.focus_stage is not None
     return {
         "description": asdict(microscope.description),
         "camera": asdict(microscope.camera_settings),
-        "frame_period_s": getattr(driver, "frame_period_s", None),
+        "frame_period_s": microscope.frame_period_s,
         "light": asdict(microscope.light),
         "stage": {
             "stage_um": microscope.stage_um if has_stage else None,

@@ -13,6 +13,7 @@ the microscope has a door and a thread of its own and takes no lock.
 from __future__ import annotations
 
 import gc
+import inspect
 import secrets
 import threading
 import time
@@ -27,12 +28,14 @@ import structlog
 
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
+from service.camera_choice import camera_of
 from service.engine.catch_up import CatchUp
 from service.engine.controls import facts_of, refusal_of, set_microscope
 from service.engine.recorder import Recording, check_free_space
 from service.engine.run import NO_RUN, Run, RunRequest
 from service.engine.sweep_run import SweepRun
 from service.jobs.folders import Fault, Jobs
+from service.jobs.worker import clear_sweep
 from service.library import Library
 from service.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
 from service.opening import open_instrument
@@ -40,7 +43,9 @@ from service.settings import Settings
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import new_run_id
 from service.store.store import Store
-from service.sweeping import SweepRequest, axis_of, pixel_size_of
+from service.sweep_request import SweepRequest
+from service.sweeping import axis_of, pixel_size_of
+from service.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from service.engine.analyzer import LocalizesFrames
@@ -101,10 +106,16 @@ class Engine:
         self._microscope: Microscope | None = None
         self._loaded: LoadedModel | None = None
         self._camera: CameraSettings | None = None
-        self._run: Run | None = None
-        self._run_model: LoadedModel | None = None
+        # Replaced as a whole, so that no thread sees a run with the model of another one.
+        self._on: tuple[Run, LoadedModel] | None = None
         self._sweep: SweepRun | None = None
+        # What must be written into jobs as soon as the disk takes it: of sweeps that ended, and of those that an
+        # earlier engine left (None: not looked up yet).
+        self._swept: list[SweepRun] = []
+        self._cut_off: list[str] | None = None
+        self._settling = threading.Lock()
         self._activating = threading.Lock()
+        self._changing = threading.Lock()
         self._jobs = Jobs(settings.data_dir)
         self._library = Library(settings.data_dir, settings.model)
         self._catch_up = CatchUp(
@@ -120,8 +131,9 @@ class Engine:
         self._driver_call: tuple[str, float] | None = None
         self._process = psutil.Process()
         self._status: dict[str, Any] = {}
+        self._status_trouble: str | None = None
         self._handlers: dict[str, Callable[..., Any]] = {
-            "status": lambda: self._status or self._take_status(),
+            "status": self._status_now,
             "microscope": self._microscope_now,
             "microscope.set": self._set_microscope,
             "stage.move": self._move_stage,
@@ -135,10 +147,10 @@ class Engine:
 
     def serve(self) -> None:
         """Work until `end` is called, then end run or sweep and release the microscope."""
-        self._mark_interrupted_sweeps()
-        commands = CommandServer(self._address, self._address.commands, self._answer)
-        stop = CommandServer(self._address, self._address.stop, self._answer_stop, workers=2)
-        ticker = threading.Thread(target=self._tick, name="status", daemon=True)
+        self._settle_sweeps()
+        commands = CommandServer(self._address, self._address.commands, self._answer, self._deaf)
+        stop = CommandServer(self._address, self._address.stop, self._answer_stop, self._deaf, workers=2)
+        ticker = _Ticker(self._ending, self._tick, self._deaf)
         ticker.start()
         self._catch_up.start()
         pause_s = _FIRST_PAUSE_S
@@ -150,15 +162,17 @@ class Engine:
                 kind: State = "microscope away" if isinstance(error, MicroscopeError) else "model away"
                 self._lose(kind, error.problem, error.remedy)
             except Exception as error:  # noqa: BLE001  a driver may raise anything; the engine stays and tells
+                _log.exception("not_ready")
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
+            settled = self._settle_sweeps()
             self._catch_up.wake()
-            self._wake.wait(None if self._is_whole() and not self._run_at_start else pause_s)
+            self._wake.wait(None if self._is_whole() and not self._run_at_start and settled else pause_s)
             self._wake.clear()
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         commands.close()
         stop.close()
         self._catch_up.close()
-        run = self._run
+        run = self._run_now()
         if run is not None:
             run.stop_camera()
             run.wait(_END_PATIENCE_S)
@@ -174,27 +188,30 @@ class Engine:
 
     def end(self, interruption: str | None = None) -> None:
         """Ask for the end; `interruption` is the reason, as a sentence, when nobody wanted it."""
-        run = self._run
+        run = self._run_now()
         if run is not None:
             run.interruption = run.interruption or interruption
         self._ending.set()
         self._wake.set()
 
+    def _deaf(self, error: Exception) -> None:
+        """End an engine that takes no commands or gives no sign of life any more; the supervisor starts another one."""
+        reason = f"The engine ends, because a part of it failed ({type(error).__name__}: {error})."
+        self._tell("engine_failed", reason)
+        self.end(reason)
+
     def _is_whole(self) -> bool:
         return self._loaded is not None and self._microscope is not None
 
     def _make_ready(self) -> None:
-        """Bring back whatever is missing."""
-        # torch, numba and the drivers take seconds to import; the doors are open meanwhile.
-        from service.engine import instrument
-
+        """Bring back whatever is missing. What it imports takes seconds; the doors are open meanwhile."""
         with self._control:
             if self._loaded is None:
                 self._loaded = self._load_active()
             if self._microscope is None:
                 with self._calling("opening the microscope"):
                     microscope = open_instrument(self._settings)
-                shape = instrument.frame_shape(microscope.description, microscope.camera_settings)
+                shape = microscope.description.frame_shape(microscope.camera_settings)
                 self._loaded.localizer.warm_up(shape, self._settings.engine.batch)
                 gc.unfreeze()  # the microscope that was open before is garbage now
                 gc.collect()
@@ -204,7 +221,7 @@ class Engine:
                 if self._away[0] == "microscope away":
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
                     self._away = _STARTING  # so that the same loss is told again
-            if self._run_at_start and self._run is None:
+            if self._run_at_start and self._run_now() is None:
                 self._run_at_start = False
                 try:
                     with self._without_catching_up():
@@ -225,18 +242,35 @@ class Engine:
             self._tell("model_lost", f"The active model cannot be loaded, so that of the settings is used: {error}")
         return instrument.load_model(None, self._settings)
 
-    def _mark_interrupted_sweeps(self) -> None:
-        """An engine that starts has no sweep; what is written as on was cut off."""
-        with _whatever_fails("marking interrupted sweeps"):
-            for job in self._jobs.open_jobs():
-                if job.step == "sweep":
-                    fault = Fault(
-                        "The engine was ended during the sweep, so the stage was not put back; "
-                        "a restart moves nothing.",
-                        "Look at the position of the stage, then start the calibration again.",
-                    )
-                    self._jobs.move(job.id, "interrupted", error=fault)
-                    self._tell("calibration_interrupted", f"Calibration {job.id} was interrupted: {fault.problem}")
+    def _settle_sweeps(self) -> bool:
+        """Write down how sweeps ended; False when the disk does not take it yet, and this has to be called again.
+
+        An engine that starts has no sweep; what a job says is on was cut off. What such a sweep left is removed first,
+        because on a full disk that makes the room for the words.
+        """
+        with self._settling:
+            try:
+                if self._cut_off is None:
+                    self._cut_off = [job.id for job in self._jobs.open_jobs() if job.step == "sweep"]
+                while self._cut_off:
+                    self._mark_cut_off(self._cut_off[0])
+                    del self._cut_off[0]
+                while self._swept:
+                    self._swept[0].write_down()
+                    del self._swept[0]
+            except (DataError, OSError) as error:
+                _log.warning("sweep_not_written_down", error=str(error))
+                return False
+        return True
+
+    def _mark_cut_off(self, job_id: str) -> None:
+        fault = Fault(
+            "The engine was ended during the sweep, so the stage was not put back; a restart moves nothing.",
+            "Look at the position of the stage, then start the calibration again.",
+        )
+        clear_sweep(self._jobs.folder(job_id))
+        self._jobs.move(job_id, "interrupted", error=fault)
+        self._tell("calibration_interrupted", f"Calibration {job_id} was interrupted: {fault.problem}")
 
     def _read_facts(self, microscope: Microscope) -> None:
         self._facts, self._camera = facts_of(microscope), microscope.camera_settings
@@ -251,12 +285,15 @@ class Engine:
     def _answer(self, command: str, arguments: dict[str, Any]) -> Any:
         if command not in self._handlers:
             raise EngineRefusal("not_found", f"The engine knows no command {command!r}.", "Update the client.")
+        handler = self._handlers[command]
         try:
-            return self._handlers[command](**arguments)
+            bound = inspect.signature(handler).bind(**arguments)
         except TypeError as error:
             raise EngineRefusal(
                 "invalid", f"The arguments of {command} do not fit: {error}.", "Correct them."
             ) from error
+        try:
+            return handler(*bound.args, **bound.kwargs)
         except MicroscopeError as error:
             raise refusal_of(error) from error
         except DataError as error:
@@ -282,12 +319,13 @@ class Engine:
         except FutureTimeout:
             return {"confirmed": False, "reason": f"The driver did not answer within {_STOP_PATIENCE_S:g} s."}
         except Exception as error:  # noqa: BLE001  whatever went wrong, it is not confirmed
+            _log.exception("stop_failed")
             return {"confirmed": False, "reason": f"{type(error).__name__}: {error}"}
         finally:
             pool.shutdown(wait=False)
         if confirmed:
             # Confirmed means free as well, unless the end of what was on takes longer than the answer may.
-            for owner in (self._run, sweep):
+            for owner in (self._run_now(), sweep):
                 if owner is not None:
                     owner.wait(max(deadline_s - time.monotonic(), 0.0))
         return {"confirmed": bool(confirmed), "reason": None if confirmed else "The driver did not confirm."}
@@ -299,9 +337,13 @@ class Engine:
                 self._read_facts(self._microscope)
         return self._microscope_status()
 
+    def _run_now(self) -> Run | None:
+        on = self._on
+        return None if on is None else on[0]
+
     def _owner(self) -> dict[str, str] | None:
         """Who has the microscope: ``{"kind": "run" or "calibration", "id"}``."""
-        run, sweep = self._run, self._sweep
+        run, sweep = self._run_now(), self._sweep
         if run is not None:
             return {"kind": "run", "id": run.id}
         return None if sweep is None else {"kind": "calibration", "id": sweep.id}
@@ -339,23 +381,51 @@ class Engine:
                     self._read_facts(microscope)
         return self._microscope_status()
 
-    def _start_calibration(self, name: str, **asked: Any) -> dict[str, Any]:
-        """Start the sweep of a calibration; the rest is a worker's."""
-        low, high = asked["z_range_um"]
-        request = SweepRequest(**{**asked, "z_range_um": (float(low), float(high))})
+    def _start_calibration(
+        self,
+        name: str,
+        z_range_um: list[float],
+        z_step_um: float,
+        repeats: int = 2,
+        settle_s: float = 0.05,
+        exposure_s: float | None = None,
+        pixel_size_um: float | None = None,
+        camera: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Start the sweep of a calibration, after everything that can be checked was; the rest is a worker's."""
+        low, high = z_range_um
+        request = SweepRequest((float(low), float(high)), z_step_um, repeats, settle_s, pixel_size_um, exposure_s)
         request.check()
-        axis = axis_of(self._settings.microscope)
+        asked: dict[str, Any] = {
+            "z_range_um": [low, high],
+            "z_step_um": z_step_um,
+            "repeats": repeats,
+            "settle_s": settle_s,
+            "exposure_s": exposure_s,
+            "pixel_size_um": pixel_size_um,
+            "camera": None if camera is None else camera_of(camera).as_dict(),
+        }
+        floor_gb = self._settings.engine.free_space_floor_gb
+        if self._cut_off is None:
+            raise EngineRefusal(
+                "unavailable", f"The jobs in {self._settings.data_dir} cannot be read.", "See the log of the service."
+            )
         with self._held():
             microscope = self._free_microscope()
-            if microscope.description.focus_stage is None:
+            description = microscope.description
+            if description.focus_stage is None:
                 raise EngineRefusal(
                     "invalid",
-                    f"The microscope ({microscope.description.driver}) has no focus drive, so it cannot sweep.",
+                    f"The microscope ({description.driver}) has no focus drive, so it cannot sweep.",
                     "Calibrate from a sweep file: bathyscope calibrate.",
                 )
+            axis = axis_of(self._settings.microscope, description)
             pixel_um = pixel_size_of(microscope, request.pixel_size_um)
+            size = request.size(axis, description.frame_shape(microscope.camera_settings))
+            size.check_memory(exposures_too=False)
+            size.check_disk(self._settings.data_dir, floor_gb)
             job = self._jobs.create("calibrate", name, asked, step="sweep", state="running")
-            self._sweep = SweepRun(job, self._jobs, microscope, axis, request, pixel_um, self._sweep_ended)
+            self._sweep = SweepRun(job, self._jobs, microscope, axis, request, pixel_um, floor_gb, self._sweep_ended)
             self._tell("calibration_started", f"Calibration {job.id} started.", details={"job": job.id})
             self._catch_up.pause()
             self._sweep.start()
@@ -369,12 +439,15 @@ class Engine:
             if self._microscope is not None and not sweep.microscope_failed:
                 with _whatever_fails("reading the microscope"):
                     self._read_facts(self._microscope)
+        self._swept.append(sweep)
         told = {"queued": "swept", "cancelled": "cancelled", "interrupted": "interrupted"}.get(sweep.state, "failed")
         why = "" if sweep.fault is None else f": {sweep.fault.problem}"
         what = "has its sweep and is computed" if told == "swept" else f"was {told}" if told != "failed" else "failed"
         self._tell(f"calibration_{told}", f"Calibration {sweep.id} {what}{why or '.'}", details={"job": sweep.id})
         if sweep.microscope_failed:
             self._reopen_microscope(sweep.fault.problem if sweep.fault else None)
+        if not self._settle_sweeps():
+            self._wake.set()  # the engine's own thread goes on trying
 
     def _activate_model(self, id: str) -> dict[str, Any]:
         """Load a model beside the one that works, warm it up, and swap; a run goes on with it."""
@@ -383,16 +456,26 @@ class Engine:
         try:
             loaded = self._load_fitting(id)
             with self._held():
-                self._loaded = loaded
-                if self._run is not None:
-                    self._run_model = loaded
-                    self._run.swap_model(loaded.localizer, loaded.model, self._polish(loaded))
+                # First what can fail. A model in memory that is not active on disk would be gone after a restart.
+                on = self._on
+                polish = None if on is None else self._polish(loaded)
                 self._library.activate(id)
-                run_id = None if self._run is None else self._run.id
+                self._loaded = loaded
+                if on is not None:
+                    self._swap_model(on, loaded, polish)
+                run_id = None if on is None else on[0].id
             self._tell("model_activated", f"Model {id} is active.", run_id=run_id)
         finally:
             self._activating.release()
         return {"id": id}
+
+    def _swap_model(self, on: tuple[Run, LoadedModel], loaded: LoadedModel, polish: SparePolish | None) -> None:
+        """Let a run go on with another model. It may end at any moment, also now."""
+        run, _ = on
+        run.swap_model(loaded.localizer, loaded.model, polish)
+        with self._changing:
+            if self._on is on:
+                self._on = (run, loaded)
 
     def _load_fitting(self, model_id: str) -> LoadedModel:
         """A model of the library, warmed up for the microscope as it is set."""
@@ -405,7 +488,7 @@ class Engine:
         if microscope is not None and camera is not None:
             description = microscope.description
             instrument.check_fit(loaded.localizer, description, camera)
-            instrument.warm_up(loaded, instrument.frame_shape(description, camera), self._period_s(), self._settings)
+            instrument.warm_up(loaded, description.frame_shape(camera), self._period_s(), self._settings)
         return loaded
 
     @contextmanager
@@ -456,7 +539,7 @@ class Engine:
         self._read_facts(microscope)
         camera = microscope.camera_settings
         instrument.check_fit(loaded.localizer, microscope.description, camera)
-        shape = instrument.frame_shape(microscope.description, camera)
+        shape = microscope.description.frame_shape(camera)
         instrument.warm_up(loaded, shape, self._period_s(), settings)
         run_id = new_run_id()
         recording = self._new_recording(run_id, shape, model) if request.record else None
@@ -491,7 +574,8 @@ class Engine:
             if recording is not None:
                 recording.discard()
             raise
-        self._run, self._run_model = run, loaded
+        with self._changing:
+            self._on = (run, loaded)
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
         with self._calling("starting the camera"):
             run.start()
@@ -504,7 +588,7 @@ class Engine:
         try:
             yield
         except BaseException:
-            if self._run is None:
+            if self._run_now() is None:
                 self._catch_up.resume()
             raise
 
@@ -539,7 +623,7 @@ class Engine:
 
     def _stop_run(self, id: str | None = None) -> dict[str, Any]:
         """Stop the run and wait until it is in the database."""
-        run = self._run
+        run = self._run_now()
         if run is None or (id is not None and id != run.id):
             if id is not None:
                 return {"id": self._store.runs.get(id).id}  # it has ended already
@@ -553,7 +637,8 @@ class Engine:
         """On a thread of the run."""
         self._catch_up.resume()
         self._catch_up.wake()
-        self._run = self._run_model = None
+        with self._changing:
+            self._on = None
         counts = run.ledger.counts()
         self._tell(
             "run_ended" if run.state == "finished" else f"run_{run.state}",
@@ -609,22 +694,39 @@ class Engine:
             },
         )
 
+    def _status_now(self) -> dict[str, Any]:
+        """The last status, or the first one."""
+        return self._status or self._take_status()
+
     def _tick(self) -> None:
-        """Status and heartbeat, four times a second. Asks the driver nothing, so it cannot hang with it."""
-        while not self._ending.wait(_STATUS_S):
+        """Status and heartbeat, once. Asks the driver nothing, so it cannot hang with it.
+
+        The heartbeat does not depend on the status: a status that cannot be taken or sent is a problem that is told,
+        not a silence for which the engine is killed.
+        """
+        try:
             status = self._status = self._take_status()
             self._live.send_values("status", status)
-            run, sweep = self._run, self._sweep
-            self._beat(
-                {
-                    "state": status["state"],
-                    "problem": status["problem"],
-                    "run_id": status["run_id"],
-                    "frame_age_s": sweep.age_s if sweep is not None else None if run is None else run.frame_age_s,
-                    "frame_age_limit_s": self._frame_age_limit_s(sweep),
-                    "driver_call": _call_as_dict(self._driver_call),
-                }
-            )
+            state, problem = status["state"], status["problem"]
+            self._status_trouble = None
+        except Exception as error:  # noqa: BLE001  see above
+            state, problem = self._state()[0], f"The status cannot be told ({type(error).__name__}: {error})."
+            self._status = {**self._status, "problem": problem, "remedy": "See the log of the service."}
+            if self._status_trouble != problem:
+                self._status_trouble = problem
+                _log.exception("status_failed")
+                self._tell("status_failed", problem)
+        run, sweep = self._run_now(), self._sweep
+        self._beat(
+            {
+                "state": state,
+                "problem": problem,
+                "run_id": None if run is None else run.id,
+                "frame_age_s": sweep.age_s if sweep is not None else None if run is None else run.frame_age_s,
+                "frame_age_limit_s": self._frame_age_limit_s(sweep),
+                "driver_call": _call_as_dict(self._driver_call),
+            }
+        )
 
     def _frame_age_limit_s(self, sweep: SweepRun | None) -> float:
         exposure_s = 0.0 if self._camera is None else self._camera.exposure_s
@@ -632,7 +734,7 @@ class Engine:
         return limit_s if sweep is None else limit_s + sweep.longest_step_s + _SWEEP_PATIENCE_S
 
     def _take_status(self) -> dict[str, Any]:
-        run, loaded = self._run, self._run_model or self._loaded
+        run, loaded = self._on or (None, self._loaded)
         state, problem, remedy = self._state()
         with self._process.oneshot():
             process = {
@@ -661,7 +763,7 @@ class Engine:
     def _state(self) -> tuple[State, str | None, str | None]:
         if not self._is_whole():
             return self._away
-        run = self._run
+        run = self._run_now()
         if self._run_at_start:
             return "starting", *self._away[1:]
         if self._starts_first_run and run is not None and not run.flows:
@@ -672,7 +774,7 @@ class Engine:
         return "running", run.problem, None
 
     def _microscope_status(self) -> dict[str, Any]:
-        run = self._run
+        run = self._run_now()
         facts = dict(self._facts)
         _, problem, remedy = self._state()
         if run is not None and run.stage_um is not None and facts:
@@ -685,6 +787,19 @@ class Engine:
             "remedy": remedy if self._microscope is None else None,
             **facts,
         }
+
+
+class _Ticker(WorkerThread):
+    """Calls `tick` four times a second until the end. When that fails, the engine must not go on unwatched: it ends."""
+
+    def __init__(self, ending: threading.Event, tick: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        super().__init__("status", failed)
+        self._ending = ending
+        self._tick = tick
+
+    def work(self) -> None:
+        while not self._ending.wait(_STATUS_S):
+            self._tick()
 
 
 def _call_as_dict(call: tuple[str, float] | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from models.weights import reference_model
 from service.engine.polish import SparePolish
 from service.settings import Settings
 
-__all__ = ["LoadedModel", "check_fit", "frame_shape", "load_model", "warm_up"]
+__all__ = ["LoadedModel", "check_fit", "load_model", "warm_up"]
 
 _POLISH_ITERATIONS = 4
 """From the network's start the fit is near its optimum after three or four steps."""
@@ -65,14 +65,6 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     folder = folder or settings.model or reference_model("live")
     engine = settings.engine
     return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
-
-
-def frame_shape(description: MicroscopeDescription, camera: CameraSettings) -> tuple[int, int]:
-    """Rows and columns of the frames as the camera is set."""
-    if camera.roi is not None:
-        return camera.roi.height, camera.roi.width
-    rows, columns = description.sensor_shape
-    return rows // camera.binning, columns // camera.binning
 
 
 def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: CameraSettings) -> None:

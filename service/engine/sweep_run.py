@@ -16,18 +16,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
-import structlog
-
 from hardware.microscope import Microscope, MicroscopeError
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.controls import is_refusal
+from service.engine.sweep_file import SweepFile
 from service.jobs.folders import Fault, Job, Jobs, JobState
+from service.jobs.worker import SWEEP_FILES, clear_sweep
 from service.outputs import write_json
-from service.sweeping import StageHalted, StageSweep, SweepRequest, left_as_found, sweep_around_focus
+from service.sweep_request import SweepRequest
+from service.sweeping import StageHalted, left_as_found, sweep_around_focus
+from service.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["SweepRun"]
@@ -35,14 +37,12 @@ __all__ = ["SweepRun"]
 _LOOK_S = 0.1
 """How often the file that cancels is looked for."""
 
-_log = structlog.get_logger(__name__)
-
 
 class _Cancelled(RuntimeError):
     """Somebody has cancelled the job, or the engine ends."""
 
 
-class SweepRun:
+class SweepRun(WorkerThread):
     """One sweep, from the search for focus until the microscope is as it was.
 
     Parameters
@@ -56,8 +56,10 @@ class SweepRun:
     request : SweepRequest
     pixel_size_um : float
         Camera pixel at the sample.
+    free_space_floor_gb : float
+        Disk space that the sweep leaves free.
     ended : callable
-        Is called once, on the sweep's thread, when the microscope is free again and before the job says so.
+        Is called once, on the sweep's thread, when the microscope is as it was; it lets the job say so: `write_down`.
 
     Attributes
     ----------
@@ -77,8 +79,10 @@ class SweepRun:
         axis: DepthAxis,
         request: SweepRequest,
         pixel_size_um: float,
+        free_space_floor_gb: float,
         ended: Callable[[SweepRun], None],
     ) -> None:
+        super().__init__("sweep", self._failed_unexpectedly)
         self.id = job.id
         self.state: JobState = "running"
         self.fault: Fault | None = None
@@ -93,11 +97,7 @@ class SweepRun:
         self._interrupted = threading.Event()
         self._told_s = time.monotonic()
         self._looked_s = 0.0
-        self._thread = threading.Thread(target=self._work, name="sweep", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        self._exposures = SweepFile(jobs.folder(job.id) / SWEEP_FILES[0], free_space_floor_gb)
 
     def halt(self) -> None:
         """Nothing is moved any more, from now on; the sweep ends."""
@@ -109,8 +109,8 @@ class SweepRun:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the microscope is as it was; False after `timeout_s`."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self.join(timeout_s)
+        return not self.is_alive()
 
     @property
     def age_s(self) -> float:
@@ -124,22 +124,23 @@ class SweepRun:
 
     # ---- on the sweep's thread ----
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Sweep, and keep what was taken."""
         stage_um: float | None = None
         try:
             stage_um = self._microscope.stage_um
-            with left_as_found(self._microscope, self._check_halt):
-                taken, focus_um = sweep_around_focus(
-                    self._microscope, self._axis, self._request, self._tell, self._allocate
+            with left_as_found(self._microscope, self._check_halt), self._exposures:
+                reached_um, focus_um = sweep_around_focus(
+                    self._microscope, self._axis, self._request, self._exposures, self._tell
                 )
-            self._keep(taken)
-            self._log(f"{len(taken.stage_um)} planes taken, focus near {focus_um:.1f} µm (stage).")
+            self._describe(reached_um)
+            self._log(f"{len(reached_um)} planes taken, focus near {focus_um:.1f} µm (stage).")
             self.state = "queued"
-        except StageHalted:
+        except StageHalted as halted:
             self.state = "cancelled"
             was = "" if stage_um is None else f" Before the sweep it was at {stage_um:.2f} µm."
             self.fault = Fault(
-                f"The microscope was stopped, so the stage was left where it stood.{was}",
+                f"The microscope was stopped, so the stage was left where it stood.{was} {halted}".rstrip(),
                 "Move it back yourself: POST /api/v1/microscope/stage.",
             )
         except _Cancelled:
@@ -151,28 +152,34 @@ class SweepRun:
             self.microscope_failed = not is_refusal(error)
         except DataError as error:
             self.state, self.fault = "failed", Fault(error.problem, error.remedy)
-        except Exception as error:  # noqa: BLE001  a driver or the disk may raise anything; the engine stays and tells
-            self.state = "failed"
-            self.fault = Fault(f"{type(error).__name__}: {error}.", "See the log of the service.")
         self._ended(self)
-        self._write_down()
 
-    def _write_down(self) -> None:
-        """Let the job say what became of the sweep; on a full disk the next start does."""
-        with suppress(DataError, OSError):
-            if self.state != "queued":
-                for name in ("sweep.npy", "sweep.json"):
-                    (self._jobs.folder(self.id) / name).unlink(missing_ok=True)
-            if self.fault is not None:
-                self._jobs.log(self.id, f"{self.fault.problem} {self.fault.remedy}")
-            self._jobs.move(
-                self.id, self.state, step="compute" if self.state == "queued" else "sweep", error=self.fault
-            )
+    def _failed_unexpectedly(self, error: Exception) -> None:
+        """A driver or the disk may raise anything: the job fails with it."""
+        if self.state != "running":
+            return  # the sweep had ended before, and was told of
+        self.state = "failed"
+        self.fault = Fault(f"{type(error).__name__}: {error}.", "See the log of the service.")
+        self._ended(self)
+
+    def write_down(self) -> None:
+        """Let the job say what became of the sweep, and remove what is of no use: first, because it makes room.
+
+        Raises
+        ------
+        DataError, OSError
+            When the disk takes nothing; to be called again then.
+        """
+        if self.state != "queued":
+            clear_sweep(self._jobs.folder(self.id))
+        if self.fault is not None:
+            self._log(f"{self.fault.problem} {self.fault.remedy}")
+        self._jobs.move(self.id, self.state, step="compute" if self.state == "queued" else "sweep", error=self.fault)
 
     def _check_halt(self) -> None:
         self._told_s = time.monotonic()
         if self._halted.is_set():
-            raise StageHalted("stopped")
+            raise StageHalted
 
     def _tell(self, done: float, what: str) -> None:
         self._check_halt()
@@ -184,17 +191,11 @@ class SweepRun:
                 raise _Cancelled("cancelled")
         self._jobs.tell(self.id, 100 * done, 100, "%")
 
-    def _allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-        path = self._jobs.folder(self.id) / "sweep.npy"
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
-
-    def _keep(self, taken: StageSweep) -> None:
-        if isinstance(taken.planes, np.memmap):
-            taken.planes.flush()
+    def _describe(self, reached_um: NDArray[np.float64]) -> None:
         write_json(
             self._jobs.folder(self.id) / "sweep.json",
             {
-                "stage_um": [float(position) for position in taken.stage_um],
+                "stage_um": [float(position) for position in reached_um],
                 "pixel_size_um": self._pixel_size_um,
                 "bit_depth": self._microscope.description.bit_depth,
                 "sign": self._axis.sign,
@@ -203,5 +204,6 @@ class SweepRun:
         )
 
     def _log(self, text: str) -> None:
+        """Lines for people beside the job's state, which says the same; without them nothing is lost."""
         with suppress(OSError):
             self._jobs.log(self.id, text)

@@ -9,7 +9,6 @@ takes all the memory, ends alone.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import shutil
 import threading
@@ -24,7 +23,7 @@ import structlog
 from models.errors import DataError
 from service.children import follow_parent, ignore_signals
 from service.jobs.folders import Fault, Job, JobKind, Jobs, JobState
-from service.jobs.worker import SWEEP_FILES, result_folder, worker_process
+from service.jobs.worker import clear_sweep, result_folder, worker_process
 from service.link import LinkAddress
 from service.logs import configure_logs
 from service.settings import Settings
@@ -38,6 +37,15 @@ _BEAT_S = 1.0
 _INTERRUPTED = Fault("The service ended while the job was on.", "Start it again.")
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a job ended, before it is written down."""
+
+    job: Job
+    state: JobState
+    fault: Fault | None = None
 
 
 @dataclass
@@ -63,30 +71,48 @@ class Runner:
         self._jobs = Jobs(settings.data_dir)
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[JobKind, _Worker] = {}
+        # Endings that a full disk has not taken yet, by job; the words of a job stay "running" until it does.
+        self._endings: dict[str, _Ending] = {}
 
     def begin(self) -> None:
         """Mark what was on when the service was killed."""
         for job in self._jobs.open_jobs():
             if job.step == "compute" and job.state == "running":
-                self._finish(job, "interrupted", _INTERRUPTED)
+                self._endings[job.id] = _Ending(job, "interrupted", _INTERRUPTED)
+        self._write_endings()
 
     def look(self) -> None:
-        """See to the workers, and start what can be started."""
+        """See to the workers, write down how jobs ended, and start what can be started.
+
+        Raises
+        ------
+        DataError, OSError
+            When the disk takes nothing. Nothing is forgotten: call it again.
+        """
         for worker in list(self._workers.values()):
             self._look_after(worker)
+        self._write_endings()
         for job in self._jobs.open_jobs():
             if job.step != "compute" or job.state != "queued":
                 continue
             if self._jobs.is_to_end(job.id):
-                self._finish(job, "cancelled")
+                self._endings[job.id] = _Ending(job, "cancelled")
+                self._write_endings()
             elif job.kind not in self._workers:
                 self._start(job)
 
     def end(self) -> None:
-        """Kill the workers, and mark their jobs."""
+        """Kill the workers, and mark their jobs; what a full disk does not take is marked at the next start.
+
+        Raises
+        ------
+        DataError, OSError
+            When the disk takes nothing.
+        """
         for worker in list(self._workers.values()):
             self._dismiss(worker)
-            self._finish(worker.job, "interrupted", _INTERRUPTED)
+            self._endings[worker.job.id] = _Ending(worker.job, "interrupted", _INTERRUPTED)
+        self._write_endings()
 
     def _start(self, job: Job) -> None:
         ours, theirs = self._context.Pipe()
@@ -104,12 +130,12 @@ class Runner:
     def _look_after(self, worker: _Worker) -> None:
         job = worker.job
         if not worker.process.is_alive():
-            code = worker.process.exitcode
+            fault = _fault_of(worker)
             self._dismiss(worker)
-            self._finish(job, "failed", self._fault(job, code))
+            self._endings[job.id] = _Ending(job, "failed", fault)
         elif self._jobs.is_to_end(job.id):
             self._dismiss(worker)
-            self._finish(job, "cancelled")
+            self._endings[job.id] = _Ending(job, "cancelled")
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.process.kill()
@@ -118,18 +144,20 @@ class Runner:
         worker.pipe.close()
         del self._workers[worker.job.kind]
 
-    def _fault(self, job: Job, code: int | None) -> Fault:
-        """Why a worker ended without a result."""
-        try:
-            said = json.loads((self._jobs.folder(job.id) / "error.json").read_text(encoding="utf-8"))
-            return Fault(said["problem"], said["remedy"])
-        except (OSError, ValueError, KeyError):
-            return Fault(
-                f"The worker was ended from outside (exit status {code}).",
-                "The system ends processes when the memory runs out; see its log, and start the job again.",
-            )
+    def _write_endings(self) -> None:
+        """Write down how jobs ended: each of them, whatever happens to the others."""
+        trouble: DataError | OSError | None = None
+        for ending in list(self._endings.values()):
+            try:
+                self._write_ending(ending.job, ending.state, ending.fault)
+            except (DataError, OSError) as error:
+                trouble = error
+            else:
+                del self._endings[ending.job.id]
+        if trouble is not None:
+            raise trouble
 
-    def _finish(self, job: Job, state: JobState, fault: Fault | None = None) -> None:
+    def _write_ending(self, job: Job, state: JobState, fault: Fault | None) -> None:
         """Write down how a job ended. A result that is there is whole, whatever happened a moment later."""
         folder = result_folder(self._data_dir, job)
         result = f"{folder.parent.name}/{folder.name}" if folder.is_dir() else None
@@ -159,11 +187,22 @@ class Runner:
             _log.warning("not_stored", message=message, error=str(error))
 
 
+def _fault_of(worker: _Worker) -> Fault:
+    """Why a worker ended without a result: what it said last, or that it was ended."""
+    with contextlib.suppress(EOFError, OSError):
+        if worker.pipe.poll():
+            fault = worker.pipe.recv()
+            if isinstance(fault, Fault):
+                return fault
+    return Fault(
+        f"The worker was ended from outside (exit status {worker.process.exitcode}).",
+        "The system ends processes when the memory runs out; see its log, and start the job again.",
+    )
+
+
 def _clear_away(result: Path, folder: Path) -> None:
     """Remove what a worker needed, and what one that was killed left half-written."""
-    for name in (*SWEEP_FILES, "error.json"):
-        with contextlib.suppress(OSError):
-            (folder / name).unlink(missing_ok=True)
+    clear_sweep(folder)
     for aside in result.parent.glob(f".{result.name}.*"):
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -177,14 +216,19 @@ def jobs_process(settings: Settings, _address: LinkAddress, parent: Connection) 
     runner = Runner(settings)
     beat_s = 0.0
     begun = False
+    waiting = ""
     while True:
         try:
             if not begun:
                 runner.begin()
                 begun = True
             runner.look()
+            waiting = ""
         except (DataError, OSError) as error:  # a full disk: what waits goes on waiting
-            _log.warning("jobs_wait", error=str(error))
+            # Said once, not four times a second.
+            if str(error) != waiting:
+                waiting = str(error)
+                _log.warning("jobs_wait", error=waiting)
         now_s = time.monotonic()
         if now_s - beat_s >= _BEAT_S:
             beat_s = now_s
@@ -192,4 +236,7 @@ def jobs_process(settings: Settings, _address: LinkAddress, parent: Connection) 
                 parent.send({"state": "running"})
         if stop.wait(_LOOK_S):
             break
-    runner.end()
+    try:
+        runner.end()
+    except (DataError, OSError) as error:
+        _log.warning("endings_not_written", error=str(error))

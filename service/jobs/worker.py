@@ -2,8 +2,8 @@
 
 It is a process of its own, so that cancelling needs nobody's cooperation: it
 is killed, and what it left half-written is removed. It takes only what live
-tracking leaves of the processor. It reports through files, because it must
-not wait for the database, nor the database for it.
+tracking leaves of the processor. It reports through files and its pipe,
+because it must not wait for the database, nor the database for it.
 
 Nothing heavy is imported before the work begins: how many threads numpy and
 torch start is settled by then.
@@ -31,7 +31,7 @@ from service.outputs import complete_output, write_json
 if TYPE_CHECKING:
     from models.calibration.sweep import Sweep
 
-__all__ = ["SWEEP_FILES", "read_sweep", "result_folder", "step_back", "worker_process"]
+__all__ = ["SWEEP_FILES", "clear_sweep", "read_sweep", "result_folder", "step_back", "worker_process"]
 
 SWEEP_FILES = ("sweep.npy", "sweep.json")
 """What the engine leaves for the worker: planes (Z, R, H, W), and everything else that is known of them."""
@@ -45,6 +45,18 @@ _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 def result_folder(data_dir: Path, job: Job) -> Path:
     """Where the result of a job appears, whole."""
     return data_dir / _FOLDERS[job.kind] / job.id
+
+
+def clear_sweep(folder: Path) -> None:
+    """Remove the sweep from a job's folder, where there is one.
+
+    Raises
+    ------
+    OSError
+        When it cannot be removed.
+    """
+    for name in SWEEP_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def step_back() -> None:
@@ -64,23 +76,28 @@ def step_back() -> None:
 
 
 def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
-    """Entry point of the process: do the job, or leave the reason why not in ``error.json``."""
+    """Entry point of the process: do the job, or send the reason why not.
+
+    The reason goes through the pipe, which takes it on a full disk too; the log of the job gets it where it can.
+    """
     ignore_signals()
     step_back()
     follow_parent(parent, on_stop=_leave, on_loss=_leave)
     jobs = Jobs(data_dir)
-    job = jobs.get(job_id)
     fault: Fault | None = None
     try:
+        job = jobs.get(job_id)
         _train(job, jobs, data_dir) if job.kind == "train" else _calibrate(job, jobs, data_dir)
     except DataError as error:
         fault = Fault(error.problem, error.remedy)
     except Exception as error:  # noqa: BLE001  whatever it is, the user is told
-        jobs.log(job_id, traceback.format_exc())
         fault = Fault(f"{type(error).__name__}: {error}.", "See the job's log, and report it.")
+        with contextlib.suppress(OSError):
+            jobs.log(job_id, traceback.format_exc())
     if fault is not None:
-        jobs.log(job_id, f"{fault.problem} {fault.remedy}")
-        write_json(jobs.folder(job_id) / "error.json", {"problem": fault.problem, "remedy": fault.remedy})
+        parent.send(fault)
+        with contextlib.suppress(OSError):
+            jobs.log(job_id, f"{fault.problem} {fault.remedy}")
         sys.exit(1)
 
 
@@ -104,14 +121,17 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
+    from service.camera_choice import camera_of
 
     sweep, known = read_sweep(jobs.folder(job.id))
     low, high = job.request["z_range_um"]
+    camera = job.request.get("camera")
     found = calibrate(
         sweep,
         z_range_um=(low, high),
         sign=known["sign"],
         axial_scale=known["axial_scale"],
+        camera=None if camera is None else camera_of(camera),
         progress=lambda done, what: jobs.tell(job.id, 100 * done, 100, "%"),
     )
     for text in found.report["notes"]:

@@ -280,7 +280,7 @@ def test_a_configuration_without_channels_stage_and_shutter(open_demo: OpenDemo,
         microscope.set_light(shutter_open=True)
     with pytest.raises(MicroscopeError, match="the group Channel has no presets"):
         microscope.set_light(channel="FITC")
-    with pytest.raises(MicroscopeError, match="the configuration has none"):
+    with pytest.raises(MicroscopeError, match=r"no device has the role Core-Focus \(there are none\)"):
         microscope.move_stage(1.0)
     with pytest.raises(MicroscopeError, match="has no focus drive"):
         LimitedMicroscope(microscope, StageLimits(0, 1, 1)).move_stage(1.0)
@@ -290,7 +290,7 @@ def test_a_configuration_without_channels_stage_and_shutter(open_demo: OpenDemo,
 def test_a_configuration_without_camera(open_demo: OpenDemo, tmp_path: Path) -> None:
     config = tmp_path / "stage_only.cfg"
     config.write_text("Device,Drive,DemoCamera,DStage\nProperty,Core,Initialize,1\nProperty,Core,Focus,Drive\n")
-    with pytest.raises(MicroscopeError, match="no camera role; its devices are Drive, Core"):
+    with pytest.raises(MicroscopeError, match="No device has the role Core-Camera; the devices are Drive, Core"):
         open_demo(config_file=config)
 
 
@@ -299,7 +299,7 @@ def test_it_restarts_in_one_process(open_demo: OpenDemo) -> None:
 
     for _ in range(2):
         microscope = open_demo()
-        assert Engine.singleton.core is microscope._core
+        assert Engine.singleton.core is microscope._core._core
         assert microscope.snap().pixels.shape == (512, 512)
         with pytest.raises(MicroscopeError, match="runs in this process already"):
             open_demo()

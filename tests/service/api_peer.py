@@ -20,6 +20,11 @@ from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
 
+def unexpected(error: Exception) -> None:
+    """Nothing in a test ends the peer's doors."""
+    raise AssertionError("the door failed") from error
+
+
 class Peer:
     """Answers commands and publishes, as the engine does; `jobs` is where it begins calibrations."""
 
@@ -32,8 +37,8 @@ class Peer:
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.live = LivePublisher(address)
         self._doors = [
-            CommandServer(address, address.commands, self._answer),
-            CommandServer(address, address.stop, lambda command, arguments: self.stop_answer),
+            CommandServer(address, address.commands, self._answer, unexpected),
+            CommandServer(address, address.stop, lambda command, arguments: self.stop_answer, unexpected),
         ]
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> Any:

@@ -89,16 +89,31 @@ def test_a_sweep_is_asked_of_the_engine(client: httpx.Client, peer: Peer) -> Non
     assert command == "calibration.start"
     assert arguments == {
         "name": "slide", "z_range_um": [0.0, 40.0], "z_step_um": 1.0, "repeats": 2, "settle_s": 0.05,
-        "exposure_s": None, "pixel_size_um": None,
+        "exposure_s": None, "pixel_size_um": None, "camera": None,
     }  # fmt: skip
     peer.refusal = EngineRefusal("conflict", "Run r1 is on and has the microscope.", "Stop it first.")
     assert_problem(client.post("/calibrations", json=SWEEP), 409, "Run r1")
+
+
+CAMERA = {"offset_adu": 98.5, "electrons_per_adu": 0.47, "read_noise_e": 1.6}
+
+
+def test_a_measured_camera_goes_with_the_sweep(client: httpx.Client, peer: Peer) -> None:
+    described = {**CAMERA, "bit_depth": 12, "source": "darks and flats"}
+    assert client.post("/calibrations", json={**SWEEP, "camera": described}).status_code == 202
+    assert peer.commands[-1][1]["camera"] == described
+    assert client.post("/calibrations", json={**SWEEP, "camera": CAMERA}).status_code == 202
+    assert peer.commands[-1][1]["camera"] == {**CAMERA, "bit_depth": 16, "source": "given"}
 
 
 @pytest.mark.parametrize(
     ("body", "says"),
     [
         ({"z_step_um": 1}, "z_range_um"),
+        ({**SWEEP, "camera": {}}, "offset_adu"),
+        ({**SWEEP, "camera": {**CAMERA, "electrons_per_adu": 0}}, "electrons_per_adu"),
+        ({**SWEEP, "camera": {**CAMERA, "bit_depth": 32}}, "bit_depth"),
+        ({**SWEEP, "camera": {**CAMERA, "gain": 1}}, "there is no such field"),
         ({**SWEEP, "z_range_um": [40, 0]}, "below the high end"),
         ({**SWEEP, "z_range_um": [0]}, "z_range_um"),
         ({**SWEEP, "z_step_um": 0}, "z_step_um"),

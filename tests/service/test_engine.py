@@ -151,6 +151,51 @@ def test_a_driver_that_hangs_leaves_the_stop_unconfirmed(served: Served, monkeyp
         released.set()
 
 
+def test_a_status_that_cannot_be_taken_is_a_problem_and_not_a_silence(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.write_movie()
+    engine = served.engine
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"] and served.beats)
+
+        def fail() -> None:
+            raise ValueError("what letter is this")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(engine, "_take_status", fail)
+            wait_for(lambda: "what letter is this" in (served.beats[-1]["problem"] or ""))
+            beats = len(served.beats)
+            wait_for(lambda: len(served.beats) > beats + 3)
+            assert "what letter is this" in client.status()["problem"]
+            assert served.beats[-1]["state"] == "ready"
+        wait_for(lambda: served.beats[-1]["problem"] is None)
+        assert client.status()["problem"] is None
+    kinds = [event.kind for event in served.store.events.list().items]
+    assert kinds.count("status_failed") == 1
+
+
+def test_an_engine_that_gives_no_sign_of_life_ends(served: Served) -> None:
+    wait_for(lambda: served.beats)
+
+    def fail(values: dict[str, Any]) -> None:
+        raise RuntimeError("the pipe is gone")
+
+    served.engine._beat = fail
+    served.thread.join(60)
+    assert not served.thread.is_alive()
+    assert "engine_failed" in [event.kind for event in served.store.events.list().items]
+
+
+def test_letters_of_no_alphabet_reach_the_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        monkeypatch.setitem(served.engine._facts, "odd", "25\udcb5m")
+        status = wait_for(lambda: (now := client.status())["microscope"].get("odd") and now)
+        assert status["microscope"]["odd"] == "25\\udcb5m"
+
+
 def test_the_status_is_plain_values(served: Served) -> None:
     served.write_movie()
     with SyncEngineClient(served.address, 10.0) as client:

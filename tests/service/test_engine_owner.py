@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from models.errors import DataError
 from models.weights import reference_model
 from service.engine.engine import Engine
 from service.jobs.folders import Jobs
@@ -150,6 +152,112 @@ def test_a_sweep_that_is_cancelled_gives_everything_back(served: Served, client:
 def test_no_sweep_of_nonsense(client: SyncEngineClient) -> None:
     assert_refused("invalid", "below its high end", client, "calibration.start", {**SWEEP, "z_range_um": [9.0, 9.0]})
     assert_refused("invalid", "must agree", client, "calibration.start", {**SWEEP, "pixel_size_um": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"z_step_um": 1e-7}, "step of the sweep is 1e-07 µm"),
+        ({"z_step_um": float("nan")}, "step of the sweep is nan µm"),
+        (
+            {"z_step_um": 0.001},
+            r"31001 planes of 1 exposures of 64 x 64 pixels, 0\.254 GB; plausible numbers",
+        ),
+        ({"z_step_um": 20.0}, "3 planes of 1 exposures"),
+        ({"z_range_um": [0.0, 1e7]}, "depth is 1e\\+07 µm according to the z-range"),
+        ({"repeats": 1000000}, "exposures at a plane is 1e\\+06"),
+        ({"settle_s": 1e9}, "wait after each move is 1e\\+09"),
+        ({"exposure_s": 1e-300}, "exposure is 1e-300"),
+        ({"pixel_size_um": 650.0}, "Was it given in nanometres"),
+        ({"camera": {"offset_adu": 1.0, "gain": 2.0}}, "no camera description"),
+        ({"camera": {"offset_adu": 1.0, "electrons_per_adu": -2.0, "read_noise_e": 1.0}}, "gain must be positive"),
+    ],
+)
+def test_no_sweep_of_a_size_that_is_none(
+    served: Served, client: SyncEngineClient, changes: dict[str, Any], says: str
+) -> None:
+    known = len(served.jobs.page(1000).items)
+    assert_refused("invalid", says, client, "calibration.start", {**SWEEP, **changes})
+    assert len(served.jobs.page(1000).items) == known
+
+
+def test_a_sweep_that_the_machine_cannot_take_is_refused_with_its_size(
+    served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for floor_gb, says in ((1e9, r"32 planes of 1 exposures .* 1e\+09 GB are left free"), (0.0, None)):
+        part = served.settings.engine.model_copy(update={"free_space_floor_gb": floor_gb})
+        monkeypatch.setattr(served.engine, "_settings", served.settings.model_copy(update={"engine": part}))
+        if says is not None:
+            assert_refused("invalid", says, client, "calibration.start", SWEEP)
+    monkeypatch.setattr("service.sweep_request._MEMORY_SHARE", 1e-9)
+    assert_refused("invalid", "32 planes of 1 exposures .* memory", client, "calibration.start", SWEEP)
+
+
+def test_a_measured_camera_is_kept_for_the_worker(served: Served, client: SyncEngineClient) -> None:
+    camera = {"offset_adu": 98.5, "electrons_per_adu": 0.47, "read_noise_e": 1.6, "bit_depth": 12, "source": "given"}
+    job = client.request("calibration.start", {**SWEEP, "camera": camera})["id"]
+    assert served.jobs.get(job).request["camera"] == camera
+    served.jobs.cancel(job)
+    wait_for(lambda: served.jobs.get(job).is_over)
+    client.request("stage.move", {"stage_um": 0.0})
+
+
+def test_arguments_that_do_not_fit_are_told_and_errors_of_the_engine_are_not_taken_for_them(
+    served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_refused("invalid", "arguments of stage.move do not fit: missing a required", client, "stage.move", {})
+    assert_refused("invalid", "unexpected keyword argument 'b'", client, "stage.move", {"stage_um": 1.0, "b": 2})
+
+    def broken(stage_um: float) -> dict[str, Any]:
+        return {} + stage_um  # type: ignore[operator, no-any-return]
+
+    monkeypatch.setitem(served.engine._handlers, "stage.move", broken)
+    with structlog.testing.capture_logs() as logs:
+        assert_refused("internal", "TypeError: unsupported operand", client, "stage.move", {"stage_um": 1.0})
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["command_failed"]
+
+
+@pytest.mark.parametrize("moment", ["its fit is prepared", "it is written down", "it is handed over"])
+def test_a_run_may_end_while_a_model_is_made_active(
+    served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    first = client.status()["active_model_id"]
+    engine = served.engine
+    client.request("run.start", {"name": "ends meanwhile"})
+    run = wait_for(engine._run_now)
+    owner, name = {
+        "its fit is prepared": (engine, "_polish"),
+        "it is written down": (engine._library, "activate"),
+        "it is handed over": (run, "swap_model"),
+    }[moment]
+    done = getattr(owner, name)
+
+    def end_first(*arguments: Any) -> Any:
+        run.stop_camera()
+        wait_for(lambda: engine._run_now() is None)
+        return done(*arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(owner, name, end_first)
+        assert client.request("model.activate", {"id": "second"}) == {"id": "second"}
+    assert json.loads((served.folder / "models" / "active.json").read_text())["id"] == "second"
+    wait_for(lambda: (client.status()["model_id"], client.status()["active_model_id"]) == ("second", "second"))
+    client.request("model.activate", {"id": first})
+    wait_for(lambda: (client.status()["model_id"], client.status()["active_model_id"]) == (first, first))
+
+
+def test_a_model_that_cannot_be_written_down_is_not_made_active(
+    served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.status()["active_model_id"]
+
+    def full(model_id: str) -> None:
+        raise DataError("There is no room for active.json.", "Free some space.")
+
+    monkeypatch.setattr(served.engine._library, "activate", full)
+    assert_refused("invalid", "no room", client, "model.activate", {"id": "second"})
+    time.sleep(0.6)  # two statuses later
+    assert client.status()["active_model_id"] == first
 
 
 def test_models_are_swapped_beside_a_run(served: Served, client: SyncEngineClient) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import structlog
 import zmq
 
 from service.link import (
@@ -41,14 +42,22 @@ def answer(command: Any, arguments: Any) -> Any:
         raise EngineRefusal("conflict", "Something is on.", "Stop it.")
     if command == "fail":
         raise RuntimeError("broken")
+    if command == "undecodable":
+        raise RuntimeError("25\udcb5m")
+    if command == "odd letters":
+        return "25\udcb5m"
     if command == "unpackable":
         return object()
     return {"command": command, **arguments}
 
 
+def unexpected(error: Exception) -> None:
+    raise AssertionError("the door failed") from error
+
+
 @pytest.fixture
 def server(address: LinkAddress) -> Any:
-    server = CommandServer(address, address.commands, answer)
+    server = CommandServer(address, address.commands, answer, unexpected)
     yield server
     server.close()
 
@@ -98,6 +107,30 @@ def test_a_request_without_sense_harms_nobody(address: LinkAddress, server: Comm
         assert client.request("echo", {"n": 2})["n"] == 2
 
 
+def test_a_door_that_fails_tells_whom_it_serves(address: LinkAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = []
+    server = CommandServer(address, address.commands, answer, failures.append)
+
+    def broken(*_: Any) -> None:
+        raise ValueError("no thread")
+
+    monkeypatch.setattr(server._pool, "submit", broken)
+    with SyncEngineClient(address, 1.0) as client, pytest.raises(EngineAway):
+        client.request("anything")
+    server.close()
+    assert [str(failure) for failure in failures] == ["no thread"]
+
+
+def test_what_a_handler_raises_is_answered_and_logged(address: LinkAddress, server: CommandServer) -> None:
+    with SyncEngineClient(address, 10.0) as client:
+        for command in ("fail", "unpackable", "undecodable"):
+            with structlog.testing.capture_logs() as logs, pytest.raises(EngineRefusal) as refusal:
+                client.request(command)
+            assert refusal.value.kind == "internal"
+            assert [entry["event"] for entry in logs] == ["command_failed"]
+        assert client.request("odd letters") == "25\\udcb5m"
+
+
 def test_silence_is_an_engine_that_is_away(address: LinkAddress) -> None:
     async def ask() -> None:
         client = EngineClient(address, 0.2)
@@ -136,7 +169,7 @@ def test_a_client_outlives_its_server(address: LinkAddress) -> None:
         client = EngineClient(address, 5.0)
         try:
             for n in range(2):
-                server = CommandServer(address, address.commands, answer)
+                server = CommandServer(address, address.commands, answer, unexpected)
                 assert (await client.request("echo", {"n": n}))["n"] == n
                 await asyncio.to_thread(server.close)
         finally:
@@ -146,7 +179,7 @@ def test_a_client_outlives_its_server(address: LinkAddress) -> None:
 
 
 def test_stop_has_a_door_of_its_own(address: LinkAddress, server: CommandServer) -> None:
-    stop = CommandServer(address, address.stop, lambda command, _: {"command": command})
+    stop = CommandServer(address, address.stop, lambda command, _: {"command": command}, unexpected)
     try:
         with SyncEngineClient(address) as client:
             busy = threading.Thread(target=ask_for_long, args=(address,))
@@ -198,7 +231,7 @@ def test_views_hold_the_newest_and_the_feed_holds_all(address: LinkAddress) -> A
 
 def test_nobody_gets_in_without_the_keys() -> None:
     address = LinkAddress.create(tcp=True)
-    server = CommandServer(address, address.commands, answer)
+    server = CommandServer(address, address.commands, answer, unexpected)
     stranger = LinkAddress(address.folder, address.commands, address.stop, address.live)
     try:
         with SyncEngineClient(stranger, 0.5) as client, pytest.raises(EngineAway):

@@ -56,7 +56,6 @@ def test_variables_of_build_and_tests_are_not_settings() -> None:
         ({"command_line": {"camera": {"exposure_s": float("nan")}}}, "camera.exposure_s is nan"),
         ({"environment": {"BATHYSCOPE_ALLOWED_HOSTS": "a b"}}, "Lists are written as JSON"),
         ({"command_line": {"microscope": {"driver": "replay"}}}, "replay.movie is not set"),
-        ({"command_line": {"microscope": {"driver": "micromanager"}}}, "moves is not set"),
         (
             {"command_line": {"microscope": {"driver": "micromanager", "moves": "sample"}}},
             "micromanager.config_file is not set",

@@ -16,7 +16,7 @@ from models.calibration.depth_axis import DepthAxis
 from service.engine.sweep_run import SweepRun
 from service.jobs.folders import Job, Jobs
 from service.jobs.worker import read_sweep
-from service.sweeping import SweepRequest
+from service.sweep_request import SweepRequest
 from tests.conftest import missing
 from tests.models.bead_sweeps import CAMERA
 from tests.service.test_sweeping import Slide
@@ -46,7 +46,7 @@ def job(jobs: Jobs) -> Job:
 
 
 def sweep_of(job: Job, jobs: Jobs, microscope: LimitedMicroscope, request: SweepRequest = REQUEST) -> SweepRun:
-    return SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), request, 1.0, lambda sweep: None)
+    return SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), request, 1.0, 0.0, SweepRun.write_down)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

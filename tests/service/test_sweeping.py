@@ -14,7 +14,8 @@ from hardware.microscope import StageLimits
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
-from service.sweeping import SweepRequest, _positions, find_focus, left_as_found, sweep_stage, take_sweep
+from service.sweep_request import SweepRequest, SweepSize
+from service.sweeping import _positions, find_focus, left_as_found, sweep_stage, take_sweep
 from tests.models.bead_sweeps import CAMERA, pattern
 
 
@@ -34,6 +35,20 @@ class Slide:
 
     def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
         return np.empty((0, 4))
+
+
+class Exposures:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.size: SweepSize | None = None
+        self.frames: list[NDArray[np.uint16]] = []
+
+    def begin(self, size: SweepSize) -> None:
+        self.size = size
+
+    def add(self, pixels: NDArray[np.uint16]) -> None:
+        self.frames.append(pixels)
 
 
 def microscope(limits: StageLimits = StageLimits(-40.0, 60.0, 15.0)) -> LimitedMicroscope:  # noqa: B008  frozen
@@ -69,11 +84,13 @@ def test_search_without_room_is_refused() -> None:
 def test_sweep_has_planes_repeats_and_positions() -> None:
     opened = microscope()
     try:
-        taken = sweep_stage(opened, np.arange(0.0, 9.0), 2, 0.0)
+        exposures = Exposures()
+        reached = sweep_stage(opened, np.arange(0.0, 9.0), 2, 0.0, exposures)
     finally:
         opened.close()
-    assert taken.planes.shape == (9, 2, 64, 64)
-    assert taken.stage_um == pytest.approx(np.arange(0.0, 9.0))
+    assert exposures.size == SweepSize(9, 2, (64, 64))
+    assert len(exposures.frames) == 18
+    assert reached == pytest.approx(np.arange(0.0, 9.0))
 
 
 def test_sweep_beyond_the_limits_moves_nothing() -> None:
@@ -81,7 +98,7 @@ def test_sweep_beyond_the_limits_moves_nothing() -> None:
     try:
         opened.move_stage(3.0)
         with pytest.raises(DataError, match="soft limits"):
-            sweep_stage(opened, np.arange(50.0, 70.0), 1, 0.0)
+            sweep_stage(opened, np.arange(50.0, 70.0), 1, 0.0, Exposures())
         assert opened.stage_um == 3.0
     finally:
         opened.close()
@@ -97,7 +114,7 @@ def test_microscope_is_left_as_found_however_it_ends(ending: type[BaseException]
     def end() -> None:
         with left_as_found(opened):
             opened.set_light(shutter_open=True)
-            sweep_stage(opened, np.arange(20.0, 22.0), 1, 0.0)
+            sweep_stage(opened, np.arange(20.0, 22.0), 1, 0.0, Exposures())
             raise ending
 
     try:
@@ -111,17 +128,17 @@ def test_microscope_is_left_as_found_however_it_ends(ending: type[BaseException]
 
 
 def test_positions_cover_range_focus_and_margin() -> None:
-    rising = _positions(DepthAxis(1, 1.0), 10.0, (0.0, 40.0), 1.0, (-150.0, 150.0))
+    rising = _positions(DepthAxis(1, 1.0), 10.0, SweepRequest((0.0, 40.0), 1.0), (-150.0, 150.0))
     assert rising[0] <= 10.0 - 5
     assert rising[-1] >= 10.0 + 40
-    falling = _positions(DepthAxis(-1, 2.0), 10.0, (3.0, 40.0), 1.0, (-150.0, 150.0))
+    falling = _positions(DepthAxis(-1, 2.0), 10.0, SweepRequest((3.0, 40.0), 1.0), (-150.0, 150.0))
     assert falling[0] <= 10.0 - 20
     assert falling[-1] >= 10.0 + 2
     assert np.all(np.diff(falling) > 0)
 
 
 def test_positions_keep_to_the_limits_where_the_range_allows() -> None:
-    positions = _positions(DepthAxis(1, 1.0), 0.0, (0.0, 40.0), 1.0, (-2.0, 41.0))
+    positions = _positions(DepthAxis(1, 1.0), 0.0, SweepRequest((0.0, 40.0), 1.0), (-2.0, 41.0))
     assert positions[0] >= -2.0
     assert positions[-1] <= 41.0
 
@@ -142,8 +159,8 @@ def test_running_service_keeps_the_microscope(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "z_range", "step", "says"),
     [
-        ('driver = "replay"\n[microscope.replay]\nmovie = "m.tif"\n', (0.0, 40.0), 1.0, "objective or sample"),
-        ('driver = "simulated"\nmoves = "sample"\n', (0.0, 40.0), float("nan"), "must be positive"),
+        ('driver = "simulated"\nmoves = "sample"\n', (0.0, 40.0), float("nan"), "step of the sweep is nan µm"),
+        ('driver = "simulated"\nmoves = "sample"\n', (0.0, 40.0), 1e-7, "plausible values are 0.001 to 20 µm"),
         ('driver = "simulated"\nmoves = "sample"\n', (40.0, 0.0), 1.0, "below its high end"),
         ('driver = "replay"\nmoves = "sample"\n[microscope.replay]\nmovie = "m.tif"\n', (0.0, 40.0), 1.0, "replay"),
     ],
