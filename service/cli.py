@@ -17,6 +17,7 @@ from typing import NoReturn
 import typer
 
 from service.console import cancel
+from service.signals import answer_ending_signals
 
 __all__ = ["main"]
 
@@ -53,10 +54,9 @@ def _application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
-    # A scheduler or service manager ends a command with SIGTERM; it must clean up then, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _cancel)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job may have it ignored
-        signal.signal(signal.SIGINT, _cancel)
+    # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP; it must clean up then, as after Ctrl-C.
+    # A background job may have the others ignored.
+    answer_ending_signals(_cancel, always=(signal.SIGTERM,))
     try:
         _application()(standalone_mode=True)
     except KeyboardInterrupt:

@@ -133,8 +133,8 @@ def measure(
                     seen.processes, seen.soak = costs.result(), costs.soak()
                     _stop_run(supervisor)
                     seen.clients = clients.finish()
-        except Interrupted:
-            note("Stopping.")
+        except Interrupted as interrupted:
+            note(f"Stopping, since {interrupted.ending.reason}.")
         _stop_run(supervisor)
         restarts = {name: process["restarts"] for name, process in supervisor.processes.items()}
     store = Store.open(settings.database)

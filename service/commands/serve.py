@@ -31,5 +31,6 @@ def run(
         note(f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}")
         try:
             pause(None)
-        except Interrupted:
-            note("Stopping: the run, the recorder, the database, the API.")
+        except Interrupted as interrupted:
+            note(f"Stopping, since {interrupted.ending.reason}: the run, the recorder, the database, the API.")
+            supervisor.stop(interrupted.ending)

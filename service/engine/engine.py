@@ -172,11 +172,11 @@ class Engine:
         self._live.close()
         self._store.close()
 
-    def end(self, *, interrupted: bool = False) -> None:
-        """Ask for the end; `interrupted` when nobody wanted it."""
+    def end(self, interruption: str | None = None) -> None:
+        """Ask for the end; `interruption` is the reason, as a sentence, when nobody wanted it."""
         run = self._run
-        if interrupted and run is not None:
-            run.interrupted = True
+        if run is not None:
+            run.interruption = run.interruption or interruption
         self._ending.set()
         self._wake.set()
 

@@ -137,7 +137,7 @@ class Run:
         self.ledger = Ledger()
         self.latencies = Latencies()
         self.problem: str | None = None
-        self.interrupted = False
+        self.interruption: str | None = None
         self.microscope_failed = False
         self.stage_um: float | None = None
         self._microscope = microscope
@@ -384,6 +384,7 @@ class Run:
             self._frame_log.join()
         failed = self.problem is not None
         problems = [
+            self.interruption,
             self.problem,
             self._storekeeper.problem,
             self._recorder and self._recorder.problem,
@@ -393,7 +394,7 @@ class Run:
         if not counts.balances or counts.in_flight:
             problems.append(f"The ledger does not balance: {counts}")
         self.problem = " ".join(problem for problem in problems if problem) or None
-        self._store_the_end("interrupted" if self.interrupted else "failed" if failed else "finished")
+        self._store_the_end("interrupted" if self.interruption else "failed" if failed else "finished")
         try:
             self._ended(self)
         finally:

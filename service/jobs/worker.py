@@ -67,7 +67,7 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
     """Entry point of the process: do the job, or leave the reason why not in ``error.json``."""
     ignore_signals()
     step_back()
-    follow_parent(parent, on_stop=_leave, on_loss=_leave)
+    follow_parent(parent, _leave)
     jobs = Jobs(data_dir)
     job = jobs.get(job_id)
     fault: Fault | None = None
@@ -84,7 +84,7 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
         sys.exit(1)
 
 
-def _leave() -> None:
+def _leave(_interruption: str | None) -> None:
     """Nobody waits for the result any more."""
     os._exit(1)
 

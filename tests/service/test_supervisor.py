@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ import zarr
 
 from models.errors import DataError
 from service import supervisor as module
+from service import watched_child
 from service.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
 from service.settings import Settings, load_settings
 from service.store.store import Store
@@ -53,7 +53,7 @@ def test_signals_are_held_while_the_very_first_child_starts() -> None:
     # In a process of its own, since multiprocessing begins more than the child with the first one.
     first = """
 import multiprocessing, signal
-from service.supervisor import _signals_held
+from service.watched_child import _signals_held
 with _signals_held():
     child = multiprocessing.get_context("spawn").Process(target=print)
     child.start()
@@ -62,7 +62,7 @@ child.join()
 print(sorted(number.name for number in held), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
     said = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True, check=True).stdout
-    assert said.split("\n")[-2] == "['SIGINT', 'SIGTERM'] set()", said
+    assert said.split("\n")[-2] == "['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] set()", said
 
 
 # ---- the real engine ----
@@ -257,7 +257,7 @@ def test_a_supervisor_that_was_held_up_itself_blames_no_child(
 def test_a_child_that_does_not_begin_is_started_again(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_START_LIMIT_S", 0.0)
+    monkeypatch.setattr(watched_child, "_START_LIMIT_S", 0.0)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["engine"]["restarts"] >= 1)
     assert "did not start within" in supervisor.processes["engine"]["problem"]
@@ -270,7 +270,7 @@ def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], mon
     wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
     monkeypatch.setattr(supervisor, "_healthy_s", 0.1)
     wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
-    assert json.loads(supervisor.address.record.read_text())["engine"]["restarts"] == 1
+    assert supervisor.address.processes()["engine"]["restarts"] == 1
 
 
 # ---- refusals before anything is started ----
@@ -322,4 +322,4 @@ def test_open_runs_are_marked_at_the_start(with_engine: Callable[..., Supervisor
     ],
 )
 def test_the_manner_of_death_is_named(code: int | None, said: str) -> None:
-    assert said in module._manner_of_death(code)
+    assert said in watched_child._manner_of_death(code)
