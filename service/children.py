@@ -13,6 +13,7 @@ reach for the same microscope, recording or port.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -80,8 +81,12 @@ class _Place(filelock.FileLock):
 
 def run_child(place: Path, target: Callable[..., None], *arguments: Any) -> None:
     """Entry point of every child: take its place, then work. The system gives the place back, however it ends."""
-    _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
-    target(*arguments)
+    try:
+        _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
+        target(*arguments)
+    except Exception:  # noqa: BLE001  told as a line of the log; the supervisor starts the child again
+        _log.exception("process_failed")
+        sys.exit(1)
 
 
 def wait_for_orphans(data_dir: Path) -> str | None:

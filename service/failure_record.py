@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -81,8 +82,9 @@ class FailureRecord(WorkerThread):
         """
         found: list[str] = []
         lookup = _Lookup(self._store, found)
-        lookup.start()
-        lookup.join(_LOOK_LIMIT_S)
+        with suppress(RuntimeError):  # the system has no thread to spare
+            lookup.start()
+            lookup.join(_LOOK_LIMIT_S)
         runs = [] if known is None else [known]
         return (*runs, *(run_id for run_id in tuple(found) if run_id != known))
 

@@ -115,7 +115,8 @@ class _Watch(WorkerThread):
             try:
                 self._round()
             except Exception:  # noqa: BLE001  without its watch the service would stay as it is for ever
-                _log.exception("watch_failed")
+                with suppress(Exception):
+                    _log.exception("watch_failed")
                 self._ending.wait(_POLL_S)
 
 
@@ -331,12 +332,12 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the other children
             pause_s = retry.put_off()
             child.trouble = f"The {child.name} cannot be looked after: {type(error).__name__}: {error}."
-            _log.warning(
-                "child_trouble", child=child.name, error=str(error), retry_s=pause_s, exc_info=retry.count == 1
-            )
-            if retry.count == 1 and self._failures is not None:
+            first = retry.count == 1
+            if first and self._failures is not None:
                 message = f"{child.trouble} It is tried again until it succeeds."
                 self._failures.add(f"{child.name}_trouble", message)
+            with suppress(Exception):  # what is lacking may be needed for the log, too
+                _log.warning("child_trouble", child=child.name, error=str(error), retry_s=pause_s, exc_info=first)
         else:
             retry.succeed()
             child.trouble = None
@@ -366,12 +367,12 @@ class Supervisor:
             pause_s = min(_FIRST_PAUSE_S * _PAUSE_GROWTH ** (child.failures - 1), _LONGEST_PAUSE_S)
             child.state, child.resume_s = "pausing", time.monotonic() + pause_s
             message = f"The {child.name} is restarted in {pause_s:g} s: {reason}."
-        _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
         if self._failures is not None:
             kind = f"{child.name}_down" if child.state == "down" else f"{child.name}_restarted"
             is_engine = child.name == "engine"
             runs = self._failures.open_runs(child.beat.get("run_id")) if is_engine else ()
             self._failures.add(kind, message, runs, f"The engine ended during the run: {reason}.")
+        _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
 
     def _end(self, children: list[WatchedChild], stop: Stop) -> None:
         """Ask, wait, and insist."""
