@@ -14,6 +14,7 @@ from service.children import follow_parent, ignore_signals
 from service.link import LinkAddress
 from service.logs import configure_logs
 from service.settings import Settings
+from service.worker_thread import WorkerThread
 
 __all__ = ["api_process"]
 
@@ -30,8 +31,8 @@ def api_process(settings: Settings, address: LinkAddress, listener: socket.socke
     from service.api.server import serve
 
     stop = threading.Event()
-    follow_parent(parent, on_stop=stop.set, on_loss=stop.set)
-    threading.Thread(target=_beat, args=(listener.getsockname(), parent, stop), name="heartbeat", daemon=True).start()
+    follow_parent(parent, lambda _: stop.set())
+    _Heartbeat(listener.getsockname(), parent, stop).start()
     serve(settings, address, listener=listener, stop=stop)
 
 
@@ -43,22 +44,37 @@ def _step_back() -> None:
         process.nice(min(process.nice() + _NICE, 19))
 
 
-def _beat(where: tuple[str, int], parent: Connection, stop: threading.Event) -> None:
-    """A heartbeat for every answer of the server to itself: so it stands for the event loop, not for this thread."""
-    host, port = where[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  the wildcard is replaced, not listened at
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    while not stop.wait(_BEAT_S):
-        connection = http.client.HTTPConnection(host, port, timeout=_BEAT_S)
-        try:
-            connection.request("GET", "/healthz")
-            healthy = connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            healthy = False
-        finally:
-            connection.close()
-        if healthy:
+class _Heartbeat(WorkerThread):
+    """A heartbeat for every answer of the server to itself: so it stands for the event loop, not for this thread.
+
+    Without it the supervisor starts the API again, so a failure here needs no other report.
+    """
+
+    def __init__(self, where: tuple[str, int], parent: Connection, stop: threading.Event) -> None:
+        super().__init__("heartbeat", failed=lambda _: None)
+        host, port = where[:2]
+        if host in ("0.0.0.0", "::"):  # noqa: S104  the wildcard is replaced, not listened at
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+        self._host, self._port = host, port
+        self._parent = parent
+        self._ending = stop
+
+    def work(self) -> None:
+        """Ask once a second, until the end or until the supervisor is gone."""
+        while not self._ending.wait(_BEAT_S):
+            if not self._is_healthy():
+                continue
             try:
-                parent.send({"state": "running"})
+                self._parent.send({"state": "running"})
             except OSError:
                 return
+
+    def _is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_BEAT_S)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -1,8 +1,8 @@
 """What every child process of the supervisor does at its beginning.
 
-A child leaves the terminal's interrupt and the service manager's signals to
-the supervisor, which ends its children in the right order. It holds one end
-of a pipe: heartbeats go up, ``"stop"`` comes down, and when the pipe ends the
+A child leaves the terminal's signals and those of the service manager to the
+supervisor, which ends its children in the right order. It holds one end of a
+pipe: heartbeats go up, a `Stop` comes down, and when the pipe ends the
 supervisor is dead and the child ends itself.
 
 While it lives, a child holds a lock in the data directory. A supervisor that
@@ -13,28 +13,58 @@ reach for the same microscope, recording or port.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import filelock
+import structlog
 
-__all__ = ["ORPHAN_LIMIT_S", "STOP", "follow_parent", "ignore_signals", "place_of", "run_child", "wait_for_orphans"]
+from service.signals import ignore_ending_signals
+from service.worker_thread import WorkerThread
 
-STOP = "stop"
-"""What the supervisor sends down the pipe."""
+__all__ = [
+    "ORPHAN_LIMIT_S",
+    "STOP",
+    "Stop",
+    "follow_parent",
+    "ignore_signals",
+    "place_of",
+    "run_child",
+    "wait_for_orphans",
+]
 
 ORPHAN_LIMIT_S = 40.0
 """Longest that a child works on after its supervisor died: the queues of a run go to disk and database first.
 Then nobody is left to kill one whose driver hangs, so it ends itself."""
 
+_LOST = "The supervisor of the service was killed."
 _ORPHAN_STATUS = 4
 _PLACES = ".bathyscope-{}.lock"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What the supervisor sends down the pipe.
+
+    Attributes
+    ----------
+    interruption : str or None
+        Why work is cut off that nobody wanted to end, as a sentence; None when the end is wanted.
+    """
+
+    interruption: str | None = None
+
+
+STOP = Stop()
+"""The end is wanted."""
 
 
 def place_of(data_dir: Path, name: str) -> Path:
@@ -51,8 +81,12 @@ class _Place(filelock.FileLock):
 
 def run_child(place: Path, target: Callable[..., None], *arguments: Any) -> None:
     """Entry point of every child: take its place, then work. The system gives the place back, however it ends."""
-    _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
-    target(*arguments)
+    try:
+        _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
+        target(*arguments)
+    except Exception:  # noqa: BLE001  told as a line of the log; the supervisor starts the child again
+        _log.exception("process_failed")
+        sys.exit(1)
 
 
 def wait_for_orphans(data_dir: Path) -> str | None:
@@ -68,26 +102,35 @@ def wait_for_orphans(data_dir: Path) -> str | None:
 
 
 def ignore_signals() -> None:
-    """Let the supervisor alone answer Ctrl-C and the service manager."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform != "win32":  # on Windows a process is terminated without being asked
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Let the supervisor alone answer Ctrl-C, the closed terminal and the service manager."""
+    ignore_ending_signals()
 
 
-def follow_parent(parent: Connection, on_stop: Callable[[], None], on_loss: Callable[[], None]) -> None:
-    """Wait on a thread for the supervisor's word or its death, and call the one or the other, once.
+def follow_parent(parent: Connection, end: Callable[[str | None], None]) -> None:
+    """Wait on a thread for the supervisor's word or its death, and call `end` once.
 
-    A child that has not ended `ORPHAN_LIMIT_S` after its supervisor's death is ended here.
+    `end` gets the reason why work is cut off, as a sentence, or None when the end is wanted. A child that has not
+    ended `ORPHAN_LIMIT_S` after its supervisor's death is ended here.
     """
+    _Lifeline(parent, end).start()
 
-    def follow() -> None:
+
+class _Lifeline(WorkerThread):
+    """Hears the one word that comes down the pipe, or its end."""
+
+    def __init__(self, parent: Connection, end: Callable[[str | None], None]) -> None:
+        super().__init__("lifeline", failed=lambda error: _log.error("cannot_end", error=str(error)))
+        self._parent = parent
+        self._end = end
+
+    def work(self) -> None:
+        """Wait; then end."""
         try:
-            parent.recv()
+            interruption = self._parent.recv().interruption
         except (EOFError, OSError):
-            on_loss()
-            time.sleep(ORPHAN_LIMIT_S)
-            os._exit(_ORPHAN_STATUS)
-        else:
-            on_stop()
-
-    threading.Thread(target=follow, name="lifeline", daemon=True).start()
+            # First, so that nothing that fails or hangs at the end keeps the process alive.
+            last_resort = threading.Timer(ORPHAN_LIMIT_S, os._exit, (_ORPHAN_STATUS,))
+            last_resort.daemon = True
+            last_resort.start()
+            interruption = _LOST
+        self._end(interruption)

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 import typer
 
-from service.console import cancel
+from service.console import cancel, printable, protect_streams
+from service.signals import answer_ending_signals
 
 __all__ = ["main"]
 
@@ -53,10 +54,10 @@ def _application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
-    # A scheduler or service manager ends a command with SIGTERM; it must clean up then, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _cancel)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a background job may have it ignored
-        signal.signal(signal.SIGINT, _cancel)
+    protect_streams()
+    # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP; it must clean up then, as after Ctrl-C.
+    # A background job may have the others ignored.
+    answer_ending_signals(_cancel, always=(signal.SIGTERM,))
     try:
         _application()(standalone_mode=True)
     except KeyboardInterrupt:
@@ -68,7 +69,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("BATHYSCOPE_DEBUG"):
             raise
-        print(f"Error: {_explained(error)}", file=sys.stderr)
+        print(f"Error: {printable(_explained(error))}", file=sys.stderr)
         sys.exit(1)
 
 

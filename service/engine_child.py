@@ -38,8 +38,6 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
     configure_logs(settings.log_level)
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
-    # Read by torch when it is imported: its own threads, and those that numba and numpy would add to them.
-    os.environ["OMP_NUM_THREADS"] = str(settings.engine.torch_threads or 1)
     limit_recording_threads()
 
     def beat(values: dict[str, Any]) -> None:
@@ -50,7 +48,7 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
 
     engine = Engine(settings, address, beat)
 
-    follow_parent(parent, on_stop=engine.end, on_loss=lambda: engine.end("The supervisor of the service was killed."))
+    follow_parent(parent, engine.end)
     engine.serve()
     # A driver's thread that hangs must not keep a process alive that has nothing left to do.
     last_resort = threading.Timer(_EXIT_PATIENCE_S, os._exit, (0,))

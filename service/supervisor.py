@@ -9,41 +9,40 @@ first time almost at once, then after pauses that grow fourfold with each
 failure in a row. After five failures the engine stays down, and says why
 through the API, which goes on.
 
-Children are spawned, never forked: forked threads and device drivers do not
-survive. When the supervisor itself is killed they end by themselves; the next
+No exception ends the watch. Where the system gives no process, no memory or
+no disk to look after a child, that child is tried again with growing pauses,
+the trouble is told (event, log, ``/readyz``), and the others are looked after
+meanwhile.
+
+When the supervisor itself is killed its children end by themselves; the next
 one waits for them and clears up what was left.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import multiprocessing
-import os
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import filelock
 import structlog
 
 from models.errors import DataError
-from service.children import STOP, place_of, run_child, wait_for_orphans
-from service.failure_record import FailureRecord, interrupted_runs
+from service.children import STOP, Stop, place_of, wait_for_orphans
+from service.failure_record import FailureRecord
 from service.link import LinkAddress
 from service.settings import Settings
-from service.store.errors import StoreError
+from service.signals import Ending
 from service.store.store import Store
+from service.watched_child import WatchedChild
+from service.worker_thread import WorkerThread
 
 __all__ = ["Supervisor"]
 
@@ -55,14 +54,12 @@ _LONGEST_PAUSE_S = 30.0
 _HEALTHY_S = 60.0
 """Longer than any fault takes that comes with every start."""
 
-_START_LIMIT_S = 120.0
-"""Longest until the first heartbeat: the imports of a cold start on a slow disk."""
-
 _END_LIMIT_S = 10.0
 """Longest that a child may take to end."""
 
-_RUN_END_LIMIT_S = 40.0
-"""The same for an engine with a run, whose queues go to disk and database first."""
+_RUN_END_LIMIT_S = 35.0
+"""The same for an engine with a run, whose queues go to disk and database first. With the API after it and the record
+of failures, all is over within the 60 s that service managers wait."""
 
 _POLL_S = 0.25
 
@@ -70,42 +67,57 @@ _HELD_UP_S = 2.0
 """When the supervisor has not looked for longer, it was held up itself (the machine slept, a debugger stopped it), and
 silence says nothing about a child."""
 
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 30.0
+"""Pauses before what the supervisor could not do is tried again; they double."""
+
+_RECORD_S = 1.0
+"""Time between two records for the other processes; a change is written at once."""
+
 _FOLDER_RECORD = ".link"
 """In the data directory: where the socket files are, for the supervisor that comes after one that was killed."""
 
 _log = structlog.get_logger(__name__)
 
-ChildState = Literal["starting", "running", "pausing", "down", "stopped"]
+
+class _Retry:
+    """What failed last at one thing, and when it is tried again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._due_s = 0.0
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due_s
+
+    def put_off(self) -> float:
+        """Count a failure; the pause that follows, s."""
+        pause_s: float = min(_FIRST_RETRY_S * 2**self.count, _LONGEST_RETRY_S)
+        self.count += 1
+        self._due_s = time.monotonic() + pause_s
+        return pause_s
+
+    def succeed(self) -> None:
+        self.count, self._due_s = 0, 0.0
 
 
-@dataclass
-class _Child:
-    """One child process through all its restarts."""
+class _Watch(WorkerThread):
+    """Takes one round after another; what fails in one does not keep the next from coming."""
 
-    name: str
-    target: Callable[..., None]
-    arguments: tuple[Any, ...]
-    gives_up: bool
-    state: ChildState = "stopped"
-    process: SpawnProcess | None = None
-    pipe: Connection | None = None
-    started_s: float = 0.0
-    beat_s: float | None = None
-    beat: dict[str, Any] = field(default_factory=dict)
-    failures: int = 0
-    restarts: int = 0
-    problem: str | None = None
-    resume_s: float = 0.0
+    def __init__(self, one_round: Callable[[], None], ending: threading.Event) -> None:
+        super().__init__("supervise", failed=lambda _: None)
+        self._round = one_round
+        self._ending = ending
 
-    def as_dict(self) -> dict[str, Any]:
-        """What the API tells of it."""
-        return {
-            "state": self.state,
-            "pid": None if self.process is None else self.process.pid,
-            "restarts": self.restarts,
-            "failures": self.failures,
-            "problem": self.problem,
-        }
+    def work(self) -> None:
+        """Go round until the end."""
+        while not self._ending.is_set():
+            try:
+                self._round()
+            except Exception:  # noqa: BLE001  without its watch the service would stay as it is for ever
+                with suppress(Exception):
+                    _log.exception("watch_failed")
+                self._ending.wait(_POLL_S)
 
 
 class Supervisor:
@@ -128,11 +140,13 @@ class Supervisor:
     def __init__(self, settings: Settings, *, healthy_s: float = _HEALTHY_S) -> None:
         self._settings = settings
         self._healthy_s = healthy_s
-        self._context = multiprocessing.get_context("spawn")
         self._lock = filelock.FileLock(settings.data_dir / ".lock", blocking=False, thread_local=False)
         self._ending = threading.Event()
-        self._watcher: threading.Thread | None = None
-        self._children: list[_Child] = []
+        self._watch: _Watch | None = None
+        self._looked_s = 0.0
+        self._recorded: tuple[float, dict[str, Any]] = (0.0, {})
+        self._retries: dict[str, _Retry] = {}
+        self._children: list[WatchedChild] = []
         self._store: Store | None = None
         self._failures: FailureRecord | None = None
         self._listener: socket.socket | None = None
@@ -163,7 +177,7 @@ class Supervisor:
                 message = "Bathyscope was killed before; it starts again."
                 _log.warning("killed_before", runs=interrupted)
                 self._store.events.add("killed_before", message, run_id=interrupted[0] if interrupted else None)
-            self.address = LinkAddress.create()
+            self.address = LinkAddress.create(self._settings.data_dir)
             self._folder_record.write_text(self.address.folder, encoding="utf-8")
         except BaseException:
             self._release()
@@ -174,24 +188,42 @@ class Supervisor:
         from service.engine_child import engine_process
         from service.jobs.runner import jobs_process
 
+        one_thread = {"OMP_NUM_THREADS": "1"}
+        threads = {"OMP_NUM_THREADS": str(self._settings.engine.torch_threads or 1)}
         self._children = [
-            _Child("engine", engine_process, (self._settings, self.address), gives_up=True),
-            _Child("api", api_process, (self._settings, self.address, self._listener), gives_up=False),
-            _Child("jobs", jobs_process, (self._settings, self.address), gives_up=False),
+            self._child("engine", engine_process, self.address, gives_up=True, environment=threads),
+            self._child("api", api_process, self.address, self._listener, environment=one_thread),
+            self._child("jobs", jobs_process, self.address),
         ]
+        # The first start of each is a restart without a pause, so that it is tried again like any other.
         for child in self._children:
-            self._launch(child)
-        self._watcher = threading.Thread(target=self._watch, name="supervise", daemon=True)
-        self._watcher.start()
+            child.state = "pausing"
+            self._look_after(child, time.monotonic())
+        self._write_record()
+        self._looked_s = time.monotonic()
+        self._watch = _Watch(self._round, self._ending)
+        self._watch.start()
 
-    def stop(self) -> None:
-        """End the run, recorder and database with the engine, then the API; release the data directory."""
+    def stop(self, ending: Ending | None = None) -> None:
+        """End the run, recorder and database with the engine, then the API; release the data directory.
+
+        Parameters
+        ----------
+        ending : Ending, optional
+            Why; a run that nobody wanted to end is told the reason.
+        """
         self._ending.set()
-        if self._watcher is not None:
-            self._watcher.join()
-            self._watcher = None
-        for child in self._children:
-            self._end(child)
+        if self._watch is not None:
+            self._watch.join(_END_LIMIT_S)
+            self._watch = None
+        stop = STOP
+        if ending is not None and self._failures is not None:
+            message = f"Bathyscope stops: {ending.reason}."
+            self._failures.add("service_stopped", message)
+            if not ending.wanted:
+                stop = Stop(message)
+        for together in (("engine", "jobs"), ("api",)):
+            self._end([child for child in self._children if child.name in together], stop)
         self._children = []
         if self._failures is not None:
             self._failures.close()
@@ -240,9 +272,14 @@ class Supervisor:
                 f"End the process that holds {place_of(self._settings.data_dir, name)}, then start again.",
             )
         try:
-            LinkAddress.remove(self._folder_record.read_text(encoding="utf-8"))
-        except OSError:
+            left = self._folder_record.read_text(encoding="utf-8")
+        except FileNotFoundError:
             return False
+        except (OSError, UnicodeDecodeError) as error:
+            _log.warning("link_not_read", path=str(self._folder_record), error=str(error))
+            return True
+        if not LinkAddress.remove(left):
+            _log.warning("sockets_left", folder=left, reason="the folder does not look like one of Bathyscope")
         return True
 
     def _release(self) -> None:
@@ -254,97 +291,73 @@ class Supervisor:
             self._store = None
         if hasattr(self, "address"):
             LinkAddress.remove(self.address.folder)
-            self._folder_record.unlink(missing_ok=True)
+            with suppress(OSError):  # the data directory may be gone
+                self._folder_record.unlink(missing_ok=True)
         self._lock.release()
 
     # ---- children ----
 
-    def _launch(self, child: _Child) -> None:
-        ours, theirs = self._context.Pipe()
-        child.process = self._context.Process(
-            target=run_child,
-            args=(place_of(self._settings.data_dir, child.name), child.target, *child.arguments, theirs),
-            name=f"bathyscope-{child.name}",
-        )
-        with _signals_held():
-            child.process.start()
-        theirs.close()
-        child.pipe, child.beat_s, child.beat = ours, None, {}
-        child.started_s = time.monotonic()
-        child.state = "starting"
+    def _child(
+        self, name: str, target: Callable[..., None], *arguments: Any, gives_up: bool = False, **more: Any
+    ) -> WatchedChild:
+        place = place_of(self._settings.data_dir, name)
+        return WatchedChild(name, place, target, (self._settings, *arguments), gives_up=gives_up, **more)
+
+    def _round(self) -> None:
+        """Listen for a moment, look after each child, tell the other processes."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > _HELD_UP_S:
+            for child in self._children:
+                child.forgive(now_s - self._looked_s)
+        self._looked_s = now_s
+        pipes = [child.pipe for child in self._children if child.pipe is not None]
+        try:
+            wait(pipes, _POLL_S) if pipes else self._ending.wait(_POLL_S)
+        except OSError as error:  # no descriptor to wait with
+            _log.warning("cannot_wait", error=str(error))
+            self._ending.wait(_POLL_S)
+        for child in self._children:
+            # Judged by the time before it was listened to: what came since is no silence.
+            self._look_after(child, now_s)
         self._write_record()
 
-    def _watch(self) -> None:
-        now_s = time.monotonic()
-        while not self._ending.is_set():
-            before_s, now_s = now_s, time.monotonic()
-            if now_s - before_s > _HELD_UP_S:
-                self._forgive(now_s - before_s)
-            watched: list[Any] = [child.pipe for child in self._children if child.pipe is not None]
-            for ready in wait(watched, _POLL_S) if watched else (self._ending.wait(_POLL_S),):
-                child = next((child for child in self._children if child.pipe is ready), None)
-                if child is not None:
-                    self._hear(child)
-            for child in self._children:
-                # Judged by the time before it was listened to: what came since is no silence.
-                self._look_after(child, now_s)
-
-    def _forgive(self, held_s: float) -> None:
-        for child in self._children:
-            child.started_s += held_s
-            if child.beat_s is not None:
-                child.beat_s += held_s
-
-    def _hear(self, child: _Child) -> None:
-        if child.pipe is None:
+    def _look_after(self, child: WatchedChild, now_s: float) -> None:
+        """Hear, judge and restart one child; trouble with that is told, and tried again after a pause."""
+        retry = self._retries.setdefault(child.name, _Retry())
+        if not retry.is_due():
             return
         try:
-            while child.pipe.poll():
-                child.beat, child.beat_s = child.pipe.recv(), time.monotonic()
-        except (EOFError, OSError):
-            child.pipe.close()
-            child.pipe = None
-        if child.state == "starting" and child.beat_s is not None:
-            child.state = "running"
-            self._write_record()
+            child.hear()
+            self._judge(child, now_s)
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the other children
+            pause_s = retry.put_off()
+            child.trouble = f"The {child.name} cannot be looked after: {type(error).__name__}: {error}."
+            first = retry.count == 1
+            if first and self._failures is not None:
+                message = f"{child.trouble} It is tried again until it succeeds."
+                self._failures.add(f"{child.name}_trouble", message)
+            with suppress(Exception):  # what is lacking may be needed for the log, too
+                _log.warning("child_trouble", child=child.name, error=str(error), retry_s=pause_s, exc_info=first)
+        else:
+            retry.succeed()
+            child.trouble = None
 
-    def _look_after(self, child: _Child, now_s: float) -> None:
+    def _judge(self, child: WatchedChild, now_s: float) -> None:
         if child.state in ("down", "stopped"):
             return
         if child.state == "pausing":
             if time.monotonic() >= child.resume_s:
-                child.restarts += 1
-                self._launch(child)
+                child.launch()
+                child.restarts += child.failures > 0
             return
-        reason = self._fault(child, now_s)
+        reason = child.fault(now_s, self._settings.engine.heartbeat_limit_s)
         if reason is not None:
             self._fail(child, reason)
-        elif child.failures and now_s - child.started_s > self._healthy_s:
+        elif child.failures and child.age_s(now_s) > self._healthy_s:
             child.failures, child.problem = 0, None
-            self._write_record()
 
-    def _fault(self, child: _Child, now_s: float) -> str | None:
-        """Why a child has to be started again; None while it is well."""
-        process = child.process
-        if process is None or not process.is_alive():
-            return _manner_of_death(None if process is None else process.exitcode)
-        if child.beat_s is None:
-            waited_s = now_s - child.started_s
-            return f"it did not start within {_START_LIMIT_S:g} s" if waited_s > _START_LIMIT_S else None
-        silence_s = now_s - child.beat_s
-        if silence_s > self._settings.engine.heartbeat_limit_s:
-            return f"it was silent for {silence_s:.0f} s"
-        age_s, limit_s = child.beat.get("frame_age_s"), child.beat.get("frame_age_limit_s")
-        if age_s is not None and limit_s is not None and age_s > limit_s:
-            return f"the camera gave no frame for {age_s:.0f} s"
-        call = child.beat.get("driver_call")
-        if call is not None and call["age_s"] > call["limit_s"]:
-            return f"the driver was busy {call['name']} for {call['age_s']:.0f} s"
-        return None
-
-    def _fail(self, child: _Child, reason: str) -> None:
-        self._kill(child)
-        run_id = child.beat.get("run_id")
+    def _fail(self, child: WatchedChild, reason: str) -> None:
+        child.kill()
         child.failures += 1
         child.problem = reason
         if child.gives_up and child.failures >= _FAILURES:
@@ -354,67 +367,50 @@ class Supervisor:
             pause_s = min(_FIRST_PAUSE_S * _PAUSE_GROWTH ** (child.failures - 1), _LONGEST_PAUSE_S)
             child.state, child.resume_s = "pausing", time.monotonic() + pause_s
             message = f"The {child.name} is restarted in {pause_s:g} s: {reason}."
-        self._write_record()
-        _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
-        if self._store is not None and self._failures is not None:
+        if self._failures is not None:
             kind = f"{child.name}_down" if child.state == "down" else f"{child.name}_restarted"
-            runs = interrupted_runs(self._store, run_id) if child.name == "engine" else ()
+            is_engine = child.name == "engine"
+            runs = self._failures.open_runs(child.beat.get("run_id")) if is_engine else ()
             self._failures.add(kind, message, runs, f"The engine ended during the run: {reason}.")
+        _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
 
-    def _end(self, child: _Child) -> None:
+    def _end(self, children: list[WatchedChild], stop: Stop) -> None:
         """Ask, wait, and insist."""
-        if child.pipe is not None:
-            with contextlib.suppress(OSError):
-                child.pipe.send(STOP)
-        if child.process is not None and child.state not in ("pausing", "down"):
-            limit_s = time.monotonic() + (_RUN_END_LIMIT_S if child.beat.get("run_id") else _END_LIMIT_S)
-            while child.process.is_alive() and time.monotonic() < limit_s:
-                child.process.join(_POLL_S)
-                self._hear(child)  # a full pipe would hold the child up
-            if child.process.is_alive():
+        begin_s = time.monotonic()
+        for child in children:
+            child.ask_to_end(stop)
+        for child in children:
+            limit_s = _RUN_END_LIMIT_S if child.beat.get("run_id") else _END_LIMIT_S
+            while not (ended := child.wait(_POLL_S)) and time.monotonic() - begin_s < limit_s:
+                pass
+            if not ended:
                 _log.warning("child_killed", child=child.name, reason="it did not end in time")
-        self._kill(child)
-        child.state = "stopped"
-        if child.name == "engine" and self._store is not None:
-            with contextlib.suppress(StoreError):
-                self._store.runs.interrupt_open("The engine did not end the run in time when the service stopped.")
-
-    def _kill(self, child: _Child) -> None:
-        if child.process is not None:
-            if child.process.is_alive():
-                child.process.kill()
-            child.process.join()
-            child.process.close()
-            child.process = None
-        if child.pipe is not None:
-            child.pipe.close()
-            child.pipe = None
+            try:
+                child.kill()
+            except Exception as error:  # noqa: BLE001  the others still have to be ended
+                _log.error("child_not_ended", child=child.name, error=str(error))
+            child.state = "stopped"
+            if child.name == "engine" and self._failures is not None:
+                problem = stop.interruption or "The engine did not end the run in time when the service stopped."
+                self._failures.interrupt_all(problem)
 
     def _write_record(self) -> None:
-        """Tell the other processes, complete or not at all."""
-        record = self.address.record
-        aside = record.with_suffix(".new")
-        aside.write_text(json.dumps(self.processes), encoding="utf-8")
-        os.replace(aside, record)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold the signals that end the supervisor while a child is started.
-
-    A child inherits what is held, so Ctrl-C, which reaches the whole group of
-    processes, does not hit it before it has begun to ignore signals.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    # Begun with the first child otherwise, it would let the signals go before that child is there.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Tell the other processes what has changed, and once a second that the watch goes on."""
+        written_s, told = self._recorded
+        now = self.processes
+        if now == told and time.monotonic() - written_s < _RECORD_S:
+            return
+        retry = self._retries.setdefault("record", _Retry())
+        if not retry.is_due():
+            return
+        try:
+            self.address.write_record(now)
+        except OSError as error:
+            pause_s = retry.put_off()
+            _log.warning("record_not_written", error=str(error), retry_s=pause_s)
+        else:
+            retry.succeed()
+            self._recorded = time.monotonic(), now
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -435,15 +431,3 @@ def _listen(host: str, port: int) -> socket.socket:
             "Stop the other program, or choose another port with --port (0 takes a free one).",
         ) from error
     return listener
-
-
-def _manner_of_death(exit_code: int | None) -> str:
-    if exit_code is None or exit_code == 0:
-        return "it ended by itself"
-    if exit_code < 0:
-        try:
-            name = signal.Signals(-exit_code).name
-        except ValueError:
-            name = f"signal {-exit_code}"
-        return f"it was ended by {name}"
-    return f"it ended with exit status {exit_code}"

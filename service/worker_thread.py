@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -60,7 +61,8 @@ class WorkerThread(threading.Thread):
         try:
             step(*arguments, **named)
         except Exception:  # noqa: BLE001  a failed report must not keep the thread from draining
-            _log.exception("thread_failed_again", thread=self.name)
+            with suppress(Exception):  # not even a log that cannot be written
+                _log.exception("thread_failed_again", thread=self.name)
 
 
 class Worker(WorkerThread):

@@ -153,11 +153,11 @@ def _clients_process(load: Load, parent: Connection) -> None:
 async def _run(load: Load, parent: Connection) -> None:
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
 
-    def end() -> None:
+    def end(_interruption: str | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended already
             loop.call_soon_threadsafe(ending.set)
 
-    follow_parent(parent, on_stop=end, on_loss=end)
+    follow_parent(parent, end)
     viewers = [_Viewer(load) for _ in range(load.clients - load.slow_clients)]
     stalled = [_Viewer(load) for _ in range(load.slow_clients)]
     try:

@@ -133,8 +133,8 @@ def measure(
                     seen.processes, seen.soak = costs.result(), costs.soak()
                     _stop_run(supervisor)
                     seen.clients = clients.finish()
-        except Interrupted:
-            note("Stopping.")
+        except Interrupted as interrupted:
+            note(f"Stopping, since {interrupted.ending.reason}.")
         _stop_run(supervisor)
         restarts = {name: process["restarts"] for name, process in supervisor.processes.items()}
     store = Store.open(settings.database)
@@ -180,13 +180,13 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, pause: Pause) 
 
 
 def _nothing_away(supervisor: Supervisor) -> None:
-    """Refuse to wait for a microscope or a model that the engine says it cannot have."""
+    """Refuse to wait for a microscope, a model or a run that the engine says it cannot have."""
     try:
         with SyncEngineClient(supervisor.address, _POLL_S) as engine:
             status = engine.status()
     except EngineAway:
         return
-    if status["problem"] is not None and status["state"] in ("model away", "microscope away"):
+    if status["problem"] is not None and status["state"] in ("model away", "microscope away", "starting"):
         raise DataError(status["problem"], status["remedy"] or "See the log of the service.")
 
 

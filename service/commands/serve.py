@@ -20,16 +20,22 @@ def run(
 ) -> None:
     """Run the instrument: engine, API and page."""
     from service.commands.waiting import Interrupted, interruptible, web_address
-    from service.console import note
-    from service.logs import configure_logs
+    from service.logs import configure_logs, tell
     from service.settings import load_settings
     from service.supervisor import Supervisor
 
     settings = load_settings(config, {"data_dir": data, "port": port, "host": host})
     configure_logs(settings.log_level)
     with interruptible() as pause, Supervisor(settings) as supervisor:
-        note(f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}")
+        tell(
+            "listening",
+            f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}",
+        )
         try:
             pause(None)
-        except Interrupted:
-            note("Stopping: the run, the recorder, the database, the API.")
+        except Interrupted as interrupted:
+            tell(
+                "stopping",
+                f"Stopping, since {interrupted.ending.reason}: the run, the recorder, the database, the API.",
+            )
+            supervisor.stop(interrupted.ending)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from service.signals import Ending, answer_ending_signals, ending_of
+
 __all__ = ["Interrupted", "interruptible", "readiness", "web_address"]
 
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104  names of "all addresses", shown as this machine
@@ -20,12 +22,22 @@ Pause = Callable[[float | None], None]
 
 
 class Interrupted(Exception):
-    """Ctrl-C, or the service manager asks for the end."""
+    """A signal asked for the end.
+
+    Attributes
+    ----------
+    ending : Ending
+        Which, and whether somebody wanted the end.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
 
 
 @contextmanager
 def interruptible() -> Iterator[Pause]:
-    """Turn SIGINT and SIGTERM into an orderly end.
+    """Turn the signals that ask for the end into an orderly one.
 
     Yields a function that waits so many seconds (None: for ever) and raises
     `Interrupted` when a signal has come. A signal interrupts nothing else,
@@ -33,7 +45,10 @@ def interruptible() -> Iterator[Pause]:
     """
     called = threading.Event()
 
-    def remember(_number: int, _frame: FrameType | None) -> None:
+    first: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        first.append(number)
         called.set()
 
     def pause(seconds: float | None) -> None:
@@ -42,11 +57,11 @@ def interruptible() -> Iterator[Pause]:
         while deadline is None or time.monotonic() < deadline:
             left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
             if called.wait(max(left, 0.0)):
-                raise Interrupted
+                break
         if called.is_set():
-            raise Interrupted
+            raise Interrupted(ending_of(first[0]))
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = answer_ending_signals(remember)
     try:
         yield pause
     finally:

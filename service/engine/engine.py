@@ -126,6 +126,7 @@ class Engine:
             tell=lambda kind, message, run_id: self._tell(kind, message, run_id=run_id),
         )
         self._run_at_start = self._starts_first_run = settings.engine.run_at_start
+        self._begin_pause_s, self._begin_after_s = _FIRST_PAUSE_S, 0.0
         self._away: tuple[State, str, str] = _STARTING
         self._facts: dict[str, Any] = {}
         self._driver_call: tuple[str, float] | None = None
@@ -157,7 +158,8 @@ class Engine:
         while not self._ending.is_set():
             try:
                 self._make_ready()
-                pause_s = _FIRST_PAUSE_S
+                if not self._run_at_start:
+                    pause_s = _FIRST_PAUSE_S
             except (MicroscopeError, DataError) as error:
                 kind: State = "microscope away" if isinstance(error, MicroscopeError) else "model away"
                 self._lose(kind, error.problem, error.remedy)
@@ -221,14 +223,32 @@ class Engine:
                 if self._away[0] == "microscope away":
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
                     self._away = _STARTING  # so that the same loss is told again
-            if self._run_at_start and self._run_now() is None:
-                self._run_at_start = False
-                try:
-                    with self._without_catching_up():
-                        self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._loaded)
-                except StoreError as error:
-                    # A database that is locked will be free again.
-                    self._run_at_start, self._away = True, ("starting", error.problem, error.remedy)
+            if self._run_at_start and self._run_now() is None and time.monotonic() >= self._begin_after_s:
+                self._begin_unattended(self._loaded)
+
+    def _begin_unattended(self, loaded: LoadedModel) -> None:
+        """Begin the run that the settings ask for; what keeps it from beginning is told and tried again.
+
+        It is not begun without its recording: then nobody would record it when there is space again.
+        """
+        try:
+            with self._without_catching_up():
+                self._begin(RunRequest(record=self._settings.engine.record, name="At start"), loaded)
+        except (MicroscopeError, DataError, StoreError, EngineRefusal) as error:
+            self._put_off_run(error.problem, error.remedy)
+        except Exception as error:  # noqa: BLE001  a driver may raise anything, a disk too
+            self._put_off_run(f"{type(error).__name__}: {error}.", "See the log of the service.")
+        else:
+            self._away = _STARTING
+
+    def _put_off_run(self, problem: str, remedy: str) -> None:
+        """Try to begin later, after pauses that grow."""
+        is_first = self._begin_pause_s == _FIRST_PAUSE_S
+        self._begin_after_s = time.monotonic() + self._begin_pause_s
+        self._begin_pause_s = min(2 * self._begin_pause_s, _LONGEST_PAUSE_S)
+        self._run_at_start, self._away = True, ("starting", f"The run at start waits: {problem}", remedy)
+        if is_first:  # the figures in the problem change from try to try
+            self._tell("run_waits", f"{self._away[1]} {remedy}")
 
     def _load_active(self) -> LoadedModel:
         """The model that was made active, or else that of the settings."""
@@ -576,6 +596,7 @@ class Engine:
             raise
         with self._changing:
             self._on = (run, loaded)
+        self._run_at_start = False  # also when a person has begun it: then that person decides what comes next
         self._tell("run_started", f"Run {run_id} started.", run_id=run_id)
         with self._calling("starting the camera"):
             run.start()
@@ -648,7 +669,11 @@ class Engine:
         )
         if run.microscope_failed:
             # As after a restart of this process: what shall run unattended goes on when the microscope is back.
-            self._run_at_start = self._settings.engine.run_at_start and run.flows
+            if run.flows:
+                self._begin_pause_s = _FIRST_PAUSE_S
+            elif self._settings.engine.run_at_start:
+                self._put_off_run(run.problem or "The microscope failed.", "It is tried again.")
+            self._run_at_start = self._settings.engine.run_at_start
             self._reopen_microscope(run.problem)
 
     def _reopen_microscope(self, problem: str | None) -> None:
@@ -764,7 +789,7 @@ class Engine:
         if not self._is_whole():
             return self._away
         run = self._run_now()
-        if self._run_at_start:
+        if self._run_at_start and run is None:
             return "starting", *self._away[1:]
         if self._starts_first_run and run is not None and not run.flows:
             return "starting", None, None

@@ -212,7 +212,7 @@ def jobs_process(settings: Settings, _address: LinkAddress, parent: Connection) 
     ignore_signals()
     configure_logs(settings.log_level)
     stop = threading.Event()
-    follow_parent(parent, on_stop=stop.set, on_loss=stop.set)
+    follow_parent(parent, lambda _: stop.set())
     runner = Runner(settings)
     beat_s = 0.0
     begun = False

@@ -82,7 +82,7 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
     """
     ignore_signals()
     step_back()
-    follow_parent(parent, on_stop=_leave, on_loss=_leave)
+    follow_parent(parent, _leave)
     jobs = Jobs(data_dir)
     fault: Fault | None = None
     try:
@@ -101,7 +101,7 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
         sys.exit(1)
 
 
-def _leave() -> None:
+def _leave(_interruption: str | None) -> None:
     """Nobody waits for the result any more."""
     os._exit(1)
 

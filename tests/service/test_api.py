@@ -681,9 +681,7 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
     latencies = Latencies()
     for latency_s in (0.004, 0.04, 0.04, 30.0):
         latencies.of["tracked"].add(latency_s)
-    address.record.write_text(
-        json.dumps({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
-    )
+    address.write_record({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
 
     def up() -> bool:
         peer.publish_status(latency_buckets=latencies.buckets(), recorder="stopped")

@@ -14,7 +14,7 @@ from service.children import follow_parent, place_of, run_child, wait_for_orphan
 def hang(pipe: Connection) -> None:
     """A child whose driver does not let it go."""
     children.ORPHAN_LIMIT_S = 0.5
-    follow_parent(pipe, on_stop=lambda: None, on_loss=lambda: None)
+    follow_parent(pipe, lambda _: None)
     pipe.send("here")
     time.sleep(600)
 

@@ -22,12 +22,13 @@ from service.store.store import Store
 class Served:
     """An engine on a thread, in front of a movie that can be taken away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **engine: Any) -> None:
         self.movie = folder / "movie.ome.tif"
         self.settings = load_settings(
             command_line={
                 "data_dir": folder,
                 "microscope": {"driver": "replay", "replay": {"movie": self.movie, "fps": 50.0}},
+                "engine": engine,
             },
             environment={},
         )
@@ -115,6 +116,56 @@ def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) ->
         wait_for(lambda: served.store.runs.get(again).state == "finished")
         assert client.request("run.stop", {"id": again}) == {"id": again}
     assert {beat["state"] for beat in served.beats} >= {"microscope away", "ready", "running"}
+
+
+@pytest.fixture
+def unattended(tmp_path: Path, small_disk: Path) -> Iterator[Served]:
+    """An engine that shall record from its start on, onto a disk that is full down to the floor."""
+    (small_disk / "filler").write_bytes(bytes(200 * 1024))
+    (tmp_path / "recordings").symlink_to(small_disk)
+    served = Served(tmp_path, run_at_start=True, record=True, free_space_floor_gb=1e-4)
+    yield served
+    served.close()
+
+
+def test_an_unattended_run_waits_for_space_and_then_begins(unattended: Served, small_disk: Path) -> None:
+    unattended.write_movie()
+    with SyncEngineClient(unattended.address, 10.0) as client:
+        waiting = wait_for(lambda: (now := client.status())["problem"] and "GB are free" in now["problem"] and now)
+        assert waiting["state"] == "starting"
+        assert not waiting["ready"]
+        assert "Free some space" in waiting["remedy"]
+        assert unattended.store.runs.list().items == []
+        (small_disk / "filler").unlink()
+        status = wait_for(lambda: (now := client.status())["ready"] and now)
+        assert status["problem"] is None
+        (run,) = unattended.store.runs.list().items
+        assert run.record
+    assert [event.kind for event in unattended.store.events.list().items if event.kind == "run_waits"] == ["run_waits"]
+
+
+def test_an_unattended_run_whose_camera_does_not_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hardware.replay import ReplayMicroscope
+
+    failures = iter(range(2))
+    start = ReplayMicroscope.start_sequence
+
+    def fail_twice(microscope: ReplayMicroscope) -> None:
+        if next(failures, None) is not None:
+            raise MicroscopeError("busy", "The camera is busy.", "Wait.")
+        start(microscope)
+
+    monkeypatch.setattr(ReplayMicroscope, "start_sequence", fail_twice)
+    served = Served(tmp_path, run_at_start=True)
+    try:
+        served.write_movie()
+        with SyncEngineClient(served.address, 10.0) as client:
+            wait_for(lambda: client.status()["state"] == "running")
+        wait_for(lambda: [run.state for run in served.store.runs.list().items] == ["running", "failed", "failed"])
+    finally:
+        served.close()
 
 
 @pytest.mark.parametrize("duration_s", [0, -1.0, float("inf")])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,27 +14,6 @@ from service.engine.run import RunRequest
 from service.store.frames import FrameTimes
 from tests.service.engine_samples import PIXEL_UM, SHAPE
 from tests.service.test_engine_run import Rig, finish, wait_for
-
-SIZE = 256 * 1024
-"""Bytes: a second or two of the dot."""
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = shutil.which("mount") is not None and (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-        == 0
-    )
-    if not mounted:
-        if os.environ.get("CI") == "true":
-            pytest.fail("a small tmpfs cannot be mounted here, and CI must test what a full disk does")
-        pytest.skip("a small tmpfs cannot be mounted here (needs root)")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import stat
 import threading
@@ -158,7 +157,7 @@ def test_a_late_answer_is_an_absence_too(address: LinkAddress, server: CommandSe
     ],
 )
 def test_absence_is_explained_by_the_supervisors_record(address: LinkAddress, record: bool, said: str) -> None:
-    address.record.write_text(json.dumps({"engine": record}))
+    address.write_record({"engine": record})
     assert said in str(address.away())
     address.record.write_text("{ half a rec")
     assert "does not answer" in str(address.away())

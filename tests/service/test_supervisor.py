@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ import zarr
 
 from models.errors import DataError
 from service import supervisor as module
+from service import watched_child
 from service.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
 from service.settings import Settings, load_settings
 from service.store.store import Store
@@ -53,7 +53,7 @@ def test_signals_are_held_while_the_very_first_child_starts() -> None:
     # In a process of its own, since multiprocessing begins more than the child with the first one.
     first = """
 import multiprocessing, signal
-from service.supervisor import _signals_held
+from service.watched_child import _signals_held
 with _signals_held():
     child = multiprocessing.get_context("spawn").Process(target=print)
     child.start()
@@ -62,7 +62,7 @@ child.join()
 print(sorted(number.name for number in held), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
     said = subprocess.run([sys.executable, "-c", first], capture_output=True, text=True, check=True).stdout
-    assert said.split("\n")[-2] == "['SIGINT', 'SIGTERM'] set()", said
+    assert said.split("\n")[-2] == "['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] set()", said
 
 
 # ---- the real engine ----
@@ -257,7 +257,7 @@ def test_a_supervisor_that_was_held_up_itself_blames_no_child(
 def test_a_child_that_does_not_begin_is_started_again(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_START_LIMIT_S", 0.0)
+    monkeypatch.setattr(watched_child, "_START_LIMIT_S", 0.0)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["engine"]["restarts"] >= 1)
     assert "did not start within" in supervisor.processes["engine"]["problem"]
@@ -270,7 +270,190 @@ def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], mon
     wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
     monkeypatch.setattr(supervisor, "_healthy_s", 0.1)
     wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
-    assert json.loads(supervisor.address.record.read_text())["engine"]["restarts"] == 1
+    assert supervisor.address.processes()["engine"]["restarts"] == 1
+
+
+# ---- trouble of the supervisor itself ----
+
+
+def events(folder: Path) -> list[str]:
+    store = Store.open(folder / "bathyscope.db")
+    try:
+        return [event.kind for event in store.events.list().items]
+    finally:
+        store.close()
+
+
+def kill(supervisor: Supervisor, name: str) -> None:
+    os.kill(supervisor.processes[name]["pid"], signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_RETRY_S", 0.05)
+
+
+@posix
+def test_a_system_without_descriptors_ends_no_supervision(
+    with_engine: Callable[..., Supervisor], quick_retries: None, tmp_path: Path
+) -> None:
+    import resource
+
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["api"]["state"] == "running")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        kill(supervisor, "api")
+        wait_for(lambda: "Too many open files" in (supervisor.processes["api"]["trouble"] or ""))
+        kill(supervisor, "engine")
+        wait_for(lambda: supervisor.processes["engine"]["trouble"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for name in ("api", "engine"):
+        wait_for(lambda name=name: supervisor.processes[name]["state"] == "running")
+        assert supervisor.processes[name]["restarts"] == 1
+        assert supervisor.processes[name]["trouble"] is None
+    assert wait_for(lambda: {"api_trouble", "engine_trouble", "api_restarted"} <= set(events(tmp_path)))
+
+
+def test_trouble_with_one_child_spares_the_others_and_is_told(
+    with_engine: Callable[..., Supervisor], quick_retries: None
+) -> None:
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["api"]["state"] == "running")
+    engine = supervisor._children[0]
+    good, engine._arguments = engine._arguments, (lambda: None,)  # what cannot be sent to a child cannot start it
+    kill(supervisor, "engine")
+    wait_for(lambda: supervisor.processes["engine"]["trouble"])
+    kill(supervisor, "api")
+    wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
+    assert "The engine cannot be looked after" in wait_for(lambda: supervisor.address.away().problem)
+    engine._arguments = good
+    wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
+    # It was tried many times, and failed once.
+    assert supervisor.processes["engine"]["failures"] == 1
+
+
+@posix
+def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
+    with_engine: Callable[..., Supervisor], quick_retries: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.link._RECORD_LIMIT_S", 0.5)
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["api"]["state"] == "running")
+    folder = Path(supervisor.address.folder)
+    # As left by a cleaner; what takes its place is no folder.
+    for entry in folder.iterdir():
+        entry.unlink()
+    folder.rmdir()
+    folder.write_text("")
+    kill(supervisor, "api")
+    wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
+    wait_for(lambda: supervisor.processes["api"]["state"] == "running")
+    assert supervisor.address.processes() == {}
+    folder.unlink()
+    record = wait_for(supervisor.address.processes)
+    assert record["api"]["restarts"] == 1
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_record_that_grows_old_is_told(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = with_engine(live)
+    address = wait_for(lambda: supervisor.address if supervisor.address.processes() else None)
+    supervisor.stop()
+    Path(address.folder).mkdir()
+    address.write_record({"engine": {"state": "running"}})
+    tcp = LinkAddress(address.folder, *(f"tcp://127.0.0.1:{port}" for port in (1, 2, 3)))
+    assert tcp.trouble() is None
+    monkeypatch.setattr("service.link._RECORD_LIMIT_S", 0.0)
+    assert "has not written its record" in (tcp.trouble() or "")
+    assert "socket files" in (address.trouble() or "")
+    assert LinkAddress.remove(address.folder)
+
+
+def test_the_watch_outlives_a_round_that_fails(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = with_engine(live)
+    wait_for(lambda: supervisor.processes["api"]["state"] == "running")
+    failed = threading.Event()
+
+    def fail(*_: Any) -> None:
+        failed.set()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "wait", fail)
+        assert failed.wait(30.0)
+    kill(supervisor, "api")
+    wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
+
+
+def hang_within_a_driver(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    """Ends at no word."""
+    with contextlib.suppress(OSError):
+        while True:
+            pipe.send({"state": "running", "run_id": None})
+            time.sleep(0.05)
+    time.sleep(600)
+
+
+def test_a_child_that_does_not_end_is_ended_within_the_limit(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = with_engine(hang_within_a_driver)
+    monkeypatch.setattr(module, "_END_LIMIT_S", 0.5)
+    wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
+    engine = psutil.Process(supervisor.processes["engine"]["pid"])
+    supervisor.stop()
+    assert not engine.is_running()
+
+
+def test_pauses_grow_fourfold_and_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor(settings_for(tmp_path))
+    child = supervisor._child("api", crash)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
+    pauses = []
+    for _ in range(8):
+        supervisor._fail(child, "it ended by itself")
+        pauses.append(round(child.resume_s - 1000.0, 3))
+    assert pauses == [0.1, 0.4, 1.6, 6.4, 25.6, 30.0, 30.0, 30.0]
+
+
+# ---- what is left by an earlier one ----
+
+
+@pytest.mark.parametrize("left", ["data/.sockets-01234567", "data", "another.sockets-01234567", ""])
+def test_a_folder_that_is_not_certainly_ours_is_left_alone(tmp_path: Path, left: str) -> None:
+    data = tmp_path / "data"
+    folder = tmp_path / left
+    folder.mkdir(parents=True, exist_ok=True)
+    data.mkdir(exist_ok=True)
+    (folder / "thesis.txt").write_text("the only copy")
+    (data / ".link").write_text(str(folder))
+    supervisor = Supervisor(settings_for(data))
+    assert supervisor._clear_up()
+    assert (folder / "thesis.txt").read_text() == "the only copy"
+
+
+@posix
+def test_the_folder_of_an_earlier_one_is_removed_and_nothing_behind_a_link(tmp_path: Path) -> None:
+    address = LinkAddress.create(tmp_path)
+    address.write_record({})
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{address.folder}/live")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "processes.json").write_text("{}")
+    link = tmp_path / ".sockets-abcdefgh"
+    link.symlink_to(theirs)
+    assert not LinkAddress.remove(str(link))
+    assert (theirs / "processes.json").exists()
+    assert LinkAddress.remove(address.folder)
+    assert not Path(address.folder).exists()
 
 
 # ---- refusals before anything is started ----
@@ -322,4 +505,4 @@ def test_open_runs_are_marked_at_the_start(with_engine: Callable[..., Supervisor
     ],
 )
 def test_the_manner_of_death_is_named(code: int | None, said: str) -> None:
-    assert said in module._manner_of_death(code)
+    assert said in watched_child._manner_of_death(code)
