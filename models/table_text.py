@@ -62,6 +62,8 @@ _MISSING = frozenset({"", "na", "n/a", "#n/a", "null", "none", "<na>", "nat"})
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _TRUE_FALSE = {"true": 1, "false": 0}
 
+# Below this float64 tells all whole numbers apart.
+_EXACT = 2**53
 # Characters of a whole number in a table, with blanks and zeros to spare: int and Decimal would write more all out.
 _LONGEST_NUMBER = 60
 
@@ -176,8 +178,6 @@ class CsvFile:
 
     def place(self, row: int) -> str:
         """Where a row, from 1, stands: its line when that is not simply the row after the header's line."""
-        if row < 1:
-            return f"{self.path}"
         for number, (line, _) in enumerate(self._rows(), start=1):
             if number == row:
                 return f"{self.path}, line {line}, row {row}"
@@ -208,7 +208,7 @@ class CsvFile:
                     read_options=pa_csv.ReadOptions(column_names=names),
                     parse_options=pa_csv.ParseOptions(delimiter=self.separator),
                     convert_options=pa_csv.ConvertOptions(
-                        column_types={name: pa.int64() if name in whole else pa.float64() for name in wanted},
+                        column_types=dict.fromkeys(wanted, pa.float64()),
                         include_columns=list(wanted),
                         null_values=[""],
                         strings_can_be_null=True,
@@ -216,7 +216,13 @@ class CsvFile:
                 )
             except pa.ArrowInvalid:
                 return None
-        return {name: Column.of_arrow(table.column(name)) for name in wanted}
+        columns = {name: Column.of_arrow(table.column(name)) for name in wanted}
+        for name in whole & columns.keys():
+            values = columns[name].values
+            if not np.all((values == np.rint(values)) & (np.abs(values) < _EXACT)):
+                return None
+            columns[name] = Column(values.astype(np.int64), columns[name].missing)
+        return columns
 
     def _read_cells(self, wanted: Sequence[str], whole: frozenset[str], truths: frozenset[str]) -> dict[str, Column]:
         places = [self.header.index(name) for name in wanted]
