@@ -36,6 +36,7 @@ __all__ = [
     "check_suffix",
     "is_table",
     "read_table",
+    "stated_rate",
     "table_kind",
     "write_table",
 ]
@@ -204,6 +205,26 @@ def table_kind(path: Path) -> type[Table]:
         _renamed(_required(Truth) - header, header)
         or "Name the columns as a table of localizations has them: " + ",".join(Localizations.names()) + ".",
     )
+
+
+def stated_rate(path: Path) -> float | None:
+    """Frames per second that a column `t_s` beside `frame` states; None where a table states none.
+
+    Raises
+    ------
+    DataError
+        When the file cannot be read, or one of the columns holds something else than numbers.
+    """
+    if not {"frame", "t_s"} <= set(_header(path)):
+        return None
+    columns = _open(path).read(["frame", "t_s"], _WHOLE, _TRUE_OR_FALSE)
+    frame, t_s = columns["frame"].values, columns["t_s"].values
+    known = ~(columns["frame"].missing | columns["t_s"].missing) & np.isfinite(t_s)
+    if np.count_nonzero(known) < 2:
+        return None
+    first, last = (choose(np.where(known, frame, frame[known][0])) for choose in (np.argmin, np.argmax))
+    frames, seconds = float(frame[last] - frame[first]), float(t_s[last] - t_s[first])
+    return frames / seconds if frames > 0 and seconds > 0 else None
 
 
 def is_table(path: Path, kind: type[Table]) -> bool:

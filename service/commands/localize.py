@@ -7,19 +7,15 @@ from typing import Annotated
 
 import typer
 
+from service.commands.checks import table_suffix
+
 __all__ = ["run"]
-
-
-def _table_suffix(path: Path) -> Path:
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise typer.BadParameter(f"{path} must end in .csv or .parquet.")
-    return path
 
 
 def run(
     movie: Annotated[Path, typer.Argument(help="OME-TIFF, TIFF or OME-Zarr, (T, Y, X).")],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
-    out: Annotated[Path, typer.Option("--out", callback=_table_suffix, help="Table: .csv or .parquet.")],
+    out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
     refine: Annotated[bool, typer.Option("--refine", help="Polish with a joint maximum-likelihood fit.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     pixel_size_um: Annotated[float | None, typer.Option(help="Pixel at the sample, µm.")] = None,
