@@ -78,9 +78,10 @@ def live(
     from service.bench.live import Workload, measure
     from service.bench.report import show
     from service.console import note
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     if model is not None:
         Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
@@ -123,9 +124,10 @@ def api(
     """What it costs the API process to send live tracks to many clients."""
     from service.bench.api import measure_api
     from service.bench.report import show_api
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder:
         settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
         figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
@@ -175,8 +177,9 @@ def localize(
     from service.bench.report import show_localizing
     from service.bench.runtimes import RUNTIMES
     from service.console import progress
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
 
+    check_json(json_file)
     with progress("Localizing", rounds, "rounds") as advance:
         runtimes = tuple(RUNTIMES) if alternatives else ()
         figures = measure_localizing(size, batch, rounds, advance, runtimes=runtimes)
@@ -200,8 +203,9 @@ def kills(
     from service.bench.kills import measure_kills
     from service.bench.report import show_kills
     from service.logs import configure_logs
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
 
+    check_json(json_file)
     configure_logs("warning")
     figures = measure_kills(count, size, fps, seed)
     if json_file is not None:

@@ -30,9 +30,10 @@ def run(
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
     from service.bench.live import measure
     from service.console import note
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-demo-"))
     settings = load_settings(
         command_line={
