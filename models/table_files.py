@@ -24,12 +24,12 @@ import pyarrow.parquet as pa_parquet
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.quantities import DEPTH_UM
 from models.table_columns import Column, allow_memory
 from models.table_text import CsvFile
 from models.tables import Localizations, Tracks, Truth
 
 __all__ = [
-    "LARGEST_DEPTH_UM",
     "LARGEST_FRAME",
     "Note",
     "Table",
@@ -50,9 +50,6 @@ LARGEST_FRAME = 10**12
 
 LARGEST_POSITION_UM = 1e5
 """10 cm, beyond the field of any microscope objective; 4096 pixels of 16 µm at 1x are 6.6 cm."""
-
-LARGEST_DEPTH_UM = 1e4
-"""1 cm, beyond the depth at which an objective sees single particles."""
 
 _LARGEST_ID = 2**53  # float64, in which truth travels to the replay, tells whole numbers apart up to here
 _LARGEST_LIGHT = 1e12  # photo-electrons: a full well of 1e5 in a million pixels, and ten times that
@@ -79,7 +76,7 @@ _FINITE: _Rule = ("a finite number", np.isfinite, "Remove such rows, or fill in 
 _NOT_NEGATIVE = _within(0, np.inf, "not negative")
 _UNIT = "Positions are in µm: divide nanometres by 1000, multiply pixels by the size of a pixel."
 _SIDE = _within(-LARGEST_POSITION_UM, LARGEST_POSITION_UM, f"at most {LARGEST_POSITION_UM:.0f} µm from 0", _UNIT)
-_DEPTH = _within(-LARGEST_DEPTH_UM, LARGEST_DEPTH_UM, f"at most {LARGEST_DEPTH_UM:.0f} µm from 0", _UNIT)
+_DEPTH = _within(DEPTH_UM.low, DEPTH_UM.high, f"at most {DEPTH_UM.high:.0f} µm from 0", _UNIT)
 _SIGMA = _within(0, LARGEST_POSITION_UM, f"at most {LARGEST_POSITION_UM:.0f} µm", _UNIT)
 _LIGHT = _within(-_LARGEST_LIGHT, _LARGEST_LIGHT, f"at most {_LARGEST_LIGHT:g} photo-electrons from 0")
 _SPEED = _within(-_LARGEST_SPEED_UM_S, _LARGEST_SPEED_UM_S, f"at most {_LARGEST_SPEED_UM_S:g} µm/s", _UNIT)

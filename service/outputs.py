@@ -89,6 +89,11 @@ def check_destination(destination: Path, is_ours: Callable[[Path], bool]) -> Non
     place = _place(destination)
     try:
         free = not place.exists() or is_ours(place) or (place.is_dir() and not any(place.iterdir()))
+        above = next(folder for folder in place.parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _refusal(destination, error) from error
     if not free:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from service.commands.checks import plausible
 
 if TYPE_CHECKING:
     from models.tables import Localizations, Tracks
@@ -14,23 +15,25 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
+SMALLEST_TOLERANCE_UM = 1e-3
+"""1 nm, less than any localization is precise to: nothing would match anything."""
+
 LARGEST_TOLERANCE_UM = 1000.0
 """Wider than the field of any objective that resolves single particles: everything would match everything."""
 
 
 def _tolerance(value: float) -> float:
-    if not 0 < value <= LARGEST_TOLERANCE_UM:
+    if not SMALLEST_TOLERANCE_UM <= value <= LARGEST_TOLERANCE_UM:
         raise typer.BadParameter(
-            f"{value} is not a tolerance; it must be positive, and at most {LARGEST_TOLERANCE_UM:g} µm."
+            f"{value} is not a tolerance; give µm, from {SMALLEST_TOLERANCE_UM:g} to {LARGEST_TOLERANCE_UM:g}."
         )
     return value
 
 
 def _increasing(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    if bounds is not None and not -inf < bounds[0] < bounds[1] < inf:
-        raise typer.BadParameter(
-            f"{bounds[0]} {bounds[1]} is not a range; both must be finite, and the first less than the second."
-        )
+    plausible("DEPTH_UM")(bounds)
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise typer.BadParameter(f"{bounds[0]} {bounds[1]} is not a range; the first must be less than the second.")
     return bounds
 
 

@@ -59,7 +59,6 @@ WIRES = (
     "service.bench.movie.render_movie",
     "service.supervisor.Supervisor",
     "service.reproduction.Reproduction.measure",
-    "service.sweeping.take_sweep",
     "models.training.train",
     "service.movie_localization.localize_movie",
 )
@@ -106,8 +105,8 @@ def _paths() -> Iterator[Any]:
             outputs = ("taken", "folder", "below a file", "device", "")
             inputs = ("missing", "folder", "empty", "unreadable", "")
             for what in outputs if _shown(option) in ("--out", "--json") else inputs:
-                if _shown(option) == "--data" and what in ("missing", "folder"):
-                    continue  # it is made, or used
+                if (_shown(option), what) in (("--data", "missing"), ("--data", "folder"), ("--config", "empty")):
+                    continue  # it is made, or used; no settings are settings too
                 yield pytest.param(command, option, what, id=f"{command} {_shown(option)} {what!r}")
 
 
@@ -176,6 +175,8 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
             arguments = ["merge", *arguments[1:]] if option.name == "folders" else arguments
             arguments.insert(1, values[0])
         return arguments
+    if _shown(option) in ("--config", "--data") and "--pixel-size-um" in arguments:
+        arguments = ["--live", "--z-range-um", "3", "55", *arguments[1:]]
     if _shown(option) in arguments:
         place = arguments.index(_shown(option))
         del arguments[place : place + 1 + option.nargs]
