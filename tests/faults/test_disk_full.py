@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import missing
 from tests.faults.running_service import running, settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is of Linux")
@@ -23,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     recordings.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(recordings)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs the rights of an administrator")
+        missing("mounting a small disk needs the rights of an administrator")
     yield tmp_path
     subprocess.run(["umount", "-l", str(recordings)], check=True)
 
