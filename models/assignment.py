@@ -4,7 +4,8 @@ Scores (answers to truth) and tracks (detections to predictions) need the same
 thing: of all pairs inside a gate, the set in which nobody appears twice and
 the total cost is least. The gate splits the graph into small components, and
 each is solved exactly (Jonker-Volgenant, in scipy), so the cost grows with
-crowding and not with the number of points.
+crowding and not with the number of points. Crowds of thousands are solved as
+sparse graphs: their matrix would not fit into memory.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 __all__ = ["assign"]
 
 IndexArray = NDArray[np.int64]
+
+# Cells of a component's matrix up to which the dense solver is the faster one: 300 x 300.
+_DENSE_CELLS = 90_000
 
 _NOBODY: IndexArray = np.zeros(0, np.int64)
 
@@ -87,11 +91,37 @@ def _solve_components(
             # Dearer than every allowed set of pairs can be, so that one pair more always wins.
             members_costs = members_costs - members_costs.min()
             forbidden = (members_costs.max() + 1.0) * (min(len(row_names), len(column_names)) + 1)
-        dense = np.full((len(row_names), len(column_names)), forbidden)
-        allowed = np.zeros(dense.shape, bool)
-        dense[row_index, column_index] = np.minimum(members_costs, forbidden)
-        allowed[row_index, column_index] = members_costs <= forbidden
-        first, second = linear_sum_assignment(dense)
-        kept = allowed[first, second]
-        parts.append((row_names[first[kept]], column_names[second[kept]]))
+        solve = _solve_dense if len(row_names) * len(column_names) <= _DENSE_CELLS else _solve_sparse
+        first, second = solve(row_index, column_index, members_costs, (len(row_names), len(column_names)), forbidden)
+        parts.append((row_names[first], column_names[second]))
     return parts
+
+
+def _solve_dense(
+    rows: IndexArray, columns: IndexArray, costs: NDArray[np.float64], shape: tuple[int, int], forbidden: float
+) -> tuple[IndexArray, IndexArray]:
+    dense = np.full(shape, forbidden)
+    allowed = np.zeros(shape, bool)
+    dense[rows, columns] = np.minimum(costs, forbidden)
+    allowed[rows, columns] = costs <= forbidden
+    first, second = linear_sum_assignment(dense)
+    kept = allowed[first, second]
+    return first[kept], second[kept]
+
+
+def _solve_sparse(
+    rows: IndexArray, columns: IndexArray, costs: NDArray[np.float64], shape: tuple[int, int], forbidden: float
+) -> tuple[IndexArray, IndexArray]:
+    """The same with memory for the allowed pairs alone: each row has a column of its own for staying unpaired."""
+    allowed = costs <= forbidden
+    everyone = np.arange(shape[0])
+    weights = np.concatenate([costs[allowed], np.full(shape[0], forbidden)])
+    # Every row is paired, so what is added to all weights changes nothing; a weight of 0 would be no edge.
+    weights += 1.0 - weights.min()
+    graph = coo_array(
+        (weights, (np.concatenate([rows[allowed], everyone]), np.concatenate([columns[allowed], shape[1] + everyone]))),
+        shape=(shape[0], shape[1] + shape[0]),
+    )
+    first, second = min_weight_full_bipartite_matching(graph.tocsr())
+    kept = second < shape[1]
+    return first[kept].astype(np.int64), second[kept].astype(np.int64)

@@ -28,10 +28,24 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from models.assignment import IndexArray, assign
+from models.errors import DataError
 
-__all__ = ["Positions", "Region", "Score", "Scorer", "chance_jaccard", "match", "score_frame", "score_table"]
+__all__ = [
+    "Positions",
+    "Region",
+    "Score",
+    "Scorer",
+    "chance_jaccard",
+    "frames_remark",
+    "match",
+    "score_frame",
+    "score_table",
+]
 
 TOLERANCE_UM = 10.0
+
+# Pairs in one frame; each takes about 150 bytes, and a crowd in which all belong together as much again.
+_MOST_PAIRS = 5_000_000
 
 # Enough random answers that the chance level is known to about one percent.
 _CHANCE_SAMPLES = 4000
@@ -164,6 +178,11 @@ def match(
     -------
     found, truth : ndarray of int64, shape (P,)
         Indices of the pairs.
+
+    Raises
+    ------
+    DataError
+        When more pairs are within the tolerance than memory is spared for.
     """
     found = _as_positions(found_xyz_um)
     truth = _as_positions(truth_xyz_um)
@@ -172,7 +191,10 @@ def match(
     if len(found) == 0 or len(truth) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     # The tree rounds in its own way: search a little wider, and gate on the distance itself.
-    near = KDTree(found).sparse_distance_matrix(KDTree(truth), tolerance_um * (1 + 1e-9), output_type="ndarray")
+    reach = tolerance_um * (1 + 1e-9)
+    trees = KDTree(found), KDTree(truth)
+    _allow_pairs(int(trees[0].count_neighbors(trees[1], reach)), len(found), len(truth), tolerance_um)
+    near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
     rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
     distances = np.sqrt(((found[rows] - truth[columns]) ** 2).sum(axis=1))
     inside = distances <= tolerance_um
@@ -271,6 +293,33 @@ def score_table(
     return scorer.score
 
 
+def frames_remark(found: Positions, truth: Positions) -> str | None:
+    """Whether the frame numbers of two tables look as if they were counted from different frames.
+
+    Returns
+    -------
+    str or None
+        A line for the person; None when the frames fit, and when one of the tables is empty.
+
+    Raises
+    ------
+    DataError
+        When all frames of one table come before all frames of the other: there is nothing to compare.
+    """
+    if len(found.frame) == 0 or len(truth.frame) == 0:
+        return None
+    first, last = int(found.frame.min()), int(found.frame.max())
+    true_first, true_last = int(truth.frame.min()), int(truth.frame.max())
+    said = f"The answers are in frames {first} to {last}, the truth in frames {true_first} to {true_last}"
+    if last < true_first or true_last < first:
+        raise DataError(f"{said}; they have no frame in common.", "Give the truth of this movie; frames count from 0.")
+    if first == true_first + 1 and last == true_last + 1:
+        return f"{said}: one of them may count frames from 1. Frames count from 0."
+    if len(np.intersect1d(found.frame, truth.frame)) == 0:
+        return f"{said}, and no frame has both."
+    return None
+
+
 def chance_jaccard(
     found: Positions,
     truth: Positions,
@@ -338,6 +387,15 @@ def _as_positions(xyz_um: NDArray[Any]) -> NDArray[np.float64]:
 def _tally(error_um: NDArray[np.float64], false: int, missed: int) -> Score:
     square = error_um**2
     return Score(len(error_um), int(false), int(missed), float(square[:, :2].sum()), float(square[:, 2].sum()))
+
+
+def _allow_pairs(pairs: int, found: int, truth: int, tolerance_um: float) -> None:
+    if pairs > _MOST_PAIRS:
+        raise DataError(
+            f"{found} answers and {truth} positions of truth in one frame have {pairs} pairs within {tolerance_um:g} "
+            f"µm; at most {_MOST_PAIRS} can be compared.",
+            "Check the frame numbers of both tables, or choose a smaller tolerance.",
+        )
 
 
 def _ratio(part: int, whole: int) -> float | None:

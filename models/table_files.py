@@ -1,16 +1,19 @@
 """Localizations, tracks and truth as files: CSV with a header, or Parquet.
 
-The file's suffix decides which. Both hold exactly the columns of the table,
-in any order when read, in the table's order when written. Reading is strict,
+The file's suffix decides which. Written files hold exactly the columns of the
+table, in its order. Read files may come from any program: columns are found
+by their names, other columns are ignored with a note, and the dialects of CSV
+are recognised (`models.table_text`). The numbers themselves are read strictly,
 because a shifted column or a half-written row that slips through becomes a
 wrong figure at the end: what does not fit is refused with its row, its
-column, its value and the rule. Rows are counted from 1, the header is none.
+column, its value, the rule and how to mend it. Rows are counted from 1, the
+header is none; where a text file has them, lines are named too.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,31 +24,83 @@ import pyarrow.parquet as pa_parquet
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.quantities import DEPTH_UM
+from models.table_columns import Column, allow_memory
+from models.table_text import CsvFile
 from models.tables import Localizations, Tracks, Truth
 
-__all__ = ["Table", "check_suffix", "is_table", "read_table", "table_kind", "write_table"]
+__all__ = [
+    "LARGEST_FRAME",
+    "Note",
+    "Table",
+    "check_suffix",
+    "is_table",
+    "read_table",
+    "stated_rate",
+    "table_kind",
+    "write_table",
+]
 
 Table: TypeAlias = Localizations | Tracks | Truth
 TableT = TypeVar("TableT", Localizations, Tracks, Truth)
+Note: TypeAlias = Callable[[str], None]
+
+LARGEST_FRAME = 10**12
+"""Frames of thirty years at 1000 frames a second: a larger number is a time stamp, or a slip."""
+
+LARGEST_POSITION_UM = 1e5
+"""10 cm, beyond the field of any microscope objective; 4096 pixels of 16 µm at 1x are 6.6 cm."""
+
+_LARGEST_ID = 2**53  # float64, in which truth travels to the replay, tells whole numbers apart up to here
+_LARGEST_LIGHT = 1e12  # photo-electrons: a full well of 1e5 in a million pixels, and ten times that
+_LARGEST_SPEED_UM_S = 1e7  # 10 m/s: the fastest position over the shortest exposure of a camera
 
 _NAMES: dict[type[Table], str] = {Localizations: "localizations", Tracks: "tracks", Truth: "truth"}
+_ALL_NAMES = frozenset(name for kind in _NAMES for name in kind.names())
 _WHOLE = frozenset({"frame", "track_id", "observed"})
-_MAY_BE_EMPTY = frozenset({"chi2"})
-_OPTIONAL: dict[tuple[type[Table], str], int] = {(Truth, "track_id"): -1}
-
-_Rule: TypeAlias = tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]
-_NOT_NEGATIVE: _Rule = ("not negative", lambda values: values >= 0)
-_RULES: dict[str, _Rule] = {
-    "frame": _NOT_NEGATIVE,
-    "track_id": _NOT_NEGATIVE,
-    "sigma_x_um": _NOT_NEGATIVE,
-    "sigma_y_um": _NOT_NEGATIVE,
-    "sigma_z_um": _NOT_NEGATIVE,
-    "probability": ("between 0 and 1", lambda values: (values >= 0) & (values <= 1)),
-    "observed": ("0 or 1", lambda values: (values == 0) | (values == 1)),
-}
+_TRUE_OR_FALSE = frozenset({"observed"})
+_MISSING: dict[tuple[type[Table], str], float] = {(Localizations, "chi2"): np.nan, (Truth, "track_id"): -1}
+"""Cells that may be empty, and what they are then."""
+_OPTIONAL = {(Truth, "track_id")}
+"""Columns that may be absent."""
+_Rule: TypeAlias = tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]], str]
 
 _REPAIR = "Correct the file, or write it again with Bathyscope."
+
+
+def _within(low: float, high: float, words: str, remedy: str = _REPAIR) -> _Rule:
+    return words, lambda values: (values >= low) & (values <= high), remedy
+
+
+_FINITE: _Rule = ("a finite number", np.isfinite, "Remove such rows, or fill in the number.")
+_NOT_NEGATIVE = _within(0, np.inf, "not negative")
+_UNIT = "Positions are in µm: divide nanometres by 1000, multiply pixels by the size of a pixel."
+_SIDE = _within(-LARGEST_POSITION_UM, LARGEST_POSITION_UM, f"at most {LARGEST_POSITION_UM:.0f} µm from 0", _UNIT)
+_DEPTH = _within(DEPTH_UM.low, DEPTH_UM.high, f"at most {DEPTH_UM.high:.0f} µm from 0", _UNIT)
+_SIGMA = _within(0, LARGEST_POSITION_UM, f"at most {LARGEST_POSITION_UM:.0f} µm", _UNIT)
+_LIGHT = _within(-_LARGEST_LIGHT, _LARGEST_LIGHT, f"at most {_LARGEST_LIGHT:g} photo-electrons from 0")
+_SPEED = _within(-_LARGEST_SPEED_UM_S, _LARGEST_SPEED_UM_S, f"at most {_LARGEST_SPEED_UM_S:g} µm/s", _UNIT)
+_FRAME = _within(0, LARGEST_FRAME, f"at most {LARGEST_FRAME}", "Frames count from 0; a time stamp is no frame number.")
+_RULES: dict[str, tuple[_Rule, ...]] = {
+    "frame": (_NOT_NEGATIVE, _FRAME),
+    "x_um": (_SIDE,),
+    "y_um": (_SIDE,),
+    "z_um": (_DEPTH,),
+    "photons": (_LIGHT,),
+    "background": (_LIGHT,),
+    "probability": (_within(0, 1, "between 0 and 1"),),
+    "sigma_x_um": (_NOT_NEGATIVE, _SIGMA),
+    "sigma_y_um": (_NOT_NEGATIVE, _SIGMA),
+    "sigma_z_um": (_NOT_NEGATIVE, _SIGMA),
+    "vx_um_s": (_SPEED,),
+    "vy_um_s": (_SPEED,),
+    "vz_um_s": (_SPEED,),
+    "observed": (("0 or 1", lambda values: (values == 0) | (values == 1), _REPAIR),),
+}
+_IDS: dict[type[Table], _Rule] = {
+    Tracks: _within(0, _LARGEST_ID, f"between 0 and {_LARGEST_ID}"),
+    Truth: _within(-1, _LARGEST_ID, f"between 0 and {_LARGEST_ID}, or -1 where it is not known"),
+}
 
 
 def check_suffix(path: Path) -> str:
@@ -64,7 +119,7 @@ def check_suffix(path: Path) -> str:
     return suffix[1:]
 
 
-def read_table(path: Path, kind: type[TableT]) -> TableT:
+def read_table(path: Path, kind: type[TableT], note: Note | None = None) -> TableT:
     """Read a table of a known kind.
 
     Parameters
@@ -73,6 +128,9 @@ def read_table(path: Path, kind: type[TableT]) -> TableT:
         A ``.csv`` or ``.parquet`` file.
     kind : type
         `Localizations`, `Tracks` or `Truth`.
+    note : callable, optional
+        Is told, a line each, which other columns the file has, which are ignored, and where a track is twice in a
+        frame.
 
     Returns
     -------
@@ -82,16 +140,29 @@ def read_table(path: Path, kind: type[TableT]) -> TableT:
     Raises
     ------
     DataError
-        When the file is missing, of another format, or has a column or a value that does not belong.
+        When the file is missing, of another format, lacks a column, or has a value that does not belong; when two
+        rows are the same; when the table is larger than the memory.
     """
-    header = _header(path)
-    _check_header(path, header, kind)
-    table = _read_csv(path, header) if check_suffix(path) == "csv" else _read_parquet(path)
-    columns = {name: _column(path, name, table.column(name)) for name in kind.names() if name in header}
+    try:
+        source = _open(path)
+        _check_header(path, source.header, kind)
+        wanted = [name for name in kind.names() if name in source.header]
+        columns = source.read(wanted, _WHOLE, _TRUE_OR_FALSE)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}).", "Check the path and its permissions."
+        ) from error
+    values = {name: _checked(source, kind, name, column) for name, column in columns.items()}
+    rows = len(next(iter(values.values())))
     for name in kind.names():
-        if name not in columns:
-            columns[name] = np.full(table.num_rows, _OPTIONAL[kind, name], np.int64)
-    return kind.from_columns(columns)
+        if name not in values:
+            values[name] = np.full(rows, _MISSING[kind, name], np.int64)
+    table = kind.from_columns(values)
+    _refuse_repetitions(source, table, note)
+    ignored = [name for name in source.header if name not in wanted]
+    if ignored and note is not None:
+        note(f"{path}: {_listed(ignored)} ignored; a table of {_NAMES[kind]} has {','.join(kind.names())}.")
+    return table
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -104,15 +175,18 @@ def write_table(path: Path, table: Table) -> None:
     """
     names = [name for name in table.names() if not _left_out(table, name)]
     arrow = pa.table({name: pa.array(getattr(table, name), from_pandas=True) for name in names})
-    if check_suffix(path) == "parquet":
-        pa_parquet.write_table(arrow, path, compression="zstd")
-    else:
-        options = pa_csv.WriteOptions(quoting_style="none", quoting_header="none", batch_size=65536)
-        pa_csv.write_csv(arrow, path, options)
+    file_format = check_suffix(path)
+    # Opened here: Arrow takes some names for addresses, and cannot encode others.
+    with path.open("wb") as file:
+        if file_format == "parquet":
+            pa_parquet.write_table(arrow, file, compression="zstd")
+        else:
+            options = pa_csv.WriteOptions(quoting_style="none", quoting_header="none", batch_size=65536)
+            pa_csv.write_csv(arrow, file, options)
 
 
 def table_kind(path: Path) -> type[Table]:
-    """Which kind of table a file holds, by its columns.
+    """Which kind of table a file holds, by its columns; other columns do not matter.
 
     Raises
     ------
@@ -121,154 +195,289 @@ def table_kind(path: Path) -> type[Table]:
     """
     header = set(_header(path))
     for kind in _NAMES:
-        required = {name for name in kind.names() if (kind, name) not in _OPTIONAL}
-        if required <= header <= set(kind.names()):
+        if _required(kind) <= header:
             return kind
     raise DataError(
-        f"{path} has the columns {', '.join(sorted(header))}; that is neither a table of localizations nor of tracks "
-        "nor of truth.",
-        "Name the columns as a table of localizations has them: " + ",".join(Localizations.names()) + ".",
+        f"{path} has {_listed(sorted(header))}; that is neither a table of localizations nor of tracks nor of truth.",
+        _renamed(_required(Truth) - header, header)
+        or "Name the columns as a table of localizations has them: " + ",".join(Localizations.names()) + ".",
     )
 
 
+def stated_rate(path: Path) -> float | None:
+    """Frames per second that a column `t_s` beside `frame` states; None where a table states none.
+
+    Raises
+    ------
+    DataError
+        When the file cannot be read, or one of the columns holds something else than numbers.
+    """
+    if not {"frame", "t_s"} <= set(_header(path)):
+        return None
+    columns = _open(path).read(["frame", "t_s"], _WHOLE, _TRUE_OR_FALSE)
+    frame, t_s = columns["frame"].values, columns["t_s"].values
+    known = ~(columns["frame"].missing | columns["t_s"].missing) & np.isfinite(t_s)
+    if np.count_nonzero(known) < 2:
+        return None
+    first, last = (choose(np.where(known, frame, frame[known][0])) for choose in (np.argmin, np.argmax))
+    frames, seconds = float(frame[last] - frame[first]), float(t_s[last] - t_s[first])
+    return frames / seconds if frames > 0 and seconds > 0 else None
+
+
 def is_table(path: Path, kind: type[Table]) -> bool:
-    """Tell whether `path` is a file with the columns of `kind`, so that it may be replaced by another."""
+    """Tell whether `path` is a file with the columns of `kind` and no others, so that it may be replaced by another."""
     try:
-        return path.is_file() and table_kind(path) is kind
+        return path.is_file() and _required(kind) <= set(_header(path)) <= set(kind.names())
     except DataError:
         return False
 
 
-def _left_out(table: Table, name: str) -> bool:
-    default = _OPTIONAL.get((type(table), name))
-    return default is not None and bool(np.all(getattr(table, name) == default))
+class _ParquetFile:
+    """A Parquet file whose header has been read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            try:
+                self._schema: pa.Schema = pa_parquet.read_schema(file)
+            except (pa.ArrowException, UnicodeError) as error:
+                raise DataError(f"{path} is not a Parquet file ({_first_line(error)}).", _REPAIR) from error
+        self.header: tuple[str, ...] = tuple(self._schema.names)
+
+    def read(self, wanted: Iterable[str], whole: frozenset[str], truths: frozenset[str]) -> dict[str, Column]:
+        """As `CsvFile.read`."""
+        wanted = list(wanted)
+        for name in wanted:
+            if not _holds_numbers(self._schema.field(name).type, name in truths):
+                raise DataError(
+                    f"{self.path}, column {name!r} holds {self._schema.field(name).type}; every cell must be "
+                    f"{_number_rule(name)}.",
+                    "Convert the column to numbers, and write the file again.",
+                )
+        # Opened as one file: a path that is given to Arrow would be searched for names and values of columns.
+        with self.path.open("rb") as file:
+            try:
+                parquet = pa_parquet.ParquetFile(file)
+                allow_memory(self.path, parquet.metadata.num_rows, len(wanted))
+                table = parquet.read(columns=wanted)
+            except (pa.ArrowNotImplementedError, NotImplementedError) as error:
+                raise DataError(
+                    f"{self.path} is written in a way that is not supported ({_first_line(error)}).",
+                    "Write it again without encryption, compressed with zstd, snappy or not at all.",
+                ) from error
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                raise DataError(f"{self.path} is damaged ({_first_line(error)}).", _REPAIR) from error
+        return {name: self._column(name, table.column(name), name in whole) for name in wanted}
+
+    def place(self, row: int) -> str:
+        """Where a row, from 1, stands."""
+        return f"{self.path}, row {row}"
+
+    def _column(self, name: str, cells: pa.ChunkedArray, whole: bool) -> Column:
+        said = cells.type
+        if pa.types.is_dictionary(said):
+            cells = cells.cast(said.value_type)
+        if pa.types.is_boolean(cells.type):
+            cells = cells.cast(pa.int64())
+        exact = whole and not pa.types.is_floating(cells.type)
+        try:
+            column = Column.of_arrow(cells.cast(pa.int64() if exact else pa.float64()))
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{self.path}, column {name!r}: it holds {said}, and a cell of it does not fit "
+                f"({_first_line(error)}); every cell must be {_number_rule(name)}.",
+                _REPAIR,
+            ) from error
+        if not whole or exact:
+            return column
+        bad = ~column.missing & ~((column.values == np.rint(column.values)) & (np.abs(column.values) <= _LARGEST_ID))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"{self.path}, column {name!r} holds {said}; row {row + 1}: {name} is {column.values[row]}; "
+                "it must be a whole number.",
+                _REPAIR,
+            )
+        return Column(column.values.astype(np.int64), column.missing)
 
 
-def _header(path: Path) -> list[str]:
+def _open(path: Path) -> CsvFile | _ParquetFile:
     file_format = check_suffix(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; a table is a file.", "Name a .csv or .parquet file.")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; a table has at least a header.", "Write it again; it was cut off.")
+    return _ParquetFile(path) if file_format == "parquet" else CsvFile.open(path, _ALL_NAMES)
+
+
+def _header(path: Path) -> tuple[str, ...]:
     try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty; a table has at least a header.", "Write it again; it was cut off.")
-        if file_format == "parquet":
-            return list(pa_parquet.read_schema(path).names)
-        with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-            return [name.strip() for name in next(csv.reader(file, skipinitialspace=True), [])]
+        return _open(path).header
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror or error}).", "Check the path and its permissions."
         ) from error
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is not a Parquet file ({_first_line(error)}).", _REPAIR) from error
 
 
-def _check_header(path: Path, header: list[str], kind: type[Table]) -> None:
+def _required(kind: type[Table]) -> set[str]:
+    return {name for name in kind.names() if (kind, name) not in _OPTIONAL}
+
+
+def _left_out(table: Table, name: str) -> bool:
+    kind = type(table)
+    return (kind, name) in _OPTIONAL and bool(np.all(getattr(table, name) == _MISSING[kind, name]))
+
+
+def _check_header(path: Path, header: tuple[str, ...], kind: type[Table]) -> None:
     wanted = kind.names()
-    missing = [name for name in wanted if name not in header and (kind, name) not in _OPTIONAL]
-    unknown = [name for name in header if name not in wanted]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    for names, fault in ((missing, "lacks"), (unknown, "has the unknown"), (twice, "has more than one")):
+    missing = [name for name in wanted if name in _required(kind) and name not in header]
+    twice = [name for name in wanted if header.count(name) > 1]
+    for names, fault in ((missing, "lacks"), (twice, "has more than one")):
         if names:
             raise DataError(
                 f"{path} {fault} column{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}; a table of "
                 f"{_NAMES[kind]} has {','.join(wanted)}, separated by commas.",
-                _REPAIR,
+                _renamed(names, header) or _REPAIR,
             )
 
 
-def _read_csv(path: Path, header: list[str]) -> pa.Table:
-    read = pa_csv.ReadOptions(column_names=header, skip_rows=1)
-    types = {name: pa.int64() if name in _WHOLE else pa.float64() for name in header}
-    try:
-        return pa_csv.read_csv(
-            path,
-            read_options=read,
-            convert_options=pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
-        )
-    except pa.ArrowInvalid as error:
-        raise _csv_fault(path, header, error) from error
+_QUANTITY = re.compile(
+    r"(?:pos(?:ition)?_?|coord(?:inate)?_?|centroid_?)?([xyz])(?:_?(?:pos(?:ition)?|coord(?:inate)?))?(?:_?location)?"
+)
+_SIMILAR = {
+    "frame": {"frame", "frames", "frameno", "framenumber", "framenr", "imagenumber", "t", "timepoint", "slice"},
+    "track_id": {"trackid", "id", "track", "particle", "particleid", "trajectory", "tracknumber"},
+    "photons": {"photons", "intensity", "nphotons", "signal"},
+    "background": {"background", "bg", "offset"},
+}
+_UNITS = (
+    (re.compile(r"nm|nanomet(?:er|re)s?"), "divide its nanometres by 1000"),
+    (re.compile(r"px|pix|pixels?"), "multiply its pixels by their size in µm"),
+    (re.compile(r"mm|millimet(?:er|re)s?"), "multiply its millimetres by 1000"),
+)
 
 
-def _csv_fault(path: Path, header: list[str], error: pa.ArrowInvalid) -> DataError:
-    """Find the cell that the fast reader stumbled over, by reading everything as text."""
-    ragged: list[Any] = []
-
-    def remember(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
-    try:
-        cells = pa_csv.read_csv(
-            path,
-            read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1, use_threads=False),
-            parse_options=pa_csv.ParseOptions(invalid_row_handler=remember),
-            convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary())),
-        )
-    except pa.ArrowInvalid:
-        if ragged:
-            row = ragged[0]
-            return DataError(
-                f"{path}, row {row.number - 1}: {row.actual_columns} cells ({row.text!r}); "
-                f"the header names {row.expected_columns} columns.",
-                _REPAIR,
-            )
-        return DataError(f"{path} is not a CSV table ({_first_line(error)}).", _REPAIR)
-    for name in header:
-        for row, cell in enumerate(cells.column(name).to_pylist(), start=1):
-            text = cell.decode("utf-8", errors="replace").strip()
-            if text and not _is_number(text, whole=name in _WHOLE):
-                return _bad_value(path, row, name, repr(text), _number_rule(name))
-    return DataError(f"{path} is not a CSV table ({_first_line(error)}).", _REPAIR)
+def _renamed(missing: Iterable[str], header: Iterable[str]) -> str:
+    """How columns of another name or unit become those that are missing; empty where none is like them."""
+    advice = []
+    for wanted in missing:
+        for name in header:
+            change = _change(wanted, name)
+            if change is not None:
+                advice.append(f"Its column {name!r} may be {wanted}: {change}.")
+                break
+    return " ".join(advice)
 
 
-def _is_number(text: str, whole: bool) -> bool:
-    try:
-        value = int(text) if whole else float(text)
-    except ValueError:
-        return False
-    return not whole or abs(value) < 2**63
+def _change(wanted: str, name: str) -> str | None:
+    """What makes a column of a similar name the one that is wanted; None when it is not similar."""
+    said = re.fullmatch(r"(.*?)[\s_]*[\[(](.*)[\])]|(.*?)[\s_]+(nm|um|µm|μm|px|pix|mm)|(.*)", name.strip().lower())
+    if said is None:
+        return None
+    quantity = (said[1] or said[3] or said[5] or "").strip()
+    unit = (said[2] or said[4] or "").strip()
+    change = next((words for pattern, words in _UNITS if pattern.fullmatch(unit)), None)
+    position = _QUANTITY.fullmatch(quantity.replace(" ", "_"))
+    if wanted in ("x_um", "y_um", "z_um"):
+        if position is None or position[1] != wanted[0]:
+            return None
+        return f"{change}, and name it {wanted}" if change else f"name it {wanted} when it is in µm"
+    if re.sub(r"[\s_]", "", quantity) in _SIMILAR.get(wanted, ()) or quantity == wanted:
+        return f"name it {wanted}"
+    return None
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        return pa_parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged ({_first_line(error)}).", _REPAIR) from error
-
-
-def _column(path: Path, name: str, cells: pa.ChunkedArray) -> NDArray[Any]:
-    whole = name in _WHOLE
-    fits = pa.types.is_integer(cells.type) or (pa.types.is_floating(cells.type) and not whole)
-    if not fits and not pa.types.is_null(cells.type):
-        raise DataError(
-            f"{path}, column {name!r} holds {cells.type}; every cell must be {_number_rule(name)}.", _REPAIR
-        )
-    if name not in _MAY_BE_EMPTY and cells.null_count:
-        row = int(np.flatnonzero(cells.is_null().to_numpy())[0])
-        raise _bad_value(path, row + 1, name, "empty", f"filled with {_number_rule(name)}")
-    try:
-        values: NDArray[Any] = cells.cast(pa.int64() if whole else pa.float64()).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}, column {name!r}: {_first_line(error)}.", _REPAIR) from error
-    if not whole and name not in _MAY_BE_EMPTY:
-        _check(path, name, values, ("a finite number", np.isfinite))
-    if name in _RULES:
-        _check(path, name, values, _RULES[name])
+def _checked(source: CsvFile | _ParquetFile, kind: type[Table], name: str, column: Column) -> NDArray[Any]:
+    values, missing = column.values, column.missing
+    instead = _MISSING.get((kind, name))
+    if missing.any():
+        if instead is None:
+            row = int(np.argmax(missing)) + 1
+            raise _bad_value(source, row, name, "empty", f"filled with {_number_rule(name)}", _FINITE[2])
+        values = np.where(missing, np.asarray(instead, values.dtype), values)
+    rules = [] if name in _WHOLE else [_FINITE]
+    rules += [_IDS[kind]] if name == "track_id" else _RULES.get(name, ())
+    for words, kept, remedy in rules:
+        good = kept(values) | missing
+        if instead is not None and np.isnan(instead):
+            good |= np.isnan(values)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise _bad_value(source, row + 1, name, str(values[row]), words, remedy)
     return values
 
 
-def _check(path: Path, name: str, values: NDArray[Any], rule: _Rule) -> None:
-    good = rule[1](values)
-    if not good.all():
-        row = int(np.argmin(good))
-        raise _bad_value(path, row + 1, name, str(values[row]), rule[0])
+def _refuse_repetitions(source: CsvFile | _ParquetFile, table: Table, note: Note | None) -> None:
+    """Refuse a row that is there twice; note where a track is twice in a frame."""
+    columns = table.columns()
+    pair = _first_repetition(list(columns.values()))
+    if pair is not None:
+        raise DataError(
+            f"{source.place(pair[1] + 1)}: it says in every column what row {pair[0] + 1} says; a table has each row "
+            "once.",
+            "Remove the rows that are there twice.",
+        )
+    if "track_id" not in columns or note is None:
+        return
+    known = np.flatnonzero(columns["track_id"] >= 0)
+    pair = _first_repetition([columns["frame"][known], columns["track_id"][known]])
+    if pair is not None:
+        first, second = known[list(pair)].tolist()
+        note(
+            f"{source.place(second + 1)}: track {columns['track_id'][second]} is in frame {columns['frame'][second]} "
+            f"for the second time, after row {first + 1}; a track is in one place at a time."
+        )
 
 
-def _bad_value(path: Path, row: int, name: str, value: str, rule: str) -> DataError:
-    return DataError(f"{path}, row {row}: {name} is {value}; it must be {rule}.", _REPAIR)
+def _first_repetition(columns: list[NDArray[Any]]) -> tuple[int, int] | None:
+    """Places of the first row that repeats another, after that other one; None when all differ."""
+    # Equal rows have equal mixtures of their bits; sorting one number a row is much cheaper than sorting rows.
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        bits = (column + 0).view(np.uint64)  # -0.0 becomes 0.0
+        mixed = (mixed ^ bits ^ (bits >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+    order = np.argsort(mixed, kind="stable")
+    alike = mixed[order][1:] == mixed[order][:-1]
+    first, second = order[:-1][alike], order[1:][alike]
+    same = np.ones(len(first), bool)
+    for column in columns:
+        one, other = column[first], column[second]
+        same &= (one == other) | ((one != one) & (other != other))
+    if not same.any():
+        return None
+    place = int(np.argmin(np.where(same, second, len(mixed))))
+    return int(first[place]), int(second[place])
+
+
+def _bad_value(source: CsvFile | _ParquetFile, row: int, name: str, value: str, rule: str, remedy: str) -> DataError:
+    return DataError(f"{source.place(row)}: {name} is {value}; it must be {rule}.", remedy)
 
 
 def _number_rule(name: str) -> str:
     return "a whole number" if name in _WHOLE else "a number"
+
+
+def _holds_numbers(said: pa.DataType, truths: bool) -> bool:
+    if pa.types.is_dictionary(said):
+        said = said.value_type
+    return (
+        pa.types.is_integer(said)
+        or pa.types.is_floating(said)
+        or pa.types.is_decimal(said)
+        or pa.types.is_null(said)
+        or (truths and pa.types.is_boolean(said))
+    )
+
+
+_LISTED = 8
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names of columns, few enough to be read."""
+    shown = [repr(name) if name else "one without a name" for name in names]
+    more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
+    return f"the column{'s' if len(shown) > 1 else ''} {', '.join(shown[:_LISTED])}{more}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -34,9 +34,20 @@ from models.errors import DataError
 from models.kalman import Array, constant_velocity, mahalanobis, predict, update
 from models.tables import Localizations, Tracks
 
-__all__ = ["NEAR_FOCUS_UM", "TrackState", "Tracker", "TrackerSettings", "TracksLocalizations", "track_table"]
+__all__ = [
+    "MOST_IN_A_FRAME",
+    "NEAR_FOCUS_UM",
+    "TrackState",
+    "Tracker",
+    "TrackerSettings",
+    "TracksLocalizations",
+    "track_table",
+]
 
 NEAR_FOCUS_UM = 3.0
+
+MOST_IN_A_FRAME = 100_000
+"""A sensor of 4096 x 4096 pixels would have 170 pixels for each, less than a pattern covers."""
 
 
 @dataclass(frozen=True)
@@ -413,7 +424,8 @@ def track_table(found: Localizations, fps: float, settings: TrackerSettings | No
     Raises
     ------
     DataError
-        When the frame rate is not positive, or a position or sigma is not a finite number.
+        When the frame rate is not positive, or a position or sigma is not a finite number; when a frame has more
+        localizations than a picture can show.
     """
     if not 0 < fps < np.inf:
         raise DataError(f"The frame rate is {fps} fps; it must be positive and finite.", "Give the camera's rate.")
@@ -421,6 +433,13 @@ def track_table(found: Localizations, fps: float, settings: TrackerSettings | No
     ordered = found.select(np.argsort(found.frame, kind="stable"))
     frames, starts = np.unique(ordered.frame, return_index=True)
     ends = np.append(starts, len(ordered))[1:]
+    crowd = int(np.max(ends - starts, initial=0))
+    if crowd > MOST_IN_A_FRAME:
+        raise DataError(
+            f"Frame {frames[np.argmax(ends - starts)]} has {crowd} localizations; at most {MOST_IN_A_FRAME} are "
+            "tracked.",
+            "Check the column of frame numbers: rows of many frames may have the same number.",
+        )
     nothing = Localizations.empty()
     rows: list[Tracks] = []
     empty = 0

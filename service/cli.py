@@ -8,6 +8,7 @@ and exit status 1; wrong usage is status 2.
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -58,6 +59,7 @@ def main() -> None:
     # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP; it must clean up then, as after Ctrl-C.
     # A background job may have the others ignored.
     answer_ending_signals(_cancel, always=(signal.SIGTERM,))
+    _refuse_empty(sys.argv[1:])
     try:
         _application()(standalone_mode=True)
     except KeyboardInterrupt:
@@ -71,6 +73,15 @@ def main() -> None:
             raise
         print(f"Error: {printable(_explained(error))}", file=sys.stderr)
         sys.exit(1)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """End with status 2 at an argument without text: as a path it would name the folder that one stands in."""
+    for before, argument in itertools.pairwise(["", *arguments]):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            place = argument.rstrip("=") or (f"after {before}" if before else "at the beginning")
+            print(f"Error: the argument {place} is empty (''). Give it a value, or leave it out.", file=sys.stderr)
+            sys.exit(2)
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> NoReturn:

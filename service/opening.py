@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from hardware.microscope import CameraSettings, Roi
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from service.settings import Settings, SimulatedPart
 
 __all__ = ["open_instrument"]
+
+_log = structlog.get_logger(__name__)
 
 
 def open_instrument(settings: Settings) -> LimitedMicroscope:
@@ -58,7 +61,7 @@ def _truth_by_frame(path: Path) -> dict[int, NDArray[np.float64]]:
     from models.table_files import read_table
     from models.tables import Truth
 
-    table = read_table(path, Truth)
+    table = read_table(path, Truth, lambda remark: _log.warning("truth_table", remark=remark))
     rows = np.column_stack([table.track_id, table.x_um, table.y_um, table.z_um])
     order = np.argsort(table.frame, kind="stable")
     frames, starts = np.unique(table.frame[order], return_index=True)

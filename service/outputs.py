@@ -1,17 +1,21 @@
 """Outputs that appear only when they are complete.
 
 A file or folder is written beside its destination and renamed at the end, so
-that a cancelled or failed command leaves what was there before. A disk that
-is full or must not be written to is named as such, whichever library met it.
+that a cancelled or failed command leaves what was there before. A link is
+followed: what it points to is written. A disk that is full or must not be
+written to is named as such, whichever library met it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +24,13 @@ from typing import Any
 
 from models.errors import DataError
 
-__all__ = ["check_destination", "complete_output", "explain_full_disk", "write_json"]
+__all__ = ["check_destination", "check_json", "complete_output", "explain_full_disk", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EIO}
+# Names of open files rather than of files: /dev/stdout leads to wherever the shell sent it.
+_OPEN_FILES = re.compile(r"/dev/(?:std(?:in|out|err)|fd/.*)|/proc/[^/]+/fd/.*")
+_LONG_NAME_BYTES = 200
 _REMOVAL_TRIES = 30
 _REMOVAL_PAUSE_S = 0.1
 
@@ -45,23 +52,28 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
         When `destination` exists and is something else, cannot be written, or does not fit on the disk.
     """
     check_destination(destination, is_ours)
+    place = _place(destination)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # By this name the leavings of a job that was killed are found; the longest of names leave no room for it.
+        prefix = f".{place.name}." if len(os.fsencode(place.name)) <= _LONG_NAME_BYTES else "."
+        aside = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
     except OSError as error:
         raise _refusal(destination, error) from error
-    before, written = aside / f"{destination.name}.before", aside / destination.name
+    # The name is kept: some formats tell by its end what to write.
+    before, written = aside / "before", aside / "new" / place.name
     try:
         with explain_full_disk(destination):
+            written.parent.mkdir()
             yield written
-            if destination.is_dir():
-                os.replace(destination, before)
-            try:
-                os.replace(written, destination)
-            except OSError:
-                if before.exists():
-                    os.replace(before, destination)
-                raise
+        try:
+            if place.is_dir():
+                os.replace(place, before)
+            os.replace(written, place)
+        except OSError as error:
+            if before.exists():
+                os.replace(before, place)
+            raise _refusal(destination, error) from error
     finally:
         _remove(aside)
 
@@ -72,13 +84,37 @@ def check_destination(destination: Path, is_ours: Callable[[Path], bool]) -> Non
     Raises
     ------
     DataError
-        When `destination` exists and is something else.
+        When `destination` names no file or folder, or exists and is something else.
     """
-    if destination.exists() and not (is_ours(destination) or (destination.is_dir() and not any(destination.iterdir()))):
+    place = _place(destination)
+    try:
+        free = not place.exists() or is_ours(place) or (place.is_dir() and not any(place.iterdir()))
+        above = next(folder for folder in place.parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _refusal(destination, error) from error
+    if not free:
         raise DataError(
             f"{destination} exists and is not an output of this kind; only such an output is replaced.",
-            "Choose another --out, or move what is there away.",
+            "Choose another place for the output, or move what is there away.",
         )
+
+
+def check_json(destination: Path | None) -> None:
+    """Refuse to write figures over anything but figures; before the work that gives them.
+
+    Raises
+    ------
+    DataError
+        When `destination` is a folder, or a file that holds no JSON object.
+    """
+    if destination is not None:
+        check_destination(destination, _is_json)
+        if destination.is_dir():
+            raise DataError(f"{destination} is a folder; figures are written to a file.", "Name a file in it.")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -89,17 +125,50 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     DataError
         When `path` cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    place = _place(path)
+    aside = place.with_name(f".bathyscope-{os.getpid()}-{threading.get_ident()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        os.replace(aside, place)
     except OSError as error:
         raise _refusal(path, error) from error
     finally:
         # Where the folder cannot be written, there is nothing aside either.
-        if aside.exists():
+        with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def _place(destination: Path) -> Path:
+    """The file or folder that a name leads to.
+
+    Raises
+    ------
+    DataError
+        When it is a device, a pipe or a socket: such a name would be replaced by a file.
+    """
+    if not destination.name:
+        raise DataError(f"{os.fspath(destination)!r} names no output.", "Give the name of a file or folder.")
+    absolute = os.path.abspath(destination)
+    place = Path(os.path.realpath(destination))
+    try:
+        ordinary = not _OPEN_FILES.fullmatch(absolute) and (place.is_file() or place.is_dir() or not place.exists())
+    except OSError as error:
+        raise _refusal(destination, error) from error
+    if not ordinary:
+        raise DataError(
+            f"{destination} is no ordinary file; an output is written beside it first and then renamed.",
+            "Give the name of a file or folder.",
+        )
+    return place
+
+
+def _is_json(path: Path) -> bool:
+    """Whether a file holds a JSON object, as figures are written."""
+    try:
+        return path.is_file() and isinstance(json.loads(path.read_bytes()), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _remove(folder: Path) -> None:

@@ -276,9 +276,12 @@ def load_settings(
     for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
         values = _merge(values, source)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise _explain(error, config) from None
+    if os.path.lexists(settings.data_dir) and not settings.data_dir.is_dir():
+        raise DataError(f"The data directory {settings.data_dir} is a file.", "Name a folder; it is made when missing.")
+    return settings
 
 
 def _from_file(config: Path | None) -> dict[str, Any]:

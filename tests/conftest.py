@@ -1,38 +1,108 @@
-"""What all tests share: where the real data is, and when something missing is a failure."""
+"""What all tests share: the things outside this repository that they need, and when the lack of one is a failure."""
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def missing(what: str) -> NoReturn:
-    """Skip the test for the lack of `what`; where CI=true, where nothing may be lacking, fail."""
-    if os.environ.get("CI") == "true":
+def missing(what: str, *, in_ci: bool = True) -> NoReturn:
+    """Skip the test for the lack of `what`; with CI=true fail, unless CI may lack it."""
+    if in_ci and os.environ.get("CI") == "true":
         pytest.fail(f"{what}, and CI=true demands it")
     pytest.skip(what)
+
+
+def need(name: str) -> Any:
+    """Give what a test needs from outside: a package as its module, a program or data as their path.
+
+    Where it is missing the test is skipped and says how to get it; with CI=true, where nothing may be missing, it
+    fails. All tests ask here, so that none is left out in CI without a word.
+
+    Parameters
+    ----------
+    name : str
+        A package of an extra, or one of `chromium`, `curl`, `postgresql`, `shared data`.
+    """
+    if name in _EXTRAS:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing(f"{error.name} is not installed: pip install 'bathyscope[{_EXTRAS[name]}]'")
+    find, remedy = _OTHERS[name]
+    found = find()
+    if found is None:
+        missing(f"{name} is not there: {remedy}")
+    return found
+
+
+_EXTRAS = {
+    "mm_test_adapters": "democamera",
+    "picasso": "evaluation",
+    "psf_generator": "evaluation",
+    "psycopg": "postgres",
+    "skimage": "evaluation",
+    "smappy": "evaluation",
+    "smappy.calibrate.core": "evaluation",
+}
+
+
+def _chromium() -> str | None:
+    named = os.environ.get("BATHYSCOPE_TEST_CHROMIUM")
+    return named or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _postgresql() -> Path | None:
+    """The folder of PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def _shared_data() -> Path | None:
+    folder = Path(os.environ.get("BATHYSCOPE_SHARED", ROOT.parent / "shared")) / "data"
+    return folder if folder.is_dir() else None
+
+
+_OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
+    "chromium": (_chromium, "apt-get install chromium, or name it by BATHYSCOPE_TEST_CHROMIUM"),
+    "curl": (lambda: shutil.which("curl"), "apt-get install curl"),
+    "postgresql": (_postgresql, "apt-get install postgresql"),
+    "shared data": (_shared_data, "name the folder of the real data set by BATHYSCOPE_SHARED"),
+}
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the real recordings."""
-    folder = Path(os.environ.get("BATHYSCOPE_SHARED", ROOT.parent / "shared")) / "data"
-    if not folder.is_dir():
-        missing(f"the real data set is not at {folder} (set BATHYSCOPE_SHARED)")
+    folder: Path = need("shared data")
     return folder
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of a Chromium browser; Debian's package `chromium`, or the one that BATHYSCOPE_TEST_CHROMIUM names."""
-    import shutil
+    return str(need("chromium"))
 
-    found = os.environ.get("BATHYSCOPE_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        missing("there is no Chromium (apt-get install chromium)")
-    return found
+
+@contextmanager
+def mounted_disk(folder: Path, size_bytes: int) -> Iterator[None]:
+    """Mount a disk of `size_bytes` in memory at `folder`, which is made; skip, or fail in CI, where that cannot be."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        missing("a small tmpfs cannot be mounted here (needs root)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

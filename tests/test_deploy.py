@@ -22,6 +22,7 @@ from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
 from service.link import EngineClient, LinkAddress
 from service.settings import load_settings
+from tests.conftest import missing
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 KEY = "a-long-random-word-of-a-test"
@@ -115,7 +116,7 @@ def test_unit_runs_the_supervisor_without_rights() -> None:
 def test_unit_is_valid(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd is not installed")
+        missing("systemd is not installed", in_ci=False)
     # The command has to exist for the check, and is not installed at that place here.
     text = (DEPLOY / "bathyscope.service").read_text().replace("/opt/bathyscope/bin/bathyscope", sys.executable)
     (tmp_path / "bathyscope.service").write_text(text)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from service.commands.checks import LONGEST_S
+
 __all__ = ["application"]
 
 application = typer.Typer(help="Measure this machine: rates, latencies, losses, accuracy, cost.", no_args_is_help=True)
@@ -35,7 +37,7 @@ def live(
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Frames a second that the camera takes.")] = (
         100.0
     ),
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="How long the run lasts.")] = 60.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long the run lasts.")] = 60.0,
     clients: Annotated[int, typer.Option("--clients", min=0, max=1000, help="Clients of the track stream.")] = 1,
     slow_clients: Annotated[
         int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
@@ -78,11 +80,14 @@ def live(
     from service.bench.live import Workload, measure
     from service.bench.report import show
     from service.console import note
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     if model is not None:
         Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
+    if data is not None:
+        load_settings(command_line={"data_dir": data})  # so is a data directory that cannot be one
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
     keep = data is not None
     aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
@@ -114,18 +119,19 @@ def live(
 def api(
     clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="Clients of the track stream.")] = 20,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Messages a second.")] = 100.0,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="How long each of two measurements takes.")] = (
-        10.0
-    ),
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long each of two measurements takes.")
+    ] = (10.0),
     tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """What it costs the API process to send live tracks to many clients."""
     from service.bench.api import measure_api
     from service.bench.report import show_api
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder:
         settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
         figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
@@ -175,8 +181,9 @@ def localize(
     from service.bench.report import show_localizing
     from service.bench.runtimes import RUNTIMES
     from service.console import progress
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
 
+    check_json(json_file)
     with progress("Localizing", rounds, "rounds") as advance:
         runtimes = tuple(RUNTIMES) if alternatives else ()
         figures = measure_localizing(size, batch, rounds, advance, runtimes=runtimes)
@@ -200,8 +207,9 @@ def kills(
     from service.bench.kills import measure_kills
     from service.bench.report import show_kills
     from service.logs import configure_logs
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
 
+    check_json(json_file)
     configure_logs("warning")
     figures = measure_kills(count, size, fps, seed)
     if json_file is not None:

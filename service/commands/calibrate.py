@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from service.commands.checks import plausible
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -23,23 +25,37 @@ def run(
     live: bool = typer.Option(False, "--live", help="Take the sweep with the microscope of the settings."),
     config: Path | None = typer.Option(None, envvar="BATHYSCOPE_CONFIG", help="Settings (TOML), with --live."),
     data: Path | None = typer.Option(None, help="Data directory, with --live: refused while a service holds it."),
-    pixel_size_um: float | None = typer.Option(None, help="Camera pixel at the sample, µm."),
-    z_step_um: float | None = typer.Option(None, help="Step of the sweep, µm."),
-    z_start_um: float | None = typer.Option(None, help="Sweep coordinate of the first plane, µm."),
-    z_range_um: tuple[float, float] | None = typer.Option(None, help="Depths to tell apart, µm from focus."),
-    focus_um: float | None = typer.Option(None, help="Focus in sweep coordinates, µm; found when not given."),
-    axial_scale: float = typer.Option(1.0, help="Depth per step of the sweep (not with --live)."),
+    pixel_size_um: float | None = typer.Option(
+        None, callback=plausible("PIXEL_SIZE_UM"), help="Camera pixel at the sample, µm."
+    ),
+    z_step_um: float | None = typer.Option(None, callback=plausible("Z_STEP_UM"), help="Step of the sweep, µm."),
+    z_start_um: float | None = typer.Option(
+        None, callback=plausible("STAGE_UM"), help="Sweep coordinate of the first plane, µm."
+    ),
+    z_range_um: tuple[float, float] | None = typer.Option(
+        None, callback=plausible("DEPTH_UM"), help="Depths to tell apart, µm from focus."
+    ),
+    focus_um: float | None = typer.Option(
+        None, callback=plausible("STAGE_UM"), help="Focus in sweep coordinates, µm; found when not given."
+    ),
+    axial_scale: float = typer.Option(1.0, min=0.1, max=10.0, help="Depth per step of the sweep (not with --live)."),
     flip_z: bool = typer.Option(False, "--flip-z", help="The sweep runs toward the objective (not with --live)."),
     camera: Path | None = typer.Option(None, help="Camera description of `bathyscope camera`."),
-    camera_offset_adu: float | None = typer.Option(None, help="Count of a dark pixel, ADU."),
-    electrons_per_adu: float | None = typer.Option(None, help="Photo-electrons per count."),
-    read_noise_e: float | None = typer.Option(None, help="Read noise, photo-electrons."),
+    camera_offset_adu: float | None = typer.Option(
+        None, callback=plausible("CAMERA_OFFSET_ADU"), help="Count of a dark pixel, ADU."
+    ),
+    electrons_per_adu: float | None = typer.Option(
+        None, callback=plausible("ELECTRONS_PER_ADU"), help="Photo-electrons per count."
+    ),
+    read_noise_e: float | None = typer.Option(
+        None, callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons."
+    ),
     repeats: int = typer.Option(2, min=1, max=100, help="Exposures at each plane, with --live."),
     settle_s: float = typer.Option(0.05, min=0.0, max=10.0, help="Wait after each move, s, with --live."),
     checkerboard_color: str | None = typer.Option(
         None, "--checkerboard", help="Use only beads on the black or the white squares, to judge on the others."
     ),
-    square_px: int = typer.Option(64, min=4, help="Side of a square of --checkerboard, pixels."),
+    square_px: int = typer.Option(64, min=4, max=4096, help="Side of a square of --checkerboard, pixels."),
     out: Path = typer.Option(..., help="Folder of the calibration."),
 ) -> None:
     """Learn the optics from one z-sweep of beads."""

@@ -14,11 +14,15 @@ from typing import Annotated
 
 import typer
 
+from service.commands.checks import LONGEST_S
+
 __all__ = ["run"]
 
 
 def run(
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0.5, help="Stop by itself after this time.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="Stop by itself after this time.")
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Record the frames (OME-Zarr).")] = False,
     port: Annotated[int, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
@@ -30,9 +34,10 @@ def run(
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
     from service.bench.live import measure
     from service.console import note
-    from service.outputs import write_json
+    from service.outputs import check_json, write_json
     from service.settings import load_settings
 
+    check_json(json_file)
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-demo-"))
     settings = load_settings(
         command_line={

@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from service.commands.checks import plausible
+
 if TYPE_CHECKING:
     from models.tables import Localizations, Tracks
 
 __all__ = ["run"]
 
 
-def _positive(value: float) -> float:
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value} is not a tolerance; it must be positive and finite.")
+SMALLEST_TOLERANCE_UM = 1e-3
+"""1 nm, less than any localization is precise to: nothing would match anything."""
+
+LARGEST_TOLERANCE_UM = 1000.0
+"""Wider than the field of any objective that resolves single particles: everything would match everything."""
+
+
+def _tolerance(value: float) -> float:
+    if not SMALLEST_TOLERANCE_UM <= value <= LARGEST_TOLERANCE_UM:
+        raise typer.BadParameter(
+            f"{value} is not a tolerance; give µm, from {SMALLEST_TOLERANCE_UM:g} to {LARGEST_TOLERANCE_UM:g}."
+        )
     return value
 
 
 def _increasing(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    plausible("DEPTH_UM")(bounds)
     if bounds is not None and not bounds[0] < bounds[1]:
         raise typer.BadParameter(f"{bounds[0]} {bounds[1]} is not a range; the first must be less than the second.")
     return bounds
@@ -28,20 +40,24 @@ def _increasing(bounds: tuple[float, float] | None) -> tuple[float, float] | Non
 def run(
     predicted: Path = typer.Argument(help="Table of localizations or tracks, .csv or .parquet."),
     truth: Path = typer.Argument(help="Table of the truth, .csv or .parquet."),
-    tolerance_um: float = typer.Option(10.0, callback=_positive, help="Largest 3D distance of a match, µm."),
+    tolerance_um: float = typer.Option(10.0, callback=_tolerance, help="Largest 3D distance of a match, µm."),
     z_range_um: tuple[float, float] = typer.Option(
         None, callback=_increasing, metavar="LO HI", help="Depths in which truth counts; all unless given."
     ),
     json: Path = typer.Option(None, help="Write the figures here too."),
 ) -> None:
     """Score positions against the truth, frame by frame."""
-    from models.metrics import Region, chance_jaccard, score_table
+    from models.metrics import Region, chance_jaccard, frames_remark, score_table
     from models.table_files import read_table
     from models.tables import Truth
-    from service.console import result
-    from service.outputs import write_json
+    from service.console import note, result
+    from service.outputs import check_json, write_json
 
-    found, expected = _read_predicted(predicted), read_table(truth, Truth)
+    check_json(json)
+    found, expected = _read_predicted(predicted), read_table(truth, Truth, note)
+    remark = frames_remark(found, expected)
+    if remark is not None:
+        note(remark)
     region = Region(z_um=z_range_um) if z_range_um else None
     figures = score_table(found, expected, tolerance_um, region).as_dict()
     figures["chance_jaccard"] = chance_jaccard(found, expected, tolerance_um, region)
@@ -55,10 +71,11 @@ def run(
 def _read_predicted(path: Path) -> Localizations | Tracks:
     from models.table_files import read_table, table_kind
     from models.tables import Localizations, Tracks
+    from service.console import note
 
     if table_kind(path) is Tracks:
-        return read_table(path, Tracks)
-    return read_table(path, Localizations)
+        return read_table(path, Tracks, note)
+    return read_table(path, Localizations, note)
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:

@@ -7,26 +7,30 @@ from typing import Annotated
 
 import typer
 
+from service.commands.checks import plausible, table_suffix
+
 __all__ = ["run"]
-
-
-def _table_suffix(path: Path) -> Path:
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise typer.BadParameter(f"{path} must end in .csv or .parquet.")
-    return path
 
 
 def run(
     movie: Annotated[Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images.")],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
-    out: Annotated[Path, typer.Option("--out", callback=_table_suffix, help="Table: .csv or .parquet.")],
+    out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
     refine: Annotated[bool, typer.Option("--refine", help="Polish with a joint maximum-likelihood fit.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    pixel_size_um: Annotated[float | None, typer.Option(help="Pixel at the sample, µm.")] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")
+    ] = None,
     camera: Annotated[Path | None, typer.Option(help="Camera description.")] = None,
-    camera_offset_adu: Annotated[float | None, typer.Option(help="Count without light.")] = None,
-    electrons_per_adu: Annotated[float | None, typer.Option(help="Photo-electrons per count.")] = None,
-    read_noise_e: Annotated[float | None, typer.Option(help="Read noise, photo-electrons.")] = None,
+    camera_offset_adu: Annotated[
+        float | None, typer.Option(callback=plausible("CAMERA_OFFSET_ADU"), help="Count without light.")
+    ] = None,
+    electrons_per_adu: Annotated[
+        float | None, typer.Option(callback=plausible("ELECTRONS_PER_ADU"), help="Photo-electrons per count.")
+    ] = None,
+    read_noise_e: Annotated[
+        float | None, typer.Option(callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons.")
+    ] = None,
 ) -> None:
     """Find the emitters of every frame of a movie."""
     from hardware.movies import agreed_pixel_size, open_movie

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.checks import LONGEST_S
+
 if TYPE_CHECKING:
     from service.reproduction import Wanted
 
@@ -64,11 +66,17 @@ def run(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few conditions and frames.")] = False,
     seconds: Annotated[
-        float, typer.Option(min=1.0, help="Processor time of a method per condition; slow ones see fewer frames.")
+        float,
+        typer.Option(
+            min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow ones see fewer frames."
+        ),
     ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="`adoption`: wall time from a sweep to a model of other optics.")
+        float,
+        typer.Option(
+            min=0.1, max=LONGEST_S / 60, help="`adoption`: wall time from a sweep to a model of other optics."
+        ),
     ] = 10.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that is in --out, finished or interrupted.")
@@ -85,9 +93,12 @@ def run(
         import shlex
         import sys
 
+        from models.calibration.calibration import Calibration
         from models.evaluation.experiments import EXPERIMENTS, NOT_OF_ALL
         from service.reproduction import Wanted
 
+        if calibration is not None:
+            Calibration.load(calibration)  # one that cannot be read is told at once, whether it is needed or not
         every = tuple(name for name in EXPERIMENTS if name not in NOT_OF_ALL)
         _reproduce(
             Wanted(

@@ -6,36 +6,37 @@ from pathlib import Path
 
 import typer
 
+from service.commands.checks import frame_rate, table_suffix
+
 __all__ = ["run"]
 
-
-def _positive(value: float) -> float:
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value} is not a frame rate; it must be positive and finite.")
-    return value
-
-
-def _table_suffix(path: Path) -> Path:
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise typer.BadParameter(f"{path} must end in .csv or .parquet.")
-    return path
+_RATE_TOLERANCE = 0.01
+"""Cameras give a rate that differs from the nominal one by less than one per cent."""
 
 
 def run(
     localizations: Path = typer.Argument(help="Table of localizations, .csv or .parquet."),
-    fps: float = typer.Option(..., callback=_positive, help="Frames per second of the movie."),
-    out: Path = typer.Option(..., callback=_table_suffix, help="Table of tracks to write, .csv or .parquet."),
+    fps: float = typer.Option(..., callback=frame_rate, help="Frames per second of the movie."),
+    out: Path = typer.Option(..., callback=table_suffix, help="Table of tracks to write, .csv or .parquet."),
 ) -> None:
     """Join localizations to tracks, exactly as it happens live."""
     import numpy as np
 
-    from models.table_files import is_table, read_table, write_table
+    from models.errors import DataError
+    from models.table_files import is_table, read_table, stated_rate, write_table
     from models.tables import Localizations, Tracks
     from models.tracking import track_table
     from service.console import note
     from service.outputs import complete_output
 
     with complete_output(out, lambda path: is_table(path, Tracks)) as aside:
-        tracks = track_table(read_table(localizations, Localizations), fps)
+        found = read_table(localizations, Localizations, note)
+        rate = stated_rate(localizations)
+        if rate is not None and abs(rate / fps - 1) > _RATE_TOLERANCE:
+            raise DataError(
+                f"--fps is {fps:g}, but the column t_s of {localizations} tells {rate:.6g} frames per second.",
+                "Give the rate of the movie, or leave the column out.",
+            )
+        tracks = track_table(found, fps)
         write_table(aside, tracks)
     note(f"{out}: {len(np.unique(tracks.track_id))} tracks with {len(tracks)} points.")

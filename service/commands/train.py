@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from service.commands.checks import plausible
+
 __all__ = ["run"]
 
 _VALIDATION_RESERVE_MINUTES = 0.15
@@ -27,7 +29,9 @@ def run(
             show_default=False,
         ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="Wall time of the whole command.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(callback=plausible("TRAINING_MINUTES"), help="Wall time of the whole command.")
+    ] = 10.0,
     samples: Annotated[
         int | None, typer.Option(min=1, help="End after so many frames (vgg: patches), time left or not.")
     ] = None,

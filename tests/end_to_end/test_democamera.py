@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import tifffile
 from models.calibration.calibration import Calibration
 from models.table_files import read_table
 from models.tables import Localizations
-from tests.conftest import missing
+from tests.conftest import need
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -77,8 +76,7 @@ def movie(path: Path) -> None:
 
 
 def test_depths_come_back_between_the_planes_of_the_sweep(tmp_path: Path) -> None:
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+    need("mm_test_adapters")
     folder, model, table = tmp_path / "calibration", tmp_path / "model", tmp_path / "positions.csv"
     bathyscope(
         "calibrate", "--live", "--config", settings(tmp_path), "--z-range-um", 0, 40, "--z-step-um", 1, "--out", folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import threading
 import time
@@ -17,7 +16,7 @@ from service.engine.run import Run, RunRequest
 from service.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
-from tests.conftest import missing
+from tests.conftest import need
 from tests.service.engine_samples import dot_model
 
 BUFFER_MB = 4
@@ -48,8 +47,7 @@ class Blind:
 
 
 def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) -> None:
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+    need("mm_test_adapters")
     from hardware.core_session import democamera_installation
     from hardware.micromanager import MicroManagerMicroscope
     from hardware.micromanager_settings import MicroManagerSettings

@@ -6,7 +6,6 @@ only, adds an offset to what it tells. So Python and the Micro-Manager core see 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import struct
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import missing
+from tests.conftest import missing, need
 from tests.faults.running_service import demo_configuration, demo_microscope, running, settings_for, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is of Linux")]
@@ -75,9 +74,8 @@ def test_times_tracks_and_watchdogs_do_not_follow_the_wall_clock(
 ) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("there is no C compiler to make a clock that can be set")
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+        missing("there is no C compiler to make a clock that can be set", in_ci=False)
+    need("mm_test_adapters")
     source, library, shift = (tmp_path / name for name in ("clock.c", "clock.so", "shift"))
     source.write_text(SHIFTED_CLOCK)
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import mounted_disk
 from tests.faults.running_service import running, settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is of Linux")
@@ -19,13 +19,8 @@ DISK_MB = 12
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A data directory whose folder of recordings is a disk of a few megabytes."""
-    recordings = tmp_path / "recordings"
-    recordings.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(recordings)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs the rights of an administrator")
-    yield tmp_path
-    subprocess.run(["umount", "-l", str(recordings)], check=True)
+    with mounted_disk(tmp_path / "recordings", DISK_MB * 1024**2):
+        yield tmp_path
 
 
 @pytest.mark.slow

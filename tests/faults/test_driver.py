@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from hardware.microscope import MicroscopeError, StageLimits
 from service.engine.grabber import Grabber
 from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
-from tests.conftest import missing
+from tests.conftest import need
 from tests.faults.running_service import Service, demo_configuration, demo_microscope, running, settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
@@ -27,8 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix
 
 @pytest.fixture(autouse=True)
 def _with_democamera() -> None:
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+    need("mm_test_adapters")
 
 
 # ---- the whole service ----

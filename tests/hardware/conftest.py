@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,12 @@ from numpy.typing import NDArray
 from hardware.core_session import democamera_installation
 from hardware.micromanager import MicroManagerMicroscope
 from hardware.micromanager_settings import MicroManagerSettings
+from tests.conftest import need
 
 
 @pytest.fixture(scope="session")
 def demo_installation() -> tuple[Path, Path]:
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        reason = "mm_test_adapters is not installed: pip install 'bathyscope[democamera]'"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need("mm_test_adapters")
     return democamera_installation()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,14 +230,8 @@ def test_axes_of_a_plain_sweep_count_by_position(tmp_path: Path, shape: tuple[in
     assert np.array_equal(sweep.planes.reshape(-1), data.reshape(-1))
 
 
-def test_the_real_sweep() -> None:
-    shared = Path(os.environ.get("BATHYSCOPE_SHARED", Path(__file__).parents[3] / "shared"))
-    path = shared / "data" / "beads-10x-na045" / "zsweep.ome.tif"
-    if not path.exists():
-        reason = f"the shared data set is not at {path} (set BATHYSCOPE_SHARED)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+def test_the_real_sweep(shared_data: Path) -> None:
+    path = shared_data / "beads-10x-na045" / "zsweep.ome.tif"
     sweep = open_sweep(path)
     assert sweep.planes.shape == (106, 2, 512, 512)
     assert (sweep.pixel_size_um, sweep.z_step_um) == (1.6, 1.0)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import assignment
 from models.assignment import assign
 
 
@@ -72,3 +73,33 @@ def test_leaving_alone_has_its_price(graph: tuple[int, int, dict[tuple[int, int]
 def test_nothing_allowed() -> None:
     none = np.zeros(0, np.int64)
     assert [len(part) for part in assign(none, none, np.zeros(0), (3, 2))] == [0, 0]
+
+
+@pytest.mark.parametrize("unpaired", [None, 6.0])
+def test_crowds_are_solved_alike_as_graph_and_as_matrix(
+    unpaired: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(5)
+    first, second = random.uniform(0, 100, (2, 400, 2))
+    distance = np.linalg.norm(first[:, None] - second[None, :390], axis=2)
+    rows, columns = np.nonzero(distance < 9)
+    costs = distance[rows, columns]
+    found = []
+    for cells in (0, 10**9):
+        monkeypatch.setattr(assignment, "_DENSE_CELLS", cells)
+        pairs = assign(rows, columns, costs, distance.shape, unpaired)
+        assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == len(pairs[0])
+        found.append((len(pairs[0]), distance[pairs].sum()))
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    assert found[0][0] > 300
+
+
+def test_a_crowd_of_tens_of_thousands_needs_no_matrix() -> None:
+    """As a matrix this chain would take 20 GB."""
+    count = 50_000
+    places = np.arange(count)
+    rows, columns = np.concatenate([places, places[1:]]), np.concatenate([places, places[:-1]])
+    costs = np.concatenate([np.full(count, 1.0), np.full(count - 1, 2.0)])
+    pairs = assign(rows, columns, costs, (count, count))
+    assert np.array_equal(pairs[0], pairs[1])
+    assert len(pairs[0]) == count

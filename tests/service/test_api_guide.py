@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 from service import wire
 from service.jobs.folders import Jobs
 from service.settings import Settings
+from tests.conftest import need
 from tests.models.test_training import small_calibration
 from tests.service.api_peer import Peer, Server, filled_store, link
 
@@ -57,8 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 
 @pytest.mark.parametrize("command", CURLS)
 def test_curl(served: tuple[str, dict[str, str]], tmp_path: Path, command: str) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl")
+    need("curl")
     host, ids = served
     command = command.replace("127.0.0.1:8000", host)
     for word, stands_for in ids.items():

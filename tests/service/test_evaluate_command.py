@@ -87,7 +87,12 @@ def test_undefined_figures_are_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--tolerance-um", "0"), ("--tolerance-um", "wide"), ("--z-range-um", "5", "1"), ("--frames",)]
+    "arguments",
+    [
+        *(("--tolerance-um", value) for value in ("0", "-1", "nan", "inf", "1e308", "wide")),
+        *(("--z-range-um", *pair) for pair in (("5", "1"), ("1", "1"), ("nan", "1"), ("0", "inf"))),
+        ("--frames",),
+    ],
 )
 def test_wrong_usage_is_status_2(truth: Path, arguments: tuple[str, ...]) -> None:
     assert _run(truth, truth, *arguments).exit_code == 2
@@ -107,6 +112,49 @@ def test_truth_scored_by_itself_is_perfect(truth: Path, tmp_path: Path) -> None:
     )
     write_table(truth, table)
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 0, 0, 10), (0, 50, 0, 10)])
+    done = _run(predicted, truth)
+    assert done.exit_code == 0
+    assert "1.000" in done.stdout
+
+
+def test_frames_that_do_not_meet_are_told(truth: Path, tmp_path: Path) -> None:
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(2, 0, 0, 10), (3, 0, 0, 10)])
+    failed = _run(predicted, truth, "--json", tmp_path / "score.json")
+    assert failed.exit_code == 1
+    assert "answers are in frames 2 to 3, the truth in frames 0 to 1; they have no frame" in str(failed.exception)
+    assert not (tmp_path / "score.json").exists()
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(1, 0, 0, 10), (2, 0, 0, 10)])
+    done = _run(predicted, truth)
+    assert done.exit_code == 0
+    assert "one of them may count frames from 1" in done.stderr
+    truth.write_text("frame,x_um,y_um,z_um\n0,1,1,1\n7,1,1,1\n")
+    done = _run(predicted, truth)
+    assert done.exit_code == 0
+    assert "and no frame has both" in done.stderr
+    assert "0.000" in done.stdout
+
+
+def test_figures_do_not_replace_a_table(truth: Path, tmp_path: Path) -> None:
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 0, 0, 10)])
+    before = truth.read_bytes()
+    failed = _run(predicted, truth, "--json", truth)
+    assert failed.exit_code == 1
+    assert "exists and is not an output of this kind" in str(failed.exception)
+    assert truth.read_bytes() == before
+
+
+def test_a_frame_in_which_everything_matches_everything_is_refused(tmp_path: Path) -> None:
+    """All frame numbers are 0 here, by a slip; 9 million pairs would take gigabytes."""
+    rows = [(0, 0.01 * n, 0.0, 10.0) for n in range(3000)]
+    predicted = _predicted(tmp_path / "found.parquet", Localizations, rows)
+    failed = _run(predicted, _predicted(tmp_path / "truth.parquet", Truth, rows), "--tolerance-um", 100)
+    assert failed.exit_code == 1
+    assert "3000 answers and 3000 positions of truth in one frame have 9000000 pairs" in str(failed.exception)
+
+
+def test_a_frame_number_far_away_costs_nothing(truth: Path, tmp_path: Path) -> None:
+    truth.write_text("frame,x_um,y_um,z_um\n0,0,0,10\n1000000000000,0,0,10\n")
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 0, 0, 10), (10**12, 0, 0, 10)])
     done = _run(predicted, truth)
     assert done.exit_code == 0
     assert "1.000" in done.stdout

@@ -22,12 +22,13 @@ from service.link import (
     LivePublisher,
     SyncEngineClient,
 )
+from tests.conftest import missing
 
 
 @pytest.fixture(params=[False, True], ids=["ipc", "tcp"])
 def address(request: Any) -> Any:
     if not request.param and not zmq.has("ipc"):
-        pytest.skip("this platform has no ipc sockets")
+        missing("this platform has no ipc sockets")
     address = LinkAddress.create(tcp=request.param)
     yield address
     shutil.rmtree(address.folder)

@@ -143,7 +143,7 @@ def test_refine_fills_the_goodness_of_fit(recorded: tuple[NDArray[np.uint16], Tr
         ("channels", (), "Save one channel"),
         ("size in the file", (), "1.1 µm according to the file's metadata, but 0.65 µm according to the model"),
         ("plain", ("--pixel-size-um", 1.1), "1.1 µm according to --pixel-size-um"),
-        ("plain", ("--pixel-size-um", "nan"), "must be positive and finite"),
+        ("plain", ("--pixel-size-um", "nan"), "pixel size at the sample is nan µm; plausible"),
         ("8 bit", (), "8-bit counts, but the camera of model"),
         ("float", (), "float32; camera counts are unsigned"),
         ("cut", (), "planes and holds"),

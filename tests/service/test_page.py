@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -14,6 +13,7 @@ import pytest
 
 import hatch_build
 from hatch_build import HASH_FILE, PageError, inputs_hash, page_is_current, provide_page
+from tests.conftest import missing
 
 WEB = Path(__file__).resolve().parents[2] / "service" / "web"
 
@@ -103,9 +103,7 @@ def test_lock_file_pins_contents_and_names_no_registry() -> None:
 def dist() -> Path:
     """The finished page of this checkout."""
     if not page_is_current(WEB):
-        if os.environ.get("CI") == "true":
-            pytest.fail("the page is missing or old, and CI=true demands it")
-        pytest.skip("the page is missing or old (pip install -e . builds it)")
+        missing("the page is missing or old (pip install -e . builds it)")
     return WEB / "dist"
 
 

@@ -11,6 +11,7 @@ import tifffile
 
 from models.calibration.calibrating import calibrate
 from service.rival_judgement import _one_bead, main
+from tests.conftest import need
 from tests.models.bead_sweeps import PIXEL_UM, simulate
 
 
@@ -24,7 +25,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_isolated_emitters_are_judged_against_the_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("smappy", reason="smappy-smlm is not installed (extra evaluation)")
+    need("smappy")
     scores = tmp_path / "scores.json"
     main(["isolated", "--frames", "2", "--snr-db", "20", "--depths-um", "3", "10", "--json", str(scores)])
     (row,) = json.loads(scores.read_text())["rows"]

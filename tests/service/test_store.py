@@ -23,6 +23,7 @@ from service.store.runs import Run
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
+from tests.conftest import need
 from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
 
 
@@ -394,7 +395,7 @@ def test_missing_folder_and_missing_tables(tmp_path: Path) -> None:
 
 
 def test_password_is_not_shown() -> None:
-    pytest.importorskip("psycopg")
+    need("psycopg")
     store = Store.open("postgresql://user:secret@host/name")
     assert "secret" not in store.location
     assert "host" in store.location

@@ -30,6 +30,7 @@ from service.store.frames import FrameTimes
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
+from tests.conftest import missing, need
 from tests.service.api_peer import Server, link
 from tests.service.store_samples import (
     assert_one_revision,
@@ -41,18 +42,10 @@ from tests.service.store_samples import (
 )
 
 
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    on_path = shutil.which("initdb")
-    return found[-1] if found else Path(on_path).parent if on_path else None
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (extra: postgres)")
-    programs = _programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    psycopg = need("psycopg")
+    programs = need("postgresql")
     folder = Path(tempfile.mkdtemp(prefix="bathyscope-pg-"))
     prefix: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL does not run as root
@@ -60,7 +53,7 @@ def server() -> Iterator[str]:
             user = pwd.getpwnam("postgres")
         except KeyError:
             shutil.rmtree(folder)
-            pytest.skip("there is no user postgres to run the server as")
+            missing("there is no user postgres to run the server as")
         os.chown(folder, user.pw_uid, user.pw_gid)
         prefix = ["runuser", "-u", "postgres", "--"]
 

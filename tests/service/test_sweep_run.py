@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from service.engine.sweep_run import SweepRun
 from service.jobs.folders import Job, Jobs
 from service.jobs.worker import read_sweep
 from service.sweep_request import SweepRequest
-from tests.conftest import missing
+from tests.conftest import need
 from tests.models.bead_sweeps import CAMERA
 from tests.service.test_sweeping import Slide
 
@@ -196,8 +195,7 @@ def test_a_field_without_focus_fails(jobs: Jobs, job: Job) -> None:
 
 
 def test_democamera_is_put_back_when_its_sweep_is_cancelled(jobs: Jobs, job: Job) -> None:
-    if importlib.util.find_spec("mm_test_adapters") is None:
-        missing("mm_test_adapters is not installed: pip install 'bathyscope[democamera]'")
+    need("mm_test_adapters")
     from hardware.core_session import democamera_installation
     from hardware.micromanager import MicroManagerMicroscope
     from hardware.micromanager_settings import MicroManagerSettings

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from models.errors import DataError
 from models.table_files import read_table, write_table
 from models.tables import Localizations, Tracks
+from models.tracking import MOST_IN_A_FRAME
 from service.commands import track
 
 
@@ -46,7 +47,9 @@ def test_tracks_are_written(localizations: Path, tmp_path: Path, suffix: str) ->
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
-@pytest.mark.parametrize("arguments", [("--fps", "0"), ("--fps", "nan"), ("--fps", "fast"), ()])
+@pytest.mark.parametrize(
+    "arguments", [*(("--fps", rate) for rate in ("0", "-1", "nan", "inf", "1e9", "1e-300", "fast")), ()]
+)
 def test_wrong_usage_is_status_2(localizations: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert _run(localizations, *arguments, "--out", tmp_path / "tracks.csv").exit_code == 2
 
@@ -71,3 +74,62 @@ def test_a_foreign_file_is_not_replaced(localizations: Path) -> None:
     assert failed.exit_code == 1
     assert "is not an output of this kind" in str(failed.exception)
     assert localizations.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_of_another_program_gives_the_same_tracks(localizations: Path, tmp_path: Path, suffix: str) -> None:
+    """A pandas index, frames as 0.0, blanks after commas and another column."""
+    assert _run(localizations, "--fps", 100, "--out", tmp_path / "right.csv").exit_code == 0
+    header, *rows = localizations.read_text().splitlines()
+    lines = [f",{header},w".replace(",", ", ")]
+    lines += [f"{place},{row.replace(',', '.0,', 1)},7".replace(",", ", ") for place, row in enumerate(rows)]
+    localizations.write_text("\n".join(lines) + "\n")
+    done = _run(localizations, "--fps", 100, "--out", tmp_path / "tracks.csv")
+    assert done.exit_code == 0, done.output
+    assert "the columns one without a name, 'w' ignored" in done.stderr
+    assert (tmp_path / "tracks.csv").read_bytes() == (tmp_path / "right.csv").read_bytes()
+
+
+def test_frames_far_apart_take_no_longer_than_near_ones(localizations: Path, tmp_path: Path) -> None:
+    found = read_table(localizations, Localizations)
+    columns = found.columns()
+    columns["frame"][15:] += 10**12 - 100
+    write_table(localizations, Localizations.from_columns(columns))
+    out = tmp_path / "tracks.csv"
+    assert _run(localizations, "--fps", 100, "--out", out).exit_code == 0
+    tracks = read_table(out, Tracks)
+    assert set(tracks.track_id) == {1, 2}
+    # The first one coasts for ten frames, and not for 10^12.
+    assert np.count_nonzero(tracks.track_id == 1) == 13 + 10
+
+
+def test_times_that_contradict_the_rate_are_refused(localizations: Path, tmp_path: Path) -> None:
+    header, *rows = localizations.read_text().splitlines()
+    localizations.write_text("\n".join([f"{header},t_s", *(f"{row},{n / 100}" for n, row in enumerate(rows))]))
+    out = tmp_path / "tracks.csv"
+    failed = _run(localizations, "--fps", 50, "--out", out)
+    assert failed.exit_code == 1
+    assert "--fps is 50, but the column t_s" in str(failed.exception)
+    assert "tells 100 frames per second" in str(failed.exception)
+    assert not out.exists()
+    assert _run(localizations, "--fps", 100, "--out", out).exit_code == 0
+
+
+def test_a_frame_with_too_many_localizations_is_refused(localizations: Path, tmp_path: Path) -> None:
+    rows = MOST_IN_A_FRAME + 1
+    columns: dict[str, Any] = {name: np.full(rows, 0.5) for name in Localizations.names()}
+    columns |= {"frame": np.zeros(rows, np.int64), "x_um": np.arange(rows) * 0.1}
+    write_table(localizations, Localizations.from_columns(columns))
+    failed = _run(localizations, "--fps", 50, "--out", tmp_path / "tracks.csv")
+    assert failed.exit_code == 1
+    assert "Frame 0 has 100001 localizations" in str(failed.exception)
+    assert "Check the column of frame numbers" in str(failed.exception)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_tables_of_no_row_and_of_one(localizations: Path, tmp_path: Path, rows: int) -> None:
+    localizations.write_text("\n".join(localizations.read_text().splitlines()[: rows + 1]))
+    done = _run(localizations, "--fps", 50, "--out", tmp_path / "tracks.csv")
+    assert done.exit_code == 0
+    assert "0 tracks with 0 points" in done.stderr
+    assert len(read_table(tmp_path / "tracks.csv", Tracks)) == 0

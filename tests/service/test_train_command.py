@@ -63,8 +63,8 @@ def test_a_folder_of_something_else_is_left_alone(calibration: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--minutes", "0"), "above 0"),
-        (("--minutes", "nan"), "above 0"),
+        (("--minutes", "0"), "time of the training is 0 minutes; plausible"),
+        (("--minutes", "nan"), "time of the training is nan minutes; plausible"),
         (("--architecture", "yolo"), "this version has cascade"),
         (("--size", "huge"), "has no size 'huge'"),
         (("--device", "tpu"), "auto, cpu or cuda"),

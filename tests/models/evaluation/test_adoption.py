@@ -17,6 +17,7 @@ from models.evaluation.judging import exact_optics, hidden_judging
 from models.evaluation.other_optics import OTHER_OPTICS, calibrated, judged, swept
 from models.optics import REFERENCE_OPTICS
 from models.weights import reference_model
+from tests.conftest import need
 
 
 @pytest.mark.parametrize("other", OTHER_OPTICS, ids=lambda other: other.name)
@@ -30,7 +31,7 @@ def test_the_cone_is_as_wide_in_pixels_as_in_the_reference_optics(other: Any) ->
 
 
 def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
-    pytest.importorskip("psf_generator")
+    need("psf_generator")
     water = OTHER_OPTICS[2]
     learned = calibrated(water, swept(water, tmp_path, quick=True), lambda _done, _what: None, quick=True)
     assert learned.axial_scale == 1.33

@@ -37,6 +37,7 @@ from models.model import Model
 from models.tables import Localizations
 from models.tracking import track_table
 from models.weights import reference_model
+from tests.conftest import need
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ def test_the_good_range_is_the_longest_run_of_slices() -> None:
 
 
 def test_a_deconvolved_stack_shows_the_beads(optics: JudgingOptics) -> None:
-    pytest.importorskip("skimage")
+    need("skimage")
     rng = np.random.default_rng(6)
     low, high = 20.0, 60.0
     places = np.array([[25.0, 30.0, low, 1.0], [55.0, 28.0, high, 0.6], [40.0, 55.0, 40.0, 0.8]])

@@ -28,6 +28,7 @@ from models.lookup import PatternLookup
 from models.metrics import score_frame
 from models.optics import REFERENCE_OPTICS, ExactImages, computed_psf
 from models.psf import Psf
+from tests.conftest import need
 
 SHAPE = (128, 128)
 PIXEL_UM = REFERENCE_OPTICS.pixel_size_um
@@ -70,10 +71,6 @@ def _frame(images: ExactImages, emitters: Array, background: float = 3.0, seed: 
     return np.random.default_rng(seed).poisson(image).astype(np.uint16)
 
 
-def _need(package: str) -> None:
-    pytest.importorskip(package, reason=f"{package} is not installed (extra evaluation)")
-
-
 @pytest.fixture(scope="module")
 def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> JudgingOptics:
     return JudgingOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
@@ -81,7 +78,7 @@ def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> JudgingOp
 
 @pytest.fixture(scope="module")
 def fitter(calibration: Calibration) -> SpotFitter:
-    _need("smappy")
+    need("smappy")
     return SpotFitter(calibration, DARK)
 
 
@@ -112,7 +109,7 @@ def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: JudgingOpti
 
 @pytest.mark.parametrize("estimator", ["mle", "ls"])
 def test_picasso_fits_too(estimator: str, calibration: Calibration, images: ExactImages, psf: Psf) -> None:
-    _need("picasso")
+    need("picasso")
     emitter = np.array([[41.2, 39.7, 9.4, 2e4]])
     found = SpotFitter(calibration, DARK, estimator, package="picassosr")(_frame(images, emitter)[None], NUMBERS)
     sigma = JointBounds(psf).of_frame(emitter, 3.0, 0.0, SHAPE).sigma[0]
@@ -130,7 +127,7 @@ def test_an_emitter_at_the_edge_is_fitted_with_what_is_left(fitter: SpotFitter, 
 
 
 def test_camera_offset_gain_and_read_noise_are_taken_out(calibration: Calibration, images: ExactImages) -> None:
-    _need("smappy")
+    need("smappy")
     camera = CameraModel(100.0, 0.5, 2.0)
     image = np.full(SHAPE, 3.0, np.float32)
     emitter = np.array([[40.0, 44.0, 10.0, 3e4]])
@@ -142,7 +139,7 @@ def test_camera_offset_gain_and_read_noise_are_taken_out(calibration: Calibratio
 
 
 def test_answers_stay_in_the_depth_range(calibration: Calibration, images: ExactImages) -> None:
-    _need("smappy")
+    need("smappy")
     shallow = replace(calibration, z_range_um=(0.0, 20.0))
     emitter = np.array([[41.0, 41.0, 23.0, 1e5]])
     for method in (SpotFitter(shallow, DARK, threshold=0.9), PatternLookup(shallow, DARK, threshold=0.9)):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from models.fitting.splines import spline_coefficients
+from tests.conftest import need
 
 
 def test_splines_are_those_of_the_package() -> None:
-    core = pytest.importorskip("smappy.calibrate.core", reason="smappy-smlm is not installed (extra evaluation)")
+    core = need("smappy.calibrate.core")
     planes = np.random.default_rng(0).random((5, 7, 9))
     np.testing.assert_allclose(spline_coefficients(planes), core.spline_coefficients(planes), rtol=1e-6, atol=1e-6)
 
