@@ -164,7 +164,7 @@ def _frames(status: Mapping[str, Any]) -> Iterator[Metric]:
         if name != "in_flight":
             frames.add_metric([name], count)
     yield frames
-    yield _gauge("frames_in_flight", "Frames grabbed and still on their way.", counts.get("in_flight", 0))
+    yield _gauge("frames_in_flight", "Frames on their way from camera to database.", counts.get("in_flight", 0))
     yield _gauge("analysis_rate_hertz", "Frames analysed per second.", status.get("fps") or 0.0)
 
 

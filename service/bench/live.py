@@ -239,7 +239,7 @@ def _stop_run(supervisor: Supervisor) -> None:
 def _live_ledger(store: Store, run: Run) -> dict[str, Any]:
     """The ledger as it was when the run ended: afterwards deferred frames are analysed one by one."""
     for event in store.events.list(run_id=run.id).items:
-        if event.kind in ("run_ended", "run_failed"):
+        if event.kind in ("run_ended", "run_interrupted", "run_failed"):
             return dict(event.details["ledger"])
     return dict(run.ledger)
 

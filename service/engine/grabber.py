@@ -54,12 +54,12 @@ class Grabber(WorkerThread):
         self._latency = latency
         self._hand_on = hand_on
         self._ended = ended
-        self._stop = threading.Event()
+        self._stop_asked = threading.Event()
         self._last_s = time.monotonic()
 
     def stop(self) -> None:
         """Ask for the end of the sequence, from any thread; returns at once."""
-        self._stop.set()
+        self._stop_asked.set()
 
     @property
     def frame_age_s(self) -> float:
@@ -70,7 +70,7 @@ class Grabber(WorkerThread):
         """Fetch until the end."""
         running, stopped = True, False
         while True:
-            if self._stop.is_set() and not stopped:
+            if self._stop_asked.is_set() and not stopped:
                 self._microscope.stop_sequence()
                 stopped = True
             frame = self._microscope.next_frame(_PATIENCE_S)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import service
 import service.engine
 from hardware.microscope import CameraSettings, MicroscopeError, Roi
 from hardware.movies import open_movie
@@ -85,6 +86,30 @@ def test_no_thread_of_the_engine_can_end_unseen() -> None:
             if name in ("threading.Thread", "Thread", "threading.Timer", "Timer", "ThreadPoolExecutor"):
                 bare.append(f"{path.name}:{node.lineno}")
     assert bare == []
+
+
+def test_no_worker_takes_a_name_that_the_thread_below_needs() -> None:
+    """An attribute `_stop`, for one, would break `is_alive` of that thread."""
+    of_threads = set(dir(threading.Thread()))
+    taken = []
+    for path in sorted(Path(service.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & {
+                "WorkerThread",
+                "Worker",
+            }:
+                own = {
+                    item.attr
+                    for item in ast.walk(node)
+                    if isinstance(item, ast.Attribute) and is_assigned_to_self(item)
+                }
+                own |= {item.name for item in node.body if isinstance(item, ast.FunctionDef)} - {"__init__"}
+                taken += [f"{path.name}: {node.name}.{name}" for name in sorted(own & of_threads)]
+    assert taken == []
+
+
+def is_assigned_to_self(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
 
 
 def break_append(rig: Rig, run: Run) -> None:

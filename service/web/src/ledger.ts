@@ -4,9 +4,9 @@ const ROWS: readonly (readonly [string, string])[] = [
   ["exposed", "frames that the camera exposed"],
   ["grabbed", "fetched from the camera"],
   ["lost", "exposed, but gone before they were fetched"],
-  ["analysed", "positions found and joined to tracks"],
+  ["analysed", "positions found, joined to tracks and stored"],
   ["deferred", "recorded, to be analysed after the run"],
-  ["skipped", "came too late and were not recorded"],
+  ["skipped", "too late or not stored, and not recorded"],
   ["recorded", "written to disk"],
 ];
 /** Counts that should be zero on a healthy instrument. */

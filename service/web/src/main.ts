@@ -106,8 +106,8 @@ class Page {
     document.body.dataset["frame"] = String(header.frame ?? "");
     element("track-count").textContent = String(this.tracks.count);
     if (header.ledger) this.ledger.show(header.ledger);
-    const analysed = header.ledger?.["analysed"];
-    this.showRate(analysed === undefined ? null : this.analysed.add(analysed), header.t_s ?? null);
+    const { tracked } = header;
+    this.showRate(tracked === undefined ? null : this.analysed.add(tracked), header.t_s ?? null);
     this.showEmpty();
   }
 

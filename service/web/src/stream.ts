@@ -35,6 +35,8 @@ export interface Header {
   t_s?: number;
   fps?: number | null;
   ledger?: Record<string, number>;
+  /** Frames localized and tracked so far, stored or not. */
+  tracked?: number;
   // preview
   width?: number;
   height?: number;
