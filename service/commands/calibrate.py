@@ -63,7 +63,8 @@ def run(
         else:
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
-            from service.sweeping import SweepRequest, take_sweep
+            from service.sweep_request import SweepRequest
+            from service.sweeping import take_sweep
 
             request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
             planes, axis = take_sweep(config, data, request)
