@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -10,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from hardware.limits import LimitedMicroscope
-from hardware.microscope import StageLimits
+from hardware.microscope import CameraSettings, Frame, MicroscopeDescription, MicroscopeError, StageLimits
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
+from service.settings import load_settings
 from service.sweep_request import SweepRequest, SweepSize
-from service.sweeping import _positions, find_focus, left_as_found, sweep_stage, take_sweep
+from service.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage, take_sweep
 from tests.models.bead_sweeps import CAMERA, pattern
 
 
@@ -141,6 +143,240 @@ def test_positions_keep_to_the_limits_where_the_range_allows() -> None:
     positions = _positions(DepthAxis(1, 1.0), 0.0, SweepRequest((0.0, 40.0), 1.0), (-2.0, 41.0))
     assert positions[0] >= -2.0
     assert positions[-1] <= 41.0
+
+
+class Watched(LimitedMicroscope):
+    """Writes down where the drive goes, and whether it rose before each exposure."""
+
+    def __init__(self) -> None:
+        super().__init__(SimulatedMicroscope(Slide(), CAMERA, exposure_s=0.001), StageLimits(-40.0, 60.0, 15.0))
+        self.moves: list[tuple[float, float]] = []
+        self.rising: list[bool] = []
+
+    def move_stage(self, stage_um: float) -> float:
+        self.moves.append((self.stage_um, stage_um))
+        return super().move_stage(stage_um)
+
+    def snap(self) -> Frame:
+        came, went = next((move for move in reversed(self.moves) if move[0] != move[1]), (0.0, 0.0))
+        self.rising.append(went > came)
+        return super().snap()
+
+
+@pytest.mark.parametrize("start_um", [-30.0, 12.5, 50.0])
+def test_every_exposure_is_reached_from_below(start_um: float) -> None:
+    """Backlash is the same at all planes only when the drive never turns round between them."""
+    opened = Watched()
+    try:
+        opened.move_stage(0.0)
+        for step_um in np.linspace(0.0, start_um, 5)[1:]:
+            opened.move_stage(float(step_um))
+        sweep_stage(opened, np.arange(10.0, 20.0), 1, 0.0, Exposures())
+        assert opened.rising == [True] * 10
+        first = opened.moves[-10]
+        assert first[1] - first[0] == pytest.approx(5.0)  # the way that is backed off
+        opened.rising.clear()
+        opened.move_stage(15.0)
+        find_focus(opened, 0.0)
+        assert all(opened.rising[1:])  # the first is at the lower limit, where there is no room to back off
+    finally:
+        opened.close()
+
+
+def test_the_approach_keeps_to_the_limits() -> None:
+    opened = Watched()
+    try:
+        sweep_stage(opened, np.arange(-38.0, -30.0), 1, 0.0, Exposures())
+        assert min(went for _, went in opened.moves) == -40.0
+        assert all(opened.rising)
+    finally:
+        opened.close()
+
+
+def leave(opened: LimitedMicroscope, ending: BaseException | None, check: Callable[[], None] = lambda: None) -> None:
+    with left_as_found(opened, check):
+        opened.apply_camera(CameraSettings(0.002))
+        opened.move_stage(10.0)
+        if ending is not None:
+            raise ending
+
+
+def test_a_sweep_does_not_begin_where_it_could_not_bring_the_drive_back() -> None:
+    opened = microscope()
+    opened.inner.move_stage(75.0)
+    try:
+        with pytest.raises(
+            MicroscopeError, match="stands at 75 µm, outside its soft limits of -40 to 60 µm"
+        ) as refusal:
+            leave(opened, KeyboardInterrupt())
+        assert refusal.value.cause == "stage_limit"
+        assert (opened.stage_um, opened.camera_settings) == (75.0, CameraSettings(0.001))
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        (DataError("No focus was found.", "Focus by hand."), DataError),
+        (MicroscopeError("no_frame", "The cable fell out.", "Put it back."), MicroscopeError),
+        (StageHalted(), StageHalted),
+        (KeyboardInterrupt(), MicroscopeError),
+    ],
+)
+def test_what_could_not_be_put_back_is_told_beside_the_first_error(
+    ending: BaseException, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = microscope()
+    opened.move_stage(5.0)
+
+    def refuse(**_: object) -> None:
+        raise MicroscopeError("device", "The shutter is stuck.", "Oil it.")
+
+    monkeypatch.setattr(opened, "set_light", refuse)
+    try:
+        with pytest.raises(kind) as told:
+            leave(opened, ending)
+        text = str(told.value)
+        assert "Not everything was put back: The shutter is stuck." in text
+        assert getattr(ending, "problem", "") in text
+        assert getattr(ending, "remedy", "") in text
+        if isinstance(told.value, MicroscopeError) and isinstance(ending, MicroscopeError):
+            assert told.value.cause == "no_frame"
+        # The other parts are given back all the same; after a halt nothing moves.
+        assert opened.camera_settings == CameraSettings(0.001)
+        assert opened.stage_um == (10.0 if isinstance(ending, StageHalted) else 5.0)
+    finally:
+        opened.close()
+
+
+def test_a_sweep_that_succeeds_but_cannot_be_put_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = microscope()
+    opened.move_stage(5.0)
+    apply = opened.apply_camera
+
+    def refuse(settings: CameraSettings) -> CameraSettings:
+        if settings.exposure_s == 0.001:
+            raise MicroscopeError("not_read_back", "The exposure stays.", "Set it by hand.")
+        return apply(settings)
+
+    monkeypatch.setattr(opened, "apply_camera", refuse)
+    try:
+        with pytest.raises(MicroscopeError, match="The exposure stays") as told:
+            leave(opened, None)
+        assert told.value.cause == "not_read_back"
+        assert opened.stage_um == 5.0
+    finally:
+        opened.close()
+
+
+def test_a_halt_on_the_way_back_moves_nothing_more() -> None:
+    opened = microscope()
+    opened.move_stage(5.0)
+
+    def halt() -> None:
+        raise StageHalted
+
+    try:
+        with pytest.raises(StageHalted):
+            leave(opened, DataError("No focus was found.", "Focus by hand."), halt)
+        assert opened.stage_um == 10.0
+    finally:
+        opened.close()
+
+
+class Focusing(SimulatedMicroscope):
+    """A simulated microscope with continuous focus, which moves the drive while it is on."""
+
+    holding = True
+
+    @property
+    def continuous_focus(self) -> bool:
+        return self.holding
+
+    def set_continuous_focus(self, on: bool) -> None:
+        self.holding = on
+
+    def move_stage(self, stage_um: float) -> float:
+        assert not self.holding
+        return super().move_stage(stage_um)
+
+
+@pytest.mark.parametrize(
+    ("ending", "on"), [(DataError("a", "b"), True), (KeyboardInterrupt(), True), (StageHalted(), False)]
+)
+def test_continuous_focus_is_off_during_a_sweep_and_on_again_after_it(ending: BaseException, on: bool) -> None:
+    inner = Focusing(Slide(), CAMERA, exposure_s=0.001)
+    opened = LimitedMicroscope(inner, StageLimits(-40.0, 60.0, 15.0))
+    try:
+        with pytest.raises(type(ending)) as told:
+            leave(opened, ending)
+        assert inner.holding is on
+        if not on:
+            assert "continuous focus was on and has been left off" in str(told.value)
+        inner.holding = False
+        with pytest.raises(type(ending)):
+            leave(opened, ending)
+        assert inner.holding is False
+    finally:
+        opened.close()
+
+
+def test_a_frame_of_another_size_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = microscope()
+    exposures = Exposures()
+
+    def narrow(*_: object) -> None:
+        if len(exposures.frames) == 3:
+            opened.apply_camera(CameraSettings(0.001, binning=2))
+
+    try:
+        with pytest.raises(DataError, match="At 13 µm the camera gave 32 x 32 pixels, and 64 x 64 before"):
+            sweep_stage(opened, np.arange(10.0, 20.0), 1, 0.0, exposures, narrow)
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("z_range_um", [(0.0, 40.0), (3.0, 55.0), (-20.0, 20.0), (-31.5, -7.25)])
+@pytest.mark.parametrize("step_um", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("axis", [DepthAxis(1, 1.0), DepthAxis(-1, 1.33)])
+@pytest.mark.parametrize("limits", [(-500.0, 500.0), (-20.0, 41.0)])
+def test_no_sweep_is_larger_than_its_size_says(
+    z_range_um: tuple[float, float], step_um: float, axis: DepthAxis, limits: tuple[float, float]
+) -> None:
+    request = SweepRequest(z_range_um, step_um)
+    planes = request.size(axis, (64, 64)).planes
+    assert len(_positions(axis, 7.3, request, (-500.0, 500.0))) == planes
+    assert len(_positions(axis, 7.3, request, limits)) <= planes
+
+
+def description(direction: int) -> MicroscopeDescription:
+    return MicroscopeDescription("micromanager", "Camera", "Piezo", (64, 64), 16, 1.0, focus_direction=direction)
+
+
+@pytest.mark.parametrize(
+    ("moves", "direction", "sign"),
+    [("objective", 0, -1), ("sample", 0, 1), ("objective", 1, -1), ("sample", -1, 1), (None, 1, -1), (None, -1, 1)],
+)
+def test_the_sign_of_depth_follows_what_is_stated(moves: str | None, direction: int, sign: int) -> None:
+    part = load_settings(command_line={"microscope": {"moves": moves}}, environment={}).microscope
+    assert axis_of(part, description(direction)).sign == sign
+
+
+@pytest.mark.parametrize(
+    ("moves", "direction", "says"),
+    [
+        ("objective", -1, "moves is objective, but FocusDirection of Piezo is -1 .* takes them apart"),
+        ("sample", 1, "moves is sample, but FocusDirection of Piezo is 1 .* brings objective and sample together"),
+        (None, 0, "microscope.moves is not made; it must be objective or sample"),
+    ],
+)
+def test_signs_that_contradict_each_other_or_are_missing_are_named(
+    moves: str | None, direction: int, says: str
+) -> None:
+    part = load_settings(command_line={"microscope": {"moves": moves}}, environment={}).microscope
+    with pytest.raises(DataError, match=says):
+        axis_of(part, description(direction))
 
 
 def settings_file(folder: Path, text: str = 'driver = "simulated"\nmoves = "sample"\n') -> Path:
