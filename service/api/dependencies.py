@@ -13,9 +13,19 @@ from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
+from service.storage import Storage
 from service.store.store import Store
 
-__all__ = ["Engine", "FolderLibrary", "JobFolders", "LiveViews", "PageParameters", "ServiceSettings", "StoreOfRuns"]
+__all__ = [
+    "Engine",
+    "FolderLibrary",
+    "JobFolders",
+    "LiveViews",
+    "PageParameters",
+    "ServiceSettings",
+    "StorageOfService",
+    "StoreOfRuns",
+]
 
 
 def _engine(connection: HTTPConnection) -> EngineClient:
@@ -24,6 +34,10 @@ def _engine(connection: HTTPConnection) -> EngineClient:
 
 def _store(connection: HTTPConnection) -> Store:
     return cast(Store, connection.app.state.store)
+
+
+def _storage(connection: HTTPConnection) -> Storage:
+    return cast(Storage, connection.app.state.storage)
 
 
 def _settings(connection: HTTPConnection) -> Settings:
@@ -44,6 +58,7 @@ def _live(connection: HTTPConnection) -> Live:
 
 Engine = Annotated[EngineClient, Depends(_engine)]
 StoreOfRuns = Annotated[Store, Depends(_store)]
+StorageOfService = Annotated[Storage, Depends(_storage)]
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import LiveViews, StoreOfRuns
+from service.api.dependencies import Engine, LiveViews, StorageOfService, StoreOfRuns
 from service.api.pages import page_state
+from service.api.problems import NotReady
 
 __all__ = ["router"]
 
@@ -22,9 +23,14 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request, live: LiveViews, store: StoreOfRuns) -> dict[str, Any]:
-    """The instrument tracks, or could at once; 503 with the reason while the engine or the microscope is away."""
+async def readyz(
+    request: Request, live: LiveViews, engine: Engine, storage: StorageOfService, store: StoreOfRuns
+) -> dict[str, Any]:
+    """The instrument tracks, or could at once, and what it finds can be kept; 503 with the reason otherwise."""
     status = live.require_ready()
+    if trouble := engine.address.trouble():
+        raise NotReady(trouble, "See the log of the service; it tries again by itself.")
+    await run_in_threadpool(storage.check)
     await run_in_threadpool(store.check)
     return {
         "status": "ready",
