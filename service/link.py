@@ -214,7 +214,7 @@ class LinkAddress:
         try:
             aside.write_text(text, encoding="utf-8")
         except FileNotFoundError:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            os.mkdir(self.folder, mode=0o700)
             aside.write_text(text, encoding="utf-8")
         os.replace(aside, self.record)
 
@@ -254,6 +254,8 @@ class LinkAddress:
             return EngineAway(trouble, "Mend the cause; the service tries again by itself.")
         if problem := engine.get("problem"):
             return EngineAway(f"The engine is being restarted: {problem}.")
+        if engine.get("state") == "running" and (trouble := self.trouble()):
+            return EngineAway(trouble, "They are made again within a second, where the folder can be written.")
         return EngineAway("The engine does not answer (yet).")
 
     def bind(self, door: zmq.Socket[bytes], endpoint: str) -> None:
@@ -273,7 +275,8 @@ class LinkAddress:
         if path == endpoint or os.path.exists(path):
             return
         with suppress(OSError, zmq.ZMQError):  # without its folder there is nothing to do but to look again
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.folder, mode=0o700)
             door.bind(endpoint)
 
     def connect(self, door: Any, endpoint: str) -> None:

@@ -10,16 +10,27 @@ the worst thing a settings file can do.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from models.errors import DataError
@@ -50,6 +61,27 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _path(value: Any) -> Any:
+    """Refuse what is no path, and what a slip of writing has made of one."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(text, str):
+        return value
+    if not text.strip():
+        raise ValueError("it is empty; name a folder or file, or leave the setting out")
+    odd = next((letter for letter in text if ord(letter) < 32 or ord(letter) == 127), None)
+    if odd is not None:
+        raise ValueError(
+            f"it holds the control character {odd!r}; in a TOML file write a Windows path in single quotes, "
+            "'C:\\temp', because a backslash in double quotes stands for something else"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("its name is not UTF-8, so neither database nor page can name it; rename the folder") from None
+    return value
+
+
+PathName = Annotated[Path, BeforeValidator(_path)]
 Positive = Annotated[float, Field(gt=0)]
 Index = Annotated[float, Field(ge=1.0, le=2.0)]
 
@@ -76,8 +108,8 @@ class MicroManagerPart(_Part):
     mode: Literal["in-process", "bridge"] = Field(
         default="in-process", description="Load the core here, or talk to a running Micro-Manager (slow)."
     )
-    app_path: Path | None = Field(default=None, description="Folder of Micro-Manager, with its device adapters.")
-    config_file: Path | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
+    app_path: PathName | None = Field(default=None, description="Folder of Micro-Manager, with its device adapters.")
+    config_file: PathName | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
     buffer_mb: int = Field(default=256, ge=16, le=65536, description="Sequence buffer of the core, MB.")
     port: int = Field(default=4827, ge=1, le=65535, description="Port of the bridge, in bridge mode.")
     channel_group: str = Field(default="Channel", description="Configuration group that switches the light.")
@@ -98,14 +130,14 @@ class MicroManagerPart(_Part):
 class ReplayPart(_Part):
     """A recorded movie played as a microscope."""
 
-    movie: Path | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
+    movie: PathName | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
     fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: its own rate.")
     loop: bool = Field(default=True, description="Begin again at the end.")
     back_and_forth: bool = Field(
         default=False, description="With loop: play backwards at the end, so that nothing jumps."
     )
     in_memory: bool = Field(default=False, description="Read the whole movie first, so that no frame waits for disk.")
-    truth: Path | None = Field(
+    truth: PathName | None = Field(
         default=None, description="Table (CSV, Parquet) of where the emitters really are; runs are then scored."
     )
 
@@ -178,7 +210,10 @@ class EnginePart(_Part):
     frame_age_limit_s: Positive = Field(
         default=10.0, description="A run whose newest frame is older, by three exposures, hangs, s."
     )
-    heartbeat_limit_s: Positive = Field(default=15.0, description="A process that is silent for longer is killed, s.")
+    # A process beats once a second at the longest.
+    heartbeat_limit_s: float = Field(
+        default=15.0, ge=3.0, description="A process that is silent for longer is killed, s."
+    )
     run_at_start: bool = Field(default=False, description="Start a run as soon as the microscope is there.")
     record: bool = Field(default=False, description="Record the run that is started at start.")
 
@@ -190,7 +225,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", allow_inf_nan=False
     )
 
-    data_dir: Path = Field(
+    data_dir: Annotated[PathName, AfterValidator(Path.absolute)] = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("bathyscope", appauthor=False)),
         description="Folder of calibrations, models, recordings and database; on a local disk.",
     )
@@ -204,7 +239,7 @@ class Settings(BaseSettings):
         default=(), description="Host names, beside loopback and `host`, that browsers may use for this service."
     )
     log_level: Literal["debug", "info", "warning"] = Field(default="info", description="What is logged at least.")
-    model: Path | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
+    model: PathName | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
@@ -226,6 +261,11 @@ class Settings(BaseSettings):
         key = self.access_key.get_secret_value() if self.access_key else None
         if key is not None and len(key) < _SHORTEST_KEY:
             raise ValueError(f"access_key has {len(key)} characters; at least {_SHORTEST_KEY} are needed")
+        if key is not None and (key != key.strip() or not (key.isascii() and key.isprintable())):
+            raise ValueError(
+                "access_key holds letters that no client can send, blanks at its ends or letters beyond ASCII; "
+                "take letters and digits, as `openssl rand -hex 24` gives them"
+            )
         if key is None and not is_loopback(self.host):
             raise ValueError(
                 f"host is {self.host}, which other machines can reach, and there is no access_key; "
@@ -288,15 +328,51 @@ def _from_file(config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
+        written = config.read_bytes()
     except OSError as error:
         raise DataError(
             f"The settings file {config} cannot be read ({error.strerror}).", "Check the path of --config."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    text = _decoded(written, config)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"The settings file {config} is not TOML ({error}).", _toml_remedy(text, str(error))) from error
+
+
+def _decoded(written: bytes, config: Path) -> str:
+    """The text of a settings file: UTF-8, or UTF-16 as Windows writes it with its mark."""
+    encoding = "utf-16" if written.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return written.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = written.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"The settings file {config} is not TOML ({error}).", "Correct the file at that place."
+            f"The settings file {config} is not {'UTF-16' if encoding == 'utf-16' else 'UTF-8'} (line {line}).",
+            "Save it as UTF-8; in Notepad that is chosen beside the name in the dialog Save as.",
         ) from error
+
+
+_LINE = re.compile(r"at line (\d+)")
+
+
+def _toml_remedy(text: str, said: str) -> str:
+    """How to mend the line at which the parser stopped, where it shows one of the usual slips."""
+    place = _LINE.search(said)
+    lines = text.splitlines()
+    # At the end of the document there is no line number; then the slip is in the last line.
+    number = int(place.group(1)) if place else len(lines)
+    line = lines[number - 1] if 0 < number <= len(lines) else ""
+    begin = f"Line {number}: "
+    if re.search(r'"[^"]*\\', line):
+        return begin + "write a Windows path in single quotes, 'C:\\Users\\lab', or with slashes."
+    if re.search(r"=\s*[-+]?\d+,\d+", line):
+        return begin + "write a decimal point, 0.009, not a comma."
+    if re.search("[“”„«»]", line):
+        return begin + "write straight quotes, ' or \"."
+    if re.search(r"^\s*[\w.]+\s*=\s*[A-Za-z/~]", line):
+        return begin + "write text in quotes, and true and false in small letters."
+    return "Correct the file at that place."
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -351,9 +427,13 @@ def _explain(error: ValidationError, config: Path | None) -> DataError:
     source = f"{config}, " if config else ""
     remedy = f"Correct it in {source}the environment ({_PREFIX}...) or on the command line."
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], str | os.PathLike):
+        return DataError(f"The setting {where} is {str(fault['input'])!r}: {message}.", remedy)
     if not where or fault["type"] == "value_error":
         return DataError(f"The settings do not fit: {f'{where}: ' if where else ''}{message}.", remedy)
     given = "hidden" if "key" in where else repr(fault["input"])
+    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(fault["input"])):
+        remedy = f"Write a decimal point, not a comma. {remedy}"
     return DataError(f"The setting {where} is {given}: {message}.", remedy)
 
 

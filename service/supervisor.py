@@ -40,6 +40,7 @@ from service.failure_record import FailureRecord
 from service.link import LinkAddress
 from service.settings import Settings
 from service.signals import Ending
+from service.storage import Storage, StorageWatch
 from service.store.store import Store
 from service.watched_child import WatchedChild
 from service.worker_thread import WorkerThread
@@ -184,6 +185,7 @@ class Supervisor:
             raise
         self._failures = FailureRecord(self._store)
         self._failures.start()
+        StorageWatch(Storage(self._settings), self._ending, self._tell_of_storage).start()
         from service.api_child import api_process
         from service.engine_child import engine_process
         from service.jobs.runner import jobs_process
@@ -203,6 +205,11 @@ class Supervisor:
         self._looked_s = time.monotonic()
         self._watch = _Watch(self._round, self._ending)
         self._watch.start()
+
+    def _tell_of_storage(self, kind: str, message: str) -> None:
+        _log.warning(kind, message=message)
+        if self._failures is not None:
+            self._failures.add(kind, message)
 
     def stop(self, ending: Ending | None = None) -> None:
         """End the run, recorder and database with the engine, then the API; release the data directory.

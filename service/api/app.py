@@ -36,6 +36,7 @@ from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
+from service.storage import Storage
 from service.store.store import Store
 
 __all__ = ["create_app"]
@@ -79,6 +80,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
     app.state.reads = Reads()
+    app.state.storage = Storage(settings)
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live

@@ -15,6 +15,7 @@ from service.jobs.folders import Jobs
 from service.library import Library
 from service.link import EngineClient
 from service.settings import Settings
+from service.storage import Storage
 from service.store.store import Store
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PageParameters",
     "ReadsOfStore",
     "ServiceSettings",
+    "StorageOfService",
     "StoreOfRuns",
 ]
 
@@ -39,6 +41,10 @@ def _store(connection: HTTPConnection) -> Store:
 
 def _reads(connection: HTTPConnection) -> Reads:
     return cast(Reads, connection.app.state.reads)
+
+
+def _storage(connection: HTTPConnection) -> Storage:
+    return cast(Storage, connection.app.state.storage)
 
 
 def _settings(connection: HTTPConnection) -> Settings:
@@ -60,6 +66,7 @@ def _live(connection: HTTPConnection) -> Live:
 Engine = Annotated[EngineClient, Depends(_engine)]
 StoreOfRuns = Annotated[Store, Depends(_store)]
 ReadsOfStore = Annotated[Reads, Depends(_reads)]
+StorageOfService = Annotated[Storage, Depends(_storage)]
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]

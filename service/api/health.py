@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from service.api.dependencies import LiveViews, ReadsOfStore, StoreOfRuns
+from service.api.dependencies import Engine, LiveViews, ReadsOfStore, StorageOfService, StoreOfRuns
 from service.api.pages import page_state
+from service.api.problems import NotReady
 
 __all__ = ["router"]
 
@@ -21,9 +22,19 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request, live: LiveViews, store: StoreOfRuns, reads: ReadsOfStore) -> dict[str, Any]:
-    """The instrument tracks, or could at once; 503 with the reason while the engine or the microscope is away."""
+async def readyz(
+    request: Request,
+    live: LiveViews,
+    engine: Engine,
+    storage: StorageOfService,
+    store: StoreOfRuns,
+    reads: ReadsOfStore,
+) -> dict[str, Any]:
+    """The instrument tracks, or could at once, and what it finds can be kept; 503 with the reason otherwise."""
     status = live.require_ready()
+    if trouble := engine.address.trouble():
+        raise NotReady(trouble, "See the log of the service; it tries again by itself.")
+    await reads.health.run(storage.check)
     await reads.health.run(store.check)
     return {
         "status": "ready",

@@ -27,7 +27,8 @@ def run(
     port: Annotated[int, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     data: Annotated[
-        Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
+        str | None,
+        typer.Option("--data", metavar="<path>", help="Data directory to keep; absent: a temporary one."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures at the end.")] = None,
 ) -> None:
@@ -38,7 +39,7 @@ def run(
     from service.settings import load_settings
 
     check_json(json_file)
-    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-demo-"))
+    folder = tempfile.mkdtemp(prefix="bathyscope-demo-") if data is None else data
     settings = load_settings(
         command_line={
             "data_dir": folder,

@@ -14,7 +14,7 @@ def run(
     config: Annotated[
         Path | None, typer.Option("--config", envvar="BATHYSCOPE_CONFIG", help="Settings (TOML).")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Data directory.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="<path>", help="Data directory.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen at.")] = None,
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from service import console
+from service import cli, console
 from service.console import progress
 
 
@@ -37,3 +42,85 @@ def test_a_cancellation_that_was_lost_ends_the_work_at_its_next_progress(monkeyp
         advance(1)
     with pytest.raises(KeyboardInterrupt), progress("Work", 4, "frames"):
         pass
+
+
+ENCODINGS = ("ascii", "latin-1", "gbk", "cp932", "cp437", "utf-8")
+
+
+def _commands() -> Iterator[list[str]]:
+    """Every command, and those within it."""
+    from typer.main import get_command
+
+    waiting: list[tuple[list[str], Any]] = [([], get_command(cli._application()))]
+    while waiting:
+        path, command = waiting.pop()
+        yield path
+        waiting += [([*path, name], inner) for name, inner in getattr(command, "commands", {}).items()]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_help_of_every_command_prints_in_any_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    monkeypatch.setattr(cli, "answer_ending_signals", lambda *_, **__: None)
+    for command in _commands():
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, errors="strict"))
+        monkeypatch.setattr(sys, "argv", ["bathyscope", *command, "--help"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        sys.stdout.flush()
+        assert end.value.code in (0, None), command
+        assert "Usage" in written.getvalue().decode(encoding), command
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_notes_results_and_progress_print_in_any_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding, errors="strict")
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    console.protect_streams()
+    for say in (console.note, console.result):
+        say("0.65 µm ± 3 – “FITC” 焦点 \udcff \x1b[2J")
+    with progress("Depth µm", 4, "frames") as advance:
+        advance(4, "σ 0.2 µm")
+    stream.flush()
+    said = written.getvalue().decode(encoding)
+    assert "0.65 " in said
+    assert "\x1b" not in said
+    if encoding == "ascii":
+        assert said.startswith('0.65 um +- 3 - "FITC" \\u7126\\u70b9 \\udcff \\x1b[2J')
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
+@pytest.mark.parametrize("name", ["closed pipe", "/dev/full", "no stream"])
+def test_a_standard_error_that_takes_nothing_ends_no_work(name: str) -> None:
+    work = """
+import sys
+from service.console import note, protect_streams, result
+from service.logs import configure_logs
+import structlog
+protect_streams()
+configure_logs("info")
+for _ in range(3):
+    note("on the way")
+    structlog.get_logger().warning("event")
+result("done")
+"""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    target: Any = theirs if name == "closed pipe" else open("/dev/full", "w")  # noqa: SIM115
+    command = [sys.executable, "-c", work]
+    if name == "no stream":
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=target, text=True, check=True)
+    os.close(theirs)
+    if name != "closed pipe":
+        target.close()
+    assert done.stdout == "done\n"
+
+
+def test_a_reader_that_has_ended_ends_no_work() -> None:
+    work = "from service.console import *\nprotect_streams()\nfor _ in range(9999): result('x' * 99)\nnote('whole')"
+    command = f'{sys.executable} -c "{work}" | head -1'
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == "whole\n"

@@ -42,6 +42,13 @@ def test_environment_sets_the_data_directory(tmp_path: Path) -> None:
     assert load_settings(environment={"BATHYSCOPE_DATABASE_URL": "postgresql://a/b"}).database == "postgresql://a/b"
 
 
+def test_a_relative_data_directory_stays_where_it_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(command_line={"data_dir": "data"}, environment={})
+    monkeypatch.chdir("/")
+    assert settings.data_dir == tmp_path / "data"
+
+
 def test_variables_of_build_and_tests_are_not_settings() -> None:
     load_settings(environment={"BATHYSCOPE_DEBUG": "1", "BATHYSCOPE_SHARED": "/somewhere"})
 
@@ -53,6 +60,14 @@ def test_variables_of_build_and_tests_are_not_settings() -> None:
         ({"environment": {"BATHYSCOPE_CAMERA__EXPOSUR_S": "1"}}, "Did you mean camera.exposure_s"),
         ({"command_line": {"engine": {"batsh": 1}}}, "engine.batsh is not a setting. Did you mean engine.batch"),
         ({"command_line": {"port": 70000}}, "port is 70000"),
+        ({"command_line": {"data_dir": ""}}, "data_dir is '': it is empty"),
+        ({"environment": {"BATHYSCOPE_DATA_DIR": ""}}, "it is empty"),
+        ({"environment": {"BATHYSCOPE_DATA_DIR": "/data/\udce9"}}, "its name is not UTF-8"),
+        ({"environment": {"BATHYSCOPE_CAMERA__EXPOSURE_S": "0,02"}}, "Write a decimal point"),
+        ({"command_line": {"engine": {"heartbeat_limit_s": 1.0}}}, "engine.heartbeat_limit_s is 1.0"),
+        ({"environment": {"BATHYSCOPE_ACCESS_KEY": " key-with-a-blank-before"}}, "no client can send"),
+        ({"environment": {"BATHYSCOPE_ACCESS_KEY": "key-with-an-umlaut-ü"}}, "no client can send"),
+        ({"environment": {"BATHYSCOPE_ACCESS_KEY": "key-with-a-line\nbreak"}}, "no client can send"),
         ({"command_line": {"camera": {"exposure_s": float("nan")}}}, "camera.exposure_s is nan"),
         ({"environment": {"BATHYSCOPE_ALLOWED_HOSTS": "a b"}}, "Lists are written as JSON"),
         ({"command_line": {"microscope": {"driver": "replay"}}}, "replay.movie is not set"),
@@ -83,11 +98,31 @@ def test_a_key_is_never_shown() -> None:
     assert settings.access_key.get_secret_value() == KEY
 
 
-@pytest.mark.parametrize("text", ["port = ", "\xff"])
-def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_windows_editors_are_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "bathyscope.toml"
+    path.write_text("# µ\r\nport = 8100\r\n", encoding=encoding, newline="")
+    assert load_settings(path, environment={}).port == 8100
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port = ", "is not TOML"),
+        ("port = 1\n# \xb5", r"is not UTF-8 \(line 2\)\. Save it as UTF-8"),
+        ('port = 1\ndata_dir = "D:\\Users\\me"', "Line 2: write a Windows path in single quotes"),
+        ("[camera]\nexposure_s = 0,02", "Line 2: write a decimal point"),
+        ("model = D:/models/a", "Line 1: write text in quotes"),
+        ('data_dir = "D:\\new"', "control character '.n'; in a TOML file write a Windows path in single quotes"),
+        ('data_dir = ""', "it is empty"),
+        ('model = "  "', "model is '  ': it is empty"),
+        ('data_dir = "a\\u0000b"', "control character"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_line_and_its_remedy(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(DataError, match="is not TOML"):
+    with pytest.raises(DataError, match=said):
         load_settings(path, environment={})
     with pytest.raises(DataError, match="cannot be read"):
         load_settings(tmp_path / "absent.toml", environment={})

@@ -226,7 +226,7 @@ def test_after_five_failures_the_engine_stays_down_and_says_why(
 def test_a_child_that_hangs_is_killed_and_started_again(
     with_engine: Callable[..., Supervisor], engine: Callable[..., None], said: str
 ) -> None:
-    supervisor = with_engine(engine, heartbeat_limit_s=1.0)
+    supervisor = with_engine(engine, heartbeat_limit_s=3.0)
     wait_for(lambda: supervisor.processes["engine"]["restarts"] >= 1)
     assert said in supervisor.processes["engine"]["problem"]
 
@@ -234,7 +234,7 @@ def test_a_child_that_hangs_is_killed_and_started_again(
 def test_a_supervisor_that_was_held_up_itself_blames_no_child(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = with_engine(live, heartbeat_limit_s=2.5)
+    supervisor = with_engine(live, heartbeat_limit_s=3.0)
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     engine = psutil.Process(supervisor.processes["engine"]["pid"])
     real, held = module.wait, threading.Event()
@@ -243,7 +243,7 @@ def test_a_supervisor_that_was_held_up_itself_blames_no_child(
         if held.is_set():
             return real(pipes, timeout_s)
         engine.suspend()
-        time.sleep(4.0)
+        time.sleep(4.5)
         engine.resume()
         held.set()
         return []
