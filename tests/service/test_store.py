@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
 
@@ -293,12 +293,13 @@ def test_revision_that_is_not_there(store: Store) -> None:
     run = filled_run(store)
     _, tracks = sample_batch(0)
     store.catch_ups.add_tracks(run.id, tracks)  # being written: not there yet
-    for ask in (
+    asks: list[Callable[[], object]] = [
         lambda: store.tracks.query(run.id, TrackQuery(revision=2)),
         lambda: store.tracks.query(run.id, cursor="2.3"),
         lambda: store.tracks.get(run.id, 1, 2),
         lambda: store.tracks.get(run.id, 1, cursor="2.1.5"),
-    ):
+    ]
+    for ask in asks:
         with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*tells its newest"):
             ask()
     store.catch_ups.complete(run.id)
