@@ -66,7 +66,7 @@ class CatchUps:
             values: dict[str, Any] = {"catch_up": "due" if len(late) else None}
             killed = row.state == "interrupted"
             if len(late) or (killed and len(recorded)):
-                values["ledger"] = _settled(row.ledger, recorded, known, late, killed=killed)
+                values["ledger"] = _settled(row.ledger or {}, recorded, known, late, killed=killed)
             connection.execute(update(runs).where(runs.c.key == key).values(values))
         return bool(len(late))
 

@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link
+from tests.service.store_samples import frame_times, recompute, sample_batch, sample_ledger
 
 KEY = "a-long-random-access-key"
 
@@ -400,6 +401,64 @@ def test_tracks_as_json(client: httpx.Client, run: str) -> None:
     assert item["x_um"][:2] == [20.0, 21.0]
     rest = client.get(f"/api/v1/runs/{run}/tracks", params={"limit": 2, "cursor": answer["next"]}).json()
     assert ([item["id"] for item in rest["items"]], rest["next"]) == ([1], None)
+    assert (answer["revision"], rest["revision"]) == (1, 1)
+
+
+def test_pages_stay_on_the_revision_of_the_first(client: httpx.Client, stored: tuple[Store, str]) -> None:
+    """A catch-up completes between two pages, as JSON, as CSV, and of one track; every answer names its revision."""
+    store, _ = stored
+    run = store.runs.create(model_id="m", record=False).id
+    for batch in range(2):
+        store.append(run, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+    path = f"/api/v1/runs/{run}/tracks"
+    first = client.get(path, params={"limit": 1})
+    first_csv = client.get(path, params={"limit": 1}, headers={"Accept": "text/csv"})
+    first_part = client.get(f"{path}/3", params={"limit": 15})
+    first_part_csv = client.get(f"{path}/3", params={"limit": 15}, headers={"Accept": "text/csv"})
+    assert recompute(store, run, 1000.0, (2, 3, 4), 2) == 2
+
+    second = client.get(path, params={"cursor": first.json()["next"]})
+    second_csv = client.get(first_csv.links["next"]["url"], headers={"Accept": "text/csv"})
+    second_part = client.get(f"{path}/3", params={"cursor": first_part.json()["next"]})
+    second_part_csv = client.get(first_part_csv.links["next"]["url"], headers={"Accept": "text/csv"})
+    live = (first, first_csv, first_part, first_part_csv, second, second_csv, second_part, second_part_csv)
+    assert [answer.headers["bathyscope-revision"] for answer in live] == ["1"] * 8
+    assert [answer.json()["revision"] for answer in (first, first_part, second, second_part)] == [1, 1, 1, 1]
+    assert [item["id"] for item in second.json()["items"]] == [2, 1]
+    assert max(second.json()["items"][0]["x_um"]) < 1000
+    rows = list(csv.DictReader(io.StringIO(second_csv.text)))
+    assert ({row["track_id"] for row in rows}, max(float(row["x_um"]) for row in rows) < 1000) == ({"2"}, True)
+    assert first_part.json()["frame"] + second_part.json()["frame"] == [*range(20)]
+    assert max(second_part.json()["x_um"]) < 1000
+    assert len(first_part_csv.text.splitlines()) + len(second_part_csv.text.splitlines()) == 20 + 2
+
+    for accept in ("application/json", "text/csv", "application/vnd.apache.parquet"):
+        for newest in (path, f"{path}/3"):
+            assert client.get(newest, headers={"Accept": accept}).headers["bathyscope-revision"] == "2"
+    assert min(client.get(f"{path}/3").json()["x_um"]) > 1000
+    assert_problem(client.get(path, params={"revision": 3}), 404, "no revision 3", "newest is 2")
+    assert_problem(client.get(path, params={"cursor": "3.2"}), 404, "no revision 3")
+    problem = client.get(path, params={"revision": 2, "cursor": first.json()["next"]})
+    assert_problem(problem, 422, "revision 2 is asked for, and the cursor is of revision 1")
+
+
+def test_answers_are_bounded(client: httpx.Client, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No JSON answer has more points, however long a track is; its rest comes with the next page."""
+    monkeypatch.setattr("service.api.tracks.MOST_POINTS", 20)
+    frames: dict[int, list[int]] = {}
+    cursor: dict[str, str] = {}
+    for _ in range(9):
+        answer = client.get(f"/api/v1/runs/{run}/tracks", params=cursor).json()
+        assert sum(len(item["frame"]) for item in answer["items"]) <= 20
+        for item in answer["items"]:
+            frames.setdefault(item["id"], []).extend(item["frame"])
+        cursor = {"cursor": answer["next"]}
+    assert answer["next"] is None
+    assert frames == {track: [*range(50)] for track in (3, 2, 1)}
+    one = client.get(f"/api/v1/runs/{run}/tracks/1").json()
+    assert (one["points"], one["frame"], one["next"]) == (50, [*range(20)], "1.1.19")
+    batches = client.get(f"/api/v1/runs/{run}/localizations").json()
+    assert (len(batches["items"]), batches["next"]) == (1, "4")
 
 
 def test_tracks_by_time_and_place(client: httpx.Client, run: str) -> None:
@@ -510,8 +569,6 @@ def test_form_that_is_not_offered(client: httpx.Client, run: str) -> None:
 
 
 def test_undefined_numbers_are_null(client: httpx.Client, stored: tuple[Store, str]) -> None:
-    from tests.service.store_samples import frame_times, sample_batch, sample_ledger
-
     store, _ = stored
     new = store.runs.create(model_id="m", record=False).id
     found, tracks = sample_batch(0, (1,))

@@ -234,7 +234,8 @@ def test_a_killed_process_goes_on_where_it_was(
     assert not catch_up.is_alive()
     assert len(calls) == times + 1
     assert past.store.runs.get(run).revision == 1
-    assert len(tracks_of(past, run, 2)) == 0  # what is not complete is not shown
+    with pytest.raises(UnknownItem, match="no revision 2"):  # what is not complete is not shown
+        tracks_of(past, run, 2)
     monkeypatch.undo()
     past.catch_all_up()
     caught_up(past, run)

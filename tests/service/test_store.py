@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
 
@@ -24,7 +24,14 @@ from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
 from tests.conftest import need
-from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
+from tests.service.store_samples import (
+    assert_one_revision,
+    fill_first_tables,
+    frame_times,
+    migrate_to,
+    sample_batch,
+    sample_ledger,
+)
 
 
 @pytest.fixture
@@ -128,10 +135,24 @@ def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
     assert third.next is None
 
 
-@pytest.mark.parametrize("cursor", ["x", "-1", "1.5", "9" * 30, "", "²"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "-1", "1.5", "9" * 30, "", "²", "9223372036854775808", "9" * 5000, "1.2.3", "+1", " 1"]
+)
 def test_cursor_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
+    for ask in (store.runs.list, store.events.list):
+        with pytest.raises(DataError, match="none that a list gave"):
+            ask(cursor=cursor)
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "1", "1.2.3.4", "1..2", "1.", "1.9223372036854775808", "1.-2", "", "1.²", "1.2.x"]
+)
+def test_cursor_of_tracks_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
+    run = filled_run(store, batches=1)
     with pytest.raises(DataError, match="none that a list gave"):
-        store.runs.list(cursor=cursor)
+        store.tracks.query(run.id, cursor=cursor)
+    with pytest.raises(DataError, match="none that a list gave"):
+        store.tracks.get(run.id, 1, cursor=cursor)
 
 
 def test_open_runs_are_interrupted_at_their_last_commit(store: Store) -> None:
@@ -170,6 +191,33 @@ def test_localizations_come_back(store: Store) -> None:
         np.testing.assert_array_equal(column, expected.select(order).columns()[name])
     window = store.localizations.read(run.id, t_from_s=0.15, t_to_s=0.22)
     assert set(window.frame.tolist()) == set(range(10, 30))  # whole batches
+
+
+def test_localizations_of_a_stream_are_those_of_its_beginning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catch-up that writes batches meanwhile is left out, whole."""
+    monkeypatch.setattr("service.store.localizations._ROWS_AT_ONCE", 60)
+    run = filled_run(store)
+    stream = store.localizations.stream(run.id)
+    parts = [next(stream)]
+    for batch in (5, 6):
+        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+    parts += stream
+    assert [len(part) for part in parts] == [60, 60, 30]
+    assert max(part.frame.max() for part in parts) == 49
+    assert len(store.localizations.read(run.id)) == 210
+
+
+def test_pages_of_localizations_are_bounded_by_their_rows(store: Store) -> None:
+    run = filled_run(store)
+    pages, cursor = [], None
+    while True:
+        page = store.localizations.list(run.id, cursor=cursor, most_rows=70)
+        pages.append([batch.sequence for batch in page.items])
+        cursor = page.next
+        if cursor is None:
+            break
+    assert pages == [[4, 3], [2, 1], [0]]
+    assert [batch.sequence for batch in store.localizations.list(run.id, most_rows=1).items] == [4]
 
 
 def test_deferred_localizations_are_read_in_their_place(store: Store) -> None:
@@ -238,6 +286,94 @@ def test_pages_of_tracks(store: Store) -> None:
     assert lengths == {1: 1, 50: 1, 99: 1, 100: 2, 150: 3}
 
 
+def test_pages_and_streams_stay_on_their_revision(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_one_revision(store, monkeypatch)
+
+
+def test_revision_that_is_not_there(store: Store) -> None:
+    run = filled_run(store)
+    _, tracks = sample_batch(0)
+    store.catch_ups.add_tracks(run.id, tracks)  # being written: not there yet
+    asks: list[Callable[[], object]] = [
+        lambda: store.tracks.query(run.id, TrackQuery(revision=2)),
+        lambda: store.tracks.query(run.id, cursor="2.3"),
+        lambda: store.tracks.get(run.id, 1, 2),
+        lambda: store.tracks.get(run.id, 1, cursor="2.1.5"),
+    ]
+    for ask in asks:
+        with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*tells its newest"):
+            ask()
+    store.catch_ups.complete(run.id)
+    with pytest.raises(DataError, match=r"revision 2 is asked for, and the cursor is of revision 1"):
+        store.tracks.query(run.id, TrackQuery(revision=2), cursor="1.3")
+    with pytest.raises(DataError, match="not of track 1"):
+        store.tracks.get(run.id, 1, cursor="1.2.5")
+
+
+def test_run_that_is_deleted_is_no_short_one(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key may be given to the next run, whose tracks are not those that were asked for."""
+    monkeypatch.setattr("service.store.tracks._POINTS_AT_ONCE", 40)
+    monkeypatch.setattr("service.store.localizations._ROWS_AT_ONCE", 30)
+    run = filled_run(store)
+    tracks, localizations = store.tracks.stream(store.tracks.select(run.id)), store.localizations.stream(run.id)
+    next(tracks)
+    next(localizations)
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM runs")
+    connection.close()
+    filled_run(store)
+    with pytest.raises(UnknownItem, match="deleted meanwhile"):
+        list(tracks)
+    with pytest.raises(UnknownItem, match="There is no run"):
+        list(localizations)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+@pytest.mark.parametrize("most_points", [1, 7, 50, 51, 100, 149, 1000])
+@pytest.mark.parametrize(
+    "query", [TrackQuery(), TrackQuery(0.1, 0.3), TrackQuery(bounds=Bounds(x_min_um=40, x_max_um=55))]
+)
+def test_pages_hold_every_point_once(store: Store, query: TrackQuery, most_points: int, limit: int) -> None:
+    run = filled_run(store)
+    parts, cursor = [], None
+    for _ in range(200):
+        page = store.tracks.query(run.id, query, limit, cursor, most_points=most_points)
+        assert len(page.items) <= limit
+        parts.append(store.tracks.read(page.selection))
+        assert len(parts[-1]) <= most_points
+        cursor = page.next
+        if cursor is None:
+            break
+    assert cursor is None
+    found, expected = Tracks.concatenate(parts), store.tracks.read(store.tracks.select(run.id, query))
+    assert len(expected) > 0
+    places = [sorted(zip(its.track_id.tolist(), its.frame.tolist(), strict=True)) for its in (found, expected)]
+    assert places[0] == places[1]
+
+
+def test_pages_of_one_track(store: Store) -> None:
+    run = filled_run(store)
+    frames, cursor = [], None
+    while True:
+        page = store.tracks.get(run.id, 2, None, cursor, most_points=20)
+        points = store.tracks.read(page.selection)
+        assert set(points.track_id.tolist()) == {2}
+        frames.append(points.frame.tolist())
+        cursor = page.next
+        if cursor is None:
+            break
+    assert frames == [[*range(20)], [*range(20, 40)], [*range(40, 50)]]
+
+
+def test_many_tracks_are_streamed_without_a_list_of_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.tracks._TRACKS_AT_ONCE", 2)
+    run = filled_run(store)
+    parts = list(store.tracks.stream(store.tracks.select(run.id, TrackQuery(t_to_s=0.05))))
+    assert np.unique(Tracks.concatenate(parts).track_id).tolist() == [1, 2, 3]
+    assert sum(len(part) for part in parts) == 18
+
+
 def test_a_long_track_is_streamed_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.tracks._POINTS_AT_ONCE", 40)
     run = filled_run(store)
@@ -301,6 +437,72 @@ def test_analysed_frames_are_known_without_rows(store: Store) -> None:
     assert first.start_s == second.start_s == pytest.approx(100.0)
     newest = store.localizations.list(run.id).items[-1]
     assert (newest.frame_from, newest.frame_to) == (4, 9)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ledger = '{'",
+        "ledger = 'null'",
+        "settings = '[]'",
+        "started_at = 'yesterday'",
+        "started_at = 1e300",
+        "ended_at = 9e99",
+    ],
+)
+def test_damaged_row_does_not_hide_the_others(store: Store, tmp_path: Path, damage: str) -> None:
+    ids = [store.runs.create(model_id="m", record=False).id for _ in range(3)]
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute(f"UPDATE runs SET {damage} WHERE id = ?", (ids[1],))
+    connection.close()
+    assert [run.id for run in store.runs.list().items] == [ids[2], ids[0]]
+    page = store.runs.list(limit=2)  # ends with the damaged one
+    assert [run.id for run in (*page.items, *store.runs.list(cursor=page.next).items)] == [ids[2], ids[0]]
+    with pytest.raises(StoreError, match=rf"row of run {ids[1]} .* is damaged.*Restore a backup"):
+        store.runs.get(ids[1])
+
+
+@pytest.mark.parametrize("damage", ["details = '{'", "details = '3'", "occurred_at = 'x'", "occurred_at = -1e300"])
+def test_damaged_event_does_not_hide_the_others(store: Store, tmp_path: Path, damage: str) -> None:
+    ids = [store.events.add("x", "y") for _ in range(3)]
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute(f"UPDATE events SET {damage} WHERE id = ?", (ids[1],))
+    connection.close()
+    assert [event.id for event in store.events.list().items] == [ids[2], ids[0]]
+
+
+def test_points_without_values(store: Store, tmp_path: Path) -> None:
+    run = filled_run(store, batches=1)
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute("UPDATE track_points SET observed = NULL, x_um = NULL WHERE track_id = 2 AND frame = 3")
+    connection.close()
+    points = store.tracks.read(store.tracks.get(run.id, 2).selection)
+    assert (points.observed.tolist(), np.isnan(points.x_um).tolist()) == (
+        [1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [frame == 3 for frame in range(10)],
+    )  # fmt: skip
+
+
+def test_value_beyond_the_database_is_the_caller_s_fault(store: Store) -> None:
+    with pytest.raises(DataError, match="does not fit into the database"):
+        store.runs.list(limit=2**63)
+    with pytest.raises(DataError, match="does not fit into the database"):
+        store.runs.create(model_id="\ud800", record=False)
+
+
+def test_text_that_no_database_takes_is_kept_without_it(store: Store) -> None:
+    run = store.runs.create(model_id="m", record=False, name="a\0b\ud800", settings={"a": "\udcff"})
+    store.events.add("x", "driver said \udcff\0", details={"text": "\udcff"})
+    assert (store.runs.get(run.id).name, store.runs.get(run.id).settings) == ("a?b?", {"a": "?"})
+    event = store.events.list().items[0]
+    assert (event.message, event.details) == ("driver said ??", {"text": "?"})
+
+
+def test_text_of_earlier_versions_with_halves_of_characters(store: Store, tmp_path: Path) -> None:
+    store.events.add("x", "y")
+    with sqlite3.connect(tmp_path / "bathyscope.db") as connection:
+        connection.execute("""UPDATE events SET details = '{"a": "\\ud800 \\ud83d\\ude00"}'""")
+    connection.close()
+    assert store.events.list().items[0].details == {"a": "? \N{GRINNING FACE}"}
 
 
 def test_damaged_list_of_frames(store: Store, tmp_path: Path) -> None:
@@ -415,7 +617,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from service.store.store import Store
-from tests.service.store_samples import fill_first_tables, frame_times, migrate_to, sample_batch, sample_ledger
+from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
 store = Store.open(Path(sys.argv[1]))
 run = store.runs.create(model_id="m", record=False)

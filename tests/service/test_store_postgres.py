@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -265,7 +265,11 @@ def test_server_that_stands_still_is_not_waited_for(
     monkeypatch.setattr("service.store.postgres._CONNECT_TIMEOUT_S", 2)  # the least that the driver takes
     new = Store.open(url)
     with frozen(server):
-        for ask in (lambda: store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0)), new.check):
+        asks: list[Callable[[], None]] = [
+            lambda: store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0)),
+            new.check,
+        ]
+        for ask in asks:
             with pytest.raises(StoreError, match=r"does not answer.*goes on by itself"):
                 ask()
     monkeypatch.undo()
