@@ -226,7 +226,7 @@ def endless(server: Server) -> list[int]:
     made = [0]
 
     async def answer(_: Request) -> StreamingResponse:
-        async def parts() -> AsyncIterator[bytes]:
+        def parts() -> Iterator[bytes]:
             while True:
                 made[0] += 1
                 yield b"x" * 65536
