@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 
 import psutil
@@ -30,10 +30,10 @@ def api_process(settings: Settings, address: LinkAddress, listener: socket.socke
     _step_back()
     from service.api.server import serve
 
-    stop = threading.Event()
+    stop, pulse = threading.Event(), _Pulse()
     follow_parent(parent, lambda _: stop.set())
-    _Heartbeat(listener.getsockname(), parent, stop).start()
-    serve(settings, address, listener=listener, stop=stop)
+    _Heartbeat(pulse, parent, stop).start()
+    serve(settings, address, listener=listener, stop=stop, ticked=pulse.tick)
 
 
 def _step_back() -> None:
@@ -44,37 +44,39 @@ def _step_back() -> None:
         process.nice(min(process.nice() + _NICE, 19))
 
 
+class _Pulse:
+    """When the server's event loop has turned last."""
+
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def tick(self) -> None:
+        """The event loop turns."""
+        self._last_s = time.monotonic()
+
+    def is_felt(self) -> bool:
+        """Whether it has turned lately."""
+        return time.monotonic() - self._last_s < _BEAT_S
+
+
 class _Heartbeat(WorkerThread):
-    """A heartbeat for every answer of the server to itself: so it stands for the event loop, not for this thread.
+    """A heartbeat as long as the event loop turns; it takes no connection, of which clients may have all.
 
     Without it the supervisor starts the API again, so a failure here needs no other report.
     """
 
-    def __init__(self, where: tuple[str, int], parent: Connection, stop: threading.Event) -> None:
+    def __init__(self, pulse: _Pulse, parent: Connection, stop: threading.Event) -> None:
         super().__init__("heartbeat", failed=lambda _: None)
-        host, port = where[:2]
-        if host in ("0.0.0.0", "::"):  # noqa: S104  the wildcard is replaced, not listened at
-            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-        self._host, self._port = host, port
+        self._pulse = pulse
         self._parent = parent
         self._ending = stop
 
     def work(self) -> None:
-        """Ask once a second, until the end or until the supervisor is gone."""
+        """Look once a second, until the end or until the supervisor is gone."""
         while not self._ending.wait(_BEAT_S):
-            if not self._is_healthy():
+            if not self._pulse.is_felt():
                 continue
             try:
                 self._parent.send({"state": "running"})
             except OSError:
                 return
-
-    def _is_healthy(self) -> bool:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_BEAT_S)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()

@@ -104,6 +104,8 @@ class Live:
         By view: clients connected now, messages replaced by newer ones, clients let go because they took nothing.
     failures : Counter
         By task: exceptions that nobody expected.
+    newcomers : int
+        WebSockets that have not shown the access key yet.
     """
 
     def __init__(self, engine: EngineClient) -> None:
@@ -115,6 +117,7 @@ class Live:
         self.disconnected: Counter[str] = Counter(dict.fromkeys(self._outboxes, 0))
         self._dropped: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.newcomers = 0
         self._status_fault: NotReady | None = None
 
     @property

@@ -60,6 +60,15 @@ def events(settings: Settings) -> list[str]:
     return kinds
 
 
+def test_a_job_whose_request_lacks_everything_fails_alone(settings: Settings, jobs: Jobs, runner: Runner) -> None:
+    odd = jobs.create("train", "", {}, step="compute")
+    (jobs.folder("broken")).mkdir()
+    (jobs.folder("broken") / "job.json").write_text('{"a":' * 50_000)
+    until(runner, lambda: jobs.get(odd.id).is_over)
+    assert jobs.get(odd.id).state == "failed"
+    assert sorted(events(settings)) == ["training_failed", "training_started"]
+
+
 # ---- folders ----
 
 
