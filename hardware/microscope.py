@@ -120,7 +120,10 @@ class LightState:
 
 @dataclass(frozen=True, slots=True)
 class MicroscopeDescription:
-    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None)."""
+    """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None).
+
+    `notes`: what a person should know of it, such as values of a recording that are stated and not trusted.
+    """
 
     driver: str
     camera: str
@@ -129,6 +132,7 @@ class MicroscopeDescription:
     bit_depth: int
     pixel_size_um: float | None
     devices: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

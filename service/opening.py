@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from hardware.microscope import CameraSettings, Roi
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from service.settings import Settings, SimulatedPart
 
 __all__ = ["open_instrument"]
+
+_log = structlog.get_logger(__name__)
 
 
 def open_instrument(settings: Settings) -> LimitedMicroscope:
@@ -35,6 +38,8 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
     if part.replay.truth is not None:
         config["replay"]["truth"] = _truth_by_frame(part.replay.truth)
     microscope = open_microscope(config, scene=scene, detector=detector)
+    for text in microscope.description.notes:
+        _log.warning("microscope_note", text=text)
     if part.driver != "replay":  # a movie has the settings that it was taken with
         roi = None if camera.roi is None else Roi(*camera.roi)
         try:
