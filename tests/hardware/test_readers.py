@@ -262,6 +262,13 @@ def test_positions_that_are_no_sweep_are_said_to_be_not_trusted(tmp_path: Path, 
     assert any(note in told for told in sweep.notes)
 
 
+def test_positions_in_a_unit_that_says_nothing(tmp_path: Path) -> None:
+    planes = {"Plane": {"PositionZ": [float(z) for z in range(9)], "PositionZUnit": ["reference frame"] * 9}}
+    sweep = open_sweep(ome(tmp_path / "sweep.ome.tif", numbered(9, *SHAPE), "ZYX", **planes))
+    assert sweep.position_step_um is None
+    assert "PositionZ of planes of '0.0 reference frame'; it is not trusted" in sweep.notes[0]
+
+
 def test_repeats_at_different_positions_are_refused(tmp_path: Path) -> None:
     where = [float(place) for place in range(12)]
     path = ome(tmp_path / "sweep.ome.tif", numbered(6, 2, *SHAPE), "ZTYX", **positions(where))
