@@ -125,6 +125,7 @@ class MicroscopeDescription:
 
     `focus_direction`: +1 when a higher position of the focus drive brings objective and sample together, -1 when it
     takes them apart, 0 when the microscope's configuration does not say.
+    `notes`: what a person should know of it, such as values of a recording that are stated and not trusted.
     """
 
     driver: str
@@ -135,6 +136,7 @@ class MicroscopeDescription:
     pixel_size_um: float | None
     devices: dict[str, str] = field(default_factory=dict)
     focus_direction: int = 0
+    notes: tuple[str, ...] = ()
 
     def frame_shape(self, camera: CameraSettings) -> tuple[int, int]:
         """Rows and columns of the frames as the camera is set."""

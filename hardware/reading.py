@@ -55,6 +55,7 @@ _DAMAGED = (
     zarr.errors.BaseZarrError,
     # Both decode: numcodecs and imagecodecs raise RuntimeError, zarr and tifffile ValueError and TypeError.
     RuntimeError,
+    SystemError,
     ValueError,
     TypeError,
     KeyError,

@@ -122,6 +122,7 @@ class ReplayMicroscope:
             bit_depth=movie.bit_depth,
             pixel_size_um=movie.pixel_size_um,
             devices={movie.path.name: "movie"},
+            notes=movie.notes,
         )
 
     @property

@@ -227,6 +227,7 @@ def of_ome_xml(
     step = stated("PhysicalSizeZ", LENGTHS_UM, "µm") if "Z" in axes else None
     period = stated("TimeIncrement", TIMES_S, "s") if "T" in axes else None
     bits = number(pixels.attrib.get("SignificantBits"))
+    planes = _planes_of_ome_xml(pixels, axes, shape, notes)
     return (
         Statements(
             square(path, sides),
@@ -235,17 +236,21 @@ def of_ome_xml(
             int(bits) if bits > 0 else None,
             tuple(notes),
         ),
-        _planes_of_ome_xml(pixels, axes, shape),
+        planes,
     )
 
 
-def _planes_of_ome_xml(pixels: ElementTree.Element, axes: str, shape: tuple[int, ...]) -> PlaneFigures:
+def _planes_of_ome_xml(
+    pixels: ElementTree.Element, axes: str, shape: tuple[int, ...], notes: list[str]
+) -> PlaneFigures:
+    """Figures of each plane; notes get what is stated in a unit that says nothing."""
     figures = PlaneFigures.unknown(math.prod(shape))
     kept = {
         "PositionZ": (figures.position_um, LENGTHS_UM, "µm"),
         "DeltaT": (figures.time_s, TIMES_S, "s"),
         "ExposureTime": (figures.exposure_s, TIMES_S, "s"),
     }
+    strange: dict[str, str] = {}
     for plane in pixels:
         if _name(plane) != "Plane":
             continue
@@ -256,8 +261,11 @@ def _planes_of_ome_xml(pixels: ElementTree.Element, axes: str, shape: tuple[int,
         # The default unit of PositionZ is the reference frame's; writers that leave it out mean µm.
         for name, (values, units, default) in kept.items():
             if name in plane.attrib and place >= 0:
-                factor = units.get(plane.attrib.get(f"{name}Unit", default).strip().lower(), math.nan)
-                values[place] = number(plane.attrib[name]) * factor
+                unit = plane.attrib.get(f"{name}Unit", default)
+                values[place] = number(plane.attrib[name]) * units.get(unit.strip().lower(), math.nan)
+                if math.isnan(values[place]):
+                    strange.setdefault(name, f"{plane.attrib[name]} {unit}")
+    notes += [f"The file states a {name} of planes of {said!r}; it is not trusted." for name, said in strange.items()]
     return figures
 
 

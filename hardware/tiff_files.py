@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -80,6 +81,7 @@ def open_tiff(path: Path) -> Stack:
     with warnings_collected() as said:
         tiff = tifffile.TiffFile(path)
         try:
+            _check_chain(path, tiff)
             if tiff.is_ndtiff and (path.parent / "NDTiff.index").exists():
                 from hardware.image_folders import open_ndtiff
 
@@ -230,6 +232,25 @@ def _extents(image: ElementTree.Element) -> list[int]:
     """Announced numbers of planes along each axis."""
     sizes = next((element.attrib for element in image.iter() if "SizeX" in element.attrib), {})
     return [_whole(sizes.get(f"Size{label}")) for label in "ZCT"]
+
+
+def _check_chain(path: Path, tiff: Any) -> None:
+    """Refuse a file whose directories of pages lead back to an earlier one: tifffile would follow them for ever."""
+    count_bytes, entry_bytes, offset_bytes = (8, 20, 8) if tiff.is_bigtiff else (2, 12, 4)
+    order: Literal["big", "little"] = "big" if tiff.byteorder == ">" else "little"
+    at, size = tiff.pages.first.offset, tiff.filehandle.size
+    seen: set[int] = set()
+    with path.open("rb", buffering=0) as file:
+        while 0 < at < size:
+            if at in seen:
+                raise refusal(
+                    f"{path} is damaged: its list of pages runs in a circle behind {len(seen):,} pages.",
+                    "Copy or record it again.",
+                )
+            seen.add(at)
+            entries = int.from_bytes(os.pread(file.fileno(), count_bytes, at), order)
+            behind = at + count_bytes + entries * entry_bytes
+            at = int.from_bytes(os.pread(file.fileno(), offset_bytes, behind), order) if behind < size else 0
 
 
 def _whole(value: Any) -> int:

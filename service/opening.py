@@ -38,6 +38,8 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
     if part.replay.truth is not None:
         config["replay"]["truth"] = _truth_by_frame(part.replay.truth)
     microscope = open_microscope(config, scene=scene, detector=detector)
+    for text in microscope.description.notes:
+        _log.warning("microscope_note", text=text)
     if part.driver != "replay":  # a movie has the settings that it was taken with
         roi = None if camera.roi is None else Roi(*camera.roi)
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -258,6 +260,13 @@ def test_positions_that_are_no_sweep_are_said_to_be_not_trusted(tmp_path: Path, 
     sweep = open_sweep(described(tmp_path / "sweep.ome.tif", numbered(9, *SHAPE), xml))
     assert sweep.position_step_um is None
     assert any(note in told for told in sweep.notes)
+
+
+def test_positions_in_a_unit_that_says_nothing(tmp_path: Path) -> None:
+    planes = {"Plane": {"PositionZ": [float(z) for z in range(9)], "PositionZUnit": ["reference frame"] * 9}}
+    sweep = open_sweep(ome(tmp_path / "sweep.ome.tif", numbered(9, *SHAPE), "ZYX", **planes))
+    assert sweep.position_step_um is None
+    assert "PositionZ of planes of '0.0 reference frame'; it is not trusted" in sweep.notes[0]
 
 
 def test_repeats_at_different_positions_are_refused(tmp_path: Path) -> None:
@@ -526,6 +535,64 @@ def test_damage_is_called_damage(tmp_path: Path, compression: str) -> None:
     content[place : place + 3000] = b"\xff" * 3000
     path.write_bytes(content)
     assert "damaged" in refused(open_movie, path)
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("back_to", [0, 2])
+def test_pages_that_lead_back_to_an_earlier_one(tmp_path: Path, bigtiff: bool, back_to: int) -> None:
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as writer:
+        for plane in numbered(5, *SHAPE):
+            writer.write(plane, metadata=None, contiguous=False, photometric="minisblack")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        last, first = tiff.pages[4], tiff.pages[back_to]
+        entries = len(last.tags)
+        place = last.offset + (8 + 20 * entries if bigtiff else 2 + 12 * entries)
+        struct.pack_into("<Q" if bigtiff else "<I", content, place, first.offset)
+    path.write_bytes(content)
+    assert "its list of pages runs in a circle behind 5 pages" in refused(open_movie, path)
+
+
+FORMS: dict[str, Callable[[Path], Any]] = {
+    "movie.ome.tif": lambda path: ome(path, numbered(9, *SHAPE), "TYX", **MICRONS, Plane={"DeltaT": list(range(9))}),
+    "lzw.ome.tif": lambda path: tifffile.imwrite(path, numbered(9, *SHAPE), compression="lzw", ome=True),
+    "imagej.tif": lambda path: imagej(path, numbered(9, *SHAPE), "TYX", 0.5, unit="um", finterval=0.1),
+    "plain.tif": lambda path: tifffile.imwrite(path, numbered(9, *SHAPE), metadata=None, compression="zlib"),
+    STACK: lambda path: micro_manager_stack(
+        path, numbered(9, *SHAPE), [(0, z, 0, 0) for z in range(9)], {"Slices": 9}, [{"ZPositionUm": 1.0}] * 9
+    ),
+    "movie.zarr": lambda path: zarr.create_array(path, data=numbered(9, *SHAPE) + 1, chunks=(1, *SHAPE)),
+    "shards.zarr": lambda path: zarr.create_array(
+        path, data=numbered(9, *SHAPE) + 1, chunks=(1, *SHAPE), shards=(4, *SHAPE)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_whatever_is_broken_in_a_file(tmp_path: Path, name: str) -> None:
+    """Bytes that are changed or cut off: the file is refused in one voice, or read with all its planes."""
+    rng = np.random.default_rng(5)
+    (tmp_path / "whole").mkdir()
+    FORMS[name](tmp_path / "whole" / name)
+    files = [path for path in (tmp_path / "whole").rglob("*") if path.is_file()]
+    for trial in range(60):
+        broken = tmp_path / f"{trial}"
+        shutil.copytree(tmp_path / "whole", broken)
+        victim = broken / files[rng.integers(len(files))].relative_to(tmp_path / "whole")
+        content = bytearray(victim.read_bytes())
+        if trial % 3 == 0:
+            content = content[: rng.integers(len(content))]
+        else:
+            for place in rng.exponential(300, trial % 7 + 1).astype(int) % len(content):
+                content[place] = rng.integers(256)
+        victim.write_bytes(content)
+        for open_it in (open_movie, open_sweep):
+            with contextlib.suppress(MicroscopeError):
+                opened = open_it(broken / name)
+                if isinstance(opened, Movie):
+                    with opened:
+                        assert len(opened.read(0, 9)) == 9
 
 
 def test_inverted_and_turned_pictures(tmp_path: Path) -> None:

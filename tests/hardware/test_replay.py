@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from hardware import reading
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, Frame, Microscope, MicroscopeError, Roi, StageLimits
 from hardware.movies import Movie, open_movie
@@ -147,6 +148,22 @@ def test_it_needs_a_rate(tmp_path: Path) -> None:
         with pytest.raises(MicroscopeError, match="does not state its frame rate"):
             ReplayMicroscope(plain)
         assert ReplayMicroscope(plain, fps=50).frame_period_s == 0.02
+
+
+def test_what_the_movie_says_of_itself_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "movie.ome.tif"
+    tifffile.imwrite(
+        path, np.zeros((3, 16, 24), "uint16"), metadata={"axes": "TYX", "PhysicalSizeX": 0.0}, photometric="minisblack"
+    )
+    with open_movie(path) as movie:
+        notes = ReplayMicroscope(movie, fps=50).description.notes
+        assert "not trusted" in notes[0]
+
+
+def test_a_movie_that_does_not_fit_into_memory(movie: Movie, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_free_bytes", lambda: 4000)
+    with pytest.raises(MicroscopeError, match="6 frames of 24 x 16 pixels: 4,608 bytes in memory; 4,000 are free"):
+        ReplayMicroscope(movie, in_memory=True)
 
 
 def test_busy_and_closed(movie: Movie) -> None:

@@ -146,7 +146,7 @@ def test_refine_fills_the_goodness_of_fit(recorded: tuple[NDArray[np.uint16], Tr
         ("plain", ("--pixel-size-um", "nan"), "pixel size at the sample is nan µm; plausible"),
         ("8 bit", (), "8-bit counts, but the camera of model"),
         ("float", (), "float32; camera counts are unsigned"),
-        ("cut", (), "planes and holds"),
+        ("cut", (), "damaged or incomplete"),
         ("missing", (), "does not exist"),
         ("plain", ("--device", "tpu"), "auto, cpu or cuda"),
         ("plain", ("--camera-offset-adu", 100), "Only 1 of the camera's three figures"),
