@@ -9,6 +9,8 @@ set on validation frames of other seeds.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import queue
 import threading
@@ -29,6 +31,7 @@ from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
 from models.precision import autocast, chosen_device, chosen_precision
+from models.quantities import TRAINING_MINUTES
 from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
 from models.weights import reference_model
@@ -259,12 +262,11 @@ def train(
     Raises
     ------
     DataError
-        When there is nothing to resume, the time is over before the first step, or the loss is not finite time and
-        again.
+        When the time is implausible, there is nothing to resume, the checkpoint is that of another training, no step
+        was made, or the loss is not finite time and again.
     """
     started = time.monotonic()
-    if settings.minutes <= 0 or not math.isfinite(settings.minutes):
-        raise DataError(f"--minutes {settings.minutes} was given; it must be above 0.", "Give the time to train.")
+    TRAINING_MINUTES.check(settings.minutes, "--minutes")
     device = chosen_device(settings.device)
     dtype = chosen_precision(device, settings.precision)
     table = PatternTable(calibration.psf)
@@ -275,9 +277,10 @@ def train(
     network.module.to(device).train()
     recipe = _recipe(network, settings)
     optimizer = recipe.optimizer_of(network.module)
+    origin = _origin(calibration, settings, recipe, scene)
     steps, spent = 0, 0.0
     if resume:
-        steps, spent = _restore(checkpoint, network, optimizer)
+        steps, spent = _restore(checkpoint, origin, network, optimizer)
     validation_minutes = min(0.15 * settings.minutes, 1.0)
     budget = settings.minutes - validation_minutes
     seen = network.adapted(scene)
@@ -318,7 +321,7 @@ def train(
                 report(elapsed, f"{steps * recipe.batch} frames, loss {average:.3f}")
             if checkpoint is not None and now - last_save > 60:
                 last_save = now
-                _save_checkpoint(checkpoint, network, optimizer, steps, spent + elapsed)
+                _save_checkpoint(checkpoint, origin, network, optimizer, steps, spent + elapsed)
     finally:
         frames.close()
     spent += (time.monotonic() - started) / 60
@@ -433,10 +436,30 @@ def _thinned(log: list[dict[str, float]], most: int = 60) -> list[dict[str, floa
     return [{k: round(v, 4) for k, v in entry.items()} for entry in log[::step]]
 
 
-def _save_checkpoint(path: Path, network: Any, optimizer: Optimizer, steps: int, minutes: float) -> None:
+def _origin(
+    calibration: Calibration, settings: TrainingSettings, recipe: Recipe, scene: SceneSettings
+) -> dict[str, str]:
+    """What a checkpoint belongs to, as texts by name; all but the time and the machine, which may differ."""
+    digest = hashlib.sha256(json.dumps(calibration.as_dict(), sort_keys=True).encode("utf-8"))
+    digest.update(np.ascontiguousarray(calibration.psf.planes).tobytes())
+    return {
+        "calibration": f"{calibration.id} (digest {digest.hexdigest()[:16]})",
+        "architecture": f"{settings.architecture} {settings.size}",
+        "seed": str(settings.seed),
+        "shape of the network": repr(settings.shape),
+        "shipped weights": str(settings.transfer),
+        "recipe": repr(replace(recipe, samples=None)),
+        "scene": repr(scene),
+    }
+
+
+def _save_checkpoint(
+    path: Path, origin: dict[str, str], network: Any, optimizer: Optimizer, steps: int, minutes: float
+) -> None:
     aside = path.with_suffix(".partial")
     torch.save(
         {
+            "origin": origin,
             "network": network.settings,
             "weights": network.module.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -448,13 +471,30 @@ def _save_checkpoint(path: Path, network: Any, optimizer: Optimizer, steps: int,
     aside.replace(path)
 
 
-def _restore(path: Path | None, network: Any, optimizer: Optimizer) -> tuple[int, float]:
+def _restore(path: Path | None, origin: dict[str, str], network: Any, optimizer: Optimizer) -> tuple[int, float]:
     if path is None or not path.is_file():
         raise DataError(
             f"There is no checkpoint to resume from ({path}).", "Train without --resume, or with the --out of before."
         )
     try:
         saved = torch.load(path, weights_only=True)
+        before = dict(saved["origin"])
+    except Exception as error:
+        raise DataError(
+            f"The checkpoint {path} does not fit or is damaged ({type(error).__name__}).",
+            "Train without --resume.",
+        ) from error
+    differences = [
+        f"{name}: {before.get(name, 'not stated')} then, {now} now"
+        for name, now in origin.items()
+        if before.get(name) != now
+    ]
+    if differences:
+        raise DataError(
+            f"The checkpoint {path} belongs to another training ({'; '.join(differences)}).",
+            "Resume with the calibration and the options of before, or train without --resume.",
+        )
+    try:
         steps, minutes = int(saved["steps"]), float(saved["minutes"])
         network.module.load_state_dict(saved["weights"])
         optimizer.load_state_dict(saved["optimizer"])

@@ -43,16 +43,18 @@ def run(
     from models.calibration.calibration import Calibration
     from models.identity import new_id
     from models.networks import architecture_named
+    from models.quantities import TRAINING_MINUTES
     from models.training import TrainingSettings, train
     from service.console import note, progress
     from service.outputs import complete_output
 
+    TRAINING_MINUTES.check(minutes, "--minutes")
     learned = Calibration.load(calibration)
     checkpoint = out.with_name(out.name + ".checkpoint")
     settings = TrainingSettings(
         architecture=architecture,
         size=size or architecture_named(architecture).sizes[0],
-        minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes),
+        minutes=max(minutes - _VALIDATION_RESERVE_MINUTES, 0.5 * minutes, TRAINING_MINUTES.low),
         samples=samples,
         seed=seed,
         device=device,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,18 +137,108 @@ def test_a_damaged_checkpoint_is_refused(calibration: Calibration, tmp_path: Pat
         )
 
 
-@pytest.mark.parametrize("minutes", [0.0, -3.0, float("nan")])
-def test_minutes_must_be_positive(calibration: Calibration, tmp_path: Path, minutes: float) -> None:
-    with pytest.raises(DataError, match="above 0"):
+@pytest.mark.parametrize("minutes", [0.0, -3.0, 1e-300, 1e9, float("nan"), float("inf")])
+def test_implausible_minutes_are_refused(calibration: Calibration, tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(DataError, match="time of the training"):
         train(calibration, tmp_path, TrainingSettings(minutes=minutes), model_id="x")
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("minutes", [1e-300, 1e-6])
-def test_a_training_without_a_step_makes_no_model(calibration: Calibration, tmp_path: Path, minutes: float) -> None:
+def test_a_training_without_a_step_is_no_model(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A computer so busy that the time is over before the first frames are drawn.
+    late = iter([0.0])
+    monkeypatch.setattr("models.training.time.monotonic", lambda: next(late, 1e6))
     with pytest.raises(DataError, match="before the first step") as caught:
-        train(calibration, tmp_path / "model", TrainingSettings(minutes=minutes, size="live"), model_id="x")
+        train(calibration, tmp_path / "model", _few_samples(), model_id="x", scene=_small_scene(calibration))
     assert "more minutes" in caught.value.remedy
     assert not (tmp_path / "model").exists()
+
+
+def _few_samples(**changes: Any) -> TrainingSettings:
+    known = {"architecture": "fcn", "size": "narrow", "minutes": 5.0, "samples": 4, "batch": 2}
+    return TrainingSettings(**{**known, **changes})
+
+
+def _small_scene(calibration: Calibration) -> SceneSettings:
+    return SceneSettings(shape=(32, 32), count=(1, 3), z_range_um=calibration.z_range_um)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an interrupted training of two steps left."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    path = folder / "model.checkpoint"
+    clock = itertools.count(0.0, 31.0)
+    with pytest.MonkeyPatch.context() as patch:
+        # Each look at the clock is half a minute later, so that the first steps are saved.
+        patch.setattr("models.training.time.monotonic", lambda: next(clock))
+        patch.setattr("models.training.choose_threshold", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                calibration,
+                folder / "model",
+                _few_samples(minutes=600.0),
+                model_id="x",
+                checkpoint=path,
+                scene=_small_scene(calibration),
+            )
+    return path
+
+
+def _interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_goes_on(calibration: Calibration, checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "model.checkpoint"
+    mine.write_bytes(checkpoint.read_bytes())
+    model = train(
+        calibration,
+        tmp_path / "model",
+        _few_samples(minutes=6.0, samples=12),
+        model_id="on",
+        checkpoint=mine,
+        resume=True,
+        scene=_small_scene(calibration),
+    )
+    assert model.training["minutes"] >= 1
+    assert not mine.exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ("calibration", "calibration: small"),
+        ("id", "calibration: small"),
+        ("architecture", "architecture: fcn narrow then, fcn wide now"),
+        ("seed", "seed: 1 then, 2 now"),
+        ("batch", "recipe"),
+        ("scene", "scene"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(
+    calibration: Calibration, checkpoint: Path, tmp_path: Path, other: str, says: str
+) -> None:
+    before = checkpoint.read_bytes()
+    settings, scene = _few_samples(), _small_scene(calibration)
+    if other == "calibration":
+        # The same id, another pattern: a folder that was calibrated anew and renamed.
+        calibration = replace(small_calibration(spherical_waves=0.2), id="small")
+    elif other == "id":
+        calibration = replace(calibration, id="other")
+    elif other == "architecture":
+        settings = _few_samples(size="wide")
+    elif other == "seed":
+        settings = _few_samples(seed=2)
+    elif other == "batch":
+        settings = _few_samples(batch=4)
+    else:
+        scene = replace(scene, count=(1, 5))
+    with pytest.raises(DataError, match=re.escape(says)):
+        train(calibration, tmp_path, settings, model_id="x", checkpoint=checkpoint, resume=True, scene=scene)
+    assert checkpoint.read_bytes() == before
 
 
 def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibration) -> None:

@@ -26,10 +26,8 @@ from service.settings import Settings, load_settings
 from service.store.store import Store
 from service.sweep_request import SweepRequest, SweepSize
 from tests.models.bead_sweeps import CAMERA
-from tests.service.test_full_disk import SIZE, small_disk
+from tests.service.conftest import SIZE_BYTES
 from tests.service.test_sweeping import Slide
-
-__all__ = ["small_disk"]
 
 SHAPE = (64, 64)
 # 27 planes of 8 KiB fit, with little room beside them.
@@ -156,7 +154,7 @@ def test_a_file_on_a_full_disk_is_an_error_that_can_be_told(small_disk: Path) ->
 
 def test_the_floor_holds_until_the_last_plane(small_disk: Path) -> None:
     size = SweepSize(8, 1, SHAPE)
-    with SweepFile(small_disk / "sweep.npy", (SIZE - size.total_bytes - 16384) / 1e9) as file:
+    with SweepFile(small_disk / "sweep.npy", (SIZE_BYTES - size.total_bytes - 16384) / 1e9) as file:
         file.begin(size)
         file.add(np.ones(SHAPE, np.uint16))
         (small_disk / "other").write_bytes(b"x" * 32768)

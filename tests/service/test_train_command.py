@@ -63,8 +63,11 @@ def test_a_folder_of_something_else_is_left_alone(calibration: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--minutes", "0"), "time of the training is 0 minutes; plausible"),
-        (("--minutes", "nan"), "time of the training is nan minutes; plausible"),
+        (("--minutes", "0"), "is 0 minutes according to --minutes"),
+        (("--minutes", "nan"), "is nan minutes"),
+        (("--minutes", "inf"), "is inf minutes"),
+        (("--minutes", "1e-300"), "is 1e-300 minutes"),
+        (("--minutes", "1e9"), "plausible values are 0.02 to 10080 minutes"),
         (("--architecture", "yolo"), "this version has cascade"),
         (("--size", "huge"), "has no size 'huge'"),
         (("--device", "tpu"), "auto, cpu or cuda"),
@@ -88,7 +91,8 @@ def test_a_failure_in_the_middle_leaves_nothing_half_written(
         raise DataError("The validation failed.", "Try again.")
 
     monkeypatch.setattr("models.training.choose_threshold", fail)
-    failed = _run(train, calibration, "--minutes", 0.02, "--out", tmp_path / "model")
+    options = ("--minutes", 5, "--samples", 1, "--architecture", "fcn", "--size", "narrow")
+    failed = _run(train, calibration, *options, "--out", tmp_path / "model")
     assert failed.exit_code == 1
     assert "The validation failed." in str(failed.exception)
     assert list(tmp_path.iterdir()) == []
