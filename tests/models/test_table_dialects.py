@@ -104,6 +104,7 @@ def test_dialects_are_read_to_the_same_values(tmp_path: Path, content: str | byt
         (f'{HEADER}\n0,1,2,"3\n1,1,2,3\n', "cannot be told into cells"),
         (f'{HEADER},note\n0,1,2,3,"5 inch" lens\n', "line 2.*cannot be told into cells"),
         (f"{HEADER}\n0,1,2,3,\n", "row 1: 5 cells"),
+        (f"{HEADER},['z']_0,['z']_1\n0,1,2,3\n", "row 1: 4 cells .*the header names 6 columns"),
         ("frame,x [nm],y (px),Z\n0,1,2,3\n", "'x .nm.' may be x_um: divide its nanometres by 1000, and name it x_um"),
         ("frame,x [nm],y (px),Z\n0,1,2,3\n", "'y .px.' may be y_um: multiply its pixels by their size in µm"),
         ("frame,x [nm],y (px),Z\n0,1,2,3\n", "'Z' may be z_um: name it z_um when it is in µm"),
@@ -124,7 +125,7 @@ def test_other_columns_are_named(tmp_path: Path) -> None:
     path = _written(tmp_path, f",{HEADER},w\n5,0,1.5,2,3,4\n6,1,4,5,6,4\n")
     assert _is_the_table(read_table(path, Truth, notes.append))
     assert notes == [
-        f"{path}: the columns one without a name, 'w' ignored; a table of truth has frame,x_um,y_um,z_um,track_id."
+        f"{path}: the columns one without a name, 'w' are ignored; a table of truth has frame,x_um,y_um,z_um,track_id."
     ]
     assert table_kind(path) is Truth
     # Somebody else's columns would be lost with the file.

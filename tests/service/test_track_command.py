@@ -86,7 +86,7 @@ def test_a_table_of_another_program_gives_the_same_tracks(localizations: Path, t
     localizations.write_text("\n".join(lines) + "\n")
     done = _run(localizations, "--fps", 100, "--out", tmp_path / "tracks.csv")
     assert done.exit_code == 0, done.output
-    assert "the columns one without a name, 'w' ignored" in done.stderr
+    assert "the columns one without a name, 'w' are ignored" in done.stderr
     assert (tmp_path / "tracks.csv").read_bytes() == (tmp_path / "right.csv").read_bytes()
 
 
