@@ -273,7 +273,9 @@ _FORMATS = (repr, "{:.17g}".format, "{:.18e}".format, "{:+.17E}".format)
 _FRAMES = (str, "{}.0".format, "{}.".format, "{}e0".format, "+{}".format, "00{}".format, '"{}"'.format)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.lists(_ROW, max_size=6, unique_by=lambda row: (row[0], *(value + 0.0 for value in row[1:]))),
     separator=st.sampled_from([",", ";", "\t", ", "]),
@@ -338,7 +340,9 @@ def test_any_dialect_gives_the_same_values_or_one_error(
     assert np.array_equal(truth.z_um, expected[:, 3])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     data=st.binary(max_size=80)
     | st.text(st.sampled_from('frame,x_um,y_z;\t\n\r"#0123456789.eE+- nai'), max_size=80).map(str.encode),
@@ -355,7 +359,9 @@ def test_any_bytes_are_a_table_or_one_error(tmp_path: Path, data: bytes, headed:
         assert np.isfinite(column).all()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cut=st.integers(0, 2000), flips=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=4))
 def test_damaged_parquet_is_a_table_or_one_error(tmp_path: Path, cut: int, flips: list[tuple[int, int]]) -> None:
     content = bytearray(_parquet(tmp_path).read_bytes())
