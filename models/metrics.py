@@ -320,6 +320,23 @@ def frames_remark(found: Positions, truth: Positions) -> str | None:
     return None
 
 
+def places_remark(found: Positions, truth: Positions, score: Score) -> str | None:
+    """Where answers and truth lie, when none of them match: what has another unit or origin shows there.
+
+    Returns
+    -------
+    str or None
+        A line for the person; None when some match, and when one of the tables is empty.
+    """
+    if score.tp or len(found.frame) == 0 or len(truth.frame) == 0:
+        return None
+    boxes = []
+    for table in (found, truth):
+        low, high = _xyz(table).min(axis=0), _xyz(table).max(axis=0)
+        boxes.append(", ".join(f"{axis} {a:.6g} to {b:.6g}" for axis, a, b in zip("xyz", low, high, strict=True)))
+    return f"Nothing matches. The answers lie at {boxes[0]} µm, the truth at {boxes[1]} µm; both must be in µm."
+
+
 def chance_jaccard(
     found: Positions,
     truth: Positions,

@@ -161,7 +161,8 @@ def read_table(path: Path, kind: type[TableT], note: Note | None = None) -> Tabl
     _refuse_repetitions(source, table, note)
     ignored = [name for name in source.header if name not in wanted]
     if ignored and note is not None:
-        note(f"{path}: {_listed(ignored)} ignored; a table of {_NAMES[kind]} has {','.join(kind.names())}.")
+        verb = "is" if len(ignored) == 1 else "are"
+        note(f"{path}: {_listed(ignored)} {verb} ignored; a table of {_NAMES[kind]} has {','.join(kind.names())}.")
     return table
 
 

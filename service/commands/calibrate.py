@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["checkerboard", "run"]
 
 
+_LIVE_ALONE = ("config", "data", "repeats", "settle_s")
+_FILE_ALONE = ("z_start_um", "axial_scale", "flip_z")
+
+
 def run(
+    context: typer.Context,
     sweep: Path | None = typer.Argument(
         None, help="Sweep (Z, Y, X) or (Z, R, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images."
     ),
@@ -63,6 +68,11 @@ def run(
         raise typer.BadParameter("name a sweep, or use --live, not both.")
     if checkerboard_color not in (None, "black", "white"):
         raise typer.BadParameter("--checkerboard is black or white.")
+    for name in _FILE_ALONE if live else _LIVE_ALONE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = "--" + name.replace("_", "-")
+            raise typer.BadParameter(f"{flag} means nothing {'with' if live else 'without'} --live.", param_hint=flag)
 
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration

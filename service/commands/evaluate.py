@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from service.commands.checks import plausible
-
 if TYPE_CHECKING:
     from models.tables import Localizations, Tracks
 
@@ -31,9 +29,13 @@ def _tolerance(value: float) -> float:
 
 
 def _increasing(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    plausible("DEPTH_UM")(bounds)
-    if bounds is not None and not bounds[0] < bounds[1]:
-        raise typer.BadParameter(f"{bounds[0]} {bounds[1]} is not a range; the first must be less than the second.")
+    from models.quantities import DEPTH_UM
+
+    if bounds is not None and not (all(map(DEPTH_UM.holds, bounds)) and bounds[0] < bounds[1]):
+        raise typer.BadParameter(
+            f"{bounds[0]} {bounds[1]} is not a range of depths; both must lie within {DEPTH_UM.low:g} to "
+            f"{DEPTH_UM.high:g} µm, and the first must be less than the second."
+        )
     return bounds
 
 
@@ -47,7 +49,7 @@ def run(
     json: Path = typer.Option(None, help="Write the figures here too."),
 ) -> None:
     """Score positions against the truth, frame by frame."""
-    from models.metrics import Region, chance_jaccard, frames_remark, score_table
+    from models.metrics import Region, chance_jaccard, frames_remark, places_remark, score_table
     from models.table_files import read_table
     from models.tables import Truth
     from service.console import note, result
@@ -55,11 +57,13 @@ def run(
 
     check_json(json)
     found, expected = _read_predicted(predicted), read_table(truth, Truth, note)
-    remark = frames_remark(found, expected)
-    if remark is not None:
-        note(remark)
+    remarks = [frames_remark(found, expected)]
     region = Region(z_um=z_range_um) if z_range_um else None
-    figures = score_table(found, expected, tolerance_um, region).as_dict()
+    score = score_table(found, expected, tolerance_um, region)
+    remarks.append(places_remark(found, expected, score))
+    for remark in filter(None, remarks):
+        note(remark)
+    figures = score.as_dict()
     figures["chance_jaccard"] = chance_jaccard(found, expected, tolerance_um, region)
     if json is not None:
         write_json(json, figures)

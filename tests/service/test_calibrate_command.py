@@ -81,6 +81,29 @@ def test_contradictions_end_in_one_error_and_no_output(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ["--data", "elsewhere"],
+        ["--repeats", "3"],
+        ["--settle-s", "1"],
+        ["--live", "--flip-z"],
+        ["--live", "--axial-scale", "1.33"],
+        ["--live", "--z-start-um", "5"],
+    ],
+)
+def test_options_that_would_be_ignored_are_wrong_usage(
+    application: typer.Typer, tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATHYSCOPE_CONFIG", "settings.toml")  # as it is where a service runs; it is ignored rightly
+    sweep = [] if "--live" in options else ["sweep.tif"]
+    done = CliRunner().invoke(application, [*sweep, *options, "--out", str(tmp_path / "calibration")])
+    assert done.exit_code == 2
+    flag = next(option for option in reversed(options) if option.startswith("--"))
+    assert f"{flag} means nothing with" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("fault", "says"),
     [
         ("no bead", "Nothing changes with focus"),

@@ -158,3 +158,27 @@ def test_a_frame_number_far_away_costs_nothing(truth: Path, tmp_path: Path) -> N
     done = _run(predicted, truth)
     assert done.exit_code == 0
     assert "1.000" in done.stdout
+
+
+def test_what_lies_elsewhere_is_told(truth: Path, tmp_path: Path) -> None:
+    """Nanometres that are small enough to be micrometres."""
+    predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 1000, 2000, 5000), (1, 0, 0, 9000)])
+    done = _run(predicted, truth)
+    assert done.exit_code == 0
+    assert "The answers lie at x 0 to 1000, y 0 to 2000, z 5000 to 9000 µm" in done.stderr
+    assert "the truth at x 0 to 50, y 0 to 80, z 10 to 120 µm" in done.stderr
+    assert "Nothing matches" not in _run(_predicted(predicted, Localizations, [(0, 0, 0, 10)]), truth).stderr
+
+
+@pytest.mark.parametrize(("found", "expected"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_tables_of_no_row_and_of_one(tmp_path: Path, found: int, expected: int) -> None:
+    row = [(5, 1.0, 2.0, 3.0)]
+    predicted = _predicted(tmp_path / "found.csv", Localizations, row[:found])
+    done = _run(predicted, _predicted(tmp_path / "truth.csv", Truth, row[:expected]), "--json", tmp_path / "score.json")
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "score.json").read_text())
+    assert (figures["tp"], figures["fp"], figures["fn"]) == (
+        found * expected,
+        found - expected * found,
+        expected - found * expected,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_a_table_of_another_program_gives_the_same_tracks(localizations: Path, t
     localizations.write_text("\n".join(lines) + "\n")
     done = _run(localizations, "--fps", 100, "--out", tmp_path / "tracks.csv")
     assert done.exit_code == 0, done.output
-    assert "the columns one without a name, 'w' ignored" in done.stderr
+    assert "the columns one without a name, 'w' are ignored" in done.stderr
     assert (tmp_path / "tracks.csv").read_bytes() == (tmp_path / "right.csv").read_bytes()
 
 
@@ -133,3 +134,21 @@ def test_tables_of_no_row_and_of_one(localizations: Path, tmp_path: Path, rows: 
     assert done.exit_code == 0
     assert "0 tracks with 0 points" in done.stderr
     assert len(read_table(tmp_path / "tracks.csv", Tracks)) == 0
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_full_disk_keeps_what_was_there(localizations: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"tracks.{suffix}"
+    assert _run(localizations, "--fps", 100, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Files end there, where writing fails as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limit[1]))
+    try:
+        failed = _run(localizations, "--fps", 100, "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert failed.exit_code == 1
+    assert str(failed.exception).startswith(f"There is no room for {out}")
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {localizations.name, out.name}
