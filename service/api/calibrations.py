@@ -9,18 +9,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.quantities import CAMERA_OFFSET_ADU, ELECTRONS_PER_ADU, READ_NOISE_E
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, PageParameters
 from service.api.quantities import (
+    CameraOffsetAdu,
     DepthUm,
+    ElectronsPerAdu,
     ExposureS,
     Line,
     PathId,
     PixelSizeUm,
+    ReadNoiseE,
     Repeats,
     SettleS,
     StepUm,
-    pictures_of_a_sweep,
 )
 from service.descriptions import Unreadable
 from service.jobs.folders import Job
@@ -38,13 +39,9 @@ class CameraDescription(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    offset_adu: float = Field(
-        ge=CAMERA_OFFSET_ADU.low, le=CAMERA_OFFSET_ADU.high, description="Count of a pixel without light, ADU."
-    )
-    electrons_per_adu: float = Field(
-        ge=ELECTRONS_PER_ADU.low, le=ELECTRONS_PER_ADU.high, description="Photo-electrons per count."
-    )
-    read_noise_e: float = Field(ge=READ_NOISE_E.low, le=READ_NOISE_E.high, description="Read noise, photo-electrons.")
+    offset_adu: CameraOffsetAdu = Field(description="Count of a pixel without light, ADU.")
+    electrons_per_adu: ElectronsPerAdu = Field(description="Photo-electrons per count.")
+    read_noise_e: ReadNoiseE = Field(description="Read noise, photo-electrons.")
     bit_depth: int = Field(16, ge=1, le=16, description="Bits of a count.")
     source: Line = Field("given", description="Where the figures came from.")
 
@@ -75,7 +72,6 @@ class CalibrationRequest(BaseModel):
         low, high = self.z_range_um
         if low >= high:
             raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
-        pictures_of_a_sweep((low, high), self.z_step_um, self.repeats)
         return self
 
 
