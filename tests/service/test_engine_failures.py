@@ -349,10 +349,16 @@ def lock(rig: Rig) -> sqlite3.Connection:
     return other
 
 
-def catch_up_with(rig: Rig) -> list[str]:
-    """Let the engine's catch-up do what is to be done; the kinds of its events."""
+def catch_up_with(rig: Rig, messages: list[str] | None = None) -> list[str]:
+    """Let the engine's catch-up do what is to be done; the kinds of its events, and in `messages` what they say."""
     told: list[str] = []
-    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, tell=lambda kind, *_: told.append(kind))
+
+    def tell(kind: str, message: str, run_id: str | None) -> None:
+        told.append(kind)
+        if messages is not None:
+            messages.append(message)
+
+    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, tell=tell)
     catch_up.start()
     catch_up.wake()
     wait_for(lambda: catch_up.idle)
@@ -588,7 +594,9 @@ def test_a_file_that_vanishes_later_is_told_and_not_taken_for_dark_frames(quick:
     quick.localizer.gate.set()
     before = ended_truly(quick, run)
     (quick.folder / "dots.ome.zarr" / "0" / "c" / "1" / "0" / "0").unlink()
-    assert catch_up_with(quick) == ["catch_up_failed"]
+    messages: list[str] = []
+    assert catch_up_with(quick, messages) == ["catch_up_failed"]
+    assert "A file of the recording is missing" in messages[0]
     item = quick.store.runs.get(run.id)
     assert item.revision == 1
     numbers = stored_numbers(quick, run)
