@@ -64,7 +64,7 @@ def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
     Raises
     ------
     MicroscopeError
-        Whatever the driver refuses; what was set before it refused has been put back.
+        Whatever the driver refuses; what was set before it refused has been put back, or the text says why not.
     """
     before = microscope.camera_settings
     after = _camera(before, wanted)
@@ -74,9 +74,14 @@ def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
         light = {name: wanted[name] for name in ("channel", "shutter_open") if name in wanted}
         if light:
             microscope.set_light(**light)
-    except MicroscopeError:
-        if microscope.camera_settings != before:
-            microscope.apply_camera(before)
+    except MicroscopeError as error:
+        try:
+            if microscope.camera_settings != before:
+                microscope.apply_camera(before)
+        except MicroscopeError as trouble:
+            raise MicroscopeError(
+                error.cause, f"{error.problem} The camera was not put back either: {trouble.problem}", error.remedy
+            ) from error
         raise
 
 

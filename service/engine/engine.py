@@ -183,7 +183,8 @@ class Engine:
             sweep.interrupt()
             sweep.wait(_SWEEP_END_PATIENCE_S)
         if self._microscope is not None:
-            self._microscope.close()
+            with self._told("closing the microscope"):
+                self._microscope.close()
         ticker.join()
         self._live.close()
         self._store.close()
@@ -213,12 +214,18 @@ class Engine:
             if self._microscope is None:
                 with self._calling("opening the microscope"):
                     microscope = open_instrument(self._settings)
-                shape = microscope.description.frame_shape(microscope.camera_settings)
-                self._loaded.localizer.warm_up(shape, self._settings.engine.batch)
-                gc.unfreeze()  # the microscope that was open before is garbage now
-                gc.collect()
-                gc.freeze()
-                self._read_facts(microscope)
+                try:
+                    shape = microscope.description.frame_shape(microscope.camera_settings)
+                    self._loaded.localizer.warm_up(shape, self._settings.engine.batch)
+                    gc.unfreeze()  # the microscope that was open before is garbage now
+                    gc.collect()
+                    gc.freeze()
+                    self._read_facts(microscope)
+                except BaseException:
+                    # Open and owned by nobody, it could not be opened again.
+                    with self._told("closing the microscope"):
+                        microscope.close()
+                    raise
                 self._microscope = microscope
                 if self._away[0] == "microscope away":
                     self._tell("microscope_back", f"The microscope is back: {microscope.description.camera}.")
@@ -294,6 +301,26 @@ class Engine:
 
     def _read_facts(self, microscope: Microscope) -> None:
         self._facts, self._camera = facts_of(microscope), microscope.camera_settings
+
+    @contextmanager
+    def _facts_read_after(self, microscope: Microscope) -> Iterator[None]:
+        """Read the microscope when the block has ended; when it failed, its error is the one that is told."""
+        try:
+            yield
+        except BaseException:
+            with self._told("reading the microscope"):
+                self._read_facts(microscope)
+            raise
+        self._read_facts(microscope)
+
+    @contextmanager
+    def _told(self, purpose: str) -> Iterator[None]:
+        """Go on when a step fails that cannot be refused to anybody; an event says what failed."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  a driver may raise anything
+            _log.exception("step_failed", purpose=purpose)
+            self._tell("microscope_trouble", f"{purpose.capitalize()} failed ({type(error).__name__}: {error}).")
 
     def _lose(self, state: State, problem: str, remedy: str) -> None:
         if self._away != (state, problem, remedy):
@@ -383,22 +410,16 @@ class Engine:
         """Set camera and light."""
         with self._held():
             microscope = self._free_microscope()
-            with self._calling("setting the microscope"):
-                try:
-                    set_microscope(microscope, wanted)
-                finally:
-                    self._read_facts(microscope)
+            with self._calling("setting the microscope"), self._facts_read_after(microscope):
+                set_microscope(microscope, wanted)
         return self._microscope_status()
 
     def _move_stage(self, stage_um: float) -> dict[str, Any]:
         """Move the focus drive, within its limits."""
         with self._held():
             microscope = self._free_microscope()
-            with self._calling("moving the stage"):
-                try:
-                    microscope.move_stage(stage_um)
-                finally:
-                    self._read_facts(microscope)
+            with self._calling("moving the stage"), self._facts_read_after(microscope):
+                microscope.move_stage(stage_um)
         return self._microscope_status()
 
     def _start_calibration(
@@ -457,7 +478,7 @@ class Engine:
             self._catch_up.resume()
             self._sweep = None
             if self._microscope is not None and not sweep.microscope_failed:
-                with _whatever_fails("reading the microscope"):
+                with self._told("reading the microscope"):
                     self._read_facts(self._microscope)
         self._swept.append(sweep)
         told = {"queued": "swept", "cancelled": "cancelled", "interrupted": "interrupted"}.get(sweep.state, "failed")
@@ -684,7 +705,7 @@ class Engine:
             microscope, self._microscope = self._microscope, None
             self._lose("microscope away", problem or "The microscope failed.", "It is being opened again.")
             if microscope is not None:
-                with _whatever_fails("closing the microscope"), self._calling("closing the microscope"):
+                with self._told("closing the microscope"), self._calling("closing the microscope"):
                     microscope.close()
         self._wake.set()
 

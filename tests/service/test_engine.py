@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from hardware.limits import LimitedMicroscope
 from hardware.microscope import MicroscopeError
 from service.engine.engine import Engine
 from service.link import EngineRefusal, LinkAddress, SyncEngineClient
@@ -256,3 +257,47 @@ def test_the_status_is_plain_values(served: Served) -> None:
         "epoch", "state", "ready", "problem", "remedy", "microscope", "model_id", "run_id", "ledger", "stages",
         "latency_ms", "fps", "process",
     } <= set(status)  # fmt: skip
+
+
+def test_a_microscope_that_cannot_be_made_ready_is_closed_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left open it would stay busy for ever: the Micro-Manager core is one in a process."""
+    closed: list[object] = []
+    close = LimitedMicroscope.close
+
+    def close_noted(microscope: LimitedMicroscope) -> None:
+        closed.append(microscope)
+        close(microscope)
+
+    monkeypatch.setattr(LimitedMicroscope, "close", close_noted)
+    read_facts, failures = served.engine._read_facts, iter([ValueError("odd facts")])
+
+    def fail_once(microscope: LimitedMicroscope) -> None:
+        for failure in failures:
+            raise failure
+        read_facts(microscope)
+
+    monkeypatch.setattr(served.engine, "_read_facts", fail_once)
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+    assert len(closed) == 1
+    said = [event.message for event in served.store.events.list().items if event.kind == "microscope_away"]
+    assert "ValueError: odd facts" in said[0]
+
+
+def test_the_first_error_is_told_when_reading_fails_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+
+        def unreadable(microscope: object) -> None:
+            raise MicroscopeError("device", "The position cannot be read.", "Look.")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(served.engine, "_read_facts", unreadable)
+            with pytest.raises(EngineRefusal, match="binning 2"):
+                client.request("microscope.set", {"binning": 2})
+        kinds = {event.kind: event.message for event in served.store.events.list().items}
+        assert "The position cannot be read" in kinds["microscope_trouble"]
