@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import typer
 
+from service.caches import use_writable_caches
 from service.console import cancel, printable, protect_streams
 from service.signals import answer_ending_signals
 
@@ -56,6 +57,7 @@ def _application() -> typer.Typer:
 def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
     protect_streams()
+    use_writable_caches()
     # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP; it must clean up then, as after Ctrl-C.
     # A background job may have the others ignored.
     answer_ending_signals(_cancel, always=(signal.SIGTERM,))

@@ -186,7 +186,7 @@ def _nothing_away(supervisor: Supervisor) -> None:
             status = engine.status()
     except EngineAway:
         return
-    if status["problem"] is not None and status["state"] in ("model away", "microscope away", "starting"):
+    if status["problem"] is not None and status["state"] in ("model away", "microscope away", "run waits"):
         raise DataError(status["problem"], status["remedy"] or "See the log of the service.")
 
 

@@ -1,6 +1,6 @@
 """The real-time process: owns the microscope and the live model, and runs one run at a time.
 
-States: ``starting``, ``model away``, ``microscope away``, ``ready``,
+States: ``starting``, ``model away``, ``microscope away``, ``run waits``, ``ready``,
 ``running`` and ``calibrating``. The microscope has one owner at a time, a run
 or the sweep of a calibration; whoever else wants it is told who has it. An
 engine that shall begin with a run is starting until that run's tracks flow.
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-State = Literal["starting", "model away", "microscope away", "ready", "running", "calibrating"]
+State = Literal["starting", "model away", "microscope away", "run waits", "ready", "running", "calibrating"]
 
 _STATUS_S = 0.25
 _STOP_PATIENCE_S = 2.5
@@ -253,7 +253,7 @@ class Engine:
         is_first = self._begin_pause_s == _FIRST_PAUSE_S
         self._begin_after_s = time.monotonic() + self._begin_pause_s
         self._begin_pause_s = min(2 * self._begin_pause_s, _LONGEST_PAUSE_S)
-        self._run_at_start, self._away = True, ("starting", f"The run at start waits: {problem}", remedy)
+        self._run_at_start, self._away = True, ("run waits", f"The run at start waits: {problem}", remedy)
         if is_first:  # the figures in the problem change from try to try
             self._tell("run_waits", f"{self._away[1]} {remedy}")
 
@@ -811,7 +811,7 @@ class Engine:
             return self._away
         run = self._run_now()
         if self._run_at_start and run is None:
-            return "starting", *self._away[1:]
+            return self._away if self._away[0] == "run waits" else ("starting", *self._away[1:])
         if self._starts_first_run and run is not None and not run.flows:
             return "starting", None, None
         self._starts_first_run = False

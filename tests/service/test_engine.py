@@ -133,7 +133,7 @@ def test_an_unattended_run_waits_for_space_and_then_begins(unattended: Served, s
     unattended.write_movie()
     with SyncEngineClient(unattended.address, 10.0) as client:
         waiting = wait_for(lambda: (now := client.status())["problem"] and "GB are free" in now["problem"] and now)
-        assert waiting["state"] == "starting"
+        assert waiting["state"] == "run waits"
         assert not waiting["ready"]
         assert "Free some space" in waiting["remedy"]
         assert unattended.store.runs.list().items == []

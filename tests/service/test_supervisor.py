@@ -412,6 +412,28 @@ def test_a_child_that_does_not_end_is_ended_within_the_limit(
     assert not engine.is_running()
 
 
+def count_threads(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    """Tells how many threads linear algebra would take, once numpy has been imported."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    beat_until_told(pipe, threads=[pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+
+
+@pytest.mark.parametrize(("torch_threads", "threads"), [(None, 1), (2, 2)])
+def test_linear_algebra_of_the_engine_takes_the_threads_of_the_settings(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch, torch_threads: int | None, threads: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    supervisor = with_engine(count_threads, torch_threads=torch_threads)
+    engine = supervisor._children[0]
+    assert wait_for(lambda: engine.beat.get("threads")) == [threads]
+    # What a child starts with does not stay with the supervisor.
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
 def test_pauses_grow_fourfold_and_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = Supervisor(settings_for(tmp_path))
     child = supervisor._child("api", crash)
