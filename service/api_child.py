@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 
 import psutil
@@ -29,10 +29,10 @@ def api_process(settings: Settings, address: LinkAddress, listener: socket.socke
     _step_back()
     from service.api.server import serve
 
-    stop = threading.Event()
+    stop, pulse = threading.Event(), _Pulse()
     follow_parent(parent, on_stop=stop.set, on_loss=stop.set)
-    threading.Thread(target=_beat, args=(listener.getsockname(), parent, stop), name="heartbeat", daemon=True).start()
-    serve(settings, address, listener=listener, stop=stop)
+    threading.Thread(target=_beat, args=(pulse, parent, stop), name="heartbeat", daemon=True).start()
+    serve(settings, address, listener=listener, stop=stop, ticked=pulse.tick)
 
 
 def _step_back() -> None:
@@ -43,21 +43,25 @@ def _step_back() -> None:
         process.nice(min(process.nice() + _NICE, 19))
 
 
-def _beat(where: tuple[str, int], parent: Connection, stop: threading.Event) -> None:
-    """A heartbeat for every answer of the server to itself: so it stands for the event loop, not for this thread."""
-    host, port = where[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  the wildcard is replaced, not listened at
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+class _Pulse:
+    """When the server's event loop has turned last."""
+
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def tick(self) -> None:
+        """The event loop turns."""
+        self._last_s = time.monotonic()
+
+    def is_felt(self) -> bool:
+        """Whether it has turned lately."""
+        return time.monotonic() - self._last_s < _BEAT_S
+
+
+def _beat(pulse: _Pulse, parent: Connection, stop: threading.Event) -> None:
+    """A heartbeat as long as the event loop turns; it takes no connection, of which clients may have all."""
     while not stop.wait(_BEAT_S):
-        connection = http.client.HTTPConnection(host, port, timeout=_BEAT_S)
-        try:
-            connection.request("GET", "/healthz")
-            healthy = connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            healthy = False
-        finally:
-            connection.close()
-        if healthy:
+        if pulse.is_felt():
             try:
                 parent.send({"state": "running"})
             except OSError:

@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, cast
 
 import msgpack
+import structlog
 import zmq
 import zmq.asyncio
 
@@ -45,6 +46,8 @@ __all__ = [
     "LivePublisher",
     "SyncEngineClient",
 ]
+
+_log = structlog.get_logger(__name__)
 
 Topic = Literal["tracks", "preview", "feed", "status"]
 Handler = Callable[[str, dict[str, Any]], Any]
@@ -398,15 +401,22 @@ class EngineClient:
             door.immediate = True
             self.address.connect(door, endpoint)
             self._doors[endpoint] = door
-            self._readers.append(asyncio.create_task(self._read(door)))
+            self._readers.append(asyncio.create_task(self._read(door, endpoint)))
         return self._doors[endpoint]
 
-    async def _read(self, door: zmq.asyncio.Socket) -> None:
-        while True:
-            reply = msgpack.unpackb(await door.recv())
-            answer = self._waiting.get(reply["id"])
-            if answer is not None and not answer.done():
-                answer.set_result(reply)
+    async def _read(self, door: zmq.asyncio.Socket, endpoint: str) -> None:
+        """Hand replies to those who wait, until a reply cannot be read; the next request opens the door anew."""
+        try:
+            while True:
+                reply = msgpack.unpackb(await door.recv())
+                answer = self._waiting.get(reply["id"])
+                if answer is not None and not answer.done():
+                    answer.set_result(reply)
+        except Exception:  # noqa: BLE001  nobody awaits this task; without it every request would wait in vain
+            _log.exception("reader_failed", endpoint=endpoint)
+            if self._doors.get(endpoint) is door:
+                del self._doors[endpoint]
+            door.close()
 
 
 class SyncEngineClient(AbstractContextManager["SyncEngineClient"]):

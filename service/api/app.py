@@ -27,7 +27,7 @@ from service.api import (
     system,
     tracks,
 )
-from service.api.auth import AccessKey, Guard
+from service.api.auth import AccessKey, Doorkeeper, Guard
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
 from service.api.problems import install_problems
@@ -82,7 +82,8 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live
-    app.state.metrics = metrics.Metrics(live, engine, settings.data_dir)
+    app.state.doorkeeper = Doorkeeper()
+    app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.doorkeeper)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
@@ -97,5 +98,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     install_problems(app)
     install_description(app)
     hosts = {settings.host, *settings.allowed_hosts}
-    app.add_middleware(Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page))
+    app.add_middleware(
+        Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), doorkeeper=app.state.doorkeeper
+    )
     return app

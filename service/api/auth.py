@@ -11,19 +11,24 @@ no data and asks for the key.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.bodies import read_body
 from service.api.problems import problem_response
+from service.api.repeats import Repeats
 
-__all__ = ["AccessKey", "Guard"]
+__all__ = ["AccessKey", "Doorkeeper", "Guard"]
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -31,8 +36,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _HEALTH = "/healthz"
 """Open to everybody under any name: a container's health check knows neither."""
 
-_LARGEST_BODY_BYTES = 64 * 1024
-"""A run's notes are the longest thing that anyone sends."""
+_log = structlog.get_logger(__name__)
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -71,10 +75,34 @@ class AccessKey:
         return self._key is None or (scheme.lower() == "bearer" and self.fits(given.strip()))
 
 
+class Doorkeeper:
+    """Counts who was refused and why, and writes wrong keys to the log: each address once a minute, never the key.
+
+    Attributes
+    ----------
+    refused : Counter
+        Requests and WebSockets by the reason of their refusal.
+    """
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter(dict.fromkeys(("host", "origin", "key", "body"), 0))
+        self._repeats = Repeats()
+
+    def note(self, reason: str, connection: HTTPConnection) -> None:
+        """Count one refusal; `reason` is ``"host"``, ``"origin"``, ``"key"`` or ``"body"``."""
+        self.refused[reason] += 1
+        if reason != "key":
+            return
+        client = connection.client.host if connection.client else "unknown"
+        held_back = self._repeats.held_back(client)
+        if held_back is not None:
+            _log.warning("wrong_key", client=client, path=connection.scope["path"][:100], not_logged=held_back)
+
+
 class Guard:
     """Checks Host, Origin and key before anything else sees a request, and adds the security headers to every answer.
 
-    Bodies are cut off beyond 64 KiB.
+    Bodies are read here, within bounds of size and time. HEAD is answered as GET is, without the content.
 
     Parameters
     ----------
@@ -86,10 +114,15 @@ class Guard:
         Names, beside loopback, by which clients may know this service.
     public : iterable of str
         Paths that need no key: the files of the page and of /docs, which tell nothing about the sample.
+    doorkeeper : Doorkeeper
+        Is told of refusals.
     """
 
-    def __init__(self, app: ASGIApp, key: AccessKey, hosts: Iterable[str], public: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, key: AccessKey, hosts: Iterable[str], public: Iterable[str], doorkeeper: Doorkeeper
+    ) -> None:
         self._app = app
+        self._doorkeeper = doorkeeper
         self._key = key
         self._public = frozenset(public)
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -101,8 +134,19 @@ class Guard:
             return
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
-        if scope["type"] == "http":
-            receive, send = _bounded(receive), _with_security_headers(send, headers.get("host", ""))
+        if scope["type"] != "http":
+            await (refusal or self._app)(scope, receive, send)
+            return
+        body = await read_body(headers, receive, wanted=refusal is None)
+        if refusal is None and body.fault is not None:
+            self._doorkeeper.note("body", HTTPConnection(scope))
+            refusal = body.fault
+        send = _with_security_headers(send, headers.get("host", ""), close=not body.whole)
+        receive = body.replayed(receive)
+        if scope["method"] == "HEAD" and refusal is None:
+            # The server itself sends no content in an answer to HEAD; this ends what would make it.
+            scope = {**scope, "method": "GET"}
+            receive, send = _without_content(receive, send)
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
@@ -111,6 +155,7 @@ class Guard:
             return None
         host = headers.get("host", "")
         if not self._knows(host, scope.get("server")):
+            self._doorkeeper.note("host", HTTPConnection(scope))
             return problem_response(
                 403,
                 f"Host is {host[:200]!r}, which is no name of this service.",
@@ -120,6 +165,7 @@ class Guard:
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         origin = headers.get("origin")
         if changes and origin is not None and not _same_origin(origin, host):
+            self._doorkeeper.note("origin", HTTPConnection(scope))
             return problem_response(
                 403,
                 f"Origin is {origin[:200]!r}: another site's page asks for this.",
@@ -128,6 +174,8 @@ class Guard:
             )
         needs_key = scope["type"] == "http" and path not in self._public
         if needs_key and not self._key.fits_header(headers.get("authorization")):
+            if "authorization" in headers:
+                self._doorkeeper.note("key", HTTPConnection(scope))
             return problem_response(
                 401,
                 "This service asks for its access key.",
@@ -165,22 +213,35 @@ def _same_origin(origin: str, host: str) -> bool:
     return scheme in {"http", "https"} and there[0] is not None and there == here
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Refuse a body that is too large, whatever length it states, before it is in memory."""
-    taken = 0
+def _without_content(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """End an answer after its head: whoever makes the content is told that the client has left."""
+    answered = asyncio.Event()
 
-    async def take() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > _LARGEST_BODY_BYTES:
-            raise HTTPException(413, f"the body is larger than {_LARGEST_BODY_BYTES} bytes")
-        return message
+    async def listen() -> Message:
+        if not answered.is_set():
+            waiting = {asyncio.ensure_future(receive()), asyncio.ensure_future(answered.wait())}
+            done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            for task in done:
+                if isinstance(message := task.result(), dict):
+                    return message
+        return {"type": "http.disconnect"}
 
-    return take
+    async def answer(message: Message) -> None:
+        if answered.is_set():
+            return
+        await send(message)
+        if message["type"] == "http.response.start":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            answered.set()
+
+    return listen, answer
 
 
-def _with_security_headers(send: Send, host: str) -> Send:
+def _with_security_headers(send: Send, host: str, *, close: bool) -> Send:
+    """Add the headers of every answer; `close` ends the connection after it."""
+
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -190,6 +251,8 @@ def _with_security_headers(send: Send, host: str) -> Send:
             headers["Cross-Origin-Resource-Policy"] = "same-origin"
             headers["Content-Security-Policy"] = _PAGE_POLICY.format(sockets=_sockets(host))
             headers.setdefault("Cache-Control", "no-store")
+            if close:
+                headers["Connection"] = "close"
         await send(message)
 
     return add

@@ -21,6 +21,7 @@ from service.api.quantities import (
     StepUm,
     pictures_of_a_sweep,
 )
+from service.descriptions import Unreadable
 from service.jobs.folders import Job
 from service.library import CalibrationItem
 
@@ -62,13 +63,14 @@ class CalibrationList(BaseModel):
 
     items: list[CalibrationItem]
     next: str | None
+    unreadable: list[Unreadable] = Field(description="Folders that cannot be read as a calibration, and why.")
 
 
 @router.get("")
 def list_calibrations(library: FolderLibrary, parameters: Annotated[PageParameters, Query()]) -> CalibrationList:
     """All calibrations of this data directory, newest first."""
     page = library.calibrations(parameters.limit, parameters.cursor)
-    return CalibrationList(items=page.items, next=page.next)
+    return CalibrationList(items=page.items, next=page.next, unreadable=page.unreadable)
 
 
 @router.post("", status_code=202)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 from service.api.problems import NotReady
+from service.api.tasks import keep_on
 from service.link import EngineClient
 from service.store.values import dump_json
 
@@ -101,6 +102,10 @@ class Live:
     ----------
     clients, dropped, disconnected : Counter
         By view: clients connected now, messages replaced by newer ones, clients let go because they took nothing.
+    failures : Counter
+        By task: exceptions that nobody expected.
+    newcomers : int
+        WebSockets that have not shown the access key yet.
     """
 
     def __init__(self, engine: EngineClient) -> None:
@@ -111,6 +116,9 @@ class Live:
         self._outboxes: dict[str, set[Outbox]] = {STREAM: set(), PREVIEW: set(), FEED: set()}
         self.disconnected: Counter[str] = Counter(dict.fromkeys(self._outboxes, 0))
         self._dropped: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.newcomers = 0
+        self._status_fault: NotReady | None = None
 
     @property
     def clients(self) -> Counter[str]:
@@ -132,7 +140,7 @@ class Live:
 
     def take_status(self, status: dict[str, Any]) -> None:
         """Hold a status that the engine has told, and tell it to those who watch the feed."""
-        self._status, self._heard_at = status, time.monotonic()
+        self._status, self._heard_at, self._status_fault = status, time.monotonic(), None
         self._tell_status()
 
     def require_ready(self) -> dict[str, Any]:
@@ -149,8 +157,7 @@ class Live:
         engine = self._engine.processes().get("engine", {})
         restarting = engine.get("problem") and status is not None and status.get("state") == "starting"
         if status is None or restarting or engine.get("state", "running") != "running":
-            away = self._engine.address.away()
-            raise NotReady(away.problem, away.remedy)
+            raise self._away()
         if not status.get("ready"):
             problem = status.get("problem") or f"The engine is {status.get('state')}, and no tracks flow yet."
             raise NotReady(problem, status.get("remedy") or "Try again in a few seconds; /api/v1/events tells more.")
@@ -174,19 +181,34 @@ class Live:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen to the engine while the block runs."""
-        async with asyncio.TaskGroup() as tasks:
-            listening = [
-                tasks.create_task(self._listen_to_views("tracks", STREAM)),
-                tasks.create_task(self._listen_to_views("preview", PREVIEW)),
-                tasks.create_task(self._listen_to_events()),
-                tasks.create_task(self._listen_to_status()),
-                tasks.create_task(self._tell_absence()),
-            ]
-            try:
-                yield
-            finally:
-                for task in listening:
-                    task.cancel()
+        tasks: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
+            ("tracks", lambda: self._listen_to_views("tracks", STREAM)),
+            ("preview", lambda: self._listen_to_views("preview", PREVIEW)),
+            ("events", self._listen_to_events),
+            ("status", self._listen_to_status),
+            ("absence", self._tell_absence),
+        )
+        async with AsyncExitStack() as all_of_them:
+            for name, work in tasks:
+                await all_of_them.enter_async_context(self.going_on(name, work))
+            yield
+
+    @asynccontextmanager
+    async def going_on(self, name: str, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Do `work` on a task while the block runs; a failure is logged, counted and told, and the work begun again."""
+        task = asyncio.create_task(keep_on(name, work, self._task_failed), name=name)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _task_failed(self, name: str, error: Exception) -> None:
+        self.failures[name] += 1
+        problem = f"The API's task for {name} failed ({type(error).__name__}: {error}) and is started again."
+        if name == "status":
+            self._status_fault = NotReady(problem, "See the log of the service, and report it.")
+        self.tell({"type": "event", "kind": "api_task_failed", "occurred_s": time.time(), "message": problem})
 
     def tell(self, values: dict[str, Any]) -> None:
         """Send something that has happened to all who listen to the feed."""
@@ -214,6 +236,13 @@ class Live:
             if self.status is None:
                 self._tell_status()
 
+    def _away(self) -> NotReady:
+        """Why there is no status of the engine, as far as it is known."""
+        if self.status is None and self._status_fault is not None:
+            return self._status_fault
+        away = self._engine.address.away()
+        return NotReady(away.problem, away.remedy)
+
     def _tell_status(self) -> None:
         text = self._status_text()
         for outbox in self._outboxes[FEED]:
@@ -222,6 +251,6 @@ class Live:
     def _status_text(self) -> str:
         status = self.status
         if status is None:
-            away = self._engine.address.away()
+            away = self._away()
             status = {"state": "engine away", "ready": False, "problem": away.problem, "remedy": away.remedy}
         return dump_json({**status, "type": "status"})

@@ -7,20 +7,24 @@ frame counters begin again with each run, as counters do after a restart.
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.problems import NotReady
+from service.api.repeats import Repeats
 from service.engine.latency import BUCKETS_S
 from service.link import EngineClient
 
@@ -32,7 +36,9 @@ _QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99", "max": "1"}
 _MS = 1e-3
 
 
-_RECORDER_STATES = ("off", "writing", "stopped")
+_RECORDER_STATES = ("off", "writing", "stopped", "unknown")
+
+_log = structlog.get_logger(__name__)
 
 
 @router.get("/metrics")
@@ -59,13 +65,15 @@ class Metrics:
         Knows the supervisor's record.
     data_dir : Path
         Whose disk is watched.
+    doorkeeper : Doorkeeper
+        Counts refusals.
     """
 
-    def __init__(self, live: Live, engine: EngineClient, data_dir: Path) -> None:
+    def __init__(self, live: Live, engine: EngineClient, data_dir: Path, doorkeeper: Doorkeeper) -> None:
         self._engine = engine
         self._data_dir = data_dir
         self._registry = CollectorRegistry()
-        self._collector = _LiveCollector(live)
+        self._collector = _LiveCollector(live, doorkeeper)
         self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
 
@@ -86,25 +94,43 @@ class Metrics:
 class _LiveCollector(Collector):
     """The live figures, read when they are asked for."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, doorkeeper: Doorkeeper) -> None:
         self._live = live
+        self._doorkeeper = doorkeeper
+        self._repeats = Repeats()
         self.surroundings = _Surroundings({}, None)
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
-        status = self._live.status
-        yield _gauge("engine_up", "1 while the engine tells its status.", float(status is not None))
+        known = self._live.status
+        status = known or {}
+        yield _gauge("engine_up", "1 while the engine tells its status.", float(known is not None))
         yield _gauge("instrument_ready", "1 while the instrument tracks or could at once.", float(self._ready()))
         yield from _clients(self._live)
+        yield from _refusals(self._doorkeeper.refused, self._live.failures)
         yield from _around(self.surroundings)
-        if status is not None:
-            yield from _frames(status)
-            yield from _stages(status.get("stages") or {})
-            yield from _latencies(status.get("latency_ms") or {})
-            yield _latency_histogram(status.get("latency_buckets") or {})
-            yield _recorder(status.get("recorder"))
+        parts: dict[str, Callable[[], Iterator[Metric]]] = {
+            "frames": lambda: _frames(status, known is not None),
+            "stages": lambda: _stages(status.get("stages") or {}),
+            "latencies": lambda: _latencies(status.get("latency_ms") or {}),
+            "latency_buckets": lambda: _latency_histogram(status.get("latency_buckets") or {}),
+            "recorder": lambda: _recorder("unknown" if known is None else status.get("recorder")),
+        }
+        missing = GaugeMetricFamily(
+            "bathyscope_figures_missing", "1 for figures of the engine that could not be read.", labels=["figures"]
+        )
+        for name, part in parts.items():
+            failed = False
+            try:
+                yield from list(part())
+            except Exception:  # noqa: BLE001  an engine of another version must not take the other figures away
+                failed = True
+                if self._repeats.held_back(name) is not None:
+                    _log.exception("figures_missing", figures=name)
+            missing.add_metric([name], float(failed or known is None))
+        yield missing
 
     def _ready(self) -> bool:
         try:
@@ -142,29 +168,51 @@ def _around(surroundings: _Surroundings) -> Iterator[Metric]:
         restarts.add_metric([name], process.get("restarts") or 0)
     yield up
     yield restarts
-    if surroundings.free_bytes is not None:
-        yield _gauge("disk_free_bytes", "Free space where recordings and database are.", surroundings.free_bytes)
+    yield _gauge(
+        "process_record_up",
+        "1 while the supervisor's record of its processes can be read.",
+        float(bool(surroundings.processes)),
+    )
+    free = math.nan if surroundings.free_bytes is None else surroundings.free_bytes
+    yield _gauge("disk_free_bytes", "Free space where recordings and database are; NaN when it cannot be told.", free)
 
 
-def _recorder(state: str | None) -> Metric:
+def _refusals(refused: Mapping[str, int], failures: Mapping[str, int]) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "bathyscope_refused_requests", "Requests and WebSockets that were refused, by the reason.", labels=["reason"]
+    )
+    for reason, count in refused.items():
+        family.add_metric([reason], count)
+    yield family
+    family = CounterMetricFamily(
+        "bathyscope_api_task_failures", "Failures of the API's own tasks, which were begun again.", labels=["task"]
+    )
+    for task, count in failures.items():
+        family.add_metric([task], count)
+    yield family
+
+
+def _recorder(state: str | None) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "bathyscope_recorder_state",
-        "1 for the state of the recorder; stopped: frames should be kept, and the disk did not take them.",
+        "1 for the state of the recorder; stopped: frames should be kept, and the disk did not take them; unknown: the "
+        "engine is away.",
         labels=["state"],
     )
     for known in _RECORDER_STATES:
         family.add_metric([known], float(known == state))
-    return family
+    yield family
 
 
-def _frames(status: Mapping[str, Any]) -> Iterator[Metric]:
+def _frames(status: Mapping[str, Any], known: bool) -> Iterator[Metric]:
     counts = {name: count for name, count in (status.get("ledger") or {}).items() if count is not None}
     frames = CounterMetricFamily("bathyscope_frames", "Frames of the run, by what became of them.", labels=["outcome"])
     for name, count in counts.items():
         if name != "in_flight":
             frames.add_metric([name], count)
     yield frames
-    yield _gauge("frames_in_flight", "Frames grabbed and still on their way.", counts.get("in_flight", 0))
+    in_flight = counts.get("in_flight", 0) if known else math.nan
+    yield _gauge("frames_in_flight", "Frames grabbed and still on their way; NaN while the engine is away.", in_flight)
     yield _gauge("analysis_rate_hertz", "Frames analysed per second.", status.get("fps") or 0.0)
 
 
@@ -191,7 +239,7 @@ def _latencies(latencies: Mapping[str, Mapping[str, float | None]]) -> Iterator[
     yield family
 
 
-def _latency_histogram(stages: Mapping[str, Mapping[str, Any]]) -> Metric:
+def _latency_histogram(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     family = HistogramMetricFamily(
         "bathyscope_stage_latency_seconds", "From mid-exposure to the end of a stage, this run.", labels=["stage"]
     )
@@ -199,4 +247,4 @@ def _latency_histogram(stages: Mapping[str, Mapping[str, Any]]) -> Metric:
         bounds = [f"{bound:g}" for bound in BUCKETS_S]
         buckets = [*zip(bounds, counts["at_most"], strict=True), ("+Inf", counts["count"])]
         family.add_metric([stage], buckets, counts["sum_s"])
-    return family
+    yield family

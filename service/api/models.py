@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from models.networks import architecture_names, architecture_sizes
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
 from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
+from service.descriptions import Unreadable
 from service.jobs.folders import Job
 from service.library import Library, ModelItem
 
@@ -84,6 +85,7 @@ class ModelList(BaseModel):
     active: str | None = Field(description="Id of the active model; null while the engine is away.")
     items: list[ModelItem]
     next: str | None
+    unreadable: list[Unreadable] = Field(description="Folders that cannot be read as a model, and why.")
 
 
 @router.get("")
@@ -91,7 +93,7 @@ def list_models(library: FolderLibrary, live: LiveViews, parameters: Annotated[P
     """All models that can be used here, newest first."""
     page = library.models(parameters.limit, parameters.cursor)
     active = (live.status or {}).get("active_model_id")
-    return ModelList(active=active, items=page.items, next=page.next)
+    return ModelList(active=active, items=page.items, next=page.next, unreadable=page.unreadable)
 
 
 @router.post("", status_code=202)

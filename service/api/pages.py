@@ -6,13 +6,11 @@ the service still runs, and these addresses say what is missing.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 __all__ = ["SWAGGER_FOLDER", "install_page", "page_state", "public_paths", "router"]
 
@@ -79,23 +77,24 @@ def page_state(request: Request) -> str:
 
 def public_paths(page: Path) -> frozenset[str]:
     """Addresses of the page's files and of the documentation, which need no access key."""
-    files = {f"/{file.relative_to(page).as_posix()}" for file in page.rglob("*") if file.is_file()}
-    return _OPEN | files
+    return _OPEN | {f"/{name}" for name in _files(page)}
 
 
 def install_page(app: FastAPI, page: Path) -> None:
-    """Serve the files of the page, after all other addresses."""
-    if page.is_dir():
-        app.mount("/", _PageFiles(directory=page), name="page")
+    """Serve the files of the page: each has an address of its own, so that no other address is touched."""
+    for name, file in _files(page).items():
+        app.add_route(f"/{name}", _sender(name, file), methods=["GET"], include_in_schema=False)
 
 
-class _PageFiles(StaticFiles):
-    """The page's files; bundles carry a hash in their names, so browsers may keep them."""
+def _files(page: Path) -> dict[str, Path]:
+    return {file.relative_to(page).as_posix(): file for file in sorted(page.rglob("*")) if file.is_file()}
 
-    def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
-    ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        if "/assets/" in scope["path"]:
-            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        return response
+
+def _sender(name: str, file: Path) -> Callable[[Request], Response]:
+    """Bundles carry a hash in their names, so browsers may keep them."""
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"} if name.startswith("assets/") else None
+
+    def send(_: Request) -> Response:
+        return FileResponse(file, headers=headers)
+
+    return send

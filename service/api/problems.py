@@ -7,16 +7,18 @@ of them chooses a status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
+from service.descriptions import FolderUnreadable
 from service.link import EngineAway, EngineRefusal
 from service.store.errors import StoreError, UnknownItem
 from service.store.values import dump_json
@@ -35,6 +37,7 @@ _TITLES = {
     404: "There is nothing here",
     405: "This resource has no such method",
     406: "This format is not offered",
+    408: "The request took too long",
     409: "Something else is going on",
     413: "The body is too large",
     415: "This kind of body is not understood",
@@ -48,7 +51,6 @@ _REMEDIES = {
     404: "See /docs for the resources of this service.",
     405: "See /docs for the methods of this resource; the Allow header names them.",
     406: "Ask for application/json, text/csv or application/vnd.apache.parquet.",
-    413: "Send less; the bodies of this service are short.",
     415: "Send a JSON body with Content-Type: application/json.",
 }
 _REMEDY = "See /docs, and the log of the service."
@@ -124,7 +126,11 @@ def install_problems(app: FastAPI) -> None:
     """Give `app` the map from exceptions to problems."""
 
     @app.exception_handler(RequestValidationError)
-    def _validation(_: Request, error: RequestValidationError) -> Response:
+    def _validation(request: Request, error: RequestValidationError) -> Response:
+        kind = _other_kind(request, error.errors())
+        if kind is not None:
+            said = f"is {kind[:100]!r}" if kind else "is missing"
+            return problem_response(415, f"Content-Type {said}; this resource takes application/json.", _REMEDIES[415])
         errors = [_field_error(fault) for fault in error.errors()]
         remedy = "Correct it; /docs states every rule."
         return problem_response(422, _sentence(errors[0]), remedy, kind="validation", errors=errors)
@@ -133,7 +139,8 @@ def install_problems(app: FastAPI) -> None:
     def _http(request: Request, error: HTTPException) -> Response:
         asked = f"{request.method} {request.url.path[:200]}"
         remedy = _REMEDIES.get(error.status_code, _REMEDY)
-        return problem_response(error.status_code, f"{asked}: {error.detail}.", remedy, headers=error.headers)
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+        return problem_response(error.status_code, f"{asked}: {error.detail}.", remedy, headers=headers)
 
     @app.exception_handler(UnknownItem)
     def _unknown(_: Request, error: UnknownItem) -> Response:
@@ -142,6 +149,10 @@ def install_problems(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     def _data(_: Request, error: DataError) -> Response:
         return problem_response(422, error.problem, error.remedy, kind="data")
+
+    @app.exception_handler(FolderUnreadable)
+    def _unreadable(_: Request, error: FolderUnreadable) -> Response:
+        return problem_response(503, error.problem, error.remedy, kind="folder-unreadable")
 
     @app.exception_handler(MicroscopeError)
     def _microscope(_: Request, error: MicroscopeError) -> Response:
@@ -168,6 +179,25 @@ def install_problems(app: FastAPI) -> None:
     def _anything(_: Request, error: Exception) -> Response:
         detail = f"The service failed at this request ({type(error).__name__})."
         return problem_response(500, detail, "See the log of the service, and report it.", kind="internal")
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a resource, for the header Allow: those of all routes of its address."""
+    routes = request.app.routes
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found)
+
+
+def _other_kind(request: Request, errors: Sequence[Any]) -> str | None:
+    """The Content-Type of a request whose body was not read because it is not said to be JSON."""
+    kind = request.headers.get("content-type")
+    is_json = kind is not None and kind.partition(";")[0].strip().lower() == "application/json"
+    unread = any(isinstance(fault.get("input"), bytes) for fault in errors)
+    return None if is_json or not unread else kind or ""
 
 
 def _field_error(fault: dict[str, Any]) -> dict[str, Any]:

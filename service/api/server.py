@@ -8,6 +8,7 @@ at the start. Signals belong to the supervisor; this process ends when it is tol
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import threading
@@ -18,13 +19,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
+import h11
+import structlog
 import uvicorn
 from fastapi import FastAPI
-from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from service.api.app import create_app
+from service.api.problems import problem_response
+from service.api.repeats import CountRepeats, Repeats
 from service.api.stream import SEND_NOW
 from service.link import EngineClient, LinkAddress
 from service.settings import Settings
@@ -39,16 +44,36 @@ _PING_S = 10.0
 _PONG_S = 20.0
 """A connection that is gone without a farewell is noticed in half a minute; a browser on a busy machine is not cut."""
 
-_UNTAKEN_MS = 60_000
-"""A connection is closed when its client takes no byte for so long of what was sent, or its machine is gone."""
-
 _LONGEST_MESSAGE = 4096
 """Clients send their access key, and nothing else."""
+
+MOST_CONNECTIONS = 1000
+"""Connections at a time, WebSockets included; a page opens about ten."""
+
+_SPARE_DESCRIPTORS = 96
+"""Open files that connections leave to the rest of the process: database, engine and what is read from disk."""
+
+_FEWEST_CONNECTIONS = 16
+
+HEAD_TIMEOUT_S = 10.0
+"""The head of a request is a single packet; who needs longer has no request."""
+
+WRITE_TIMEOUT_S = 30.0
+"""A client that takes nothing of an answer for so long is gone, or asleep; its part of the answer is in memory."""
+
+_STOP_S = 3
+"""Connections that are open when the service stops are cut after half of this time, tasks are cancelled after it."""
+
+_QUEUE = 128
+"""Connections that the system may hold until they are accepted."""
 
 _WHOLE_BINARY = 0x82
 _SHORT_FRAME, _MIDDLE_FRAME = 125, 0xFFFF
 _MIDDLE_HEAD, _LONG_HEAD = struct.Struct("!BBH"), struct.Struct("!BBQ")
 """Frames whose length is written in one, two and eight bytes; 126 and 127 announce the latter two."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -58,6 +83,7 @@ def serve(
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
     started: Callable[[int], None] | None = None,
+    ticked: Callable[[], None] | None = None,
 ) -> None:
     """Serve the API until `stop` is set; blocks.
 
@@ -73,12 +99,14 @@ def serve(
         Ends the server when it is set. Absent: SIGINT and SIGTERM end it.
     started : callable, optional
         Called with the port when the server accepts connections.
+    ticked : callable, optional
+        Called on the server's event loop ten times a second, as long as it turns.
     """
     store = Store.open(settings.database)
     try:
         # The client's sockets need the server's event loop, so the application makes it.
         app = create_app(EngineClient(address), store, settings, page_folder())
-        serve_app(app, settings.host, settings.port, listener=listener, stop=stop, started=started)
+        serve_app(app, settings.host, settings.port, listener=listener, stop=stop, started=started, ticked=ticked)
     finally:
         store.close()
 
@@ -91,24 +119,50 @@ def serve_app(
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
     started: Callable[[int], None] | None = None,
+    ticked: Callable[[], None] | None = None,
 ) -> None:
     """Serve an application as `serve` does."""
-    config = uvicorn.Config(
+    config = _Config(
         app,
-        host=host,
-        port=port,
+        http=_BoundedHttp,
+        # asyncio tries this often to accept, each time anew when no file can be opened, with a line in the log.
+        backlog=1,
         ws=_BoundedWebSocket,
         ws_per_message_deflate=False,
         ws_max_size=_LONGEST_MESSAGE,
         ws_ping_interval=_PING_S,
         ws_ping_timeout=_PONG_S,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=_STOP_S,
         server_header=False,
         access_log=False,
         log_config=None,
         lifespan="on",
     )
-    _Server(config, stop, started).run([listener] if listener else None)
+    filters = {name: CountRepeats() for name in ("uvicorn.error", "asyncio")}
+    for name, repeats in filters.items():
+        logging.getLogger(name).addFilter(repeats)
+    try:
+        _Server(config, stop, started, ticked).run([listener or _listener(host, port)])
+    finally:
+        for name, repeats in filters.items():
+            logging.getLogger(name).removeFilter(repeats)
+
+
+def most_connections() -> int:
+    """How many connections this process can hold, and still open the files that it needs."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return MOST_CONNECTIONS
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, limit - _SPARE_DESCRIPTORS))
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
 
 
 def page_folder() -> Path:
@@ -116,15 +170,29 @@ def page_folder() -> Path:
     return Path(str(files("service"))) / "web" / "dist"
 
 
+class _Config(uvicorn.Config):
+    """What uvicorn asks for, and what its connections share."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.most_connections = most_connections()
+        self.full = Repeats()
+
+
 class _Server(uvicorn.Server):
     """A server that is stopped by an event, and says when it is up."""
 
     def __init__(
-        self, config: uvicorn.Config, stop: threading.Event | None, started: Callable[[int], None] | None
+        self,
+        config: uvicorn.Config,
+        stop: threading.Event | None,
+        started: Callable[[int], None] | None,
+        ticked: Callable[[], None] | None,
     ) -> None:
         super().__init__(config)
         self._stop = stop
         self._on_start = started
+        self._on_tick = ticked
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -136,16 +204,97 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
-            for listener in (listener for server in self.servers for listener in server.sockets):
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNTAKEN_MS)
+        for listener in sockets or ():
+            listener.listen(_QUEUE)
         if self.started and self._on_start is not None:
             self._on_start(int(self.servers[0].sockets[0].getsockname()[1]))
 
     async def on_tick(self, counter: int) -> bool:
         if self._stop is not None and self._stop.is_set():
             self.should_exit = True
+        if self._on_tick is not None:
+            self._on_tick()
         return await super().on_tick(counter)
+
+
+class _BoundedHttp(H11Protocol):
+    """An HTTP connection that ends when its request does not come, or its answer is not taken.
+
+    As it comes, the protocol waits for ever for the rest of a request's head, and for a client to read. Bodies
+    are bounded by `service.api.bodies`.
+    """
+
+    _waiting_for_head: asyncio.TimerHandle | None = None
+    _waiting_for_client: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        most = cast(_Config, self.config).most_connections
+        if len(self.connections) > most:
+            self._refuse(503, f"{most} connections are open, and no more are taken.", "Close some, or try again later.")
+            held_back = cast(_Config, self.config).full.held_back(None)
+            if held_back is not None:
+                _log.warning("connections_full", most=most, not_logged=held_back)
+            return
+        self._waiting_for_head = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting_for_head()
+        elif self._waiting_for_head is None and not self.transport.is_closing():
+            self._waiting_for_head = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting_for_head()
+        self._stop_waiting_for_client()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        # An answer that nobody takes would hold up the stop, and be logged as a failure when its task is cancelled.
+        self.loop.call_later(_STOP_S / 2, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_client()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_waiting_for_client()
+
+    def _wait_for_client(self) -> None:
+        before = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() >= before:
+                self.transport.abort()
+            else:
+                self._wait_for_client()
+
+        self._waiting_for_client = self.loop.call_later(WRITE_TIMEOUT_S, look)
+
+    def _stop_waiting_for_client(self) -> None:
+        if self._waiting_for_client is not None:
+            self._waiting_for_client.cancel()
+            self._waiting_for_client = None
+
+    def _stop_waiting_for_head(self) -> None:
+        if self._waiting_for_head is not None:
+            self._waiting_for_head.cancel()
+            self._waiting_for_head = None
+
+    def _head_is_late(self) -> None:
+        detail = f"The head of the request was not there within {HEAD_TIMEOUT_S:g} s."
+        self._refuse(408, detail, "Send the whole request at once.")
+
+    def _refuse(self, status: int, detail: str, remedy: str) -> None:
+        """Answer before there is a request, and close."""
+        answer = problem_response(status, detail, remedy, headers={"Connection": "close"})
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        self.transport.close()
 
 
 class _BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -178,7 +327,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(_frame_head(len(message)) + message)
         return True
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Any) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # refused; otherwise the log would call it an error

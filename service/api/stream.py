@@ -15,6 +15,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from service.api.auth import AccessKey
 from service.api.dependencies import LiveViews
 from service.api.live import FEED, PREVIEW, STREAM, Live, Outbox
+from service.api.problems import problem_response
 
 __all__ = ["KEY_REFUSED", "SEND_NOW", "router"]
 
@@ -26,6 +27,9 @@ SEND_TIMEOUT_S = 5.0
 
 KEY_TIMEOUT_S = 5.0
 """The page sends its key as soon as the socket opens."""
+
+MOST_NEWCOMERS = 64
+"""WebSockets that have not shown their key yet; a page opens three."""
 
 KEY_REFUSED = 4401
 """Close code: the first message did not bear the access key (4000 + the HTTP status)."""
@@ -55,9 +59,7 @@ async def feed(socket: WebSocket, live: LiveViews) -> None:
 
 
 async def _serve(socket: WebSocket, live: Live, view: str) -> None:
-    await socket.accept()
-    if not await _has_key(socket, socket.app.state.key):
-        await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
+    if not await _admitted(socket, live):
         return
     with live.watch(view) as outbox:
         held_up = await _send_until_gone(socket, outbox)
@@ -88,9 +90,29 @@ async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
     return held_up
 
 
-async def _has_key(socket: WebSocket, key: AccessKey) -> bool:
+async def _admitted(socket: WebSocket, live: Live) -> bool:
+    """Accept a WebSocket, and ask for its key where one is set; False when it has been refused."""
+    key: AccessKey = socket.app.state.key
     if not key.is_set:
+        await socket.accept()
         return True
+    if live.newcomers >= MOST_NEWCOMERS:
+        detail = f"{live.newcomers} WebSockets are waiting to show their access key."
+        await socket.send_denial_response(problem_response(503, detail, "Try again in a few seconds."))
+        return False
+    live.newcomers += 1
+    try:
+        await socket.accept()
+        admitted = await _has_key(socket, key)
+    finally:
+        live.newcomers -= 1
+    if not admitted:
+        socket.app.state.doorkeeper.note("key", socket)
+        await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
+    return admitted
+
+
+async def _has_key(socket: WebSocket, key: AccessKey) -> bool:
     try:
         async with asyncio.timeout(KEY_TIMEOUT_S):
             first = json.loads(await socket.receive_text())

@@ -14,20 +14,32 @@ whole.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import DataError
 from models.identity import new_id
+from service.descriptions import (
+    FolderUnreadable,
+    Listing,
+    Unreadable,
+    entries_of,
+    parse_description,
+    read_bytes,
+    read_description,
+    shown_name,
+    unreadable,
+)
 from service.outputs import write_json
 from service.store.errors import UnknownItem
-from service.store.pages import Page
 
 __all__ = ["Fault", "Job", "JobKind", "JobState", "JobStep", "Jobs", "Progress", "is_id"]
 
@@ -46,6 +58,11 @@ _TELL_EVERY_S = 0.25
 """Progress is written no more often: people do not read faster, and a sweep has more to do."""
 
 _LOG_TAIL_BYTES = 4096
+
+_NEW_S = 60.0
+"""A folder without all its files is being made; after a minute it was left by hand, or by a process that was killed."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,46 @@ class Job:
         return self.state in _OVER
 
 
+_Described = TypeVar("_Described", bound=BaseModel)
+
+UnixTime = Annotated[float, Field(ge=0, le=253402300799)]
+"""Seconds since 1970, up to the end of the year 9999."""
+
+
+class _File(BaseModel):
+    """One of a job's files, as the service writes it."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Asked(_File):
+    kind: JobKind
+    name: str
+    request: dict[str, Any]
+    created_s: UnixTime
+
+
+class _Fault(_File):
+    problem: str
+    remedy: str
+
+
+class _State(_File):
+    state: JobState
+    step: JobStep
+    started_s: UnixTime | None
+    ended_s: UnixTime | None
+    result: str | None
+    error: _Fault | None
+
+
+class _Progress(_File):
+    done: float
+    total: float
+    unit: str
+    eta_s: float | None
+
+
 def is_id(name: str) -> bool:
     """Whether `name` can be the id of something in the data directory; no path that leads elsewhere is one."""
     return _ID.fullmatch(name) is not None
@@ -121,6 +178,7 @@ class Jobs:
         self._root = data_dir / "jobs"
         self._over: set[str] = set()
         self._told: dict[str, tuple[float, float, str]] = {}
+        self._named: set[str] = set()
 
     # ---- asking ----
 
@@ -150,10 +208,20 @@ class Jobs:
         ------
         UnknownItem
             When there is no such job.
+        FolderUnreadable
+            When there is, and its files cannot be read.
+        DataError
+            When its folder cannot be written.
         """
         job = self.get(job_id)
         if not job.is_over:
-            (self.folder(job_id) / "cancel").touch()
+            try:
+                (self.folder(job_id) / "cancel").touch()
+            except OSError as error:
+                raise DataError(
+                    f"Job {job_id} cannot be cancelled: its folder cannot be written ({error.strerror}).",
+                    "Mend the permissions of the data directory, or free space on its disk.",
+                ) from error
         return job
 
     # ---- looking ----
@@ -169,45 +237,70 @@ class Jobs:
         ------
         UnknownItem
             When there is no such job.
+        FolderUnreadable
+            When there is, and its files cannot be read.
         """
         folder = self.folder(job_id)
-        asked = _read(folder / "job.json") if is_id(job_id) else None
-        state = None if asked is None else _read(folder / "state.json")
-        if asked is None or state is None:
+        if not is_id(job_id) or not _is_there(folder):
             raise UnknownItem(f"There is no job {job_id[:64]!r}.", "See /api/v1/jobs for those that there are.")
-        progress, error = _read(folder / "progress.json"), state["error"]
+        asked = _described(folder, "job.json", _Asked)
+        state = _described(folder, "state.json", _State)
+        try:
+            progress = _described(folder, "progress.json", _Progress)
+        except FolderUnreadable:
+            progress = None  # how far it was is not worth hiding what it is
+        if asked is None or state is None:
+            missing = "job.json" if asked is None else "state.json"
+            raise unreadable(folder, f"{missing} is missing")
         return Job(
-            id=asked["id"],
-            kind=asked["kind"],
-            name=asked["name"],
-            state=state["state"],
-            step=state["step"],
-            request=asked["request"],
-            created_at=_date(asked["created_s"]) or datetime.now(UTC),
-            started_at=_date(state["started_s"]),
-            ended_at=_date(state["ended_s"]),
-            progress=None if progress is None else Progress(**progress),
+            id=job_id,
+            kind=asked.kind,
+            name=asked.name,
+            state=state.state,
+            step=state.step,
+            request=asked.request,
+            created_at=_date(asked.created_s),
+            started_at=None if state.started_s is None else _date(state.started_s),
+            ended_at=None if state.ended_s is None else _date(state.ended_s),
+            progress=None if progress is None else Progress(**progress.model_dump()),
             log=_tail(folder / "log.txt"),
-            result=state["result"],
-            error=None if error is None else Fault(**error),
+            result=state.result,
+            error=None if state.error is None else Fault(**state.error.model_dump()),
         )
 
-    def page(self, limit: int = 100, cursor: str | None = None) -> Page[Job]:
-        """At most `limit` jobs, newest first.
+    def page(self, limit: int = 100, cursor: str | None = None) -> Listing[Job]:
+        """At most `limit` jobs, newest first, and what lies between them and cannot be read.
 
         Raises
         ------
         DataError
-            When `cursor` is none that a list gave.
+            When `cursor` is none that a list gave, or the folder of all jobs cannot be read.
         """
-        if cursor is not None and not is_id(cursor):
-            raise DataError(f"cursor {cursor[:40]!r} is none that a list gave.", "Use the 'next' of the page before.")
-        names = sorted((name for name in self._names() if cursor is None or name < cursor), reverse=True)
-        return Page(self._those(names[:limit]), names[limit - 1] if len(names) > limit else None)
+        entries = {shown_name(entry.name): entry for entry in entries_of(self._root)}
+        if cursor is not None and cursor not in entries:
+            raise DataError(
+                f"cursor {cursor[:64]!r} is none that a list gave.",
+                "Use the 'next' of the page before, or leave it out.",
+            )
+        names = sorted((name for name in entries if cursor is None or name < cursor), reverse=True)
+        jobs, others = self._those([entries[name] for name in names[:limit]])
+        return Listing(jobs, names[limit - 1] if len(names) > limit else None, others)
 
     def open_jobs(self) -> list[Job]:
-        """Jobs that are not over, oldest first. Those known to be over are not read again."""
-        jobs = self._those([name for name in self._names() if name not in self._over])
+        """Jobs that are not over, oldest first. Those known to be over are not read again.
+
+        A folder that cannot be read is logged once.
+
+        Raises
+        ------
+        FolderUnreadable
+            When the folder of all jobs cannot be listed.
+        """
+        jobs, others = self._those([entry for entry in entries_of(self._root) if entry.name not in self._over])
+        for other in others:
+            if other.folder not in self._named:
+                self._named.add(other.folder)
+                _log.warning("job_unreadable", problem=other.problem, remedy=other.remedy)
         self._over.update(job.id for job in jobs if job.is_over)
         return sorted((job for job in jobs if not job.is_over), key=lambda job: job.created_at)
 
@@ -228,7 +321,7 @@ class Jobs:
     ) -> None:
         """Change the state of a job; a new step begins without progress."""
         path = self.folder(job_id) / "state.json"
-        before = _read(path) or {"step": step, "started_s": None}
+        before = _standing(path) or {"step": step, "started_s": None}
         now_s = time.time()
         if step is not None and step != before["step"]:
             (self.folder(job_id) / "progress.json").unlink(missing_ok=True)
@@ -268,40 +361,68 @@ class Jobs:
 
     # ---- inside ----
 
-    def _names(self) -> list[str]:
-        try:
-            return [entry.name for entry in self._root.iterdir() if is_id(entry.name)]
-        except FileNotFoundError:
-            return []
-
-    def _those(self, names: list[str]) -> list[Job]:
-        jobs = []
-        for name in names:
+    def _those(self, entries: list[Path]) -> tuple[list[Job], list[Unreadable]]:
+        """The jobs that lie at `entries`, and what cannot be read; a folder that is being made is neither."""
+        jobs, others = [], []
+        for entry in entries:
             try:
-                jobs.append(self.get(name))
-            except UnknownItem:  # a folder that is being made, or was left by hand
+                if not is_id(entry.name):
+                    raise unreadable(entry, "no job has such a name")
+                jobs.append(self.get(entry.name))
+            except UnknownItem:  # removed meanwhile
                 continue
-        return jobs
+            except FolderUnreadable as error:
+                if not _is_being_made(entry):
+                    others.append(Unreadable(f"jobs/{shown_name(entry.name)}", error.problem, error.remedy))
+        return jobs, others
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _described(folder: Path, name: str, kind: type[_Described]) -> _Described | None:
+    """One file of a job; None when it is missing."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_description(folder, name, read_description(folder / name), kind)
+    except FileNotFoundError:
         return None
-    return values if isinstance(values, dict) else None
+
+
+def _standing(path: Path) -> dict[str, Any] | None:
+    """Step and start of a job from its state.json; None when that is missing or cannot be read."""
+    try:
+        state = _described(path.parent, path.name, _State)
+    except FolderUnreadable:
+        return None
+    return None if state is None else {"step": state.step, "started_s": state.started_s}
+
+
+def _is_there(entry: Path) -> bool:
+    """Whether there is anything of this name, be it a link that leads nowhere."""
+    try:
+        entry.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether a file is missing in `folder`, and it was changed so lately that the file may still come."""
+    try:
+        whole = all(_is_there(folder / name) for name in ("job.json", "state.json"))
+        return folder.is_dir() and not whole and 0 <= time.time() - folder.stat().st_mtime < _NEW_S
+    except OSError:
+        return False
 
 
 def _tail(path: Path) -> str:
+    """The last lines of a log, whole ones."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _LOG_TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
+        text = read_bytes(path, _LOG_TAIL_BYTES, tail=True).decode("utf-8", errors="replace")
+        size = path.stat().st_size
     except OSError:
         return ""
     return text if size <= _LOG_TAIL_BYTES else text.partition("\n")[2]
 
 
-def _date(unix_s: float | None) -> datetime | None:
-    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
+def _date(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)

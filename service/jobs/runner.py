@@ -99,7 +99,7 @@ class Runner:
         self._workers[job.kind] = _Worker(job, process, ours)
         self._jobs.move(job.id, "running")
         if job.kind == "train":
-            self._tell("training_started", f"Training {job.id} started: {job.request['minutes']:g} minutes.", job)
+            self._tell("training_started", f"Training {job.id} started: {job.request.get('minutes')} minutes.", job)
 
     def _look_after(self, worker: _Worker) -> None:
         job = worker.job

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import pyarrow.parquet
 import pytest
+import structlog
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -237,14 +239,24 @@ def test_bodies_are_strict(client: httpx.Client, peer: Peer, body: Any, words: l
     [
         (b"{", "application/json", 422),
         (b'{"name": "\\ud800"}', "application/json", 422),
-        (b"record=true", "application/x-www-form-urlencoded", 422),
-        (b"{}", "text/plain", 422),
+        (b"record=true", "application/x-www-form-urlencoded", 415),
+        (b"{}", "text/plain", 415),
+        (b"{}", "", 415),
+        (b"{}", "application/problem+json", 201),
         (b"{" + b" " * 100_000 + b"}", "application/json", 413),
     ],
 )
 def test_bodies_that_cannot_be_read(client: httpx.Client, peer: Peer, content: bytes, kind: str, status: int) -> None:
-    assert_problem(client.post("/api/v1/runs", content=content, headers={"Content-Type": kind}), status)
+    response = client.post("/api/v1/runs", content=content, headers={"Content-Type": kind})
+    if status == 201:
+        assert response.status_code == status
+        return
+    problem = assert_problem(response, status)
     assert peer.commands == []
+    if status == 415:
+        assert repr(kind) in problem["detail"] if kind else "missing" in problem["detail"]
+        assert "b'" not in response.text  # no Python in what a user reads
+        assert "application/json" in problem["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -589,6 +601,10 @@ def test_undefined_numbers_are_null(client: httpx.Client, stored: tuple[Store, s
         ("127.0.0.1:8000", True), ("localhost:8000", True), ("[::1]:8000", True), ("LOCALHOST", True),
         ("127.0.0.2", True), ("scope.lab.example", True), ("evil.example", False), ("127.0.0.1.evil.example", False),
         ("192.0.2.1", False), ("", False), ("local host", False), ("[::1", False), ("localhost:port", False),
+        ("evilscope.lab.example", False), ("evil.scope.lab.example", False), ("scope.lab.example.evil", False),
+        ("evil127.0.0.1", False), ("evillocalhost", False), ("localhost.evil", False), ("scope", False),
+        ("scope.lab.example@evil.example", False), ("evil.example#scope.lab.example", False),
+        ("evil.example?scope.lab.example", False), ("evil.example/scope.lab.example", False),
     ],
 )  # fmt: skip
 def test_host_must_be_a_name_of_this_service(client: httpx.Client, host: str, allowed: bool) -> None:
@@ -606,7 +622,10 @@ def test_host_must_be_a_name_of_this_service(client: httpx.Client, host: str, al
         (None, True), ("http://127.0.0.1:8000", True), ("http://127.0.0.1:8001", False), ("http://127.0.0.1", False),
         ("https://127.0.0.1:8000", True), ("http://evil.example", False), ("null", False), ("", False),
         ("http://localhost:8000", False), ("file://127.0.0.1:8000", False),
-        ("http://127.0.0.1:8000.evil.example", False),
+        ("http://127.0.0.1:8000.evil.example", False), ("http://evil127.0.0.1:8000", False),
+        ("http://127.0.0.1:8000@evil.example:8000", False), ("http://evil.example:8000", False),
+        ("http://127.0.0.1:80000", False), ("ftp://127.0.0.1:8000", False), ("//127.0.0.1:8000", False),
+        ("127.0.0.1:8000", False), ("http://127.0.0.10:8000", False),
     ],
 )  # fmt: skip
 def test_mutations_come_from_the_own_page(client: httpx.Client, peer: Peer, origin: str | None, allowed: bool) -> None:
@@ -624,7 +643,13 @@ def test_reading_does_not_need_an_origin(client: httpx.Client) -> None:
     assert "access-control-allow-origin" not in response.headers  # so that page cannot see it
 
 
-@pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ü"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None, "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ü", f"Bearer {KEY[:-1]}",
+        f"Bearer {KEY.upper()}", f"Bearer x{KEY}", KEY, f"Bearer {KEY} {KEY}", f"Bearer{KEY}", "Bearer None",
+    ],
+)  # fmt: skip
 def test_key_is_asked_for(keyed_client: httpx.Client, given: str | None) -> None:
     headers = {} if given is None else {"Authorization": given.encode()}
     for path in ("/api/v1/runs", "/api/v1/nothing", "/readyz", "/metrics", "//api/v1/runs", "/assets/../api/v1/runs"):
@@ -635,6 +660,34 @@ def test_key_is_asked_for(keyed_client: httpx.Client, given: str | None) -> None
     assert response.headers["www-authenticate"] == "Bearer"
     for path in ("/", "/healthz", "/docs", "/docs/start.js", "/openapi.json", "/assets/index-1a2b.js"):
         assert keyed_client.get(path, headers=headers).status_code == 200, path
+
+
+def test_keys_are_compared_in_constant_time(keyed_client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, key: bytes) -> bool:
+        compared.append((given, key))
+        return given == key
+
+    monkeypatch.setattr("service.api.auth.hmac.compare_digest", compare)
+    assert keyed_client.get("/api/v1/runs", headers={"Authorization": "Bearer almost"}).status_code == 401
+    assert keyed_client.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    assert compared == [(b"almost", KEY.encode()), (KEY.encode(), KEY.encode())]
+
+
+def test_wrong_keys_are_logged_once_a_minute_without_the_key(
+    address: LinkAddress, stored: tuple[Store, str], page: Path
+) -> None:
+    with structlog.testing.capture_logs() as logs, api(address, stored[0], page, access_key=KEY) as client:
+        for attempt in range(50):
+            client.get("/api/v1/runs", headers={"Authorization": f"Bearer guess-number-{attempt:04d}"})
+        client.get("/api/v1/runs")  # without any key: a page that is about to ask for it
+        refused = metric_values(client, headers={"Authorization": f"Bearer {KEY}"})
+    lines = [line for line in logs if line["event"] == "wrong_key"]
+    assert [(line["client"], line["path"], line["not_logged"]) for line in lines] == [("127.0.0.1", "/api/v1/runs", 0)]
+    assert "guess" not in str(logs)
+    assert KEY not in str(logs)
+    assert refused["bathyscope_refused_requests_total", (("reason", "key"),)] == 50
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
@@ -703,8 +756,56 @@ def test_description_is_valid(client: httpx.Client) -> None:
     assert "https://" not in json.dumps(document)
 
 
-def metric_values(client: httpx.Client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    families = text_string_to_metric_families(client.get("/metrics").text)
+# ---- methods ----
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/healthz", "/docs", "/assets/index-1a2b.js", "/api/v1/system", "/api/v1/runs", "/metrics", "/openapi.json"],
+)
+def test_head_is_get_without_the_content(client: httpx.Client, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert client.get("/healthz").status_code == 200  # the connection is still of use
+
+
+def test_head_of_a_table_and_of_what_is_not_there(client: httpx.Client, run: str) -> None:
+    head = client.head(f"/api/v1/runs/{run}/tracks", headers={"Accept": "text/csv"})
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert client.head("/api/v1/runs/none").status_code == 404
+    assert client.head("/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/api/v1/system", "GET, HEAD"), ("PUT", "/api/v1/runs", "GET, HEAD, POST"),
+        ("DELETE", "/api/v1/runs/r1", "GET, HEAD"), ("GET", "/api/v1/runs/r1/stop", "POST"),
+        ("HEAD", "/api/v1/microscope/stop", "POST"), ("PUT", "/api/v1/jobs/j1", "GET, HEAD, DELETE"),
+        ("POST", "/api/v1/microscope", "GET, HEAD, PATCH"), ("POST", "/assets/index-1a2b.js", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"), ("DELETE", "/api/v1/models/active", "GET, HEAD, PUT"),
+    ],
+)  # fmt: skip
+def test_other_methods_are_refused_with_those_that_there_are(
+    client: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    response = client.request(method, path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+def test_an_address_that_is_not_there_is_not_found_by_any_method(client: httpx.Client) -> None:
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        assert_problem(client.request(method, "/api/v1/nothing"), 404)
+
+
+# ---- figures ----
+
+
+def metric_values(
+    client: httpx.Client, headers: dict[str, str] | None = None
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(client.get("/metrics", headers=headers).text)
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -762,6 +863,36 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
     assert values[f"{name}_count", (stage,)] == 4
     assert values[f"{name}_sum", (stage,)] == pytest.approx(30.084, rel=0.01)  # bins are right to one percent
     assert values[f"{name}_count", (("stage", "published"),)] == 0
+
+
+def test_metrics_say_that_the_engine_is_away(
+    address: LinkAddress, stored: tuple[Store, str], page: Path, tmp_path: Path
+) -> None:
+    with api(address, stored[0], page, data_dir=tmp_path / "later") as client:
+        values = metric_values(client)
+    assert values["bathyscope_engine_up", ()] == 0
+    assert values["bathyscope_instrument_ready", ()] == 0
+    assert values["bathyscope_process_record_up", ()] == 0
+    assert values["bathyscope_analysis_rate_hertz", ()] == 0
+    assert math.isnan(values["bathyscope_frames_in_flight", ()])
+    assert math.isnan(values["bathyscope_disk_free_bytes", ()])  # the folder is not there
+    states = {labels[0][1]: value for (name, labels), value in values.items() if name.endswith("recorder_state")}
+    assert states == {"off": 0, "writing": 0, "stopped": 0, "unknown": 1}
+    missing = {labels[0][1]: value for (name, labels), value in values.items() if name.endswith("figures_missing")}
+    assert missing == dict.fromkeys(("frames", "stages", "latencies", "latency_buckets", "recorder"), 1)
+
+
+def test_metrics_of_a_status_that_they_do_not_know(client: httpx.Client, peer: Peer) -> None:
+    def up() -> bool:
+        peer.publish_status(stages=["analysis"], latency_buckets={"tracked": {}})
+        return metric_values(client).get(("bathyscope_analysis_rate_hertz", ())) == 99.5
+
+    eventually(up, "the odd status arrives")
+    values = metric_values(client)
+    assert values["bathyscope_engine_up", ()] == 1
+    assert values["bathyscope_figures_missing", (("figures", "stages"),)] == 1
+    assert values["bathyscope_figures_missing", (("figures", "latency_buckets"),)] == 1
+    assert values["bathyscope_figures_missing", (("figures", "frames"),)] == 0
 
 
 def test_metrics_of_an_engine_without_a_run(client: httpx.Client, peer: Peer) -> None:

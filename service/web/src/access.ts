@@ -1,9 +1,7 @@
 // Asks for the access key, once per browser session, when the service says that it has one.
-import { Problem, type Api } from "./api";
+import { FORBIDDEN, Problem, UNAUTHORIZED, type Api } from "./api";
 
-const UNAUTHORIZED = 401;
-
-/** Resolve when the service lets this page in; reject when it cannot be reached. */
+/** Resolve when the service lets this page in; reject when it cannot be reached, or refuses the page whatever its key. */
 export async function admitted(api: Api, locked: () => void): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
@@ -11,7 +9,8 @@ export async function admitted(api: Api, locked: () => void): Promise<void> {
       return;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status !== UNAUTHORIZED) return;
+      if (error.status === FORBIDDEN) throw error;
+      if (error.status !== UNAUTHORIZED) return; // it lets the page in, and something else is wrong
       locked();
       api.key = await ask(tries > 0 || api.key !== null);
     }

@@ -4,6 +4,9 @@ import type { EventItem } from "./events";
 
 const KEY = "bathyscope-access-key";
 
+export const UNAUTHORIZED = 401;
+export const FORBIDDEN = 403;
+
 export interface StopAnswer {
   confirmed: boolean;
   detail: string;
@@ -33,6 +36,9 @@ export function socketAddress(path: string): URL {
 }
 
 export class Api {
+  /** Called when the service refuses this page: the key is wrong by now, or its address. Trying again does not help. */
+  onRefusal: (problem: Problem) => void = () => undefined;
+
   get key(): string | null {
     return sessionStorage.getItem(KEY);
   }
@@ -42,8 +48,9 @@ export class Api {
     else sessionStorage.setItem(KEY, value);
   }
 
+  /** The service's own state; whoever asks sees to a refusal. */
   system(): Promise<Record<string, unknown>> {
-    return this.request("GET", "api/v1/system");
+    return this.send("GET", "api/v1/system");
   }
 
   async events(): Promise<EventItem[]> {
@@ -74,6 +81,15 @@ export class Api {
   }
 
   private async request<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+    try {
+      return await this.send<Answer>(method, path, body);
+    } catch (error) {
+      if (error instanceof Problem && (error.status === UNAUTHORIZED || error.status === FORBIDDEN)) this.onRefusal(error);
+      throw error;
+    }
+  }
+
+  private async send<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
     const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
     if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";

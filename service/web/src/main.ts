@@ -1,20 +1,22 @@
 // The page: three live sockets in, one state, and the views that show it.
 import "./style.css";
 import { admitted } from "./access";
-import { Api, sentence, socketAddress } from "./api";
+import { Api, Problem, sentence, socketAddress } from "./api";
 import { Rate, RateChart } from "./charts";
 import { drawRamp } from "./depth";
 import { type EventItem, EventList } from "./events";
 import { LatencyTable, LedgerTable, Percentiles } from "./ledger";
 import { Preview } from "./preview";
 import { TrackScene, type View } from "./scene";
-import { LiveSocket } from "./socket";
+import { KEY_REFUSED, LiveSocket } from "./socket";
 import { describe, grown, problemOf, type StatusMessage, volumeOf } from "./status";
 import { decodeMessage, type Message, PREVIEW, TRACKS } from "./stream";
 import { Tracks } from "./tracks";
 
 const READY_EVERY_MS = 1000;
 const RETRY_MS = 2000;
+/** A refusal lasts until somebody changes the settings of the service. */
+const RETRY_REFUSED_MS = 10_000;
 const NOTICE_MS = 6000;
 /** Without a message for this long, what is shown is old, and the page says so. */
 const STALE_MS = 3000;
@@ -35,6 +37,12 @@ class Page {
   private readonly painted = new Percentiles();
   private readonly events = new EventList(element("events"));
   private readonly open = new Set<string>();
+  private sockets: LiveSocket[] = [];
+  /** Why the service does not let this page in, and waiting does not help; null when it does. */
+  private refusal: string | null = null;
+  private connecting = false;
+  private away = false;
+  private retry = 0;
   private status: StatusMessage | null = null;
   private epoch: string | null = null;
   private run: string | null = null;
@@ -47,18 +55,35 @@ class Page {
     this.showVolume();
     this.bind();
     this.showConnection();
+    this.api.onRefusal = () => void this.connect();
     void this.connect();
     setInterval(() => void this.watch(), READY_EVERY_MS);
   }
 
+  /** Ask to be let in, for the key where there is one, and open the sockets. */
   private async connect(): Promise<void> {
+    if (this.connecting) return;
+    this.connecting = true;
+    clearTimeout(this.retry);
+    for (const socket of this.sockets) socket.close();
+    this.sockets = [];
+    this.open.clear();
+    let again = 0;
     try {
       await admitted(this.api, () => this.setConnection("locked", "access key needed"));
-    } catch {
-      this.setConnection("lost", "service away");
-      setTimeout(() => void this.connect(), RETRY_MS);
+    } catch (error) {
+      again = error instanceof Problem ? RETRY_REFUSED_MS : RETRY_MS;
+      if (error instanceof Problem) this.refuse(sentence(error));
+      else this.away = true;
+    }
+    this.connecting = false;
+    this.showConnection();
+    if (again) {
+      this.retry = window.setTimeout(() => void this.connect(), again);
       return;
     }
+    this.refusal = null;
+    this.away = false;
     this.showConnection();
     this.api.events().then(
       (events) => this.events.replace(events),
@@ -69,8 +94,15 @@ class Page {
     this.socket("feed", (data) => typeof data === "string" && this.receiveFeed(JSON.parse(data) as StatusMessage));
   }
 
+  private refuse(words: string): void {
+    if (this.refusal === null) this.notice(words, true);
+    this.refusal = words;
+    this.showConnection();
+    this.explain("The service refuses this page", words);
+  }
+
   private socket(name: string, message: (data: ArrayBuffer | string) => unknown): void {
-    new LiveSocket(socketAddress(`api/v1/${name}`), () => this.api.key, {
+    const socket = new LiveSocket(socketAddress(`api/v1/${name}`), () => this.api.key, {
       message: (data) => {
         try {
           message(data);
@@ -83,7 +115,13 @@ class Page {
         else this.open.delete(name);
         this.showConnection();
       },
-    }).open();
+      refused: (code, reason) => {
+        if (code === KEY_REFUSED) void this.connect();
+        else this.refuse(`The service has closed the connection for ${name}: ${reason || "no reason given"} (${code}). Reload the page.`);
+      },
+    });
+    this.sockets.push(socket);
+    socket.open();
   }
 
   private receive(message: Message): void {
@@ -193,7 +231,10 @@ class Page {
   }
 
   private showConnection(): void {
-    if (this.open.size === 3) this.setConnection("live", "connected");
+    if (this.connecting) return; // it says itself how far it is
+    if (this.refusal !== null) this.setConnection("refused", "refused");
+    else if (this.away) this.setConnection("lost", "service away");
+    else if (this.open.size === 3) this.setConnection("live", "connected");
     else this.setConnection(this.lastTracks || this.status ? "lost" : "connecting", this.status ? "reconnecting" : "connecting");
   }
 
@@ -201,18 +242,18 @@ class Page {
     document.body.dataset["connection"] = state;
     const pill = element("connection");
     pill.textContent = words;
-    pill.dataset["tone"] = { live: "good", lost: "bad", locked: "bad" }[state] ?? "calm";
+    pill.dataset["tone"] = { live: "good", lost: "bad", locked: "bad", refused: "bad" }[state] ?? "calm";
     this.showEmpty();
   }
 
   /** Once a second: is what is shown still true, and if not, why? */
   private async watch(): Promise<void> {
     this.showEmpty();
-    if (this.live() || document.body.dataset["connection"] === "locked") return;
+    if (this.live() || this.connecting || this.refusal !== null) return;
     document.body.dataset["tracks"] = "0";
     this.showRate(null, null);
     const reason = await this.api.notReady();
-    if (this.live()) return;
+    if (this.live() || this.connecting || this.refusal !== null) return;
     if (reason) this.explain("Waiting for the engine", reason);
     else if (!this.status?.run_id) this.explain("Ready", "No run is going on. Start one to see tracks.");
     else this.explain("Waiting for frames", problemOf(this.status) ?? "The run has started; the camera has sent nothing yet.");
