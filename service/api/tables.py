@@ -17,7 +17,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-import structlog
 from fastapi import Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
@@ -28,8 +27,6 @@ from models.tables import Localizations, Tracks
 from service.api.reads import Reads
 
 __all__ = ["CSV", "JSON", "PARQUET", "Download", "column_arrays", "json_response", "table_response", "wanted_form"]
-
-_log = structlog.get_logger(__name__)
 
 Table = Localizations | Tracks
 Form = Literal["application/json", "text/csv", "application/vnd.apache.parquet"]
@@ -43,9 +40,6 @@ _REVISION = "Bathyscope-Revision"
 
 _SENT_AT_ONCE = 64 * 1024
 """What the server may hold back for a slow client, beside the part that is being sent."""
-
-_STALL_S = 30.0
-"""A client that takes nothing for so long is gone or asleep; one behind a bad network recovers earlier."""
 
 
 def wanted_form(request: Request) -> Form:
@@ -90,9 +84,9 @@ class Download(Response):
     """A long body that is made part by part, each when the client has taken the one before.
 
     The first part is made before the status is sent, so that a failure of
-    the database is an answer. A later failure, or a client that takes nothing
-    for `_STALL_S`, breaks the connection off: the client sees that the body
-    is not whole.
+    the database is an answer. A later failure breaks the connection off, and
+    the client sees that the body is not whole. The connection ends itself
+    when its client takes nothing for too long.
 
     Parameters
     ----------
@@ -115,34 +109,20 @@ class Download(Response):
             leaving = asyncio.create_task(_left(receive))
             try:
                 part = await self._next()
-                await _take(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 while part is not None:
-                    if leaving.done():
-                        return
                     for begin in range(0, len(part), _SENT_AT_ONCE):
                         body = part[begin : begin + _SENT_AT_ONCE]
-                        await _take(send, {"type": "http.response.body", "body": body, "more_body": True})
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        if leaving.done():
+                            return
                     part = await self._next()
-                await _take(send, {"type": "http.response.body", "body": b"", "more_body": False})
-            except _Stalled:
-                _log.warning("download_stalled", path=scope["path"][:200], after_s=_STALL_S)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 leaving.cancel()
 
     async def _next(self) -> bytes | None:
         return await self._reads.heavy.step(next, self._parts, None)
-
-
-class _Stalled(Exception):
-    pass
-
-
-async def _take(send: Send, message: dict[str, Any]) -> None:
-    try:
-        async with asyncio.timeout(_STALL_S):
-            await send(message)
-    except TimeoutError:
-        raise _Stalled from None
 
 
 async def _left(receive: Receive) -> None:
@@ -200,11 +180,15 @@ def _arrow(part: Table, schema: pa.Schema) -> pa.Table:
 def _csv(parts: Iterable[Table], kind: type[Table]) -> Iterator[bytes]:
     schema = _schema(kind)
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
-    yield (",".join(schema.names) + "\n").encode()
+    head = (",".join(schema.names) + "\n").encode()
     for part in parts:
-        buffer = io.BytesIO()
+        buffer = io.BytesIO(head)
+        buffer.seek(0, io.SEEK_END)
         pyarrow.csv.write_csv(_arrow(part, schema), buffer, options)
         yield buffer.getvalue()
+        head = b""
+    if head:
+        yield head
 
 
 def _parquet(parts: Iterable[Table], kind: type[Table]) -> Iterator[bytes]:

@@ -90,8 +90,10 @@ ODD_NUMBERS = st.one_of(
 )
 
 
-def queries_of(document: dict[str, Any]) -> list[tuple[str, list[str]]]:
+@pytest.fixture(scope="module")
+def queries(served: tuple[httpx.Client, str]) -> list[tuple[str, list[str]]]:
     """Every GET of the description with the parameters of its query."""
+    document = served[0].get("/openapi.json").json()
     return [
         (path, [parameter["name"] for parameter in get["get"].get("parameters", ()) if parameter["in"] == "query"])
         for path, get in document["paths"].items()
@@ -99,11 +101,13 @@ def queries_of(document: dict[str, Any]) -> list[tuple[str, list[str]]]:
     ]
 
 
-@settings(parent=examples, max_examples=400)
+@settings(parent=examples, max_examples=300)
 @given(data=st.data())
-def test_every_parameter_of_every_route(served: tuple[httpx.Client, str], data: st.DataObject) -> None:
+def test_every_parameter_of_every_route(
+    served: tuple[httpx.Client, str], queries: list[tuple[str, list[str]]], data: st.DataObject
+) -> None:
     client, run = served
-    path, names = data.draw(st.sampled_from(queries_of(client.get("/openapi.json").json())))
+    path, names = data.draw(st.sampled_from(queries))
     values = {"run": run, "track": data.draw(st.one_of(st.just("2"), ODD_NUMBERS))}
     for name in ("job", "model", "calibration"):
         values[name] = "20260101T000000-0000"
@@ -137,10 +141,11 @@ NO_CURSORS = (
 NO_LIMITS = ("0", "-1", str(2**63 - 1), str(2**63), "1e3", "x", "", "nan", "1001000", "9" * 5000)
 
 
-def test_cursors_and_limits_of_every_list(served: tuple[httpx.Client, str]) -> None:
+def test_cursors_and_limits_of_every_list(
+    served: tuple[httpx.Client, str], queries: list[tuple[str, list[str]]]
+) -> None:
     client, run = served
-    document = client.get("/openapi.json").json()
-    lists = [(path, names) for path, names in queries_of(document) if {"cursor", "limit"} & set(names)]
+    lists = [(path, names) for path, names in queries if {"cursor", "limit"} & set(names)]
     assert len(lists) >= 8
     for path, names in lists:
         assert {"cursor", "limit"} <= set(names), path

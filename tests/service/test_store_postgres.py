@@ -287,15 +287,17 @@ def test_status_never_waits_behind_heavy_reads(store: Store, url: str, tmp_path:
         holder.execute("LOCK TABLE tracks IN ACCESS EXCLUSIVE MODE")
         server = Server(Settings(data_dir=tmp_path, database_url=url), address, store, Path("none"))
 
-        def read(_: int) -> httpx.Response:
-            return httpx.get(f"http://{server.host}/api/v1/runs/{run.id}/tracks", timeout=120)
+        client = httpx.Client(base_url=f"http://{server.host}", timeout=120)
 
-        with ThreadPoolExecutor(40) as readers:
+        def read(_: int) -> httpx.Response:
+            return client.get(f"/api/v1/runs/{run.id}/tracks")
+
+        with client, ThreadPoolExecutor(40) as readers:
             waiting = [readers.submit(read, number) for number in range(40)]
             wait(waiting, return_when="FIRST_COMPLETED")  # some were refused at once, so all places are taken
             for path in ("api/v1/system", "api/v1/models", "api/v1/runs", f"api/v1/runs/{run.id}", "api/v1/events"):
-                assert httpx.get(f"http://{server.host}/{path}", timeout=60).status_code == 200
-            assert "engine does not answer" in httpx.get(f"http://{server.host}/readyz", timeout=60).text
+                assert client.get(f"/{path}").status_code == 200
+            assert "engine does not answer" in client.get("/readyz").text
             assert sum(answer.done() for answer in waiting) < len(waiting)
             holder.rollback()
             answers = [answer.result() for answer in waiting]
