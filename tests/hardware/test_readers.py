@@ -407,6 +407,15 @@ def test_planes_that_are_announced_are_there_and_no_others(tmp_path: Path, annou
     assert f"{announced}" in refused(open_movie, other)
 
 
+def test_a_run_of_planes_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, numbered(5, *SHAPE), truncate=True, photometric="minisblack")
+    with open_movie(path) as movie:
+        assert len(movie) == 5
+    os.truncate(path, path.stat().st_size - 10)
+    assert "announces 5 planes and holds 4" in refused(open_movie, path)
+
+
 def test_a_strip_that_was_never_written_is_no_dark_frame(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     with tifffile.TiffWriter(path) as writer:
