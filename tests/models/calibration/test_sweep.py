@@ -82,9 +82,9 @@ def test_a_top_that_many_pixels_share_is_saturation_whatever_its_value(highest: 
     rows, columns = np.indices((48, 48)) % 16 - 8
     bead = np.exp(-(rows**2 + columns**2) / 12)
     light = random.normal(100 + 3 * highest * bead, 4 + np.sqrt(highest * bead), (9, 1, 48, 48)).clip(95, None)
-    plain = ((light / 4).astype(np.uint16) << shift) - less
+    plain = (((light / 4).astype(np.uint16) << shift) - less).astype(np.uint16)
     assert Sweep(plain, np.arange(9.0), 1.0).saturation_adu == 65535
-    cut = (light.clip(None, highest).astype(np.uint16) << shift) - less
+    cut = ((light.clip(None, highest).astype(np.uint16) << shift) - less).astype(np.uint16)
     assert Sweep(cut, np.arange(9.0), 1.0).saturation_adu == (highest << shift) - less
 
 
