@@ -21,7 +21,9 @@ told from the sweep, and the user states it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from scipy import ndimage
 from models.calibration.sweep import Sweep, fine_detail
 from models.camera import CameraModel
 from models.errors import DataError
+from models.saturation import top_of_range
 
 __all__ = ["CameraMeasurement", "estimate_camera", "measure_camera"]
 
@@ -38,6 +41,20 @@ __all__ = ["CameraMeasurement", "estimate_camera", "measure_camera"]
 _NOISE_FREE_VARIANCE = 0.2
 # Frames from which per-pixel maps are worth keeping: their relative error is then 10 % in read noise.
 _FRAMES_FOR_MAPS = 50
+# Fewer darks than this are told to be few: hot pixels that flicker are missed.
+_FEW_DARKS = 10
+# Frames of raw cameras: neighbouring pixels are independent; charge that spreads gives up to 0.1.
+_MOST_ALIKE = 0.2
+# Share of dark pixels at zero: 2 % lie below the mean minus 2 deviations.
+_MOST_CLIPPED = 0.02
+# Darks are alike over field and time to 3 times the noise of a pixel, or 3 ADU where there is little: offsets differ by
+# 1 or 2 ADU between the amplifiers of a sensor.
+_DARK_SIGMAS = 3.0
+_DARK_ADU = 3.0
+# Places along the shorter side of the field whose levels are compared.
+_BLOCKS = 8
+# Gains of single levels of light differ by no more than this factor where camera and light are steady.
+_LEVEL_AGREEMENT = 1.5
 # A pixel is hot when its dark level or noise is this many robust deviations from the others'.
 _HOT_SIGMAS = 8.0
 # Levels of brightness: fewer where few pixels are bright.
@@ -105,7 +122,8 @@ def measure_camera(darks: NDArray[Any], flats: NDArray[Any] | None = None, *, bi
     Raises
     ------
     DataError
-        Too few frames, other size, light in the darks, saturated flats, or flats that are no brighter than darks.
+        Too few frames, copies, other size, light in the darks, darks cut off at zero, saturated or smoothed frames, or
+        flats that are no brighter than darks or disagree.
     """
     _check_frames(darks, "darks", bit_depth)
     notes: list[str] = []
@@ -117,6 +135,9 @@ def measure_camera(darks: NDArray[Any], flats: NDArray[Any] | None = None, *, bi
     read_variance = float(np.median(variance)) / (1 - 2 / (9 * freedom)) ** 3
     rounding = 1.0 / 12.0
     read_adu = float(np.sqrt(max(read_variance - rounding, 0.0)))
+    _check_darks(darks, mean)
+    if len(darks) < _FEW_DARKS:
+        notes.append(f"{len(darks)} darks are few: 100 tell offset and read noise better, and show all hot pixels.")
     hot = _hot_pixels(mean, variance)
     gain = 1.0
     means, variances = np.array([offset]), np.array([read_variance])
@@ -151,7 +172,8 @@ def _check_frames(frames: NDArray[Any], name: str, bit_depth: int) -> None:
             f"The {name} have shape {frames.shape}; at least 2 frames (T, H, W) are needed to see noise.",
             f"Record {name} as a movie; 100 frames also give per-pixel maps.",
         )
-    top = 2**bit_depth - 1
+    _check_copies(frames, name)
+    top = top_of_range(frames, bit_depth)
     share = float((frames >= top).mean())
     if share > 0.001:
         raise DataError(
@@ -159,6 +181,71 @@ def _check_frames(frames: NDArray[Any], name: str, bit_depth: int) -> None:
             "Record darks with the light off and the shutter closed."
             if name == "darks"
             else "Lower the light or the exposure so that flats stay below the top of the range.",
+        )
+    likeness = _likeness(frames)
+    if likeness > _MOST_ALIKE:
+        raise DataError(
+            f"The noise of neighbouring pixels of the {name} is alike (correlation {likeness:.2f}, at most "
+            f"{_MOST_ALIKE} in raw images): the frames were smoothed, resized or compressed, or a pattern of light "
+            "moves.",
+            "Record raw frames of the camera, without its noise filter, of a steady light.",
+        )
+
+
+def _check_copies(frames: NDArray[Any], name: str) -> None:
+    seen: dict[bytes, int] = {}
+    for index, frame in enumerate(frames):
+        first = seen.setdefault(hashlib.sha256(frame.tobytes()).digest(), index)
+        if first != index:
+            raise DataError(
+                f"Frames {first} and {index} of the {name} are equal in every pixel, which two exposures never are.",
+                f"Record {name} as single exposures; copies and averages do not show the camera's noise.",
+            )
+
+
+def _likeness(frames: NDArray[Any]) -> float:
+    """Correlation of neighbouring pixels in the difference of two frames; the median over some pairs."""
+    found = []
+    for index in np.unique(np.linspace(0, len(frames) - 2, 8).astype(int)).tolist():
+        difference = frames[index].astype(np.float64) - frames[index + 1]
+        difference -= difference.mean()
+        product = np.mean(difference[1:] * difference[:-1]) + np.mean(difference[:, 1:] * difference[:, :-1])
+        found.append(product / 2 / max(float(difference.var()), 1e-12))
+    return float(np.median(found))
+
+
+def _check_darks(darks: NDArray[Any], mean: NDArray[np.float64]) -> None:
+    """Refuse darks with light in them, and darks that are cut off at zero."""
+    # From frame to frame, so that a level that drifts does not count as noise.
+    noise = float(np.median([(two.astype(np.float64) - one).std() for one, two in pairwise(darks)])) / np.sqrt(2)
+    clipped = float((darks == 0).mean())
+    if clipped > _MOST_CLIPPED:
+        raise DataError(
+            f"{clipped:.0%} of the pixels of the darks are 0, so noise below it is cut off (at most {_MOST_CLIPPED:.0%}"
+            " may be).",
+            "Raise the camera's offset (black level), and save raw counts without subtraction.",
+        )
+    limit = max(_DARK_SIGMAS * noise, _DARK_ADU)
+    levels = np.median(darks, axis=(1, 2))
+    bright = np.flatnonzero(np.abs(levels - np.median(levels)) > limit)
+    if len(bright):
+        worst = int(np.abs(levels - np.median(levels)).argmax())
+        raise DataError(
+            f"{len(bright)} of the {len(darks)} darks differ from the others, most of all frame {worst}: its level is "
+            f"{levels[worst]:.0f} ADU, that of the others {np.median(levels):.0f} (within {limit:.1f}).",
+            "Record darks with the light off and the shutter closed, all at one exposure and temperature.",
+        )
+    side = max(min(mean.shape) // _BLOCKS, 1)
+    height, width = (extent // side * side for extent in mean.shape)
+    blocks = np.median(
+        mean[:height, :width].reshape(height // side, side, width // side, side).swapaxes(1, 2), axis=(2, 3)
+    )
+    spread = float(np.ptp(blocks))
+    if spread > limit:
+        raise DataError(
+            f"The darks are uneven: their level goes from {blocks.min():.1f} to {blocks.max():.1f} ADU over the field "
+            f"(at most {limit:.1f} apart, 3 times the noise of a pixel), so light leaks in.",
+            "Close the shutter, cap the camera, switch off the room light, and record the darks again.",
         )
 
 
@@ -193,10 +280,13 @@ def _flat_gain(
         ratio = levels[first] - offset, levels[second] - offset
         if ratio[0] <= 0 or abs(ratio[1] / ratio[0] - 1) > 0.05:
             continue  # two levels, not a pair
-        difference = one - two - (levels[first] - levels[second])
+        # Scaled to one level, so that light that is not quite steady or even does not count as noise.
+        scale = ratio[0] / ratio[1]
+        difference = (one - offset) - scale * (two - offset)
         means.append(float(np.median((one + two) / 2 - dark_mean)))
         # A median of whole counts is too coarse for small noise, so only the largest thousandth is left out.
-        variances.append(float(np.mean(np.sort(difference.ravel() ** 2)[: int(0.999 * difference.size)]) / 2))
+        squares = np.sort(difference.ravel() ** 2)[: int(0.999 * difference.size)]
+        variances.append(float(squares.mean() / (1 + scale**2)))
     if not means:
         raise DataError(
             "No two flats have the same level within 5 %; the noise is seen in pairs of equal exposures.",
@@ -209,6 +299,13 @@ def _flat_gain(
         raise DataError(
             f"The flats are not noisier than the darks (variance {y.max():.3g} ADU² above theirs).",
             "Check that the flats are single raw frames, not averages.",
+        )
+    gains = x[y > 0] / y[y > 0]
+    if gains.max() > _LEVEL_AGREEMENT * gains.min() or np.any(y <= 0):
+        raise DataError(
+            f"The flats disagree: single levels of light give {gains.min():.3g} to {gains.max():.3g} e-/ADU (at most "
+            f"{_LEVEL_AGREEMENT} times apart).",
+            "Record flats with a steady light, raw, between a tenth and three quarters of the camera's range.",
         )
     return x + offset, np.array(variances), 1.0 / slope
 
@@ -278,6 +375,9 @@ _FEWEST_TRIPLES = 3
 _AGREEMENT = 1.5
 # The weaker filter lets structure through that the other one stops, so it may differ by more.
 _WEAK_AGREEMENT = 2.0
+# Photon noise is a straight line: bends are 0.8 to 1.6 in simulated sweeps, and 1.8 in the real one at steps of 4 µm.
+_MOST_BEND = 2.5
+_FEWEST_FOR_BEND = 10
 # Noise that is the same in neighbouring pixels (smoothed, resized, compressed) is weaker after the high-pass filter:
 # 0.25 times for the mean of 2 x 2 pixels; 0.9 to 1.1 in raw images.
 _INDEPENDENT = 0.6
@@ -319,8 +419,13 @@ class _Samples:
 
 @dataclass(frozen=True)
 class _Line:
-    """The photon-transfer line of a sweep: variance = intercept + slope * (mean - dark)."""
+    """The photon-transfer line of a sweep: variance = intercept + slope * (mean - dark).
 
+    `bend` is the slope from the darkest to the brighter half of the levels, over that to the darker half: 1 for noise,
+    which grows with light; more for structure, which grows with its square. 1 where there are too few levels.
+    """
+
+    bend: float
     dark_adu: float
     slope: float
     intercept: float
@@ -377,7 +482,13 @@ def _transfer(samples: _Samples) -> _Line:
             f"(slope {slope:.3g} ADU per ADU).",
             _STATE_IT,
         )
-    return _Line(samples.dark_adu, slope, intercept, x, y)
+    bend = 1.0
+    if len(x) >= _FEWEST_FOR_BEND:
+        chords = (y[1:] - y[0]) / (x[1:] - x[0])
+        middle = len(chords) // 2
+        dim, bright = float(np.median(chords[:middle])), float(np.median(chords[middle:]))
+        bend = bright / dim if dim > 0 else np.inf
+    return _Line(bend, samples.dark_adu, slope, intercept, x, y)
 
 
 def _check_independent(filtered: _Samples, plain: _Samples) -> None:
@@ -392,6 +503,12 @@ def _check_independent(filtered: _Samples, plain: _Samples) -> None:
 
 
 def _check_agreement(line: _Line, checks: dict[str, _Line], source: str) -> None:
+    if line.bend > _MOST_BEND:
+        raise DataError(
+            f"The camera's gain cannot be told from this sweep: its {source} differ {line.bend:.1f} times as much in "
+            f"bright places as noise would (at most {_MOST_BEND}), so they differ in more than noise.",
+            _STATE_IT,
+        )
     for name, other in checks.items():
         factor = max(other.slope / line.slope, line.slope / other.slope)
         if factor > (_WEAK_AGREEMENT if "filter" in name else _AGREEMENT):

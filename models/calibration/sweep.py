@@ -24,22 +24,12 @@ from scipy import ndimage
 
 from models.errors import DataError
 from models.quantities import PIXEL_SIZE_UM, REPEATS, STAGE_UM, SWEEP_PLANES, Z_STEP_UM
+from models.saturation import top_of_range
 
 __all__ = ["FocusCurve", "Sweep", "fine_detail", "fit_peak"]
 
 # A field in which more than this share of the pixels is at the top of the range is not a field with a few bright beads.
 _SATURATED_SHARE = 0.02
-# A top of the range is shared by at least so many pixels, and by more of them than the counts right below: so many
-# counts, which light would fill as well.
-_FEWEST_AT_TOP = 3
-_BELOW_TOP_ADU = 8
-# A top that is no full word of a camera's bits must be shared by so many pixels, so many times more than those below,
-# which touch each other: light that is cut off makes plateaus, chance does not.
-_FEWEST_AT_ODD_TOP = 20
-_ODD_TOP_RATIO = 5.0
-_PLATEAU_PX = 4
-# Depths of cameras whose counts are saved as 16 bits.
-_CAMERA_DEPTHS = range(8, 17)
 # Sharpness of the sharpest plane over that of the median plane; a focus that one can see gives 1.5 and more, noise 1.0.
 _LEAST_FOCUS_CONTRAST = 1.15
 
@@ -175,42 +165,8 @@ class Sweep:
 
     @cached_property
     def saturation_adu(self) -> int:
-        """Count at the top of the camera's range, ADU.
-
-        Files of 16 bits often hold the counts of a camera of 12 or 14, at the low or the high end of the word, or with
-        something subtracted. So the top is known by its pixels: the highest count is a top when more pixels have it
-        than have the counts right below, which light would fill just as well.
-        """
-        stated = (1 << self.bit_depth) - 1
-        highest = int(self.planes.max())
-        if highest >= stated:
-            return stated
-        at_top = int((self.planes == highest).sum())
-        if at_top < _FEWEST_AT_TOP:
-            return stated
-        spacing = self._spacing_adu
-        below = int((self.planes >= highest - _BELOW_TOP_ADU * spacing).sum()) - at_top
-        if at_top > below and highest in _full_words(spacing):
-            return highest
-        plateau = at_top >= max(_FEWEST_AT_ODD_TOP, _ODD_TOP_RATIO * below) and self._has_plateaus(highest)
-        return highest if plateau else stated
-
-    @cached_property
-    def _spacing_adu(self) -> int:
-        """Distance of the counts that occur: 16 where 12 bits stand at the high end of 16."""
-        counts = np.unique(self.planes[:: max(len(self.planes) // 8, 1)])
-        return max(int(np.gcd.reduce(np.diff(counts.astype(np.int64)))) if len(counts) > 1 else 1, 1)
-
-    def _has_plateaus(self, count: int) -> bool:
-        """Whether pixels with this count touch each other, at several places."""
-        places = 0
-        for plane in self.planes.reshape(-1, *self.shape):
-            at = plane == count
-            if not at.any():
-                continue
-            labels, _ = ndimage.label(at)
-            places += int((np.bincount(labels.ravel())[1:] >= _PLATEAU_PX).sum())
-        return places >= _FEWEST_AT_TOP
+        """The count at the top of the camera's range, ADU, as the counts show it."""
+        return top_of_range(self.planes, self.bit_depth)
 
     def mean_plane(self, index: int) -> NDArray[np.float32]:
         """Mean of the repeats of one plane, ADU, shape (H, W)."""
@@ -262,11 +218,6 @@ class Sweep:
         best = int(sharpness.argmax())
         at_end = best in (0, len(sharpness) - 1)
         return FocusCurve(sharpness, fit_peak(self.z_um, sharpness), at_end)
-
-
-def _full_words(spacing: int) -> set[int]:
-    """Highest counts of cameras of 8 to 16 bits whose counts stand `spacing` apart."""
-    return {(2**depth - 1) * spacing for depth in _CAMERA_DEPTHS}
 
 
 def fine_detail(plane: NDArray[np.float32]) -> float:

@@ -76,6 +76,32 @@ def test_a_camera_of_12_bits_is_known_by_its_counts_in_a_file_of_16() -> None:
     assert Sweep(chance, np.arange(12.0), 1.0).saturation_adu == 65535
 
 
+@pytest.mark.parametrize(("highest", "shift", "less"), [(4095, 4, 0), (16383, 2, 0), (3000, 0, 0), (4095, 0, 90)])
+def test_a_top_that_many_pixels_share_is_saturation_whatever_its_value(highest: int, shift: int, less: int) -> None:
+    random = np.random.default_rng(2)
+    rows, columns = np.indices((48, 48)) % 16 - 8
+    bead = np.exp(-(rows**2 + columns**2) / 12)
+    light = random.normal(100 + 3 * highest * bead, 4 + np.sqrt(highest * bead), (9, 1, 48, 48)).clip(95, None)
+    plain = (((light / 4).astype(np.uint16) << shift) - less).astype(np.uint16)
+    assert Sweep(plain, np.arange(9.0), 1.0).saturation_adu == 65535
+    cut = ((light.clip(None, highest).astype(np.uint16) << shift) - less).astype(np.uint16)
+    assert Sweep(cut, np.arange(9.0), 1.0).saturation_adu == (highest << shift) - less
+
+
+@pytest.mark.parametrize(
+    ("pixel", "step", "says"),
+    [
+        (16.0, 1.0, "pixel of the camera itself"),
+        (1600.0, 1.0, "1600 nm are 1.6 µm"),
+        (1.6, 1000.0, "1000 nm are 1 µm"),
+        (1.6, 1e-7, "plausible values"),
+    ],
+)
+def test_lengths_in_other_units_are_refused(pixel: float, step: float, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        Sweep.from_steps(stack(), pixel_size_um=pixel, z_step_um=step)
+
+
 def test_black_sweep_is_refused() -> None:
     with pytest.raises(DataError, match="Every pixel"):
         Sweep(stack(), np.arange(10.0), 1.0).check_exposure()
