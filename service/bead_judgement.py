@@ -21,8 +21,8 @@ from models.calibration.calibration import Calibration
 from models.calibration.sweep import Sweep
 from models.evaluation.beads import BeadScore, Localize, answer_bead_sweep
 from models.localization import Localizer
-from service.console import note, result
-from service.outputs import write_json
+from service.commands.console import note, result
+from service.files.outputs import write_json
 
 _LEFT_OUT = "outside the places chosen for calibration"
 

@@ -25,8 +25,8 @@ from models.evaluation.methods import METHODS, make_method, needs_model
 from models.model import Model
 from models.tables import Localizations
 from service.bead_judgement import bead_groups
-from service.console import note, result
-from service.outputs import write_json
+from service.commands.console import note, result
+from service.files.outputs import write_json
 
 _TOLERANCES_UM = (10.0, 5.0)
 

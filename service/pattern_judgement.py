@@ -18,8 +18,8 @@ import platformdirs
 from models.calibration.calibration import Calibration
 from models.evaluation.judging import hidden_judging
 from models.evaluation.pattern_error import pattern_errors
-from service.console import note, result
-from service.outputs import write_json
+from service.commands.console import note, result
+from service.files.outputs import write_json
 
 _DEPTHS_UM = (0.0, 3.0, 5.0, 7.3, 10.0, 15.0, 20.6, 30.0, 40.9, 50.0, 60.3, 70.0, 80.0, 90.0, 100.0)
 """Some on planes of the sweep, some between them."""

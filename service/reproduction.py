@@ -30,8 +30,8 @@ from models.evaluation.scoring import Row
 from models.evaluation.tables import write_table
 from models.model import Model
 from models.weights import reference_model
-from service.console import note, progress
-from service.outputs import check_destination, complete_output, write_json
+from service.commands.console import note, progress
+from service.files.outputs import check_destination, complete_output, write_json
 from service.unfinished import Unfinished, check_same_run
 
 __all__ = ["Reproduction", "Wanted", "judging_optics"]

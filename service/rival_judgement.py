@@ -28,8 +28,8 @@ from models.evaluation.beads import answer_bead_sweep
 from models.evaluation.methods import make_method
 from service.bead_judgement import bead_groups, score_line
 from service.commands.calibrate import checkerboard
-from service.console import note, result
-from service.outputs import write_json
+from service.commands.console import note, result
+from service.files.outputs import write_json
 
 _SHAPE = (256, 256)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from models.errors import DataError
 from models.evaluation.run_identity import Identity, differences
-from service.outputs import check_destination, write_json
+from service.files.outputs import check_destination, write_json
 
 __all__ = ["Unfinished", "check_same_run"]
 

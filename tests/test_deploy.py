@@ -20,7 +20,7 @@ from service.api.metrics import Metrics
 from service.engine.latency import Latencies
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
-from service.link import EngineClient, LinkAddress
+from service.protocol.link import EngineClient, LinkAddress
 from service.settings import load_settings
 from tests.conftest import missing
 

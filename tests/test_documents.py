@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import _COMMANDS
+from service.commands.application import _COMMANDS
 from service.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -47,7 +47,7 @@ def test_package_does_not_import_those_above_it(package: str) -> None:
 
 
 def test_command_line_loads_nothing_heavy() -> None:
-    code = f"import sys, service.cli; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, service.commands.application; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

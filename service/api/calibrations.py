@@ -23,9 +23,9 @@ from service.api.quantities import (
     SettleS,
     StepUm,
 )
-from service.descriptions import Unreadable
-from service.jobs.folders import Job
-from service.library import CalibrationItem
+from service.files.descriptions import Unreadable
+from service.files.jobs import Job
+from service.files.library import CalibrationItem
 
 __all__ = ["CalibrationRequest", "router"]
 

@@ -11,11 +11,11 @@ from starlette.requests import HTTPConnection
 from service.api.live import Live
 from service.api.quantities import Cursor, Limit
 from service.api.reads import Reads
-from service.jobs.folders import Jobs
-from service.library import Library
-from service.link import EngineClient
+from service.files.jobs import Jobs
+from service.files.library import Library
+from service.process.storage import Storage
+from service.protocol.link import EngineClient
 from service.settings import Settings
-from service.storage import Storage
 from service.store.store import Store
 
 __all__ = [

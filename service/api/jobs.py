@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from service.api.dependencies import JobFolders, PageParameters
 from service.api.live import Live
 from service.api.quantities import PathId
-from service.descriptions import FolderUnreadable, Unreadable
-from service.jobs.folders import Fault, Job, Jobs
+from service.files.descriptions import FolderUnreadable, Unreadable
+from service.files.jobs import Fault, Job, Jobs
 from service.store.errors import UnknownItem
 
 __all__ = ["JobList", "follow_jobs", "router"]

@@ -26,7 +26,7 @@ from service.api.live import Live
 from service.api.problems import NotReady
 from service.api.repeats import Repeats
 from service.engine.latency import BUCKETS_S
-from service.link import EngineClient
+from service.protocol.link import EngineClient
 
 __all__ = ["Metrics", "router"]
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from models.networks import architecture_names, architecture_sizes
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
 from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
-from service.descriptions import Unreadable
-from service.jobs.folders import Job
-from service.library import Library, ModelItem
+from service.files.descriptions import Unreadable
+from service.files.jobs import Job
+from service.files.library import Library, ModelItem
 
 __all__ = ["ActiveModel", "TrainingRequest", "router"]
 

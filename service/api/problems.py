@@ -18,8 +18,8 @@ from starlette.routing import Match
 
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
-from service.descriptions import FolderUnreadable
-from service.link import EngineAway, EngineRefusal
+from service.files.descriptions import FolderUnreadable
+from service.protocol.link import EngineAway, EngineRefusal
 from service.store.errors import StoreError, UnknownItem
 from service.store.values import dump_json
 

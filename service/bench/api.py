@@ -21,13 +21,13 @@ import numpy as np
 import psutil
 
 from models.errors import DataError
-from service import wire
-from service.api_child import api_process
 from service.bench.clients import Clients, Load
-from service.children import STOP
 from service.commands.waiting import Pause, interruptible, readiness
-from service.link import LinkAddress, LivePublisher
-from service.machine import machine
+from service.process.api_child import api_process
+from service.process.children import STOP
+from service.process.machine import machine
+from service.protocol import wire
+from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 

@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from models.errors import DataError
-from service import wire
 from service.bench.viewer import ViewClient
-from service.children import STOP, follow_parent, ignore_signals
 from service.engine.latency import LatencyHistogram
+from service.process.children import STOP, follow_parent, ignore_signals
+from service.protocol import wire
 
 __all__ = ["Clients", "Load"]
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from service.link import SyncEngineClient
+from service.protocol.link import SyncEngineClient
 from service.store.store import Store
 
 __all__ = ["Aftermath", "inspect_recording", "measure_kills"]
@@ -158,10 +158,10 @@ def measure_kills(kills: int, size: int, fps: float, seed: int) -> dict[str, Any
 def _measure(folder: Path, kills: int, size: int, fps: float, seed: int) -> dict[str, Any]:
     import tifffile
 
-    from service.console import progress
-    from service.machine import machine
+    from service.commands.console import progress
+    from service.process.machine import machine
+    from service.process.supervisor import Supervisor
     from service.settings import load_settings
-    from service.supervisor import Supervisor
 
     random = np.random.default_rng(seed)
     frames = random.integers(_LOWEST, _HIGHEST, (_FRAMES, size, size), dtype=np.uint16)

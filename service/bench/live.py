@@ -16,16 +16,16 @@ from typing import Any
 from models.errors import DataError
 from service.bench.clients import Clients, Load
 from service.bench.costs import Costs
+from service.commands.console import note, progress, result
 from service.commands.waiting import Interrupted, Pause, interruptible, readiness, web_address
-from service.console import note, progress, result
 from service.engine.latency import LatencyHistogram
-from service.link import EngineAway, EngineRefusal, SyncEngineClient
-from service.logs import configure_logs
-from service.machine import machine
+from service.process.logs import configure_logs
+from service.process.machine import machine
+from service.process.supervisor import Supervisor
+from service.protocol.link import EngineAway, EngineRefusal, SyncEngineClient
 from service.settings import Settings
 from service.store.runs import Run
 from service.store.store import Store
-from service.supervisor import Supervisor
 
 __all__ = ["Measured", "Workload", "measure"]
 

@@ -21,7 +21,7 @@ from models.precision import can_quantize, chosen_device, chosen_precision
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
 from service.bench.runtimes import RuntimeMissing, other_localizer
-from service.machine import machine
+from service.process.machine import machine
 
 __all__ = ["measure_localizing"]
 

@@ -79,8 +79,8 @@ def live(
     from models.model import Model
     from service.bench.live import Workload, measure
     from service.bench.report import show
-    from service.console import note
-    from service.outputs import check_json, write_json
+    from service.commands.console import note
+    from service.files.outputs import check_json, write_json
     from service.settings import load_settings
 
     check_json(json_file)
@@ -128,7 +128,7 @@ def api(
     """What it costs the API process to send live tracks to many clients."""
     from service.bench.api import measure_api
     from service.bench.report import show_api
-    from service.outputs import check_json, write_json
+    from service.files.outputs import check_json, write_json
     from service.settings import load_settings
 
     check_json(json_file)
@@ -180,8 +180,8 @@ def localize(
     from service.bench.localizing import measure_localizing
     from service.bench.report import show_localizing
     from service.bench.runtimes import RUNTIMES
-    from service.console import progress
-    from service.outputs import check_json, write_json
+    from service.commands.console import progress
+    from service.files.outputs import check_json, write_json
 
     check_json(json_file)
     with progress("Localizing", rounds, "rounds") as advance:
@@ -206,8 +206,8 @@ def kills(
     """Kill the engine again and again while it records: what is lost, what can be read, how soon it is back."""
     from service.bench.kills import measure_kills
     from service.bench.report import show_kills
-    from service.logs import configure_logs
-    from service.outputs import check_json, write_json
+    from service.files.outputs import check_json, write_json
+    from service.process.logs import configure_logs
 
     check_json(json_file)
     configure_logs("warning")
@@ -221,7 +221,7 @@ def _source(
     microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
 ) -> dict[str, Any]:
     """Settings of microscope and camera."""
-    from service.console import note
+    from service.commands.console import note
 
     if microscope is Source.SIMULATED:
         return {

@@ -77,9 +77,9 @@ def run(
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
-    from service.camera_choice import chosen_camera
-    from service.console import note, progress
-    from service.outputs import complete_output
+    from service.commands.camera_choice import chosen_camera
+    from service.commands.console import note, progress
+    from service.files.outputs import complete_output
 
     _check_lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     with complete_output(out, Calibration.is_folder) as aside:
@@ -89,8 +89,8 @@ def run(
         else:
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
-            from service.sweep_request import SweepRequest
-            from service.sweeping import take_sweep
+            from service.engine.sweep_request import SweepRequest
+            from service.engine.sweeping import take_sweep
 
             request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
             planes, axis = take_sweep(config, data, request)
@@ -152,7 +152,7 @@ def _check_lengths(
 def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
     from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
     from models.calibration.sweep import Sweep
-    from service.console import note
+    from service.commands.console import note
 
     recorded = open_sweep(path)
     for text in recorded.notes:

@@ -21,8 +21,8 @@ def run(
 
     from hardware.movies import open_movie
     from models.calibration.photon_transfer import measure_camera
-    from service.console import note
-    from service.outputs import complete_output, write_json
+    from service.commands.console import note
+    from service.files.outputs import complete_output, write_json
 
     with open_movie(darks) as movie:
         bit_depth = movie.bit_depth or 16

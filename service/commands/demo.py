@@ -34,8 +34,8 @@ def run(
 ) -> None:
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
     from service.bench.live import measure
-    from service.console import note
-    from service.outputs import check_json, write_json
+    from service.commands.console import note
+    from service.files.outputs import check_json, write_json
     from service.settings import load_settings
 
     check_json(json_file)

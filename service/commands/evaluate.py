@@ -52,8 +52,8 @@ def run(
     from models.metrics import Region, chance_jaccard, frames_remark, places_remark, score_table
     from models.table_files import read_table
     from models.tables import Truth
-    from service.console import note, result
-    from service.outputs import check_json, write_json
+    from service.commands.console import note, result
+    from service.files.outputs import check_json, write_json
 
     check_json(json)
     found, expected = _read_predicted(predicted), read_table(truth, Truth, note)
@@ -75,7 +75,7 @@ def run(
 def _read_predicted(path: Path) -> Localizations | Tracks:
     from models.table_files import read_table, table_kind
     from models.tables import Localizations, Tracks
-    from service.console import note
+    from service.commands.console import note
 
     if table_kind(path) is Tracks:
         return read_table(path, Tracks, note)

@@ -37,10 +37,10 @@ def run(
     from models.localization import Localizer
     from models.table_files import is_table, write_table
     from models.tables import Localizations
-    from service.camera_choice import chosen_camera
-    from service.console import note, progress
-    from service.movie_localization import localize_movie
-    from service.outputs import complete_output
+    from service.commands.camera_choice import chosen_camera
+    from service.commands.console import note, progress
+    from service.commands.movie_localization import localize_movie
+    from service.files.outputs import complete_output
 
     with open_movie(movie) as source:
         for text in source.notes:

@@ -120,8 +120,8 @@ def run(
 
 def _merge(folders: list[Path], out: Path) -> None:
     from models.evaluation.results import is_results, merge_results, verdicts
-    from service.console import note, result
-    from service.outputs import complete_output
+    from service.commands.console import note, result
+    from service.files.outputs import complete_output
 
     with complete_output(out, is_results) as aside:
         aside.mkdir()
@@ -132,7 +132,7 @@ def _merge(folders: list[Path], out: Path) -> None:
 
 
 def _reproduce(wanted: Wanted) -> None:
-    from service.console import note
+    from service.commands.console import note
     from service.reproduction import Reproduction
 
     run = Reproduction(wanted)
@@ -162,7 +162,7 @@ def _method_names(methods: str) -> tuple[str, ...]:
 
 def _say(table: str, rows: list[dict[str, Any]]) -> None:
     """The main figures on standard output, one line a row."""
-    from service.console import result
+    from service.commands.console import result
 
     shown = (
         "jaccard",
@@ -199,8 +199,8 @@ def _write_calibration(out: Path, quick: bool) -> None:
     """Sweep of the hidden optics and the calibration that is made from it, as `bathyscope calibrate` would write it."""
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
-    from service.console import note
-    from service.outputs import complete_output
+    from service.commands.console import note
+    from service.files.outputs import complete_output
     from service.reproduction import judging_optics
 
     judge = judging_optics("hidden", None, quick=quick)

@@ -20,9 +20,9 @@ def run(
 ) -> None:
     """Run the instrument: engine, API and page."""
     from service.commands.waiting import Interrupted, interruptible, web_address
-    from service.logs import configure_logs, tell
+    from service.process.logs import configure_logs, tell
+    from service.process.supervisor import Supervisor
     from service.settings import load_settings
-    from service.supervisor import Supervisor
 
     settings = load_settings(config, {"data_dir": data, "port": port, "host": host})
     configure_logs(settings.log_level)

@@ -26,8 +26,8 @@ def run(
     from models.table_files import is_table, read_table, stated_rate, write_table
     from models.tables import Localizations, Tracks
     from models.tracking import track_table
-    from service.console import note
-    from service.outputs import complete_output
+    from service.commands.console import note
+    from service.files.outputs import complete_output
 
     with complete_output(out, lambda path: is_table(path, Tracks)) as aside:
         found = read_table(localizations, Localizations, note)

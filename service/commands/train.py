@@ -45,8 +45,8 @@ def run(
     from models.networks import architecture_named
     from models.quantities import TRAINING_MINUTES
     from models.training import TrainingSettings, train
-    from service.console import note, progress
-    from service.outputs import complete_output
+    from service.commands.console import note, progress
+    from service.files.outputs import complete_output
 
     TRAINING_MINUTES.check(minutes, "--minutes")
     learned = Calibration.load(calibration)

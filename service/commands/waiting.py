@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from service.signals import Ending, answer_ending_signals, ending_of
+from service.process.signals import Ending, answer_ending_signals, ending_of
 
 __all__ = ["Interrupted", "interruptible", "readiness", "web_address"]
 

@@ -24,7 +24,7 @@ from models.tracking import TracksLocalizations, TrackState
 from service.engine.latency import Latencies
 from service.engine.polish import SparePolish
 from service.engine.stages import Stage
-from service.worker_thread import WorkerThread
+from service.process.worker_thread import WorkerThread
 
 __all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
 

@@ -40,12 +40,12 @@ from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
 from service.engine.stages import Slot, Stage
 from service.engine.storekeeper import Storekeeper
-from service.link import LivePublisher
+from service.process.worker_thread import Worker, WorkerThread
+from service.protocol.link import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import RunState
 from service.store.store import Store
-from service.worker_thread import Worker, WorkerThread
 
 __all__ = ["NO_RUN", "Run", "RunRequest"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
-from service.outputs import explain_full_disk
-from service.sweep_request import SweepSize
+from service.engine.sweep_request import SweepSize
+from service.files.outputs import explain_full_disk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,12 +21,12 @@ from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.controls import is_refusal
 from service.engine.sweep_file import SweepFile
-from service.jobs.folders import Fault, Job, Jobs, JobState
+from service.engine.sweep_request import SweepRequest
+from service.engine.sweeping import StageHalted, left_as_found, sweep_around_focus
+from service.files.jobs import Fault, Job, Jobs, JobState
+from service.files.outputs import write_json
 from service.jobs.worker import SWEEP_FILES, clear_sweep
-from service.outputs import write_json
-from service.sweep_request import SweepRequest
-from service.sweeping import StageHalted, left_as_found, sweep_around_focus
-from service.worker_thread import WorkerThread
+from service.process.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     import numpy as np

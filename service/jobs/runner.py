@@ -21,11 +21,11 @@ from pathlib import Path
 import structlog
 
 from models.errors import DataError
-from service.children import follow_parent, ignore_signals
-from service.jobs.folders import Fault, Job, JobKind, Jobs, JobState
+from service.files.jobs import Fault, Job, JobKind, Jobs, JobState
 from service.jobs.worker import clear_sweep, result_folder, worker_process
-from service.link import LinkAddress
-from service.logs import configure_logs
+from service.process.children import follow_parent, ignore_signals
+from service.process.logs import configure_logs
+from service.protocol.link import LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
 

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from models.errors import DataError
-from service.children import follow_parent, ignore_signals
-from service.jobs.folders import Fault, Job, Jobs
-from service.outputs import complete_output, write_json
+from service.files.jobs import Fault, Job, Jobs
+from service.files.outputs import complete_output, write_json
+from service.process.children import follow_parent, ignore_signals
 
 if TYPE_CHECKING:
     from models.calibration.sweep import Sweep
@@ -121,7 +121,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
-    from service.camera_choice import camera_of
+    from service.commands.camera_choice import camera_of
 
     sweep, known = read_sweep(jobs.folder(job.id))
     low, high = job.request["z_range_um"]
@@ -150,7 +150,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
 def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
     from models.calibration.calibration import Calibration
     from models.training import TrainingSettings, train
-    from service.library import Library
+    from service.files.library import Library
 
     asked = job.request
     minutes = float(asked["minutes"])

@@ -51,7 +51,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("demo")
     port = _free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-c", "from service.cli import main; main()", "demo", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        "from service.commands.application import main; main()",
+        "demo",
+        "--port",
+        str(port),
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from service.api.app import create_app
 from service.api.server import page_folder, serve_app
-from service.link import EngineClient, LinkAddress
+from service.protocol.link import EngineClient, LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.conftest import missing

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from service.jobs.folders import Jobs
+from service.files.jobs import Jobs
+from service.process.supervisor import Supervisor
 from service.settings import Settings, load_settings
-from service.supervisor import Supervisor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -27,7 +27,7 @@ ISOLATED_UM = 45.0
 
 def bathyscope(*arguments: object) -> None:
     """Run a command as a user does."""
-    command = [sys.executable, "-c", "from service.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from service.commands.application import main; main()", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -13,7 +13,7 @@ import numpy as np
 from hardware.microscope import CameraSettings
 from models.tables import Localizations
 from service.engine.run import Run, RunRequest
-from service.link import LinkAddress, LivePublisher
+from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
 from tests.conftest import need

@@ -15,12 +15,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import zarr
 
-from service import engine_child
-from service.link import EngineAway, SyncEngineClient
+from service.process import engine_child
+from service.process.supervisor import Supervisor
+from service.protocol.link import EngineAway, SyncEngineClient
 from service.settings import Settings, load_settings
 from service.store.runs import Run
 from service.store.store import Store
-from service.supervisor import Supervisor
 from tests.faults.saboteur import ORDER, engine_with_saboteur, give_order
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from service.engine_child import engine_process
-from service.link import LinkAddress
+from service.process.engine_child import engine_process
+from service.protocol.link import LinkAddress
 from service.settings import Settings
 
 ORDER = "sabotage.json"

@@ -11,28 +11,28 @@ from pathlib import Path
 
 import pytest
 
-from service.link import SyncEngineClient
+from service.protocol.link import SyncEngineClient
 from tests.faults.running_service import running, settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be moved there")
 
 
 def test_readiness_tells_what_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.storage._LOOK_S", 0.05)
+    monkeypatch.setattr("service.process.storage._LOOK_S", 0.05)
     data = tmp_path / "data"
     with running(settings_for(data, record=False)) as service:
         run = service.status()["run_id"]
 
         # The socket folder, as a cleaner would: the sockets and the supervisor's record come back by themselves.
-        sockets = Path(service.supervisor.address.folder)
+        sockets = Path(service.process.supervisor.address.folder)
         assert sockets.parent == data
         shutil.rmtree(sockets)
         names = ["commands", "live", "processes.json", "stop"]
         wait_for(lambda: sockets.is_dir() and sorted(path.name for path in sockets.iterdir()) == names)
         with service.recovery("the socket folder is removed and the API is killed"):
-            os.kill(service.supervisor.processes["api"]["pid"], signal.SIGKILL)
-            wait_for(lambda: service.supervisor.processes["api"]["restarts"] == 1)
-        with SyncEngineClient(service.supervisor.address, 5.0) as client:
+            os.kill(service.process.supervisor.processes["api"]["pid"], signal.SIGKILL)
+            wait_for(lambda: service.process.supervisor.processes["api"]["restarts"] == 1)
+        with SyncEngineClient(service.process.supervisor.address, 5.0) as client:
             assert client.status()["run_id"] == run
 
         # The database, moved under its open handle.
@@ -50,6 +50,6 @@ def test_readiness_tells_what_is_gone(tmp_path: Path, monkeypatch: pytest.Monkey
         assert not data.exists()
         (tmp_path / "elsewhere").rename(data)
         service.wait_until_ready()
-        assert service.supervisor.processes["engine"]["restarts"] == 0
-        with SyncEngineClient(service.supervisor.address, 5.0) as client:
+        assert service.process.supervisor.processes["engine"]["restarts"] == 0
+        with SyncEngineClient(service.process.supervisor.address, 5.0) as client:
             assert client.request("microscope.stop")["confirmed"] is True

@@ -29,7 +29,14 @@ def test_the_next_start_marks_the_run_and_clears_up(tmp_path: Path) -> None:
             {"run_at_start": True, "record": True, "shard_frames": 16, "free_space_floor_gb": 0.0}
         ),
     }
-    command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--data", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from service.commands.application import main; main()",
+        "serve",
+        "--data",
+        str(tmp_path),
+    ]
     first = subprocess.Popen([*command, "--port", "0"], env=environment, stderr=subprocess.DEVNULL)
     service = Service(settings)
     try:

@@ -20,7 +20,15 @@ from tests.faults.running_service import settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of Unix")
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0", "--data"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from service.commands.application import main; main()",
+    "serve",
+    "--port",
+    "0",
+    "--data",
+]
 
 
 @contextmanager

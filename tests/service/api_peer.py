@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from service import wire
 from service.api.app import create_app
 from service.api.server import serve_app
-from service.jobs.folders import Jobs
-from service.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
+from service.files.jobs import Jobs
+from service.protocol import wire
+from service.protocol.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger

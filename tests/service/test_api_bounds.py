@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.jobs.folders import Jobs
+from service.files.jobs import Jobs
 from service.settings import Settings
 from service.store.store import Store
 from tests.models.test_training import small_calibration

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service import wire
-from service.jobs.folders import Jobs
+from service.files.jobs import Jobs
+from service.protocol import wire
 from service.settings import Settings
 from tests.conftest import need
 from tests.models.test_training import small_calibration

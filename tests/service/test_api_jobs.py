@@ -14,9 +14,9 @@ from websockets.sync.client import connect
 
 from models.networks import architecture_named, architecture_names, architecture_sizes
 from models.weights import reference_model
-from service.jobs.folders import Jobs
-from service.library import Library
-from service.link import EngineRefusal
+from service.files.jobs import Jobs
+from service.files.library import Library
+from service.protocol.link import EngineRefusal
 from service.settings import Settings
 from service.store.errors import UnknownItem
 from service.store.store import Store

@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect
 from service.api.repeats import CountRepeats, Repeats
 from service.api.server import most_connections
 from service.api.tasks import keep_on
-from service.link import LinkAddress
+from service.protocol.link import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link
@@ -293,8 +293,8 @@ import resource, sys, tempfile
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from service.api.server import serve
-from service.link import LinkAddress
-from service.logs import configure_logs
+from service.protocol.link import LinkAddress
+from service.process.logs import configure_logs
 from service.settings import Settings
 from service.store.store import Store
 configure_logs("info")
@@ -490,7 +490,7 @@ async def test_a_reply_that_cannot_be_read_does_not_end_the_requests(address: Li
     """Of the engine's client: the task that reads replies begins anew with the next request."""
     import zmq.asyncio
 
-    from service.link import EngineAway, EngineClient
+    from service.protocol.link import EngineAway, EngineClient
 
     context = zmq.asyncio.Context()
     door = context.socket(zmq.ROUTER)

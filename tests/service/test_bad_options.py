@@ -22,7 +22,7 @@ import typer
 from models.table_files import write_table
 from models.tables import Localizations, Truth
 from models.weights import reference_model
-from service import cli
+from service.commands import application as cli
 from tests.models.bead_sweeps import simulate
 from tests.models.test_training import small_calibration
 
@@ -57,10 +57,10 @@ WIRES = (
     "service.bench.localizing.measure_localizing",
     "service.bench.kills.measure_kills",
     "service.bench.movie.render_movie",
-    "service.supervisor.Supervisor",
+    "service.process.supervisor.Supervisor",
     "service.reproduction.Reproduction.measure",
     "models.training.train",
-    "service.movie_localization.localize_movie",
+    "service.commands.movie_localization.localize_movie",
 )
 
 

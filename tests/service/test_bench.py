@@ -30,10 +30,10 @@ from service.bench.movie import render_movie
 from service.bench.report import show, show_localizing
 from service.bench.runtimes import RuntimeMissing, other_localizer
 from service.commands.bench import application
-from service.opening import open_instrument
+from service.engine.opening import open_instrument
 from service.settings import load_settings
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "bench"]
+COMMAND = [sys.executable, "-c", "from service.commands.application import main; main()", "bench"]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -20,9 +20,9 @@ from websockets.sync.client import connect
 
 from models.errors import DataError
 from models.weights import reference_model
-from service.descriptions import FolderUnreadable, read_description, shown_name
-from service.jobs.folders import Jobs
-from service.library import Library
+from service.files.descriptions import FolderUnreadable, read_description, shown_name
+from service.files.jobs import Jobs
+from service.files.library import Library
 from service.settings import Settings
 from service.store.errors import UnknownItem
 from service.store.store import Store

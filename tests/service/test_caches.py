@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from service import caches
+from service.process import caches
 from tests.conftest import ROOT, missing
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="users and capabilities of Linux")
@@ -61,7 +61,7 @@ def test_a_stranger_without_a_home_localizes_and_draws(as_stranger: list[str], o
     model = folder / "installed" / "models" / "weights" / "live"
     command = ["localize", folder / "movie.tif", "--model", model, "--out", folder / "out.csv"]
     done = subprocess.run(
-        [*as_stranger, "from service.cli import main; main()", *map(str, command)],
+        [*as_stranger, "from service.commands.application import main; main()", *map(str, command)],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def test_a_stranger_without_a_home_localizes_and_draws(as_stranger: list[str], o
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     assert list((cache / "numba").rglob("*.nbi"))
 
-    draw = "from service.caches import *; use_writable_caches(); import matplotlib.pyplot"
+    draw = "from service.process.caches import *; use_writable_caches(); import matplotlib.pyplot"
     done = subprocess.run([*as_stranger, draw], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "writable" not in done.stderr  # as matplotlib complains

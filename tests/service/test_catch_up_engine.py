@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from service.engine.engine import Engine
-from service.link import LinkAddress, SyncEngineClient
+from service.protocol.link import LinkAddress, SyncEngineClient
 from service.settings import load_settings
 from service.store.store import Store
 from tests.service.test_catch_up import wait_for

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import children
-from service.children import follow_parent, place_of, run_child, wait_for_orphans
+from service.process import children
+from service.process.children import follow_parent, place_of, run_child, wait_for_orphans
 
 
 def hang(pipe: Connection) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import tifffile
 
-from service import cli
+from service.commands import application as cli
 from tests.conftest import ROOT
 from tests.models.bead_sweeps import simulate
 from tests.models.test_training import small_calibration
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from service.commands.application import main; main()"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from service import cli, console
-from service.console import progress
+from service.commands import application as cli
+from service.commands import console
+from service.commands.console import progress
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,8 @@ def test_notes_results_and_progress_print_in_any_encoding(monkeypatch: pytest.Mo
 def test_a_standard_error_that_takes_nothing_ends_no_work(name: str) -> None:
     work = """
 import sys
-from service.console import note, protect_streams, result
-from service.logs import configure_logs
+from service.commands.console import note, protect_streams, result
+from service.process.logs import configure_logs
 import structlog
 protect_streams()
 configure_logs("info")
@@ -120,7 +121,8 @@ result("done")
 
 
 def test_a_reader_that_has_ended_ends_no_work() -> None:
-    work = "from service.console import *\nprotect_streams()\nfor _ in range(9999): result('x' * 99)\nnote('whole')"
+    lines = "protect_streams(); [result('x' * 99) for _ in range(9999)]; note('whole')"
+    work = f"from service.commands.console import *; {lines}"
     command = f'{sys.executable} -c "{work}" | head -1'
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == "whole\n"

@@ -15,7 +15,7 @@ import zarr
 
 from service.store.store import Store
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()", "demo", "--port", "0"]
+COMMAND = [sys.executable, "-c", "from service.commands.application import main; main()", "demo", "--port", "0"]
 STAGES = ("grabbed", "analysed", "tracked", "published")
 
 

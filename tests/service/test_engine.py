@@ -15,7 +15,7 @@ import tifffile
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import MicroscopeError
 from service.engine.engine import Engine
-from service.link import EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.link import EngineRefusal, LinkAddress, SyncEngineClient
 from service.settings import load_settings
 from service.store.store import Store
 

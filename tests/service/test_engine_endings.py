@@ -16,7 +16,7 @@ import pytest
 
 from hardware.microscope import MicroscopeError
 from service.engine.engine import Engine
-from service.link import EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.link import EngineRefusal, LinkAddress, SyncEngineClient
 from service.settings import load_settings
 from service.store.database import Database
 from service.store.store import Store

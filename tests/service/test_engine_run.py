@@ -22,7 +22,7 @@ from service.engine.ledger import Ledger
 from service.engine.polish import SparePolish
 from service.engine.recorder import Recording
 from service.engine.run import NO_RUN, Run, RunRequest
-from service.link import LinkAddress, LivePublisher
+from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError
 from service.store.store import Store

@@ -18,13 +18,13 @@ from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.engine import Engine
 from service.engine.sweep_file import SweepFile
+from service.engine.sweep_request import SweepRequest, SweepSize
 from service.engine.sweep_run import SweepRun
-from service.jobs.folders import Jobs
+from service.files.jobs import Jobs
 from service.jobs.runner import Runner
-from service.link import LinkAddress
+from service.protocol.link import LinkAddress
 from service.settings import Settings, load_settings
 from service.store.store import Store
-from service.sweep_request import SweepRequest, SweepSize
 from tests.models.bead_sweeps import CAMERA
 from tests.service.conftest import SIZE_BYTES
 from tests.service.test_sweeping import Slide

@@ -19,7 +19,7 @@ from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
 from service.engine.accuracy import truth_source
 from service.engine.instrument import check_fit, load_model
-from service.opening import open_instrument
+from service.engine.opening import open_instrument
 from service.settings import Settings, load_settings
 
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from models.errors import DataError
+from service.files.jobs import Fault, Job, Jobs
 from service.jobs import runner as module
-from service.jobs.folders import Fault, Job, Jobs
 from service.jobs.runner import Runner
 from service.settings import Settings, load_settings
 from service.store.errors import UnknownItem

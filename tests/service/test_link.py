@@ -13,7 +13,7 @@ import pytest
 import structlog
 import zmq
 
-from service.link import (
+from service.protocol.link import (
     CommandServer,
     EngineAway,
     EngineClient,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DataError
-from service.outputs import check_json, complete_output, write_json
+from service.files.outputs import check_json, complete_output, write_json
 
 
 def _ours(path: Path) -> bool:

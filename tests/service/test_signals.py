@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from service.signals import ENDING_SIGNALS, ending_of
+from service.process.signals import ENDING_SIGNALS, ending_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
@@ -26,9 +26,9 @@ with interruptible() as pause:
 
 IGNORE = """
 import os, signal
-from service.children import ignore_signals
+from service.process.children import ignore_signals
 ignore_signals()
-from service.signals import ENDING_SIGNALS
+from service.process.signals import ENDING_SIGNALS
 for number in ENDING_SIGNALS:
     os.kill(os.getpid(), number)
 print("lives")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service import storage as module
+from service.process import storage as module
+from service.process.storage import Storage, StorageWatch
 from service.settings import load_settings
-from service.storage import Storage, StorageWatch
 from service.store.errors import StoreError
 
 

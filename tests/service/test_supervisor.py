@@ -18,12 +18,12 @@ import pytest
 import zarr
 
 from models.errors import DataError
-from service import supervisor as module
-from service import watched_child
-from service.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
+from service.process import supervisor as module
+from service.process import watched_child
+from service.process.supervisor import Supervisor
+from service.protocol.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
 from service.settings import Settings, load_settings
 from service.store.store import Store
-from service.supervisor import Supervisor
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
@@ -53,7 +53,7 @@ def test_signals_are_held_while_the_very_first_child_starts() -> None:
     # In a process of its own, since multiprocessing begins more than the child with the first one.
     first = """
 import multiprocessing, signal
-from service.watched_child import _signals_held
+from service.process.watched_child import _signals_held
 with _signals_held():
     child = multiprocessing.get_context("spawn").Process(target=print)
     child.start()
@@ -128,7 +128,7 @@ def test_a_killed_engine_comes_back_with_a_new_epoch_and_its_run_is_marked(tmp_p
 
 @posix
 def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
-    command = "from service.cli import main; main()"
+    command = "from service.commands.application import main; main()"
     service = subprocess.Popen(
         [sys.executable, "-c", command, "serve", "--data", str(tmp_path), "--port", "0"], stderr=subprocess.DEVNULL
     )
@@ -190,8 +190,8 @@ def with_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cal
     started: list[Supervisor] = []
 
     def start(engine: Callable[..., None], **settings: Any) -> Supervisor:
-        monkeypatch.setattr("service.engine_child.engine_process", engine)
-        monkeypatch.setattr("service.api_child.api_process", serve_nothing)
+        monkeypatch.setattr("service.process.engine_child.engine_process", engine)
+        monkeypatch.setattr("service.process.api_child.api_process", serve_nothing)
         monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.01)
         monkeypatch.setattr(module, "_END_LIMIT_S", 3.0)
         supervisor = Supervisor(settings_for(tmp_path, **settings))
@@ -339,7 +339,7 @@ def test_trouble_with_one_child_spares_the_others_and_is_told(
 def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     with_engine: Callable[..., Supervisor], quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.link._RECORD_LIMIT_S", 0.5)
+    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.5)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     folder = Path(supervisor.address.folder)
@@ -368,7 +368,7 @@ def test_a_record_that_grows_old_is_told(
     address.write_record({"engine": {"state": "running"}})
     tcp = LinkAddress(address.folder, *(f"tcp://127.0.0.1:{port}" for port in (1, 2, 3)))
     assert tcp.trouble() is None
-    monkeypatch.setattr("service.link._RECORD_LIMIT_S", 0.0)
+    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.0)
     assert "has not written its record" in (tcp.trouble() or "")
     assert "socket files" in (address.trouble() or "")
     assert LinkAddress.remove(address.folder)

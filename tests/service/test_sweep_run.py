@@ -12,10 +12,10 @@ from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, MicroscopeError, StageLimits
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
+from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
-from service.jobs.folders import Job, Jobs
+from service.files.jobs import Job, Jobs
 from service.jobs.worker import read_sweep
-from service.sweep_request import SweepRequest
 from tests.conftest import need
 from tests.models.bead_sweeps import CAMERA
 from tests.service.test_sweeping import Slide

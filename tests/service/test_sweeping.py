@@ -15,9 +15,9 @@ from hardware.microscope import CameraSettings, Frame, MicroscopeDescription, Mi
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
+from service.engine.sweep_request import SweepRequest, SweepSize
+from service.engine.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage, take_sweep
 from service.settings import load_settings
-from service.sweep_request import SweepRequest, SweepSize
-from service.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage, take_sweep
 from tests.models.bead_sweeps import CAMERA, pattern
 
 

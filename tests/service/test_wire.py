@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service import wire
+from service.protocol import wire
 
 DTYPES = ["uint8", "uint16", "uint32", "int32", "int64", "float32", "float64"]
 

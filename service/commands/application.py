@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import typer
 
-from service.caches import use_writable_caches
-from service.console import cancel, printable, protect_streams
-from service.signals import answer_ending_signals
+from service.commands.console import cancel, printable, protect_streams
+from service.process.caches import use_writable_caches
+from service.process.signals import answer_ending_signals
 
 __all__ = ["main"]
 

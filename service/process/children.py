@@ -25,8 +25,8 @@ from typing import Any
 import filelock
 import structlog
 
-from service.signals import ignore_ending_signals
-from service.worker_thread import WorkerThread
+from service.process.signals import ignore_ending_signals
+from service.process.worker_thread import WorkerThread
 
 __all__ = [
     "ORPHAN_LIMIT_S",

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import DataError
 from models.identity import new_id
-from service.descriptions import (
+from service.files.descriptions import (
     FolderUnreadable,
     Listing,
     Unreadable,
@@ -38,7 +38,7 @@ from service.descriptions import (
     shown_name,
     unreadable,
 )
-from service.outputs import write_json
+from service.files.outputs import write_json
 from service.store.errors import UnknownItem
 
 __all__ = ["Fault", "Job", "JobKind", "JobState", "JobStep", "Jobs", "Progress", "is_id"]

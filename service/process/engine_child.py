@@ -9,11 +9,11 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from service.children import follow_parent, ignore_signals
 from service.engine.engine import Engine
 from service.engine.recorder import limit_recording_threads
-from service.link import LinkAddress
-from service.logs import configure_logs
+from service.process.children import follow_parent, ignore_signals
+from service.process.logs import configure_logs
+from service.protocol.link import LinkAddress
 from service.settings import Settings
 
 __all__ = ["engine_process"]

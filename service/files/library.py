@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import DataError
 from models.weights import reference_model
-from service.descriptions import (
+from service.files.descriptions import (
     FolderUnreadable,
     Listing,
     Unreadable,
@@ -28,7 +28,7 @@ from service.descriptions import (
     shown_name,
     unreadable,
 )
-from service.outputs import write_json
+from service.files.outputs import write_json
 from service.store.errors import UnknownItem
 
 __all__ = ["CalibrationItem", "Library", "ModelItem"]

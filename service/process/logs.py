@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from service.console import note, protect_streams
+from service.commands.console import note, protect_streams
 
 __all__ = ["configure_logs", "tell"]
 

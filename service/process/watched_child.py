@@ -24,8 +24,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from service.children import Stop, run_child
-from service.signals import ENDING_SIGNALS
+from service.process.children import Stop, run_child
+from service.process.signals import ENDING_SIGNALS
 
 __all__ = ["ChildState", "WatchedChild"]
 

@@ -27,7 +27,7 @@ from hardware.microscope import MicroscopeError
 from models.calibration.depth_axis import DepthAxis, depth_axis
 from models.calibration.sweep import Sweep, fine_detail, fit_peak
 from models.errors import DataError
-from service.sweep_request import SweepRequest, SweepSize
+from service.engine.sweep_request import SweepRequest, SweepSize
 
 if TYPE_CHECKING:
     from hardware.microscope import Microscope, MicroscopeDescription
@@ -433,8 +433,8 @@ def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) ->
     """
     import filelock
 
-    from service.console import note, progress
-    from service.opening import open_instrument
+    from service.commands.console import note, progress
+    from service.engine.opening import open_instrument
     from service.settings import load_settings
 
     request.check()

@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection
 
 import psutil
 
-from service.children import follow_parent, ignore_signals
-from service.link import LinkAddress
-from service.logs import configure_logs
+from service.process.children import follow_parent, ignore_signals
+from service.process.logs import configure_logs
+from service.process.worker_thread import WorkerThread
+from service.protocol.link import LinkAddress
 from service.settings import Settings
-from service.worker_thread import WorkerThread
 
 __all__ = ["api_process"]
 

@@ -35,15 +35,15 @@ import filelock
 import structlog
 
 from models.errors import DataError
-from service.children import STOP, Stop, place_of, wait_for_orphans
-from service.failure_record import FailureRecord
-from service.link import LinkAddress
+from service.process.children import STOP, Stop, place_of, wait_for_orphans
+from service.process.failure_record import FailureRecord
+from service.process.signals import Ending
+from service.process.storage import Storage, StorageWatch
+from service.process.watched_child import WatchedChild
+from service.process.worker_thread import WorkerThread
+from service.protocol.link import LinkAddress
 from service.settings import Settings
-from service.signals import Ending
-from service.storage import Storage, StorageWatch
 from service.store.store import Store
-from service.watched_child import WatchedChild
-from service.worker_thread import WorkerThread
 
 __all__ = ["Supervisor"]
 
@@ -186,9 +186,9 @@ class Supervisor:
         self._failures = FailureRecord(self._store)
         self._failures.start()
         StorageWatch(Storage(self._settings), self._ending, self._tell_of_storage).start()
-        from service.api_child import api_process
-        from service.engine_child import engine_process
         from service.jobs.runner import jobs_process
+        from service.process.api_child import api_process
+        from service.process.engine_child import engine_process
 
         one_thread = {"OMP_NUM_THREADS": "1"}
         threads = {"OMP_NUM_THREADS": str(self._settings.engine.torch_threads or 1)}

@@ -18,7 +18,7 @@ import platformdirs
 
 __all__ = ["use_writable_caches"]
 
-_PACKAGE = Path(__file__).resolve().parent.parent / "models"
+_PACKAGE = Path(__file__).resolve().parents[2] / "models"
 """Whose functions numba compiles; its first choice is the folder beside them."""
 
 
