@@ -12,6 +12,8 @@ import itertools
 import os
 import signal
 import sys
+from importlib.metadata import entry_points
+from operator import attrgetter
 from types import FrameType
 from typing import NoReturn
 
@@ -21,15 +23,19 @@ from service.commands.console import cancel, printable, protect_streams
 from service.process.caches import use_writable_caches
 from service.process.signals import answer_ending_signals
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 _TYPER_INTERRUPTED = 130
 """Status with which typer ends after Ctrl-C, without a word."""
 
-_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate", "reproduce", "bench")
+_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate")
+
+_MORE_COMMANDS = "bathyscope.commands"
+"""Entry points of this group are commands that other packages of the installation add."""
 
 
-def _application() -> typer.Typer:
+def command_line() -> typer.Typer:
+    """All commands of this installation, those of other packages too."""
     application = typer.Typer(
         name="bathyscope",
         help="Live 3D tracking on an ordinary wide-field microscope.",
@@ -46,11 +52,17 @@ def _application() -> typer.Typer:
             os.environ["BATHYSCOPE_DEBUG"] = "1"
 
     for name in _COMMANDS:
-        module = importlib.import_module(f"service.commands.{name}")
-        if hasattr(module, "application"):  # a command with commands of its own
-            application.add_typer(module.application, name=name)
+        application.command(name)(importlib.import_module(f"service.commands.{name}").run)
+    for found in sorted(entry_points(group=_MORE_COMMANDS), key=attrgetter("name")):
+        try:
+            command = found.load()
+        except Exception as error:  # noqa: BLE001  a package that does not load takes only its own command away
+            print(f"The command {found.name} of {found.value} cannot be loaded: {error}", file=sys.stderr)
+            continue
+        if isinstance(command, typer.Typer):  # a command with commands of its own
+            application.add_typer(command, name=found.name)
         else:
-            application.command(name)(module.run)
+            application.command(found.name)(command)
     return application
 
 
@@ -63,7 +75,7 @@ def main() -> None:
     answer_ending_signals(_cancel, always=(signal.SIGTERM,))
     _refuse_empty(sys.argv[1:])
     try:
-        _application()(standalone_mode=True)
+        command_line()(standalone_mode=True)
     except KeyboardInterrupt:
         _end_cancelled()
     except SystemExit as end:

@@ -33,9 +33,9 @@ def run(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures at the end.")] = None,
 ) -> None:
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
-    from service.bench.live import measure
     from service.commands.console import note
     from service.files.outputs import check_json, write_json
+    from service.measurement.live import measure
     from service.settings import load_settings
 
     check_json(json_file)

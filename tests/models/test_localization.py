@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.optics.frames import FRAME_SHAPE, Snr, expose, middle_box, uniform_emitters
+from evaluation.scores.scoring import score_at
 from models.camera import CameraModel
 from models.errors import DataError
-from models.evaluation.frames import FRAME_SHAPE, Snr, expose, middle_box, uniform_emitters
-from models.evaluation.scoring import score_at
 from models.localization import Localizer
 from models.metrics import chance_jaccard
 from models.model import Model

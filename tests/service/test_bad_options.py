@@ -52,13 +52,13 @@ MEANT: dict[str, set[str]] = {
 """Values of the list that an option may well be given."""
 
 WIRES = (
-    "service.bench.live.measure",
-    "service.bench.api.measure_api",
-    "service.bench.localizing.measure_localizing",
-    "service.bench.kills.measure_kills",
-    "service.bench.movie.render_movie",
+    "service.measurement.live.measure",
+    "evaluation.speed.api.measure_api",
+    "evaluation.speed.localizing.measure_localizing",
+    "evaluation.speed.kills.measure_kills",
+    "evaluation.speed.movie.render_movie",
     "service.process.supervisor.Supervisor",
-    "service.reproduction.Reproduction.measure",
+    "evaluation.runs.reproduction.Reproduction.measure",
     "models.training.train",
     "service.commands.movie_localization.localize_movie",
 )
@@ -79,7 +79,7 @@ def _kinds(option: Any) -> set[Any]:
     return parts | {inner for part in parts for inner in get_args(part)}
 
 
-COMMANDS = dict(_commands(typer.main.get_command(cli._application())))
+COMMANDS = dict(_commands(typer.main.get_command(cli.command_line())))
 OPTIONS = [(command, option) for command, each in COMMANDS.items() for option in each.params]
 
 

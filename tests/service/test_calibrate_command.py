@@ -10,9 +10,9 @@ import tifffile
 import typer
 from typer.testing import CliRunner
 
+from evaluation.beads.bead_scores import correlate_depths
 from hardware.microscope import MicroscopeError
 from models.calibration.calibration import Calibration
-from models.evaluation.beads import correlate_depths
 from service.commands import calibrate as command
 from tests.conftest import need
 from tests.models.bead_sweeps import simulate

@@ -52,7 +52,7 @@ def _commands() -> Iterator[list[str]]:
     """Every command, and those within it."""
     from typer.main import get_command
 
-    waiting: list[tuple[list[str], Any]] = [([], get_command(cli._application()))]
+    waiting: list[tuple[list[str], Any]] = [([], get_command(cli.command_line()))]
     while waiting:
         path, command = waiting.pop()
         yield path

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
+from evaluation.beads.bead_scores import correlate_depths, judge_depths
 from models.calibration.beads import crowding
 from models.calibration.calibrating import calibrate
 from models.calibration.calibration import Calibration
@@ -16,7 +17,6 @@ from models.calibration.depth_axis import depth_axis
 from models.calibration.report import with_report
 from models.calibration.sweep import Sweep
 from models.errors import DataError
-from models.evaluation.beads import correlate_depths, judge_depths
 from service.commands.calibrate import checkerboard
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, Truth, pattern, simulate
 

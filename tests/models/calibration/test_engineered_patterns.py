@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
+from evaluation.beads.bead_scores import correlate_depths
 from models.calibration.calibrating import calibrate
-from models.evaluation.beads import correlate_depths
 from models.psf import Psf
 from models.refinement.refinement import RefinementSettings, Refiner
 from models.tables import Localizations

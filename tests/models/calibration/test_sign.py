@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from evaluation.beads.bead_scores import correlate_depths
 from models.calibration.calibrating import calibrate
 from models.calibration.calibration import Calibration
 from models.calibration.depth_axis import DepthAxis, depth_axis
 from models.calibration.sweep import Sweep
 from models.camera import CameraModel
-from models.evaluation.beads import correlate_depths
 from models.optics import ExactImages, Objective
 
 Moves = Literal["objective", "sample"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from models.bounds import JointBounds
+from evaluation.scores.bounds import JointBounds
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
 from models.refinement.joint_fit import fit_jointly

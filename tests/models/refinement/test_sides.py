@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evaluation.methods.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.camera import CameraModel
-from models.fitting.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.metrics import score_frame
 from models.psf import Psf
 from models.refinement.fit_scale import FitScale, far_side_um

@@ -1,0 +1,267 @@
+"""`bathyscope bench`: how fast and how well this machine does the work, as figures and as JSON."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evaluation.commands import baselines, beads, dense_beads, psf_error
+from service.commands.checks import LONGEST_S
+
+__all__ = ["application"]
+
+application = typer.Typer(help="Measure this machine: rates, latencies, losses, accuracy, cost.", no_args_is_help=True)
+
+
+@application.callback()
+def _bench() -> None:
+    # With a callback a single measurement is still called by its name.
+    pass
+
+
+class Source(StrEnum):
+    """Where the frames come from."""
+
+    SIMULATED = "simulated"
+    REPLAY = "replay"
+    MICROMANAGER = "micromanager"
+
+
+@application.command("live")
+def live(
+    size: Annotated[int, typer.Option("--size", min=64, max=4096, help="Rows and columns of a frame.")] = 256,
+    fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Frames a second that the camera takes.")] = (
+        100.0
+    ),
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long the run lasts.")] = 60.0,
+    clients: Annotated[int, typer.Option("--clients", min=0, max=1000, help="Clients of the track stream.")] = 1,
+    slow_clients: Annotated[
+        int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
+    ] = 0,
+    history_rps: Annotated[
+        float, typer.Option("--history-rps", min=0, max=1000, help="Questions about past tracks a second.")
+    ] = 0.0,
+    microscope: Annotated[
+        Source,
+        typer.Option(
+            "--microscope",
+            help="replay: a scene rendered beforehand, with truth; simulated: rendered as it is exposed; "
+            "micromanager: the DemoCamera of the real core, without truth.",
+        ),
+    ] = Source.REPLAY,
+    record: Annotated[bool, typer.Option("--record/--no-record", help="Record the frames.")] = True,
+    emitters: Annotated[int, typer.Option("--emitters", min=0, max=1000, help="Moving emitters in view.")] = 20,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="Model; absent: the shipped one.")
+    ] = None,
+    soak: Annotated[
+        bool, typer.Option("--soak", help="Tell memory, descriptors and threads of each process over time.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
+    ] = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete recording and database at the end.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """The whole instrument at a rate: frames accounted for, latency from exposure to client, accuracy, cost."""
+    if slow_clients > clients:
+        raise typer.BadParameter(
+            f"{slow_clients} clients are to be slow, of {clients} in all; raise --clients.",
+            param_hint="--slow-clients",
+        )
+    if discard and data is not None:
+        raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
+
+    from evaluation.speed.report import show
+    from models.model import Model
+    from service.commands.console import note
+    from service.files.outputs import check_json, write_json
+    from service.measurement.live import Workload, measure
+    from service.settings import load_settings
+
+    check_json(json_file)
+    if model is not None:
+        Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
+    if data is not None:
+        load_settings(command_line={"data_dir": data})  # so is a data directory that cannot be one
+    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
+    keep = data is not None
+    aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
+    try:
+        source = _source(microscope, Path(aside.name), size, fps, emitters, model)
+        settings = load_settings(
+            command_line={**source, "data_dir": folder, "model": model, "port": 0, "log_level": "warning"}
+        )
+        workload = Workload(clients, slow_clients, history_rps, (size, size))
+        measured = measure(settings, seconds, workload, record=record)
+        if discard:
+            measured.figures["recording"] = None
+        keep |= measured.figures["recording"] is not None
+        figures = {**measured.figures, "clients": measured.clients, "processes": measured.processes}
+        if soak:
+            figures["soak"] = measured.soak
+        if json_file is not None:
+            write_json(json_file, figures)
+        show(figures)
+    finally:
+        aside.cleanup()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    if figures["recording"] is not None:
+        note(f"The recording is {figures['recording']}")
+
+
+@application.command("api")
+def api(
+    clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="Clients of the track stream.")] = 20,
+    fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Messages a second.")] = 100.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long each of two measurements takes.")
+    ] = (10.0),
+    tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """What it costs the API process to send live tracks to many clients."""
+    from evaluation.speed.api import measure_api
+    from evaluation.speed.report import show_api
+    from service.files.outputs import check_json, write_json
+    from service.settings import load_settings
+
+    check_json(json_file)
+    with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder:
+        settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
+        figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_api(figures)
+
+
+@application.command("localize")
+def localize(
+    size: Annotated[
+        list[int],
+        typer.Option(
+            "--size",
+            min=64,
+            max=4096,
+            default_factory=lambda: [256, 512],
+            show_default="256 and 512",
+            help="Rows and columns; repeatable.",
+        ),
+    ],
+    batch: Annotated[
+        list[int],
+        typer.Option(
+            "--batch",
+            min=1,
+            max=256,
+            default_factory=lambda: [1, 8],
+            show_default="1 and 8",
+            help="Frames at once; repeatable.",
+        ),
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Turns of each variant.")] = 30,
+    alternatives: Annotated[
+        bool,
+        typer.Option("--alternatives", help="Beside it torch.compile, ONNX Runtime and OpenVINO, where they are."),
+    ] = False,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="Also what the refinement and the fitting rivals cost per frame.")
+    ] = False,
+    fit_frames: Annotated[int, typer.Option("--fit-frames", min=1, help="Frames of each number of emitters.")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """What a frame costs on one core, for both shipped models and every number format, in turns."""
+    from evaluation.speed.fitting import measure_fitting
+    from evaluation.speed.localizing import measure_localizing
+    from evaluation.speed.report import show_localizing
+    from evaluation.speed.runtimes import RUNTIMES
+    from service.commands.console import progress
+    from service.files.outputs import check_json, write_json
+
+    check_json(json_file)
+    with progress("Localizing", rounds, "rounds") as advance:
+        runtimes = tuple(RUNTIMES) if alternatives else ()
+        figures = measure_localizing(size, batch, rounds, advance, runtimes=runtimes)
+    if fits:
+        with progress("Fitting", 1.0) as advance:
+            figures["fits"] = measure_fitting(fit_frames, advance)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_localizing(figures)
+
+
+@application.command("kills")
+def kills(
+    count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,
+    size: Annotated[int, typer.Option("--size", min=32, max=4096, help="Rows and columns of a frame.")] = 256,
+    fps: Annotated[float, typer.Option("--fps", min=1.0, max=1000.0, help="Frames a second.")] = 100.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the moments of the kills.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Kill the engine again and again while it records: what is lost, what can be read, how soon it is back."""
+    from evaluation.speed.kills import measure_kills
+    from evaluation.speed.report import show_kills
+    from service.files.outputs import check_json, write_json
+    from service.process.logs import configure_logs
+
+    check_json(json_file)
+    configure_logs("warning")
+    figures = measure_kills(count, size, fps, seed)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_kills(figures)
+
+
+def _source(
+    microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
+) -> dict[str, Any]:
+    """Settings of microscope and camera."""
+    from service.commands.console import note
+
+    if microscope is Source.SIMULATED:
+        return {
+            "microscope": {
+                "driver": "simulated",
+                "simulated": {"height": size, "width": size, "emitters": emitters, "frame_period_s": 1 / fps},
+            },
+            # What a camera needs to read out is not exposed.
+            "camera": {"exposure_s": 0.9 / fps},
+        }
+    if microscope is Source.MICROMANAGER:
+        from evaluation.speed.democamera import democamera_settings
+        from models.model import Model
+        from models.weights import reference_model
+
+        pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um
+        return democamera_settings(folder, size, fps, emitters, pixel_size_um)
+
+    from evaluation.speed.movie import render_movie
+
+    note(f"Rendering {emitters} emitters in {size} x {size} pixels ...")
+    scene = render_movie(folder, (size, size), emitters, fps)
+    return {
+        "microscope": {
+            "driver": "replay",
+            "replay": {
+                "movie": scene.movie,
+                "truth": scene.truth,
+                "fps": fps,
+                "loop": True,
+                "back_and_forth": True,
+                "in_memory": True,
+            },
+        }
+    }
+
+
+application.command("beads")(beads.run)
+application.command("dense-beads")(dense_beads.run)
+application.command("psf")(psf_error.run)
+application.command("isolated")(baselines.run_isolated)
+application.command("baseline-beads")(baselines.run_beads)

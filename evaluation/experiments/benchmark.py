@@ -1,0 +1,283 @@
+"""What every experiment gets: the judge's optics, the methods with tuned thresholds, seed and size.
+
+Decision thresholds of all methods are tuned on one validation set, whose
+seeds are not those of judging: the threshold with the best mean Jaccard index
+over dim and bright, sparse and crowded frames of both forms of light.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.methods.registry import Method, make_method
+from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.frames import (
+    FRAME_SHAPE,
+    Box,
+    Frames,
+    Light,
+    Photons,
+    Snr,
+    expose,
+    middle_box,
+    uniform_emitters,
+)
+from evaluation.runs.kept_results import KeptAnswers
+from evaluation.scores.scoring import score_at
+from models.calibration.calibration import Calibration
+from models.camera import CameraModel
+from models.tables import Localizations
+
+__all__ = ["Bench", "Contender", "tune", "validation_frames"]
+
+VALIDATION_SEED = 4_502_003
+"""Apart from the hidden optics, the sweep and, by being the first word of a pair, from every judging seed."""
+
+_BATCH = 8
+_VALIDATION: tuple[tuple[int, Light], ...] = (
+    (20, Snr(0.0)),
+    (20, Snr(10.0)),
+    (20, Snr(30.0)),
+    (64, Snr(30.0)),
+    (20, Photons(3e3, 2.0)),
+    (20, Photons(3e4, 10.0)),
+)
+_VALIDATION_FRAMES = 12
+_QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
+_QUICK_VALIDATION_FRAMES = 3
+_THRESHOLDS = 60
+_AS_GOOD = 0.005
+"""Of the mean index of the validation frames, which is known to some 0.01."""
+
+_FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
+_ENOUGH_EMITTERS = 100
+"""A method that has no time for more frames than hold these is not given more: J is then known to some 0.05."""
+
+
+@dataclass
+class Contender:
+    """A method in the comparison.
+
+    Attributes
+    ----------
+    label : str
+        In tables and figures.
+    name : str
+        In the registry.
+    calibration : Calibration
+        What it was made from, or, for a network, what the judge would have given it.
+    told_by : str
+        Where its knowledge of the optics comes from, for the record.
+    model_folder : Path or None
+    threshold : float
+        Score from which its answers count; set by `tune`.
+    seconds : float
+        Processor time of its answers so far.
+    frames : int
+        That it has answered.
+    kept : KeptAnswers or None
+        Where answers are kept for a run that is interrupted.
+    """
+
+    label: str
+    name: str
+    calibration: Calibration
+    told_by: str
+    model_folder: Path | None = None
+    threshold: float = 0.0
+    seconds: float = 0.0
+    frames: int = 0
+    kept: KeptAnswers | None = field(default=None, repr=False)
+    _made: dict[CameraModel, Method] = field(default_factory=dict, repr=False)
+
+    def candidates(self, frames: Frames) -> Localizations:
+        """All answers, scored, whatever the threshold; processor time is added to `seconds`."""
+        return self.candidates_of(frames.counts, frames.camera)
+
+    def candidates_of(self, counts: NDArray[np.uint16], camera: CameraModel) -> Localizations:
+        """The same for frames (F, H, W) of any camera."""
+        parts = []
+        for start in range(0, len(counts), _BATCH):
+            numbers = np.arange(start, min(start + _BATCH, len(counts)), dtype=np.int64)
+            found, seconds = self._answered(counts[numbers], numbers, camera)
+            parts.append(found)
+            self.seconds += seconds
+        self.frames += len(counts)
+        return Localizations.concatenate(parts)
+
+    def _answered(
+        self, counts: NDArray[np.uint16], numbers: NDArray[np.int64], camera: CameraModel
+    ) -> tuple[Localizations, float]:
+        """Answers to one batch and the processor time they took, when they were made."""
+        known = self.kept and self.kept.find(self.label, camera, counts, int(numbers[0]))
+        if known:
+            return known
+        method = self.prepare(camera)
+        begun = time.process_time()
+        found = method(counts, numbers)
+        seconds = time.process_time() - begun
+        if self.kept is not None:
+            self.kept.keep(self.label, camera, counts, int(numbers[0]), found, seconds)
+        return found, seconds
+
+    def candidates_within(
+        self, frames: Frames, seconds: float, fewest: int | None = None
+    ) -> tuple[Frames, Localizations]:
+        """Candidates of as many of the first frames as there is processor time for, and these frames.
+
+        Parameters
+        ----------
+        frames : Frames
+        seconds : float
+            Processor time; a frame is not begun when it would be exceeded at the pace so far.
+        fewest : int, optional
+            So many are taken however long they last; when not given, those that hold 100 emitters, 4 to 10.
+        """
+        if fewest is None:
+            emitters = max(sum(len(each) for each in frames.emitters) / len(frames), 1.0)
+            fewest = int(np.clip(np.ceil(_ENOUGH_EMITTERS / emitters), _FEWEST_FRAMES, _MOST_OF_FEWEST))
+        begun, done = self.seconds, 0
+        parts: list[Localizations] = []
+        while done < len(frames):
+            spent = self.seconds - begun
+            room = int((seconds - spent) * done / max(spent, 1e-9)) if done else fewest
+            if done >= fewest and room < 1:
+                break
+            step = min(_BATCH, max(room, fewest - done), len(frames) - done)
+            found = self.candidates(frames.part(done, done + step))
+            parts.append(replace(found, frame=found.frame + done))
+            done += step
+        return frames.first(done), Localizations.concatenate(parts)
+
+    def answers(self, frames: Frames) -> Localizations:
+        """Answers at the tuned threshold."""
+        return self.decided(self.candidates(frames))
+
+    def decided(self, candidates: Localizations) -> Localizations:
+        """Those at or above the tuned threshold."""
+        return candidates.select(candidates.probability >= self.threshold)
+
+    def prepare(self, camera: CameraModel) -> Method:
+        """The method for a camera; it is kept until another camera is asked for, for it may be large.
+
+        Raises
+        ------
+        MethodMissing
+            When it cannot run here.
+        """
+        if camera not in self._made:
+            self._made.clear()
+            self._made[camera] = make_method(self.name, self.calibration, camera, self.model_folder)
+        return self._made[camera]
+
+    def release(self) -> None:
+        """Let go of what was prepared; it is prepared again when it is needed."""
+        self._made.clear()
+
+
+@dataclass
+class Bench:
+    """One reproduction.
+
+    Attributes
+    ----------
+    optics : JudgingOptics
+    contenders : sequence of Contender
+    quick : bool
+        The short form, for continuous integration.
+    seed : int
+        Of the judging frames.
+    seconds : float
+        Processor time that a method may take for the frames of one condition; slow ones see the first of them.
+    advance : callable
+        Called with the share of the experiment that is done and what was done.
+    minutes : float
+        From a sweep to a model, wall time, for an experiment that trains.
+    workshop : Path or None
+        Folder for what an experiment makes for itself, models for instance; it is still there when an interrupted run
+        goes on. None where nothing is kept.
+    """
+
+    optics: JudgingOptics
+    contenders: Sequence[Contender]
+    quick: bool
+    seed: int
+    seconds: float = 30.0
+    advance: Callable[[float, str], None] = lambda _done, _what: None
+    minutes: float = 10.0
+    workshop: Path | None = None
+
+    @property
+    def kept(self) -> KeptAnswers | None:
+        """Where answers are kept, for contenders that an experiment makes for itself."""
+        return None if self.workshop is None else KeptAnswers(self.workshop / "answers")
+
+    def box(self, shape: tuple[int, int], side_um: float | None = None) -> Box:
+        """Volume of emitters in the middle of frames of `shape`; as wide as is usual for the optics when not given."""
+        return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um or self.optics.side_um)
+
+    def candidates(
+        self, contender: Contender, frames: Frames, fewest: int | None = None
+    ) -> tuple[Frames, Localizations]:
+        """The first of the frames that a method has time for, and its candidates; see `Contender.candidates_within`."""
+        return contender.candidates_within(frames, self.seconds, fewest)
+
+    def answers(self, contender: Contender, frames: Frames, fewest: int | None = None) -> tuple[Frames, Localizations]:
+        """The same with its answers."""
+        judged, found = self.candidates(contender, frames, fewest)
+        return judged, contender.decided(found)
+
+    def rng(self, *words: int) -> np.random.Generator:
+        """Generator of a condition; the seed first, so that conditions do not depend on each other."""
+        return np.random.default_rng([self.seed, *words])
+
+
+def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
+    """The one validation set."""
+    box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um, optics.side_um)
+    conditions = _QUICK_VALIDATION if quick else _VALIDATION
+    each = _QUICK_VALIDATION_FRAMES if quick else _VALIDATION_FRAMES
+    frames = []
+    for index, (points, light) in enumerate(conditions):
+        rng = np.random.default_rng([VALIDATION_SEED, index])
+        emitters = [uniform_emitters(rng, points, box) for _ in range(each)]
+        frames.append(expose(optics, emitters, light, FRAME_SHAPE, rng))
+    return frames
+
+
+def tune(
+    contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
+) -> float:
+    """Set a threshold with the best mean Jaccard index over the validation conditions, and give that index.
+
+    Over wide ranges the index hardly changes, and which threshold is the very best is then chance of few frames: of
+    those that are as good within `_AS_GOOD` the middle one is taken. A method may take `seconds` of processor time for
+    each condition; a slow one is tuned with the first frames.
+    """
+    judged = [contender.candidates_within(frames, seconds) for frames in validation]
+    found = [each for _, each in judged]
+    scores = np.concatenate([each.probability for each in found])
+    if len(scores) == 0:
+        return 0.0
+    thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS)))
+    means = np.array(
+        [
+            np.mean(
+                [
+                    score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
+                    for frames, each in judged
+                ]
+            )
+            for threshold in thresholds
+        ]
+    )
+    best = float(means.max())
+    good = thresholds[means >= best - _AS_GOOD]
+    contender.threshold = float(good[len(good) // 2])
+    return best

@@ -1,0 +1,136 @@
+"""Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from localizations.
+
+Localizations are joined by the truth, so that only their errors speak. The
+estimator is unbiased by localization noise of any size: with steps Δ in the
+time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey and
+Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within the
+exposure, which cancels in the sum, is drawn into the frames too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.moving_points import FPS, movie
+from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
+from evaluation.report.figures import BOUND, log_axis, new_figure, panel, save, series, styles
+from evaluation.scores.scoring import Row
+from models.metrics import match
+from models.motion import Brownian
+from models.tables import Localizations
+
+__all__ = ["diffusion", "draw", "run"]
+
+F64 = NDArray[np.float64]
+
+_BEADS, _QUICK_BEADS = 8, 4
+_FRAMES, _QUICK_FRAMES = 300, 16
+_FEWEST_FRAMES = 20
+"""Steps need frames in a row."""
+
+_LIGHT = Photons(3e4, 5.0)
+_DIFFUSION_UM2_S = (0.43, 2.0, 10.0)
+"""From a 1-µm bead in water at 20 °C to small ones."""
+
+_QUICK_DIFFUSION_UM2_S = (10.0,)
+_TOLERANCE_UM = 3.0
+
+
+def run(bench: Bench) -> dict[str, list[Row]]:
+    """Table `brownian`: for each coefficient, method and axis what was recovered, with its standard error."""
+    rows: list[Row] = []
+    coefficients = _QUICK_DIFFUSION_UM2_S if bench.quick else _DIFFUSION_UM2_S
+    count = _QUICK_FRAMES if bench.quick else _FRAMES
+    total = len(coefficients) * len(bench.contenders)
+    for index, coefficient in enumerate(coefficients):
+        rng = bench.rng(9, index)
+        points = _QUICK_BEADS if bench.quick else _BEADS
+        low, high = np.array(bench.box(FRAME_SHAPE)).T
+        start = rng.uniform(low + 5, high - 5, (points, 3))
+        frames = movie(bench, Brownian(start, coefficient, bench.seed + index), np.ones(points), _LIGHT, count, index)
+        for done, contender in enumerate(bench.contenders):
+            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
+            paths = _joined(found, judged)
+            real = np.stack([each[:, :3] for each in judged.emitters], axis=1)
+            for axis, name in enumerate("xyz"):
+                estimate, error = diffusion(paths[:, :, axis], 1 / FPS)
+                of_truth, _ = diffusion(real[:, :, axis], 1 / FPS)
+                rows.append(
+                    {
+                        "method": contender.label,
+                        "axis": name,
+                        "beads": points,
+                        "frames": len(judged),
+                        "photons": _LIGHT.mean,
+                        "background_e": _LIGHT.background_e,
+                        "diffusion_um2_s": coefficient,
+                        "of_the_true_paths_um2_s": of_truth,
+                        "recovered_um2_s": estimate,
+                        "standard_error_um2_s": error,
+                        "ratio": None if estimate is None else estimate / coefficient,
+                        "found": float(np.isfinite(paths[:, :, 0]).mean()),
+                    }
+                )
+            done_now = index * len(bench.contenders) + done + 1
+            bench.advance(done_now / total, f"{coefficient:g} µm²/s, {contender.label}")
+    return {"brownian": rows}
+
+
+def diffusion(paths_um: F64, step_s: float) -> tuple[float | None, float | None]:
+    """Diffusion coefficient from positions along one axis, and its standard error.
+
+    Parameters
+    ----------
+    paths_um : ndarray of float64, shape (N, T)
+        NaN where a bead was not found.
+    step_s : float
+        Time between positions.
+
+    Returns
+    -------
+    estimate, standard error : float or None
+        Over beads; None with fewer than two steps in a row (estimate) or two beads (error).
+    """
+    step = np.diff(paths_um, axis=1)
+    square, product = step**2, step[:, :-1] * step[:, 1:]
+    if not np.isfinite(product).any():
+        return None, None
+    each = []
+    for bead in range(len(paths_um)):
+        if np.isfinite(product[bead]).any():
+            each.append(np.nanmean(square[bead]) / (2 * step_s) + np.nanmean(product[bead]) / step_s)
+    error = float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
+    return float(np.nanmean(square) / (2 * step_s) + np.nanmean(product) / step_s), error
+
+
+def _joined(found: Localizations, frames: Frames) -> F64:
+    """Answer to each bead in each frame, NaN where there is none, shape (N, T, 3)."""
+    paths = np.full((len(frames.emitters[0]), len(frames), 3), np.nan)
+    for number, each in enumerate(frames.emitters):
+        answers = found.xyz_um[found.frame == number]
+        for answer, bead in zip(*match(answers, each[:, :3], _TOLERANCE_UM), strict=True):
+            paths[bead, number] = answers[answer]
+    return paths
+
+
+def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
+    """Figure `brownian.png`: recovered over true coefficient, a panel for each axis."""
+    rows = tables["brownian"]
+    looks = styles(row["method"] for row in rows)
+    figure, axes = new_figure(3, sharey=True)
+    for axis, name in zip(axes[0], "xyz", strict=True):
+        for method, look in looks.items():
+            axis.plot(*series(rows, "diffusion_um2_s", "ratio", method=method, axis=name), **look)
+            for row in rows:
+                if row["method"] == method and row["axis"] == name and row["standard_error_um2_s"] and row["ratio"]:
+                    height = row["standard_error_um2_s"] / row["diffusion_um2_s"]
+                    axis.errorbar(row["diffusion_um2_s"], row["ratio"], height, color=look["color"], capsize=2)
+        axis.axhline(1.0, label="truth", **BOUND)
+        log_axis(axis, [row["diffusion_um2_s"] for row in rows])
+        panel(axis, title=f"along {name}", x="true diffusion coefficient (µm²/s)")
+    axes[0, 0].set_ylabel("recovered over true")
+    save(figure, axes, folder / "brownian.png", title="Diffusion recovered from localizations", caption=caption)

@@ -1,0 +1,42 @@
+"""Movies of moving points with their truth: what `tracking` and `brownian` are measured on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evaluation.experiments.benchmark import Bench
+from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose
+from models.motion import Motion
+from models.tables import Truth
+
+__all__ = ["FPS", "movie", "movie_truth"]
+
+FPS = 100.0
+_BLUR_PLACES = 3
+"""Places along the way of an exposure at which a moving point is drawn: at 100 µm/s it goes 1 µm, or 1.5 pixels."""
+
+
+def movie(bench: Bench, motion: Motion, brightness: np.ndarray, light: Photons, count: int, seed: int) -> Frames:
+    """Expose `count` frames of points (relative brightness (N,)) that move, with exposure blur.
+
+    The truth of a frame is the middle of its exposure, which lasts as long as the frame.
+    """
+    emitters, drawn = [], []
+    for number in range(count):
+        places = [
+            np.column_stack([motion.positions((number + (part + 0.5) / _BLUR_PLACES) / FPS), brightness])
+            for part in range(_BLUR_PLACES)
+        ]
+        emitters.append(places[_BLUR_PLACES // 2])
+        blurred = np.concatenate(places)
+        blurred[:, 3] /= _BLUR_PLACES
+        drawn.append(blurred)
+    return expose(bench.optics, emitters, light, FRAME_SHAPE, bench.rng(6, seed), drawn=drawn)
+
+
+def movie_truth(frames: Frames) -> Truth:
+    """Truth with who is who: the row of a point is its number in every frame."""
+    count = len(frames.emitters[0])
+    numbers = np.repeat(np.arange(len(frames)), count)
+    x, y, z = np.concatenate(frames.emitters)[:, :3].T
+    return Truth(numbers, x, y, z, np.tile(np.arange(count), len(frames)))

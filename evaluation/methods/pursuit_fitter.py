@@ -1,0 +1,75 @@
+"""Multi-emitter maximum likelihood without a network: pursuit from nothing.
+
+The strongest thing that the physics can do alone: a matched filter finds what
+stands out most of the residual, all emitters found so far are fitted together,
+those in the wrong valley are moved, those that are no longer significant go,
+and it begins again until nothing stands out (`residual_pursuit`).
+
+Its answers are ordered by the same plausibility as those of the refined
+network, with nothing known of what a network believes. Significance alone
+orders the answers of a frame, but what is much for a dim frame is little for
+a bright one, where errors of a fit are significant too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.methods.residual_pursuit import PursuitSettings, ResidualPursuit
+from models.calibration.calibration import Calibration
+from models.camera import CameraModel
+from models.refinement.fit_scale import fitted_depths_um
+from models.refinement.fit_table import localizations_of
+from models.refinement.plausibility import Plausibility, probability
+from models.tables import Localizations
+
+__all__ = ["PursuitFitter"]
+
+_ROUNDS = 400
+"""A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
+
+
+class PursuitFitter:
+    """A method of the yardstick: counts and frame numbers to `Localizations`.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Its PSF is fitted, its depth range answered.
+    camera : CameraModel
+    threshold : float
+        Answers with a lower probability are left out. It is that of an emitter given what the fit found.
+    rounds : int
+        Most moves in a frame.
+    """
+
+    name = "mle-multi"
+
+    def __init__(
+        self, calibration: Calibration, camera: CameraModel, *, threshold: float = 0.5, rounds: int = _ROUNDS
+    ) -> None:
+        self.threshold = threshold
+        self._camera = camera
+        settings = PursuitSettings(z_range_um=calibration.z_range_um, rounds=rounds)
+        self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
+        self._answered_um = calibration.z_range_um
+        self._fitted_um = fitted_depths_um(calibration.psf, calibration.z_range_um)
+
+    def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
+        """Localizations of frames, (B, H, W) counts with numbers (B,), in the order of the frames."""
+        tables = []
+        for frame, number in zip(counts, frame_numbers, strict=True):
+            fit = self._pursuit.fit(self._camera.to_electrons(frame))
+            unknown = np.full(len(fit.emitters), np.nan)
+            judge = Plausibility.of(fit, self._pursuit.spline, unknown)
+            found = localizations_of(
+                fit,
+                int(number),
+                probability(judge.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
+                spline=self._pursuit.spline,
+                answered_um=self._answered_um,
+                fitted_um=self._fitted_um,
+            )
+            tables.append(found.select(found.probability >= self.threshold))
+        return Localizations.concatenate(tables)

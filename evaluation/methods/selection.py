@@ -1,0 +1,115 @@
+"""Who takes part in a run: one contender for each fit, one for each network and each of its models, made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from evaluation.experiments.benchmark import Contender, tune, validation_frames
+from evaluation.methods.registry import MethodMissing, needs_model
+from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.frames import PUBLISHED_CAMERA, Frames
+from evaluation.runs.kept_results import KeptAnswers
+from models.errors import DataError
+from models.model import REFERENCE_CALIBRATION, Model
+from models.weights import reference_model
+
+__all__ = ["Tuned", "contenders_for", "make_ready", "model_folders"]
+
+Tuned = Mapping[str, Mapping[str, float]]
+"""By label what an earlier part of the run found: ``threshold``, ``processor_seconds``, ``frames``."""
+
+
+def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
+    """Folders of all networks that take part: those named, and the shipped one where none is named."""
+    architectures = {Model.load(folder).architecture for folder in models}
+    networks = {name.split()[0] for name in methods if needs_model(name)}
+    shipped = [reference_model("full")] if "cascade" in networks - architectures else []
+    return [*models, *shipped]
+
+
+def contenders_for(judge: JudgingOptics, methods: Sequence[str], models: Sequence[Path]) -> list[Contender]:
+    """Contenders, not yet tuned, in the order of `methods`."""
+    opened = {folder: Model.load(folder) for folder in models}
+    told = "exact" if judge.name == "exact" else "measured"
+    contenders: list[Contender] = []
+    for name in methods:
+        if not needs_model(name):
+            contenders.append(Contender(name, name, judge.calibration, told))
+            continue
+        mine = {folder: each for folder, each in opened.items() if each.architecture == name.split()[0]}
+        for folder, each in mine.items():
+            computed = each.calibration_id == REFERENCE_CALIBRATION
+            knows = "exact" if computed and judge.name == "exact" else "computed" if computed else "measured"
+            label = name if knows == told and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
+            contenders.append(Contender(label, name, judge.calibration, knows, folder))
+        if not mine:
+            # The shipped model knows the computed pattern, whatever the judge's optics are.
+            label = name if judge.name == "exact" else f"{name} (computed)"
+            contenders.append(Contender(label, name, judge.calibration, "exact" if label == name else "computed"))
+    return contenders
+
+
+def make_ready(
+    judge: JudgingOptics,
+    contenders: Sequence[Contender],
+    *,
+    quick: bool,
+    seconds: float,
+    tuned: Tuned | None = None,
+    kept: KeptAnswers | None = None,
+    advance: Callable[[float, str], None] = lambda _done, _what: None,
+) -> tuple[list[Contender], dict[str, str]]:
+    """Tune all that can run here.
+
+    Parameters
+    ----------
+    judge : JudgingOptics
+    contenders : sequence of Contender
+    quick : bool
+        Few validation frames.
+    seconds : float
+        Processor time of a method for a condition.
+    tuned : mapping, optional
+        What an earlier part of this run found, which is not sought again.
+    kept : KeptAnswers, optional
+        Where answers are kept.
+    advance : callable
+        Called with the share done and the label.
+
+    Returns
+    -------
+    ready : list of Contender
+    missing : dict
+        Why the others cannot run, by label.
+
+    Raises
+    ------
+    DataError
+        When none can run.
+    """
+    missing: dict[str, str] = {}
+    ready: list[Contender] = []
+    validation: list[Frames] = []
+    for done, contender in enumerate(contenders):
+        known = (tuned or {}).get(contender.label)
+        contender.kept = kept
+        try:
+            contender.prepare(PUBLISHED_CAMERA)
+        except MethodMissing as error:
+            missing[contender.label] = str(error)
+            continue
+        if known is None:
+            validation = validation or validation_frames(judge, quick=quick)
+            tune(contender, validation, seconds=seconds)
+        else:
+            contender.threshold = known["threshold"]
+            contender.seconds, contender.frames = known["processor_seconds"], round(known["frames"])
+        contender.release()
+        ready.append(contender)
+        advance((done + 1) / len(contenders), contender.label)
+    if not ready:
+        raise DataError(
+            f"None of the methods can run here: {'; '.join(missing.values())}", "Choose others with --methods."
+        )
+    return ready, missing

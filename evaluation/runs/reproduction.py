@@ -1,0 +1,285 @@
+"""One run of `bathyscope reproduce`: experiments one after the other into a folder that is complete after each.
+
+A run may end at any moment, by a signal or by the machine, and go on later:
+experiments that are in the folder are not repeated, thresholds come from its
+record, and of the experiment that was interrupted all answers that were given
+are still there (`evaluation.runs.unfinished`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.experiments.benchmark import VALIDATION_SEED, Bench, Contender
+from evaluation.experiments.registry import ALWAYS_HIDDEN, experiment_named
+from evaluation.methods.registry import needs_model
+from evaluation.methods.selection import Tuned, contenders_for, make_ready, model_folders
+from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics, hidden_judging
+from evaluation.optics.hidden_optics import HIDDEN_SEED
+from evaluation.optics.hidden_sweep import SWEEP_SEED
+from evaluation.report.tables import write_table
+from evaluation.runs.identity import run_identity
+from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.results import RECORD, draw_results, is_results, read_record
+from evaluation.runs.unfinished import Unfinished, check_same_run
+from evaluation.scores.scoring import Row
+from models.errors import DataError
+from models.model import Model
+from models.weights import reference_model
+from service.commands.console import note, progress
+from service.files.outputs import check_destination, complete_output, write_json
+
+__all__ = ["Reproduction", "Wanted", "judging_optics"]
+
+Tables = dict[str, list[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be measured, as the command was given.
+
+    Attributes
+    ----------
+    experiments : tuple of str
+    out : Path
+        Folder of the results.
+    methods : tuple of str
+    models : tuple of Path
+        Folders of networks.
+    optics : str
+        ``"exact"`` or ``"hidden"``; some experiments are always on hidden optics.
+    calibration : Path or None
+        Of the hidden optics; made when not given.
+    quick : bool
+    seconds : float
+        Processor time of a method for a condition.
+    seed : int
+        Of the judging frames.
+    minutes : float
+        From a sweep to a model, wall time, where an experiment trains.
+    resume : bool
+        Go on with what is in `out` and beside it.
+    command : str
+        For the record.
+    """
+
+    experiments: tuple[str, ...]
+    out: Path
+    methods: tuple[str, ...]
+    models: tuple[Path, ...]
+    optics: str
+    calibration: Path | None
+    quick: bool
+    seconds: float
+    seed: int
+    minutes: float
+    resume: bool
+    command: str
+
+
+class Reproduction:
+    """A run.
+
+    Parameters
+    ----------
+    wanted : Wanted
+
+    Raises
+    ------
+    DataError
+        When the folder is something else, a model is none, or what is to go on is another run.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        check_destination(wanted.out, is_results)
+        self._wanted = wanted
+        # Models are read before minutes go into optics.
+        self._identity = run_identity(
+            optics=wanted.optics,
+            calibration=wanted.calibration,
+            methods=wanted.methods,
+            models=model_folders(wanted.methods, wanted.models),
+            quick=wanted.quick,
+            seed=wanted.seed,
+            seconds=wanted.seconds,
+            minutes=wanted.minutes,
+        )
+        self._record: dict[str, Any] = self._begun() or self._new_record()
+        self._unfinished = Unfinished(wanted.out)
+        self._unfinished.begin(self._identity, wanted.command, resume=wanted.resume)
+        self._benches: dict[str, Bench] = {}
+
+    def missing(self) -> list[str]:
+        """Experiments whose tables are not there yet."""
+        return [name for name in self._wanted.experiments if name not in self._record["experiments"]]
+
+    def measure(self, name: str) -> Tables:
+        """Run one experiment, add it to the folder, and give its tables."""
+        kind = "hidden" if name in ALWAYS_HIDDEN else self._wanted.optics
+        if kind not in self._benches:
+            self._benches[kind] = self._bench(kind)
+        bench = self._benches[kind]
+        before = self._unfinished.spent(name)
+        begun, begun_s = time.process_time(), time.monotonic()
+
+        def spent() -> dict[str, float]:
+            now = {"processor_seconds": time.process_time() - begun, "seconds": time.monotonic() - begun_s}
+            return {key: round(before[key] + value, 1) for key, value in now.items()}
+
+        with progress(name, 1.0) as advance:
+
+            def told(done: float, what: str) -> None:
+                self._unfinished.tell_spent(name, spent())
+                advance(done, what)
+
+            bench.advance = told
+            tables = experiment_named(name).run(bench)
+        for contender in bench.contenders:
+            # Prepared methods hold hundreds of megabytes, and come back within seconds.
+            contender.release()
+        self._add(name, kind, tables, spent())
+        self._publish(name, tables)
+        return tables
+
+    def end(self) -> None:
+        """All experiments are in the folder: what was kept for an interruption goes."""
+        self._unfinished.end()
+
+    def _begun(self) -> dict[str, Any] | None:
+        """Record of the run that is to go on, None where there is none."""
+        wanted = self._wanted
+        if not (wanted.resume and is_results(wanted.out)):
+            return None
+        record = read_record(wanted.out)
+        runs = record["runs"]
+        if len(runs) != 1 or "identity" not in runs[0]:
+            raise DataError(
+                f"{wanted.out} holds results of {len(runs)} runs, or of an earlier version; only one run of this "
+                "version goes on.",
+                "Choose another --out, and merge the folders afterwards.",
+            )
+        check_same_run(wanted.out, runs[0]["identity"], self._identity, runs[0]["command"])
+        if wanted.command != runs[0]["command"]:
+            runs[0]["went_on_with"] = [*runs[0].get("went_on_with", []), wanted.command]
+        return record
+
+    def _new_record(self) -> dict[str, Any]:
+        """Everything that is needed to do it again: what all runs of a folder share, and this run."""
+        wanted = self._wanted
+        return {
+            "simulated": True,
+            "quick": wanted.quick,
+            "optics": wanted.optics,
+            "seeds": {
+                "judging": wanted.seed,
+                "validation": VALIDATION_SEED,
+                "hidden optics": HIDDEN_SEED,
+                "sweep": SWEEP_SEED,
+            },
+            "matching": "gate at the tolerance in 3D, then most pairs, then least total distance",
+            "microscopes": {},
+            "left_out": {},
+            "experiments": {},
+            "runs": [
+                {
+                    "command": wanted.command,
+                    "identity": self._identity,
+                    "seconds_per_condition": wanted.seconds,
+                    "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                    "methods": {},
+                    "experiments": {},
+                    "unfinished": [],
+                }
+            ],
+        }
+
+    def _bench(self, kind: str) -> Bench:
+        wanted = self._wanted
+        judge = judging_optics(kind, wanted.calibration, quick=wanted.quick)
+        workshop = self._unfinished.workshop
+        tuned: Tuned = {each["method"]: each for each in self._record["runs"][0]["methods"].get(kind, [])}
+        with progress("thresholds", 1.0) as advance:
+            ready, missing = make_ready(
+                judge,
+                contenders_for(judge, wanted.methods, wanted.models),
+                quick=wanted.quick,
+                seconds=wanted.seconds,
+                tuned=tuned,
+                kept=KeptAnswers(workshop / "answers"),
+                advance=advance,
+            )
+        for method, reason in missing.items():
+            note(f"{method} is left out: {reason}")
+        self._record["left_out"] |= missing
+        self._record["microscopes"][kind] = {
+            "label": judge.label,
+            "depths_um": list(judge.depths_um),
+            "calibration": judge.calibration.id,
+        }
+        return Bench(judge, ready, wanted.quick, wanted.seed, wanted.seconds, minutes=wanted.minutes, workshop=workshop)
+
+    def _add(self, name: str, kind: str, tables: Tables, spent: dict[str, float]) -> None:
+        """Put an experiment into the record."""
+        bench = self._benches[kind]
+        run = self._record["runs"][0]
+        self._record["experiments"][name] = {
+            "optics": bench.optics.name,
+            "tables": {table: len(rows) for table, rows in tables.items()},
+        }
+        run["experiments"][name] = spent
+        run["methods"][kind] = [_contender_record(contender) for contender in bench.contenders]
+        run["unfinished"] = self.missing()
+
+    def _publish(self, name: str, tables: Tables) -> None:
+        """Add one experiment to the folder, which is complete after each of them: work of hours is kept.
+
+        The first one replaces the results of an earlier run.
+        """
+        out = self._wanted.out
+        with complete_output(out, is_results) as aside:
+            if len(self._record["experiments"]) == 1:
+                aside.mkdir()
+            else:
+                shutil.copytree(out, aside)
+            for table, rows in tables.items():
+                if rows:
+                    write_table(aside / f"{table}.csv", rows, self._record["left_out"])
+            write_json(aside / RECORD, self._record)
+            draw_results(aside, name)
+        self._unfinished.experiment_done()
+
+
+def judging_optics(kind: str, calibration: Path | None, *, quick: bool) -> JudgingOptics:
+    """The judge's microscope, ``"exact"`` or ``"hidden"``, with progress at the terminal."""
+    import platformdirs
+
+    if kind == "exact":
+        return exact_optics()
+    with progress("hidden optics", 1.0) as advance:
+        cache = Path(platformdirs.user_cache_dir("bathyscope"))
+        return hidden_judging(cache, calibration, advance, quick=quick)
+
+
+def _contender_record(contender: Contender) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "method": contender.label,
+        "pattern": contender.told_by,
+        "threshold": contender.threshold,
+        "frames": contender.frames,
+        "processor_seconds": round(contender.seconds, 3),
+        "processor_seconds_per_frame": round(contender.seconds / max(contender.frames, 1), 4),
+    }
+    if needs_model(contender.name):
+        described = Model.load(contender.model_folder or reference_model("full"))
+        record |= {
+            "model": described.id,
+            "calibration": described.calibration_id,
+            "training_minutes": described.training.get("minutes"),
+            "training_frames": described.training.get("frames"),
+        }
+    return record

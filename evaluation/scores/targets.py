@@ -1,0 +1,191 @@
+"""What is asked of the cascade, and what a folder of results says of it: a line for each figure, with its worst place.
+
+The figures are the project's own aims on its own yardstick; nothing else
+depends on them, and none is tuned for. A line is there when the folder has
+the experiment, so a folder that holds them all answers for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluation.scores.scoring import Row
+
+__all__ = ["Target", "met", "targets"]
+
+_REFINED = "cascade --refine"
+_JACCARD_BY_DB = {0.0: 0.50, 10.0: 0.78, 20.0: 0.92, 30.0: 0.95}
+_JACCARD_BY_POINTS = {32.0: 0.92, 64.0: 0.85, 100.0: 0.75}
+_OVER_BOUND = {"exact": 1.3, "hidden": 2.0}
+_HIDDEN_UP_TO_DB = 20.0
+"""The bound falls with the light and a calibration's errors do not."""
+
+_HONEST = (0.8, 1.25)
+_RESOLVED_UM = {"lateral": 2.0, "axial": 6.0}
+_RESOLVED_PHOTONS, _RESOLVED_DEPTHS_UM = 1e5, (20.0, 80.0)
+_GHOSTS = 0.1
+_OTHER_OPTICS = -0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One figure.
+
+    Attributes
+    ----------
+    name : str
+        What is asked, with the limit.
+    measured : float or None
+        The worst of its places; None where one has no figure.
+    place : str
+        Where that is.
+    met : bool
+    """
+
+    name: str
+    measured: float | None
+    place: str
+    met: bool
+
+
+def targets(tables: Mapping[str, Sequence[Row]], optics: Mapping[str, str]) -> list[Target]:
+    """All that the tables answer for.
+
+    Parameters
+    ----------
+    tables : mapping of name to rows
+    optics : mapping of name to str
+        Optics of each experiment, ``"exact"`` or ``"hidden"``.
+    """
+    return [
+        *_scores(tables.get("snr", ()), "snr_db", _JACCARD_BY_DB, "dB, 20 points"),
+        *_scores(tables.get("density", ()), "points", _JACCARD_BY_POINTS, "points, 30 dB"),
+        *_isolated(tables.get("isolated", ()), optics.get("isolated", "exact")),
+        *_resolution(tables.get("resolution", ())),
+        *_ghosts(tables.get("ghosts", ())),
+        *_adoption(tables.get("adoption", ())),
+    ]
+
+
+def met(found: Sequence[Target]) -> list[str]:
+    """As lines of text."""
+    lines = []
+    for target in found:
+        value = "not measured" if target.measured is None else f"{target.measured:.3g}"
+        lines.append(f"{'met' if target.met else 'NOT MET'}: {target.name}: {value} ({target.place})")
+    return lines
+
+
+def _scores(rows: Sequence[Row], key: str, asked: Mapping[float, float], unit: str) -> list[Target]:
+    mine = [
+        row
+        for row in rows
+        if row["method"] == _REFINED
+        and row["form"] == "published"
+        and row["tolerance_um"] == 10.0
+        and row[key] in asked
+    ]
+    return [
+        _least(f"J at {row[key]:g} {unit}, refined, at least {asked[row[key]]:g}", [row], "jaccard", asked[row[key]])
+        for row in mine
+    ]
+
+
+def _isolated(rows: Sequence[Row], optics: str) -> list[Target]:
+    found = []
+    mine = [row for row in rows if row["method"] == _REFINED and row["form"] == "published"]
+    for db in sorted({row["snr_db"] for row in mine}):
+        here = [row for row in mine if row["snr_db"] == db]
+        for axis in ("axial", "lateral"):
+            name = f"isolated, {optics} optics, {db:g} dB, refined, {axis} error over"
+            if optics == "exact" or db <= _HIDDEN_UP_TO_DB:
+                most = _OVER_BOUND[optics]
+                found.append(_most(f"{name} bound at most {most:g}", here, f"{axis}_over_bound", most))
+            least, most = _HONEST
+            key = f"{axis}_over_sigma"
+            found.append(_least(f"{name} sigma at least {least:g}", here, key, least))
+            found.append(_most(f"{name} sigma at most {most:g}", here, key, most))
+    return found
+
+
+def _resolution(rows: Sequence[Row]) -> list[Target]:
+    low, high = _RESOLVED_DEPTHS_UM
+    mine = [
+        row
+        for row in rows
+        if row["method"] == _REFINED and row["photons"] == _RESOLVED_PHOTONS and low <= row["depth_um"] <= high
+    ]
+    return [
+        _most(
+            f"{direction} resolution, refined, {_RESOLVED_PHOTONS:,.0f} e⁻, at most {most:g} µm",
+            [row for row in mine if row["direction"] == direction],
+            "resolved_um",
+            most,
+        )
+        for direction, most in _RESOLVED_UM.items()
+        if mine
+    ]
+
+
+def _ghosts(rows: Sequence[Row]) -> list[Target]:
+    wrong = [row for row in rows if row["kind"] == "wrong side" and row["whole"]]
+    ours = dict.fromkeys(row["method"] for row in wrong if str(row["method"]).startswith("cascade"))
+    return [
+        _most(
+            f"ghosts on the wrong side, {method}, at most {_GHOSTS:g} per emitter",
+            [row for row in wrong if row["method"] == method],
+            "ghosts",
+            _GHOSTS,
+        )
+        for method in ours
+    ]
+
+
+def _adoption(rows: Sequence[Row]) -> list[Target]:
+    mine = [row for row in rows if row["tolerance_share"] == 0.1 and row["over_reference"] is not None]
+    return [
+        _least(
+            f"adoption of {optics}, {method}, J less the reference's at least {_OTHER_OPTICS:g}",
+            [row for row in mine if (row["optics"], row["method"]) == (optics, method)],
+            "over_reference",
+            _OTHER_OPTICS,
+        )
+        for optics, method in dict.fromkeys((row["optics"], row["method"]) for row in mine)
+        if optics != "reference optics"
+    ]
+
+
+def _least(name: str, rows: Sequence[Row], key: str, limit: float) -> Target:
+    return _judged(name, rows, key, min, lambda value: value >= limit)
+
+
+def _most(name: str, rows: Sequence[Row], key: str, limit: float) -> Target:
+    return _judged(name, rows, key, max, lambda value: value <= limit)
+
+
+def _judged(
+    name: str,
+    rows: Sequence[Row],
+    key: str,
+    worst: Callable[[list[tuple[float, int]]], tuple[float, int]],
+    good: Callable[[float], bool],
+) -> Target:
+    for row in rows:
+        if row[key] is None:
+            return Target(name, None, _place(row), met=False)
+    value, index = worst([(row[key], index) for index, row in enumerate(rows)])
+    return Target(name, value, _place(rows[index]), met=good(value))
+
+
+def _place(row: Row) -> str:
+    told = [f"{row['depth_um']:g} µm"] if "depth_um" in row else []
+    if row.get("snr_db") is not None:
+        told.append(f"{row['snr_db']:g} dB")
+    if row.get("photons") is not None:
+        told.append(f"{row['photons']:,.0f} e⁻")
+    if row.get("jaccard_error") is not None:
+        told.append(f"± {row['jaccard_error']:.3f}")
+    if row.get("frames") is not None:
+        told.append(f"{row['frames']:g} frames")
+    return ", ".join(told)
