@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.errors import DataError
 from service.api.live import Live
 from service.api.metrics import Metrics
-from service.engine.latency import Latencies
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
+from service.protocol.latency import Latencies
 from service.protocol.link import EngineClient, LinkAddress
 from service.settings import load_settings
 from tests.conftest import missing

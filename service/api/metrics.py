@@ -25,7 +25,7 @@ from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.problems import NotReady
 from service.api.repeats import Repeats
-from service.engine.latency import BUCKETS_S
+from service.protocol.latency import BUCKETS_S
 from service.protocol.link import EngineClient
 
 __all__ = ["Metrics", "router"]

@@ -77,8 +77,8 @@ def run(
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
-    from service.commands.camera_choice import chosen_camera
     from service.commands.console import note, progress
+    from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
 
     _check_lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
@@ -89,8 +89,8 @@ def run(
         else:
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
+            from service.commands.live_sweep import take_sweep
             from service.engine.sweep_request import SweepRequest
-            from service.engine.sweeping import take_sweep
 
             request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
             planes, axis = take_sweep(config, data, request)

@@ -37,9 +37,9 @@ def run(
     from models.localization import Localizer
     from models.table_files import is_table, write_table
     from models.tables import Localizations
-    from service.commands.camera_choice import chosen_camera
     from service.commands.console import note, progress
     from service.commands.movie_localization import localize_movie
+    from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
 
     with open_movie(movie) as source:

@@ -17,7 +17,7 @@ from models.metrics import Region, Score, score_frame
 from models.model import Model
 from service.engine.analyzer import AnalysisBatch
 from service.engine.stages import Stage
-from service.process.worker_thread import WorkerThread
+from service.worker_thread import WorkerThread
 
 __all__ = ["LiveScore", "ScoreThread", "truth_source"]
 

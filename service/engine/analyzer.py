@@ -21,10 +21,10 @@ from hardware.microscope import Frame
 from models.model import Model
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
-from service.engine.latency import Latencies
 from service.engine.polish import SparePolish
 from service.engine.stages import Stage
-from service.process.worker_thread import WorkerThread
+from service.protocol.latency import Latencies
+from service.worker_thread import WorkerThread
 
 __all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
 

@@ -31,11 +31,11 @@ from models.tables import Localizations, Tracks
 from models.tracking import Tracker
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.engine.shards import shard_path
-from service.process.worker_thread import WorkerThread
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 __all__ = ["CatchUp"]
 

@@ -28,7 +28,6 @@ import structlog
 
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
-from service.commands.camera_choice import camera_of
 from service.engine.catch_up import CatchUp
 from service.engine.controls import facts_of, refusal_of, set_microscope
 from service.engine.opening import open_instrument
@@ -37,15 +36,16 @@ from service.engine.run import NO_RUN, Run, RunRequest
 from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
 from service.engine.sweeping import axis_of, pixel_size_of
+from service.files.camera_choice import camera_of
 from service.files.jobs import Fault, Jobs
 from service.files.library import Library
-from service.jobs.worker import clear_sweep
-from service.process.worker_thread import WorkerThread
+from service.files.sweep import clear_sweep
 from service.protocol.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
 from service.settings import Settings
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import new_run_id
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from service.engine.analyzer import LocalizesFrames

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 
 from service.engine.ledger import Ledger
-from service.process.worker_thread import WorkerThread
 from service.store.errors import StoreError
 from service.store.frames import FrameTimes
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 __all__ = ["FrameLog"]
 

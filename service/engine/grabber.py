@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 
 from hardware.microscope import Frame, Microscope
-from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
-from service.process.worker_thread import WorkerThread
+from service.protocol.latency import LatencyHistogram
+from service.worker_thread import WorkerThread
 
 __all__ = ["Grabber"]
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from hardware.microscope import Frame
 from models.tracking import TrackState
 from service.engine.analyzer import FrameResult
-from service.engine.latency import LatencyHistogram
 from service.engine.stages import Slot
-from service.process.worker_thread import WorkerThread
 from service.protocol import wire
+from service.protocol.latency import LatencyHistogram
 from service.protocol.link import LivePublisher
+from service.worker_thread import WorkerThread
 
 __all__ = ["PreviewThread", "TrackThread", "preview_of", "track_columns", "unix_time"]
 

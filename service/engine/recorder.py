@@ -34,8 +34,8 @@ from service.engine.shards import (
     write_shard,
 )
 from service.engine.stages import Stage
-from service.process.worker_thread import WorkerThread
 from service.store.frames import FrameTimes
+from service.worker_thread import WorkerThread
 
 __all__ = ["Recorder", "Recording", "check_free_space", "limit_recording_threads"]
 

@@ -33,19 +33,19 @@ from service.engine.accuracy import LiveScore, ScoreThread, truth_source
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
 from service.engine.frame_log import FrameLog
 from service.engine.grabber import Grabber
-from service.engine.latency import Latencies
 from service.engine.ledger import Ledger
 from service.engine.polish import SparePolish
 from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
 from service.engine.stages import Slot, Stage
 from service.engine.storekeeper import Storekeeper
-from service.process.worker_thread import Worker, WorkerThread
+from service.protocol.latency import Latencies
 from service.protocol.link import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import RunState
 from service.store.store import Store
+from service.worker_thread import Worker, WorkerThread
 
 __all__ = ["NO_RUN", "Run", "RunRequest"]
 

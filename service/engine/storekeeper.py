@@ -17,10 +17,10 @@ from models.tables import Localizations, Tracks
 from service.engine.analyzer import AnalysisBatch
 from service.engine.ledger import Ledger
 from service.engine.stages import Stage
-from service.process.worker_thread import WorkerThread
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 __all__ = ["Storekeeper"]
 

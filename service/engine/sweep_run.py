@@ -25,8 +25,8 @@ from service.engine.sweep_request import SweepRequest
 from service.engine.sweeping import StageHalted, left_as_found, sweep_around_focus
 from service.files.jobs import Fault, Job, Jobs, JobState
 from service.files.outputs import write_json
-from service.jobs.worker import SWEEP_FILES, clear_sweep
-from service.process.worker_thread import WorkerThread
+from service.files.sweep import SWEEP_FILES, clear_sweep
+from service.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from hardware.microscope import MicroscopeError
 from models.calibration.depth_axis import DepthAxis, depth_axis
-from models.calibration.sweep import Sweep, fine_detail, fit_peak
+from models.calibration.sweep import fine_detail, fit_peak
 from models.errors import DataError
 from service.engine.sweep_request import SweepRequest, SweepSize
 
@@ -42,7 +41,6 @@ __all__ = [
     "pixel_size_of",
     "sweep_around_focus",
     "sweep_stage",
-    "take_sweep",
 ]
 
 # Way that the drive backs off before it moves up to a position, µm: more than the backlash of focus drives.
@@ -81,19 +79,6 @@ class ExposureSink(Protocol):
     def add(self, pixels: NDArray[np.uint16]) -> None:
         """Keep the next exposure, shape (H, W)."""
         ...
-
-
-class _InMemory:
-    """Exposures of a sweep in memory, shape (Z, R, H, W)."""
-
-    def begin(self, size: SweepSize) -> None:
-        self.planes = np.empty((size.planes, size.repeats, *size.shape), np.uint16)
-        self._flat = self.planes.reshape(-1, *size.shape)
-        self._next = 0
-
-    def add(self, pixels: NDArray[np.uint16]) -> None:
-        self._flat[self._next] = pixels
-        self._next += 1
 
 
 @contextmanager
@@ -406,68 +391,6 @@ def axis_of(part: MicroscopePart, description: MicroscopeDescription) -> DepthAx
             "decides; with FocusDirection 0 (unknown) moves decides.",
         )
     return depth_axis(part.moves or following, part.immersion_index, part.sample_index)
-
-
-def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) -> tuple[Sweep, DepthAxis]:
-    """Open the microscope of the settings, sweep, and give the microscope back as it was.
-
-    Parameters
-    ----------
-    config, data : Path or None
-        Settings file, and data directory instead of the settings' one.
-    request : SweepRequest
-
-    Returns
-    -------
-    sweep : Sweep
-        In stage coordinates.
-    axis : DepthAxis
-        How they become depth.
-
-    Raises
-    ------
-    DataError
-        When a service holds the data directory, or the settings lack what is needed.
-    MicroscopeError
-        Whatever the microscope refuses.
-    """
-    import filelock
-
-    from service.commands.console import note, progress
-    from service.engine.opening import open_instrument
-    from service.settings import load_settings
-
-    request.check()
-    settings = load_settings(config, {"data_dir": data})
-    if settings.microscope.driver == "replay":
-        raise DataError(
-            "The driver is replay, and a movie has no focus drive.", "Calibrate from its sweep file instead."
-        )
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(settings.data_dir / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise DataError(
-            f"A running service holds the data directory {settings.data_dir}, and with it the microscope.",
-            "Stop the service, or let it calibrate: POST /api/v1/calibrations.",
-        ) from None
-    try:
-        microscope = open_instrument(settings)
-        try:
-            description = microscope.description
-            axis = axis_of(settings.microscope, description)
-            pixel = pixel_size_of(microscope, request.pixel_size_um)
-            request.size(axis, description.frame_shape(microscope.camera_settings)).check_memory(exposures_too=True)
-            exposures = _InMemory()
-            with left_as_found(microscope), progress("Sweeping", 1.0) as advance:
-                stage_um, focus = sweep_around_focus(microscope, axis, request, exposures, advance)
-            note(f"Focus near {focus:.1f} µm (stage).")
-            return Sweep(exposures.planes, stage_um, pixel, description.bit_depth), axis
-        finally:
-            microscope.close()
-    finally:
-        lock.release()
 
 
 def pixel_size_of(microscope: Microscope, stated_um: float | None) -> float:

@@ -22,7 +22,8 @@ import structlog
 
 from models.errors import DataError
 from service.files.jobs import Fault, Job, JobKind, Jobs, JobState
-from service.jobs.worker import clear_sweep, result_folder, worker_process
+from service.files.sweep import clear_sweep
+from service.jobs.worker import result_folder, worker_process
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
 from service.protocol.link import LinkAddress

@@ -12,29 +12,22 @@ torch start is settled by then.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from models.errors import DataError
 from service.files.jobs import Fault, Job, Jobs
 from service.files.outputs import complete_output, write_json
+from service.files.sweep import read_sweep
 from service.process.children import follow_parent, ignore_signals
 
-if TYPE_CHECKING:
-    from models.calibration.sweep import Sweep
-
-__all__ = ["SWEEP_FILES", "clear_sweep", "read_sweep", "result_folder", "step_back", "worker_process"]
-
-SWEEP_FILES = ("sweep.npy", "sweep.json")
-"""What the engine leaves for the worker: planes (Z, R, H, W), and everything else that is known of them."""
+__all__ = ["result_folder", "step_back", "worker_process"]
 
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _LOWEST_NICENESS = 19
@@ -45,18 +38,6 @@ _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 def result_folder(data_dir: Path, job: Job) -> Path:
     """Where the result of a job appears, whole."""
     return data_dir / _FOLDERS[job.kind] / job.id
-
-
-def clear_sweep(folder: Path) -> None:
-    """Remove the sweep from a job's folder, where there is one.
-
-    Raises
-    ------
-    OSError
-        When it cannot be removed.
-    """
-    for name in SWEEP_FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def step_back() -> None:
@@ -106,22 +87,11 @@ def _leave(_interruption: str | None) -> None:
     os._exit(1)
 
 
-def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
-    """The sweep in a job's folder, and what else is known: ``sign``, ``axial_scale``."""
-    import numpy as np
-
-    from models.calibration.sweep import Sweep
-
-    known = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    planes = np.load(folder / "sweep.npy", mmap_mode="r")
-    return Sweep(planes, np.array(known["stage_um"]), known["pixel_size_um"], known["bit_depth"]), known
-
-
 def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
-    from service.commands.camera_choice import camera_of
+    from service.files.camera_choice import camera_of
 
     sweep, known = read_sweep(jobs.folder(job.id))
     low, high = job.request["z_range_um"]

@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from models.errors import DataError
-from service.engine.latency import LatencyHistogram
 from service.measurement.viewer import ViewClient
 from service.process.children import STOP, follow_parent, ignore_signals
 from service.protocol import wire
+from service.protocol.latency import LatencyHistogram
 
 __all__ = ["Clients", "Load"]
 

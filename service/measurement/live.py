@@ -16,12 +16,12 @@ from typing import Any
 from models.errors import DataError
 from service.commands.console import note, progress, result
 from service.commands.waiting import Interrupted, Pause, interruptible, readiness, web_address
-from service.engine.latency import LatencyHistogram
 from service.measurement.clients import Clients, Load
 from service.measurement.costs import Costs
 from service.process.logs import configure_logs
 from service.process.machine import machine
 from service.process.supervisor import Supervisor
+from service.protocol.latency import LatencyHistogram
 from service.protocol.link import EngineAway, EngineRefusal, SyncEngineClient
 from service.settings import Settings
 from service.store.runs import Run

@@ -12,9 +12,9 @@ import psutil
 
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
-from service.process.worker_thread import WorkerThread
 from service.protocol.link import LinkAddress
 from service.settings import Settings
+from service.worker_thread import WorkerThread
 
 __all__ = ["api_process"]
 

@@ -26,7 +26,7 @@ import filelock
 import structlog
 
 from service.process.signals import ignore_ending_signals
-from service.process.worker_thread import WorkerThread
+from service.worker_thread import WorkerThread
 
 __all__ = [
     "ORPHAN_LIMIT_S",

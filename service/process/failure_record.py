@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.process.worker_thread import WorkerThread
 from service.store.errors import StoreError
 from service.store.store import Store
+from service.worker_thread import WorkerThread
 
 __all__ = ["FailureRecord"]
 

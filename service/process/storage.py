@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from service.process.worker_thread import WorkerThread
 from service.settings import Settings
 from service.store.errors import StoreError
+from service.worker_thread import WorkerThread
 
 __all__ = ["Storage", "StorageWatch"]
 

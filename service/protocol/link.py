@@ -42,7 +42,7 @@ import structlog
 import zmq
 import zmq.asyncio
 
-from service.process.worker_thread import WorkerThread
+from service.worker_thread import WorkerThread
 
 __all__ = [
     "CommandServer",

@@ -16,8 +16,8 @@ from hardware.micromanager import MicroManagerMicroscope
 from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import MicroscopeError, StageLimits
 from service.engine.grabber import Grabber
-from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
+from service.protocol.latency import LatencyHistogram
 from tests.conftest import need
 from tests.faults.running_service import Service, demo_configuration, demo_microscope, running, settings_for, wait_for
 

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
-from service.engine.latency import Latencies
+from service.protocol.latency import Latencies
 from service.protocol.link import EngineRefusal, LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from models.camera import CameraModel
 from models.errors import DataError
 from service.commands import camera as command
-from service.commands.camera_choice import chosen_camera, read_camera
+from service.files.camera_choice import chosen_camera, read_camera
 
 CAMERA = CameraModel(100.0, 0.5, 2.0)
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
 from service.engine.grabber import Grabber
-from service.engine.latency import LatencyHistogram
 from service.engine.ledger import Ledger
 from service.engine.polish import SparePolish
 from service.engine.recorder import Recording
 from service.engine.run import NO_RUN, Run, RunRequest
+from service.protocol.latency import LatencyHistogram
 from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError

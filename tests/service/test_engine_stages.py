@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.latency import BUCKETS_S, LatencyHistogram
 from service.engine.publisher import preview_of
 from service.engine.stages import Slot, Stage
+from service.protocol.latency import BUCKETS_S, LatencyHistogram
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,7 +15,7 @@ from models.calibration.depth_axis import DepthAxis
 from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
 from service.files.jobs import Job, Jobs
-from service.jobs.worker import read_sweep
+from service.files.sweep import read_sweep
 from tests.conftest import need
 from tests.models.bead_sweeps import CAMERA
 from tests.service.test_sweeping import Slide

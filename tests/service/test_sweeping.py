@@ -15,8 +15,9 @@ from hardware.microscope import CameraSettings, Frame, MicroscopeDescription, Mi
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
+from service.commands.live_sweep import take_sweep
 from service.engine.sweep_request import SweepRequest, SweepSize
-from service.engine.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage, take_sweep
+from service.engine.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage
 from service.settings import load_settings
 from tests.models.bead_sweeps import CAMERA, pattern
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.process.worker_thread import WorkerThread
+from service.worker_thread import WorkerThread
 
 
 class _Failing(WorkerThread):
