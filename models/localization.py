@@ -30,7 +30,7 @@ from models.precision import chosen_device, chosen_precision
 from models.tables import Localizations
 
 if TYPE_CHECKING:
-    from models.refinement.refinement import Refiner
+    from models.fit.refiner import Refiner
 
 __all__ = ["Localizer"]
 
@@ -115,7 +115,7 @@ class Localizer:
 
     def refiner(self, folder: Path, *, rounds: int | None = None, iterations: int | None = None) -> Refiner:
         """Joint maximum-likelihood fit with the PSF of the model in `folder`; fewer `rounds`, `iterations` if given."""
-        from models.refinement.refinement import RefinementSettings, Refiner
+        from models.fit.refiner import RefinementSettings, Refiner
 
         psf = self.model.load_psf(folder)
         # The fit sees places as they appear; the field is taken away after it.

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from evaluation.methods.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
-from models.refinement.fit_scale import fitted_depths_um
-from models.refinement.fit_table import localizations_of
-from models.refinement.plausibility import Plausibility, probability
+from models.fit.emitter_probability import Plausibility, probability
+from models.fit.scale import fitted_depths_um
+from models.fit.table import localizations_of
 from models.tables import Localizations
 
 __all__ = ["PursuitFitter"]

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.camera import CameraModel
+from models.fit.joint_fit import JointFit
+from models.fit.residual_search import strongest
+from models.fit.scale import FitScale, far_side_um, fitted_depths_um
+from models.fit.side_of_focus import SIDE_ROUNDS, on_the_other_side
+from models.fit.splitting import splits
 from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
-from models.refinement.fit_scale import FitScale, far_side_um, fitted_depths_um
-from models.refinement.joint_fit import JointFit
-from models.refinement.pursuit import strongest
-from models.refinement.sides import SIDE_ROUNDS, on_the_other_side
-from models.refinement.splitting import splits
 
 __all__ = ["PursuitSettings", "ResidualPursuit"]
 

@@ -23,9 +23,9 @@ from evaluation.methods.regions import Regions
 from evaluation.methods.spots import Spots, distinct, inside, judged
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
+from models.fit.scale import read_variance
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
-from models.refinement.fit_scale import read_variance
 from models.tables import Localizations
 
 __all__ = ["SpotFitter", "answered_psf"]

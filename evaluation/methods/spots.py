@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fit.joint_fit import fit_jointly
 from models.pattern_spline import PatternSpline
-from models.refinement.joint_fit import fit_jointly
 
 __all__ = ["Spots", "distinct", "inside", "judged"]
 

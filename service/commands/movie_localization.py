@@ -12,8 +12,8 @@ from models.tables import Localizations
 
 if TYPE_CHECKING:
     from hardware.movies import Movie
+    from models.fit.refiner import Refiner
     from models.localization import Localizer
-    from models.refinement.refinement import Refiner
 
 __all__ = ["localize_movie"]
 

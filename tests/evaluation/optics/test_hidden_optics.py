@@ -13,9 +13,9 @@ from evaluation.optics.benchmark_optics import JudgingOptics, hidden_judging
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from evaluation.optics.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
+from models.fit.joint_fit import fit_jointly
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
-from models.refinement.joint_fit import fit_jointly
 
 PERFECT = replace(
     draw_hidden_optics(),

@@ -10,10 +10,10 @@ from scipy import ndimage, signal
 from evaluation.optics.frames import PUBLISHED_CAMERA, Frames, Snr, expose, middle_box, uniform_emitters
 from evaluation.scores.bounds import IdealDetector, JointBounds, detectable_share, joint_bounds
 from models.errors import DataError
+from models.fit.joint_fit import fit_jointly
 from models.optics import REFERENCE_OPTICS, computed_psf, reference_psf
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
-from models.refinement.joint_fit import fit_jointly
 from models.synthesis import PatternTable
 
 PIXEL = REFERENCE_OPTICS.pixel_size_um

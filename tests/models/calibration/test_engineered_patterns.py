@@ -11,8 +11,8 @@ from scipy import special
 
 from evaluation.beads.bead_scores import correlate_depths
 from models.calibration.calibrating import calibrate
+from models.fit.refiner import RefinementSettings, Refiner
 from models.psf import Psf
-from models.refinement.refinement import RefinementSettings, Refiner
 from models.tables import Localizations
 from tests.models.bead_sweeps import CAMERA, astigmatic_pattern, pattern, simulate
 

@@ -1,0 +1,308 @@
+"""Fit all emitters of a frame together: Fisher scoring of the Poisson likelihood, compiled.
+
+Parameters are x, y, z and photons of each emitter and one background. The
+normal matrix is assembled from the overlaps of the patterns only; the rest of
+it is zero. Fisher scoring takes the expected curvature instead of the
+observed one, which is positive by construction, so every step goes downhill
+once it is short enough; Levenberg-Marquardt damping makes it so.
+
+What is known of a place beforehand enters as a Gaussian (maximum a
+posteriori): where photons are few the start decides, where they are many the
+data do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fit.normal_equations import accumulate, misfit, share_out
+from models.fit.prior import Prior
+from models.fit.rendering import Rendered, normal_equations
+from models.fit.step import FEWEST_PHOTONS, moved
+from models.pattern_spline import ENERGY, PatternSpline
+
+__all__ = ["Bounds", "JointFit", "fit_jointly", "split_light"]
+
+Array = NDArray[np.float64]
+Bounds = Sequence[tuple[float | Array, float | Array]]
+
+_LEAST_BACKGROUND_E = 1e-3
+
+_LEAST_INFORMATION = 1e-12
+"""Of an emitter whose light does not fall into the frame."""
+
+_LARGEST_PATTERN_ERROR = 0.05
+
+_SHOWS = 10.0
+"""A pattern is fitted wider where the light outside its usual crop is so many standard deviations of the noise there:
+less of it moves depths by a tenth of their bound."""
+
+_DAMPING = (1.0, 1e-7, 1e7)
+"""First, least and largest damping; beyond the largest there is no way down."""
+_UP, _DOWN = 5.0, 2.0
+"""How damping changes after a step that went up, and after one that went down."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointFit:
+    """The optimum.
+
+    Attributes
+    ----------
+    emitters : ndarray of float64, shape (N, 4)
+        x (pixels), y (pixels), z (µm), photons.
+    sigma : ndarray of float64, shape (N, 4)
+        Cramér-Rao bounds of the same, what was known beforehand included.
+    photon_covariance : ndarray of float64, shape (N, N)
+        Of the photons, every other parameter being fitted too.
+    overlap : ndarray of float64, shape (N, N)
+        Photons that row e, fitted alone, would take of each photon of column n left in the frame; 1 on the diagonal.
+    background : float
+        Photo-electrons per pixel.
+    expected : ndarray of float32, shape (H, W)
+        The model, read variance included, which is also the variance of each pixel.
+    chi2 : ndarray of float64, shape (N,)
+        Mean of (data - model)² / variance where each pattern has its light, weighted by it; 1 without any light.
+    unexplained : ndarray of float64, shape (N,)
+        Share of its own light by which each pattern would have to be wrong to explain what noise does not.
+    pattern_error : ndarray of float64, shape (N,)
+        The same, at most 0.05: a misfit that asks for more has another reason.
+    mistaken : ndarray of float64, shape (N, 3)
+        How far x, y and z would move if all of this error looked like a move; pixels and µm.
+    cost : float
+        Negative log-likelihood and prior, up to a constant of the frame.
+    evaluations : int
+        How often the model was computed.
+    """
+
+    emitters: Array
+    sigma: Array
+    photon_covariance: Array
+    overlap: Array
+    background: float
+    expected: NDArray[np.float32]
+    chi2: Array
+    unexplained: Array
+    pattern_error: Array
+    mistaken: Array
+    cost: float
+    evaluations: int
+
+
+@dataclass(slots=True)
+class _Point:
+    """A set of parameters with everything that was computed there."""
+
+    rendered: Rendered
+    background: float
+    expected: NDArray[np.float32]
+    cost: float
+
+    @property
+    def emitters(self) -> Array:
+        """X (pixels), y (pixels), z (µm), photons of each, shape (N, 4)."""
+        return self.rendered.emitters
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What stays the same while emitters move."""
+
+    data: NDArray[np.float32]
+    spline: PatternSpline
+    read_variance: float
+    backdrop: NDArray[np.float32] | None = None
+    wide: NDArray[np.bool_] | None = None
+
+
+def fit_jointly(
+    data: NDArray[np.float32],
+    spline: PatternSpline,
+    emitters: Array,
+    background: float,
+    bounds: Bounds,
+    read_variance: float,
+    iterations: int,
+    enough: float = 0.01,
+    prior: Prior | None = None,
+    *,
+    backdrop: NDArray[np.float32] | None = None,
+    whole: bool = False,
+) -> JointFit:
+    """Fit the emitters of a frame and its background.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (H, W)
+        Photo-electrons plus the read variance.
+    spline : PatternSpline
+    emitters : ndarray of float64, shape (N, 4)
+        Start: x (pixels), y (pixels), z (µm), photons.
+    background : float
+        Start, photo-electrons per pixel.
+    bounds : ((low, high), ...)
+        Of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
+    read_variance : float
+        Photo-electrons squared, positive.
+    iterations : int
+        Most accepted steps.
+    enough : float
+        Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
+    prior : Prior, optional
+        What is known of the places.
+    backdrop : ndarray of float32, shape (H, W), optional
+        Light of what is not fitted, beside the background.
+    whole : bool
+        Whether emitters whose light outside the usual crop would show are fitted with wider patterns.
+
+    Returns
+    -------
+    JointFit
+    """
+    low, high = (np.column_stack([np.broadcast_to(pair[end], len(emitters)) for pair in bounds]) for end in (0, 1))
+    known = prior or Prior.none(len(emitters))
+    start = emitters.copy()
+    start[:, :3] = np.clip(start[:, :3], low, high)
+    start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
+    background = max(background, _LEAST_BACKGROUND_E)
+    wide = _shows_outside(start, spline, background + read_variance) if whole else None
+    scene = _Scene(data, spline, read_variance, backdrop, wide)
+    now = _evaluate(scene, start, background)
+    cost, evaluations = now.cost + known.cost(start), 1
+    damping, least, largest = _DAMPING
+    matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
+    for _ in range(iterations):
+        gain = 0.0
+        while damping <= largest:
+            emitters, background = _stepped(now, matrix, gradient, damping, low, high)
+            trial = _evaluate(scene, emitters, background, now)
+            evaluations += 1
+            gain = cost - trial.cost - known.cost(emitters)
+            if gain >= 0:
+                break
+            damping *= _UP
+        if gain < 0 or damping > largest:
+            break
+        now, cost = trial, cost - gain
+        damping = max(damping / _DOWN, least)
+        matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
+        if gain < enough:
+            break
+    covariance = _covariance(matrix)
+    photons = np.arange(3, len(covariance) - 1, 4)
+    information = matrix[np.ix_(photons, photons)]
+    drawn = now.rendered
+    chi2, unexplained = misfit(data, now.expected, drawn.boxes, drawn.offsets, drawn.patterns, now.emitters[:, 3])
+    pattern_error = np.minimum(unexplained, _LARGEST_PATTERN_ERROR)
+    diagonal = np.diagonal(matrix)[:-1].reshape(-1, 4)
+    of_light, of_place = diagonal[:, 3:], diagonal[:, :3] - known.weight
+    return JointFit(
+        now.emitters,
+        np.sqrt(np.diagonal(covariance)[:-1]).reshape(-1, 4),
+        covariance[np.ix_(photons, photons)],
+        information / np.maximum(np.diagonal(information), _LEAST_INFORMATION)[:, None],
+        now.background,
+        now.expected,
+        chi2,
+        unexplained,
+        pattern_error,
+        pattern_error[:, None] * now.emitters[:, 3:] * np.sqrt(of_light / np.maximum(of_place, _LEAST_INFORMATION)),
+        cost,
+        evaluations,
+    )
+
+
+def split_light(
+    data: NDArray[np.float32],
+    spline: PatternSpline,
+    places: Array,
+    background: float,
+    read_variance: float,
+    rounds: int,
+) -> tuple[Array, float]:
+    """Photons of emitters whose places are known, by the multiplicative updates of Richardson and Lucy.
+
+    They never go below zero and share the light of overlapping patterns out by themselves, which a start from photons
+    that do not fit to the frame needs before places may move.
+
+    Parameters
+    ----------
+    data : ndarray of float32, shape (H, W)
+        Photo-electrons plus the read variance.
+    spline : PatternSpline
+    places : ndarray of float64, shape (N, 3)
+        x (pixels), y (pixels), z (µm).
+    background : float
+        Start, photo-electrons per pixel, positive.
+    read_variance : float
+    rounds : int
+
+    Returns
+    -------
+    photons : ndarray of float64, shape (N,)
+    background : float
+    """
+    above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
+    photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
+    point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
+    drawn = point.rendered
+    background = share_out(
+        data, drawn.boxes, drawn.offsets, drawn.patterns, photons, background, np.float32(read_variance), rounds
+    )
+    return np.maximum(photons, FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
+
+
+def _shows_outside(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
+    """Whose light outside its crop stands out of the noise of an area as large as the crop."""
+    radius = spline.radius_at_px(emitters[:, 2])
+    shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _SHOWS * radius * np.sqrt(np.pi * variance)
+    return shows
+
+
+def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point | None = None) -> _Point:
+    """Everything at a set of parameters; emitters that stand where they stood `before` keep their patterns."""
+    data = scene.data
+    shape = (data.shape[0], data.shape[1])
+    drawn = Rendered.of(scene.spline, emitters, shape, scene.wide, None if before is None else before.rendered)
+    expected = np.full(data.shape, background + scene.read_variance, np.float32)
+    if scene.backdrop is not None:
+        expected += scene.backdrop
+    read_variance = np.float32(scene.read_variance)
+    cost = accumulate(data, drawn.boxes, drawn.offsets, drawn.patterns, emitters, expected, read_variance)
+    return _Point(drawn, background, expected, cost)
+
+
+def _stepped(
+    point: _Point, matrix: Array, gradient: Array, damping: float, low: Array, high: Array
+) -> tuple[Array, float]:
+    """Emitters and background after a damped, bounded step."""
+    scale, scaled = _scaled(matrix)
+    scaled[np.diag_indices_from(scaled)] += damping
+    step = np.linalg.solve(scaled, gradient / scale) / scale
+    return moved(point.emitters, step, scale, low, high), max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
+
+
+def _covariance(matrix: Array) -> Array:
+    scale, scaled = _scaled(matrix)
+    # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
+    # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
+    ridge = 1e-9
+    while True:
+        try:
+            factor = np.linalg.cholesky(scaled + ridge * np.eye(len(scaled)))
+        except np.linalg.LinAlgError:
+            ridge *= 10
+        else:
+            break
+    inverse = np.linalg.inv(factor)
+    covariance: Array = (inverse.T @ inverse) / np.outer(scale, scale)
+    return covariance
+
+
+def _scaled(matrix: Array) -> tuple[Array, Array]:
+    scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
+    return scale, matrix / np.outer(scale, scale)

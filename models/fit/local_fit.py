@@ -1,0 +1,124 @@
+"""What else could one emitter of a joint fit be? Fits of a few emitters in its place, all others held.
+
+Some mistakes no step of a joint fit leaves: two emitters fitted by one, and
+one on the other side of focus fitted on this side. What else could be there is
+tried in the window of one pattern, which takes as long as that pattern alone,
+and only what wins there is put before the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fit.joint_fit import Bounds, JointFit, fit_jointly
+from models.fit.scale import FitScale
+from models.pattern_spline import render_pattern
+
+__all__ = ["LocalView", "image_of"]
+
+Array = NDArray[np.float64]
+
+_SPARE_PX = 4
+"""Pixels around the pattern, for what lies beside it."""
+
+_ITERATIONS = 15
+_ENOUGH = 0.3
+"""Steps that gain less in log-likelihood decide nothing."""
+
+_REACH_UM = 6.0
+"""How far sideways of the emitter its substitutes may lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalView:
+    """The surroundings of one emitter of a joint fit, or of a few on almost one place.
+
+    Attributes
+    ----------
+    scale : FitScale
+    emitters : ndarray of float64, shape (N, 4)
+        x, y (pixels of the window), z (µm), photons.
+    origin : ndarray of float64, shape (4,)
+        What to add to come back to the frame.
+    data : ndarray of float32, shape (h, w)
+        The window, read variance included.
+    expected : ndarray of float32, shape (h, w)
+        The joint fit there.
+    backdrop : ndarray of float32, shape (h, w)
+        Light of all other emitters.
+    background : float
+        Photo-electrons per pixel.
+    """
+
+    scale: FitScale
+    emitters: Array
+    origin: Array
+    data: NDArray[np.float32]
+    expected: NDArray[np.float32]
+    backdrop: NDArray[np.float32]
+    background: float
+
+    @classmethod
+    def of(cls, data: NDArray[np.float32], fit: JointFit, rows: Sequence[int], scale: FitScale) -> LocalView | None:
+        """The view of emitters of a fit, as far as the pattern of the first; None when it is not in the frame."""
+        shape = (data.shape[0], data.shape[1])
+        x, y, z = fit.emitters[rows[:1], :3].T
+        own = scale.spline.boxes(x, y, z, shape)[0]
+        if own[1] <= own[0] or own[3] <= own[2]:
+            return None
+        top, left = max(own[0] - _SPARE_PX, 0), max(own[2] - _SPARE_PX, 0)
+        window = (slice(top, own[1] + _SPARE_PX), slice(left, own[3] + _SPARE_PX))
+        seen = np.ascontiguousarray(data[window])
+        origin = np.array([left, top, 0.0, 0.0])
+        emitters = fit.emitters[rows] - origin
+        backdrop = fit.expected[window] - np.float32(fit.background + scale.read_variance)
+        for emitter in emitters:
+            light = image_of(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
+            backdrop -= np.float32(emitter[3]) * np.maximum(light, 0)
+        return cls(scale, emitters, origin, seen, fit.expected[window], np.maximum(backdrop, 0), fit.background)
+
+    def fit(self, starts: Array) -> JointFit:
+        """Fit emitters (N, 4), in pixels of the window, in the place of the one."""
+        return fit_jointly(
+            self.data,
+            self.scale.spline,
+            starts,
+            self.background,
+            self._bounds(starts[:, 2]),
+            self.scale.read_variance,
+            _ITERATIONS,
+            _ENOUGH,
+            backdrop=self.backdrop,
+        )
+
+    def in_frame(self, fit: JointFit) -> Array:
+        """Emitters of a fit here, (N, 4), in pixels of the frame."""
+        emitters: Array = fit.emitters + self.origin
+        return emitters
+
+    def misfit(self, expected: NDArray[np.float32]) -> float:
+        """Log-likelihood that a model (h, w) leaves to be gained, beyond what noise explains; at least 0."""
+        leftover = float(((self.data - expected) ** 2 / expected).sum(dtype=np.float64)) - self.data.size
+        return max(leftover - float(np.sqrt(2 * self.data.size)), 0.0) / 2
+
+    def _bounds(self, z_um: Array) -> Bounds:
+        reach = _REACH_UM / self.scale.spline.psf.pixel_size_um
+        x, y = self.emitters[0, :2]
+        _, _, depths = self.scale.bounds(self.data.shape, z_um)
+        return (x - reach, x + reach), (y - reach, y + reach), depths
+
+
+def image_of(scale: FitScale, emitter: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Pattern and derivatives of a unit emitter (4,) over a window, shape (4, h, w)."""
+    spline, psf = scale.spline, scale.spline.psf
+    image = np.zeros((4, *shape), np.float32)
+    box = spline.boxes(emitter[:1], emitter[1:2], emitter[2:3], shape)[0]
+    part = np.empty((4, box[1] - box[0], box[3] - box[2]), np.float32)
+    index = float(spline.z_index(emitter[2:3])[0])
+    render_pattern(spline.coefficients, emitter[0], emitter[1], index, psf.z_step_um, psf.oversampling, box, part)
+    image[:, box[0] : box[1], box[2] : box[3]] = part
+    return image

@@ -1,0 +1,163 @@
+"""What joint fits of a frame have in common: depths, bounds, read noise, and the filters of one pixel size.
+
+The refinement of a network's answers and the pursuit without a network fit
+the same frames within the same limits; they differ in what they begin with
+and in what they believe.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.camera import CameraModel
+from models.errors import DataError
+from models.fit.depth_relocation import Rescan
+from models.fit.joint_fit import Bounds, JointFit, fit_jointly
+from models.fit.prior import Prior
+from models.fit.residual_search import MatchedFilter, search_depths
+from models.pattern_spline import PatternSpline
+from models.psf import Psf
+
+__all__ = ["LEAST_READ_VARIANCE", "FitScale", "far_side_um", "fitted_depths_um", "read_variance"]
+
+Array = NDArray[np.float64]
+
+LEAST_READ_VARIANCE = 0.01
+"""Less than the read noise of any camera; it keeps the variance of a dark pixel above zero. Photo-electrons squared."""
+
+_MARGIN_PX = 16.0
+"""How far outside the frame emitters are fitted, whose light falls in, camera pixels."""
+
+_OFF_FOCUS_UM = 0.05
+"""How near to the lower end of the depths a fit may come: at focus itself it could not leave again."""
+
+_SIDE_SEEN_UM = 3.0
+"""Nearer to focus no pattern tells its side."""
+_MIRROR_REACH_UM = 4.0
+"""Aberrations make patterns on the two sides most alike not quite at opposite depths."""
+_SAME = 0.995
+"""Correlation from which patterns cannot be told apart by what a calibration knows of them."""
+
+_ROUGH, _PRECISE = 1.0, 0.01
+"""A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
+moves, and at the end."""
+
+
+def read_variance(camera: CameraModel) -> float:
+    """Variance that read noise adds to a pixel, photo-electrons squared."""
+    return max(camera.read_noise_e**2, LEAST_READ_VARIANCE)
+
+
+def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float]:
+    """Depths that are fitted, for depths that are answered: as deep as the PSF, but not to the other side of focus.
+
+    Raises
+    ------
+    DataError
+        When the depths asked for are not those of the PSF.
+    """
+    first, last = float(psf.z_um[0]), float(psf.z_um[-1])
+    low, high = answered_um
+    if not first <= low < high <= last:
+        raise DataError(
+            f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
+            "Ask for depths that the calibration covers.",
+        )
+    return low + _OFF_FOCUS_UM, last
+
+
+def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float] | None:
+    """Depths on the side of focus that is not answered, where emitters can be told from those that are answered.
+
+    None when the PSF does not reach there, when depths on both sides are answered, or when both sides look the same, as
+    they do without aberrations. Depths that are answered may begin a little before focus, as a curved field makes them.
+    """
+    first, low = float(psf.z_um[0]), answered_um[0]
+    if low < -_SIDE_SEEN_UM or first > -_SIDE_SEEN_UM:
+        return None
+    here = psf.planes[(psf.z_um >= 0) & (psf.z_um <= -first + _MIRROR_REACH_UM)]
+    there = psf.planes[psf.z_um <= -_SIDE_SEEN_UM]
+    here, there = (each.reshape(len(each), -1) / np.linalg.norm(each, axis=(1, 2))[:, None] for each in (here, there))
+    alike = float(np.median((there @ here.T).max(axis=1)))
+    return (first, min(low, 0.0) - _OFF_FOCUS_UM) if alike < _SAME else None
+
+
+class FitScale:
+    """What a pixel size needs: pattern, bounds, matched filters and the search for better seats.
+
+    Parameters
+    ----------
+    psf : Psf
+        On these pixels.
+    binning : int
+        Their side in camera pixels.
+    depths_um : (low, high)
+        That are fitted.
+    camera : CameraModel
+    far_side_um : (low, high), optional
+        Depths on the other side of focus, see `far_side_um`.
+    """
+
+    def __init__(
+        self,
+        psf: Psf,
+        binning: int,
+        depths_um: tuple[float, float],
+        camera: CameraModel,
+        far_side_um: tuple[float, float] | None = None,
+    ) -> None:
+        self.binning = binning
+        self.far_side_um = far_side_um
+        self.spline = PatternSpline(psf)
+        self.depths_um = depths_um
+        self.rescan = Rescan(self.spline, depths_um)
+        self.read_variance = read_variance(camera) * binning**2
+        # A pattern that reaches less far would have no pixel left in the frame.
+        self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
+        self._filters: dict[tuple[int, int], MatchedFilter] = {}
+
+    def bounds(self, shape: tuple[int, ...], z_um: Array | None = None) -> Bounds:
+        """Where emitters of a frame of `shape` may be fitted: x, y (pixels) and z (µm), each (low, high).
+
+        Given where they begin, `z_um` (N,), each has its own: no emitter passes through focus.
+        """
+        height, width = shape
+        low, high = self.depths_um
+        depths: tuple[float | Array, float | Array] = (low, high)
+        if self.far_side_um is not None and z_um is not None:
+            far = z_um <= self.far_side_um[1]
+            depths = (np.where(far, self.far_side_um[0], low), np.where(far, self.far_side_um[1], high))
+        return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), depths
+
+    def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
+        """Matched filter for frames of `shape` (H, W), made once."""
+        size = (shape[0], shape[1])
+        if size not in self._filters:
+            depths = search_depths(*self.depths_um, depth_step_um)
+            self._filters[size] = MatchedFilter(self.spline, size, depths, self._margin)
+        return self._filters[size]
+
+    def fit(
+        self,
+        data: NDArray[np.float32],
+        emitters: Array,
+        background: float,
+        iterations: int,
+        *,
+        precise: bool,
+        prior: Prior | None = None,
+    ) -> JointFit:
+        """Fit emitters (N, 4) and the background to a frame (H, W) with the read variance added; see `fit_jointly`."""
+        return fit_jointly(
+            data,
+            self.spline,
+            emitters,
+            background,
+            self.bounds(data.shape, emitters[:, 2]),
+            self.read_variance,
+            iterations,
+            _PRECISE if precise else _ROUGH,
+            prior,
+            whole=precise,
+        )

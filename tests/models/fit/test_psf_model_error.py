@@ -1,0 +1,53 @@
+"""What all patterns have wrong in common is told from what one neighbour spoils."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.fit.joint_fit import JointFit, fit_jointly
+from models.fit.psf_model_error import error_variance, shared_error
+from models.optics import Objective, computed_psf
+from models.pattern_spline import PatternSpline
+
+READ_VARIANCE = 4.0
+
+
+def fit_of(smaller: float, missed: int, beads: int = 9) -> JointFit:
+    """A fit of beads whose patterns are `smaller` than believed in depth, `missed` of them with a neighbour beside."""
+    psf = computed_psf(Objective(0.45, 0.52, 1.6), np.arange(8.0, 24.0))
+    spline = PatternSpline(psf)
+    rng = np.random.default_rng(3)
+    places = np.array([(32.0 + 48 * (i % 3), 32.0 + 48 * (i // 3)) for i in range(beads)])
+    emitters = np.column_stack([places, np.full(beads, 14.0), np.full(beads, 1e5)])
+    image = np.full((160, 160), 10.0)
+    for x, y, z, photons in emitters:
+        own = psf.image(x * 1.6, y * 1.6, z, image.shape)
+        image += photons * ((1 - smaller) * own + smaller * psf.image(x * 1.6, y * 1.6, z - 5, image.shape))
+    for x, y, z, photons in emitters[:missed]:
+        image += 0.5 * photons * psf.image((x + 5) * 1.6, y * 1.6, z - 4, image.shape)
+    data = (rng.poisson(image) + READ_VARIANCE).astype(np.float32)
+    bounds = ((0.0, 159.0), (0.0, 159.0), (8.0, 23.0))
+    return fit_jointly(data, spline, emitters, 10.0, bounds, READ_VARIANCE, 8)
+
+
+def test_the_right_pattern_has_no_error() -> None:
+    assert shared_error(fit_of(0.0, missed=0)) == 0
+
+
+def test_neighbours_that_were_missed_are_not_taken_for_an_error_of_the_pattern() -> None:
+    assert shared_error(fit_of(0.0, missed=4)) == 0
+
+
+def test_an_error_of_all_is_told_and_gives_each_pixel_its_variance() -> None:
+    fit = fit_of(0.35, missed=0)
+    share = shared_error(fit)
+    assert 0.04 < share < 0.35
+    variance = error_variance(fit, share, READ_VARIANCE)
+    light = fit.expected - fit.background - READ_VARIANCE
+    assert variance.max() == pytest.approx((3 * share * light.max()) ** 2, rel=1e-3)
+    assert (error_variance(fit, 0.0, READ_VARIANCE) == 0).all()
+
+
+def test_few_emitters_tell_nothing_in_common() -> None:
+    assert shared_error(fit_of(0.35, missed=0, beads=3)) == 0
