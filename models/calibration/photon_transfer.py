@@ -483,8 +483,10 @@ def _transfer(samples: _Samples) -> _Line:
             _STATE_IT,
         )
     bend = 1.0
-    if len(x) >= _FEWEST_FOR_BEND:
-        chords = (y[1:] - y[0]) / (x[1:] - x[0])
+    # Where the dark noise or the rounding of counts dominates, a chord says little.
+    clear = np.flatnonzero((x - x[0]) * slope > max(0.5 * y[0], 2 * _NOISE_FREE_VARIANCE))
+    if len(clear) >= _FEWEST_FOR_BEND:
+        chords = (y[clear] - y[0]) / (x[clear] - x[0])
         middle = len(chords) // 2
         dim, bright = float(np.median(chords[:middle])), float(np.median(chords[middle:]))
         bend = bright / dim if dim > 0 else np.inf
@@ -503,12 +505,6 @@ def _check_independent(filtered: _Samples, plain: _Samples) -> None:
 
 
 def _check_agreement(line: _Line, checks: dict[str, _Line], source: str) -> None:
-    if line.bend > _MOST_BEND:
-        raise DataError(
-            f"The camera's gain cannot be told from this sweep: its {source} differ {line.bend:.1f} times as much in "
-            f"bright places as noise would (at most {_MOST_BEND}), so they differ in more than noise.",
-            _STATE_IT,
-        )
     for name, other in checks.items():
         factor = max(other.slope / line.slope, line.slope / other.slope)
         if factor > (_WEAK_AGREEMENT if "filter" in name else _AGREEMENT):
@@ -518,6 +514,12 @@ def _check_agreement(line: _Line, checks: dict[str, _Line], source: str) -> None
                 "repeats show something else.",
                 _STATE_IT,
             )
+    if line.bend > _MOST_BEND:
+        raise DataError(
+            f"The camera's gain cannot be told from this sweep: its {source} differ {line.bend:.1f} times as much in "
+            f"bright places as noise would (at most {_MOST_BEND}), so they differ in more than noise.",
+            _STATE_IT,
+        )
 
 
 def _stride(sweep: Sweep) -> int:
