@@ -28,9 +28,9 @@ async def readyz(
 ) -> dict[str, Any]:
     """The instrument tracks, or could at once, and what it finds can be kept; 503 with the reason otherwise."""
     status = live.require_ready()
+    await run_in_threadpool(storage.check)
     if trouble := engine.address.trouble():
         raise NotReady(trouble, "See the log of the service; it tries again by itself.")
-    await run_in_threadpool(storage.check)
     await run_in_threadpool(store.check)
     return {
         "status": "ready",
