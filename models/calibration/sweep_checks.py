@@ -153,7 +153,8 @@ def _without_rays(sweep: Sweep) -> CheckedSweep:
     planes = exposures.copy()
     z, r, row, column, level = np.array(found).T
     planes[z, r, row, column] = level
-    note = f"{len(found)} pixels that flash in one exposure alone (cosmic rays) are replaced by the median around them."
+    many = "1 pixel that flashes" if len(found) == 1 else f"{len(found)} pixels that flash"
+    note = f"{many} in one exposure alone (cosmic rays): replaced by the median around."
     return CheckedSweep(replace(sweep, planes=planes), (note,))
 
 
@@ -272,9 +273,9 @@ def check_steps(sweep: Sweep) -> tuple[str, ...]:
     """
     planes = _means(sweep)
     light = light_of_planes(planes)
-    sharpness = np.array([fine_detail(plane) for plane in planes])
-    sharpness /= max(float(sharpness.max()), 1e-12)
     even = planes / np.maximum(light, _FAINTEST).astype(np.float32)[:, None, None]
+    sharpness = np.array([fine_detail(plane) for plane in even])
+    sharpness /= max(float(sharpness.max()), 1e-12)
     steps = _changes(even, 1)
     _check_copies(sweep, sharpness)
     _check_still(steps, sharpness)

@@ -233,6 +233,7 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
 
 def test_units_that_no_objective_has_are_told() -> None:
     sweep = _sweep(_with_fault("none"))
-    thousandth = Sweep(sweep.planes, sweep.z_um / 100, 1.0)
-    notes = calibrate(thousandth, camera=CAMERA).report["notes"]
+    notes = calibrate(Sweep(sweep.planes, sweep.z_um / 20, 1.0), camera=CAMERA).report["notes"]
     assert any("no objective does" in note for note in notes)
+    with pytest.raises(DataError, match="or the step of the sweep is wrong"):
+        calibrate(Sweep(sweep.planes, sweep.z_um / 200, 1.0), camera=CAMERA)
