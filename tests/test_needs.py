@@ -14,8 +14,8 @@ from tests.conftest import ROOT, need
 
 SHARED = "tests/conftest.py"
 
-CAPABILITIES = ("sys.platform", "platform.machine()", "can_pack(")
-"""What a test may be skipped for by a mark: the kind of machine, which nobody can install."""
+CAPABILITIES = ("sys.platform", "platform.machine()", "can_pack(", "geteuid()")
+"""What a test may be skipped for by a mark: the kind of machine and of user, which nobody can install."""
 
 
 def _marks_and_calls(file: Path) -> Iterator[tuple[int, str, str]]:

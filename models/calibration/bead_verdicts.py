@@ -26,6 +26,9 @@ _DIM_SNR = 10.0
 _MISFIT_SIGMAS = 6.0
 # A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
 _STRAY_PX = 0.75
+# A bead that has less than this share of its light, beside the others, at so many of the planes came off or appeared.
+_GONE_SHARE = 0.2
+_GONE_PLANES = 0.15
 # Light of a place far from focus over that near it: a place that keeps this share does not change with focus,
 _STEADY_SHARE = 0.7
 # when half of the places lose more than this.
@@ -137,7 +140,7 @@ def require_beads(beads: list[Bead]) -> None:
 
 
 def later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
-    """Leave out beads that are dim, moved, or unlike the others."""
+    """Leave out beads that came off, are dim, moved, or unlike the others."""
     used = np.array([bead.used for bead in beads])
     energy = np.sqrt(np.einsum("bzij,bzij->bz", model, model, dtype=np.float64))
     snr = np.median(stack.light * energy / np.sqrt(variance + np.maximum(stack.background, 0) + 1e-12), axis=1)
@@ -148,11 +151,16 @@ def later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32
     centre = float(np.median(misfit[used]))
     spread = 1.4826 * float(np.median(np.abs(misfit[used] - centre)))
     limit = max(centre + _MISFIT_SIGMAS * spread, 1.5 * centre, 0.05)
+    relative = fit.light / np.maximum(np.percentile(fit.light, 75, axis=1, keepdims=True), 1e-9)
+    relative = relative / np.maximum(np.median(relative[used], axis=0), 1e-9)
+    gone = (relative < _GONE_SHARE).mean(axis=1)
     out = []
     for index, bead in enumerate(beads):
         reason = bead.reason
         if not reason:
-            if snr[index] < _DIM_SNR:
+            if gone[index] > _GONE_PLANES:
+                reason = f"came off: at {gone[index]:.0%} of the planes it has little of its light"
+            elif snr[index] < _DIM_SNR:
                 reason = f"dim: signal-to-noise {snr[index]:.1f}, at least {_DIM_SNR:.0f} is needed"
             elif stray[index] > max(_STRAY_PX, 5 * usual_stray):
                 reason = f"moved: strays {stray[index]:.2f} px from the common walk, others {usual_stray:.2f}"

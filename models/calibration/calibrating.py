@@ -186,6 +186,8 @@ def _check_request(
 _PLANE_COPIES = 6
 # Slopes of a pattern's edge that lenses make: numerical apertures from 0.01 to 1.49 in oil.
 _PLAUSIBLE_SLOPES = (0.01, 6.0)
+# Beyond them by this factor it is no odd pattern, but a wrong unit.
+_FAR_OFF = 4.0
 
 
 def _check_memory(sweep: Sweep) -> None:
@@ -203,7 +205,13 @@ def _aperture_notes(cone: Cone, pixel_size_um: float) -> tuple[str, ...]:
     low, high = _PLAUSIBLE_SLOPES
     if slope <= 0 or low <= slope <= high:
         return ()
-    return (
+    told = (
         f"Patterns grow by {slope:.2g} µm in radius for each µm of depth, which no objective does ({low:g} to {high:g})"
-        f": check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",
     )
+    if not low / _FAR_OFF <= slope <= high * _FAR_OFF:
+        raise DataError(
+            f"{told}: the pixel size ({pixel_size_um:g} µm) or the step of the sweep is wrong.",
+            "Give both in µm: --pixel-size-um is the camera's pixel divided by the magnification, --z-step-um the way "
+            "between two planes.",
+        )
+    return (f"{told}: check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",)

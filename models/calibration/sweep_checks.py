@@ -39,6 +39,8 @@ _ALIKE = 0.5
 # light that fades slowly (bleaching, patterns that outgrow the field) is no dark plane.
 _DARK_SHARE = 0.1
 _DROP = 0.25
+# Planes are scaled to the same light, those with less than this share of it as if they had so much.
+_FAINTEST = 0.005
 # Planes that differ more in brightness than this, once the light of the lamp is out, are not scaled to each other.
 _LARGEST_SCALE = 1.5
 # A change is clear when it exceeds the error from noise by this factor, and absent within three errors.
@@ -50,6 +52,10 @@ _STILL_RATIO = 8.0
 _TWO_STEPS_RATIO = 1.6
 # The change of a step over the larger of its neighbours'; up to 2.2 in good sweeps, 4 where one plane is missing.
 _JUMP_RATIO = 3.0
+# What the drive or the order of the planes did shows in most of the field, weighted by what usually changes there; a
+# bead that comes off or something that drifts by shows in a part of it, and is judged with the beads.
+_TILES = 5
+_MOST_OF_FIELD = 0.5
 # A symmetric pattern folds at focus: planes with this share of the greatest sharpness may equal their neighbours.
 _FOLD_SHARE = 0.8
 # Farther than this between neighbouring planes, the sample moved, pixels.
@@ -64,6 +70,10 @@ _HOT_SIGMAS = 8.0
 _HOT_STEADY = 0.5
 # and alone: its neighbours have less than this share of it. A pattern of light is wider than a pixel somewhere in z.
 _HOT_ALONE = 0.25
+# A cosmic ray stands out by this many noise deviations, in one exposure and one pixel: what is beside it, in the
+# picture and in the planes before and after, has less than this share of it.
+_RAY_SIGMAS = 25.0
+_RAY_ALONE = 0.1
 # More hot pixels than this share are another fault.
 _MOST_HOT_SHARE = 0.01
 
@@ -96,10 +106,12 @@ def repaired(sweep: Sweep) -> CheckedSweep:
     DataError
         When more pixels are hot than a camera has.
     """
+    without_rays = _without_rays(sweep)
+    sweep, notes = without_rays.sweep, without_rays.notes
     hot = _hot_pixels(sweep)
     count = int(hot.sum())
     if count == 0:
-        return CheckedSweep(sweep)
+        return without_rays
     if count > _MOST_HOT_SHARE * hot.size:
         raise DataError(
             f"{count} pixels ({count / hot.size:.1%}) have the same light at every plane, in one pixel alone: "
@@ -117,6 +129,32 @@ def repaired(sweep: Sweep) -> CheckedSweep:
         f"{count} hot pixels (the same light at every plane, in one pixel alone) are replaced by the median of their "
         "neighbours."
     )
+    return CheckedSweep(replace(sweep, planes=planes), (*notes, note))
+
+
+def _without_rays(sweep: Sweep) -> CheckedSweep:
+    """The sweep with pixels that flash in one exposure alone replaced by the median of their neighbours."""
+    found: list[tuple[int, int, int, int, int]] = []
+    exposures = sweep.planes
+    for z, r in np.ndindex(exposures.shape[:2]):
+        around = [exposures[side, r] for side in (z - 1, z + 1) if 0 <= side < len(exposures)]
+        beside = np.max(around, axis=0).astype(np.float32)
+        flash = exposures[z, r] - beside
+        noise = 1.4826 * float(np.median(np.abs(flash - np.median(flash))))
+        for row, column in np.argwhere(flash > _RAY_SIGMAS * max(noise, 1.0)).tolist():
+            area = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+            near = np.sort(exposures[z, r][area], axis=None)
+            level = float(np.median(near[:-1]))
+            excess = float(exposures[z, r, row, column]) - level
+            if near[-2] - level < _RAY_ALONE * excess and beside[row, column] - level < _RAY_ALONE * excess:
+                found.append((z, r, row, column, round(level)))
+    if not found:
+        return CheckedSweep(sweep)
+    planes = exposures.copy()
+    z, r, row, column, level = np.array(found).T
+    planes[z, r, row, column] = level
+    many = "1 pixel that flashes" if len(found) == 1 else f"{len(found)} pixels that flash"
+    note = f"{many} in one exposure alone (cosmic rays): replaced by the median around."
     return CheckedSweep(replace(sweep, planes=planes), (note,))
 
 
@@ -235,14 +273,15 @@ def check_steps(sweep: Sweep) -> tuple[str, ...]:
     """
     planes = _means(sweep)
     light = light_of_planes(planes)
-    sharpness = np.array([fine_detail(plane) for plane in planes])
+    even = planes / np.maximum(light, _FAINTEST).astype(np.float32)[:, None, None]
+    sharpness = np.array([fine_detail(plane) for plane in even])
     sharpness /= max(float(sharpness.max()), 1e-12)
-    even = planes / np.maximum(light, _DARK_SHARE).astype(np.float32)[:, None, None]
     steps = _changes(even, 1)
     _check_copies(sweep, sharpness)
     _check_still(steps, sharpness)
-    _check_order(steps, _changes(even, 2).change, sharpness)
-    _check_jumps(even, steps, sharpness, sweep.pixel_size_um)
+    usual = _usual_changes(even)
+    _check_order(even, steps, _changes(even, 2).change, usual, sharpness)
+    _check_jumps(even, steps, usual, sharpness, sweep.pixel_size_um)
     return _unsteady(light)
 
 
@@ -278,14 +317,8 @@ def _changes(planes: F32, apart: int) -> _Changes:
     both are equal.
     """
     found = np.empty((3, len(planes) - apart))
-    centred = [plane - np.float64(plane.mean()) for plane in planes]
-    own = [_neighbour_product(plane, plane) for plane in centred]
     for index in range(found.shape[1]):
-        one, two = centred[index], centred[index + apart]
-        shared = _neighbour_product(one, two)
-        ratio = shared / own[index] if own[index] > 0 and shared > 0 else 1.0
-        scale = np.sqrt(np.clip(ratio, 1 / _LARGEST_SCALE, _LARGEST_SCALE))
-        difference = two / scale - one * scale
+        difference = _difference(planes[index], planes[index + apart])
         squares = difference**2
         found[:, index] = (
             _neighbour_product(difference, difference),
@@ -293,6 +326,28 @@ def _changes(planes: F32, apart: int) -> _Changes:
             np.sqrt(_neighbour_product(squares, squares) / (2 * squares.size)),
         )
     return _Changes(*found)
+
+
+def _difference(one: F32, two: F32) -> F64:
+    """What differs between two planes beside their brightness as a whole."""
+    first, second = (plane - np.float64(plane.mean()) for plane in (one, two))
+    own, shared = _neighbour_product(first, first), _neighbour_product(first, second)
+    ratio = shared / own if own > 0 and shared > 0 else 1.0
+    scale = np.sqrt(np.clip(ratio, 1 / _LARGEST_SCALE, _LARGEST_SCALE))
+    return np.asarray(second / scale - first * scale, np.float64)
+
+
+def _tile_changes(one: F32, two: F32) -> F64:
+    """Change between two planes in each part of the field, shape (tiles,)."""
+    rows = np.array_split(_difference(one, two), _TILES, axis=0)
+    return np.array([_neighbour_product(tile, tile) for row in rows for tile in np.array_split(row, _TILES, axis=1)])
+
+
+def _usual_changes(planes: F32) -> F64:
+    """Change of a step in each part of the field, as a share of all, shape (tiles,)."""
+    chosen = np.unique(np.linspace(0, len(planes) - 2, 12).astype(int)).tolist()
+    usual = np.median([_tile_changes(planes[index], planes[index + 1]) for index in chosen], axis=0).clip(0)
+    return np.asarray(usual / max(float(usual.sum()), 1e-12), np.float64)
 
 
 def _neighbour_product(one: F64, two: F64) -> float:
@@ -341,7 +396,7 @@ def _check_still(steps: _Changes, sharpness: F64) -> None:
         )
 
 
-def _check_order(steps: _Changes, two_steps: F64, sharpness: F64) -> None:
+def _check_order(planes: F32, steps: _Changes, two_steps: F64, usual: F64, sharpness: F64) -> None:
     smaller = np.minimum(steps.change[:-1], steps.change[1:])
     clear = steps.change > _SEEN_SIGMAS * steps.error
     wrong = clear[:-1] & clear[1:] & (two_steps < _TWO_STEPS_RATIO * smaller)
@@ -349,6 +404,11 @@ def _check_order(steps: _Changes, two_steps: F64, sharpness: F64) -> None:
     middle = np.arange(1, len(sharpness) - 1)
     fold = (np.abs(middle - sharpest) <= 1) | (sharpness[1:-1] > _FOLD_SHARE)
     wrong &= ~fold
+    for index in middle[wrong].tolist():
+        before, here, after = (planes[index + step] for step in (-1, 0, 1))
+        single = np.minimum(_tile_changes(before, here), _tile_changes(here, after))
+        folded = _tile_changes(before, after) < _TWO_STEPS_RATIO * single
+        wrong[index - 1] = float(usual[folded].sum()) > _MOST_OF_FIELD
     if not wrong.any():
         return
     found = middle[wrong]
@@ -362,11 +422,16 @@ def _check_order(steps: _Changes, two_steps: F64, sharpness: F64) -> None:
     )
 
 
-def _check_jumps(planes: F32, steps: _Changes, sharpness: F64, pixel_size_um: float) -> None:
+def _check_jumps(planes: F32, steps: _Changes, usual: F64, sharpness: F64, pixel_size_um: float) -> None:
     change, error = steps.change, steps.error
-    for index in range(1, len(change) - 1):
-        beside = max(change[side] + 3 * error[side] for side in (index - 1, index + 1))
+    for index in range(len(change)):
+        sides = [side for side in (index - 1, index + 1) if 0 <= side < len(change)]
+        beside = max(change[side] + 3 * error[side] for side in sides)
         if change[index] < max(_JUMP_RATIO * beside, _SEEN_SIGMAS * error[index]):
+            continue
+        around = np.max([_tile_changes(planes[side], planes[side + 1]) for side in sides], axis=0)
+        jumped = _tile_changes(planes[index], planes[index + 1]) > _JUMP_RATIO * around
+        if float(usual[jumped].sum()) < _MOST_OF_FIELD:
             continue
         if sharpness[index : index + 2].min() > _FOLD_SHARE:
             continue
@@ -381,7 +446,8 @@ def _check_jumps(planes: F32, steps: _Changes, sharpness: F64, pixel_size_um: fl
         raise DataError(
             f"Between planes {index} and {index + 1} the picture changes {change[index] / beside:.0f} times as much as "
             "at the steps beside: the focus drive jumped, or planes are missing.",
-            "Check that the file has every plane, and that the drive makes even steps, and sweep again.",
+            "Check that the file has every plane and none from elsewhere, that the drive makes even steps, and that it "
+            "has arrived before the first exposure, and sweep again.",
         )
 
 
@@ -402,7 +468,8 @@ def _unsteadiness(light: F64) -> float:
     middle = (light[:-2] + light[2:]) / 2
     departure = light[1:-1] / np.maximum(middle, _DARK_SHARE) - 1
     # A plane minus the mean of two others has 1.5 times the variance of one.
-    spread = 1.4826 * float(np.median(np.abs(departure - np.median(departure))))
+    # About zero, not about the median: light that alternates has two values.
+    spread = 1.4826 * float(np.median(np.abs(departure)))
     return spread / math.sqrt(1.5)
 
 

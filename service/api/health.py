@@ -32,9 +32,9 @@ async def readyz(
 ) -> dict[str, Any]:
     """The instrument tracks, or could at once, and what it finds can be kept; 503 with the reason otherwise."""
     status = live.require_ready()
+    await reads.health.run(storage.check)
     if trouble := engine.address.trouble():
         raise NotReady(trouble, "See the log of the service; it tries again by itself.")
-    await reads.health.run(storage.check)
     await reads.health.run(store.check)
     return {
         "status": "ready",

@@ -38,7 +38,7 @@ def run(
     from models.table_files import is_table, write_table
     from models.tables import Localizations
     from service.commands.console import note, progress
-    from service.commands.movie_localization import localize_movie
+    from service.commands.movie_localization import dark_level_note, localize_movie
     from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
 
@@ -62,6 +62,9 @@ def run(
                     f"The movie states {source.bit_depth}-bit counts, the model's camera {used.bit_depth}: if the "
                     "camera ran in another mode than for the calibration, give its figures with --camera."
                 )
+        level = dark_level_note(source, localizer.camera)
+        if level is not None:
+            note(level)
         refiner = localizer.refiner(model) if refine else None
         with (
             complete_output(out, lambda path: is_table(path, Localizations)) as aside,

@@ -12,13 +12,43 @@ from models.tables import Localizations
 
 if TYPE_CHECKING:
     from hardware.movies import Movie
+    from models.camera import CameraModel
     from models.fit.refiner import Refiner
     from models.localization import Localizer
 
-__all__ = ["localize_movie"]
+__all__ = ["dark_level_note", "localize_movie"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Frames of a batch together: more does not run faster on a CPU and needs more memory."""
+
+
+_LEVEL_FRAMES = 8
+_DARK_PERCENT = 1
+_BELOW_OFFSET_SIGMAS = 3.0
+_ABOVE_OFFSET_E = 500.0
+"""A background brighter than this in its darkest places is rare in fluorescence, and a wrong offset is not."""
+
+
+def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:
+    """What the darkest pixels of a movie say against the offset of `camera`; None when both agree.
+
+    No pixel can be darker than one without light, so a movie below the offset was taken with another camera or another
+    setting. A movie far above it has a bright background, or another offset.
+    """
+    chosen = np.unique(np.linspace(0, len(movie) - 1, _LEVEL_FRAMES).astype(int)).tolist()
+    level = float(np.median([np.percentile(movie[index], _DARK_PERCENT) for index in chosen]))
+    # The darkest hundredth of noise alone lies 2.3 deviations below its mean.
+    noise_adu = camera.read_noise_e / camera.electrons_per_adu
+    low = camera.offset_adu - (2.3 + _BELOW_OFFSET_SIGMAS) * noise_adu - 2
+    high = camera.offset_adu + _ABOVE_OFFSET_E / camera.electrons_per_adu
+    if low <= level <= high:
+        return None
+    side = "below" if level < low else "above"
+    return (
+        f"The darkest pixels of the movie have {level:.0f} ADU, far {side} the camera's offset of "
+        f"{camera.offset_adu:.4g} ADU ({low:.0f} to {high:.0f} are plausible): if it was taken with another camera or "
+        "setting, photons and depths are wrong. Give its camera with --camera."
+    )
 
 
 def localize_movie(

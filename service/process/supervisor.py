@@ -146,6 +146,7 @@ class Supervisor:
         self._watch: _Watch | None = None
         self._looked_s = 0.0
         self._recorded: tuple[float, dict[str, Any]] = (0.0, {})
+        self._record_failed = False
         self._retries: dict[str, _Retry] = {}
         self._children: list[WatchedChild] = []
         self._store: Store | None = None
@@ -407,16 +408,14 @@ class Supervisor:
         now = self.processes
         if now == told and time.monotonic() - written_s < _RECORD_S:
             return
-        retry = self._retries.setdefault("record", _Retry())
-        if not retry.is_due():
-            return
         try:
             self.address.write_record(now)
-        except OSError as error:
-            pause_s = retry.put_off()
-            _log.warning("record_not_written", error=str(error), retry_s=pause_s)
+        except OSError as error:  # tried again in the next round
+            if not self._record_failed:
+                _log.warning("record_not_written", error=str(error))
+            self._record_failed = True
         else:
-            retry.succeed()
+            self._record_failed = False
             self._recorded = time.monotonic(), now
 
 

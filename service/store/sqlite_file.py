@@ -128,18 +128,18 @@ class SqliteFile:
 
     def _checked(self) -> Identity:
         found = _identity(self._path)
-        if found is None:
+        if found is None and _may_look(self._path):
             raise self._missing()
-        if self._known is not None and found != self._known:
+        if found is not None and self._known is not None and found != self._known:
             raise self._replaced()
-        if self._path.is_dir():
+        if found is not None and self._path.is_dir():
             raise StoreError(
                 f"The database {self._path} is a folder.", "Give the path of a file, or choose another data directory."
             )
-        if not os.access(self._path, os.R_OK):
+        if found is None or not os.access(self._path, os.R_OK):
             raise StoreError(
                 f"The database {self._path} cannot be read: this user may not.",
-                "Correct its owner or permissions (of the files whose names begin like it, too).",
+                "Correct owner or permissions of its folder, and of the files whose names begin like it.",
             )
         return found
 
@@ -185,6 +185,17 @@ def _identity(path: Path) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _may_look(path: Path) -> bool:
+    """Whether this user may see that a file is not there."""
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _size(path: Path) -> int:

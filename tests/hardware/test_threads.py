@@ -112,7 +112,7 @@ def test_a_stop_may_come_before_a_sequence_and_after_it(microscope: LimitedMicro
 
 def test_a_drive_that_moves_may_be_stopped(microscope: LimitedMicroscope) -> None:
     if microscope.description.focus_stage is None:
-        pytest.skip("a recording has no drive")
+        return  # a recording has no drive
     failures = all_at_once(
         *(lambda target=target: microscope.move_stage(target) for target in (3.0,)), microscope.stop, microscope.stop
     )

@@ -141,6 +141,13 @@ def test_flats_whose_light_is_neither_even_nor_steady_give_the_gain() -> None:
     assert measure_camera(QUIET, flats).camera.electrons_per_adu == pytest.approx(0.5, rel=0.05)
 
 
+def test_columns_with_noise_of_their_own_are_a_camera() -> None:
+    random = np.random.default_rng(9)
+    columns = random.normal(0, 3, (16, 1, 64))
+    darks = (exposures(CameraModel(100.0, 0.5, 2.0), 0.0, 12) + columns[:12]).round().astype(np.uint16)
+    assert measure_camera(darks).camera.offset_adu == pytest.approx(100, abs=1)
+
+
 def test_few_darks_are_told() -> None:
     assert any("3 darks are few" in note for note in measure_camera(QUIET[:3]).notes)
 

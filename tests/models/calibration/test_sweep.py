@@ -102,6 +102,12 @@ def test_lengths_in_other_units_are_refused(pixel: float, step: float, says: str
         Sweep.from_steps(stack(), pixel_size_um=pixel, z_step_um=step)
 
 
+def test_a_few_pixels_at_the_top_of_high_bits_are_saturated() -> None:
+    planes = np.random.default_rng(6).integers(90, 2000, (9, 1, 32, 32)).astype(np.uint16) << 4
+    planes[3, 0, 5, [4, 9, 20, 25]] = 65520
+    assert Sweep(planes, np.arange(9.0), 1.0).saturation_adu == 65520
+
+
 def test_black_sweep_is_refused() -> None:
     with pytest.raises(DataError, match="Every pixel"):
         Sweep(stack(), np.arange(10.0), 1.0).check_exposure()

@@ -70,6 +70,10 @@ def _with_fault(fault: str) -> np.ndarray:
         return np.delete(good, [17, 18, 19], axis=0)
     elif fault == "every other plane first":
         return np.concatenate([good[::2], good[1::2]])
+    elif fault == "last plane at the first position":
+        good[-1] = again[0]
+    elif fault == "first plane from before":
+        good[0] = again[-1]
     elif fault == "sample moved":
         good[15:] = np.roll(good[15:], 3, axis=-2)
     elif fault == "dark in the middle":
@@ -94,6 +98,8 @@ def _with_fault(fault: str) -> np.ndarray:
         ("up and down", "beside plane 19"),
         ("planes missing", "Between planes 16 and 17 the picture changes"),
         ("every other plane first", "Between planes 13 and 14 the picture changes"),
+        ("last plane at the first position", "Between planes 25 and 26 the picture changes"),
+        ("first plane from before", "Between planes 0 and 1 the picture changes"),
         ("sample moved", "between planes 14 and 15 it jumped by 0.0 µm in x and 3.0 µm in y"),
         ("dark in the middle", "Planes 14 to 16 are dark"),
         ("dark early", "Planes 5 to 26 are dark"),
@@ -145,6 +151,33 @@ def test_a_flickering_lamp_is_told() -> None:
     planes = 100 + (_with_fault("none") - 100.0) * flicker
     (note,) = _checked(_sweep(planes.clip(0).astype(np.uint16)))
     assert "The light is not steady" in note
+
+
+def test_light_that_alternates_is_told() -> None:
+    planes = _with_fault("none").astype(float)
+    planes[1::2] = 100 + (planes[1::2] - 100) * 0.7
+    assert any("The light is not steady" in note for note in _checked(_sweep(planes.astype(np.uint16))))
+
+
+def test_one_bead_that_comes_off_is_left_out_alone() -> None:
+    planes = _with_fault("none")
+    planes[15:, 0, :50, :50] = CAMERA.expose(np.full((50, 50), 20, np.float32), 3)
+    calibration = calibrate(_sweep(planes), z_range_um=(2, 16), camera=CAMERA)
+    assert calibration.evidence is not None
+    bad = [bead for bead in calibration.evidence.beads if not bead.used]
+    assert [bead.x_px < 50 and bead.y_px < 50 for bead in bad] == [True]
+
+
+def test_cosmic_rays_are_no_beads() -> None:
+    random = np.random.default_rng(14)
+    planes = _with_fault("none")
+    rays = random.integers(0, 27, 120), np.zeros(120, int), *random.integers(2, 170, (2, 120))
+    planes[rays] = 20_000
+    found = repaired(_sweep(planes))
+    assert "cosmic rays" in found.notes[0]
+    left = found.sweep.planes[rays].astype(float) - _with_fault("none")[rays]
+    assert np.median(np.abs(left)) < 10
+    assert len(find_beads(found.sweep.planes[6:12, 0].astype(np.float32))) == 9
 
 
 def _with_hot_pixels(count: int) -> tuple[Sweep, np.ndarray, np.ndarray]:
@@ -200,6 +233,7 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
 
 def test_units_that_no_objective_has_are_told() -> None:
     sweep = _sweep(_with_fault("none"))
-    thousandth = Sweep(sweep.planes, sweep.z_um / 100, 1.0)
-    notes = calibrate(thousandth, camera=CAMERA).report["notes"]
+    notes = calibrate(Sweep(sweep.planes, sweep.z_um / 20, 1.0), camera=CAMERA).report["notes"]
     assert any("no objective does" in note for note in notes)
+    with pytest.raises(DataError, match="or the step of the sweep is wrong"):
+        calibrate(Sweep(sweep.planes, sweep.z_um / 200, 1.0), camera=CAMERA)

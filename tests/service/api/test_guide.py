@@ -14,11 +14,11 @@ import pytest
 from service.files.jobs import Jobs
 from service.protocol import wire
 from service.settings import Settings
-from tests.conftest import need
+from tests.conftest import ROOT, need
 from tests.models.test_training import small_calibration
 from tests.service.api_peer import Peer, Server, filled_store, link
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "api-guide.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "api-guide.md").read_text(encoding="utf-8")
 CURLS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().splitlines()]
 PROGRAMS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 

@@ -15,12 +15,14 @@ import zarr
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
+from hardware.movies import open_movie
 from models.camera import CameraModel
 from models.scene import reference_camera, reference_scene
 from models.table_files import read_table, write_table
 from models.tables import Localizations, Truth
 from models.weights import reference_model
 from service.commands import evaluate, localize
+from service.commands.movie_localization import dark_level_note
 
 FRAMES = 3
 PERIOD_S = 0.4
@@ -65,6 +67,25 @@ def recorded() -> tuple[NDArray[np.uint16], Truth]:
 def movie(recorded: tuple[NDArray[np.uint16], Truth], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("movie") / "movie.ome.tif"
     return _write_ome(path, recorded[0], PhysicalSizeX=0.65, PhysicalSizeY=0.65)
+
+
+@pytest.mark.parametrize(("added", "told"), [(0, None), (40, None), (-70, "far below"), (1400, "far above")])
+def test_a_dark_level_that_is_not_the_cameras_is_told(
+    recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path, added: int, told: str | None
+) -> None:
+    path = _write_plain(tmp_path / "movie.tif", (recorded[0].astype(np.int64) + added).clip(0).astype(np.uint16))
+    with open_movie(path) as source:
+        note = dark_level_note(source, reference_camera())
+    assert note is None if told is None else note is not None and told in note and "--camera" in note
+
+
+def test_the_dark_level_is_told_with_the_localizations(
+    recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path
+) -> None:
+    path = _write_plain(tmp_path / "movie.tif", (recorded[0][:1].astype(np.int64) - 70).clip(0).astype(np.uint16))
+    done = _localize(path, tmp_path / "found.csv")
+    assert done.exit_code == 0, done.output
+    assert "far below the camera's offset of 100 ADU" in done.stderr
 
 
 def test_a_movie_becomes_a_table_that_agrees_with_the_truth(

@@ -120,7 +120,7 @@ def test_a_driver_that_raises_anything_at_the_start_ends_the_run(served: Served,
 def test_state_and_event_of_a_run_have_one_word(served: Served, client: SyncEngineClient) -> None:
     """Results that could not be stored, a disk that is full: the run went through, and has a problem all the same."""
     run = served.start_run(client, record=True)
-    recorder = served.engine._run._recorder  # type: ignore[union-attr]
+    recorder = served.engine._run_now()._recorder  # type: ignore[union-attr]
     assert recorder is not None
     recorder._floor_gb = 1e9
     wait_for(lambda: client.status()["recorder"] == "stopped")
@@ -134,7 +134,7 @@ def test_state_and_event_of_a_run_have_one_word(served: Served, client: SyncEngi
 
 def test_a_run_that_is_cut_off_says_why_in_state_problem_and_event(served: Served, client: SyncEngineClient) -> None:
     run = served.start_run(client)
-    on = served.engine._run
+    on = served.engine._run_now()
     assert on is not None
     on.interruption = "The service was ended by SIGHUP."
     on.stop_camera()
@@ -159,7 +159,7 @@ def test_a_stop_is_confirmed_although_the_run_takes_long_to_end(
 ) -> None:
     monkeypatch.setattr("service.engine.engine._STOP_PATIENCE_S", 0.3)
     run = served.start_run(client)
-    storekeeper, go_on = served.engine._run._storekeeper, threading.Event()  # type: ignore[union-attr]
+    storekeeper, go_on = served.engine._run_now()._storekeeper, threading.Event()  # type: ignore[union-attr]
     append = storekeeper._append
     monkeypatch.setattr(storekeeper, "_append", lambda batch: (go_on.wait(), append(batch)))
     assert client.request("microscope.stop")["confirmed"] is True

@@ -12,17 +12,17 @@ import pytest
 
 from service.engine.run import RunRequest
 from service.store.store import Store
+from tests.conftest import need
 from tests.service.engine.test_failures import ROOMY, catch_up_with, ended_truly, stored_numbers
 from tests.service.engine.test_run import Rig, wait_for
-from tests.service.store.test_store_postgres import _programs, server, url
+from tests.service.store.test_store_postgres import server, url
 
 __all__ = ["server", "url"]
 
 
 def control(folder: str, *arguments: str) -> None:
     """Call pg_ctl as the user whose server it is."""
-    programs = _programs()
-    assert programs is not None
+    programs = need("postgresql")
     prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     command = [*prefix, str(programs / "pg_ctl"), "-D", f"{folder}/data", "-w", *arguments]
     subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)

@@ -74,17 +74,17 @@ def ended_truly(rig: Rig, run: Run) -> Any:
 # ---- threads ----
 
 
-def test_no_thread_of_the_engine_can_end_unseen() -> None:
-    """All threads come from the base that reports what ended them; engine and sweep are another test's matter."""
-    folder = Path(service.engine.__file__).parent
+def test_no_thread_of_the_service_can_end_unseen() -> None:
+    """All threads come from the base that reports what ended them."""
+    folder = Path(service.__file__).parent
     bare = []
-    for path in sorted(folder.glob("*.py")):
-        if path.name in ("engine.py", "sweep_run.py"):
+    for path in sorted(folder.rglob("*.py")):
+        if path.name == "worker_thread.py" or path.is_relative_to(folder / "bench"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
-            if name in ("threading.Thread", "Thread", "threading.Timer", "Timer", "ThreadPoolExecutor"):
-                bare.append(f"{path.name}:{node.lineno}")
+            if name in ("threading.Thread", "Thread"):
+                bare.append(f"{path.relative_to(folder)}:{node.lineno}")
     assert bare == []
 
 

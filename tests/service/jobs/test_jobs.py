@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from models.camera import CameraModel
 from models.errors import DataError
 from service.files.jobs import Fault, Job, Jobs
 from service.jobs import runner as module
+from service.jobs import worker
 from service.jobs.runner import Runner
 from service.settings import Settings, load_settings
 from service.store.errors import UnknownItem
@@ -244,3 +247,25 @@ def test_a_database_that_is_away_costs_the_event_and_not_the_job(jobs: Jobs, tmp
     jobs.cancel(job.id)
     Runner(settings).look()
     assert json.loads((tmp_path / "jobs" / job.id / "state.json").read_text())["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_calibration_uses_the_camera_that_was_stated(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    camera = {"offset_adu": 98.5, "electrons_per_adu": 0.47, "read_noise_e": 1.6, "bit_depth": 12, "source": "given"}
+    asked = {"z_range_um": [0.0, 10.0], "camera": camera if measured else None}
+    job = jobs.create("calibrate", "", asked, step="compute")
+    np.save(jobs.folder(job.id) / "sweep.npy", np.zeros((8, 1, 16, 16), np.uint16))
+    known = {"stage_um": list(range(8)), "pixel_size_um": 1.0, "bit_depth": 12, "sign": 1, "axial_scale": 1.0}
+    (jobs.folder(job.id) / "sweep.json").write_text(json.dumps(known))
+    given: list[CameraModel | None] = []
+
+    def stop_here(*_: Any, camera: CameraModel | None, **__: Any) -> None:
+        given.append(camera)
+        raise DataError("Enough.", "Look at the camera.")
+
+    monkeypatch.setattr("models.calibration.calibrating.calibrate", stop_here)
+    with pytest.raises(DataError, match="Enough"):
+        worker._calibrate(job, jobs, tmp_path)
+    assert given == [CameraModel(**camera) if measured else None]

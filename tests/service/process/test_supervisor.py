@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -237,16 +238,18 @@ def test_a_supervisor_that_was_held_up_itself_blames_no_child(
     supervisor = with_engine(live, heartbeat_limit_s=3.0)
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     engine = psutil.Process(supervisor.processes["engine"]["pid"])
-    real, held = module.wait, threading.Event()
+    real, held, rounds = module.wait, threading.Event(), itertools.count()
 
     def sleep_with_the_machine(pipes: Any, timeout_s: float) -> Any:
-        if held.is_set():
-            return real(pipes, timeout_s)
-        engine.suspend()
-        time.sleep(4.5)
-        engine.resume()
-        held.set()
-        return []
+        number = next(rounds)
+        if number == 0:
+            engine.suspend()
+            time.sleep(4.5)
+            return []
+        if number == 4:  # the child beats again some rounds after the supervisor looks again
+            engine.resume()
+            held.set()
+        return real(pipes, timeout_s)
 
     monkeypatch.setattr(module, "wait", sleep_with_the_machine)
     assert held.wait(30.0)

@@ -7,12 +7,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.store.errors import StoreError
+from service.store.sqlite_file import SqliteFile
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
@@ -118,6 +120,21 @@ def test_new_connection_to_a_database_that_was_moved(store: Store, path: Path, t
     (tmp_path / "moved.db").rename(path)
     with store._database.reading(), store._database.reading():
         assert_whole(store, path)
+
+
+def test_database_that_is_moved_as_it_is_opened(
+    store: Store, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the file and its opening."""
+    log = log_of(path).read_bytes()
+    monkeypatch.setattr(SqliteFile, "_refuse_log_of_another", lambda *_: path.rename(tmp_path / "moved.db"))
+    late = Store.open(path)
+    with pytest.raises(StoreError, match="cannot be used"):
+        late.check()
+    late.close()
+    assert not path.exists()
+    assert log_of(path).read_bytes() == log
+    (tmp_path / "moved.db").rename(path)
 
 
 def test_another_file_in_its_place_is_not_opened(store: Store, path: Path, tmp_path: Path) -> None:
@@ -242,15 +259,21 @@ for ask in (store.runs.list, lambda: store.events.add("x", "y"), store.migrate):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, which only root can become")
-def test_rights_of_another_user(store: Store, path: Path, tmp_path: Path) -> None:
-    store.close()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+def test_rights_of_another_user() -> None:
+    # Not in the folder of the tests, which only their user may enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    path.chmod(0o644)
-    # Without an index, which this user cannot make either, SQLite cannot even read a database in WAL mode.
-    for answer in elsewhere(_TRY, path).splitlines():
-        assert "cannot be written: the file, its folder or its disk is read-only" in answer
-    path.chmod(0o600)
-    for answer in elsewhere(_TRY, path).splitlines():
-        assert "cannot be read: this user may not" in answer
-    assert "cannot be made" in elsewhere(_TRY, tmp_path / "new.db").splitlines()[-1]
+        path = other_database(folder / "bathyscope.db")
+        path.chmod(0o644)
+        # Without an index, which this user cannot make either, SQLite cannot even read a database in WAL mode.
+        for answer in elsewhere(_TRY, path).splitlines():
+            assert "cannot be written: the file, its folder or its disk is read-only" in answer
+        path.chmod(0o600)
+        for answer in elsewhere(_TRY, path).splitlines():
+            assert "cannot be read: this user may not" in answer
+        assert "cannot be made" in elsewhere(_TRY, folder / "new.db").splitlines()[-1]
+        folder.chmod(0o700)
+        *asked, migrated = elsewhere(_TRY, path).splitlines()
+        assert all("cannot be read: this user may not" in answer for answer in asked)
+        assert "cannot be made (Permission denied)" in migrated

@@ -13,9 +13,9 @@ import pytest
 
 import hatch_build
 from hatch_build import HASH_FILE, PageError, inputs_hash, page_is_current, provide_page
-from tests.conftest import missing
+from tests.conftest import ROOT, missing
 
-WEB = Path(__file__).resolve().parents[2] / "service" / "web"
+WEB = ROOT / "service" / "web"
 
 
 @pytest.fixture
