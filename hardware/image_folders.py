@@ -23,14 +23,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from hardware.reading import reading_explained, refusal
-from hardware.stacks import Stack
+from hardware.stack import Stack
 from hardware.statements import PlaneFigures
 from hardware.tiff_files import figures_of_micro_manager, open_tiff, statements_of_micro_manager, warnings_collected
+from hardware.zarr_folders import open_zarr
 
-__all__ = ["open_folder", "open_ndtiff"]
+__all__ = ["NDTIFF_INDEX", "open_folder", "open_ndtiff"]
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
-_INDEX = "NDTiff.index"
+NDTIFF_INDEX = "NDTiff.index"
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
 _NUMBER = "number"
@@ -79,10 +80,8 @@ def open_folder(path: Path) -> Stack:
     """
     names = {entry.name for entry in path.iterdir()}
     if names & set(_ZARR_FILES):
-        from hardware.zarr_folders import open_zarr
-
         return open_zarr(path)
-    if _INDEX in names:
+    if NDTIFF_INDEX in names:
         return open_ndtiff(path)
     if "Full resolution" in names:
         return open_folder(path / "Full resolution")
@@ -107,7 +106,7 @@ def open_ndtiff(path: Path) -> Stack:
     MicroscopeError
         Cause ``"movie"``: planes or files are missing, or it is of a kind that is not supported.
     """
-    entries = _index_entries(path / _INDEX)
+    entries = _index_entries(path / NDTIFF_INDEX)
     kinds = {entry.picture for entry in entries}
     if len(kinds) != 1:
         raise refusal(f"{path} holds images of {len(kinds)} sizes or types.", "Save one of them by itself.")

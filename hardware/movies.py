@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from hardware.microscope import MicroscopeError
 from hardware.reading import check_memory, reading_explained, refusal
-from hardware.stacks import Stack, open_stack
+from hardware.stack import Stack
+from hardware.stacks import open_stack
 
 __all__ = ["Movie", "Sweep", "agreed_pixel_size", "agreed_step", "open_movie", "open_sweep"]
 

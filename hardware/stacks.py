@@ -1,27 +1,18 @@
-"""Image files as stacks of planes, whatever their format.
-
-What a file is, without a judgement on what it is for: its shape, the labels of
-its axes, what it states of all planes and of each, and a way to read planes
-one by one. The format is told from the content, not from the name.
-"""
+"""Opening an image file or folder as a stack of planes; the format is read off the content, not off the name."""
 
 from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hardware.image_folders import NDTIFF_INDEX, open_folder, open_ndtiff
 from hardware.microscope import MicroscopeError
 from hardware.reading import check_memory, reading_explained, refusal
-from hardware.statements import PlaneFigures, Statements
+from hardware.stack import Stack
+from hardware.tiff_files import is_ndtiff, open_tiff
 
-__all__ = ["Stack", "open_stack"]
+__all__ = ["open_stack"]
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Little and big endian, classic and BigTIFF."""
@@ -46,45 +37,6 @@ _FORMATS = {
     ".zip": "an archive",
 }
 """Formats that people try, by the suffix."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A file as it is: labelled axes, what it states, and a way to read planes.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    axes : str
-        Labels of `shape` in capitals, or empty when nothing reliable labels them.
-    shape : tuple of int
-        All axes; the last two are y and x.
-    dtype : dtype
-        Type in the file.
-    read : callable
-        ``read(start, stop)`` gives planes of the flattened leading axes, shape (N, H, W).
-    close : callable
-        Releases the file.
-    stated : Statements
-        Of all planes.
-    planes : PlaneFigures
-        Of each plane, in the order of `read`.
-    """
-
-    path: Path
-    axes: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[int, int], NDArray[Any]]
-    close: Callable[[], None]
-    stated: Statements = field(default_factory=Statements)
-    planes: PlaneFigures = field(default_factory=lambda: PlaneFigures.unknown(0))
-
-    @property
-    def bit_depth(self) -> int:
-        """Bits of a count: as stated, or those of the type."""
-        return self.stated.bit_depth or self.dtype.itemsize * 8
 
 
 def open_stack(path: Path) -> Stack:
@@ -116,8 +68,6 @@ def _opened(path: Path) -> Stack:
             remedy = "Files are read from disk, not from the network: download it, and give its path."
         raise refusal(f"{path} does not exist.", remedy) from None
     if stat.S_ISDIR(mode):
-        from hardware.image_folders import open_folder
-
         return open_folder(path)
     if not stat.S_ISREG(mode):
         raise refusal(f"{path} is neither a file nor a folder, but a pipe, socket or device.", "Give a file.")
@@ -134,8 +84,8 @@ def _opened(path: Path) -> Stack:
             "TIFF files, OME-Zarr or NDTiff folders, or folders of single TIFF images.",
             "Save it as OME-TIFF.",
         )
-    from hardware.tiff_files import open_tiff
-
+    if (path.parent / NDTIFF_INDEX).exists() and is_ndtiff(path):
+        return open_ndtiff(path.parent)
     return open_tiff(path)
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hardware.microscope import MicroscopeError
 from hardware.reading import refusal
-from hardware.stacks import Stack
+from hardware.stack import Stack
 from hardware.statements import (
     LENGTHS_UM,
     TIMES_S,
@@ -37,7 +37,7 @@ from hardware.statements import (
     square,
 )
 
-__all__ = ["figures_of_micro_manager", "open_tiff", "statements_of_micro_manager", "warnings_collected"]
+__all__ = ["figures_of_micro_manager", "is_ndtiff", "open_tiff", "statements_of_micro_manager", "warnings_collected"]
 
 _SMALLEST_PLANE_BYTES = 18
 """A plane needs at least a directory of one entry, however well it is compressed."""
@@ -82,16 +82,17 @@ def open_tiff(path: Path) -> Stack:
         tiff = tifffile.TiffFile(path)
         try:
             _check_chain(path, tiff)
-            if tiff.is_ndtiff and (path.parent / "NDTiff.index").exists():
-                from hardware.image_folders import open_ndtiff
-
-                tiff.close()
-                return open_ndtiff(path.parent)
             stack = _read(path, tiff, said)
         except BaseException:
             tiff.close()
             raise
     return stack
+
+
+def is_ndtiff(path: Path) -> bool:
+    """Whether a TIFF file is one of an NDTiff dataset."""
+    with warnings_collected(), tifffile.TiffFile(path) as tiff:
+        return bool(tiff.is_ndtiff)
 
 
 class _Complaints(logging.Handler):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from hardware.reading import check_memory, refusal
-from hardware.stacks import Stack
+from hardware.stack import Stack
 from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, checked, square
 
 __all__ = ["open_zarr"]

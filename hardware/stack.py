@@ -1,0 +1,59 @@
+"""An image file as a stack of planes, whatever its format.
+
+What a file is, apart from what it is used for: its shape, the labels of its
+axes, what it states of all planes and of each, and a way to read planes one by
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.statements import PlaneFigures, Statements
+
+__all__ = ["Stack"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A file as it is: labelled axes, what it states, and a way to read planes.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    axes : str
+        Labels of `shape` in capitals, or empty when nothing reliable labels them.
+    shape : tuple of int
+        All axes; the last two are y and x.
+    dtype : dtype
+        Type in the file.
+    read : callable
+        ``read(start, stop)`` gives planes of the flattened leading axes, shape (N, H, W).
+    close : callable
+        Releases the file.
+    stated : Statements
+        Of all planes.
+    planes : PlaneFigures
+        Of each plane, in the order of `read`.
+    """
+
+    path: Path
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], NDArray[Any]]
+    close: Callable[[], None]
+    stated: Statements = field(default_factory=Statements)
+    planes: PlaneFigures = field(default_factory=lambda: PlaneFigures.unknown(0))
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits of a count: as stated, or those of the type."""
+        return self.stated.bit_depth or self.dtype.itemsize * 8
