@@ -52,6 +52,8 @@ _STILL_RATIO = 8.0
 _TWO_STEPS_RATIO = 1.6
 # The change of a step over the larger of its neighbours'; up to 2.2 in good sweeps, 4 where one plane is missing.
 _JUMP_RATIO = 3.0
+_END_JUMP_RATIO = 8.0
+_NEAR_FOCUS = 0.5
 # What the drive or the order of the planes did shows in most of the field, weighted by what usually changes there; a
 # bead that comes off or something that drifts by shows in a part of it, and is judged with the beads.
 _TILES = 5
@@ -365,7 +367,8 @@ def _check_copies(sweep: Sweep, sharpness: F64) -> None:
         key = plane.tobytes()
         first = seen.setdefault(key, index)
         # A camera without noise sees the same at both sides of focus.
-        if first == index or (not noisy and min(sharpness[first], sharpness[index]) > 0.1):
+        mirrored = abs(first + index - 2 * int(sharpness.argmax())) <= 1
+        if first == index or (mirrored and not noisy):
             continue
         raise DataError(
             f"Planes {first} and {index} are equal in every pixel, which two exposures never are.",
@@ -427,10 +430,14 @@ def _check_jumps(planes: F32, steps: _Changes, usual: F64, sharpness: F64, pixel
     for index in range(len(change)):
         sides = [side for side in (index - 1, index + 1) if 0 <= side < len(change)]
         beside = max(change[side] + 3 * error[side] for side in sides)
-        if change[index] < max(_JUMP_RATIO * beside, _SEEN_SIGMAS * error[index]):
+        # At an end there is one step to compare with, and toward focus steps change less and less by themselves.
+        ratio = _JUMP_RATIO if len(sides) == 2 else _END_JUMP_RATIO
+        if change[index] < max(ratio * beside, _SEEN_SIGMAS * error[index]):
+            continue
+        if len(sides) == 1 and sharpness[sides[0] : sides[0] + 2].max() > _NEAR_FOCUS:
             continue
         around = np.max([_tile_changes(planes[side], planes[side + 1]) for side in sides], axis=0)
-        jumped = _tile_changes(planes[index], planes[index + 1]) > _JUMP_RATIO * around
+        jumped = _tile_changes(planes[index], planes[index + 1]) > ratio * around
         if float(usual[jumped].sum()) < _MOST_OF_FIELD:
             continue
         if sharpness[index : index + 2].min() > _FOLD_SHARE:

@@ -136,6 +136,21 @@ def test_good_sweeps_pass_without_a_word(changes: dict[str, Any]) -> None:
     assert _checked(simulate(**({"beads": 9, "seed": 61} | changes))[0]) == ()
 
 
+def test_steps_that_shrink_toward_focus_are_no_jump() -> None:
+    # Two planes before focus, 4 µm apart: the first step changes the picture far more than the second.
+    z_um = 2.3 + np.arange(-8.0, 25.0, 4.0)
+    sweep = simulate(beads=9, seed=67, z_um=z_um)[0]
+    for start in (0, 1):
+        assert check_steps(Sweep(sweep.planes[start:], z_um[start:], PIXEL_UM)) == ()
+
+
+def test_a_camera_without_noise_sees_the_same_on_both_sides_of_focus() -> None:
+    z_um = np.arange(-9.0, 10.0)
+    sweep = simulate(beads=9, noise=False, seed=68, focus_um=0.0, z_um=z_um)[0]
+    half = sweep.planes[9:]
+    assert check_steps(Sweep(np.concatenate([half[:0:-1], half]), z_um, PIXEL_UM)) == ()
+
+
 def test_dark_planes_at_the_ends_are_left_out() -> None:
     planes = _with_fault("none")
     planes[:2], planes[-3:] = _dark(2), _dark(3)
