@@ -23,7 +23,7 @@ IndexArray = NDArray[np.int64]
 # Cells of a component's matrix up to which the dense solver is the faster one: 300 x 300.
 _DENSE_CELLS = 90_000
 
-_NOBODY: IndexArray = np.zeros(0, np.int64)
+_NO_PAIRS: IndexArray = np.zeros(0, np.int64)
 
 
 def assign(
@@ -54,7 +54,7 @@ def assign(
         The pairs made, in increasing order of the rows.
     """
     if len(rows) == 0:
-        return _NOBODY, _NOBODY
+        return _NO_PAIRS, _NO_PAIRS
     row_degree = np.bincount(rows, minlength=shape[0])
     column_degree = np.bincount(columns, minlength=shape[1])
     alone = (row_degree[rows] == 1) & (column_degree[columns] == 1)
@@ -114,12 +114,12 @@ def _solve_sparse(
 ) -> tuple[IndexArray, IndexArray]:
     """The same with memory for the allowed pairs alone: each row has a column of its own for staying unpaired."""
     allowed = costs <= forbidden
-    everyone = np.arange(shape[0])
+    all_rows = np.arange(shape[0])
     weights = np.concatenate([costs[allowed], np.full(shape[0], forbidden)])
     # Every row is paired, so what is added to all weights changes nothing; a weight of 0 would be no edge.
     weights += 1.0 - weights.min()
     graph = coo_array(
-        (weights, (np.concatenate([rows[allowed], everyone]), np.concatenate([columns[allowed], shape[1] + everyone]))),
+        (weights, (np.concatenate([rows[allowed], all_rows]), np.concatenate([columns[allowed], shape[1] + all_rows]))),
         shape=(shape[0], shape[1] + shape[0]),
     )
     first, second = min_weight_full_bipartite_matching(graph.tocsr())

@@ -3,7 +3,7 @@
 A bank of Kalman filters (constant velocity, white acceleration) predicts
 where each track is at the time stamp of the new frame. Localizations inside
 the chi-square gate of a prediction may continue it; who continues whom is
-decided for all at once, by likelihood, confirmed tracks first. What nobody
+decided for all at once, by likelihood, confirmed tracks first. What no_pairs
 claims starts a tentative track, which is confirmed by M hits in N steps.
 Confirmed tracks that are not seen coast, with a gate that grows, and end when
 they stay unseen. Numbers are given at confirmation and never used again.
@@ -208,7 +208,7 @@ class _Pool:
     misses: NDArray[np.int64]
 
     @classmethod
-    def born(cls, measured: Array, variance: Array, speed_um_s: float, frame: int) -> _Pool:
+    def new_tracks(cls, measured: Array, variance: Array, speed_um_s: float, frame: int) -> _Pool:
         count = len(measured)
         covariance = np.zeros((count, 6, 6))
         axes = np.arange(3)
@@ -229,7 +229,7 @@ class _Pool:
     def select(self, rows: NDArray[Any]) -> _Pool:
         return _Pool(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    def joined(self, other: _Pool) -> _Pool:
+    def concatenate(self, other: _Pool) -> _Pool:
         return _Pool(
             **{
                 field.name: np.concatenate([getattr(self, field.name), getattr(other, field.name)])
@@ -251,7 +251,7 @@ class Tracker:
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
-        self._pool = _Pool.born(np.zeros((0, 3)), np.zeros((0, 3)), 1.0, 0)
+        self._pool = _Pool.new_tracks(np.zeros((0, 3)), np.zeros((0, 3)), 1.0, 0)
         self._last_id = 0
         self._last_frame: int | None = None
         self._last_t_s = 0.0
@@ -302,20 +302,20 @@ class Tracker:
         pool.last_frame[tracks] = frame
 
         tentative = pool.track_id == 0
-        self._number(pool, np.flatnonzero(tentative & (pool.hits >= self.settings.confirm_hits)))
-        hopeless = tentative & (pool.misses > self.settings.confirm_steps - self.settings.confirm_hits)
+        self._assign_ids(pool, np.flatnonzero(tentative & (pool.hits >= self.settings.confirm_hits)))
+        rejected = tentative & (pool.misses > self.settings.confirm_steps - self.settings.confirm_hits)
         unseen = frame - pool.last_frame > self.settings.coast_frames
-        over = np.where(pool.track_id == 0, hopeless, unseen)
+        over = np.where(pool.track_id == 0, rejected, unseen)
         ended = np.concatenate([ended, pool.track_id[over]])
-        newborn = _Pool.born(
+        tentative_new = _Pool.new_tracks(
             np.delete(measured, hits, axis=0),
             np.delete(variance, hits, axis=0),
             self.settings.initial_speed_um_s,
             frame,
         )
         if self.settings.confirm_hits == 1:
-            self._number(newborn, np.arange(len(newborn)))
-        self._pool = pool.select(~over).joined(newborn)
+            self._assign_ids(tentative_new, np.arange(len(tentative_new)))
+        self._pool = pool.select(~over).concatenate(tentative_new)
         self._last_frame, self._last_t_s = frame, t_s
         return self._snapshot(t_s, frame, np.sort(ended[ended > 0]))
 
@@ -352,23 +352,23 @@ class Tracker:
 
     def _associate(self, pool: _Pool, measured: Array, variance: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the pool and of the measurements that belong together."""
-        tracks, hits, costs = self._gated(pool, measured, variance)
+        tracks, hits, costs = self._pairs_in_gate(pool, measured, variance)
         confirmed = pool.track_id[tracks] > 0
         shape = (len(pool), len(measured))
-        sure = assign(tracks[confirmed], hits[confirmed], costs[confirmed], shape, self.settings.unseen_cost)
+        first_pass = assign(tracks[confirmed], hits[confirmed], costs[confirmed], shape, self.settings.unseen_cost)
         taken = np.zeros(len(measured), bool)
-        taken[sure[1]] = True
+        taken[first_pass[1]] = True
         rest = ~confirmed & ~taken[hits]
-        maybe = assign(tracks[rest], hits[rest], costs[rest], shape, self.settings.unseen_cost)
-        return np.concatenate([sure[0], maybe[0]]), np.concatenate([sure[1], maybe[1]])
+        second_pass = assign(tracks[rest], hits[rest], costs[rest], shape, self.settings.unseen_cost)
+        return np.concatenate([first_pass[0], second_pass[0]]), np.concatenate([first_pass[1], second_pass[1]])
 
-    def _gated(
+    def _pairs_in_gate(
         self, pool: _Pool, measured: Array, variance: Array
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
         """All pairs inside the gate, and what each costs."""
-        nobody = np.zeros(0, np.int64)
+        no_pairs = np.zeros(0, np.int64)
         if len(pool) == 0 or len(measured) == 0:
-            return nobody, nobody, np.zeros(0)
+            return no_pairs, no_pairs, np.zeros(0)
         position = pool.state[:, :3]
         spread = pool.covariance[:, :3, :3]
         # No eigenvalue of a covariance exceeds its largest row sum (Gershgorin), so no pair outside is in the gate.
@@ -383,7 +383,7 @@ class Tracker:
         inside = square <= self.settings.gate
         return tracks[inside], hits[inside], (square + log_determinant)[inside]
 
-    def _number(self, pool: _Pool, rows: NDArray[np.int64]) -> None:
+    def _assign_ids(self, pool: _Pool, rows: NDArray[np.int64]) -> None:
         pool.track_id[rows] = self._last_id + 1 + np.arange(len(rows))
         self._last_id += len(rows)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["tells_background", "uneven_background"]
+__all__ = ["background_is_separable", "uneven_background"]
 
 _PATTERNS_ACROSS = 8
 """Widest patterns side by side, from which on a frame tells its background from their light."""
@@ -30,7 +30,7 @@ _CAUCHY = 2.4 * 1.4826
 _TURNS = 15
 
 
-def tells_background(shape: tuple[int, ...], widest_px: float) -> bool:
+def background_is_separable(shape: tuple[int, ...], widest_px: float) -> bool:
     """Whether a frame of `shape` (H, W) is wide enough for patterns of this radius, pixels."""
     return min(shape) >= _PATTERNS_ACROSS * 2 * widest_px
 

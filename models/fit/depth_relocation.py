@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
-from models.fit.move_selection import may_move
+from models.fit.move_selection import select_moves
 from models.pattern_spline import PatternSpline, render_pattern
 
-__all__ = ["Rescan"]
+__all__ = ["DepthRelocation"]
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ _REACH_OF_DEPTH = 0.08
 _SHIFTS = {1: 3, 2: 2, 4: 2}
 
 
-class Rescan:
+class DepthRelocation:
     """Patterns of all planes, binned when they are first needed.
 
     Parameters
@@ -49,7 +49,7 @@ class Rescan:
         self._planes = np.flatnonzero((z_um >= z_range_um[0]) & (z_um <= z_range_um[1]))
         self._kernels: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def better_seats(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> tuple[Array, float]:
+    def relocate(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> tuple[Array, float]:
         """Emitters of a fit, those moved that explain the data clearly better elsewhere.
 
         Parameters
@@ -89,13 +89,13 @@ class Rescan:
             kernels = [self._kernel(int(plane), binning) for plane in planes]
             half = max(kernel.shape[0] for kernel in kernels) // 2 + _SHIFTS[binning]
             middle_row, middle_column = round(y_px), round(x_px)
-            pull, weight = _restored(
+            pull, weight = _restore_emitter(
                 data, fit.expected, pattern[0], box, photons, middle_row, middle_column, binning, half
             )
-            present = _own_strength(data, fit.expected, pattern[0], box, photons)
+            present = _emitter_significance(data, fit.expected, pattern[0], box, photons)
             best = present**2 + gain
             for plane, kernel in zip(planes, kernels, strict=True):
-                strength, amplitude, down, right = _scan(pull, weight, kernel, _SHIFTS[binning])
+                strength, amplitude, down, right = _best_shift(pull, weight, kernel, _SHIFTS[binning])
                 if strength > 0 and strength**2 > best:
                     best = strength**2
                     gains[row] = best - present**2
@@ -106,7 +106,7 @@ class Rescan:
                         psf.z_um[plane],
                         amplitude,
                     )
-        stays = ~may_move(fit.emitters, gains, radius)
+        stays = ~select_moves(fit.emitters, gains, radius)
         emitters[stays] = fit.emitters[stays]
         return emitters, float(gains.max(initial=0.0))
 
@@ -132,7 +132,7 @@ class Rescan:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) -> Any:
+def _emitter_significance(data: Any, expected: Any, light: Any, box: Any, photons: Any) -> Any:
     """Amplitude over its standard deviation, in the residual with the emitter's own light put back."""
     pulled = 0.0
     information = 0.0
@@ -146,7 +146,7 @@ def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) 
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _restored(
+def _restore_emitter(
     data: Any, expected: Any, light: Any, box: Any, photons: Any, row: Any, column: Any, binning: Any, half: Any
 ) -> Any:
     """Residual with the emitter put back, over its variance, and one over the variance, in bins around a pixel."""
@@ -178,7 +178,7 @@ def _restored(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _scan(pull: Any, weight: Any, kernel: Any, shifts: Any) -> Any:
+def _best_shift(pull: Any, weight: Any, kernel: Any, shifts: Any) -> Any:
     """Best strength, its amplitude and the shift (rows, columns) in bins."""
     half = pull.shape[0] // 2
     radius = kernel.shape[0] // 2

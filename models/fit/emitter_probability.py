@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from models.fit.joint_fit import JointFit
 from models.pattern_spline import ENERGY, PatternSpline
 
-__all__ = ["Plausibility", "log_odds", "probability"]
+__all__ = ["EmitterProbability", "log_odds", "probability"]
 
 Array = NDArray[np.float64]
 
@@ -38,19 +38,19 @@ _STRONG = 100.0
 _NOISE_ALONE = 4.0
 """The amplitude over noise counts up to so many times the squared significance: where neighbours may have put all of it
 there, that it is plenty says nothing."""
-_NEVER_PROPOSED = -2.0
+_NOT_PROPOSED = -2.0
 """Log odds of what the network never proposed: less than most of what it does."""
 _LEAST_SIGNIFICANCE = 0.1
-_THINS_OUT = 3
+_FALL_OFF_POWER = 3
 """Power of the distance with which light falls off beyond the rim of a pattern, as that of any sharp aperture does."""
 _SAME_PLACE = 1e-6
-_SURE = 1e-3
+_CLIP = 1e-3
 """Network probabilities nearer to 0 or 1 are taken for this far from them."""
 
 
 def log_odds(probability: Array) -> Array:
     """Of a probability, kept finite."""
-    inside = np.clip(probability, _SURE, 1 - _SURE)
+    inside = np.clip(probability, _CLIP, 1 - _CLIP)
     odds: Array = np.log(inside / (1 - inside))
     return odds
 
@@ -61,7 +61,7 @@ def probability(odds: Array) -> Array:
     return value
 
 
-class Plausibility:
+class EmitterProbability:
     """Log odds of the emitters of one fit, for any part of them.
 
     Parameters
@@ -97,16 +97,16 @@ class Plausibility:
         area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
         apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
         reach = (radius[:, None] + radius[None, :]) / np.maximum(apart, _SAME_PLACE)
-        outside = (1 - ENERGY) * area * np.minimum(reach, 1.0) ** _THINS_OUT
-        self._doubt = np.where(spline.touching(emitters), np.maximum(inside, outside), outside)
-        np.fill_diagonal(self._doubt, 0.0)
+        outside = (1 - ENERGY) * area * np.minimum(reach, 1.0) ** _FALL_OFF_POWER
+        self._spill = np.where(spline.touching(emitters), np.maximum(inside, outside), outside)
+        np.fill_diagonal(self._spill, 0.0)
 
     @classmethod
-    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> Plausibility:
+    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> EmitterProbability:
         """That of the emitters of a fit with this pattern, (N,) log odds of the network as above."""
         return cls(fit.emitters, spline, network, fit.chi2, fit.overlap, fit.pattern_error)
 
-    def odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+    def log_odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """Log odds of each, shape (N,), when only those `alive` are there; meaningless for the others.
 
         Parameters
@@ -115,13 +115,13 @@ class Plausibility:
             Amplitudes and their variances.
         alive : ndarray of bool, shape (N,), optional
         """
-        odds: Array = self.evidence(photons, variance, alive) @ np.array(_WEIGHTS)
+        odds: Array = self.regressors(photons, variance, alive) @ np.array(_WEIGHTS)
         return odds
 
-    def evidence(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+    def regressors(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """What is weighed, one row for each, in the order of the weights; shape (N, 4)."""
         light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
-        doubted = (self._doubt**2) @ light**2
+        doubted = (self._spill**2) @ light**2
         noise = variance * self._misfit
         significance = np.maximum(photons, 0.0) / np.sqrt(noise + doubted)
         over_noise = np.minimum(np.maximum(photons, 0.0) / np.sqrt(noise), _NOISE_ALONE * significance**2)
@@ -129,12 +129,12 @@ class Plausibility:
             [
                 np.ones(len(photons)),
                 np.log(np.clip(significance, _LEAST_SIGNIFICANCE, _STRONG)),
-                np.where(np.isnan(self._network), _NEVER_PROPOSED, self._network),
+                np.where(np.isnan(self._network), _NOT_PROPOSED, self._network),
                 np.log(np.clip(over_noise, _LEAST_SIGNIFICANCE, _STRONG)),
             ]
         )
 
-    def survivors(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
+    def prune(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
         """Take away the least plausible, one after the other, until all are plausible enough.
 
         What a removal does to the light of the others is foretold from their covariance, so that one fit serves many
@@ -160,7 +160,7 @@ class Plausibility:
         alive = np.ones(len(photons), bool)
         for _ in range(min(most, len(photons))):
             variance = np.where(alive, np.diagonal(covariance), 1.0)
-            odds = np.where(alive, self.odds(photons, np.maximum(variance, 1e-9), alive), np.inf)
+            odds = np.where(alive, self.log_odds(photons, np.maximum(variance, 1e-9), alive), np.inf)
             weakest = int(odds.argmin())
             if odds[weakest] >= least:
                 break

@@ -4,7 +4,7 @@ Parameters are x, y, z and photons of each emitter and one background. The
 normal matrix is assembled from the overlaps of the patterns only; the rest of
 it is zero. Fisher scoring takes the expected curvature instead of the
 observed one, which is positive by construction, so every step goes downhill
-once it is short enough; Levenberg-Marquardt damping makes it so.
+once it is short least_gain; Levenberg-Marquardt damping makes it so.
 
 What is known of a place beforehand enters as a Gaussian (maximum a
 posteriori): where photons are few the start decides, where they are many the
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.normal_equations import accumulate, misfit, share_out
+from models.fit.normal_equations import accumulate, misfit, richardson_lucy
 from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
-from models.fit.step import FEWEST_PHOTONS, moved
+from models.fit.step import FEWEST_PHOTONS, apply_step
 from models.pattern_spline import ENERGY, PatternSpline
 
-__all__ = ["Bounds", "JointFit", "fit_jointly", "split_light"]
+__all__ = ["Bounds", "JointFit", "distribute_light", "fit_jointly"]
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[float | Array, float | Array]]
@@ -37,7 +37,7 @@ _LEAST_INFORMATION = 1e-12
 
 _LARGEST_PATTERN_ERROR = 0.05
 
-_SHOWS = 10.0
+_WIDE_SIGNIFICANCE = 10.0
 """A pattern is fitted wider where the light outside its usual crop is so many standard deviations of the noise there:
 less of it moves depths by a tenth of their bound."""
 
@@ -71,7 +71,7 @@ class JointFit:
         Share of its own light by which each pattern would have to be wrong to explain what noise does not.
     pattern_error : ndarray of float64, shape (N,)
         The same, at most 0.05: a misfit that asks for more has another reason.
-    mistaken : ndarray of float64, shape (N, 3)
+    psf_error_shift : ndarray of float64, shape (N, 3)
         How far x, y and z would move if all of this error looked like a move; pixels and µm.
     cost : float
         Negative log-likelihood and prior, up to a constant of the frame.
@@ -88,7 +88,7 @@ class JointFit:
     chi2: Array
     unexplained: Array
     pattern_error: Array
-    mistaken: Array
+    psf_error_shift: Array
     cost: float
     evaluations: int
 
@@ -127,7 +127,7 @@ def fit_jointly(
     bounds: Bounds,
     read_variance: float,
     iterations: int,
-    enough: float = 0.01,
+    least_gain: float = 0.01,
     prior: Prior | None = None,
     *,
     backdrop: NDArray[np.float32] | None = None,
@@ -150,7 +150,7 @@ def fit_jointly(
         Photo-electrons squared, positive.
     iterations : int
         Most accepted steps.
-    enough : float
+    least_gain : float
         Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
     prior : Prior, optional
         What is known of the places.
@@ -169,7 +169,7 @@ def fit_jointly(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    wide = _shows_outside(start, spline, background + read_variance) if whole else None
+    wide = _needs_wide_crop(start, spline, background + read_variance) if whole else None
     scene = _Scene(data, spline, read_variance, backdrop, wide)
     now = _evaluate(scene, start, background)
     cost, evaluations = now.cost + known.cost(start), 1
@@ -178,7 +178,7 @@ def fit_jointly(
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
-            emitters, background = _stepped(now, matrix, gradient, damping, low, high)
+            emitters, background = _take_step(now, matrix, gradient, damping, low, high)
             trial = _evaluate(scene, emitters, background, now)
             evaluations += 1
             gain = cost - trial.cost - known.cost(emitters)
@@ -190,7 +190,7 @@ def fit_jointly(
         now, cost = trial, cost - gain
         damping = max(damping / _DOWN, least)
         matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
-        if gain < enough:
+        if gain < least_gain:
             break
     covariance = _covariance(matrix)
     photons = np.arange(3, len(covariance) - 1, 4)
@@ -216,7 +216,7 @@ def fit_jointly(
     )
 
 
-def split_light(
+def distribute_light(
     data: NDArray[np.float32],
     spline: PatternSpline,
     places: Array,
@@ -250,16 +250,16 @@ def split_light(
     photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
     point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
     drawn = point.rendered
-    background = share_out(
+    background = richardson_lucy(
         data, drawn.boxes, drawn.offsets, drawn.patterns, photons, background, np.float32(read_variance), rounds
     )
     return np.maximum(photons, FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
 
 
-def _shows_outside(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
+def _needs_wide_crop(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
     """Whose light outside its crop stands out of the noise of an area as large as the crop."""
     radius = spline.radius_at_px(emitters[:, 2])
-    shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _SHOWS * radius * np.sqrt(np.pi * variance)
+    shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _WIDE_SIGNIFICANCE * radius * np.sqrt(np.pi * variance)
     return shows
 
 
@@ -276,18 +276,20 @@ def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point 
     return _Point(drawn, background, expected, cost)
 
 
-def _stepped(
+def _take_step(
     point: _Point, matrix: Array, gradient: Array, damping: float, low: Array, high: Array
 ) -> tuple[Array, float]:
     """Emitters and background after a damped, bounded step."""
-    scale, scaled = _scaled(matrix)
+    scale, scaled = _normalize_matrix(matrix)
     scaled[np.diag_indices_from(scaled)] += damping
     step = np.linalg.solve(scaled, gradient / scale) / scale
-    return moved(point.emitters, step, scale, low, high), max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
+    return apply_step(point.emitters, step, scale, low, high), max(
+        point.background + float(step[-1]), _LEAST_BACKGROUND_E
+    )
 
 
 def _covariance(matrix: Array) -> Array:
-    scale, scaled = _scaled(matrix)
+    scale, scaled = _normalize_matrix(matrix)
     # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
     # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
     ridge = 1e-9
@@ -303,6 +305,6 @@ def _covariance(matrix: Array) -> Array:
     return covariance
 
 
-def _scaled(matrix: Array) -> tuple[Array, Array]:
+def _normalize_matrix(matrix: Array) -> tuple[Array, Array]:
     scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
     return scale, matrix / np.outer(scale, scale)

@@ -18,7 +18,7 @@ from models.fit.joint_fit import Bounds, JointFit, fit_jointly
 from models.fit.scale import FitScale
 from models.pattern_spline import render_pattern
 
-__all__ = ["LocalView", "image_of"]
+__all__ = ["LocalView", "render_emitter"]
 
 Array = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ class LocalView:
         emitters = fit.emitters[rows] - origin
         backdrop = fit.expected[window] - np.float32(fit.background + scale.read_variance)
         for emitter in emitters:
-            light = image_of(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
+            light = render_emitter(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
             backdrop -= np.float32(emitter[3]) * np.maximum(light, 0)
         return cls(scale, emitters, origin, seen, fit.expected[window], np.maximum(backdrop, 0), fit.background)
 
@@ -95,7 +95,7 @@ class LocalView:
             backdrop=self.backdrop,
         )
 
-    def in_frame(self, fit: JointFit) -> Array:
+    def to_frame_pixels(self, fit: JointFit) -> Array:
         """Emitters of a fit here, (N, 4), in pixels of the frame."""
         emitters: Array = fit.emitters + self.origin
         return emitters
@@ -112,7 +112,7 @@ class LocalView:
         return (x - reach, x + reach), (y - reach, y + reach), depths
 
 
-def image_of(scale: FitScale, emitter: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+def render_emitter(scale: FitScale, emitter: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Pattern and derivatives of a unit emitter (4,) over a window, shape (4, h, w)."""
     spline, psf = scale.spline, scale.spline.psf
     image = np.zeros((4, *shape), np.float32)

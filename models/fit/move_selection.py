@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["may_move"]
+__all__ = ["select_moves"]
 
 Array = NDArray[np.float64]
 
 
-def may_move(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
+def select_moves(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
     """Of emitters whose centres are nearer than the smaller of their radii only the one that gains most.
 
     What the others would gain was estimated while it stood in the wrong place.

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.pattern_spline import render_pattern
 
-__all__ = ["accumulate", "assemble", "misfit", "render_all", "share_out"]
+__all__ = ["accumulate", "assemble", "misfit", "render_all", "richardson_lucy"]
 
 _LUCK = 2.0
 """Standard deviations of chi2 that noise is granted before a pattern is called wrong."""
@@ -215,7 +215,7 @@ def misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any, ph
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def share_out(
+def richardson_lucy(
     data: Any,
     boxes: Any,
     offsets: Any,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
 
-__all__ = ["error_variance", "shared_error"]
+__all__ = ["common_psf_error", "error_variance"]
 
 _FEWEST = 8
 """Emitters that can tell what they have in common."""
@@ -32,7 +32,7 @@ _ALIKE = 3.0
 average."""
 
 
-def shared_error(fit: JointFit) -> float:
+def common_psf_error(fit: JointFit) -> float:
     """Share of its light by which every pattern is wrong; 0 where that is not more than usual, or cannot be told."""
     if len(fit.unexplained) < _FEWEST:
         return 0.0

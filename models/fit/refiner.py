@@ -43,16 +43,16 @@ from threadpoolctl import ThreadpoolController
 from models.binning import binned_psf, whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.background import tells_background, uneven_background
-from models.fit.emitter_probability import Plausibility, log_odds, probability
-from models.fit.joint_fit import JointFit, split_light
+from models.fit.background import background_is_separable, uneven_background
+from models.fit.emitter_probability import EmitterProbability, log_odds, probability
+from models.fit.joint_fit import JointFit, distribute_light
 from models.fit.prior import Prior
-from models.fit.psf_model_error import error_variance, shared_error
+from models.fit.psf_model_error import common_psf_error, error_variance
 from models.fit.residual_search import strongest
-from models.fit.scale import LEAST_READ_VARIANCE, FitScale, far_side_um, fitted_depths_um
-from models.fit.score_test import scored
-from models.fit.side_of_focus import SIDE_ROUNDS, on_the_other_side
-from models.fit.splitting import splits
+from models.fit.scale import LEAST_READ_VARIANCE, FitScale, fit_range_um, negative_defocus_um
+from models.fit.score_test import score_candidates
+from models.fit.side_of_focus import SIDE_ROUNDS, move_across_focus
+from models.fit.splitting import find_splits
 from models.fit.state import FitState
 from models.fit.table import localizations_of
 from models.psf import Psf
@@ -79,7 +79,7 @@ _LEAST_RADIUS_BINS = 3
 _WORTHWHILE = 5.0
 
 # Nearer than this in x, y and z two emitters are one: a fraction of what the optics resolve.
-_TWINS_UM = (0.4, 0.4, 1.2)
+_COINCIDENT_UM = (0.4, 0.4, 1.2)
 
 # Removals that one fit may foretell: a share of the emitters, and always a few.
 _REMOVED_SHARE, _REMOVED_AT_ONCE = 6, 3
@@ -100,7 +100,7 @@ _SPLIT_ROUNDS = 2
 _LOWEST_PROBABILITY = 0.05
 
 # Fits after which an uneven background is taken away: it draws the first one aside.
-_LEVELLINGS = 2
+_BACKGROUND_ROUNDS = 2
 
 # Of the read variance: a background that is lower is lifted by this, too little to be taken for noise.
 _LEAST_BACKGROUND = 0.01
@@ -126,7 +126,7 @@ class RefinementSettings:
         An emitter stays in the fit while it is at least this probable.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
-    reseat_gain : float
+    relocation_gain : float
         An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
     work : int
         Patterns computed, after which a frame is finished as it is. Not a time, so that results do not depend on the
@@ -141,7 +141,7 @@ class RefinementSettings:
     add_significance: float = 6.0
     keep_probability: float = 0.3
     depth_step_um: float = 1.5
-    reseat_gain: float = 16.0
+    relocation_gain: float = 16.0
     work: int = 20_000
     binnings: tuple[int, ...] = (4, 2)
 
@@ -165,11 +165,11 @@ class Refiner:
 
     def __init__(self, psf: Psf, camera: CameraModel, settings: RefinementSettings | None = None) -> None:
         self.settings = settings or RefinementSettings()
-        self._answered_um = self.settings.z_range_um or (float(psf.z_um[0]), float(psf.z_um[-1]))
-        self._fitted_um = fitted_depths_um(psf, self._answered_um)
+        self._reported_um = self.settings.z_range_um or (float(psf.z_um[0]), float(psf.z_um[-1]))
+        self._fitted_um = fit_range_um(psf, self._reported_um)
         self._pixel_um = psf.pixel_size_um
-        far_um = far_side_um(psf, self._answered_um)
-        self._fine = FitScale(psf, 1, self._fitted_um, camera, far_um)
+        negative_um = negative_defocus_um(psf, self._reported_um)
+        self._fine = FitScale(psf, 1, self._fitted_um, camera, negative_um)
         self._linear_algebra = ThreadpoolController().select(user_api="blas")
         self._coarse: list[FitScale] = []
         coarser, size = psf, 1
@@ -177,7 +177,7 @@ class Refiner:
         while self.settings.rounds and size < max(self.settings.binnings, default=1):
             coarser, size = binned_psf(coarser), 2 * size
             if size in self.settings.binnings and smallest_px >= _LEAST_RADIUS_BINS * size:
-                self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera, far_um))
+                self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera, negative_um))
 
     def refine(self, frame_electrons: NDArray[np.float32], start: Localizations) -> Localizations:
         """Fit a frame, starting from what may be in it.
@@ -211,7 +211,7 @@ class Refiner:
             frame,
             probabilities,
             spline=self._fine.spline,
-            answered_um=self._answered_um,
+            reported_um=self._reported_um,
             fitted_um=self._fitted_um,
         )
 
@@ -220,47 +220,47 @@ class Refiner:
         _check(frame_electrons, start)
         # Several threads for matrices this small take more than twice the processor time, and longer too.
         with self._linear_algebra.limit(limits=1):
-            return self._through_pixel_sizes(np.ascontiguousarray(frame_electrons, np.float32), start)
+            return self._fit_coarse_to_fine(np.ascontiguousarray(frame_electrons, np.float32), start)
 
-    def _through_pixel_sizes(self, electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
+    def _fit_coarse_to_fine(self, electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
         """From coarse pixels to those of the camera."""
-        electrons = self._levelled(electrons, start)
-        state, size = self._begun(electrons, start), 0
+        electrons = self._subtract_uneven_background(electrons, start)
+        state, size = self._initial_state(electrons, start), 0
         coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]
         choosing = (coarse or [self._fine]) if self.settings.rounds else []
         for scale in choosing:
             data = whole_bins(electrons, scale.binning) + np.float32(scale.read_variance)
             state = state.rescaled(size or 1, scale.binning)
-            state = self._chosen(data, scale, state if size else self._shared(data, scale, state))
+            state = self._select_emitters(data, scale, state if size else self._distribute_light(data, scale, state))
             size = scale.binning
         data = electrons + np.float32(self._fine.read_variance)
         state = state.rescaled(size or 1, 1)
         if not size:
-            state = self._shared(data, self._fine, state)
-        state, fit, odds = self._pruned(data, self._fine, state, precise=True)
+            state = self._distribute_light(data, self._fine, state)
+        state, fit, odds = self._fit_and_prune(data, self._fine, state, precise=True)
         for _ in range(_SPLIT_ROUNDS if self.settings.rounds else 0):
-            pairs = splits(data, fit, self._fine)
+            pairs = find_splits(data, fit, self._fine)
             if not pairs:
                 break
-            state, fit, odds = self._pruned(data, self._fine, state.with_pairs(pairs), precise=True)
+            state, fit, odds = self._fit_and_prune(data, self._fine, state.with_pairs(pairs), precise=True)
         return fit, probability(odds)
 
-    def _levelled(self, electrons: NDArray[np.float32], start: Localizations) -> NDArray[np.float32]:
+    def _subtract_uneven_background(self, electrons: NDArray[np.float32], start: Localizations) -> NDArray[np.float32]:
         """The frame with the same background everywhere, not below zero, where it can be told from wide patterns."""
         scale = self._fine
-        if not tells_background(electrons.shape, float(scale.spline.radius_px.max())):
+        if not background_is_separable(electrons.shape, float(scale.spline.radius_px.max())):
             return electrons
-        for _ in range(_LEVELLINGS):
+        for _ in range(_BACKGROUND_ROUNDS):
             data = electrons + np.float32(scale.read_variance)
-            state = self._shared(data, scale, self._begun(electrons, start))
-            _, fit = self._fitted(data, scale, state, precise=False)
+            state = self._distribute_light(data, scale, self._initial_state(electrons, start))
+            _, fit = self._fit_state(data, scale, state, precise=False)
             electrons = electrons - uneven_background(data - fit.expected)
             least = _LEAST_BACKGROUND * scale.read_variance
             if fit.background < least:
                 electrons += np.float32(least)
         return electrons
 
-    def _begun(self, electrons: NDArray[np.float32], start: Localizations) -> FitState:
+    def _initial_state(self, electrons: NDArray[np.float32], start: Localizations) -> FitState:
         """The start in camera pixels."""
         pixel_um = self._pixel_um
         emitters = np.column_stack([start.x_um / pixel_um, start.y_um / pixel_um, start.z_um, start.photons])
@@ -271,35 +271,41 @@ class Refiner:
         background = max(float(np.percentile(electrons, 10)), LEAST_READ_VARIANCE)
         return FitState(emitters, Prior(emitters[:, :3].copy(), weight), log_odds(start.probability), background)
 
-    def _shared(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
+    def _distribute_light(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
         """With the light of the frame shared out among the places of the start."""
         low, high = np.array(scale.bounds(data.shape), np.float64).T
         places = np.clip(state.emitters[:, :3], low, high)
-        photons, background = split_light(data, scale.spline, places, state.background, scale.read_variance, _SPLITS)
+        photons, background = distribute_light(
+            data, scale.spline, places, state.background, scale.read_variance, _SPLITS
+        )
         return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
-    def _chosen(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
+    def _select_emitters(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:
         """Which emitters there are, as far as this pixel size tells."""
-        state, fit, _ = self._pruned(data, scale, state, precise=False)
-        state, fit = self._sided(data, scale, state, fit)
+        state, fit, _ = self._fit_and_prune(data, scale, state, precise=False)
+        state, fit = self._move_across_focus(data, scale, state, fit)
         for _ in range(self.settings.rounds):
             if state.work >= self.settings.work:
                 break
             before = fit.cost
-            state, fit = self._reseated(data, scale, state, fit)
-            missed = self._missed(data, scale, state, fit)
+            state, fit = self._relocate_in_depth(data, scale, state, fit)
+            missed = self._find_missed_emitters(data, scale, state, fit)
             if len(missed):
-                state, fit, _ = self._pruned(data, scale, state.with_new(missed), precise=False)
+                state, fit, _ = self._fit_and_prune(data, scale, state.with_new(missed), precise=False)
                 # The new ones are the last.
-                state, fit = self._sided(data, scale, state, fit, first=max(len(fit.emitters) - len(missed), 0))
+                state, fit = self._move_across_focus(
+                    data, scale, state, fit, first=max(len(fit.emitters) - len(missed), 0)
+                )
             # What is found and thrown away again would be found for ever.
             if fit.cost > before - _WORTHWHILE:
                 break
-        return self._sided(data, scale, state, fit)[0]
+        return self._move_across_focus(data, scale, state, fit)[0]
 
-    def _missed(self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit) -> Array:
+    def _find_missed_emitters(
+        self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit
+    ) -> Array:
         """Emitters (K, 4) that a fit lacks: places that stand out of the residual and stand a better test too."""
-        share = shared_error(fit)
+        share = common_psf_error(fit)
         variance = fit.expected * _misfit_around(data, fit, scale)
         variance += error_variance(fit, share, scale.read_variance)
         enough = self.settings.add_significance
@@ -312,10 +318,10 @@ class Refiner:
         beside = (apart < places[:, 5:] + radius).any(axis=1)
         places = places[beside | (places[:, 4] >= enough)]
         most = max(_MOST_TESTED, len(fit.emitters) // 2)
-        found = scored(places[:most], data, fit, state.prior, scale.spline, variance)
+        found = score_candidates(places[:most], data, fit, state.prior, scale.spline, variance)
         return strongest(found[found[:, 4] >= enough], _OF_BEST, _APART)[:, :4]
 
-    def _sided(
+    def _move_across_focus(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0
     ) -> tuple[FitState, JointFit]:
         """With emitters on the other side of focus that are explained better there: from row `first` on, then any.
@@ -323,34 +329,34 @@ class Refiner:
         One that has gone lets its neighbours be seen.
         """
         for _ in range(SIDE_ROUNDS):
-            emitters = on_the_other_side(data, fit, scale, first)
+            emitters = move_across_focus(data, fit, scale, first)
             if (emitters[:, 2] == fit.emitters[:, 2]).all():
                 break
-            state, fit, _ = self._pruned(data, scale, state.moved_over(emitters), precise=False)
+            state, fit, _ = self._fit_and_prune(data, scale, state.with_moved_across_focus(emitters), precise=False)
             if state.work >= self.settings.work:
                 break
             first = 0
         return state, fit
 
-    def _pruned(
+    def _fit_and_prune(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, *, precise: bool
     ) -> tuple[FitState, JointFit, Array]:
         """Fitted, without what is not plausible; its fit, and the log odds of what is left."""
         least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
         while True:
-            state, fit = self._fitted(data, scale, state, precise=precise)
-            single, photons = _without_twins(fit.emitters, state.network, scale.spline.psf.pixel_size_um)
+            state, fit = self._fit_state(data, scale, state, precise=precise)
+            single, photons = _merge_coincident(fit.emitters, state.network, scale.spline.psf.pixel_size_um)
             if not single.all():
                 state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
                 continue
-            judge = Plausibility.of(fit, scale.spline, state.network)
+            estimator = EmitterProbability.of(fit, scale.spline, state.network)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
-            alive, photons = judge.survivors(fit.emitters[:, 3], fit.photon_covariance, least, most)
+            alive, photons = estimator.prune(fit.emitters[:, 3], fit.photon_covariance, least, most)
             if alive.all():
-                return state, fit, judge.odds(fit.emitters[:, 3], np.diagonal(fit.photon_covariance))
+                return state, fit, estimator.log_odds(fit.emitters[:, 3], np.diagonal(fit.photon_covariance))
             state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(alive)
 
-    def _fitted(
+    def _fit_state(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, *, precise: bool
     ) -> tuple[FitState, JointFit]:
         iterations = self.settings.iterations if precise else _ROUGH_ITERATIONS
@@ -358,18 +364,18 @@ class Refiner:
         work = state.work + fit.evaluations * len(fit.emitters)
         return replace(state, emitters=fit.emitters, background=fit.background, work=work), fit
 
-    def _reseated(
+    def _relocate_in_depth(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit
     ) -> tuple[FitState, JointFit]:
         """With emitters in other valleys where these explain more."""
-        seats, gain = scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
+        seats, gain = scale.depth_relocation.relocate(data, fit, self.settings.relocation_gain)
         if gain == 0:
             return state, fit
         left = (seats != fit.emitters).any(axis=1)
         # What was known of the place that they leave has been refuted.
         weight = np.where(left[:, None], 0.0, state.prior.weight)
         tried = replace(state, emitters=seats, prior=Prior(state.prior.place, weight))
-        tried, other = self._fitted(data, scale, tried, precise=False)
+        tried, other = self._fit_state(data, scale, tried, precise=False)
         if other.cost >= fit.cost:
             return replace(state, work=tried.work), fit
         return tried, other
@@ -386,7 +392,7 @@ def refine(
     return Refiner(psf, camera, settings).refine(frame_electrons, start)
 
 
-def _without_twins(emitters: Array, network: Array, pixel_um: float) -> tuple[NDArray[np.bool_], Array]:
+def _merge_coincident(emitters: Array, network: Array, pixel_um: float) -> tuple[NDArray[np.bool_], Array]:
     """Which emitters stay of those that came to lie on one place, and the photons of all, theirs added to who stays.
 
     Light cannot tell two there from one, and any share of it between them is as good: the more believed one stays.
@@ -399,7 +405,7 @@ def _without_twins(emitters: Array, network: Array, pixel_um: float) -> tuple[ND
             continue
         others = order[rank + 1 :]
         apart = np.abs(emitters[others, :3] - emitters[first, :3]) * [pixel_um, pixel_um, 1]
-        same = others[(apart < _TWINS_UM).all(axis=1) & single[others]]
+        same = others[(apart < _COINCIDENT_UM).all(axis=1) & single[others]]
         photons[first] += photons[same].sum()
         single[same] = False
     return single, photons

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.depth_relocation import Rescan
+from models.fit.depth_relocation import DepthRelocation
 from models.fit.joint_fit import Bounds, JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.residual_search import MatchedFilter, search_depths
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
 
-__all__ = ["LEAST_READ_VARIANCE", "FitScale", "far_side_um", "fitted_depths_um", "read_variance"]
+__all__ = ["LEAST_READ_VARIANCE", "FitScale", "fit_range_um", "negative_defocus_um", "read_variance"]
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def read_variance(camera: CameraModel) -> float:
     return max(camera.read_noise_e**2, LEAST_READ_VARIANCE)
 
 
-def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float]:
+def fit_range_um(psf: Psf, reported_um: tuple[float, float]) -> tuple[float, float]:
     """Depths that are fitted, for depths that are answered: as deep as the PSF, but not to the other side of focus.
 
     Raises
@@ -58,7 +58,7 @@ def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float,
         When the depths asked for are not those of the PSF.
     """
     first, last = float(psf.z_um[0]), float(psf.z_um[-1])
-    low, high = answered_um
+    low, high = reported_um
     if not first <= low < high <= last:
         raise DataError(
             f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
@@ -67,13 +67,13 @@ def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float,
     return low + _OFF_FOCUS_UM, last
 
 
-def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float] | None:
+def negative_defocus_um(psf: Psf, reported_um: tuple[float, float]) -> tuple[float, float] | None:
     """Depths on the side of focus that is not answered, where emitters can be told from those that are answered.
 
     None when the PSF does not reach there, when depths on both sides are answered, or when both sides look the same, as
     they do without aberrations. Depths that are answered may begin a little before focus, as a curved field makes them.
     """
-    first, low = float(psf.z_um[0]), answered_um[0]
+    first, low = float(psf.z_um[0]), reported_um[0]
     if low < -_SIDE_SEEN_UM or first > -_SIDE_SEEN_UM:
         return None
     here = psf.planes[(psf.z_um >= 0) & (psf.z_um <= -first + _MIRROR_REACH_UM)]
@@ -95,8 +95,8 @@ class FitScale:
     depths_um : (low, high)
         That are fitted.
     camera : CameraModel
-    far_side_um : (low, high), optional
-        Depths on the other side of focus, see `far_side_um`.
+    negative_defocus_um : (low, high), optional
+        Depths on the other side of focus, see `negative_defocus_um`.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class FitScale:
         binning: int,
         depths_um: tuple[float, float],
         camera: CameraModel,
-        far_side_um: tuple[float, float] | None = None,
+        negative_defocus_um: tuple[float, float] | None = None,
     ) -> None:
         self.binning = binning
-        self.far_side_um = far_side_um
+        self.negative_defocus_um = negative_defocus_um
         self.spline = PatternSpline(psf)
         self.depths_um = depths_um
-        self.rescan = Rescan(self.spline, depths_um)
+        self.depth_relocation = DepthRelocation(self.spline, depths_um)
         self.read_variance = read_variance(camera) * binning**2
         # A pattern that reaches less far would have no pixel left in the frame.
         self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
@@ -125,9 +125,9 @@ class FitScale:
         height, width = shape
         low, high = self.depths_um
         depths: tuple[float | Array, float | Array] = (low, high)
-        if self.far_side_um is not None and z_um is not None:
-            far = z_um <= self.far_side_um[1]
-            depths = (np.where(far, self.far_side_um[0], low), np.where(far, self.far_side_um[1], high))
+        if self.negative_defocus_um is not None and z_um is not None:
+            far = z_um <= self.negative_defocus_um[1]
+            depths = (np.where(far, self.negative_defocus_um[0], low), np.where(far, self.negative_defocus_um[1], high))
         return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), depths
 
     def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:

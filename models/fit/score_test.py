@@ -23,7 +23,7 @@ from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
 from models.pattern_spline import PatternSpline
 
-__all__ = ["scored"]
+__all__ = ["score_candidates"]
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ _OWN = 0.02
 """Least share of a candidate's light that nothing else can explain; what has less is one of those that are there."""
 
 
-def scored(
+def score_candidates(
     candidates: Array,
     data: NDArray[np.float32],
     fit: JointFit,

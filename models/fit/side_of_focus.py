@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
 from models.fit.local_fit import LocalView
-from models.fit.move_selection import may_move
-from models.fit.psf_model_error import shared_error
+from models.fit.move_selection import select_moves
+from models.fit.psf_model_error import common_psf_error
 from models.fit.scale import FitScale
 
-__all__ = ["SIDE_ROUNDS", "on_the_other_side"]
+__all__ = ["SIDE_ROUNDS", "move_across_focus"]
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ _STARTS = (0.9, 1.15)
 """Of the opposite depth."""
 
 
-def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale, first: int = 0) -> Array:
+def move_across_focus(data: NDArray[np.float32], fit: JointFit, scale: FitScale, first: int = 0) -> Array:
     """The emitters of a fit, those moved to the other side of focus that are explained better there.
 
     Parameters
@@ -64,10 +64,10 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
     """
     emitters = fit.emitters.copy()
     gains = np.zeros(len(emitters))
-    if scale.far_side_um is None:
+    if scale.negative_defocus_um is None:
         return emitters
-    farthest = scale.far_side_um[0]
-    explained = _EXPLAINED_BADLY if shared_error(fit) else _EXPLAINED
+    farthest = scale.negative_defocus_um[0]
+    explained = _EXPLAINED_BADLY if common_psf_error(fit) else _EXPLAINED
     near = (emitters[:, 2] > _NEAREST_UM) & (emitters[:, 2] * _STARTS[0] < -farthest)
     near[:first] = False
     for row in np.flatnonzero(near):
@@ -80,7 +80,7 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
             there = view.fit(view.emitters * [1, 1, -share, 1])
             if there.cost < here.cost - needed:
                 needed = gains[row] = here.cost - there.cost
-                emitters[row] = view.in_frame(there)[0]
-    stays = ~may_move(fit.emitters, gains, scale.spline.radius_at_px(fit.emitters[:, 2]))
+                emitters[row] = view.to_frame_pixels(there)[0]
+    stays = ~select_moves(fit.emitters, gains, scale.spline.radius_at_px(fit.emitters[:, 2]))
     emitters[stays] = fit.emitters[stays]
     return emitters

@@ -10,7 +10,7 @@ explain, and where it answers two are fitted (`local_fit`).
 
 Two are better than one when they gain more than noise could, and when they
 explain a good part of what the one leaves over: errors of a calibrated pattern
-leave much over, but little of that looks like two emitters.
+leave much over, but little of that tried like two emitters.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
-from models.fit.local_fit import LocalView, image_of
+from models.fit.local_fit import LocalView, render_emitter
 from models.fit.scale import FitScale
 
-__all__ = ["splits"]
+__all__ = ["find_splits"]
 
 Array = NDArray[np.float64]
 
@@ -36,8 +36,8 @@ _MANY = 3
 _EXPLAINED = 0.45
 """Share of what one leaves over that two must explain."""
 
-_PROMISE = 0.3
-"""Share of the required gain that the correlation must promise; it knows the gain only roughly."""
+_EXPECTED_SHARE = 0.3
+"""Share of the required gain that the correlation must expected_gain; it knows the gain only roughly."""
 
 _FAINTEST = 0.05
 """Share of the light that the fainter one must have: less is an error of the brighter one's pattern."""
@@ -52,7 +52,7 @@ is to gain."""
 
 _NOTHING = 1e-30
 
-_MOST = 8
+_MOST_TRIED = 8
 """Places of a frame that are looked at of either kind, alone and of many, those that leave most over."""
 
 # Half the distances that are tried: sideways in four directions, and in depth.
@@ -60,7 +60,7 @@ _SIDEWAYS_UM = 0.8
 _DEPTH_UM = (1.5, 3.0)
 
 
-def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tuple[list[int], Array]]:
+def find_splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tuple[list[int], Array]]:
     """Emitters of a fit in whose place two explain the data better.
 
     Parameters
@@ -83,60 +83,60 @@ def splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> list[tu
     worth = np.flatnonzero((many | (leftover >= _LEFTOVER)) & (fit.emitters[:, 2] >= scale.depths_um[0]))
     seen: set[int] = set()
     found = []
-    looks = {True: 0, False: 0}
+    tried = {True: 0, False: 0}
     for first in worth[np.argsort(-leftover[worth])]:
-        if first in seen or looks[bool(many[first])] == _MOST:
+        if first in seen or tried[bool(many[first])] == _MOST_TRIED:
             continue
-        looks[bool(many[first])] += 1
+        tried[bool(many[first])] += 1
         rows = np.flatnonzero(together[first])
         rows = rows[np.argsort(apart[first, rows].sum(axis=1))].tolist()
         view = None if seen.intersection(rows) else LocalView.of(data, fit, rows, scale)
         seen.update(rows)
-        pair = None if view is None else _pair(view)
+        pair = None if view is None else _fit_pair(view)
         if pair is not None:
             found.append((rows, pair))
     return found
 
 
-def _pair(view: LocalView) -> Array | None:
+def _fit_pair(view: LocalView) -> Array | None:
     """Two emitters that explain a view better than those which are there, in pixels of the frame."""
     count = len(view.emitters)
     needed = _GAIN[min(count, len(_GAIN)) - 1]
     if count == 1:
         needed += _EXPLAINED * view.misfit(view.expected)
-        # What two might gain is estimated first, as most emitters promise nothing.
-        promises = _promises(view, view.emitters[0], view.expected)
-        if max(promise for _, promise in promises) < _PROMISE * needed:
+        # What two might gain is estimated first, as most emitters expected_gain nothing.
+        expected_gains = _expected_gains(view, view.emitters[0], view.expected)
+        if max(expected_gain for _, expected_gain in expected_gains) < _EXPECTED_SHARE * needed:
             return None
         one = present = view.fit(view.emitters)
     else:
         present = view.fit(view.emitters)
         light = view.emitters[:, 3:]
         one = view.fit(np.append((view.emitters[:, :3] * light).sum(axis=0) / light.sum(), light.sum())[None])
-        promises = _promises(view, one.emitters[0], one.expected)
+        expected_gains = _expected_gains(view, one.emitters[0], one.expected)
     best, cost = None, present.cost - needed
-    for half_um, promise in promises:
-        if promise < _PROMISE * (one.cost - cost):
+    for half_um, expected_gain in expected_gains:
+        if expected_gain < _EXPECTED_SHARE * (one.cost - cost):
             continue
         half = np.append(half_um / _units(view), 0.0)
         middle = one.emitters[0] * [1, 1, 1, 0.5]
         two = view.fit(np.stack([middle - half, middle + half]))
         if two.cost < cost and two.emitters[:, 3].min() >= _FAINTEST * two.emitters[:, 3].sum():
             best, cost = two, two.cost
-    return None if best is None else view.in_frame(best)
+    return None if best is None else view.to_frame_pixels(best)
 
 
-def _promises(view: LocalView, emitter: Array, expected: NDArray[np.float32]) -> list[tuple[Array, float]]:
-    """Half distances (3,), µm, and the gain that the residual promises: the best sideways, the best in depth."""
+def _expected_gains(view: LocalView, emitter: Array, expected: NDArray[np.float32]) -> list[tuple[Array, float]]:
+    """Half distances (3,), µm, and the gain that the residual expected_gains: the best sideways, the best in depth."""
     shape = (view.data.shape[0], view.data.shape[1])
-    own = image_of(view.scale, emitter, shape)
+    own = render_emitter(view.scale, emitter, shape)
     root = (1 / np.sqrt(expected)).ravel()
     basis, _ = np.linalg.qr((own.reshape(4, -1) * root).T)
     residual = (view.data - expected).ravel() * root
 
-    def promise(half_um: Array) -> float:
+    def expected_gain(half_um: Array) -> float:
         half = np.append(half_um / _units(view), 0.0)
-        around = sum(image_of(view.scale, emitter + sign * half, shape)[0] for sign in (-1.0, 1.0))
+        around = sum(render_emitter(view.scale, emitter + sign * half, shape)[0] for sign in (-1.0, 1.0))
         bend = (0.5 * around - own[0]).ravel() * root
         bend -= basis @ (basis.T @ bend)
         pull = float(residual @ bend)
@@ -145,7 +145,7 @@ def _promises(view: LocalView, emitter: Array, expected: NDArray[np.float32]) ->
     turns = np.arange(4) * np.pi / 4
     sideways = [_SIDEWAYS_UM * np.array([np.cos(turn), np.sin(turn), 0.0]) for turn in turns]
     behind = [np.array([0.0, 0.0, half]) for half in _DEPTH_UM]
-    return [max(((way, promise(way)) for way in ways), key=lambda each: each[1]) for ways in (sideways, behind)]
+    return [max(((way, expected_gain(way)) for way in ways), key=lambda each: each[1]) for ways in (sideways, behind)]
 
 
 def _units(view: LocalView) -> Array:

@@ -67,7 +67,7 @@ class FitState:
         here = replace(self, emitters=emitters, prior=Prior(self.prior.place, weight), network=network)
         return here.select(stays).with_new(np.array([pair[1] for _, pair in pairs]))
 
-    def moved_over(self, emitters: Array) -> FitState:
+    def with_moved_across_focus(self, emitters: Array) -> FitState:
         """With emitters that changed the side of focus: there they are not what the network meant."""
         over = np.sign(emitters[:, 2]) != np.sign(self.emitters[:, 2])
         prior = Prior(self.prior.place, np.where(over[:, None], 0.0, self.prior.weight))

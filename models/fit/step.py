@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 
-__all__ = ["FEWEST_PHOTONS", "moved"]
+__all__ = ["FEWEST_PHOTONS", "apply_step"]
 
 # A step is shortened to these, so that a poor start does not jump over its optimum: pixels, and µm or share of depth.
 _LONGEST_STEP_PX = 1.5
@@ -23,7 +23,7 @@ _NEGLIGIBLE = 0.02
 
 
 @numba.njit(cache=True, nogil=True)
-def moved(emitters: Any, step: Any, scale: Any, low: Any, high: Any) -> Any:
+def apply_step(emitters: Any, step: Any, scale: Any, low: Any, high: Any) -> Any:
     """Emitters after a step.
 
     Parameters

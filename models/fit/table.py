@@ -27,7 +27,7 @@ def localizations_of(
     probability: NDArray[np.float64],
     *,
     spline: PatternSpline,
-    answered_um: tuple[float, float],
+    reported_um: tuple[float, float],
     fitted_um: tuple[float, float],
 ) -> Localizations:
     """The emitters of a fit that lie in the frame and in the depths answered.
@@ -42,7 +42,7 @@ def localizations_of(
         Of each emitter of the fit.
     spline : PatternSpline
         What was fitted.
-    answered_um, fitted_um : (low, high)
+    reported_um, fitted_um : (low, high)
         Depths. At focus the bound of z diverges; the depths fitted are then all that is known.
     """
     shape = fit.expected.shape
@@ -50,8 +50,8 @@ def localizations_of(
     pixel_um = spline.psf.pixel_size_um
     crowding = 1 + spline.touching(fit.emitters).sum(axis=1) / _NEIGHBOURS
     noise = fit.sigma[:, :3] * np.sqrt(np.maximum(fit.chi2, 1.0) * crowding)[:, None]
-    sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.mistaken).T
-    low, high = answered_um
+    sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.psf_error_shift).T
+    low, high = reported_um
     count = len(z_um)
     everything = Localizations(
         frame=np.full(count, frame, np.int64),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.fit.background import tells_background, uneven_background
+from models.fit.background import background_is_separable, uneven_background
 
 
 def test_a_slow_background_is_found_beside_light_that_was_missed() -> None:
@@ -26,6 +26,6 @@ def test_nothing_is_found_where_there_is_nothing() -> None:
 
 
 def test_only_frames_much_wider_than_patterns_tell() -> None:
-    assert tells_background((512, 512), 24.0)
-    assert not tells_background((256, 256), 77.0)
-    assert not tells_background((512, 300), 24.0)
+    assert background_is_separable((512, 512), 24.0)
+    assert not background_is_separable((256, 256), 77.0)
+    assert not background_is_separable((512, 300), 24.0)

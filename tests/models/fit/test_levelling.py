@@ -52,7 +52,7 @@ def depth_errors_um() -> NDArray[np.float64]:
 
 def test_a_bead_on_more_background_does_not_look_deeper(monkeypatch: pytest.MonkeyPatch) -> None:
     levelled = depth_errors_um()
-    monkeypatch.setattr(refinement, "tells_background", lambda shape, widest_px: False)
+    monkeypatch.setattr(refinement, "background_is_separable", lambda shape, widest_px: False)
     uneven = depth_errors_um()
     # The bound of one bead here is about 0.15 µm.
     assert np.abs(levelled).max() < 0.6

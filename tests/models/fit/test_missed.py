@@ -23,14 +23,14 @@ def _tested(
 ) -> list[tuple[Array, Array]]:
     """Places (K, 6) and emitters (N, 4) of each test, x and y in pixels of the fit, with the radii of the emitters."""
     seen = []
-    scored = refinement.scored
+    score_candidates = refinement.score_candidates
 
     def watched(places: Array, data: Array, fit: refinement.JointFit, *others: object) -> Array:
         spline = others[1]
         seen.append((places, np.column_stack([fit.emitters[:, :2], spline.radius_at_px(fit.emitters[:, 2])])))
-        return scored(places, data, fit, *others)
+        return score_candidates(places, data, fit, *others)
 
-    monkeypatch.setattr(refinement, "scored", watched)
+    monkeypatch.setattr(refinement, "score_candidates", watched)
     refiner = Refiner(psf, CameraModel(read_noise_e=READ_NOISE_E), RefinementSettings(z_range_um=depths_um))
     refiner.refine(frame, proposal(start))
     return seen

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.fit.joint_fit import JointFit, fit_jointly
-from models.fit.psf_model_error import error_variance, shared_error
+from models.fit.psf_model_error import common_psf_error, error_variance
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
 
@@ -32,16 +32,16 @@ def fit_of(smaller: float, missed: int, beads: int = 9) -> JointFit:
 
 
 def test_the_right_pattern_has_no_error() -> None:
-    assert shared_error(fit_of(0.0, missed=0)) == 0
+    assert common_psf_error(fit_of(0.0, missed=0)) == 0
 
 
 def test_neighbours_that_were_missed_are_not_taken_for_an_error_of_the_pattern() -> None:
-    assert shared_error(fit_of(0.0, missed=4)) == 0
+    assert common_psf_error(fit_of(0.0, missed=4)) == 0
 
 
 def test_an_error_of_all_is_told_and_gives_each_pixel_its_variance() -> None:
     fit = fit_of(0.35, missed=0)
-    share = shared_error(fit)
+    share = common_psf_error(fit)
     assert 0.04 < share < 0.35
     variance = error_variance(fit, share, READ_VARIANCE)
     light = fit.expected - fit.background - READ_VARIANCE
@@ -50,4 +50,4 @@ def test_an_error_of_all_is_told_and_gives_each_pixel_its_variance() -> None:
 
 
 def test_few_emitters_tell_nothing_in_common() -> None:
-    assert shared_error(fit_of(0.35, missed=0, beads=3)) == 0
+    assert common_psf_error(fit_of(0.35, missed=0, beads=3)) == 0

@@ -16,11 +16,11 @@ from threadpoolctl import ThreadpoolController
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.joint_fit import fit_jointly, split_light
+from models.fit.joint_fit import distribute_light, fit_jointly
 from models.fit.prior import Prior
 from models.fit.refiner import RefinementSettings, Refiner, refine
 from models.fit.residual_search import search_depths
-from models.fit.score_test import scored
+from models.fit.score_test import score_candidates
 from models.metrics import Scorer, score_frame
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline, render_pattern
@@ -128,7 +128,7 @@ def test_light_is_shared_out_among_places(psf: Psf) -> None:
     variance = READ_NOISE_E**2
     data = exposed(drawn_light(psf, truth), 6) + np.float32(variance)
     places = np.concatenate([truth[:, :3], nobody]) / [PIXEL_UM, PIXEL_UM, 1]
-    photons, background = split_light(data, PatternSpline(psf), places, 1.0, variance, 60)
+    photons, background = distribute_light(data, PatternSpline(psf), places, 1.0, variance, 60)
     np.testing.assert_allclose(photons[:2], truth[:, 3], rtol=0.1)
     assert photons[2] < 0.05 * truth[0, 3]
     assert background == pytest.approx(BACKGROUND_E, abs=1.0)
@@ -143,7 +143,7 @@ def test_a_measured_pattern_that_is_negative_in_places_is_fitted(psf: Psf) -> No
     spline, variance = PatternSpline(noisy), READ_NOISE_E**2
     truth = np.array([[95.3, 96.8, 55.0, 5e6]])
     image = exposed(drawn_light(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1]), 4) + np.float32(variance)
-    photons, background = split_light(image, spline, truth[:, :3], 2.0, variance, 30)
+    photons, background = distribute_light(image, spline, truth[:, :3], 2.0, variance, 30)
     assert photons[0] == pytest.approx(5e6, rel=0.1)
     start = truth * 1.01
     bounds = ((0.0, 191.0), (0.0, 191.0), (0.05, 112.0))
@@ -152,7 +152,7 @@ def test_a_measured_pattern_that_is_negative_in_places_is_fitted(psf: Psf) -> No
     np.testing.assert_array_less(np.abs(fit.emitters[0, :3] - truth[0, :3]), [0.1, 0.1, 0.4])
     assert fit.emitters[0, 3] == pytest.approx(5e6, rel=0.04)
     assert 0 < fit.pattern_error[0] <= 0.05
-    assert (fit.mistaken > 0).all()
+    assert (fit.psf_error_shift > 0).all()
     assert fit.expected.min() >= 0
 
 
@@ -343,9 +343,9 @@ def test_linear_algebra_has_one_thread_during_a_fit(psf: Psf, monkeypatch: pytes
 
     def counting(*arguments: Any, **options: Any) -> Any:
         during.extend(library["num_threads"] for library in libraries.info())
-        return scored(*arguments, **options)
+        return score_candidates(*arguments, **options)
 
-    monkeypatch.setattr("models.fit.refiner.scored", counting)
+    monkeypatch.setattr("models.fit.refiner.score_candidates", counting)
     emitters = _scene(3, 4, psf, 30.0)
     refiner = Refiner(psf, CameraModel(read_noise_e=READ_NOISE_E), RefinementSettings(z_range_um=(0, 100)))
     with libraries.limit(limits=2):

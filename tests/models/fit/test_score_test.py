@@ -10,7 +10,7 @@ from models.binning import binned_psf
 from models.fit.joint_fit import JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
-from models.fit.score_test import scored
+from models.fit.score_test import score_candidates
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline
 from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, drawn_light, exposed, lopsided_psf
@@ -38,7 +38,7 @@ def _candidate(*places: Array) -> Array:
 
 
 def _tested(candidates: Array, data: NDArray[np.float32], fit: JointFit, spline: PatternSpline) -> Array:
-    return scored(candidates, data, fit, Prior.none(len(fit.emitters)), spline, fit.expected)
+    return score_candidates(candidates, data, fit, Prior.none(len(fit.emitters)), spline, fit.expected)
 
 
 def test_it_foretells_what_a_fit_gains(spline: PatternSpline) -> None:
@@ -67,7 +67,7 @@ def test_a_prior_that_pulls_is_no_evidence(spline: PatternSpline) -> None:
     start = np.concatenate([fit.emitters, MISSING])
     wider = Prior(np.vstack([prior.place, MISSING[:, :3]]), np.vstack([prior.weight, np.zeros((1, 3))]))
     complete = fit_jointly(data, spline, start, fit.background, BOUNDS, READ_NOISE_E**2, 60, 1e-4, wider)
-    found = scored(_candidate(MISSING[0]), data, fit, prior, spline, fit.expected)[0]
+    found = score_candidates(_candidate(MISSING[0]), data, fit, prior, spline, fit.expected)[0]
     assert found[4] ** 2 / 2 == pytest.approx(fit.cost - complete.cost, rel=0.3)
 
 

@@ -8,8 +8,8 @@ import pytest
 from evaluation.methods.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.camera import CameraModel
 from models.fit.refiner import RefinementSettings, Refiner
-from models.fit.scale import FitScale, far_side_um
-from models.fit.side_of_focus import on_the_other_side
+from models.fit.scale import FitScale, negative_defocus_um
+from models.fit.side_of_focus import move_across_focus
 from models.metrics import score_frame
 from models.psf import Psf
 from models.tables import Localizations
@@ -51,18 +51,18 @@ def test_many_on_the_wrong_side_are_found_out_one_after_the_other(psf: Psf, refi
 
 
 def test_of_two_that_share_their_light_one_changes_sides_at_a_time(psf: Psf, monkeypatch: pytest.MonkeyPatch) -> None:
-    far = far_side_um(psf, (0.0, 25.0))
+    far = negative_defocus_um(psf, (0.0, 25.0))
     scale = FitScale(psf, 1, (0.05, 30.0), CameraModel(read_noise_e=READ_NOISE_E), far)
     truth = np.array([[50.0, 50.0, -10.0, 2e5], [54.0, 50.0, -12.0, 4e4]])
     data = exposed(drawn_light(psf, truth, shape=SMALL), 2) + np.float32(scale.read_variance)
     fit = scale.fit(data, truth * [1, 1, -1, 1], 5.0, 15, precise=True)
-    first = on_the_other_side(data, fit, scale)
+    first = move_across_focus(data, fit, scale)
     assert (first[:, 2] < 0).tolist() == [True, False]
     fit_then = scale.fit(data, first, fit.background, 15, precise=True)
-    assert (on_the_other_side(data, fit_then, scale)[:, 2] < 0).all()
+    assert (move_across_focus(data, fit_then, scale)[:, 2] < 0).all()
     # Both had a reason to go.
-    monkeypatch.setattr("models.fit.side_of_focus.may_move", lambda emitters, gains, radius: gains > 0)
-    assert (on_the_other_side(data, fit, scale)[:, 2] < 0).all()
+    monkeypatch.setattr("models.fit.side_of_focus.select_moves", lambda emitters, gains, radius: gains > 0)
+    assert (move_across_focus(data, fit, scale)[:, 2] < 0).all()
 
 
 def test_the_pursuit_without_a_network_knows_the_side_too(psf: Psf) -> None:
@@ -81,13 +81,13 @@ def test_the_pursuit_finds_out_two_beside_each_other(psf: Psf) -> None:
 
 
 def test_who_is_right_stays(psf: Psf) -> None:
-    far = far_side_um(psf, (0.0, 25.0))
+    far = negative_defocus_um(psf, (0.0, 25.0))
     scale = FitScale(psf, 1, (0.05, 30.0), CameraModel(read_noise_e=READ_NOISE_E), far)
     truth = np.array([[30.0, 40.0, 9.0, 3e3], [70.0, 30.0, 15.0, 2e4], [60.0, 70.0, 28.0, 2e4]])
     data = exposed(drawn_light(psf, truth, shape=SMALL), 2) + np.float32(scale.read_variance)
     fit = scale.fit(data, truth, 5.0, 15, precise=True)
-    assert on_the_other_side(data, fit, scale) == pytest.approx(fit.emitters)
+    assert move_across_focus(data, fit, scale) == pytest.approx(fit.emitters)
     over = scale.fit(data, truth * [1, 1, -1, 1] * [1, 1, 0.7, 1], 5.0, 15, precise=True)
     assert (over.emitters[:, 2] < 0).all()
     one_sided = FitScale(psf, 1, (0.05, 30.0), CameraModel(read_noise_e=READ_NOISE_E))
-    assert on_the_other_side(data, fit, one_sided) == pytest.approx(fit.emitters)
+    assert move_across_focus(data, fit, one_sided) == pytest.approx(fit.emitters)

@@ -13,7 +13,7 @@ from models.camera import CameraModel
 from models.fit.local_fit import LocalView
 from models.fit.refiner import RefinementSettings, Refiner
 from models.fit.scale import FitScale
-from models.fit.splitting import splits
+from models.fit.splitting import find_splits
 from models.optics import reference_psf
 from models.psf import Psf
 from tests.models.joint_fit_scenes import READ_NOISE_E, believed, drawn_light, exposed, proposal
@@ -96,7 +96,7 @@ def test_those_who_are_many_are_looked_at_beside_any_number_of_misfits(monkeypat
     unexplained = np.append(np.full(12, 1.0), np.zeros(3))
     looked: list[list[int]] = []
     monkeypatch.setattr(LocalView, "of", lambda _data, _fit, rows, _scale: looked.append(sorted(rows)))
-    assert splits(data, replace(fit, emitters=emitters, unexplained=unexplained), scale) == []
+    assert find_splits(data, replace(fit, emitters=emitters, unexplained=unexplained), scale) == []
     assert [12, 13, 14] in looked
     assert len(looked) == 9
 
@@ -109,6 +109,6 @@ def test_a_third_that_explains_but_noise_goes(seed: int) -> None:
     data = exposed(drawn_light(psf, truth), seed) + np.float32(READ_NOISE_E**2)
     three = np.vstack([truth, [[60.9, 61.6, 50.5, 3e3]]]) / [0.65, 0.65, 1, 1]
     fit = scale.fit(data, three, 5.0, 40, precise=True)
-    ((rows, pair),) = splits(data, fit, scale)
+    ((rows, pair),) = find_splits(data, fit, scale)
     assert sorted(rows) == [0, 1, 2]
     assert pair[np.argsort(pair[:, 2]), :3] * [0.65, 0.65, 1] == pytest.approx(truth[:, :3], abs=0.25)
