@@ -149,7 +149,7 @@ def _emitter_significance(data: Any, expected: Any, light: Any, box: Any, photon
 def _restore_emitter(
     data: Any, expected: Any, light: Any, box: Any, photons: Any, row: Any, column: Any, binning: Any, half: Any
 ) -> Any:
-    """Binned residual around a pixel with the emitter's light added back, over its variance; and one over the variance."""
+    """Binned residual around a pixel, the emitter's light added back, over its variance; and one over the variance."""
     side = 2 * half + 1
     pull = np.zeros((side, side), np.float32)
     weight = np.zeros((side, side), np.float32)

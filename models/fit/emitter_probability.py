@@ -35,8 +35,8 @@ _WEIGHTS = (-5.8, 2.2, 0.6, 1.6)
 _STRONG = 100.0
 """Significance and amplitude over noise are clipped to this."""
 _NOISE_ALONE = 4.0
-"""The amplitude over noise is clipped to so many times the squared significance: where neighbours may cause all of it, its
-size is no evidence."""
+"""The amplitude over noise is clipped to so many times the squared significance: where neighbours may cause all of it,
+its size is no evidence."""
 _NOT_PROPOSED = -2.0
 """Log odds of emitters without a network detection: below most detections."""
 _LEAST_SIGNIFICANCE = 0.1

@@ -1,9 +1,9 @@
-"""What else could one emitter of a joint fit be? Fits of a few emitters in its place, all others held.
+"""Fit a few emitters in a window of a joint fit, all others fixed.
 
-Some mistakes no step of a joint fit leaves: two emitters fitted by one, and
-one on the other side of focus fitted on this side. What else could be there is
-tried in the window of one pattern, which takes as long as that pattern alone,
-and only what wins there is put before the whole frame.
+Steps of a joint fit cannot correct two errors: two emitters fitted by one, and
+one at negative defocus fitted at positive defocus. Alternatives are fitted in
+the window of one pattern, which costs as much as that pattern alone. Only
+accepted ones enter the fit of the whole frame.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = ["LocalView", "render_emitter"]
 Array = NDArray[np.float64]
 
 _SPARE_PX = 4
-"""Pixels around the pattern, for what lies beside it."""
+"""Pixels around the pattern, for emitters beside it."""
 
 _ITERATIONS = 15
 _ENOUGH = 0.3
-"""Steps that gain less in log-likelihood decide nothing."""
+"""The fit ends when a step gains less log-likelihood."""
 
 _REACH_UM = 6.0
-"""How far sideways of the emitter its substitutes may lie."""
+"""Largest lateral distance of the new emitters from the old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalView:
-    """The surroundings of one emitter of a joint fit, or of a few on almost one place.
+    """Window around one emitter of a joint fit, or around a few close ones.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class LocalView:
     emitters : ndarray of float64, shape (N, 4)
         x, y (pixels of the window), z (µm), photons.
     origin : ndarray of float64, shape (4,)
-        What to add to come back to the frame.
+        Added to emitters of the window, gives those of the frame.
     data : ndarray of float32, shape (h, w)
         The window, read variance included.
     expected : ndarray of float32, shape (h, w)
-        The joint fit there.
+        Model of the joint fit in the window.
     backdrop : ndarray of float32, shape (h, w)
         Light of all other emitters.
     background : float
@@ -64,7 +64,7 @@ class LocalView:
 
     @classmethod
     def of(cls, data: NDArray[np.float32], fit: JointFit, rows: Sequence[int], scale: FitScale) -> LocalView | None:
-        """The view of emitters of a fit, as far as the pattern of the first; None when it is not in the frame."""
+        """Window of emitters of a fit, as large as the pattern of the first; None when it is outside the frame."""
         shape = (data.shape[0], data.shape[1])
         x, y, z = fit.emitters[rows[:1], :3].T
         own = scale.spline.boxes(x, y, z, shape)[0]
@@ -82,7 +82,7 @@ class LocalView:
         return cls(scale, emitters, origin, seen, fit.expected[window], np.maximum(backdrop, 0), fit.background)
 
     def fit(self, starts: Array) -> JointFit:
-        """Fit emitters (N, 4), in pixels of the window, in the place of the one."""
+        """Fit emitters (N, 4), in pixels of the window, instead of the present ones."""
         return fit_jointly(
             self.data,
             self.scale.spline,
@@ -96,12 +96,12 @@ class LocalView:
         )
 
     def to_frame_pixels(self, fit: JointFit) -> Array:
-        """Emitters of a fit here, (N, 4), in pixels of the frame."""
+        """Emitters of a fit of the window, (N, 4), in pixels of the frame."""
         emitters: Array = fit.emitters + self.origin
         return emitters
 
     def misfit(self, expected: NDArray[np.float32]) -> float:
-        """Log-likelihood that a model (h, w) leaves to be gained, beyond what noise explains; at least 0."""
+        """Log-likelihood that a model (h, w) falls short by, beyond the effect of noise; at least 0."""
         leftover = float(((self.data - expected) ** 2 / expected).sum(dtype=np.float64)) - self.data.size
         return max(leftover - float(np.sqrt(2 * self.data.size)), 0.0) / 2
 
