@@ -2,13 +2,12 @@
 
 Parameters are x, y, z and photons of each emitter and one background. The
 normal matrix is assembled from the overlaps of the patterns only; the rest of
-it is zero. Fisher scoring takes the expected curvature instead of the
-observed one, which is positive by construction, so every step goes downhill
-once it is short least_gain; Levenberg-Marquardt damping makes it so.
+it is zero. Fisher scoring uses the expected curvature instead of the observed
+one. It is positive by construction, so every step lowers the cost once it is
+short enough; Levenberg-Marquardt damping shortens it.
 
-What is known of a place beforehand enters as a Gaussian (maximum a
-posteriori): where photons are few the start decides, where they are many the
-data do.
+Position priors are Gaussian (maximum a posteriori): at few photons the start
+dominates, at many photons the data do.
 """
 
 from __future__ import annotations
@@ -33,34 +32,35 @@ Bounds = Sequence[tuple[float | Array, float | Array]]
 _LEAST_BACKGROUND_E = 1e-3
 
 _LEAST_INFORMATION = 1e-12
-"""Of an emitter whose light does not fall into the frame."""
+"""Lower limit of the information, for emitters without light in the frame."""
 
 _LARGEST_PATTERN_ERROR = 0.05
 
 _WIDE_SIGNIFICANCE = 10.0
-"""A pattern is fitted wider where the light outside its usual crop is so many standard deviations of the noise there:
-less of it moves depths by a tenth of their bound."""
+"""A pattern gets the wider crop where the light outside the usual one is so many standard deviations of the noise there;
+less light biases depths by a tenth of their bound."""
 
 _DAMPING = (1.0, 1e-7, 1e7)
-"""First, least and largest damping; beyond the largest there is no way down."""
+"""Initial, least and largest damping; the fit ends beyond the largest."""
 _UP, _DOWN = 5.0, 2.0
-"""How damping changes after a step that went up, and after one that went down."""
+"""Factors by which damping grows after a rejected step and falls after an accepted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class JointFit:
-    """The optimum.
+    """Result of a joint fit.
 
     Attributes
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x (pixels), y (pixels), z (µm), photons.
     sigma : ndarray of float64, shape (N, 4)
-        Cramér-Rao bounds of the same, what was known beforehand included.
+        Cramér-Rao bounds of the same, prior included.
     photon_covariance : ndarray of float64, shape (N, N)
-        Of the photons, every other parameter being fitted too.
+        Covariance of the photons, with all other parameters fitted too.
     overlap : ndarray of float64, shape (N, N)
-        Photons that row e, fitted alone, would take of each photon of column n left in the frame; 1 on the diagonal.
+        Photons that emitter e (row), fitted alone, takes for each photon of emitter n (column) missing in the model;
+        1 on the diagonal.
     background : float
         Photo-electrons per pixel.
     expected : ndarray of float32, shape (H, W)
@@ -68,15 +68,15 @@ class JointFit:
     chi2 : ndarray of float64, shape (N,)
         Mean of (data - model)² / variance where each pattern has its light, weighted by it; 1 without any light.
     unexplained : ndarray of float64, shape (N,)
-        Share of its own light by which each pattern would have to be wrong to explain what noise does not.
+        PSF model error, as a share of its own light, that would explain the misfit of each pattern beyond noise.
     pattern_error : ndarray of float64, shape (N,)
-        The same, at most 0.05: a misfit that asks for more has another reason.
+        The same, clipped to 0.05: a larger misfit has another cause.
     psf_error_shift : ndarray of float64, shape (N, 3)
-        How far x, y and z would move if all of this error looked like a move; pixels and µm.
+        Shift of x, y and z if all of this error acted like a shift; pixels and µm.
     cost : float
         Negative log-likelihood and prior, up to a constant of the frame.
     evaluations : int
-        How often the model was computed.
+        Number of computed models.
     """
 
     emitters: Array
@@ -95,7 +95,7 @@ class JointFit:
 
 @dataclass(slots=True)
 class _Point:
-    """A set of parameters with everything that was computed there."""
+    """A set of parameters with its rendered patterns, model and cost."""
 
     rendered: Rendered
     background: float
@@ -110,7 +110,7 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What stays the same while emitters move."""
+    """Data and settings that are constant during a fit."""
 
     data: NDArray[np.float32]
     spline: PatternSpline
@@ -145,19 +145,20 @@ def fit_jointly(
     background : float
         Start, photo-electrons per pixel.
     bounds : ((low, high), ...)
-        Of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
+        Bounds of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
     read_variance : float
         Photo-electrons squared, positive.
     iterations : int
-        Most accepted steps.
+        Largest number of accepted steps.
     least_gain : float
-        Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
+        The fit ends when a step lowers the negative log-likelihood by less. One standard deviation of one parameter
+        is 0.5.
     prior : Prior, optional
-        What is known of the places.
+        Position prior.
     backdrop : ndarray of float32, shape (H, W), optional
-        Light of what is not fitted, beside the background.
+        Light of emitters that are not fitted.
     whole : bool
-        Whether emitters whose light outside the usual crop would show are fitted with wider patterns.
+        Whether emitters with visible light outside the usual crop are fitted with wider patterns.
 
     Returns
     -------
@@ -224,10 +225,10 @@ def distribute_light(
     read_variance: float,
     rounds: int,
 ) -> tuple[Array, float]:
-    """Photons of emitters whose places are known, by the multiplicative updates of Richardson and Lucy.
+    """Photons of emitters at fixed positions, by the multiplicative updates of Richardson and Lucy.
 
-    They never go below zero and share the light of overlapping patterns out by themselves, which a start from photons
-    that do not fit to the frame needs before places may move.
+    They stay non-negative and divide the light of overlapping patterns. This gives photons that match the frame before
+    positions are fitted.
 
     Parameters
     ----------
@@ -257,14 +258,14 @@ def distribute_light(
 
 
 def _needs_wide_crop(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
-    """Whose light outside its crop stands out of the noise of an area as large as the crop."""
+    """Which emitters have visible light outside their crop: against the noise of an area as large as the crop."""
     radius = spline.radius_at_px(emitters[:, 2])
     shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _WIDE_SIGNIFICANCE * radius * np.sqrt(np.pi * variance)
     return shows
 
 
 def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point | None = None) -> _Point:
-    """Everything at a set of parameters; emitters that stand where they stood `before` keep their patterns."""
+    """Render and compare with the data; emitters that have not moved since `before` keep their patterns."""
     data = scene.data
     shape = (data.shape[0], data.shape[1])
     drawn = Rendered.of(scene.spline, emitters, shape, scene.wide, None if before is None else before.rendered)
@@ -290,8 +291,8 @@ def _take_step(
 
 def _covariance(matrix: Array) -> Array:
     scale, scaled = _normalize_matrix(matrix)
-    # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
-    # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
+    # The ridge keeps the variance of an undetermined parameter (depth at focus) finite, and huge. It grows until the
+    # matrix is positive definite: with two emitters at one position, rounding of single precision makes it indefinite.
     ridge = 1e-9
     while True:
         try:

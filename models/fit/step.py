@@ -16,7 +16,7 @@ _LONGEST_STEP_OF_DEPTH = 0.05
 _PHOTON_FACTOR = 4.0
 
 FEWEST_PHOTONS = 1.0
-"""Least photons of an emitter in a fit; with fewer its gradient would vanish."""
+"""Least photons of an emitter in a fit; with fewer it could not grow again."""
 
 # A step that changes the log-likelihood by less than about the square of this is skipped, and the pattern kept.
 _NEGLIGIBLE = 0.02

@@ -17,7 +17,8 @@ biases it by more than noise. Measured in scenes of 4 to 64 points (docs/refinem
 
 _LOOKS_LIKE_A_MOVE = np.array([0.12, 0.12, 0.08])
 """Share of the PSF model error that acts like a shift of the emitter in x, y and z: calibration errors are grains and
-rings that nearly cancel over a pattern; less so laterally, because its centre is known less well than its size. Measured with isolated emitters of the hidden optics (docs/refinement.md)."""
+rings that nearly cancel over a pattern; less so laterally, because its centre is known less well than its size.
+Measured with isolated emitters of the hidden optics (docs/refinement.md)."""
 
 
 def localizations_of(
