@@ -26,11 +26,11 @@ _CELL_PX = 8
 
 # Cauchy weights with this many robust deviations keep 95 % of the efficiency of least squares.
 _CAUCHY = 2.4 * 1.4826
-_TURNS = 15
+_ROUNDS = 15
 
 
 def background_is_separable(shape: tuple[int, ...], widest_px: float) -> bool:
-    """Whether a frame of `shape` (H, W) is wide enough to separate its background from patterns of this radius, pixels."""
+    """Whether a frame of `shape` (H, W) is wide enough to separate its background from patterns of this radius."""
     return min(shape) >= _PATTERNS_ACROSS * 2 * widest_px
 
 
@@ -54,7 +54,7 @@ def uneven_background(residual: NDArray[np.float32]) -> NDArray[np.float32]:
         np.arange(float(rows)) * _CELL_PX + middle, np.arange(float(columns)) * _CELL_PX + middle, residual.shape
     )
     weight = np.ones(len(values))
-    for _ in range(_TURNS):
+    for _ in range(_ROUNDS):
         root = np.sqrt(weight)
         solution = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
         rest = np.abs(values - design @ solution)

@@ -37,8 +37,8 @@ _LEAST_INFORMATION = 1e-12
 _LARGEST_PATTERN_ERROR = 0.05
 
 _WIDE_SIGNIFICANCE = 10.0
-"""A pattern gets the wider crop where the light outside the usual one is so many standard deviations of the noise there;
-less light biases depths by a tenth of their bound."""
+"""A pattern gets the wider crop where the light outside the usual one is so many standard deviations of the noise.
+Less light biases depths by a tenth of their bound."""
 
 _DAMPING = (1.0, 1e-7, 1e7)
 """Initial, least and largest damping; the fit ends beyond the largest."""

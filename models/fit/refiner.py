@@ -3,7 +3,7 @@
 A network is fast and finds most emitters, but its depths are off by a
 micrometre or two where the Cramér-Rao bound is a few hundredths. Here
 positions, photons and background of all emitters of a frame are fitted
-together, because wide defocused patterns overlap nearly always and single fits
+together, because wide defocused patterns overlap nearly always and kept fits
 would take the light of neighbours for their own.
 
 The network's positions enter as Gaussian priors with its sigmas (maximum a
@@ -63,7 +63,7 @@ Array = NDArray[np.float64]
 
 # Most steps of a fit before the next change of the set of emitters.
 _ROUGH_ITERATIONS = 8
-_SPLITS = 30
+_LIGHT_ROUNDS = 30
 
 # Factor on the network's sigmas: those of its improbable detections are about half of their error.
 _PRIOR_WIDTH = 1.5
@@ -74,7 +74,7 @@ _FEWEST_BINS = 16
 _LEAST_RADIUS_BINS = 3
 
 # The search ends after a round that lowers the negative log-likelihood by less.
-_WORTHWHILE = 5.0
+_LEAST_GAIN = 5.0
 
 # Two emitters nearer than this in x, y and z are merged: a fraction of the optical resolution.
 _COINCIDENT_UM = (0.4, 0.4, 1.2)
@@ -87,7 +87,7 @@ _SURROUNDINGS_PX = 96
 
 # Residual peaks from this significance on get the score test; most tests per round, or half as many as there are
 # emitters where that is more.
-_PROMISING, _MOST_TESTED = 2.5, 80
+_LEAST_PEAK_SIGNIFICANCE, _MOST_TESTED = 2.5, 80
 
 # Emitters added in one round: least share of the best significance, and least distance as a share of the radius.
 _OF_BEST, _APART = 0.25, 0.2
@@ -273,7 +273,7 @@ class Refiner:
         low, high = np.array(scale.bounds(data.shape), np.float64).T
         places = np.clip(state.emitters[:, :3], low, high)
         photons, background = distribute_light(
-            data, scale.spline, places, state.background, scale.read_variance, _SPLITS
+            data, scale.spline, places, state.background, scale.read_variance, _LIGHT_ROUNDS
         )
         return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
@@ -294,7 +294,7 @@ class Refiner:
                     data, scale, state, fit, first=max(len(fit.emitters) - len(missed), 0)
                 )
             # An emitter that is added and removed again would be found in every round.
-            if fit.cost > before - _WORTHWHILE:
+            if fit.cost > before - _LEAST_GAIN:
                 break
         return self._move_across_focus(data, scale, state, fit)[0]
 
@@ -305,18 +305,18 @@ class Refiner:
         share = common_psf_error(fit)
         variance = fit.expected * _misfit_around(data, fit, scale)
         variance += error_variance(fit, share, scale.read_variance)
-        enough = self.settings.add_significance
+        least = self.settings.add_significance
         # Residuals of a PSF model error resemble emitters, so a higher significance is required.
-        promising = enough if share else _PROMISING
-        places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, promising)
+        least_peak = least if share else _LEAST_PEAK_SIGNIFICANCE
+        places = scale.filter(data.shape, self.settings.depth_step_um).peaks(data - fit.expected, variance, least_peak)
         # Away from all fitted emitters the score test equals the matched filter.
         radius = scale.spline.radius_at_px(fit.emitters[:, 2])
         apart = np.hypot(*(places[:, None, :2] - fit.emitters[None, :, :2]).transpose(2, 0, 1))
         beside = (apart < places[:, 5:] + radius).any(axis=1)
-        places = places[beside | (places[:, 4] >= enough)]
+        places = places[beside | (places[:, 4] >= least)]
         most = max(_MOST_TESTED, len(fit.emitters) // 2)
         found = score_candidates(places[:most], data, fit, state.prior, scale.spline, variance)
-        return strongest(found[found[:, 4] >= enough], _OF_BEST, _APART)[:, :4]
+        return strongest(found[found[:, 4] >= least], _OF_BEST, _APART)[:, :4]
 
     def _move_across_focus(
         self, data: NDArray[np.float32], scale: FitScale, state: FitState, fit: JointFit, first: int = 0
@@ -342,9 +342,9 @@ class Refiner:
         least = float(log_odds(np.array([_LOWEST_PROBABILITY if precise else self.settings.keep_probability]))[0])
         while True:
             state, fit = self._fit_state(data, scale, state, precise=precise)
-            single, photons = _merge_coincident(fit.emitters, state.network, scale.spline.psf.pixel_size_um)
-            if not single.all():
-                state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(single)
+            kept, photons = _merge_coincident(fit.emitters, state.network, scale.spline.psf.pixel_size_um)
+            if not kept.all():
+                state = replace(state, emitters=np.column_stack([fit.emitters[:, :3], photons])).select(kept)
                 continue
             estimator = EmitterProbability.of(fit, scale.spline, state.network)
             most = max(len(fit.emitters) // _REMOVED_SHARE, _REMOVED_AT_ONCE)
@@ -385,7 +385,7 @@ def refine(
     camera: CameraModel,
     settings: RefinementSettings | None = None,
 ) -> Localizations:
-    """Refine a single frame; for many frames keep a `Refiner`, which prepares the PSF once."""
+    """Refine a kept frame; for many frames keep a `Refiner`, which prepares the PSF once."""
     return Refiner(psf, camera, settings).refine(frame_electrons, start)
 
 
@@ -395,17 +395,17 @@ def _merge_coincident(emitters: Array, network: Array, pixel_um: float) -> tuple
     The data cannot separate them. The one with the higher network probability stays.
     """
     photons = emitters[:, 3].copy()
-    single = np.ones(len(emitters), bool)
+    kept = np.ones(len(emitters), bool)
     order = np.argsort(-np.nan_to_num(network, nan=-np.inf), kind="stable")
     for rank, first in enumerate(order):
-        if not single[first]:
+        if not kept[first]:
             continue
         others = order[rank + 1 :]
         apart = np.abs(emitters[others, :3] - emitters[first, :3]) * [pixel_um, pixel_um, 1]
-        same = others[(apart < _COINCIDENT_UM).all(axis=1) & single[others]]
+        same = others[(apart < _COINCIDENT_UM).all(axis=1) & kept[others]]
         photons[first] += photons[same].sum()
-        single[same] = False
-    return single, photons
+        kept[same] = False
+    return kept, photons
 
 
 def _misfit_around(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> NDArray[np.float32]:

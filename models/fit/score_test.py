@@ -31,7 +31,7 @@ _RIDGE = 1e-5
 """Added to the normal matrix scaled to a unit diagonal; regularizes nearly equal patterns."""
 
 _OWN = 0.02
-"""Least share of a candidate's information that the fitted emitters do not explain; with less it duplicates one of them."""
+"""Least share of a candidate's information that the fitted emitters do not explain; with less it is a duplicate."""
 
 
 def score_candidates(

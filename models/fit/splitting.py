@@ -47,7 +47,7 @@ _TOGETHER_UM = (4.0, 4.0, 4.0)
 one."""
 
 _LEFTOVER = 5.0
-"""Least misfit for a test, in standard deviations of the emitter's photons: half its square is about the possible gain."""
+"""Least misfit for a test, in standard deviations of the photons: half its square is about the possible gain."""
 
 _NOTHING = 1e-30
 
@@ -98,7 +98,7 @@ def find_splits(data: NDArray[np.float32], fit: JointFit, scale: FitScale) -> li
 
 
 def _fit_pair(view: LocalView) -> Array | None:
-    """Two emitters that explain a window better than the present ones, in pixels of the frame; None if there are none."""
+    """Two emitters that explain a window better than the present ones, in pixels of the frame, or None."""
     count = len(view.emitters)
     needed = _GAIN[min(count, len(_GAIN)) - 1]
     if count == 1:

@@ -57,7 +57,7 @@ class FitState:
         )
 
     def with_pairs(self, pairs: Sequence[tuple[list[int], Array]]) -> FitState:
-        """With pairs instead of one or more emitters; the first inherits the network's log odds, neither has a prior."""
+        """With pairs instead of one or more emitters; the first keeps the network's log odds, neither has a prior."""
         emitters, weight, network = self.emitters.copy(), self.prior.weight.copy(), self.network.copy()
         stays = np.ones(len(emitters), bool)
         for rows, pair in pairs:
