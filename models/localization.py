@@ -137,7 +137,8 @@ class Localizer:
     def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
         """Choose the smallest number of threads that keeps up with a camera, and return it.
 
-        One thread is the fastest if it suffices: threads wait for each other and for other processes. A frame may take `_BUSY_SHARE` of the time from frame to frame.
+        One thread is the fastest if it suffices: threads wait for each other and for other processes. A frame may
+        take `_BUSY_SHARE` of the time from frame to frame.
 
         Parameters
         ----------
@@ -234,7 +235,7 @@ class Localizer:
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
         """Fit the detections of one frame (H, W) jointly, and search for missed emitters.
 
-        The PSF is that of the centre of the field, so field distortion is applied to the detections before the fit and
+        The fit works with apparent positions: field distortion is applied to the detections before the fit and
         corrected after it. Emitters whose probability after the fit reaches the model's threshold are returned.
         """
         field = self.model.field
