@@ -88,11 +88,11 @@ def test_light_far_from_a_very_bright_emitter_is_no_emitter(spline: PatternSplin
 def test_light_within_the_psf_model_error_of_a_bright_emitter_is_no_emitter(spline: PatternSpline) -> None:
     emitters = np.array([[90.0, 90, 60, 1e6], [95.0, 90, 20, 2e4], [240.0, 240, 20, 2e4]])
     photons, variance = emitters[:, 3], (emitters[:, 3] / 40) ** 2
-    trusted = _estimator(emitters, spline, np.full(3, -2.0)).log_odds(photons, variance)
-    doubted = _estimator(emitters, spline, np.full(3, -2.0), error=0.04).log_odds(photons, variance)
-    assert trusted[1] > 0
-    assert doubted[1] < -3
-    assert doubted[[0, 2]] == pytest.approx(trusted[[0, 2]], abs=0.1)
+    exact = _estimator(emitters, spline, np.full(3, -2.0)).log_odds(photons, variance)
+    with_error = _estimator(emitters, spline, np.full(3, -2.0), error=0.04).log_odds(photons, variance)
+    assert exact[1] > 0
+    assert with_error[1] < -3
+    assert with_error[[0, 2]] == pytest.approx(exact[[0, 2]], abs=0.1)
     # Without the bright one it is as probable as any.
     alive = np.array([False, True, True])
     alone = _estimator(emitters, spline, np.full(3, -2.0), error=0.04).log_odds(photons, variance, alive)

@@ -12,7 +12,7 @@ from models.errors import DataError
 from models.fit.joint_fit import JointFit
 from models.fit.scale import FitScale, fit_range_um, negative_defocus_um, read_variance
 from models.fit.table import localizations_of
-from tests.models.joint_fit_scenes import lopsided_psf
+from tests.models.joint_fit_scenes import asymmetric_psf
 from tests.models.test_psf import gaussian_psf
 
 
@@ -30,7 +30,7 @@ def test_depths_beyond_the_psf_are_rejected() -> None:
 
 
 def test_negative_defocus_is_fitted_where_patterns_differ() -> None:
-    psf = lopsided_psf()
+    psf = asymmetric_psf()
     far = negative_defocus_um(psf, (0.0, 20.0))
     assert far is not None
     assert far[0] == psf.z_um[0]

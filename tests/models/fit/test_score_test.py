@@ -13,7 +13,7 @@ from models.fit.rendering import Rendered, normal_equations
 from models.fit.score_test import score_candidates
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline
-from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, drawn_light, exposed, lopsided_psf
+from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, asymmetric_psf, expected_frame, noisy_frame
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ MISSING = np.array([[38.0, 45.0, 18.0, 5e2]])
 
 @pytest.fixture(scope="module")
 def spline() -> PatternSpline:
-    return PatternSpline(lopsided_psf())
+    return PatternSpline(asymmetric_psf())
 
 
 def _fit(data: NDArray[np.float32], spline: PatternSpline, start: Array) -> JointFit:
@@ -43,7 +43,7 @@ def _tested(candidates: Array, data: NDArray[np.float32], fit: JointFit, spline:
 
 def test_it_predicts_the_gain_of_a_fit(spline: PatternSpline) -> None:
     everything = np.concatenate([CROWD, MISSING])
-    data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     without, complete = _fit(data, spline, CROWD), _fit(data, spline, everything)
     found = _tested(_candidate(MISSING[0]), data, without, spline)[0]
     gained = without.cost - complete.cost
@@ -56,7 +56,7 @@ def test_it_predicts_the_gain_of_a_fit(spline: PatternSpline) -> None:
 def test_the_gradient_of_the_prior_is_no_evidence(spline: PatternSpline) -> None:
     """At the optimum the gradients of likelihood and prior cancel."""
     everything = np.concatenate([CROWD, MISSING])
-    data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     prior = Prior(CROWD[:, :3] + [0.6, -0.5, 1.5], np.tile([400.0, 400.0, 50.0], (len(CROWD), 1)))
     fit = fit_jointly(data, spline, CROWD, 5.0, BOUNDS, READ_NOISE_E**2, 60, 1e-4, prior)
     assert np.abs(prior.weight * (fit.emitters[:, :3] - prior.place)).max() > 0.5
@@ -93,7 +93,7 @@ def test_in_a_crowd_the_matched_filter_underestimates_the_significance(seed: int
 
 def test_without_fitted_emitters_it_equals_the_matched_filter(spline: PatternSpline) -> None:
     emitter = np.array([[40.0, 50.0, 9.0, 3e3]])
-    data = exposed(drawn_light(lopsided_psf(), emitter, shape=SMALL), 2) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), emitter, shape=SMALL), 2) + np.float32(READ_NOISE_E**2)
     nothing = _fit(data, spline, np.zeros((0, 4)))
     elsewhere = np.array([80.0, 12.0, 9.0])
     found = _tested(_candidate(elsewhere, emitter[0]), data, nothing, spline)
@@ -105,7 +105,7 @@ def test_without_fitted_emitters_it_equals_the_matched_filter(spline: PatternSpl
 
 
 def test_duplicates_and_emitters_outside_the_frame_have_no_significance(spline: PatternSpline) -> None:
-    data = exposed(drawn_light(lopsided_psf(), CROWD, shape=SMALL), 3) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), CROWD, shape=SMALL), 3) + np.float32(READ_NOISE_E**2)
     fit = _fit(data, spline, CROWD)
     again, outside = CROWD[0] + [0.05, 0, 0, 0], np.array([-60.0, 40.0, 10.0])
     found = _tested(_candidate(again, outside), data, fit, spline)
