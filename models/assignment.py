@@ -1,11 +1,11 @@
-"""Who belongs to whom: the optimal assignment in a sparse graph of allowed pairs.
+"""Optimal assignment in a sparse graph of allowed pairs.
 
-Scores (answers to truth) and tracks (detections to predictions) need the same
-thing: of all pairs inside a gate, the set in which nobody appears twice and
-the total cost is least. The gate splits the graph into small components, and
-each is solved exactly (Jonker-Volgenant, in scipy), so the cost grows with
-crowding and not with the number of points. Crowds of thousands are solved as
-sparse graphs: their matrix would not fit into memory.
+Scores (localizations to truth) and tracks (localizations to predictions) need
+the same result: of all pairs inside a gate, the set of least total cost in
+which no row or column occurs twice. The gate splits the graph into small
+components. Each is solved exactly (Jonker-Volgenant, in scipy), so the cost
+grows with crowding and not with the number of points. Components of thousands
+of points are solved as sparse graphs: their matrix would not fit into memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IndexArray = NDArray[np.int64]
 # Cells of a component's matrix up to which the dense solver is the faster one: 300 x 300.
 _DENSE_CELLS = 90_000
 
-_NOBODY: IndexArray = np.zeros(0, np.int64)
+_NO_PAIRS: IndexArray = np.zeros(0, np.int64)
 
 
 def assign(
@@ -44,9 +44,8 @@ def assign(
     shape : tuple of int
         Number of rows and of columns.
     unpaired_cost : float, optional
-        What it costs to leave a possible partner alone; a pair that costs more is not made.
-        Without it the number of pairs comes first, and the total cost decides among the
-        sets with most pairs.
+        Cost of leaving a row or column unpaired; a pair that costs more is rejected. Without it the number of
+        pairs is maximized first, and then the total cost minimized.
 
     Returns
     -------
@@ -54,7 +53,7 @@ def assign(
         The pairs made, in increasing order of the rows.
     """
     if len(rows) == 0:
-        return _NOBODY, _NOBODY
+        return _NO_PAIRS, _NO_PAIRS
     row_degree = np.bincount(rows, minlength=shape[0])
     column_degree = np.bincount(columns, minlength=shape[1])
     alone = (row_degree[rows] == 1) & (column_degree[columns] == 1)
@@ -88,7 +87,7 @@ def _solve_components(
         members_costs = costs[members]
         forbidden = unpaired_cost
         if forbidden is None:
-            # Dearer than every allowed set of pairs can be, so that one pair more always wins.
+            # More than the cost of any allowed set of pairs, so that one more pair is always better.
             members_costs = members_costs - members_costs.min()
             forbidden = (members_costs.max() + 1.0) * (min(len(row_names), len(column_names)) + 1)
         solve = _solve_dense if len(row_names) * len(column_names) <= _DENSE_CELLS else _solve_sparse
@@ -114,12 +113,12 @@ def _solve_sparse(
 ) -> tuple[IndexArray, IndexArray]:
     """The same with memory for the allowed pairs alone: each row has a column of its own for staying unpaired."""
     allowed = costs <= forbidden
-    everyone = np.arange(shape[0])
+    all_rows = np.arange(shape[0])
     weights = np.concatenate([costs[allowed], np.full(shape[0], forbidden)])
-    # Every row is paired, so what is added to all weights changes nothing; a weight of 0 would be no edge.
+    # Every row is paired, so a constant added to all weights changes nothing; a weight of 0 would be no edge.
     weights += 1.0 - weights.min()
     graph = coo_array(
-        (weights, (np.concatenate([rows[allowed], everyone]), np.concatenate([columns[allowed], shape[1] + everyone]))),
+        (weights, (np.concatenate([rows[allowed], all_rows]), np.concatenate([columns[allowed], shape[1] + all_rows]))),
         shape=(shape[0], shape[1] + shape[0]),
     )
     first, second = min_weight_full_bipartite_matching(graph.tocsr())

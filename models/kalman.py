@@ -2,7 +2,7 @@
 
 One filter object per target costs 8 ms a frame at 500 targets; the same
 algebra on arrays of shape (N, 6) and (N, 6, 6) costs a few hundred
-microseconds. filterpy stays the oracle: the tests compare target by target.
+microseconds. filterpy is the reference: the tests compare target by target.
 
 The state is (x, y, z, vx, vy, vz) in µm and µm/s, the measurement a position.
 Covariances are float64, updated in Joseph's form, which stays positive

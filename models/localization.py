@@ -1,8 +1,7 @@
-"""Frames to localizations with a trained model: the one code path, live and offline.
+"""Frames to localizations with a trained model: the same code for live and offline use.
 
-A `Localizer` owns the network on its device, in the precision that the
-processor computes fastest, with batch normalization folded into the
-convolutions.
+A `Localizer` owns the network on its device, in the fastest precision of the
+processor, with batch normalization folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["Localizer"]
 
 _BUSY_SHARE = 0.5
-"""Of the time from frame to frame; the rest is for what else a frame needs, and for catching up after a hiccup."""
+"""Share of the frame period for localization; the rest is for other processing and for catching up after a delay."""
 
 _TIMED_FRAMES = 5
 
 _POSSIBLE = 0.05
-"""Least probability of what a joint fit starts from: what is not there loses its light in it."""
+"""Least probability of the detections that a joint fit starts from; the fit removes false ones."""
 
 
 class Localizer:
@@ -52,9 +51,9 @@ class Localizer:
     network : object
         Architecture with its weights loaded.
     device, precision : str
-        ``"auto"`` chooses by what the machine has.
+        ``"auto"`` chooses by the hardware of the machine.
     camera : CameraModel, optional
-        Of the movie; the model's by default.
+        Camera of the movie; the model's by default.
     """
 
     def __init__(
@@ -99,12 +98,12 @@ class Localizer:
         return cls(model, network, device, precision, camera)
 
     def check_bit_depth(self, bit_depth: int) -> None:
-        """Refuse counts that the camera description cannot mean.
+        """Reject counts whose bit depth contradicts the camera description.
 
         Parameters
         ----------
         bit_depth : int
-            Of the movie's counts; 8 or 16 is the type of the file and says little, other values are the camera's.
+            Of the movie's counts; 8 or 16 is only the type of the file; other values are those of the camera.
         """
         if bit_depth < self.camera.bit_depth and (bit_depth == 8 or self.camera.bit_depth != 16):
             raise DataError(
@@ -118,7 +117,7 @@ class Localizer:
         from models.fit.refiner import RefinementSettings, Refiner
 
         psf = self.model.load_psf(folder)
-        # The fit sees places as they appear; the field is taken away after it.
+        # The fit uses apparent positions; field distortion is corrected afterwards.
         planes = float(psf.z_um[0]), float(psf.z_um[-1])
         low, high = apparent_range_um(self.model.field, self.model.z_range_um, planes)
         usual = RefinementSettings()
@@ -130,16 +129,16 @@ class Localizer:
         return Refiner(psf, self.camera, settings)
 
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
-        """Run on empty frames once in every number up to `batch`: kernels are prepared for each number."""
+        """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size."""
         blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
         for count in range(1, batch + 1):
             self.localize(blank[:count], np.arange(count))
 
     def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
-        """Compute with as few threads as keep up with a camera, and return their number.
+        """Choose the smallest number of threads that keeps up with a camera, and return it.
 
-        One thread is the quickest while it suffices: threads wait for each other, and for whatever else the
-        processor does. A frame may take `_BUSY_SHARE` of the time from frame to frame.
+        One thread is the fastest if it suffices: threads wait for each other and for other processes. A frame may
+        take `_BUSY_SHARE` of the time from frame to frame.
 
         Parameters
         ----------
@@ -216,7 +215,7 @@ class Localizer:
     def _detect(self, counts: NDArray[np.uint16]) -> Readout:
         if self.device.type == "cpu":
             return self._network.detect_counts(counts, self.camera)  # type: ignore[no-any-return]
-        # A stream of its own, and pinned memory, so that copies and kernels run beside those of other users of the GPU.
+        # A separate stream and pinned memory let copies and kernels run beside those of other processes on the GPU.
         with torch.cuda.stream(self._stream):
             there = torch.from_numpy(counts).pin_memory().to(self.device, non_blocking=True)
             electrons = (there.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
@@ -226,7 +225,7 @@ class Localizer:
     def localize_finely(
         self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], refiner: Refiner
     ) -> Localizations:
-        """Emitters in frames, by the joint fit of all that the network holds possible; as `localize`, but slower."""
+        """Emitters in frames, by a joint fit of all detections down to low probability; as `localize`, but slower."""
         possible = self.localize(frames, frame_numbers, _POSSIBLE)
         return Localizations.concatenate(
             self.refine(counts, possible.select(possible.frame == number), number, refiner)
@@ -234,11 +233,10 @@ class Localizer:
         )
 
     def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
-        """Polish what was found in one frame (H, W), and look for what was missed.
+        """Fit the detections of one frame (H, W) jointly, and search for missed emitters.
 
-        The fit knows the pattern as the camera sees it, so what the
-        field does to places is put back before it and taken away after it. Answers are
-        those whose probability, after the fit, reaches the model's threshold.
+        The fit works with apparent positions: field distortion is applied to the detections before the fit and
+        corrected after it. Emitters whose probability after the fit reaches the model's threshold are returned.
         """
         field = self.model.field
         apparent = found if field is None else field.apparent(found)

@@ -1,12 +1,11 @@
-"""The PSF as a cubic spline that is rendered with its derivatives, compiled.
+"""The PSF as a cubic spline, rendered with its derivatives, compiled.
 
-A joint fit asks for the image of an emitter and for how it changes with x, y
-and z, some hundred times a frame. All pixels of one emitter share the same
-sub-pixel offset, so the spline separates: planes are combined first, then
-rows, then columns, and the derivatives come along for little. Nothing is
-rounded to a sub-pixel table, which would limit a fit to a fraction of its
-step. Each pattern is cropped to the square around the radius that holds
-nearly all of its light.
+A joint fit needs the image of an emitter and its derivatives with respect to x,
+y and z some hundred times a frame. All pixels of one emitter share the same
+sub-pixel offset, so the spline separates: planes are combined first, then rows,
+then columns, and the derivatives cost little more. Offsets are not rounded to a
+sub-pixel table, which would limit a fit to a fraction of its step. Each pattern
+is cropped to the square around the radius that holds nearly all of its light.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from models.psf import Psf
 __all__ = ["ENERGY", "PatternSpline", "render_pattern"]
 
 ENERGY = 0.99
-"""Share of a plane's light inside its radius, unless another is asked for."""
+"""Share of a plane's light inside its radius, by default."""
 
 _WIDE_ENERGY = 0.999
-"""The same inside the wider radius, for emitters so bright that the rest would show."""
+"""The same inside the wider radius, for emitters whose light outside the usual radius is visible."""
 
 _TAPS = 3
 """Fine grid points beyond a pixel that its spline needs, rounded up."""
 
 _SPARE_PX = 8
-"""Pixels around the largest pattern that may be asked for, for boxes that are whole bins."""
+"""Spare pixels around the largest pattern, for boxes of whole bins."""
 
 
 class PatternSpline:
@@ -65,7 +64,7 @@ class PatternSpline:
         half = int(np.ceil((self.wide_radius_px.max() + _SPARE_PX) * psf.oversampling)) + _TAPS
         coefficients = ndimage.spline_filter(psf.planes, order=3, mode="mirror", output=np.float32)
         if half > centre:
-            # Mirrored as far as the spline of the last grid point needs, dark beyond.
+            # Mirrored as far as the spline of the last grid point needs, zero beyond.
             coefficients = np.pad(coefficients, ((0, 0), (_TAPS, _TAPS), (_TAPS, _TAPS)), "reflect")
             dark = max(half - centre - _TAPS, 0)
             coefficients = np.pad(coefficients, ((0, 0), (dark, dark), (dark, dark)))
@@ -79,7 +78,7 @@ class PatternSpline:
         return radius
 
     def touching(self, emitters: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which patterns of emitters (N, 4) reach into which others, shape (N, N); none into itself."""
+        """Which patterns of emitters (N, 4) overlap, shape (N, N); False on the diagonal."""
         radius = self.radius_at_px(emitters[:, 2])
         apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
         touching: NDArray[np.bool_] = apart < radius[:, None] + radius[None, :]
@@ -94,9 +93,9 @@ class PatternSpline:
         shape: tuple[int, int],
         wide: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """What patterns cover of a frame of `shape` (H, W): (N, 4) first row, end row, first column, end column.
+        """Boxes of patterns in a frame of `shape` (H, W): (N, 4) first row, end row, first column, end column.
 
-        Those that are `wide`, (N,), reach to the wider radius.
+        Emitters marked in `wide`, (N,), get the wider radius.
         """
         radius = self.radius_at_px(z_um)
         if wide is not None and wide.any():
@@ -105,7 +104,7 @@ class PatternSpline:
         return boxes
 
     def z_index(self, z_um: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Depths in units of planes, clipped to them."""
+        """Depths in units of planes, clipped to the first and last plane."""
         index: NDArray[np.float64] = (z_um - self.psf.z_um[0]) / self.psf.z_step_um
         return np.clip(index, 0, len(self.psf.z_um) - 1)
 

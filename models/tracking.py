@@ -1,21 +1,22 @@
-"""From localizations to tracks, online: one step per frame, nothing looks ahead.
+"""From localizations to tracks, online: one step per frame, without look-ahead.
 
-A bank of Kalman filters (constant velocity, white acceleration) predicts
-where each track is at the time stamp of the new frame. Localizations inside
-the chi-square gate of a prediction may continue it; who continues whom is
-decided for all at once, by likelihood, confirmed tracks first. What nobody
-claims starts a tentative track, which is confirmed by M hits in N steps.
-Confirmed tracks that are not seen coast, with a gate that grows, and end when
-they stay unseen. Numbers are given at confirmation and never used again.
+A bank of Kalman filters (constant velocity, white acceleration) predicts the
+position of each track at the time stamp of the new frame. Localizations inside
+the chi-square gate of a prediction may continue the track. All assignments of a
+frame are optimized together by likelihood, confirmed tracks first. A
+localization without track starts a tentative one, which is confirmed by M hits
+in N steps. Confirmed tracks that are not seen coast with a growing gate, and
+end after a number of unseen frames. Numbers are given at confirmation and never
+used again.
 
-The gate follows from the sigmas of the localizations and of the prediction,
-in µm, not from a search radius that somebody has to guess. Depth below 3 µm
-is flagged, because a symmetric pattern does not tell the sides of focus
-apart there; a track is never reflected through focus to explain what is seen.
+The gate follows from the sigmas of the localizations and of the prediction, in
+µm, so there is no search radius to choose. Depth below 3 µm is flagged, because
+a symmetric PSF is the same on both sides of focus; a track is never reflected
+through focus to fit a localization.
 
-A frame that was not analysed is not held against a tentative track, which
-counts steps; a confirmed track coasts by frame numbers, so time that passed
-unseen counts for it.
+Tentative tracks count steps, so a frame that was not analysed is not a miss for
+them. Confirmed tracks coast by frame numbers, so frames that were not analysed
+count.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ MOST_IN_A_FRAME = 100_000
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """What the tracker assumes about motion, detection and noise.
+    """Assumptions of the tracker about motion, detection and noise.
 
     Attributes
     ----------
@@ -62,16 +63,16 @@ class TrackerSettings:
     initial_speed_um_s : float
         Standard deviation of the velocity of a new track along each axis, µm/s.
     gate_probability : float
-        Share of right localizations that the gate lets in (chi-square, three degrees of freedom).
+        Share of correct localizations inside the gate (chi-square, three degrees of freedom).
     sigma_floor_um : float
-        Smallest standard deviation believed of a localization along an axis, µm.
+        Lower limit of the standard deviation of a localization along an axis, µm.
     sigma_inflation : float
         Factor on the standard deviations of the localizations.
     detection_probability : float
         Share of the frames in which a live emitter is found.
     newcomers_per_um3 : float
-        Localizations per µm³ and frame that belong to no known track. With the detection probability it is the
-        price of leaving a track unseen: one per frame in a volume of 166 x 166 x 100 µm³ unless given.
+        Localizations per µm³ and frame that belong to no known track; by default one per frame in
+        166 x 166 x 100 µm³. With the detection probability it sets the cost of leaving a track unseen.
     confirm_hits, confirm_steps : int
         A track is confirmed when it was seen in so many of so many successive steps.
     coast_frames : int
@@ -90,7 +91,7 @@ class TrackerSettings:
     coast_frames: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse settings that no tracker can work with."""
+        """Reject invalid settings."""
         positive = (
             "acceleration_um_s2",
             "initial_speed_um_s",
@@ -118,7 +119,7 @@ class TrackerSettings:
 
     @cached_property
     def unseen_cost(self) -> float:
-        """What leaving a track unseen costs, on the scale of the squared Mahalanobis distance plus log-determinant.
+        """Cost of leaving a track unseen, on the scale of the squared Mahalanobis distance plus log-determinant.
 
         Minus twice the logarithm of the likelihood that a track is missed and the localization is a newcomer, over
         the likelihood that it is found, without the part of the latter that depends on the pair.
@@ -129,7 +130,7 @@ class TrackerSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
-    """All confirmed tracks that are alive after a frame; never changes once given.
+    """All live confirmed tracks after a frame; read-only.
 
     Attributes
     ----------
@@ -186,7 +187,7 @@ class TrackState:
 
 
 class TracksLocalizations(Protocol):
-    """What the engine needs of a tracker."""
+    """Interface of a tracker for the engine."""
 
     def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
         """Take the localizations of one frame, in order of time."""
@@ -208,7 +209,7 @@ class _Pool:
     misses: NDArray[np.int64]
 
     @classmethod
-    def born(cls, measured: Array, variance: Array, speed_um_s: float, frame: int) -> _Pool:
+    def new_tracks(cls, measured: Array, variance: Array, speed_um_s: float, frame: int) -> _Pool:
         count = len(measured)
         covariance = np.zeros((count, 6, 6))
         axes = np.arange(3)
@@ -229,7 +230,7 @@ class _Pool:
     def select(self, rows: NDArray[Any]) -> _Pool:
         return _Pool(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    def joined(self, other: _Pool) -> _Pool:
+    def concatenate(self, other: _Pool) -> _Pool:
         return _Pool(
             **{
                 field.name: np.concatenate([getattr(self, field.name), getattr(other, field.name)])
@@ -251,7 +252,7 @@ class Tracker:
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
-        self._pool = _Pool.born(np.zeros((0, 3)), np.zeros((0, 3)), 1.0, 0)
+        self._pool = _Pool.new_tracks(np.zeros((0, 3)), np.zeros((0, 3)), 1.0, 0)
         self._last_id = 0
         self._last_frame: int | None = None
         self._last_t_s = 0.0
@@ -271,7 +272,7 @@ class Tracker:
         frame : int
             Its number; larger than that of the step before. Numbers may be skipped.
         found : Localizations
-            What was found in it, possibly nothing.
+            Localizations of the frame, possibly none.
 
         Returns
         -------
@@ -302,25 +303,25 @@ class Tracker:
         pool.last_frame[tracks] = frame
 
         tentative = pool.track_id == 0
-        self._number(pool, np.flatnonzero(tentative & (pool.hits >= self.settings.confirm_hits)))
-        hopeless = tentative & (pool.misses > self.settings.confirm_steps - self.settings.confirm_hits)
+        self._assign_ids(pool, np.flatnonzero(tentative & (pool.hits >= self.settings.confirm_hits)))
+        rejected = tentative & (pool.misses > self.settings.confirm_steps - self.settings.confirm_hits)
         unseen = frame - pool.last_frame > self.settings.coast_frames
-        over = np.where(pool.track_id == 0, hopeless, unseen)
+        over = np.where(pool.track_id == 0, rejected, unseen)
         ended = np.concatenate([ended, pool.track_id[over]])
-        newborn = _Pool.born(
+        tentative_new = _Pool.new_tracks(
             np.delete(measured, hits, axis=0),
             np.delete(variance, hits, axis=0),
             self.settings.initial_speed_um_s,
             frame,
         )
         if self.settings.confirm_hits == 1:
-            self._number(newborn, np.arange(len(newborn)))
-        self._pool = pool.select(~over).joined(newborn)
+            self._assign_ids(tentative_new, np.arange(len(tentative_new)))
+        self._pool = pool.select(~over).concatenate(tentative_new)
         self._last_frame, self._last_t_s = frame, t_s
         return self._snapshot(t_s, frame, np.sort(ended[ended > 0]))
 
     def end_all(self) -> None:
-        """End every live track: the next step reports them as ended, and identities go on counting."""
+        """End every live track: the next step reports them as ended. Numbers are not used again."""
         if self._last_frame is not None:
             self._pool.last_frame[:] = self._last_frame - self.settings.coast_frames - 1
 
@@ -351,24 +352,24 @@ class Tracker:
         return measured, sigma**2
 
     def _associate(self, pool: _Pool, measured: Array, variance: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the pool and of the measurements that belong together."""
-        tracks, hits, costs = self._gated(pool, measured, variance)
+        """Assigned rows of the pool and of the measurements."""
+        tracks, hits, costs = self._pairs_in_gate(pool, measured, variance)
         confirmed = pool.track_id[tracks] > 0
         shape = (len(pool), len(measured))
-        sure = assign(tracks[confirmed], hits[confirmed], costs[confirmed], shape, self.settings.unseen_cost)
+        first_pass = assign(tracks[confirmed], hits[confirmed], costs[confirmed], shape, self.settings.unseen_cost)
         taken = np.zeros(len(measured), bool)
-        taken[sure[1]] = True
+        taken[first_pass[1]] = True
         rest = ~confirmed & ~taken[hits]
-        maybe = assign(tracks[rest], hits[rest], costs[rest], shape, self.settings.unseen_cost)
-        return np.concatenate([sure[0], maybe[0]]), np.concatenate([sure[1], maybe[1]])
+        second_pass = assign(tracks[rest], hits[rest], costs[rest], shape, self.settings.unseen_cost)
+        return np.concatenate([first_pass[0], second_pass[0]]), np.concatenate([first_pass[1], second_pass[1]])
 
-    def _gated(
+    def _pairs_in_gate(
         self, pool: _Pool, measured: Array, variance: Array
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-        """All pairs inside the gate, and what each costs."""
-        nobody = np.zeros(0, np.int64)
+        """All pairs inside the gate, and their costs."""
+        no_pairs = np.zeros(0, np.int64)
         if len(pool) == 0 or len(measured) == 0:
-            return nobody, nobody, np.zeros(0)
+            return no_pairs, no_pairs, np.zeros(0)
         position = pool.state[:, :3]
         spread = pool.covariance[:, :3, :3]
         # No eigenvalue of a covariance exceeds its largest row sum (Gershgorin), so no pair outside is in the gate.
@@ -383,7 +384,7 @@ class Tracker:
         inside = square <= self.settings.gate
         return tracks[inside], hits[inside], (square + log_determinant)[inside]
 
-    def _number(self, pool: _Pool, rows: NDArray[np.int64]) -> None:
+    def _assign_ids(self, pool: _Pool, rows: NDArray[np.int64]) -> None:
         pool.track_id[rows] = self._last_id + 1 + np.arange(len(rows))
         self._last_id += len(rows)
 
@@ -406,7 +407,7 @@ class Tracker:
 
 
 def track_table(found: Localizations, fps: float, settings: TrackerSettings | None = None) -> Tracks:
-    """Track a whole table, exactly as it would have been tracked live.
+    """Track a whole table, with the same result as live.
 
     Parameters
     ----------
@@ -425,7 +426,7 @@ def track_table(found: Localizations, fps: float, settings: TrackerSettings | No
     ------
     DataError
         When the frame rate is not positive, or a position or sigma is not a finite number; when a frame has more
-        localizations than a picture can show.
+        than `MOST_IN_A_FRAME` localizations.
     """
     if not 0 < fps < np.inf:
         raise DataError(f"The frame rate is {fps} fps; it must be positive and finite.", "Give the camera's rate.")
@@ -444,7 +445,7 @@ def track_table(found: Localizations, fps: float, settings: TrackerSettings | No
     rows: list[Tracks] = []
     empty = 0
     for frame, start, end in zip(frames.tolist(), starts, ends, strict=True):
-        # Frames without localizations let tracks coast and end; once none is left they change nothing.
+        # In frames without localizations tracks coast and end; without tracks these frames are skipped.
         while empty < frame and not tracker.idle:
             rows.append(tracker.step(empty / fps, empty, nothing).rows())
             empty += 1

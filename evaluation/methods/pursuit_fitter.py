@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from evaluation.methods.residual_pursuit import PursuitSettings, ResidualPursuit
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
-from models.fit.emitter_probability import Plausibility, probability
-from models.fit.scale import fitted_depths_um
+from models.fit.emitter_probability import EmitterProbability, probability
+from models.fit.scale import fit_range_um
 from models.fit.table import localizations_of
 from models.tables import Localizations
 
@@ -53,8 +53,8 @@ class PursuitFitter:
         self._camera = camera
         settings = PursuitSettings(z_range_um=calibration.z_range_um, rounds=rounds)
         self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
-        self._answered_um = calibration.z_range_um
-        self._fitted_um = fitted_depths_um(calibration.psf, calibration.z_range_um)
+        self._reported_um = calibration.z_range_um
+        self._fitted_um = fit_range_um(calibration.psf, calibration.z_range_um)
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Localizations of frames, (B, H, W) counts with numbers (B,), in the order of the frames."""
@@ -62,13 +62,13 @@ class PursuitFitter:
         for frame, number in zip(counts, frame_numbers, strict=True):
             fit = self._pursuit.fit(self._camera.to_electrons(frame))
             unknown = np.full(len(fit.emitters), np.nan)
-            judge = Plausibility.of(fit, self._pursuit.spline, unknown)
+            estimator = EmitterProbability.of(fit, self._pursuit.spline, unknown)
             found = localizations_of(
                 fit,
                 int(number),
-                probability(judge.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
+                probability(estimator.log_odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
                 spline=self._pursuit.spline,
-                answered_um=self._answered_um,
+                reported_um=self._reported_um,
                 fitted_um=self._fitted_um,
             )
             tables.append(found.select(found.probability >= self.threshold))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.fit.joint_fit import JointFit
 from models.fit.residual_search import strongest
-from models.fit.scale import FitScale, far_side_um, fitted_depths_um
-from models.fit.side_of_focus import SIDE_ROUNDS, on_the_other_side
-from models.fit.splitting import splits
+from models.fit.scale import FitScale, fit_range_um, negative_defocus_um
+from models.fit.side_of_focus import SIDE_ROUNDS, move_across_focus
+from models.fit.splitting import find_splits
 from models.pattern_spline import ENERGY, PatternSpline
 from models.psf import Psf
 
@@ -99,8 +99,8 @@ class ResidualPursuit:
 
     def __init__(self, psf: Psf, camera: CameraModel, settings: PursuitSettings) -> None:
         self.settings = settings
-        depths_um = fitted_depths_um(psf, settings.z_range_um)
-        self._scale = FitScale(psf, 1, depths_um, camera, far_side_um(psf, settings.z_range_um))
+        depths_um = fit_range_um(psf, settings.z_range_um)
+        self._scale = FitScale(psf, 1, depths_um, camera, negative_defocus_um(psf, settings.z_range_um))
 
     @property
     def spline(self) -> PatternSpline:
@@ -128,7 +128,7 @@ class ResidualPursuit:
             fit = after
         fit = self._sided(data, self._settled(data, fit))
         for _ in range(_SPLIT_ROUNDS):
-            pairs = splits(data, fit, self._scale)
+            pairs = find_splits(data, fit, self._scale)
             if not pairs:
                 break
             rows = [row for replaced, _ in pairs for row in replaced]
@@ -148,7 +148,7 @@ class ResidualPursuit:
     def _sided(self, data: NDArray[np.float32], fit: JointFit, first: int = 0) -> JointFit:
         """With emitters on the other side of focus that are explained better there: from row `first` on, then any."""
         for _ in range(SIDE_ROUNDS):
-            emitters = on_the_other_side(data, fit, self._scale, first)
+            emitters = move_across_focus(data, fit, self._scale, first)
             if (emitters[:, 2] == fit.emitters[:, 2]).all():
                 break
             fit = self._fit(data, emitters, fit.background, precise=True)
@@ -172,7 +172,7 @@ class ResidualPursuit:
         missed = missed[~self._too_faint(together)[len(fit.emitters) :]]
         seats, gain = fit.emitters, 0.0
         if not settled:
-            seats, gain = self._scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
+            seats, gain = self._scale.depth_relocation.relocate(data, fit, self.settings.reseat_gain)
         if gain > (missed[:, 4] ** 2).max(initial=0.0):
             return _Move(seats, reseats=True)
         if len(missed):

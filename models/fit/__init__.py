@@ -1,1 +1,1 @@
-"""Joint maximum-likelihood fit of all emitters of a frame: `refinement.Refiner` leads through it."""
+"""Joint maximum-likelihood fit of all emitters of a frame; the entry point is `refiner.Refiner`."""

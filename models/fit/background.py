@@ -1,14 +1,13 @@
-"""The background of a frame where it is not the same everywhere.
+"""Uneven background of a frame, as a robust quadratic of the residual.
 
-Joint fits know one background for a frame. A real one rises towards the middle
-of the field and may fall below the level that the camera's offset was taken
-from; where deep patterns are as faint as that, a bead that stands on more
-background than the fit believes looks wider, and so deeper. What is left of a
-frame without its emitters shows it, as a slow function of the place: a robust
-quadratic, which neither an emitter that was missed nor the wrong rim of a
-bright one can bend.
+A joint fit has one background per frame. A real background rises towards the
+middle of the field and may fall below the camera's offset. At the brightness of
+deep patterns, a bead on more background than the fit assumes looks wider and so
+deeper. The residual of a fit shows the background as a slow function of
+position. Cauchy weights make the quadratic robust against missed emitters and
+rims of bright ones.
 
-A pattern as wide as the frame is a slow function of the place too, so this is
+A pattern as wide as the frame is a slow function of position too, so this is
 for frames that are much wider than their patterns.
 """
 
@@ -17,26 +16,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["tells_background", "uneven_background"]
+__all__ = ["background_is_separable", "uneven_background"]
 
 _PATTERNS_ACROSS = 8
-"""Widest patterns side by side, from which on a frame tells its background from their light."""
+"""Fewest diameters of the widest pattern across the frame, so that its light is not taken for background."""
 
 _CELL_PX = 8
-"""Side of the cells whose means are fitted: noise averages out, and a quadratic changes little within."""
+"""Side of the cells whose means are fitted: noise averages out, and a quadratic is nearly constant within."""
 
 # Cauchy weights with this many robust deviations keep 95 % of the efficiency of least squares.
 _CAUCHY = 2.4 * 1.4826
-_TURNS = 15
+_ROUNDS = 15
 
 
-def tells_background(shape: tuple[int, ...], widest_px: float) -> bool:
-    """Whether a frame of `shape` (H, W) is wide enough for patterns of this radius, pixels."""
+def background_is_separable(shape: tuple[int, ...], widest_px: float) -> bool:
+    """Whether a frame of `shape` (H, W) is wide enough to separate its background from patterns of this radius."""
     return min(shape) >= _PATTERNS_ACROSS * 2 * widest_px
 
 
 def uneven_background(residual: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Slow part of what is left of a frame when its emitters and its mean background are taken away.
+    """Robust quadratic fit to the residual of a frame.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def uneven_background(residual: NDArray[np.float32]) -> NDArray[np.float32]:
         np.arange(float(rows)) * _CELL_PX + middle, np.arange(float(columns)) * _CELL_PX + middle, residual.shape
     )
     weight = np.ones(len(values))
-    for _ in range(_TURNS):
+    for _ in range(_ROUNDS):
         root = np.sqrt(weight)
         solution = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
         rest = np.abs(values - design @ solution)

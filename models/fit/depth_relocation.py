@@ -1,11 +1,11 @@
-"""Look for a better seat of an emitter whose fit may have ended in the wrong valley.
+"""Relocate emitters whose fit converged to a local optimum in depth.
 
-In depth the likelihood has many valleys: rings fall onto rings again a few
-micrometres away, and a fit that starts there stays. So the emitter's own light
-is put back into the residual and correlated with the patterns of all depths
-and places nearby. When another seat explains clearly more, the joint fit
-starts again from there. Direct sums over a few shifts of small binned
-patterns cost less than transforms of the frame.
+The likelihood has many local optima in depth: rings coincide with rings again
+a few micrometres away, and a fit that starts there stays. So the emitter's own
+light is added back to the residual and correlated with the patterns of all
+depths and positions nearby. When another position explains clearly more, the
+joint fit starts again from there. Direct sums over a few shifts of small binned
+patterns cost less than Fourier transforms of the frame.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
-from models.fit.move_selection import may_move
+from models.fit.move_selection import select_moves
 from models.pattern_spline import PatternSpline, render_pattern
 
-__all__ = ["Rescan"]
+__all__ = ["DepthRelocation"]
 
 Array = NDArray[np.float64]
 
-# Patterns up to this radius are compared pixel by pixel, up to twice in twos, larger ones in fours.
+# Patterns up to this radius are compared on camera pixels, up to twice the radius on 2 x 2 bins, larger ones on 4 x 4.
 _FINE_RADIUS_PX = 24.0
 
-# How far to look: depths in µm or as a share of depth, whichever is more, and bins to either side.
+# Search range: depth in µm or as a share of depth, whichever is more, and lateral shifts in bins for each binning.
 _REACH_UM = 6.0
 _REACH_OF_DEPTH = 0.08
 _SHIFTS = {1: 3, 2: 2, 4: 2}
 
 
-class Rescan:
-    """Patterns of all planes, binned when they are first needed.
+class DepthRelocation:
+    """Search for better depths of fitted emitters; binned patterns of the planes are kept.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ class Rescan:
         self._planes = np.flatnonzero((z_um >= z_range_um[0]) & (z_um <= z_range_um[1]))
         self._kernels: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def better_seats(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> tuple[Array, float]:
-        """Emitters of a fit, those moved that explain the data clearly better elsewhere.
+    def relocate(self, data: NDArray[np.float32], fit: JointFit, gain: float) -> tuple[Array, float]:
+        """Relocate emitters whose fit converged to a local optimum in depth.
 
         Parameters
         ----------
         data : ndarray of float32, shape (H, W)
-            What was fitted.
+            The fitted data, read variance included.
         fit : JointFit
         gain : float
             Least gain in squared signal-to-noise ratio, twice the gain in log-likelihood.
@@ -64,9 +64,9 @@ class Rescan:
         -------
         emitters : ndarray of float64, shape (N, 4)
             x (pixels), y (pixels), z (µm), photons; equal to those of the fit where nothing better was found. Of
-            several that share their light only the one that gains most moves.
+            several overlapping emitters only the one that gains most moves.
         gain : float
-            The largest, 0 when nobody moves.
+            The largest; 0 when no emitter moves.
         """
         emitters = fit.emitters.copy()
         gains = np.zeros(len(emitters))
@@ -89,13 +89,13 @@ class Rescan:
             kernels = [self._kernel(int(plane), binning) for plane in planes]
             half = max(kernel.shape[0] for kernel in kernels) // 2 + _SHIFTS[binning]
             middle_row, middle_column = round(y_px), round(x_px)
-            pull, weight = _restored(
+            pull, weight = _restore_emitter(
                 data, fit.expected, pattern[0], box, photons, middle_row, middle_column, binning, half
             )
-            present = _own_strength(data, fit.expected, pattern[0], box, photons)
+            present = _emitter_significance(data, fit.expected, pattern[0], box, photons)
             best = present**2 + gain
             for plane, kernel in zip(planes, kernels, strict=True):
-                strength, amplitude, down, right = _scan(pull, weight, kernel, _SHIFTS[binning])
+                strength, amplitude, down, right = _best_shift(pull, weight, kernel, _SHIFTS[binning])
                 if strength > 0 and strength**2 > best:
                     best = strength**2
                     gains[row] = best - present**2
@@ -106,7 +106,7 @@ class Rescan:
                         psf.z_um[plane],
                         amplitude,
                     )
-        stays = ~may_move(fit.emitters, gains, radius)
+        stays = ~select_moves(fit.emitters, gains, radius)
         emitters[stays] = fit.emitters[stays]
         return emitters, float(gains.max(initial=0.0))
 
@@ -132,8 +132,8 @@ class Rescan:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) -> Any:
-    """Amplitude over its standard deviation, in the residual with the emitter's own light put back."""
+def _emitter_significance(data: Any, expected: Any, light: Any, box: Any, photons: Any) -> Any:
+    """Amplitude over its standard deviation, in the residual with the emitter's own light added back."""
     pulled = 0.0
     information = 0.0
     for r in range(light.shape[0]):
@@ -146,10 +146,10 @@ def _own_strength(data: Any, expected: Any, light: Any, box: Any, photons: Any) 
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _restored(
+def _restore_emitter(
     data: Any, expected: Any, light: Any, box: Any, photons: Any, row: Any, column: Any, binning: Any, half: Any
 ) -> Any:
-    """Residual with the emitter put back, over its variance, and one over the variance, in bins around a pixel."""
+    """Binned residual around a pixel, the emitter's light added back, over its variance; and one over the variance."""
     side = 2 * half + 1
     pull = np.zeros((side, side), np.float32)
     weight = np.zeros((side, side), np.float32)
@@ -178,7 +178,7 @@ def _restored(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _scan(pull: Any, weight: Any, kernel: Any, shifts: Any) -> Any:
+def _best_shift(pull: Any, weight: Any, kernel: Any, shifts: Any) -> Any:
     """Best strength, its amplitude and the shift (rows, columns) in bins."""
     half = pull.shape[0] // 2
     radius = kernel.shape[0] // 2

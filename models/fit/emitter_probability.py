@@ -1,22 +1,21 @@
-"""Is it an emitter? What the network believed and what the fit found, in one probability.
+"""Probability of each emitter from the network's probability and the fit.
 
-Neither knows enough alone. Where photons are few the network has seen what
-noise looks like; where they are many the fit has, but in a crowd it explains
-a neighbour that is a little off with a faint emitter beside it, as
-significant as real ones. So the log odds are a weighted sum of few things:
+Neither is sufficient alone. At few photons the network has learned the
+appearance of noise; at many photons the fit is better, but in a crowd it
+explains an inexact neighbour by a faint emitter beside it that is as
+significant as a real one. The log odds are a weighted sum of three regressors:
 
-- the amplitude in its standard deviations: those of noise, times the root of
-  the misfit where its light lies, for what cannot be explained makes nothing
-  significant, and what neighbours may put there because their patterns are
-  known to a few per cent only. Without the latter every bright emitter has
-  companions that explain the errors of its calibration;
-- the amplitude in standard deviations of that noise alone: where light is
-  plenty and neighbours many, the first is small for all, and this tells them
-  apart;
+- the logarithm of the significance: the amplitude over its standard deviation.
+  The variance is that of noise times the local chi2, plus the light that
+  neighbours may cause by PSF model errors. Without the latter, errors of the
+  calibration would give every bright emitter faint companions;
+- the logarithm of the amplitude over the standard deviation of noise alone:
+  for bright emitters with many neighbours the first is small for true and
+  false ones, and this separates them;
 - the network's log odds.
 
-Weights come from a logistic regression on frames whose truth is known
-(docs/refinement.md says which), so the result is a probability.
+Weights come from a logistic regression on frames with known truth
+(docs/refinement.md), so the result is a probability.
 """
 
 from __future__ import annotations
@@ -27,57 +26,57 @@ from numpy.typing import NDArray
 from models.fit.joint_fit import JointFit
 from models.pattern_spline import ENERGY, PatternSpline
 
-__all__ = ["Plausibility", "log_odds", "probability"]
+__all__ = ["EmitterProbability", "log_odds", "probability"]
 
 Array = NDArray[np.float64]
 
-# Of the regression: constant, log of the significance, the network's log odds, log of the amplitude over its noise.
+# Logistic regression: constant, log significance, the network's log odds, log of the amplitude over its noise.
 _WEIGHTS = (-5.8, 2.2, 0.6, 1.6)
 _STRONG = 100.0
-"""Significance, and amplitude over noise, beyond which more of it tells nothing more."""
+"""Significance and amplitude over noise are clipped to this."""
 _NOISE_ALONE = 4.0
-"""The amplitude over noise counts up to so many times the squared significance: where neighbours may have put all of it
-there, that it is plenty says nothing."""
-_NEVER_PROPOSED = -2.0
-"""Log odds of what the network never proposed: less than most of what it does."""
+"""The amplitude over noise is clipped to so many times the squared significance: where neighbours may cause all of it,
+its size is no evidence."""
+_NOT_PROPOSED = -2.0
+"""Log odds of emitters without a network detection: below most detections."""
 _LEAST_SIGNIFICANCE = 0.1
-_THINS_OUT = 3
-"""Power of the distance with which light falls off beyond the rim of a pattern, as that of any sharp aperture does."""
+_FALL_OFF_POWER = 3
+"""Power of the distance with which light falls off outside a pattern, as for any sharp aperture."""
 _SAME_PLACE = 1e-6
-_SURE = 1e-3
-"""Network probabilities nearer to 0 or 1 are taken for this far from them."""
+_CLIP = 1e-3
+"""Probabilities are clipped to [0.001, 0.999] before taking log odds."""
 
 
 def log_odds(probability: Array) -> Array:
-    """Of a probability, kept finite."""
-    inside = np.clip(probability, _SURE, 1 - _SURE)
+    """Log odds of clipped probabilities."""
+    inside = np.clip(probability, _CLIP, 1 - _CLIP)
     odds: Array = np.log(inside / (1 - inside))
     return odds
 
 
 def probability(odds: Array) -> Array:
-    """Of log odds."""
+    """Probabilities of log odds."""
     value: Array = 1 / (1 + np.exp(-odds))
     return value
 
 
-class Plausibility:
-    """Log odds of the emitters of one fit, for any part of them.
+class EmitterProbability:
+    """Probabilities of the emitters of one fit, or of a subset, by logistic regression.
 
     Parameters
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x and y (pixels), z (µm), photons.
     spline : PatternSpline
-        Tells how far patterns reach.
+        For the radii of the patterns.
     network : ndarray of float64, shape (N,)
-        Log odds of the network; NaN where it proposed nothing.
+        Log odds of the network; NaN for emitters that it did not detect.
     misfit : ndarray of float64, shape (N,)
         Chi2 of each pattern; below 1 it counts as 1.
     overlap : ndarray of float64, shape (N, N)
-        Photons that the emitter of the row would take of a photon of the column that the model lacks.
+        Photons that the emitter of the row takes for each photon of the column's emitter missing in the model.
     pattern_error : ndarray of float64, shape (N,)
-        Share of its light by which the pattern of each is wrong.
+        PSF model error of each, as a share of its light.
     """
 
     def __init__(
@@ -93,21 +92,21 @@ class Plausibility:
         self._network = network
         self._misfit = np.maximum(misfit, 1.0)
         inside = overlap * pattern_error[None, :]
-        # What lies outside the crop of a pattern is spread over the area around it, and thins out.
+        # The light outside the crop of a pattern is spread over the area around it and falls off with distance.
         area = np.minimum((radius[:, None] / radius[None, :]) ** 2, 1.0)
         apart = np.hypot(*(emitters[:, None, :2] - emitters[None, :, :2]).transpose(2, 0, 1))
         reach = (radius[:, None] + radius[None, :]) / np.maximum(apart, _SAME_PLACE)
-        outside = (1 - ENERGY) * area * np.minimum(reach, 1.0) ** _THINS_OUT
-        self._doubt = np.where(spline.touching(emitters), np.maximum(inside, outside), outside)
-        np.fill_diagonal(self._doubt, 0.0)
+        outside = (1 - ENERGY) * area * np.minimum(reach, 1.0) ** _FALL_OFF_POWER
+        self._spill = np.where(spline.touching(emitters), np.maximum(inside, outside), outside)
+        np.fill_diagonal(self._spill, 0.0)
 
     @classmethod
-    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> Plausibility:
-        """That of the emitters of a fit with this pattern, (N,) log odds of the network as above."""
+    def of(cls, fit: JointFit, spline: PatternSpline, network: Array) -> EmitterProbability:
+        """Estimator for the emitters of a fit; `network`: log odds, shape (N,), as above."""
         return cls(fit.emitters, spline, network, fit.chi2, fit.overlap, fit.pattern_error)
 
-    def odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
-        """Log odds of each, shape (N,), when only those `alive` are there; meaningless for the others.
+    def log_odds(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+        """Log odds of each, shape (N,), if only the emitters `alive` exist; undefined for the others.
 
         Parameters
         ----------
@@ -115,30 +114,30 @@ class Plausibility:
             Amplitudes and their variances.
         alive : ndarray of bool, shape (N,), optional
         """
-        odds: Array = self.evidence(photons, variance, alive) @ np.array(_WEIGHTS)
+        odds: Array = self.regressors(photons, variance, alive) @ np.array(_WEIGHTS)
         return odds
 
-    def evidence(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
-        """What is weighed, one row for each, in the order of the weights; shape (N, 4)."""
+    def regressors(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
+        """Regressors of each emitter, in the order of the weights; shape (N, 4)."""
         light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
-        doubted = (self._doubt**2) @ light**2
+        spilled = (self._spill**2) @ light**2
         noise = variance * self._misfit
-        significance = np.maximum(photons, 0.0) / np.sqrt(noise + doubted)
+        significance = np.maximum(photons, 0.0) / np.sqrt(noise + spilled)
         over_noise = np.minimum(np.maximum(photons, 0.0) / np.sqrt(noise), _NOISE_ALONE * significance**2)
         return np.column_stack(
             [
                 np.ones(len(photons)),
                 np.log(np.clip(significance, _LEAST_SIGNIFICANCE, _STRONG)),
-                np.where(np.isnan(self._network), _NEVER_PROPOSED, self._network),
+                np.where(np.isnan(self._network), _NOT_PROPOSED, self._network),
                 np.log(np.clip(over_noise, _LEAST_SIGNIFICANCE, _STRONG)),
             ]
         )
 
-    def survivors(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
-        """Take away the least plausible, one after the other, until all are plausible enough.
+    def prune(self, photons: Array, covariance: Array, least: float, most: int) -> tuple[NDArray[np.bool_], Array]:
+        """Remove the least probable emitters one by one until all are probable enough.
 
-        What a removal does to the light of the others is foretold from their covariance, so that one fit serves many
-        removals: those that shared its light get brighter and surer.
+        The change of the other emitters' photons is predicted from the covariance, so that one fit serves several
+        removals: overlapping emitters get brighter and their variance falls.
 
         Parameters
         ----------
@@ -148,19 +147,19 @@ class Plausibility:
         least : float
             Log odds that an emitter needs to stay.
         most : int
-            Removals; beyond them the foretelling is no longer trusted.
+            Largest number of removals; the prediction is linear and fails beyond.
 
         Returns
         -------
         alive : ndarray of bool, shape (N,)
         photons : ndarray of float64, shape (N,)
-            As they are expected to be afterwards.
+            Predicted photons after the removals.
         """
         photons, covariance = photons.copy(), covariance.copy()
         alive = np.ones(len(photons), bool)
         for _ in range(min(most, len(photons))):
             variance = np.where(alive, np.diagonal(covariance), 1.0)
-            odds = np.where(alive, self.odds(photons, np.maximum(variance, 1e-9), alive), np.inf)
+            odds = np.where(alive, self.log_odds(photons, np.maximum(variance, 1e-9), alive), np.inf)
             weakest = int(odds.argmin())
             if odds[weakest] >= least:
                 break

@@ -2,13 +2,12 @@
 
 Parameters are x, y, z and photons of each emitter and one background. The
 normal matrix is assembled from the overlaps of the patterns only; the rest of
-it is zero. Fisher scoring takes the expected curvature instead of the
-observed one, which is positive by construction, so every step goes downhill
-once it is short enough; Levenberg-Marquardt damping makes it so.
+it is zero. Fisher scoring uses the expected curvature instead of the observed
+one. It is positive by construction, so every step lowers the cost once it is
+short enough; Levenberg-Marquardt damping shortens it.
 
-What is known of a place beforehand enters as a Gaussian (maximum a
-posteriori): where photons are few the start decides, where they are many the
-data do.
+Position priors are Gaussian (maximum a posteriori): at few photons the start
+dominates, at many photons the data do.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.normal_equations import accumulate, misfit, share_out
+from models.fit.normal_equations import accumulate, misfit, richardson_lucy
 from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
-from models.fit.step import FEWEST_PHOTONS, moved
+from models.fit.step import FEWEST_PHOTONS, apply_step
 from models.pattern_spline import ENERGY, PatternSpline
 
-__all__ = ["Bounds", "JointFit", "fit_jointly", "split_light"]
+__all__ = ["Bounds", "JointFit", "distribute_light", "fit_jointly"]
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[float | Array, float | Array]]
@@ -33,34 +32,35 @@ Bounds = Sequence[tuple[float | Array, float | Array]]
 _LEAST_BACKGROUND_E = 1e-3
 
 _LEAST_INFORMATION = 1e-12
-"""Of an emitter whose light does not fall into the frame."""
+"""Lower limit of the information, for emitters without light in the frame."""
 
 _LARGEST_PATTERN_ERROR = 0.05
 
-_SHOWS = 10.0
-"""A pattern is fitted wider where the light outside its usual crop is so many standard deviations of the noise there:
-less of it moves depths by a tenth of their bound."""
+_WIDE_SIGNIFICANCE = 10.0
+"""A pattern gets the wider crop where the light outside the usual one is so many standard deviations of the noise.
+Less light biases depths by a tenth of their bound."""
 
 _DAMPING = (1.0, 1e-7, 1e7)
-"""First, least and largest damping; beyond the largest there is no way down."""
+"""Initial, least and largest damping; the fit ends beyond the largest."""
 _UP, _DOWN = 5.0, 2.0
-"""How damping changes after a step that went up, and after one that went down."""
+"""Factors by which damping grows after a rejected step and falls after an accepted one."""
 
 
 @dataclass(frozen=True, slots=True)
 class JointFit:
-    """The optimum.
+    """Result of a joint fit.
 
     Attributes
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x (pixels), y (pixels), z (µm), photons.
     sigma : ndarray of float64, shape (N, 4)
-        Cramér-Rao bounds of the same, what was known beforehand included.
+        Cramér-Rao bounds of the same, prior included.
     photon_covariance : ndarray of float64, shape (N, N)
-        Of the photons, every other parameter being fitted too.
+        Covariance of the photons, with all other parameters fitted too.
     overlap : ndarray of float64, shape (N, N)
-        Photons that row e, fitted alone, would take of each photon of column n left in the frame; 1 on the diagonal.
+        Photons that emitter e (row), fitted alone, takes for each photon of emitter n (column) missing in the model;
+        1 on the diagonal.
     background : float
         Photo-electrons per pixel.
     expected : ndarray of float32, shape (H, W)
@@ -68,15 +68,15 @@ class JointFit:
     chi2 : ndarray of float64, shape (N,)
         Mean of (data - model)² / variance where each pattern has its light, weighted by it; 1 without any light.
     unexplained : ndarray of float64, shape (N,)
-        Share of its own light by which each pattern would have to be wrong to explain what noise does not.
+        PSF model error, as a share of its own light, that would explain the misfit of each pattern beyond noise.
     pattern_error : ndarray of float64, shape (N,)
-        The same, at most 0.05: a misfit that asks for more has another reason.
-    mistaken : ndarray of float64, shape (N, 3)
-        How far x, y and z would move if all of this error looked like a move; pixels and µm.
+        The same, clipped to 0.05: a larger misfit has another cause.
+    psf_error_shift : ndarray of float64, shape (N, 3)
+        Shift of x, y and z if all of this error acted like a shift; pixels and µm.
     cost : float
         Negative log-likelihood and prior, up to a constant of the frame.
     evaluations : int
-        How often the model was computed.
+        Number of computed models.
     """
 
     emitters: Array
@@ -88,14 +88,14 @@ class JointFit:
     chi2: Array
     unexplained: Array
     pattern_error: Array
-    mistaken: Array
+    psf_error_shift: Array
     cost: float
     evaluations: int
 
 
 @dataclass(slots=True)
 class _Point:
-    """A set of parameters with everything that was computed there."""
+    """A set of parameters with its rendered patterns, model and cost."""
 
     rendered: Rendered
     background: float
@@ -110,7 +110,7 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What stays the same while emitters move."""
+    """Data and settings that are constant during a fit."""
 
     data: NDArray[np.float32]
     spline: PatternSpline
@@ -127,7 +127,7 @@ def fit_jointly(
     bounds: Bounds,
     read_variance: float,
     iterations: int,
-    enough: float = 0.01,
+    least_gain: float = 0.01,
     prior: Prior | None = None,
     *,
     backdrop: NDArray[np.float32] | None = None,
@@ -145,19 +145,20 @@ def fit_jointly(
     background : float
         Start, photo-electrons per pixel.
     bounds : ((low, high), ...)
-        Of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
+        Bounds of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
     read_variance : float
         Photo-electrons squared, positive.
     iterations : int
-        Most accepted steps.
-    enough : float
-        Done when a step lowers the negative log-likelihood by less. One standard deviation of one parameter is 0.5.
+        Largest number of accepted steps.
+    least_gain : float
+        The fit ends when a step lowers the negative log-likelihood by less. One standard deviation of one parameter
+        is 0.5.
     prior : Prior, optional
-        What is known of the places.
+        Position prior.
     backdrop : ndarray of float32, shape (H, W), optional
-        Light of what is not fitted, beside the background.
+        Light of emitters that are not fitted.
     whole : bool
-        Whether emitters whose light outside the usual crop would show are fitted with wider patterns.
+        Whether emitters with visible light outside the usual crop are fitted with wider patterns.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def fit_jointly(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    wide = _shows_outside(start, spline, background + read_variance) if whole else None
+    wide = _needs_wide_crop(start, spline, background + read_variance) if whole else None
     scene = _Scene(data, spline, read_variance, backdrop, wide)
     now = _evaluate(scene, start, background)
     cost, evaluations = now.cost + known.cost(start), 1
@@ -178,7 +179,7 @@ def fit_jointly(
     for _ in range(iterations):
         gain = 0.0
         while damping <= largest:
-            emitters, background = _stepped(now, matrix, gradient, damping, low, high)
+            emitters, background = _take_step(now, matrix, gradient, damping, low, high)
             trial = _evaluate(scene, emitters, background, now)
             evaluations += 1
             gain = cost - trial.cost - known.cost(emitters)
@@ -190,7 +191,7 @@ def fit_jointly(
         now, cost = trial, cost - gain
         damping = max(damping / _DOWN, least)
         matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
-        if gain < enough:
+        if gain < least_gain:
             break
     covariance = _covariance(matrix)
     photons = np.arange(3, len(covariance) - 1, 4)
@@ -216,7 +217,7 @@ def fit_jointly(
     )
 
 
-def split_light(
+def distribute_light(
     data: NDArray[np.float32],
     spline: PatternSpline,
     places: Array,
@@ -224,10 +225,10 @@ def split_light(
     read_variance: float,
     rounds: int,
 ) -> tuple[Array, float]:
-    """Photons of emitters whose places are known, by the multiplicative updates of Richardson and Lucy.
+    """Photons of emitters at fixed positions, by the multiplicative updates of Richardson and Lucy.
 
-    They never go below zero and share the light of overlapping patterns out by themselves, which a start from photons
-    that do not fit to the frame needs before places may move.
+    They stay non-negative and divide the light of overlapping patterns. This gives photons that match the frame before
+    positions are fitted.
 
     Parameters
     ----------
@@ -250,21 +251,21 @@ def split_light(
     photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
     point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
     drawn = point.rendered
-    background = share_out(
+    background = richardson_lucy(
         data, drawn.boxes, drawn.offsets, drawn.patterns, photons, background, np.float32(read_variance), rounds
     )
     return np.maximum(photons, FEWEST_PHOTONS), max(background, _LEAST_BACKGROUND_E)
 
 
-def _shows_outside(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
-    """Whose light outside its crop stands out of the noise of an area as large as the crop."""
+def _needs_wide_crop(emitters: Array, spline: PatternSpline, variance: float) -> NDArray[np.bool_]:
+    """Which emitters have visible light outside their crop: against the noise of an area as large as the crop."""
     radius = spline.radius_at_px(emitters[:, 2])
-    shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _SHOWS * radius * np.sqrt(np.pi * variance)
+    shows: NDArray[np.bool_] = (1 - ENERGY) * emitters[:, 3] > _WIDE_SIGNIFICANCE * radius * np.sqrt(np.pi * variance)
     return shows
 
 
 def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point | None = None) -> _Point:
-    """Everything at a set of parameters; emitters that stand where they stood `before` keep their patterns."""
+    """Render and compare with the data; emitters that have not moved since `before` keep their patterns."""
     data = scene.data
     shape = (data.shape[0], data.shape[1])
     drawn = Rendered.of(scene.spline, emitters, shape, scene.wide, None if before is None else before.rendered)
@@ -276,20 +277,22 @@ def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point 
     return _Point(drawn, background, expected, cost)
 
 
-def _stepped(
+def _take_step(
     point: _Point, matrix: Array, gradient: Array, damping: float, low: Array, high: Array
 ) -> tuple[Array, float]:
     """Emitters and background after a damped, bounded step."""
-    scale, scaled = _scaled(matrix)
+    scale, scaled = _normalize_matrix(matrix)
     scaled[np.diag_indices_from(scaled)] += damping
     step = np.linalg.solve(scaled, gradient / scale) / scale
-    return moved(point.emitters, step, scale, low, high), max(point.background + float(step[-1]), _LEAST_BACKGROUND_E)
+    return apply_step(point.emitters, step, scale, low, high), max(
+        point.background + float(step[-1]), _LEAST_BACKGROUND_E
+    )
 
 
 def _covariance(matrix: Array) -> Array:
-    scale, scaled = _scaled(matrix)
-    # The ridge keeps a parameter that the data say nothing about (depth at focus) finite, and huge. It grows until
-    # the rounding of sums in single precision no longer makes the matrix indefinite (two emitters on one place).
+    scale, scaled = _normalize_matrix(matrix)
+    # The ridge keeps the variance of an undetermined parameter (depth at focus) finite, and huge. It grows until the
+    # matrix is positive definite: with two emitters at one position, rounding of single precision makes it indefinite.
     ridge = 1e-9
     while True:
         try:
@@ -303,6 +306,6 @@ def _covariance(matrix: Array) -> Array:
     return covariance
 
 
-def _scaled(matrix: Array) -> tuple[Array, Array]:
+def _normalize_matrix(matrix: Array) -> tuple[Array, Array]:
     scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
     return scale, matrix / np.outer(scale, scale)

@@ -1,9 +1,9 @@
-"""What else could one emitter of a joint fit be? Fits of a few emitters in its place, all others held.
+"""Fit a few emitters in a window of a joint fit, all others fixed.
 
-Some mistakes no step of a joint fit leaves: two emitters fitted by one, and
-one on the other side of focus fitted on this side. What else could be there is
-tried in the window of one pattern, which takes as long as that pattern alone,
-and only what wins there is put before the whole frame.
+Steps of a joint fit cannot correct two errors: two emitters fitted by one, and
+one at negative defocus fitted at positive defocus. Alternatives are fitted in
+the window of one pattern, which costs as much as that pattern alone. Only
+accepted ones enter the fit of the whole frame.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from models.fit.joint_fit import Bounds, JointFit, fit_jointly
 from models.fit.scale import FitScale
 from models.pattern_spline import render_pattern
 
-__all__ = ["LocalView", "image_of"]
+__all__ = ["LocalView", "render_emitter"]
 
 Array = NDArray[np.float64]
 
 _SPARE_PX = 4
-"""Pixels around the pattern, for what lies beside it."""
+"""Pixels around the pattern, for emitters beside it."""
 
 _ITERATIONS = 15
 _ENOUGH = 0.3
-"""Steps that gain less in log-likelihood decide nothing."""
+"""The fit ends when a step gains less log-likelihood."""
 
 _REACH_UM = 6.0
-"""How far sideways of the emitter its substitutes may lie."""
+"""Largest lateral distance of the new emitters from the old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalView:
-    """The surroundings of one emitter of a joint fit, or of a few on almost one place.
+    """Window around one emitter of a joint fit, or around a few close ones.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class LocalView:
     emitters : ndarray of float64, shape (N, 4)
         x, y (pixels of the window), z (µm), photons.
     origin : ndarray of float64, shape (4,)
-        What to add to come back to the frame.
+        Added to emitters of the window, gives those of the frame.
     data : ndarray of float32, shape (h, w)
         The window, read variance included.
     expected : ndarray of float32, shape (h, w)
-        The joint fit there.
+        Model of the joint fit in the window.
     backdrop : ndarray of float32, shape (h, w)
         Light of all other emitters.
     background : float
@@ -64,7 +64,7 @@ class LocalView:
 
     @classmethod
     def of(cls, data: NDArray[np.float32], fit: JointFit, rows: Sequence[int], scale: FitScale) -> LocalView | None:
-        """The view of emitters of a fit, as far as the pattern of the first; None when it is not in the frame."""
+        """Window of emitters of a fit, as large as the pattern of the first; None when it is outside the frame."""
         shape = (data.shape[0], data.shape[1])
         x, y, z = fit.emitters[rows[:1], :3].T
         own = scale.spline.boxes(x, y, z, shape)[0]
@@ -77,12 +77,12 @@ class LocalView:
         emitters = fit.emitters[rows] - origin
         backdrop = fit.expected[window] - np.float32(fit.background + scale.read_variance)
         for emitter in emitters:
-            light = image_of(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
+            light = render_emitter(scale, emitter, (seen.shape[0], seen.shape[1]))[0]
             backdrop -= np.float32(emitter[3]) * np.maximum(light, 0)
         return cls(scale, emitters, origin, seen, fit.expected[window], np.maximum(backdrop, 0), fit.background)
 
     def fit(self, starts: Array) -> JointFit:
-        """Fit emitters (N, 4), in pixels of the window, in the place of the one."""
+        """Fit emitters (N, 4), in pixels of the window, instead of the present ones."""
         return fit_jointly(
             self.data,
             self.scale.spline,
@@ -95,13 +95,13 @@ class LocalView:
             backdrop=self.backdrop,
         )
 
-    def in_frame(self, fit: JointFit) -> Array:
-        """Emitters of a fit here, (N, 4), in pixels of the frame."""
+    def to_frame_pixels(self, fit: JointFit) -> Array:
+        """Emitters of a fit of the window, (N, 4), in pixels of the frame."""
         emitters: Array = fit.emitters + self.origin
         return emitters
 
     def misfit(self, expected: NDArray[np.float32]) -> float:
-        """Log-likelihood that a model (h, w) leaves to be gained, beyond what noise explains; at least 0."""
+        """Log-likelihood that a model (h, w) falls short by, beyond the effect of noise; at least 0."""
         leftover = float(((self.data - expected) ** 2 / expected).sum(dtype=np.float64)) - self.data.size
         return max(leftover - float(np.sqrt(2 * self.data.size)), 0.0) / 2
 
@@ -112,7 +112,7 @@ class LocalView:
         return (x - reach, x + reach), (y - reach, y + reach), depths
 
 
-def image_of(scale: FitScale, emitter: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+def render_emitter(scale: FitScale, emitter: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Pattern and derivatives of a unit emitter (4,) over a window, shape (4, h, w)."""
     spline, psf = scale.spline, scale.spline.psf
     image = np.zeros((4, *shape), np.float32)

@@ -1,33 +1,33 @@
-"""Which of several emitters that would gain by a move may move at once."""
+"""Greedy selection of non-overlapping moves by likelihood gain."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["may_move"]
+__all__ = ["select_moves"]
 
 Array = NDArray[np.float64]
 
 
-def may_move(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
-    """Of emitters whose centres are nearer than the smaller of their radii only the one that gains most.
+def select_moves(emitters: Array, gains: Array, radius_px: Array) -> NDArray[np.bool_]:
+    """Of emitters whose centres are nearer than the smaller of their radii, select the one that gains most.
 
-    What the others would gain was estimated while it stood in the wrong place.
+    The gains of the others were estimated with that emitter at its old position.
 
     Parameters
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x, y (pixels), z (µm), photons, before the move.
     gains : ndarray of float64, shape (N,)
-        What each would gain if it alone moved; 0 for those that have no reason to.
+        Likelihood gain of each if it alone moved; 0 for those that should stay.
     radius_px : ndarray of float64, shape (N,)
-        Of their patterns, pixels.
+        Radii of their patterns, pixels.
 
     Returns
     -------
     ndarray of bool, shape (N,)
-        True for those that may move.
+        True for those that move.
     """
     moving = np.zeros(len(emitters), bool)
     for row in np.argsort(-gains, kind="stable"):

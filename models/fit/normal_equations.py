@@ -1,6 +1,6 @@
 """The compiled sums of a joint fit: patterns, likelihood, normal equations and misfit of all emitters of a frame.
 
-Patterns of all emitters lie behind each other in one flat array of float32, those of emitter e from ``offsets[e]``:
+Patterns of all emitters are concatenated in one flat array of float32, those of emitter e from ``offsets[e]``:
 light, d/dx, d/dy and d/dz, each over the pixels of ``boxes[e]`` (first row, end row, first column, end column).
 """
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from models.pattern_spline import render_pattern
 
-__all__ = ["accumulate", "assemble", "misfit", "render_all", "share_out"]
+__all__ = ["accumulate", "assemble", "misfit", "render_all", "richardson_lucy"]
 
 _LUCK = 2.0
-"""Standard deviations of chi2 that noise is granted before a pattern is called wrong."""
+"""Standard deviations of chi2 that are attributed to noise before a PSF model error is estimated."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -31,15 +31,15 @@ def render_all(
     offsets: Any,
     patterns: Any,
 ) -> None:
-    """Fill the patterns of all emitters but those that stay where they were."""
+    """Render the patterns of all emitters except those marked in `stays`."""
     for e in range(emitters.shape[0]):
         if stays[e]:
             continue
         box = boxes[e]
         pattern = patterns[offsets[e] : offsets[e + 1]].reshape((4, box[1] - box[0], box[3] - box[2]))
         render_pattern(coefficients, emitters[e, 0], emitters[e, 1], z_index[e], z_step_um, oversampling, box, pattern)
-        # A measured pattern has grains beneath zero, and a spline undershoots beside an edge. Times millions of photons
-        # that is less than no light: a model that is cut off there has a cost that its gradient does not tell.
+        # Measured patterns have negative grains, and a spline undershoots beside an edge. Times millions of photons the
+        # model would be negative; clipping the model would make its gradient wrong, so patterns are clipped instead.
         for r in range(box[1] - box[0]):
             for c in range(box[3] - box[2]):
                 if pattern[0, r, c] < np.float32(0.0):
@@ -50,7 +50,7 @@ def render_all(
 def accumulate(
     data: Any, boxes: Any, offsets: Any, patterns: Any, emitters: Any, expected: Any, read_variance: Any
 ) -> Any:
-    """Add the emitters to `expected` and give the negative log-likelihood."""
+    """Add the emitters to `expected` and return the negative log-likelihood."""
     for e in range(emitters.shape[0]):
         r0, r1, c0, c1 = boxes[e]
         rows, columns = r1 - r0, c1 - c0
@@ -66,10 +66,10 @@ def accumulate(
     for r in range(data.shape[0]):
         part = np.float32(0.0)
         for c in range(data.shape[1]):
-            # A spline may undershoot beneath zero by a trace.
+            # A spline may undershoot slightly below zero.
             model = max(expected[r, c], least)
             expected[r, c] = model
-            # Relative to the data themselves, which keeps the sum small and single precision exact enough.
+            # Relative to the likelihood of a perfect model: the sum stays small enough for single precision.
             observed = data[r, c]
             part += model - observed
             if observed > np.float32(0.0):
@@ -95,7 +95,7 @@ def assemble(
     """Upper triangle of the Fisher matrix, and minus the gradient of the cost.
 
     Parameters of emitter e are x, y, z and photons at 4 e; the last one is the background. Emitters from `fitted` on
-    are not paired with each other.
+    have no blocks with each other.
     """
     count = emitters.shape[0]
     height, width = data.shape
@@ -185,9 +185,10 @@ def assemble(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any, photons: Any) -> Any:
-    """Mean of (data - model)² / variance of each pattern, weighted by its light, and the error that would explain it.
+    """Chi2 of each pattern, weighted by its light, and the PSF model error that would explain it.
 
-    A pattern that is wrong by a share s of its light everywhere adds s² (photons x pattern)² / variance to the mean.
+    Chi2 is the mean of (data - model)² / variance. A PSF model error of a share s of the light adds
+    s² (photons x pattern)² / variance to it.
     """
     chi2 = np.ones(len(boxes))
     error = np.zeros(len(boxes))
@@ -215,7 +216,7 @@ def misfit(data: Any, expected: Any, boxes: Any, offsets: Any, patterns: Any, ph
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def share_out(
+def richardson_lucy(
     data: Any,
     boxes: Any,
     offsets: Any,
@@ -225,7 +226,7 @@ def share_out(
     read_variance: Any,
     rounds: Any,
 ) -> Any:
-    """Update `photons` in place; gives the background."""
+    """Richardson-Lucy updates of `photons`, in place; returns the background."""
     height, width = data.shape
     expected = np.empty((height, width), np.float32)
     ratio = np.empty((height, width), np.float32)

@@ -1,4 +1,4 @@
-"""What is believed of the places of emitters before a fit: a Gaussian each."""
+"""Gaussian prior of emitter positions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Where emitters are believed to be.
+    """Gaussian position prior of each emitter.
 
     Attributes
     ----------
     place : ndarray of float64, shape (N, 3)
         x (pixels), y (pixels), z (µm).
     weight : ndarray of float64, shape (N, 3)
-        One over the variance of each; 0 where nothing is known.
+        One over the variance of each; 0 without a prior.
     """
 
     place: Array
@@ -29,7 +29,7 @@ class Prior:
 
     @classmethod
     def none(cls, count: int) -> Prior:
-        """Nothing is known of `count` emitters."""
+        """No prior for `count` emitters."""
         return cls(np.zeros((count, 3)), np.zeros((count, 3)))
 
     def cost(self, emitters: Array) -> float:

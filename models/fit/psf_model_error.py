@@ -1,12 +1,12 @@
-"""By how much the calibrated pattern is wrong for all emitters of a frame.
+"""Estimate the PSF model error that all emitters of a frame have in common.
 
-Real beads differ from the pattern that was calibrated: by their size, by dirt,
-by where they lie in the field. With plenty of light such an error is many
-standard deviations, and a search of the residual would explain it with faint
-emitters beside every bright one, which then pull at its place. An emitter that
-was missed spoils the fit of its neighbours; an error of the pattern spoils
-the fit of all. So what even the better fitted ones leave unexplained is taken
-for the pattern's, and what is searched must exceed it.
+Patterns of real beads differ from the calibrated one by bead size, dirt and
+position in the field. With many photons such an error is many standard
+deviations; a search of the residual would explain it by faint emitters beside
+every bright one, which would bias its position. A missed emitter raises the
+misfit of its neighbours only, a PSF model error raises that of all emitters. So
+the misfit of the better fitted ones is taken for the PSF model error, and peaks
+of the residual must exceed it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
 
-__all__ = ["error_variance", "shared_error"]
+__all__ = ["common_psf_error", "error_variance"]
 
 _FEWEST = 8
-"""Emitters that can tell what they have in common."""
+"""Fewest emitters for an estimate."""
 
 _BETTER = 0.25
-"""Share of the emitters that fit better than this; in a crowd the others have neighbours that were missed."""
+"""Quantile of the emitters' errors that is taken as common; in a crowd the worse ones have missed neighbours."""
 
 _USUAL = 0.04
-"""Calibrations of simulated optics leave less in frames that are explained; so much is allowed for elsewhere."""
+"""Calibrations of simulated optics stay below this share; the rest of the fit allows for it."""
 
 _ALIKE = 3.0
-"""Errors of neighbouring pixels are alike over about three pixels each way, so a pattern sees their sum, not their
-average."""
+"""Correlation length of the errors, pixels: over such an area they add up instead of averaging out."""
 
 
-def shared_error(fit: JointFit) -> float:
-    """Share of its light by which every pattern is wrong; 0 where that is not more than usual, or cannot be told."""
+def common_psf_error(fit: JointFit) -> float:
+    """PSF model error common to all patterns, as a share of their light; 0 if it is usual or there are few emitters."""
     if len(fit.unexplained) < _FEWEST:
         return 0.0
     share = float(np.quantile(fit.unexplained, _BETTER))
@@ -41,7 +40,7 @@ def shared_error(fit: JointFit) -> float:
 
 
 def error_variance(fit: JointFit, share: float, read_variance: float) -> NDArray[np.float32]:
-    """Variance of each pixel from patterns that are wrong by a `share` of their light, shape (H, W)."""
+    """Variance of each pixel from a PSF model error of this `share` of the light, shape (H, W)."""
     light = fit.expected - np.float32(fit.background + read_variance)
     variance: NDArray[np.float32] = np.square(np.float32(_ALIKE * share) * light)
     return variance

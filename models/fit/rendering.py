@@ -1,4 +1,4 @@
-"""Patterns of emitters in a frame, and the normal equations that follow: what a fit and a score test have in common."""
+"""Rendered patterns of the emitters of a frame, and their normal equations, for fits and score tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Rendered:
     boxes : ndarray of int64, shape (N, 4)
         First row, end row, first column and end column of each.
     offsets : ndarray of int64, shape (N + 1,)
-        Where each begins in `patterns`.
+        First index of each in `patterns`.
     patterns : ndarray of float32
         Light, d/dx, d/dy and d/dz of a photon, box by box.
     """
@@ -54,7 +54,7 @@ class Rendered:
         emitters : ndarray of float64, shape (N, 4)
         shape : (H, W)
         wide : ndarray of bool, shape (N,), optional
-            Those whose patterns reach to the wider radius.
+            Emitters with the wider crop.
         before : Rendered, optional
             The same emitters with the same `wide`: those that have not moved keep their patterns.
         """
@@ -87,12 +87,12 @@ def normal_equations(
     data : ndarray of float32, shape (H, W)
         Photo-electrons plus the read variance.
     expected : ndarray of float32, shape (H, W)
-        What is expected of them, which is also their variance.
+        Their expectation, which is also their variance.
     rendered : Rendered
         Of N emitters.
     prior : Prior
-        Of the first F emitters, which are fitted. The others are candidates: what they have in common with each other
-        is left out, zero.
+        Prior of the first F emitters, which are fitted. The others are candidates; overlaps among candidates are left
+        zero.
 
     Returns
     -------
@@ -117,5 +117,5 @@ def normal_equations(
     place = (4 * np.arange(fitted)[:, None] + np.arange(3)).ravel()
     matrix[place, place] += prior.weight.ravel()
     gradient[place] += (prior.weight * (prior.place - rendered.emitters[:fitted, :3])).ravel()
-    # Blocks of one emitter are whole, those of two are above the diagonal only.
+    # Blocks of one emitter are complete; those of two emitters are filled above the diagonal only.
     return np.triu(matrix) + np.triu(matrix, 1).T, gradient

@@ -1,12 +1,12 @@
-"""Look for emitters in what a fit leaves over: a matched filter at many depths.
+"""Search for emitters in the residual of a fit: a matched filter at many depths.
 
 At each depth the pattern is correlated with the residual, weighted by the
-variance of the pixels. That gives, for each place, the photons of an emitter
-there and how many standard deviations they are. Depth is scale: an emitter at
-depth z has an image about z wide, so deep patterns are sought on pixels
-binned by four, shallow ones by two, which makes the search ten times faster
-and loses little; the joint fit that follows finds the exact place. Emitters
-just outside the frame are found too, by the part of their light that falls in.
+variance of the pixels. That gives, for each position, the photons of an emitter
+there and their significance in standard deviations. An emitter at depth z has
+an image about z wide, so deep patterns are searched on pixels binned by four,
+shallow ones by two. This makes the search ten times faster and loses little
+sensitivity; the following joint fit finds the exact position. Emitters just
+outside the frame are found by the part of their light that falls in.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["MatchedFilter", "search_depths", "strongest"]
 Array = NDArray[np.float64]
 
 _STEP_OF_DEPTH = 0.05
-"""Patterns scale with depth: this share of it changes them about as much anywhere."""
+"""Step as a share of depth: patterns scale with depth, so it changes them about equally at any depth."""
 
 _COARSE_RADIUS_PX = 24.0
-"""Patterns larger than this are sought on the coarser grid."""
+"""Patterns larger than this are searched on the coarser grid."""
 
 
 def strongest(found: Array, of_best: float, apart: float) -> Array:
-    """Those of some places that may be added together: what one emitter that is missing leaves over looks like several.
+    """Select peaks that are added together, because one missing emitter causes several peaks.
 
     Parameters
     ----------
     found : ndarray of float64, shape (K, 6)
-        As `MatchedFilter.peaks` gives them, the most significant first.
+        Peaks of `MatchedFilter.peaks`, the most significant first.
     of_best : float
-        Share of the best significance that others need.
+        Least significance, as a share of the best one.
     apart : float
-        Places closer than this share of the larger radius compete; the better is taken, the other seen next time.
+        Of peaks closer than this share of the larger radius only the most significant one is kept.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def search_depths(low_um: float, high_um: float, step_um: float) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """Filters of the depths that are sought at one binning."""
+    """Filters of the depths that are searched at one binning."""
 
     binning: int
     depths_um: Array
@@ -82,17 +82,17 @@ class _Level:
 
 
 class MatchedFilter:
-    """The filters for one PSF and one size of frame, kept between frames.
+    """Matched filters for one PSF and one frame size, kept between frames.
 
     Parameters
     ----------
     spline : PatternSpline
     shape : (H, W)
-        Of the frames.
+        Shape of the frames.
     depths_um : ndarray, shape (D,)
-        Depths to seek.
+        Depths to search.
     margin_px : float
-        How far outside the frame emitters are sought.
+        Distance outside the frame up to which emitters are searched.
     """
 
     def __init__(self, spline: PatternSpline, shape: tuple[int, int], depths_um: Array, margin_px: float) -> None:
@@ -106,7 +106,7 @@ class MatchedFilter:
         ]
 
     def peaks(self, residual: NDArray[np.float32], variance: NDArray[np.float32], significance: float) -> Array:
-        """Places that stand out of a residual.
+        """Significant peaks of a residual.
 
         Parameters
         ----------
@@ -135,16 +135,16 @@ class MatchedFilter:
         amplitude = fft.irfft2(pulled * level.light, level.padded)
         information = fft.irfft2(spread * level.square, level.padded)
         rows, columns = weight.shape[0] + 2 * level.margin, weight.shape[1] + 2 * level.margin
-        # Where a pattern hardly falls into the frame, rounding of the transform is larger than what is there.
-        enough = 1e-4 * information.max(axis=(1, 2), keepdims=True)
-        strength = amplitude / np.sqrt(np.maximum(information, enough))
+        # Where a pattern hardly reaches into the frame, rounding of the transform exceeds its information.
+        least = 1e-4 * information.max(axis=(1, 2), keepdims=True)
+        strength = amplitude / np.sqrt(np.maximum(information, least))
         strength = np.roll(strength, (level.margin, level.margin), axis=(1, 2))[:, :rows, :columns]
         best = strength.argmax(axis=0)
         peak = np.take_along_axis(strength, best[None], axis=0)[0]
         row, column = np.nonzero((peak > significance) & (peak == maximum_filter(peak, size=3, mode="nearest")))
         depth = best[row, column]
         at = (depth, (row - level.margin) % level.padded[0], (column - level.margin) % level.padded[1])
-        photons = amplitude[at] / np.maximum(information[at], enough[depth, 0, 0])
+        photons = amplitude[at] / np.maximum(information[at], least[depth, 0, 0])
         to_pixels = (level.binning - 1) / 2
         return np.column_stack(
             [

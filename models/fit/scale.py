@@ -1,8 +1,7 @@
-"""What joint fits of a frame have in common: depths, bounds, read noise, and the filters of one pixel size.
+"""Shared parts of joint fits at one pixel size: depths, bounds, read noise and matched filters.
 
-The refinement of a network's answers and the pursuit without a network fit
-the same frames within the same limits; they differ in what they begin with
-and in what they believe.
+The refinement of network detections and the pursuit without a network fit the
+same frames within the same limits. They differ in their start and their priors.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.depth_relocation import Rescan
+from models.fit.depth_relocation import DepthRelocation
 from models.fit.joint_fit import Bounds, JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.residual_search import MatchedFilter, search_depths
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
 
-__all__ = ["LEAST_READ_VARIANCE", "FitScale", "far_side_um", "fitted_depths_um", "read_variance"]
+__all__ = ["LEAST_READ_VARIANCE", "FitScale", "fit_range_um", "negative_defocus_um", "read_variance"]
 
 Array = NDArray[np.float64]
 
@@ -27,21 +26,21 @@ LEAST_READ_VARIANCE = 0.01
 """Less than the read noise of any camera; it keeps the variance of a dark pixel above zero. Photo-electrons squared."""
 
 _MARGIN_PX = 16.0
-"""How far outside the frame emitters are fitted, whose light falls in, camera pixels."""
+"""Emitters whose light falls into the frame are fitted up to so far outside it, camera pixels."""
 
 _OFF_FOCUS_UM = 0.05
-"""How near to the lower end of the depths a fit may come: at focus itself it could not leave again."""
+"""Least distance of a fit from the lower end of the depths: at focus the slope of the likelihood in z vanishes."""
 
 _SIDE_SEEN_UM = 3.0
-"""Nearer to focus no pattern tells its side."""
+"""Nearer to focus the patterns of both sides are alike."""
 _MIRROR_REACH_UM = 4.0
-"""Aberrations make patterns on the two sides most alike not quite at opposite depths."""
+"""With aberrations the most similar patterns are not at exactly opposite depths."""
 _SAME = 0.995
-"""Correlation from which patterns cannot be told apart by what a calibration knows of them."""
+"""Patterns with a higher correlation differ by less than the error of a calibration."""
 
 _ROUGH, _PRECISE = 1.0, 0.01
-"""A fit is done when a step lowers the negative log-likelihood by less, where one standard deviation is 0.5: between
-moves, and at the end."""
+"""A fit ends when a step lowers the negative log-likelihood by less (one standard deviation is 0.5): during the search,
+and at the end."""
 
 
 def read_variance(camera: CameraModel) -> float:
@@ -49,16 +48,16 @@ def read_variance(camera: CameraModel) -> float:
     return max(camera.read_noise_e**2, LEAST_READ_VARIANCE)
 
 
-def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float]:
-    """Depths that are fitted, for depths that are answered: as deep as the PSF, but not to the other side of focus.
+def fit_range_um(psf: Psf, reported_um: tuple[float, float]) -> tuple[float, float]:
+    """Depths that are fitted for given reported depths: as deep as the PSF, but not through focus.
 
     Raises
     ------
     DataError
-        When the depths asked for are not those of the PSF.
+        When the reported depths exceed those of the PSF.
     """
     first, last = float(psf.z_um[0]), float(psf.z_um[-1])
-    low, high = answered_um
+    low, high = reported_um
     if not first <= low < high <= last:
         raise DataError(
             f"Depths from {low:g} to {high:g} µm were asked for; the PSF covers {first:g} to {last:g} µm.",
@@ -67,13 +66,13 @@ def fitted_depths_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float,
     return low + _OFF_FOCUS_UM, last
 
 
-def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, float] | None:
-    """Depths on the side of focus that is not answered, where emitters can be told from those that are answered.
+def negative_defocus_um(psf: Psf, reported_um: tuple[float, float]) -> tuple[float, float] | None:
+    """Depths of negative defocus at which patterns differ from those of the reported depths.
 
-    None when the PSF does not reach there, when depths on both sides are answered, or when both sides look the same, as
-    they do without aberrations. Depths that are answered may begin a little before focus, as a curved field makes them.
+    None when the PSF does not reach there, when depths on both sides are reported, or when both sides look the same, as
+    without aberrations. Because of field curvature the reported depths may begin slightly before focus.
     """
-    first, low = float(psf.z_um[0]), answered_um[0]
+    first, low = float(psf.z_um[0]), reported_um[0]
     if low < -_SIDE_SEEN_UM or first > -_SIDE_SEEN_UM:
         return None
     here = psf.planes[(psf.z_um >= 0) & (psf.z_um <= -first + _MIRROR_REACH_UM)]
@@ -84,19 +83,19 @@ def far_side_um(psf: Psf, answered_um: tuple[float, float]) -> tuple[float, floa
 
 
 class FitScale:
-    """What a pixel size needs: pattern, bounds, matched filters and the search for better seats.
+    """Pattern, bounds, matched filters and depth relocation for one pixel size.
 
     Parameters
     ----------
     psf : Psf
-        On these pixels.
+        PSF on these pixels.
     binning : int
-        Their side in camera pixels.
+        Side of a pixel in camera pixels.
     depths_um : (low, high)
-        That are fitted.
+        Fitted depths.
     camera : CameraModel
-    far_side_um : (low, high), optional
-        Depths on the other side of focus, see `far_side_um`.
+    negative_defocus_um : (low, high), optional
+        Fitted depths at negative defocus, see the function of this name.
     """
 
     def __init__(
@@ -105,33 +104,33 @@ class FitScale:
         binning: int,
         depths_um: tuple[float, float],
         camera: CameraModel,
-        far_side_um: tuple[float, float] | None = None,
+        negative_defocus_um: tuple[float, float] | None = None,
     ) -> None:
         self.binning = binning
-        self.far_side_um = far_side_um
+        self.negative_defocus_um = negative_defocus_um
         self.spline = PatternSpline(psf)
         self.depths_um = depths_um
-        self.rescan = Rescan(self.spline, depths_um)
+        self.depth_relocation = DepthRelocation(self.spline, depths_um)
         self.read_variance = read_variance(camera) * binning**2
-        # A pattern that reaches less far would have no pixel left in the frame.
+        # Farther outside, the smallest pattern would have no pixel in the frame.
         self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
         self._filters: dict[tuple[int, int], MatchedFilter] = {}
 
     def bounds(self, shape: tuple[int, ...], z_um: Array | None = None) -> Bounds:
-        """Where emitters of a frame of `shape` may be fitted: x, y (pixels) and z (µm), each (low, high).
+        """Bounds of emitters in a frame of `shape`: x, y (pixels) and z (µm), each (low, high).
 
-        Given where they begin, `z_um` (N,), each has its own: no emitter passes through focus.
+        With starting depths `z_um` (N,) each emitter has its own bounds, so that none passes through focus.
         """
         height, width = shape
         low, high = self.depths_um
         depths: tuple[float | Array, float | Array] = (low, high)
-        if self.far_side_um is not None and z_um is not None:
-            far = z_um <= self.far_side_um[1]
-            depths = (np.where(far, self.far_side_um[0], low), np.where(far, self.far_side_um[1], high))
+        if self.negative_defocus_um is not None and z_um is not None:
+            far = z_um <= self.negative_defocus_um[1]
+            depths = (np.where(far, self.negative_defocus_um[0], low), np.where(far, self.negative_defocus_um[1], high))
         return (-self._margin, width - 1 + self._margin), (-self._margin, height - 1 + self._margin), depths
 
     def filter(self, shape: tuple[int, ...], depth_step_um: float) -> MatchedFilter:
-        """Matched filter for frames of `shape` (H, W), made once."""
+        """Matched filter for frames of `shape` (H, W), computed once."""
         size = (shape[0], shape[1])
         if size not in self._filters:
             depths = search_depths(*self.depths_um, depth_step_um)

@@ -1,13 +1,13 @@
-"""Would one more emitter help, if all that is fitted may give way? A score test of candidates, compiled sums.
+"""Rao score test for adding an emitter, with all fitted parameters as nuisance parameters.
 
-Where an emitter is missing, a fit has already moved and brightened its
-neighbours to explain the light, so that little of it is left over. A matched
-filter of the residual takes that little for all there is: in a crowd it sees
-a fifth to a half of the significance of a missing emitter, and peaks where
-nobody is missing. The score test (Rao 1948) asks instead how far the
-likelihood would rise when the candidate's light and every parameter of the fit
-follow together; to first order that needs no fit, only the overlaps of the
-candidate with what is fitted. As a rule of choice it is orthogonal least squares (Chen, Billings and
+Where an emitter is missing, the fit has already moved and brightened its
+neighbours to explain its light, so that little is left in the residual. A
+matched filter of the residual holds the fitted emitters fixed: in a crowd it
+gives a fifth to a half of the significance of a missing emitter, and has false
+peaks. The score test (Rao 1948) estimates by how much the likelihood rises when
+the candidate's photons and every parameter of the fit change together. To first
+order that needs no fit, only the overlaps of the candidate with the fitted
+emitters. As a selection rule it is orthogonal least squares (Chen, Billings and
 Luo, International Journal of Control 50, 1873, 1989), where the filter alone is
 matching pursuit.
 """
@@ -23,18 +23,18 @@ from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
 from models.pattern_spline import PatternSpline
 
-__all__ = ["scored"]
+__all__ = ["score_candidates"]
 
 Array = NDArray[np.float64]
 
 _RIDGE = 1e-5
-"""Added to the normal matrix scaled to ones: nearly equal patterns give way to a candidate only so far."""
+"""Added to the normal matrix scaled to a unit diagonal; regularizes nearly equal patterns."""
 
 _OWN = 0.02
-"""Least share of a candidate's light that nothing else can explain; what has less is one of those that are there."""
+"""Least share of a candidate's information that the fitted emitters do not explain; with less it is a duplicate."""
 
 
-def scored(
+def score_candidates(
     candidates: Array,
     data: NDArray[np.float32],
     fit: JointFit,
@@ -42,18 +42,18 @@ def scored(
     spline: PatternSpline,
     variance: NDArray[np.float32],
 ) -> Array:
-    """Photons and significance of candidates beside a fit whose parameters give way.
+    """Rao score test for adding each candidate to a fit, with all fitted parameters as nuisance parameters.
 
     Parameters
     ----------
     candidates : ndarray of float64, shape (K, 5 or more)
-        x (pixels), y (pixels), z (µm), photons and significance as a matched filter sees them, and what else.
+        x (pixels), y (pixels), z (µm), photons and significance of the matched filter, and further columns.
     data : ndarray of float32, shape (H, W)
-        What was fitted.
+        The fitted data, read variance included.
     fit : JointFit
         Of N emitters.
     prior : Prior
-        That it was fitted with.
+        Position prior of the fit.
     spline : PatternSpline
     variance : ndarray of float32, shape (H, W)
         Of each pixel.
@@ -61,7 +61,7 @@ def scored(
     Returns
     -------
     ndarray of float64, shape (K, 5 or more)
-        The same with photons and significance as the test sees them, 0 for those without light in the frame; the most
+        The same with photons and significance of the score test, 0 for those without light in the frame; the most
         significant first.
     """
     if not len(candidates):
@@ -71,11 +71,11 @@ def scored(
     together[count:, 3] = 1.0
     residual = data - fit.expected
     rendered = Rendered.of(spline, together, (data.shape[0], data.shape[1]))
-    # The sums weigh with one over what is expected, of which the data differ by the residual.
+    # The sums weight with 1 / variance and take data - variance as the residual.
     matrix, pull = normal_equations(variance + residual, variance, rendered, prior)
     light = 4 * np.arange(count, len(together)) + 3
     fitted = np.append(np.arange(4 * count), len(matrix) - 1)
-    # Emitters without any light in the frame give way to nothing.
+    # Emitters without any light in the frame have a zero diagonal.
     scale = 1 / np.sqrt(np.maximum(np.diagonal(matrix)[fitted], np.finfo(np.float64).tiny))
     own = matrix[np.ix_(fitted, fitted)] * np.outer(scale, scale)
     own[np.diag_indices(len(own))] += _RIDGE

@@ -1,13 +1,13 @@
-"""Emitters on the side of focus that is not answered: tell them by their pattern, and fit them there.
+"""Recognize emitters at negative defocus by their pattern, and fit them there.
 
-Both sides of focus look alike but for the aberrations, so the network and the
-matched filter take an emitter on the wrong side for one on the right side, at
-about the opposite depth. Where the calibration knows both sides, each emitter
-near enough is fitted on both, in its place (`local_fit`). One that is clearly
-explained better on the wrong side is fitted there from then on: it takes part,
-so that nobody else explains its light, and is left out of the answers. Of
-several that share their light only the one that gains most goes at a time:
-while they stand on this side they hide each other.
+The patterns on both sides of focus differ by aberrations only, so the network
+and the matched filter place an emitter at negative defocus at about the
+opposite depth. Where the calibration covers both sides, each emitter near
+enough to focus is fitted on both, with all others fixed (`local_fit`). One that
+fits clearly better at negative defocus moves there: it stays in the fit, so
+that no other emitter explains its light, and is left out of the reported
+localizations. Of several overlapping emitters only the one that gains most
+moves at a time, because their patterns mask each other.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from numpy.typing import NDArray
 
 from models.fit.joint_fit import JointFit
 from models.fit.local_fit import LocalView
-from models.fit.move_selection import may_move
-from models.fit.psf_model_error import shared_error
+from models.fit.move_selection import select_moves
+from models.fit.psf_model_error import common_psf_error
 from models.fit.scale import FitScale
 
-__all__ = ["SIDE_ROUNDS", "on_the_other_side"]
+__all__ = ["SIDE_ROUNDS", "move_across_focus"]
 
 Array = NDArray[np.float64]
 
 SIDE_ROUNDS = 4
-"""Most times in a row that a fit asks who is explained better on the other side."""
+"""Most successive rounds of the test."""
 
 _GAIN = 6.0
-"""Log-likelihood by which the other side must be better: the right one is where samples are."""
+"""Log-likelihood by which negative defocus must be better; the prior favours positive defocus, where samples are."""
 
 _EXPLAINED = 0.1
-"""Share of what this side leaves over that the other side must explain: errors of a pattern are on both."""
+"""Share of the misfit at positive defocus that negative defocus must explain; a PSF model error affects both."""
 
 _EXPLAINED_BADLY = 0.5
-"""The same where all patterns are wrong by more than usual: then a little of anything explains something."""
+"""The same when the PSF model error is larger than usual: then any change of the model explains a little."""
 
 _NEAREST_UM = 1.0
-"""Nearer to focus both sides are one."""
+"""Nearer to focus the sides are not compared."""
 
 _STARTS = (0.9, 1.15)
-"""Of the opposite depth."""
+"""Starting depths, as a share of the opposite depth."""
 
 
-def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale, first: int = 0) -> Array:
-    """The emitters of a fit, those moved to the other side of focus that are explained better there.
+def move_across_focus(data: NDArray[np.float32], fit: JointFit, scale: FitScale, first: int = 0) -> Array:
+    """Move emitters that fit clearly better there to negative defocus.
 
     Parameters
     ----------
     data : ndarray of float32, shape (H, W)
-        What was fitted.
+        The fitted data, read variance included.
     fit : JointFit
     scale : FitScale
     first : int
-        Emitters before this row are left as they are.
+        Emitters before this row are not tested.
 
     Returns
     -------
     ndarray of float64, shape (N, 4)
-        x, y (pixels), z (µm), photons; equal to those of the fit where this side is as good. Of several that share
-        their light only the one that gains most moves.
+        x, y (pixels), z (µm), photons; equal to those of the fit where positive defocus is as good. Of several
+        overlapping emitters only the one that gains most moves.
     """
     emitters = fit.emitters.copy()
     gains = np.zeros(len(emitters))
-    if scale.far_side_um is None:
+    if scale.negative_defocus_um is None:
         return emitters
-    farthest = scale.far_side_um[0]
-    explained = _EXPLAINED_BADLY if shared_error(fit) else _EXPLAINED
+    farthest = scale.negative_defocus_um[0]
+    explained = _EXPLAINED_BADLY if common_psf_error(fit) else _EXPLAINED
     near = (emitters[:, 2] > _NEAREST_UM) & (emitters[:, 2] * _STARTS[0] < -farthest)
     near[:first] = False
     for row in np.flatnonzero(near):
@@ -80,7 +80,7 @@ def on_the_other_side(data: NDArray[np.float32], fit: JointFit, scale: FitScale,
             there = view.fit(view.emitters * [1, 1, -share, 1])
             if there.cost < here.cost - needed:
                 needed = gains[row] = here.cost - there.cost
-                emitters[row] = view.in_frame(there)[0]
-    stays = ~may_move(fit.emitters, gains, scale.spline.radius_at_px(fit.emitters[:, 2]))
+                emitters[row] = view.to_frame_pixels(there)[0]
+    stays = ~select_moves(fit.emitters, gains, scale.spline.radius_at_px(fit.emitters[:, 2]))
     emitters[stays] = fit.emitters[stays]
     return emitters

@@ -1,4 +1,4 @@
-"""What a refinement holds of a frame while it chooses emitters: places, what is believed of them, and the work done."""
+"""State of a refinement while emitters are selected: positions, priors, network log odds and work done."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FitState:
-    """Emitters in the pixels of one scale, and what is known of them.
+    """Emitters in the pixels of one scale, with prior, network log odds and background.
 
     Attributes
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x, y (pixels), z (µm), photons.
     prior : Prior
-        Of their places.
+        Position prior.
     network : ndarray of float64, shape (N,)
-        Its log odds; NaN for those that the residual showed.
+        Log odds of the network; NaN for emitters found in the residual.
     background : float
         Photo-electrons per pixel.
     work : int
@@ -45,7 +45,7 @@ class FitState:
         return replace(self, emitters=self.emitters[rows], prior=prior, network=self.network[rows])
 
     def with_new(self, emitters: Array) -> FitState:
-        """With emitters (K, 4) of which nothing is known beforehand."""
+        """With additional emitters (K, 4) without prior."""
         nothing = Prior.none(len(emitters))
         return replace(
             self,
@@ -57,7 +57,7 @@ class FitState:
         )
 
     def with_pairs(self, pairs: Sequence[tuple[list[int], Array]]) -> FitState:
-        """With two emitters in the place of one or more; the first is what the network meant, no place is known."""
+        """With pairs instead of one or more emitters; the first keeps the network's log odds, neither has a prior."""
         emitters, weight, network = self.emitters.copy(), self.prior.weight.copy(), self.network.copy()
         stays = np.ones(len(emitters), bool)
         for rows, pair in pairs:
@@ -67,8 +67,8 @@ class FitState:
         here = replace(self, emitters=emitters, prior=Prior(self.prior.place, weight), network=network)
         return here.select(stays).with_new(np.array([pair[1] for _, pair in pairs]))
 
-    def moved_over(self, emitters: Array) -> FitState:
-        """With emitters that changed the side of focus: there they are not what the network meant."""
+    def with_moved_across_focus(self, emitters: Array) -> FitState:
+        """With emitters that changed the side of focus; these lose their prior and the network's log odds."""
         over = np.sign(emitters[:, 2]) != np.sign(self.emitters[:, 2])
         prior = Prior(self.prior.place, np.where(over[:, None], 0.0, self.prior.weight))
         return replace(self, emitters=emitters, prior=prior, network=np.where(over, np.nan, self.network))

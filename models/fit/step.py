@@ -6,9 +6,9 @@ from typing import Any
 
 import numba
 
-__all__ = ["FEWEST_PHOTONS", "moved"]
+__all__ = ["FEWEST_PHOTONS", "apply_step"]
 
-# A step is shortened to these, so that a poor start does not jump over its optimum: pixels, and µm or share of depth.
+# Longest step, so that a poor start does not jump over its optimum: pixels, and µm or share of depth.
 _LONGEST_STEP_PX = 1.5
 _LONGEST_STEP_UM = 1.0
 _LONGEST_STEP_OF_DEPTH = 0.05
@@ -16,26 +16,26 @@ _LONGEST_STEP_OF_DEPTH = 0.05
 _PHOTON_FACTOR = 4.0
 
 FEWEST_PHOTONS = 1.0
-"""Of an emitter in a fit; one that has less could not come back."""
+"""Least photons of an emitter in a fit; with fewer it could not grow again."""
 
-# A step that changes the log-likelihood by about the square of this is not made: its pattern stays as it is.
+# A step that changes the log-likelihood by less than about the square of this is skipped, and the pattern kept.
 _NEGLIGIBLE = 0.02
 
 
 @numba.njit(cache=True, nogil=True)
-def moved(emitters: Any, step: Any, scale: Any, low: Any, high: Any) -> Any:
-    """Emitters after a step.
+def apply_step(emitters: Any, step: Any, scale: Any, low: Any, high: Any) -> Any:
+    """Emitters after a step, within bounds.
 
     Parameters
     ----------
     emitters : ndarray of float64, shape (N, 4)
         x, y (pixels), z (µm), photons.
     step : ndarray of float64, shape (4 N + 1,)
-        Of them and the background.
+        Step of all parameters, the background last.
     scale : ndarray of float64, shape (4 N + 1,)
         Roots of the diagonal of the normal matrix: one over the step that changes the log-likelihood by a half.
     low, high : ndarray of float64, shape (N, 3)
-        Bounds of places.
+        Bounds of positions.
 
     Returns
     -------

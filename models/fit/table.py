@@ -12,12 +12,12 @@ from models.tables import Localizations
 __all__ = ["localizations_of"]
 
 _NEIGHBOURS = 24.0
-"""Patterns that reach into one and double the variance of its place: some of them are missing or wrong, which shifts it
-by more than noise does. Measured in scenes of 4 to 64 points (docs/refinement.md)."""
+"""Number of overlapping patterns that doubles the variance of a position: some neighbours are missing or wrong, which
+biases it by more than noise. Measured in scenes of 4 to 64 points (docs/refinement.md)."""
 
 _LOOKS_LIKE_A_MOVE = np.array([0.12, 0.12, 0.08])
-"""Part of a pattern's error that looks like a move of the emitter in x, y and z: errors of a calibration are grains and
-rings, and the some hundred of a pattern nearly cancel; sideways less, for its centre is known less well than its size.
+"""Share of the PSF model error that acts like a shift of the emitter in x, y and z: calibration errors are grains and
+rings that nearly cancel over a pattern; less so laterally, because its centre is known less well than its size.
 Measured with isolated emitters of the hidden optics (docs/refinement.md)."""
 
 
@@ -27,31 +27,31 @@ def localizations_of(
     probability: NDArray[np.float64],
     *,
     spline: PatternSpline,
-    answered_um: tuple[float, float],
+    reported_um: tuple[float, float],
     fitted_um: tuple[float, float],
 ) -> Localizations:
-    """The emitters of a fit that lie in the frame and in the depths answered.
+    """Table of the emitters of a fit that lie in the frame and in the reported depths.
 
     Parameters
     ----------
     fit : JointFit
         On the pixels of the camera.
     frame : int
-        Its number.
+        Number of the frame.
     probability : ndarray of float64, shape (N,)
         Of each emitter of the fit.
     spline : PatternSpline
-        What was fitted.
-    answered_um, fitted_um : (low, high)
-        Depths. At focus the bound of z diverges; the depths fitted are then all that is known.
+        The fitted PSF.
+    reported_um, fitted_um : (low, high)
+        Depths. At focus the bound of z diverges; its sigma is limited to the range of fitted depths.
     """
     shape = fit.expected.shape
     x_px, y_px, z_um, photons = fit.emitters.T
     pixel_um = spline.psf.pixel_size_um
     crowding = 1 + spline.touching(fit.emitters).sum(axis=1) / _NEIGHBOURS
     noise = fit.sigma[:, :3] * np.sqrt(np.maximum(fit.chi2, 1.0) * crowding)[:, None]
-    sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.mistaken).T
-    low, high = answered_um
+    sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.psf_error_shift).T
+    low, high = reported_um
     count = len(z_um)
     everything = Localizations(
         frame=np.full(count, frame, np.int64),

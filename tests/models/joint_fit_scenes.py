@@ -15,12 +15,14 @@ BACKGROUND_E = 5.0
 
 SHAPE = (192, 192)
 SMALL = (96, 96)
-"""Enough for `lopsided_psf`."""
+"""Enough for `asymmetric_psf`."""
 
 Array = NDArray[np.float64]
 
 
-def drawn_light(psf: Psf, emitters: Array, background: float = BACKGROUND_E, shape: tuple[int, int] = SHAPE) -> Array:
+def expected_frame(
+    psf: Psf, emitters: Array, background: float = BACKGROUND_E, shape: tuple[int, int] = SHAPE
+) -> Array:
     """Expected photo-electrons of emitters (N, 4), x, y, z in µm and photons."""
     expected = np.full(shape, background)
     for x_um, y_um, z_um, photons in emitters:
@@ -28,15 +30,15 @@ def drawn_light(psf: Psf, emitters: Array, background: float = BACKGROUND_E, sha
     return expected
 
 
-def exposed(expected: Array, seed: int) -> NDArray[np.float32]:
-    """One exposure."""
+def noisy_frame(expected: Array, seed: int) -> NDArray[np.float32]:
+    """A frame with photon and read noise."""
     random = np.random.default_rng(seed)
     light = random.poisson(np.maximum(expected, 0))
     return (light + random.normal(0, READ_NOISE_E, expected.shape)).astype(np.float32)
 
 
-def proposal(emitters: Array, frame: int = 3) -> Localizations:
-    """Emitters as a network might propose them, half believed."""
+def network_detections(emitters: Array, frame: int = 3) -> Localizations:
+    """Detections of a network at emitters (N, 4), with probability 0.5."""
     values = np.asarray(emitters, np.float64).reshape(-1, 4)
     columns: dict[str, Any] = {name: np.full(len(values), 0.5) for name in Localizations.names()}
     columns |= {"frame": np.full(len(values), frame), "background": np.full(len(values), 3.0)}
@@ -44,13 +46,13 @@ def proposal(emitters: Array, frame: int = 3) -> Localizations:
     return Localizations.from_columns(columns)
 
 
-def believed(found: Localizations) -> Localizations:
-    """What is more likely an emitter than not."""
+def above_half(found: Localizations) -> Localizations:
+    """Localizations with a probability above 0.5."""
     return found.select(found.probability > 0.5)
 
 
-def lopsided_psf() -> Psf:
-    """Rings beyond focus and discs on this side of it, as spherical aberration makes them; 1-µm pixels and planes."""
+def asymmetric_psf() -> Psf:
+    """Rings beyond focus and discs before it, as with spherical aberration; 1-µm pixels and planes."""
     steps = np.arange(-24, 25) / 2
     radius = np.hypot(steps[:, None], steps[None, :])
     z_um = np.arange(-20.0, 31.0)

@@ -1,14 +1,14 @@
-"""An uneven background is seen through emitters that were missed, and only where patterns are small."""
+"""An uneven background is found despite missed emitters, and only where patterns are small."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from models.fit.background import tells_background, uneven_background
+from models.fit.background import background_is_separable, uneven_background
 
 
-def test_a_slow_background_is_found_beside_light_that_was_missed() -> None:
+def test_a_slow_background_is_found_beside_missed_emitters() -> None:
     rows, columns = np.mgrid[:260, :320]
     slow = 5 - 30 * ((rows - 130) / 160) ** 2 + 12 * (columns - 160) / 160
     rng = np.random.default_rng(1)
@@ -21,11 +21,11 @@ def test_a_slow_background_is_found_beside_light_that_was_missed() -> None:
     assert np.abs(found - slow).mean() < 0.7
 
 
-def test_nothing_is_found_where_there_is_nothing() -> None:
+def test_an_empty_residual_has_no_background() -> None:
     assert np.abs(uneven_background(np.zeros((64, 64), np.float32))).max() == pytest.approx(0, abs=1e-9)
 
 
-def test_only_frames_much_wider_than_patterns_tell() -> None:
-    assert tells_background((512, 512), 24.0)
-    assert not tells_background((256, 256), 77.0)
-    assert not tells_background((512, 300), 24.0)
+def test_background_is_separable_in_wide_frames_only() -> None:
+    assert background_is_separable((512, 512), 24.0)
+    assert not background_is_separable((256, 256), 77.0)
+    assert not background_is_separable((512, 300), 24.0)

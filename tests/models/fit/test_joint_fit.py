@@ -1,4 +1,4 @@
-"""The joint fit against the Cramér-Rao bound of other code."""
+"""The joint fit against the Cramér-Rao bound of independent code."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from evaluation.scores.bounds import JointBounds
 from models.fit.joint_fit import fit_jointly
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
-from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, drawn_light, exposed, lopsided_psf
+from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, asymmetric_psf, expected_frame, noisy_frame
 
 
-def _leaning_psf() -> Psf:
-    """A pattern that moves sideways with depth, as coma makes it: x and z are not told apart by their signs alone."""
-    psf = lopsided_psf()
+def _comatic_psf() -> Psf:
+    """A pattern that shifts laterally with depth, as with coma: x and z are correlated."""
+    psf = asymmetric_psf()
     planes = [ndimage.shift(plane, (0, z / 5), order=3) for plane, z in zip(psf.planes, psf.z_um, strict=True)]
     return replace(psf, planes=np.array(planes))
 
 
-def test_sigmas_are_the_bound_where_parameters_hang_together() -> None:
-    psf, background, variance = _leaning_psf(), 5.0, READ_NOISE_E**2
+def test_sigmas_are_the_bound_with_correlated_parameters() -> None:
+    psf, background, variance = _comatic_psf(), 5.0, READ_NOISE_E**2
     truth = np.array([[40.2, 41.7, 8.3, 3e4], [43.4, 40.1, 14.2, 4e4]])
-    data = exposed(drawn_light(psf, truth, shape=SMALL), 1) + np.float32(variance)
+    data = noisy_frame(expected_frame(psf, truth, shape=SMALL), 1) + np.float32(variance)
     bounds = ((0.0, 95.0), (0.0, 95.0), (0.5, 29.0))
     fit = fit_jointly(data, PatternSpline(psf), truth, background, bounds, variance, 30)
     expected = JointBounds(psf).of_frame(truth, background, READ_NOISE_E, SMALL).sigma

@@ -1,4 +1,4 @@
-"""What all patterns have wrong in common is told from what one neighbour spoils."""
+"""A PSF model error common to all emitters is distinguished from missed neighbours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.fit.joint_fit import JointFit, fit_jointly
-from models.fit.psf_model_error import error_variance, shared_error
+from models.fit.psf_model_error import common_psf_error, error_variance
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
 
@@ -14,7 +14,7 @@ READ_VARIANCE = 4.0
 
 
 def fit_of(smaller: float, missed: int, beads: int = 9) -> JointFit:
-    """A fit of beads whose patterns are `smaller` than believed in depth, `missed` of them with a neighbour beside."""
+    """A fit of beads, a share `smaller` of their light from a shallower pattern; `missed` have a missed neighbour."""
     psf = computed_psf(Objective(0.45, 0.52, 1.6), np.arange(8.0, 24.0))
     spline = PatternSpline(psf)
     rng = np.random.default_rng(3)
@@ -31,17 +31,17 @@ def fit_of(smaller: float, missed: int, beads: int = 9) -> JointFit:
     return fit_jointly(data, spline, emitters, 10.0, bounds, READ_VARIANCE, 8)
 
 
-def test_the_right_pattern_has_no_error() -> None:
-    assert shared_error(fit_of(0.0, missed=0)) == 0
+def test_an_exact_psf_has_no_error() -> None:
+    assert common_psf_error(fit_of(0.0, missed=0)) == 0
 
 
-def test_neighbours_that_were_missed_are_not_taken_for_an_error_of_the_pattern() -> None:
-    assert shared_error(fit_of(0.0, missed=4)) == 0
+def test_missed_neighbours_are_no_psf_model_error() -> None:
+    assert common_psf_error(fit_of(0.0, missed=4)) == 0
 
 
-def test_an_error_of_all_is_told_and_gives_each_pixel_its_variance() -> None:
+def test_a_common_error_is_found_and_adds_variance() -> None:
     fit = fit_of(0.35, missed=0)
-    share = shared_error(fit)
+    share = common_psf_error(fit)
     assert 0.04 < share < 0.35
     variance = error_variance(fit, share, READ_VARIANCE)
     light = fit.expected - fit.background - READ_VARIANCE
@@ -49,5 +49,5 @@ def test_an_error_of_all_is_told_and_gives_each_pixel_its_variance() -> None:
     assert (error_variance(fit, 0.0, READ_VARIANCE) == 0).all()
 
 
-def test_few_emitters_tell_nothing_in_common() -> None:
-    assert shared_error(fit_of(0.35, missed=0, beads=3)) == 0
+def test_few_emitters_give_no_estimate() -> None:
+    assert common_psf_error(fit_of(0.35, missed=0, beads=3)) == 0

@@ -1,4 +1,4 @@
-"""What a score test foretells is what a fit with the candidate gains; a matched filter of the residual sees less."""
+"""The score test predicts the gain of a fit with the candidate; a matched filter of the residual underestimates it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.binning import binned_psf
 from models.fit.joint_fit import JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
-from models.fit.score_test import scored
+from models.fit.score_test import score_candidates
 from models.optics import reference_psf
 from models.pattern_spline import PatternSpline
-from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, drawn_light, exposed, lopsided_psf
+from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, asymmetric_psf, expected_frame, noisy_frame
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ MISSING = np.array([[38.0, 45.0, 18.0, 5e2]])
 
 @pytest.fixture(scope="module")
 def spline() -> PatternSpline:
-    return PatternSpline(lopsided_psf())
+    return PatternSpline(asymmetric_psf())
 
 
 def _fit(data: NDArray[np.float32], spline: PatternSpline, start: Array) -> JointFit:
@@ -32,31 +32,31 @@ def _fit(data: NDArray[np.float32], spline: PatternSpline, start: Array) -> Join
 
 
 def _candidate(*places: Array) -> Array:
-    """As a matched filter gives them, with a radius behind."""
+    """Rows as those of the matched filter, the radius last."""
     xyz = np.array([place[:3] for place in places])
     return np.column_stack([xyz, np.full((len(xyz), 2), np.nan), np.full(len(xyz), 9.0)])
 
 
 def _tested(candidates: Array, data: NDArray[np.float32], fit: JointFit, spline: PatternSpline) -> Array:
-    return scored(candidates, data, fit, Prior.none(len(fit.emitters)), spline, fit.expected)
+    return score_candidates(candidates, data, fit, Prior.none(len(fit.emitters)), spline, fit.expected)
 
 
-def test_it_foretells_what_a_fit_gains(spline: PatternSpline) -> None:
+def test_it_predicts_the_gain_of_a_fit(spline: PatternSpline) -> None:
     everything = np.concatenate([CROWD, MISSING])
-    data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     without, complete = _fit(data, spline, CROWD), _fit(data, spline, everything)
     found = _tested(_candidate(MISSING[0]), data, without, spline)[0]
     gained = without.cost - complete.cost
     assert gained > 30
-    # The test is to first order, and what is missing is as bright as its background.
+    # The test is to first order, and the missing emitter is as bright as its background.
     assert found[4] ** 2 / 2 == pytest.approx(gained, rel=0.3)
     assert found[3] == pytest.approx(MISSING[0, 3], rel=0.3)
 
 
-def test_a_prior_that_pulls_is_no_evidence(spline: PatternSpline) -> None:
-    """At the optimum the pull of the data on what is fitted is that against the prior, and gives way to nothing."""
+def test_the_gradient_of_the_prior_is_no_evidence(spline: PatternSpline) -> None:
+    """At the optimum the gradients of likelihood and prior cancel."""
     everything = np.concatenate([CROWD, MISSING])
-    data = exposed(drawn_light(lopsided_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     prior = Prior(CROWD[:, :3] + [0.6, -0.5, 1.5], np.tile([400.0, 400.0, 50.0], (len(CROWD), 1)))
     fit = fit_jointly(data, spline, CROWD, 5.0, BOUNDS, READ_NOISE_E**2, 60, 1e-4, prior)
     assert np.abs(prior.weight * (fit.emitters[:, :3] - prior.place)).max() > 0.5
@@ -67,12 +67,12 @@ def test_a_prior_that_pulls_is_no_evidence(spline: PatternSpline) -> None:
     start = np.concatenate([fit.emitters, MISSING])
     wider = Prior(np.vstack([prior.place, MISSING[:, :3]]), np.vstack([prior.weight, np.zeros((1, 3))]))
     complete = fit_jointly(data, spline, start, fit.background, BOUNDS, READ_NOISE_E**2, 60, 1e-4, wider)
-    found = scored(_candidate(MISSING[0]), data, fit, prior, spline, fit.expected)[0]
+    found = score_candidates(_candidate(MISSING[0]), data, fit, prior, spline, fit.expected)[0]
     assert found[4] ** 2 / 2 == pytest.approx(fit.cost - complete.cost, rel=0.3)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_in_a_crowd_a_filter_of_the_residual_sees_a_part_of_it(seed: int) -> None:
+def test_in_a_crowd_the_matched_filter_underestimates_the_significance(seed: int) -> None:
     psf = binned_psf(binned_psf(reference_psf()))
     crowd = np.random.default_rng(seed).uniform([8, 8, 50, 5e4], [24, 24, 90, 1e5], (16, 4))
     everything = np.concatenate([crowd, [[16.0, 15.0, 70.0, 2e4]]])
@@ -91,9 +91,9 @@ def test_in_a_crowd_a_filter_of_the_residual_sees_a_part_of_it(seed: int) -> Non
     assert filtered / np.sqrt((light**2 / without.expected).sum()) < 0.5 * found[4]
 
 
-def test_alone_in_the_frame_it_is_the_matched_filter(spline: PatternSpline) -> None:
+def test_without_fitted_emitters_it_equals_the_matched_filter(spline: PatternSpline) -> None:
     emitter = np.array([[40.0, 50.0, 9.0, 3e3]])
-    data = exposed(drawn_light(lopsided_psf(), emitter, shape=SMALL), 2) + np.float32(READ_NOISE_E**2)
+    data = noisy_frame(expected_frame(asymmetric_psf(), emitter, shape=SMALL), 2) + np.float32(READ_NOISE_E**2)
     nothing = _fit(data, spline, np.zeros((0, 4)))
     elsewhere = np.array([80.0, 12.0, 9.0])
     found = _tested(_candidate(elsewhere, emitter[0]), data, nothing, spline)
@@ -104,12 +104,12 @@ def test_alone_in_the_frame_it_is_the_matched_filter(spline: PatternSpline) -> N
     assert found[:, 5] == pytest.approx(9.0)
 
 
-def test_who_is_there_already_and_who_has_no_light_promise_nothing(spline: PatternSpline) -> None:
-    data = exposed(drawn_light(lopsided_psf(), CROWD, shape=SMALL), 3) + np.float32(READ_NOISE_E**2)
+def test_duplicates_and_emitters_outside_the_frame_have_no_significance(spline: PatternSpline) -> None:
+    data = noisy_frame(expected_frame(asymmetric_psf(), CROWD, shape=SMALL), 3) + np.float32(READ_NOISE_E**2)
     fit = _fit(data, spline, CROWD)
     again, outside = CROWD[0] + [0.05, 0, 0, 0], np.array([-60.0, 40.0, 10.0])
     found = _tested(_candidate(again, outside), data, fit, spline)
     assert (np.abs(found[:, 4]) < 4).all()
-    # All of its light can be explained by another; the little that is left must not be divided by nothing.
+    # Another emitter explains all of its light; the small rest must not be divided by almost zero.
     assert (np.abs(found[:, 3]) < 100).all()
     assert len(_tested(_candidate(again)[:0], data, fit, spline)) == 0

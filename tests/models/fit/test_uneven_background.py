@@ -1,4 +1,4 @@
-"""Depths of faint beads do not follow an uneven background, also one that lies beneath the camera's offset."""
+"""Depths of faint beads are not biased by an uneven background, also one below the camera's offset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_NOISE_E = 6.0
 
 
 def depth_errors_um() -> NDArray[np.float64]:
-    """Of nine beads on a background that falls from the middle of a frame to beneath zero at its corners, (9,)."""
+    """Of nine beads on a background that falls from the middle of a frame to below zero at its corners, (9,)."""
     psf = computed_psf(Objective(0.45, 0.52, PIXEL_UM), np.arange(12.0, 27.0))
     places = np.array([(column, row) for row in (30.0, 150.0, 270.0) for column in (30.0, 150.0, 270.0)])
     rows, columns = np.mgrid[:301, :301] / 150.0 - 1
@@ -29,14 +29,14 @@ def depth_errors_um() -> NDArray[np.float64]:
     rng = np.random.default_rng(5)
     electrons = rng.poisson(image) + np.minimum(background, 0) + rng.normal(0, READ_NOISE_E, image.shape)
     count = len(places)
-    unknown, believed = np.full(count, np.nan), np.full(count, 0.9)
+    unknown, probability = np.full(count, np.nan), np.full(count, 0.9)
     start = Localizations(
         np.zeros(count, np.int64),
         *(places.T * PIXEL_UM),
         np.full(count, DEPTH_UM),
         np.full(count, 1.5e4),
         np.full(count, 30.0),
-        believed,
+        probability,
         unknown,
         unknown,
         unknown,
@@ -50,10 +50,10 @@ def depth_errors_um() -> NDArray[np.float64]:
     return errors
 
 
-def test_a_bead_on_more_background_does_not_look_deeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    levelled = depth_errors_um()
-    monkeypatch.setattr(refinement, "tells_background", lambda shape, widest_px: False)
+def test_depth_does_not_depend_on_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    corrected = depth_errors_um()
+    monkeypatch.setattr(refinement, "background_is_separable", lambda shape, widest_px: False)
     uneven = depth_errors_um()
     # The bound of one bead here is about 0.15 µm.
-    assert np.abs(levelled).max() < 0.6
-    assert np.abs(uneven).max() > 2 * np.abs(levelled).max()
+    assert np.abs(corrected).max() < 0.6
+    assert np.abs(uneven).max() > 2 * np.abs(corrected).max()
