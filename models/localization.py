@@ -23,7 +23,7 @@ from models.errors import DataError
 from models.field import apparent_range_um
 from models.model import Model
 from models.networks import architecture_named
-from models.networks.architecture import padded
+from models.networks.architecture import pad_frames
 from models.networks.cascade_readout import Readout
 from models.networks.stabilize import median_step
 from models.precision import chosen_device, chosen_precision
@@ -87,7 +87,7 @@ class Localizer:
             When the folder is missing, damaged, or weights and description do not fit each other.
         """
         model = Model.load(folder)
-        network = architecture_named(model.architecture).restored(model.network)
+        network = architecture_named(model.architecture).from_settings(model.network)
         path = folder / "weights.safetensors"
         try:
             network.module.load_state_dict(load_file(path))
@@ -184,7 +184,7 @@ class Localizer:
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            found = self._detect(padded(frames, self._network.stride))
+            found = self._detect(pad_frames(frames, self._network.stride))
         step = median_step(*frames.shape[1:])
         background = self.camera.to_electrons(np.median(frames[:, ::step, ::step], axis=(1, 2))).astype(np.float64)
         height, width = frames.shape[1:]

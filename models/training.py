@@ -283,7 +283,7 @@ def train(
         steps, spent = _restore(checkpoint, origin, network, optimizer)
     validation_minutes = min(0.15 * settings.minutes, 1.0)
     budget = settings.minutes - validation_minutes
-    seen = network.adapted(scene)
+    seen = network.adapt_scene(scene)
     frames = _Frames(network, table, seen, settings, recipe, steps)
     rng = np.random.default_rng([settings.seed, steps, 77])
     log: list[dict[str, float]] = []
@@ -382,7 +382,7 @@ def _network(settings: TrainingSettings, table: PatternTable, z_range_um: tuple[
             "Choose one of these with --size.",
         )
     network = kind.for_optics(table, z_range_um, settings.size)
-    return network if settings.shape is None else kind.restored(network.settings | settings.shape)
+    return network if settings.shape is None else kind.from_settings(network.settings | settings.shape)
 
 
 def _recipe(network: Any, settings: TrainingSettings) -> Recipe:

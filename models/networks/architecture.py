@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.networks.recipe import Recipe
     from models.synthesis import SceneSettings, TrainingFrame
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "padded"]
+__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "pad_frames"]
 
 
 class Architecture(Protocol):
@@ -41,10 +41,10 @@ class Architecture(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Plain values from which `restored` builds the same network."""
+        """Plain values from which `from_settings` builds the same network."""
         ...
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Training frames that it learns best from, for what `scene` is."""
         ...
 
@@ -118,7 +118,7 @@ def architecture_sizes(name: str) -> tuple[str, ...]:
 
 
 def architecture_named(name: str) -> Any:
-    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `restored(settings)`.
+    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `from_settings(settings)`.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _check(name: str) -> None:
         )
 
 
-def padded(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:
+def pad_frames(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:
     """Frames (B, H, W) padded right and below to multiples of `stride` by their mirror image.
 
     A mirror keeps the noise what it is; repeating the last row would draw streaks that look like light.

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.networks.packed import PackedConvolution, can_pack
 
-__all__ = ["Cascade", "CascadeSettings", "Proposals", "sampled"]
+__all__ = ["Cascade", "CascadeSettings", "Proposals", "sample_features"]
 
 OUTPUTS_PER_CLASS = 7
 """Per depth class: presence logit; x, y, z offset; log lateral sigma, log axial sigma; log10 photons."""
@@ -203,7 +203,9 @@ class Cascade(nn.Module):
         )
         self.presence = nn.ModuleList([nn.Conv2d(width, 1, 1) for width in channels[: len(settings.bands_um)]])
         self.depth = nn.Sequential(
-            nn.Linear(sum(width * len(_around(level)) for level, width in enumerate(channels[:-1])), settings.hidden),
+            nn.Linear(
+                sum(width * len(_sampled_cells(level)) for level, width in enumerate(channels[:-1])), settings.hidden
+            ),
             nn.ReLU(inplace=True),
             nn.Linear(settings.hidden, settings.hidden),
             nn.ReLU(inplace=True),
@@ -249,7 +251,7 @@ class Cascade(nn.Module):
             x = down(x, frame)
         found: list[Tensor] = []
         for side, lateral, up in zip(sides[::-1], reversed(self.lateral), reversed(self.up), strict=True):
-            x = up(side + _twice(lateral(x)))
+            x = up(side + _upsample(lateral(x)))
             found.append(x)
         return tuple(found[::-1])
 
@@ -257,7 +259,7 @@ class Cascade(nn.Module):
         """Presence logits, one map for each band of depths, each of shape (B, H', W')."""
         return [head(f)[:, 0] for head, f in zip(self.presence, features, strict=False)]
 
-    def look(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    def classify_depths(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
         """Stage two at given places.
 
         Parameters
@@ -271,13 +273,13 @@ class Cascade(nn.Module):
         Tensor of shape (N, classes, OUTPUTS_PER_CLASS)
         """
         parts = [
-            sampled(feature, level, cell, batch, x_px, y_px)
+            sample_features(feature, level, cell, batch, x_px, y_px)
             for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
         ]
-        return self.judge(parts)
+        return self.classify_features(parts)
 
-    def judge(self, parts: list[Tensor]) -> Tensor:
-        """Answers for what `sampled` gave of each level, shape (N, classes, OUTPUTS_PER_CLASS)."""
+    def classify_features(self, parts: list[Tensor]) -> Tensor:
+        """Answers for what `sample_features` gave of each level, shape (N, classes, OUTPUTS_PER_CLASS)."""
         answers = self.depth(torch.cat(parts, 1))
         return answers.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
 
@@ -338,7 +340,7 @@ class Cascade(nn.Module):
             self.lateral[n] = PackedConvolution(lateral, relu=False)  # type: ignore[arg-type]
 
 
-def _twice(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
@@ -348,12 +350,12 @@ _CROSSED_LEVELS = 3
 """A cell of a coarser level holds the whole pattern by itself."""
 
 
-def _around(level: int) -> tuple[tuple[int, int], ...]:
+def _sampled_cells(level: int) -> tuple[tuple[int, int], ...]:
     """Cells of a level that stage two looks at, relative to the detection's."""
     return _CROSS if level < _CROSSED_LEVELS else _CENTRE
 
 
-def sampled(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+def sample_features(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
     """Feature vectors at continuous places and in the cells around them, bilinear, clamped at the border.
 
     One gather serves all corners: each gather's gradient would fill a whole map of zeros. Features of 8 bits are
@@ -364,7 +366,7 @@ def sampled(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tens
     Tensor of shape (N, cells looked at * C)
     """
     count, (channels, height, width) = len(x_px), feature.shape[1:]
-    around = _around(level)
+    around = _sampled_cells(level)
     shift = torch.tensor(around, dtype=x_px.dtype, device=x_px.device)
     u = ((x_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 0]
     v = ((y_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 1]

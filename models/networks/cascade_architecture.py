@@ -101,7 +101,7 @@ class CascadeArchitecture:
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> CascadeArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> CascadeArchitecture:
         """Network of saved settings, weights not yet loaded."""
         return cls(CascadeSettings.from_dict(settings))
 
@@ -111,7 +111,7 @@ class CascadeArchitecture:
         values: dict[str, Any] = self.module.settings.as_dict()
         return values
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Training frames are those of the scene."""
         return scene
 

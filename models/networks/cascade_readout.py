@@ -14,7 +14,7 @@ from torch import Tensor
 from models.networks.cascade import CascadeSettings, Proposals
 from models.networks.cascade_targets import lateral_scale_um
 
-__all__ = ["Readout", "one_per_emitter", "read_out"]
+__all__ = ["Readout", "read_out", "suppress_duplicates"]
 
 PROPOSAL_THRESHOLD = 0.08
 """Stage one proposes generously; stage two decides."""
@@ -28,7 +28,7 @@ _LOWEST_PROBABILITY = 0.05
 """Below this an answer is not even a candidate; the decision threshold is the model's."""
 
 
-class AnswersPlaces(Protocol):
+class TwoStageNetwork(Protocol):
     """Both stages of a cascade, whatever its number format."""
 
     settings: CascadeSettings
@@ -42,7 +42,7 @@ class AnswersPlaces(Protocol):
     def propose(self, maps: list[Tensor], threshold: float, most: int) -> Proposals:
         """Detections."""
 
-    def look(self, features: Any, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    def classify_depths(self, features: Any, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
         """Answers at places."""
 
 
@@ -64,19 +64,19 @@ class Readout:
     sigma_z_um: NDArray[np.float64]
 
 
-def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
+def read_out(network: TwoStageNetwork, frames: list[Tensor]) -> Readout:
     """Run both stages on frames stabilized at the binnings of its settings and return candidates, one per emitter."""
     features = network.features(frames)
     count, _, rows, columns = frames[0].shape
     pixels = rows * columns * network.settings.first_cell_px**2
     most = max(PROPOSALS_PER_FRAME, round(_PROPOSALS_PER_PX * pixels))
     proposals = network.propose(network.presence_maps(features), PROPOSAL_THRESHOLD, most * count)
-    answers = network.look(features, proposals.batch, proposals.x_px, proposals.y_px)
+    answers = network.classify_depths(features, proposals.batch, proposals.x_px, proposals.y_px)
     settings = network.settings
     centres = settings.class_centres_um.numpy().astype(np.float64)
     batch = proposals.batch.cpu().numpy()
     places = torch.stack([proposals.x_px, proposals.y_px], 1).cpu().numpy() * settings.pixel_size_um
-    found = _peaks(
+    found = _find_depth_peaks(
         answers.float().cpu().numpy(),
         places.astype(np.float64),
         centres,
@@ -87,7 +87,7 @@ def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
     proposal = found[:, 0].astype(np.int64)
     candidates = np.column_stack([batch[proposal], found[:, 1:]])
     order = np.argsort(-candidates[:, _PROBABILITY], kind="stable")
-    kept = candidates[one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    kept = candidates[suppress_duplicates(candidates, order, lateral_scale_um(candidates[:, 3]))]
     return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)
 
 
@@ -96,7 +96,7 @@ _PROBABILITY = 5
 
 
 @njit(cache=True)
-def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _find_depth_peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Every local maximum over depth of every proposal.
 
     Parameters are the answers (N, classes, 7), where they were asked for (N, 2), centre and lateral scale of each
@@ -148,7 +148,7 @@ def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type:
 
 
 @njit(cache=True)
-def one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def suppress_duplicates(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Rows of the most probable of the candidates that answer for the same emitter, in their order."""
     keep = np.ones(len(candidates), np.bool_)
     for i in range(len(order)):

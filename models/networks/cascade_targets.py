@@ -96,11 +96,11 @@ def cascade_loss(
     ).sum()
     with torch.no_grad():
         proposals = network.propose(maps, 0.05, _PROPOSALS_PER_FRAME * len(batch.electrons))
-    places = _places(batch, proposals, network.settings, rng)
+    places = _training_positions(batch, proposals, network.settings, rng)
     if not len(places):
         return presence
     on = torch.from_numpy(places).to(features[0].device)
-    answers = network.look(features, on[:, 0].long(), on[:, 1].float(), on[:, 2].float()).float()
+    answers = network.classify_depths(features, on[:, 0].long(), on[:, 1].float(), on[:, 2].float()).float()
     return presence + _depth_loss(answers, places, batch, network.settings)
 
 
@@ -114,7 +114,7 @@ def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
     return (gain.sum() + penalty.sum()) / positive.sum().clamp(min=1)
 
 
-def _places(
+def _training_positions(
     batch: CascadeBatch, proposals: Proposals, settings: CascadeSettings, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Where stage two looks in training: (frame, x, y) in pixels, shape (N, 3)."""
@@ -164,14 +164,14 @@ def _depth_loss(answers: Tensor, places: NDArray[np.float64], batch: CascadeBatc
     )
     chosen = answers[torch.from_numpy(row), torch.from_numpy(column)]
     wanted = torch.from_numpy(target).float().to(answers.device)
-    lateral = _gaussian(chosen[:, 1:3], wanted[:, :2], chosen[:, 4:5])
-    axial = _gaussian(chosen[:, 3:4], wanted[:, 2:3], chosen[:, 5:6])
+    lateral = _gaussian_loss(chosen[:, 1:3], wanted[:, :2], chosen[:, 4:5])
+    axial = _gaussian_loss(chosen[:, 3:4], wanted[:, 2:3], chosen[:, 5:6])
     photons = functional.smooth_l1_loss(chosen[:, 6] + 3.0, wanted[:, 3], reduction="sum")
     positives = max(len(row), 1)
     return existence / len(places) + (lateral + axial + photons) * (0.5 / positives)
 
 
-def _gaussian(value: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
+def _gaussian_loss(value: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
     """Negative log-likelihood, summed; robust beyond a few sigmas, so that one wrong answer does not rule."""
     log_sigma = log_sigma.clamp(-5.0, 1.5)
     pull = (value - target).abs() * torch.exp(-log_sigma)

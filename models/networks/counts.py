@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.camera import CameraModel
 from models.networks.levels import to_levels
-from models.networks.stabilize import centred, median_step, rooted
+from models.networks.stabilize import anscombe_transform, compress_above_median, median_step
 
 __all__ = ["CountStabilizer"]
 
@@ -88,7 +88,7 @@ class CountStabilizer:
             factor = binning // done
             if factor > 1:
                 summed, done = torch.nn.functional.avg_pool2d(summed, factor) * factor**2, binning
-            maps.append(centred(rooted(summed, noise, binning)).to(self._dtype))
+            maps.append(compress_above_median(anscombe_transform(summed, noise, binning)).to(self._dtype))
         return maps
 
     def _table(self, camera: CameraModel, median: int) -> Tensor:
@@ -97,7 +97,7 @@ class CountStabilizer:
         if key not in self._tables:
             levels = np.arange(1 << camera.bit_depth if camera.bit_depth > 8 else 1 << 16).astype(np.uint16)
             electrons = torch.from_numpy(camera.to_electrons(levels))[None, None, None]
-            roots = rooted(electrons, torch.full((1,), camera.read_noise_e), 1)[0, 0, 0]
+            roots = anscombe_transform(electrons, torch.full((1,), camera.read_noise_e), 1)[0, 0, 0]
             values = torch.asinh(roots - roots[median])
             self._tables[key] = values.to(self._dtype) if self._code is None else to_levels(values, *self._code)
             if len(self._tables) > _TABLES:

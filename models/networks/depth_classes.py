@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.cascade import Proposals
-from models.networks.cascade_readout import Readout, one_per_emitter
+from models.networks.cascade_readout import Readout, suppress_duplicates
 from models.networks.cascade_targets import lateral_scale_um
 from models.networks.patches import box_photons
 from models.synthesis import PatternTable, TrainingFrame
@@ -25,8 +25,8 @@ __all__ = [
     "class_radii_px",
     "depth_labels",
     "emitters_at",
-    "numbered",
-    "peaks_of",
+    "emitters_of_frames",
+    "find_peaks",
     "read_depths",
 ]
 
@@ -52,7 +52,7 @@ def class_radii_px(table: PatternTable, z_range_um: tuple[float, float], classes
     return tuple(round(float(radius), 2) for radius in table.radius_at_px(class_centres_um(z_range_um, classes)))
 
 
-def numbered(frames: list[TrainingFrame]) -> NDArray[np.float64]:
+def emitters_of_frames(frames: list[TrainingFrame]) -> NDArray[np.float64]:
     """Emitters of all frames, shape (M, 5): frame of the batch, x, y, z (µm), photo-electrons."""
     return np.concatenate([np.column_stack([np.full(len(f.emitters), i), f.emitters]) for i, f in enumerate(frames)])
 
@@ -103,7 +103,7 @@ def class_probabilities(network: Callable[[Tensor], Tensor], patches: Tensor, cl
     return torch.cat([torch.sigmoid(network(part).float()) for part in torch.split(patches, _PATCHES_AT_ONCE)])
 
 
-def peaks_of(probability: Tensor, cell_px: int, most: int) -> Proposals:
+def find_peaks(probability: Tensor, cell_px: int, most: int) -> Proposals:
     """Local maxima of maps of probability, between the cells by the weight of the neighbours.
 
     Parameters
@@ -195,5 +195,5 @@ def read_depths(
         ]
     ).astype(np.float64)
     order = np.argsort(-candidates[:, 5], kind="stable")
-    kept = candidates[one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    kept = candidates[suppress_duplicates(candidates, order, lateral_scale_um(candidates[:, 3]))]
     return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)

@@ -23,13 +23,13 @@ from models.networks.depth_classes import (
     class_radii_px,
     depth_labels,
     emitters_at,
-    numbered,
-    peaks_of,
+    emitters_of_frames,
+    find_peaks,
     read_depths,
 )
 from models.networks.fcn import CropDepth, FcnSettings, WholeImage
 from models.networks.pair import NetworkPair
-from models.networks.patches import cut
+from models.networks.patches import cut_patches
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
 from models.synthesis import PatternTable, SceneSettings, TrainingFrame
@@ -120,11 +120,11 @@ class FcnArchitecture(NetworkPair):
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> FcnArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> FcnArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(FcnSettings.from_dict(settings))
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Frames of the scene, some of their emitters above each other."""
         return replace(scene, stacked_share=_STACKED_SHARE)
 
@@ -137,7 +137,7 @@ class FcnArchitecture(NetworkPair):
         heat = np.zeros((len(frames), electrons.shape[1] // cell, electrons.shape[2] // cell), np.float32)
         for target, frame in zip(heat, frames, strict=True):
             add_peaks(target, (frame.emitters[:, :2] / settings.pixel_size_um + 0.5) / cell - 0.5)
-        return FcnBatch(stabilize(electrons, noise, (1,))[0], torch.from_numpy(heat), numbered(frames))
+        return FcnBatch(stabilize(electrons, noise, (1,))[0], torch.from_numpy(heat), emitters_of_frames(frames))
 
     def loss(self, prepared: FcnBatch, rng: np.random.Generator) -> Tensor:
         """Focal loss of the heat map and binary cross-entropy of depth at crops."""
@@ -145,17 +145,17 @@ class FcnArchitecture(NetworkPair):
         device = next(self.module.parameters()).device
         maps = prepared.maps.to(device, non_blocking=True)
         lateral = focal_loss(self.lateral(maps).float(), prepared.heat)
-        centres = self._crops(prepared, rng)
+        centres = self._crop_centres(prepared, rng)
         inside = emitters_at(
             prepared.emitters, centres * [1, settings.pixel_size_um, settings.pixel_size_um], settings.label_um
         )
         labels = depth_labels(inside, prepared.emitters[:, 3], settings.z_range_um, settings.classes)
         batch, x, y = (torch.from_numpy(column).to(device) for column in centres.T)
-        logits = self.axial(self._cut(maps, batch.long(), x, y))
+        logits = self.axial(self._cut_crops(maps, batch.long(), x, y))
         axial = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).to(device))
         return lateral + _DEPTH_WEIGHT * axial
 
-    def _crops(self, prepared: FcnBatch, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _crop_centres(self, prepared: FcnBatch, rng: np.random.Generator) -> NDArray[np.float64]:
         """Centres of the crops of a step: frame, x, y in pixels, shape (N, 3)."""
         frames, _, height, width = prepared.maps.shape
         count = frames * _CROPS_PER_FRAME
@@ -169,17 +169,17 @@ class FcnArchitecture(NetworkPair):
         centres[:, 2] = np.clip(centres[:, 2], 0, height - 1)
         return centres
 
-    def _cut(self, maps: Tensor, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    def _cut_crops(self, maps: Tensor, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
         side = self._settings.crop_px
         left, top = ((at - (side - 1) / 2).round().long() for at in (x_px, y_px))
-        return cut(maps, batch, left, top, side)
+        return cut_patches(maps, batch, left, top, side)
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
         settings = self._settings
         maps = stabilize(electrons, read_noise_e, (1,))[0].to(self._dtype)
-        places = peaks_of(torch.sigmoid(self.lateral(maps).float()), settings.cell_px, _PLACES_PER_FRAME)
-        crops = self._cut(maps, places.batch, places.x_px, places.y_px)
+        places = find_peaks(torch.sigmoid(self.lateral(maps).float()), settings.cell_px, _PLACES_PER_FRAME)
+        crops = self._cut_crops(maps, places.batch, places.x_px, places.y_px)
         classes = class_probabilities(self.axial, crops, settings.classes)
         return read_depths(
             places,

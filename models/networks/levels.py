@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["code_of", "to_levels"]
+__all__ = ["quantization_of", "to_levels"]
 
 _HIGHEST = 255
 
 
-def code_of(low: float, high: float) -> tuple[float, int]:
+def quantization_of(low: float, high: float) -> tuple[float, int]:
     """Scale and zero of a map with these bounds; 0 is a level, because the border of a convolution is 0."""
     low, high = min(low, 0.0), max(high, 1e-6)
     scale = (high - low) / _HIGHEST

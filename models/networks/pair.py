@@ -33,7 +33,7 @@ class PlainSettings:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-class _Folds(Protocol):
+class _Foldable(Protocol):
     def fold(self, dtype: torch.dtype) -> None: ...
 
 
@@ -53,7 +53,7 @@ class NetworkPair:
         self.module: nn.Module = nn.ModuleDict({"lateral": lateral, "axial": axial})
         self.stride = stride
         self._plain = settings
-        self._folding: tuple[_Folds, ...] = (lateral, axial)  # type: ignore[assignment]
+        self._folding: tuple[_Foldable, ...] = (lateral, axial)  # type: ignore[assignment]
         self._dtype = torch.float32
 
     @property

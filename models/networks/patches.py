@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["box_photons", "contrasted", "cut"]
+__all__ = ["box_photons", "cut_patches", "stretch_contrast"]
 
 _CLIPPED_SHARE = 0.001
 """Of a patch's pixels at each end, as the authors' public code clips."""
 
 
-def cut(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Tensor:
+def cut_patches(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Tensor:
     """Patches of maps; beyond the edge of a frame they are 0, which is its background.
 
     Parameters
@@ -33,7 +33,7 @@ def cut(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Te
     return windows[batch, :, top + side, left + side]
 
 
-def contrasted(patches: Tensor) -> Tensor:
+def stretch_contrast(patches: Tensor) -> Tensor:
     """Patches (N, 1, S, S) with their darkest and brightest thousandth cut off, from 0 to 1 each."""
     flat = patches.flatten(1)
     clipped = max(1, round(_CLIPPED_SHARE * flat.shape[1]))

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks.cascade import Cascade, Proposals, sampled
-from models.networks.levels import code_of, to_levels
+from models.networks.cascade import Cascade, Proposals, sample_features
+from models.networks.levels import quantization_of, to_levels
 
 __all__ = ["Bounds", "QuantizedCascade", "measure_bounds"]
 
@@ -40,9 +40,9 @@ class _Convolution:
 
 
 class _Operations(Protocol):
-    """How the maps of `_flow` are stored and computed."""
+    """How the maps of `_run_trunk` are stored and computed."""
 
-    def take(self, name: str, values: Tensor) -> Any:
+    def store_input(self, name: str, values: Tensor) -> Any:
         """An input map."""
 
     def convolve(self, convolution: _Convolution, x: Any) -> Any:
@@ -52,14 +52,14 @@ class _Operations(Protocol):
         """The same added to another map, which is used up."""
 
 
-def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list[Any]:
+def _run_trunk(network: Cascade, maps: list[Tensor], operations: _Operations) -> list[Any]:
     """The trunk of a folded cascade as convolutions and sums: feature maps of all levels but the coarsest."""
 
     def residual(name: str, block: Any, x: Any) -> Any:
         inner = operations.convolve(_Convolution(f"{name}.first", block.first[0], relu=True), x)
         return operations.add(_Convolution(f"{name}.second", block.second[0], relu=True), x, inner)
 
-    x = operations.take("cells", maps[0])
+    x = operations.store_input("cells", maps[0])
     stem: Any = network.stem
     x = operations.convolve(_Convolution("stem", stem[0][0], relu=True), x)
     for n, block in enumerate(stem[1:]):
@@ -68,7 +68,7 @@ def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list
     for level, (down, binned) in enumerate(zip(network.down, maps[1:], strict=True)):
         sides.append(x)
         halving: Any = down
-        frame = operations.take(f"binned.{level}", binned)
+        frame = operations.store_input(f"binned.{level}", binned)
         frame = operations.convolve(_Convolution(f"down.{level}.binned", halving.binned), frame)
         x = operations.add(_Convolution(f"down.{level}", halving.halve, relu=True), frame, x)
         for n, block in enumerate(halving.blocks):
@@ -76,7 +76,7 @@ def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list
     found = []
     for level in reversed(range(len(sides))):
         # A kernel of one cell may come after the enlargement as well, and then it is added in one go.
-        wide = operations.add(_Convolution(f"lateral.{level}", network.lateral[level]), sides[level], _twice(x))  # type: ignore[arg-type]
+        wide = operations.add(_Convolution(f"lateral.{level}", network.lateral[level]), sides[level], _upsample(x))  # type: ignore[arg-type]
         up: Any = network.up[level]
         if hasattr(up, "first"):
             x = residual(f"up.{level}", up, wide)
@@ -86,30 +86,30 @@ def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list
     return found[::-1]
 
 
-def _twice(x: Any) -> Any:
-    values = x.values if isinstance(x, _Levels) else x
+def _upsample(x: Any) -> Any:
+    values = x.values if isinstance(x, _QuantizedMap) else x
     larger = functional.interpolate(values, scale_factor=2.0, mode="nearest")
-    return _Levels(larger, x.scale, x.zero) if isinstance(x, _Levels) else larger
+    return _QuantizedMap(larger, x.scale, x.zero) if isinstance(x, _QuantizedMap) else larger
 
 
-class _Measuring:
+class _BoundsRecorder:
     """Computes in float32 and keeps the bounds of every map."""
 
     def __init__(self) -> None:
         self.bounds: Bounds = {}
 
-    def take(self, name: str, values: Tensor) -> Tensor:
-        return self._seen(name, values)
+    def store_input(self, name: str, values: Tensor) -> Tensor:
+        return self._record(name, values)
 
     def convolve(self, convolution: _Convolution, x: Tensor) -> Tensor:
         made = convolution.module(x)
-        return self._seen(convolution.name, functional.relu(made) if convolution.relu else made)
+        return self._record(convolution.name, functional.relu(made) if convolution.relu else made)
 
     def add(self, convolution: _Convolution, other: Tensor, x: Tensor) -> Tensor:
         made = other + convolution.module(x)
-        return self._seen(convolution.name, functional.relu(made) if convolution.relu else made)
+        return self._record(convolution.name, functional.relu(made) if convolution.relu else made)
 
-    def _seen(self, name: str, values: Tensor) -> Tensor:
+    def _record(self, name: str, values: Tensor) -> Tensor:
         flat = values.flatten()
         clipped = max(1, int(_CLIPPED_SHARE * len(flat)))
         low = float(flat.kthvalue(clipped).values)
@@ -121,15 +121,15 @@ class _Measuring:
 
 def measure_bounds(network: Cascade, batches: Iterable[list[Tensor]]) -> Bounds:
     """Bounds of every map of a network on batches of its input maps; the network is folded, in float32."""
-    measuring = _Measuring()
+    measuring = _BoundsRecorder()
     with torch.inference_mode():
         for maps in batches:
-            _flow(network, maps, measuring)
+            _run_trunk(network, maps, measuring)
     return measuring.bounds
 
 
 @dataclass(frozen=True, slots=True)
-class _Levels:
+class _QuantizedMap:
     """A map as ``(values - zero) * scale``, values uint8 (B, C, H, W), channels last."""
 
     values: Tensor
@@ -137,10 +137,10 @@ class _Levels:
     zero: int
 
 
-class _Packed:
+class _IntegerConvolution:
     """A convolution with its weights rounded and in the processor's order."""
 
-    def __init__(self, convolution: _Convolution, x: _Levels) -> None:
+    def __init__(self, convolution: _Convolution, x: _QuantizedMap) -> None:
         module = convolution.module
         weight = module.weight.detach().float()
         self.scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
@@ -154,30 +154,32 @@ class _Packed:
         self.after = "relu" if convolution.relu else "none"
 
 
-class _Rounded:
+class _IntegerOperations:
     """Computes in 8-bit integers."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._codes = {name: code_of(*limits) for name, limits in bounds.items()}
-        self._packed: dict[str, _Packed] = {}
+        self._codes = {name: quantization_of(*limits) for name, limits in bounds.items()}
+        self._packed: dict[str, _IntegerConvolution] = {}
 
-    def take(self, name: str, values: Tensor) -> _Levels:
+    def store_input(self, name: str, values: Tensor) -> _QuantizedMap:
         scale, zero = self._codes[name]
         if values.dtype == torch.uint8:
-            return _Levels(values, scale, zero)
+            return _QuantizedMap(values, scale, zero)
         levels = to_levels(values, scale, zero)
-        return _Levels(levels.contiguous(memory_format=torch.channels_last), scale, zero)
+        return _QuantizedMap(levels.contiguous(memory_format=torch.channels_last), scale, zero)
 
-    def convolve(self, convolution: _Convolution, x: _Levels) -> _Levels:
+    def convolve(self, convolution: _Convolution, x: _QuantizedMap) -> _QuantizedMap:
         scale, zero = self._codes[convolution.name]
         made = self._apply(convolution, x, scale, zero, torch.uint8)
-        return _Levels(made, scale, zero)
+        return _QuantizedMap(made, scale, zero)
 
-    def answer(self, convolution: _Convolution, x: _Levels) -> Tensor:
+    def convolve_to_float(self, convolution: _Convolution, x: _QuantizedMap) -> Tensor:
         """A map in float32."""
         return self._apply(convolution, x, 1.0, 0, torch.float32)
 
-    def _apply(self, convolution: _Convolution, x: _Levels, scale: float, zero: int, dtype: torch.dtype) -> Tensor:
+    def _apply(
+        self, convolution: _Convolution, x: _QuantizedMap, scale: float, zero: int, dtype: torch.dtype
+    ) -> Tensor:
         packed = self._pack(convolution, x)
         made: Tensor = torch.ops.onednn.qconv_pointwise(
             x.values, x.scale, x.zero, packed.weight, packed.scales, packed.zeros, packed.bias,
@@ -185,19 +187,19 @@ class _Rounded:
         )  # fmt: skip
         return made
 
-    def add(self, convolution: _Convolution, other: _Levels, x: _Levels) -> _Levels:
+    def add(self, convolution: _Convolution, other: _QuantizedMap, x: _QuantizedMap) -> _QuantizedMap:
         packed = self._pack(convolution, x)
         scale, zero = self._codes[convolution.name]
         made = torch.ops.onednn.qconv2d_pointwise.binary(
             x.values, x.scale, x.zero, packed.weight, packed.scales, packed.zeros, other.values, packed.bias,
             *packed.geometry, scale, zero, torch.uint8, other.scale, other.zero, "sum", 1.0, packed.after, [], "",
         )  # fmt: skip
-        return _Levels(made, scale, zero)
+        return _QuantizedMap(made, scale, zero)
 
-    def _pack(self, convolution: _Convolution, x: _Levels) -> _Packed:
+    def _pack(self, convolution: _Convolution, x: _QuantizedMap) -> _IntegerConvolution:
         # Packed for the first shape that comes: other shapes work, and the engine's never changes.
         if convolution.name not in self._packed:
-            self._packed[convolution.name] = _Packed(convolution, x)
+            self._packed[convolution.name] = _IntegerConvolution(convolution, x)
         return self._packed[convolution.name]
 
 
@@ -214,18 +216,18 @@ class QuantizedCascade:
 
     def __init__(self, network: Cascade, bounds: Bounds) -> None:
         self._network = network
-        self._rounded = _Rounded(bounds)
+        self._integer_operations = _IntegerOperations(bounds)
         self.settings = network.settings
-        self.cells_code = code_of(*bounds["cells"])
+        self.cells_code = quantization_of(*bounds["cells"])
 
-    def features(self, maps: list[Tensor]) -> tuple[_Levels, ...]:
+    def features(self, maps: list[Tensor]) -> tuple[_QuantizedMap, ...]:
         """Feature maps, 8 bits; see `Cascade.features`."""
-        return tuple(_flow(self._network, maps, self._rounded))
+        return tuple(_run_trunk(self._network, maps, self._integer_operations))
 
-    def presence_maps(self, features: tuple[_Levels, ...]) -> list[Tensor]:
+    def presence_maps(self, features: tuple[_QuantizedMap, ...]) -> list[Tensor]:
         """Presence logits, float32; see `Cascade.presence_maps`."""
         return [
-            self._rounded.answer(_Convolution(f"presence.{level}", head), feature)[:, 0]  # type: ignore[arg-type]
+            self._integer_operations.convolve_to_float(_Convolution(f"presence.{level}", head), feature)[:, 0]  # type: ignore[arg-type]
             for level, (head, feature) in enumerate(zip(self._network.presence, features, strict=False))
         ]
 
@@ -233,11 +235,11 @@ class QuantizedCascade:
         """See `Cascade.propose`."""
         return self._network.propose(maps, threshold, most)
 
-    def look(self, features: tuple[_Levels, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
-        """See `Cascade.look`."""
+    def classify_depths(self, features: tuple[_QuantizedMap, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """See `Cascade.classify_depths`."""
         parts = [
             # The weights of a place add up to 1, so levels become values after the interpolation.
-            (sampled(feature.values, level, cell, batch, x_px, y_px) - feature.zero) * feature.scale
+            (sample_features(feature.values, level, cell, batch, x_px, y_px) - feature.zero) * feature.scale
             for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
         ]
-        return self._network.judge(parts)
+        return self._network.classify_features(parts)

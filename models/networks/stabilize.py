@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["centred", "median_step", "rooted", "stabilize"]
+__all__ = ["anscombe_transform", "compress_above_median", "median_step", "stabilize"]
 
 _MEDIAN_SAMPLES = 4096
 """About so many pixels decide the median."""
 
 
 def stabilize(electrons: Tensor, read_noise_e: Tensor, binnings: tuple[int, ...]) -> list[Tensor]:
-    """Variance-stabilized, centred, compressed frames, one for each binning.
+    """Variance-stabilized, median-subtracted, compressed frames, one for each binning.
 
     Parameters
     ----------
@@ -45,17 +45,17 @@ def stabilize(electrons: Tensor, read_noise_e: Tensor, binnings: tuple[int, ...]
         if binning != done:
             factor = binning // done
             summed, done = functional.avg_pool2d(summed, factor) * factor**2, binning
-        maps.append(centred(rooted(summed, read_noise_e, binning)))
+        maps.append(compress_above_median(anscombe_transform(summed, read_noise_e, binning)))
     return maps
 
 
-def rooted(summed_e: Tensor, read_noise_e: Tensor, binning: int) -> Tensor:
+def anscombe_transform(summed_e: Tensor, read_noise_e: Tensor, binning: int) -> Tensor:
     """Counts whose noise has variance 1, of frames (B, 1, H, W) summed over `binning` pixels each way."""
     shifted = summed_e + (0.375 + (binning * read_noise_e).square())[:, None, None, None]
     return 2 * shifted.clamp_(min=0).sqrt_()
 
 
-def centred(root: Tensor) -> Tensor:
+def compress_above_median(root: Tensor) -> Tensor:
     """Maps (B, 1, H, W) above their median, compressed; in place."""
     step = median_step(root.shape[2], root.shape[3])
     median = root[:, 0, ::step, ::step].flatten(1).median(1).values

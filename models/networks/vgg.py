@@ -8,7 +8,7 @@ trace of the zero padding: the question is whether it is at the centre.) The pub
 zeros, so that what a layer answers depends on where the patch ends, and every
 window of a frame must be computed for itself. Here the first blocks may go
 without padding: then windows share them, and a frame costs a fraction of its
-windows (`Vgg.windows`), with the same answers.
+windows (`Vgg.classify_windows`), with the same answers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.networks.pair import PlainSettings
-from models.networks.patches import contrasted, cut
+from models.networks.patches import cut_patches, stretch_contrast
 
 __all__ = ["Vgg", "VggSettings"]
 
@@ -88,7 +88,7 @@ class VggSettings(PlainSettings):
         return side
 
     @property
-    def shares(self) -> bool:
+    def shares_features(self) -> bool:
         """Whether windows share features."""
         return self.unpadded_blocks > 0 and not self.contrast and self.stride % self.shared_cells == 0
 
@@ -142,7 +142,7 @@ class Vgg(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                _set_first_weights(module, stable=settings.batch_norm)
+                _initialize_weights(module, stable=settings.batch_norm)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -150,9 +150,9 @@ class Vgg(nn.Module):
         x = patches.contiguous(memory_format=torch.channels_last)
         for number in range(self.settings.unpadded_blocks):
             x = functional.max_pool2d(self.blocks[number](x), 2)
-        return self.judge(x)
+        return self.classify_features(x)
 
-    def judge(self, x: Tensor) -> Tensor:
+    def classify_features(self, x: Tensor) -> Tensor:
         """Answers for what the unpadded blocks made of patches."""
         padded = list(self.blocks)[self.settings.unpadded_blocks :]
         for number, block in enumerate(padded):
@@ -161,7 +161,7 @@ class Vgg(nn.Module):
         answers: Tensor = self.head((x.flatten(1) if self.settings.by_place else x.amax((2, 3))).float())
         return answers
 
-    def windows(self, maps: Tensor) -> Tensor:
+    def classify_windows(self, maps: Tensor) -> Tensor:
         """Answers for every window of maps, with `stride` between them.
 
         Parameters
@@ -179,24 +179,30 @@ class Vgg(nn.Module):
         grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(maps.device)
         answers = []
         for frame in torch.split(maps, 1):
-            look = self._shared(frame) if self.settings.shares else partial(self._separate, frame)
-            for cells in torch.split(grid, _WINDOWS_AT_ONCE if self.settings.shares else _PATCHES_AT_ONCE):
-                answers.append(look(torch.zeros_like(cells[:, 0]), cells[:, 0], cells[:, 1]))
+            classify = (
+                self._shared_classifier(frame)
+                if self.settings.shares_features
+                else partial(self._classify_patches, frame)
+            )
+            for cells in torch.split(grid, _WINDOWS_AT_ONCE if self.settings.shares_features else _PATCHES_AT_ONCE):
+                answers.append(classify(torch.zeros_like(cells[:, 0]), cells[:, 0], cells[:, 1]))
         return torch.cat(answers).view(frames, rows, columns, -1).permute(0, 3, 1, 2)
 
-    def chosen(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def classify_selected(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Answers for some windows of maps (B, 1, H, W), given by frame and cell, shape (N, outputs)."""
-        look = self._shared(maps) if self.settings.shares else partial(self._separate, maps)
-        return look(batch, row, column)
+        classify = (
+            self._shared_classifier(maps) if self.settings.shares_features else partial(self._classify_patches, maps)
+        )
+        return classify(batch, row, column)
 
-    def _separate(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def _classify_patches(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """Answers for windows, each a patch of its own."""
         stride, before = self.settings.stride, self._margin()
-        patches = cut(maps, batch, column * stride - before, row * stride - before, self.settings.patch)
-        answers: Tensor = self(contrasted(patches) if self.settings.contrast else patches)
+        patches = cut_patches(maps, batch, column * stride - before, row * stride - before, self.settings.patch)
+        answers: Tensor = self(stretch_contrast(patches) if self.settings.contrast else patches)
         return answers
 
-    def _shared(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def _shared_classifier(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Run the unpadded blocks once for all windows: only their last pooling depends on where a window begins."""
         stride = self.settings.stride
         step, rows = stride // self.settings.shared_cells, maps.shape[2] // stride
@@ -212,14 +218,14 @@ class Vgg(nn.Module):
         side = (height - (rows - 1) * step + 1) // 2
         offsets = 2 * torch.arange(side, device=maps.device)
 
-        def look(batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        def classify(batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
             y = (batch * height + row * step)[:, None] + offsets
             x = (column * step)[:, None] + offsets
             places = (y * width)[:, :, None] + x[:, None, :]
             windows = places_of_all.index_select(0, places.flatten()).view(len(batch), side, side, channels)
-            return self.judge(windows.permute(0, 3, 1, 2))
+            return self.classify_features(windows.permute(0, 3, 1, 2))
 
-        return look
+        return classify
 
     def _margin(self) -> int:
         """Cells of the first window that lie before the frame."""
@@ -239,7 +245,7 @@ class Vgg(nn.Module):
         self.blocks.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _set_first_weights(module: nn.Conv2d | nn.Linear, *, stable: bool) -> None:
+def _initialize_weights(module: nn.Conv2d | nn.Linear, *, stable: bool) -> None:
     if stable:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     else:

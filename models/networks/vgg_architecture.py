@@ -30,12 +30,12 @@ from models.networks.depth_classes import (
     class_radii_px,
     depth_labels,
     emitters_at,
-    numbered,
-    peaks_of,
+    emitters_of_frames,
+    find_peaks,
     read_depths,
 )
 from models.networks.pair import NetworkPair
-from models.networks.patches import contrasted, cut
+from models.networks.patches import cut_patches, stretch_contrast
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
 from models.networks.vgg import Vgg, VggSettings
@@ -133,7 +133,7 @@ class VggArchitecture(NetworkPair):
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> VggArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> VggArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(VggSettings.from_dict(settings))
 
@@ -145,7 +145,7 @@ class VggArchitecture(NetworkPair):
         narrower = _SIZES["narrow"]["channels"][0] / self._settings.channels[0]
         return replace(_RECIPE, validation_frames=max(4, round(narrower * _RECIPE.validation_frames)))
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Frames of two patches, up to half as dense as the scene's, some of their emitters above each other."""
         side = _FRAME_PATCHES * self._settings.patch_px
         most = max(scene.count[0], round(_CROWDING * scene.count[1] * side**2 / (scene.shape[0] * scene.shape[1])))
@@ -155,25 +155,25 @@ class VggArchitecture(NetworkPair):
         """Frames and emitters of one training step; patches are chosen when the loss is asked for."""
         electrons = torch.from_numpy(np.stack([f.electrons for f in frames]))
         noise = torch.tensor([f.read_noise_e for f in frames], dtype=torch.float32)
-        return VggBatch(self._maps(electrons, noise), numbered(frames))
+        return VggBatch(self._maps(electrons, noise), emitters_of_frames(frames))
 
     def loss(self, prepared: VggBatch, rng: np.random.Generator) -> Tensor:
         """Hinge loss of detection and binary cross-entropy of depth, each on patches of its own."""
         settings = self._settings
         maps = prepared.maps.to(next(self.module.parameters()).device, non_blocking=True)
         at, beside = settings.forced_shares
-        cells, inside = self._windows(prepared, rng, at, beside)
-        scores = self.lateral.chosen(maps, *cells)[:, 0]
+        cells, inside = self._select_windows(prepared, rng, at, beside)
+        scores = self.lateral.classify_selected(maps, *cells)[:, 0]
         sign = torch.from_numpy(np.where(inside.any(1), 1.0, -1.0)).float().to(maps.device)
         hinge = functional.relu(1 - sign * scores).mean()
 
-        cells, inside = self._windows(prepared, rng, 1.0, 0.0)
-        logits = self.axial.chosen(maps, *cells)
+        cells, inside = self._select_windows(prepared, rng, 1.0, 0.0)
+        logits = self.axial.classify_selected(maps, *cells)
         labels = depth_labels(inside, prepared.emitters[:, 3], settings.z_range_um, settings.classes)
         depth = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).to(maps.device))
         return hinge + depth
 
-    def _windows(
+    def _select_windows(
         self, prepared: VggBatch, rng: np.random.Generator, at: float, beside: float
     ) -> tuple[tuple[Tensor, Tensor, Tensor], NDArray[np.bool_]]:
         """Choose windows: frame, row and column of each, and which emitters lie at their centres.
@@ -216,14 +216,14 @@ class VggArchitecture(NetworkPair):
         """Candidates of frames (B, H, W)."""
         settings = self._settings
         maps = self._maps(electrons, read_noise_e).to(self._dtype)
-        scores = self.lateral.windows(maps)[:, 0].float()
-        places = peaks_of(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
+        scores = self.lateral.classify_windows(maps)[:, 0].float()
+        places = find_peaks(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
         left, top = (
             ((at + 0.5) / settings.cell_px - settings.patch / 2).round().long() for at in (places.x_px, places.y_px)
         )
-        patches = cut(maps, places.batch, left, top, settings.patch)
+        patches = cut_patches(maps, places.batch, left, top, settings.patch)
         classes = class_probabilities(
-            self.axial, contrasted(patches) if settings.contrast else patches, settings.classes
+            self.axial, stretch_contrast(patches) if settings.contrast else patches, settings.classes
         )
         return read_depths(
             places,

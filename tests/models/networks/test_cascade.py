@@ -12,7 +12,7 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer
 from models.networks import architecture_named, architecture_names
-from models.networks.architecture import padded
+from models.networks.architecture import pad_frames
 from models.networks.cascade import Cascade, CascadeSettings, Proposals
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.networks.cascade_readout import PROPOSALS_PER_FRAME, read_out
@@ -65,11 +65,11 @@ def test_binning_sums_light() -> None:
 
 def test_padding_mirrors_the_frame_and_keeps_what_fits() -> None:
     frames = np.random.default_rng(1).integers(0, 4096, (1, 40, 64), np.uint16)
-    larger = padded(frames, 32)
+    larger = pad_frames(frames, 32)
     assert larger.shape == (1, 64, 64)
     np.testing.assert_array_equal(larger[0, 40], frames[0, 38])
-    assert padded(larger, 32) is larger
-    assert padded(frames[:, :10, :12], 32).shape == (1, 32, 32)
+    assert pad_frames(larger, 32) is larger
+    assert pad_frames(frames[:, :10, :12], 32).shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
@@ -187,7 +187,7 @@ def test_bands_follow_the_width_of_the_pattern_and_overlap() -> None:
     (low, first), (second, high) = live.module.settings.bands_um
     assert (low, high) == (0.0, 80.0)
     assert second < first
-    again = CascadeArchitecture.restored(network.settings)
+    again = CascadeArchitecture.from_settings(network.settings)
     assert again.module.settings == network.module.settings
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from models.networks.cascade import Proposals
-from models.networks.depth_classes import depth_labels, emitters_at, peaks_of, read_depths
+from models.networks.depth_classes import depth_labels, emitters_at, find_peaks, read_depths
 from models.networks.fcn import FcnSettings
 from models.networks.fcn_architecture import FcnArchitecture
-from models.networks.patches import box_photons, contrasted, cut
-from tests.models.tiny_training import PIXEL_UM, RANGE_UM, look, small_table, teach
+from models.networks.patches import box_photons, cut_patches, stretch_contrast
+from tests.models.tiny_training import PIXEL_UM, RANGE_UM, detect_emitters, small_table, train_briefly
 
 TINY = FcnSettings(
     channels=(8, 12, 16),
@@ -33,8 +33,8 @@ TINY = FcnSettings(
 def test_a_tiny_pair_learns_to_find_a_bright_emitter() -> None:
     torch.manual_seed(1)
     network = FcnArchitecture(TINY)
-    teach(network, 48, 100)
-    found = look(network, np.array([[20.0, 12.0, 7.0, 2e4]]), 48)
+    train_briefly(network, 48, 100)
+    found = detect_emitters(network, np.array([[20.0, 12.0, 7.0, 2e4]]), 48)
     best = int(found.probability.argmax())
     assert found.probability[best] > 0.4
     assert np.hypot(found.x_um[best] - 20.0, found.y_um[best] - 12.0) < 1.0
@@ -62,13 +62,13 @@ def test_a_frame_without_anything_gives_nothing() -> None:
     network = FcnArchitecture(TINY)
     torch.nn.init.constant_(network.lateral.heat.bias, -50.0)
     network.module.eval()
-    found = look(network, np.empty((0, 4)), 32)
+    found = detect_emitters(network, np.empty((0, 4)), 32)
     assert len(found.batch) == 0
 
 
 def test_settings_survive_json_and_crops_hold_the_pattern() -> None:
     network = FcnArchitecture.for_optics(small_table(), RANGE_UM, "narrow")
-    again = FcnArchitecture.restored(json.loads(json.dumps(network.settings)))
+    again = FcnArchitecture.from_settings(json.loads(json.dumps(network.settings)))
     assert again.settings == network.settings
     assert again.settings["crop_px"] % 32 == 0
     assert again.settings["crop_px"] >= 64
@@ -104,7 +104,7 @@ def test_a_peak_lies_between_equal_cells() -> None:
     heat = torch.zeros(1, 12, 12)
     heat[0, 4, 5], heat[0, 4, 6] = 0.9, 0.88
     heat[0, 9, 2] = 0.6
-    places = peaks_of(heat, 4, 10)
+    places = find_peaks(heat, 4, 10)
     order = np.argsort(-places.score.numpy())
     assert places.x_px[order].tolist() == [pytest.approx(23.5, abs=0.2), pytest.approx(9.5)]
     assert places.y_px[order].tolist() == [pytest.approx(17.5), pytest.approx(37.5)]
@@ -112,9 +112,9 @@ def test_a_peak_lies_between_equal_cells() -> None:
 
 def test_patches_are_background_beyond_the_frame() -> None:
     maps = torch.arange(1.0, 65.0).view(1, 1, 8, 8)
-    (patch,) = cut(maps, torch.tensor([0]), torch.tensor([-2]), torch.tensor([6]), 4)
+    (patch,) = cut_patches(maps, torch.tensor([0]), torch.tensor([-2]), torch.tensor([6]), 4)
     assert patch[0].tolist() == [[0, 0, 49, 50], [0, 0, 57, 58], [0, 0, 0, 0], [0, 0, 0, 0]]
-    scaled = contrasted(torch.randn(2, 1, 64, 64) * 50)
+    scaled = stretch_contrast(torch.randn(2, 1, 64, 64) * 50)
     assert (float(scaled.min()), float(scaled.max())) == (0.0, 1.0)
 
 
