@@ -1,6 +1,6 @@
-"""The fully convolutional pair as training and localization use it.
+"""The fully convolutional pair with its targets, losses and read-out, for training and localization.
 
-It learns from one bead's images, shifted and with noise: the frames of
+It is trained on images of one bead, shifted and with noise: the frames of
 `models.synthesis`, whole for the lateral network and as crops around emitters
 for the axial one.
 """
@@ -47,18 +47,18 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 
 _STACKED_SHARE = 0.1
-"""Of the emitters: those above or below another one, which chance hardly ever gives."""
+"""Share of the emitters placed above or below another one, which is rare by chance."""
 
 _CROPS_PER_FRAME = 8
 
 _EMPTY_SHARE = 0.2
-"""Of the crops: those anywhere, so that the axial network learns to say no."""
+"""Share of the crops at random positions, as negative examples."""
 
 _SHAKE_PX = 1.0
-"""Of the crops around emitters: detections are not exact either."""
+"""Standard deviation of the shift of crops around emitters, since detections are not exact."""
 
 _DEPTH_WEIGHT = 10.0
-"""Of the axial loss, a mean over 50 classes, beside the lateral one, a sum over an emitter's cells."""
+"""Weight of the axial loss, a mean over 50 classes, against the lateral one, a sum over an emitter's cells."""
 
 _PLACES_PER_FRAME = 256
 
@@ -69,7 +69,7 @@ class FcnBatch:
 
     Attributes
     ----------
-    maps : what the networks see, float32 (B, 1, H, W)
+    maps : inputs of the networks, float32 (B, 1, H, W)
     heat : target of the heat map, float32 (B, H / cell, W / cell)
     emitters : float64 (M, 5): frame of the batch, x, y, z (µm), photo-electrons
     """

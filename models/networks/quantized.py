@@ -3,9 +3,9 @@
 Every map is stored as 0..255 between two bounds, which training measures on
 frames of its own kind, and every weight as -127..127 with one scale for each
 output channel (Jacob et al., arXiv:1712.05877). The kernels are oneDNN's, as
-PyTorch's own quantized models use them. What decides is not rounded: presence
-is answered in float32, and stage two runs on the few rows that it looks at in
-float32.
+PyTorch's own quantized models use them. The outputs are not rounded: presence
+logits are float32, and stage two runs in float32 on the few rows that it
+samples.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Bounds = dict[str, tuple[float, float]]
 """Lowest and highest value of each map, by name."""
 
 _CLIPPED_SHARE = 1e-4
-"""Of the values of a map at each end: the very brightest cores would cost all others half of their levels."""
+"""Share of the values of a map that is clipped at each end; the brightest cores would take half of the levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """One convolution of a folded network, by the name of the map that it makes."""
+    """One convolution of a folded network and the name of its output map."""
 
     name: str
     module: nn.Conv2d
@@ -49,7 +49,7 @@ class _Operations(Protocol):
         """The map that a convolution makes."""
 
     def add(self, convolution: _Convolution, other: Any, x: Any) -> Any:
-        """The same added to another map, which is used up."""
+        """The same added to another map, which may be overwritten."""
 
 
 def _run_trunk(network: Cascade, maps: list[Tensor], operations: _Operations) -> list[Any]:
@@ -75,7 +75,7 @@ def _run_trunk(network: Cascade, maps: list[Tensor], operations: _Operations) ->
             x = residual(f"down.{level}.{n}", block, x)
     found = []
     for level in reversed(range(len(sides))):
-        # A kernel of one cell may come after the enlargement as well, and then it is added in one go.
+        # A 1 x 1 kernel commutes with the enlargement; applied after it, the sum is part of the convolution.
         wide = operations.add(_Convolution(f"lateral.{level}", network.lateral[level]), sides[level], _upsample(x))  # type: ignore[arg-type]
         up: Any = network.up[level]
         if hasattr(up, "first"):
@@ -93,7 +93,7 @@ def _upsample(x: Any) -> Any:
 
 
 class _BoundsRecorder:
-    """Computes in float32 and keeps the bounds of every map."""
+    """Operations in float32 that record the bounds of every map."""
 
     def __init__(self) -> None:
         self.bounds: Bounds = {}
@@ -138,7 +138,7 @@ class _QuantizedMap:
 
 
 class _IntegerConvolution:
-    """A convolution with its weights rounded and in the processor's order."""
+    """A convolution with its weights rounded and arranged for the processor."""
 
     def __init__(self, convolution: _Convolution, x: _QuantizedMap) -> None:
         module = convolution.module
@@ -155,7 +155,7 @@ class _IntegerConvolution:
 
 
 class _IntegerOperations:
-    """Computes in 8-bit integers."""
+    """Operations in 8-bit integers."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._codes = {name: quantization_of(*limits) for name, limits in bounds.items()}
@@ -174,7 +174,7 @@ class _IntegerOperations:
         return _QuantizedMap(made, scale, zero)
 
     def convolve_to_float(self, convolution: _Convolution, x: _QuantizedMap) -> Tensor:
-        """A map in float32."""
+        """A convolution whose output is float32."""
         return self._apply(convolution, x, 1.0, 0, torch.float32)
 
     def _apply(
@@ -197,14 +197,14 @@ class _IntegerOperations:
         return _QuantizedMap(made, scale, zero)
 
     def _pack(self, convolution: _Convolution, x: _QuantizedMap) -> _IntegerConvolution:
-        # Packed for the first shape that comes: other shapes work, and the engine's never changes.
+        # Packed for the first shape: other shapes work too, and the engine's frames all have one shape.
         if convolution.name not in self._packed:
             self._packed[convolution.name] = _IntegerConvolution(convolution, x)
         return self._packed[convolution.name]
 
 
 class QuantizedCascade:
-    """A folded cascade whose trunk runs in 8-bit integers; answers what `Cascade` answers.
+    """A folded cascade whose trunk runs in 8-bit integers; same interface as `Cascade`.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class QuantizedCascade:
     def classify_depths(self, features: tuple[_QuantizedMap, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
         """See `Cascade.classify_depths`."""
         parts = [
-            # The weights of a place add up to 1, so levels become values after the interpolation.
+            # Interpolation weights add up to 1, so levels are converted to values after the interpolation.
             (sample_features(feature.values, level, cell, batch, x_px, y_px) - feature.zero) * feature.scale
             for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
         ]
