@@ -1,4 +1,4 @@
-"""Names for things that are made: sortable by time, different for two made in one second."""
+"""Ids of models, calibrations and runs: sortable by time, and unique within a second."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from models.networks import architecture_named
 from models.networks.architecture import pad_frames
 from models.networks.cascade_readout import Readout
 from models.networks.stabilize import median_step
-from models.precision import chosen_device, chosen_precision
+from models.precision import select_device, select_precision
 from models.tables import Localizations
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Localizer:
     ) -> None:
         self.model = model
         self.camera = camera or model.camera
-        self.device = chosen_device(device)
-        self.precision = chosen_precision(self.device, precision, quantized=model.map_bounds is not None)
+        self.device = select_device(device)
+        self.precision = select_precision(self.device, precision, quantized=model.map_bounds is not None)
         self._network = network
         self._threads = 0
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]

@@ -140,7 +140,7 @@ class VggArchitecture(NetworkPair):
 
     @property
     def recipe(self) -> Recipe:
-        """The published recipe for `printed`; else AdamW and a cosine, with fewer validation frames for wide networks."""
+        """The published recipe for `printed`; else AdamW and a cosine, fewer validation frames for wide networks."""
         if not self._settings.batch_norm:
             return _PRINTED_RECIPE
         narrower = _SIZES["narrow"]["channels"][0] / self._settings.channels[0]

@@ -7,14 +7,14 @@ import pytest
 
 from models.motion import Directed
 from models.optics import Objective, computed_psf
-from models.scene import LivingScene
+from models.scene import EmitterScene
 
 PSF = computed_psf(Objective(0.45, 0.52, 0.65), np.arange(-4.0, 25.0))
 
 
-def scene(velocity_um_s: float = 0.0) -> LivingScene:
+def scene(velocity_um_s: float = 0.0) -> EmitterScene:
     motion = Directed(np.array([[30.0, 20.0, 8.0]]), np.array([[velocity_um_s, 0.0, 0.0]]))
-    return LivingScene(PSF, (64, 96), motion, np.array([1e4]), background_e=3.0)
+    return EmitterScene(PSF, (64, 96), motion, np.array([1e4]), background_e=3.0)
 
 
 def centroid_um(image: np.ndarray) -> tuple[float, float]:
