@@ -1,4 +1,4 @@
-"""Ids of models, calibrations and runs: sortable by time, and unique within a second."""
+"""Ids of calibrations, models and jobs: sortable by time, different for two made in the same second."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ class Scorer:
         self._slices = [Score() for _ in self._edges_um[1:]]
 
     def add(self, found_xyz_um: NDArray[Any], truth_xyz_um: NDArray[Any]) -> Score:
-        """Add the localizations, shape (N, 3) µm, and truth, shape (M, 3) µm, of one frame; return the frame's score."""
+        """Add localizations, shape (N, 3) µm, and truth, shape (M, 3) µm, of one frame; return its score."""
         found, truth = _as_positions(found_xyz_um), _as_positions(truth_xyz_um)
         counts = self._region.contains(truth)
         ignored, truth = truth[~counts], truth[counts]
@@ -409,8 +409,8 @@ def _frame_score(error_um: NDArray[np.float64], false: int, missed: int) -> Scor
 def _check_pair_count(pairs: int, found: int, truth: int, tolerance_um: float) -> None:
     if pairs > _MOST_PAIRS:
         raise DataError(
-            f"{found} localizations and {truth} positions of truth in one frame have {pairs} pairs within {tolerance_um:g} "
-            f"µm; at most {_MOST_PAIRS} can be compared.",
+            f"{found} localizations and {truth} positions of truth in one frame have {pairs} pairs within "
+            f"{tolerance_um:g} µm; at most {_MOST_PAIRS} can be compared.",
             "Check the frame numbers of both tables, or choose a smaller tolerance.",
         )
 

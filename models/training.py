@@ -410,7 +410,7 @@ def load_shipped_weights(network: Any, size: str) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Id of the shipped model, and frames and minutes of all its trainings; None when there is none of this architecture.
+        Id of the shipped model, and frames and minutes of all its trainings; None without one of this architecture.
     """
     folder = reference_model(size)
     if not folder.is_dir():

@@ -41,7 +41,7 @@ def test_a_tiny_pair_learns_to_find_a_bright_emitter() -> None:
     assert abs(found.z_um[best] - 7.0) < 3.0
 
 
-def test_folding_leaves_the_answers() -> None:
+def test_folding_keeps_the_outputs() -> None:
     torch.manual_seed(1)
     network = FcnArchitecture(TINY)
     for _ in range(3):
@@ -58,7 +58,7 @@ def test_folding_leaves_the_answers() -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.module.modules())
 
 
-def test_a_frame_without_anything_gives_nothing() -> None:
+def test_an_empty_frame_gives_no_candidates() -> None:
     network = FcnArchitecture(TINY)
     torch.nn.init.constant_(network.lateral.heat.bias, -50.0)
     network.module.eval()
@@ -74,7 +74,7 @@ def test_settings_survive_json_and_crops_hold_the_pattern() -> None:
     assert again.settings["crop_px"] >= 64
 
 
-def test_two_depths_at_one_place_come_out_as_two() -> None:
+def test_two_depths_at_one_position_give_two_candidates() -> None:
     classes = torch.full((1, 50), 0.01)
     classes[0, 10] = 0.9
     classes[0, 25:27] = 0.45
@@ -88,11 +88,11 @@ def test_two_depths_at_one_place_come_out_as_two() -> None:
     assert sorted(found.z_um) == [pytest.approx(21.0, abs=0.3), pytest.approx(52.0, abs=0.3)]
     assert found.probability == pytest.approx([0.91, 0.91], abs=0.02)
     np.testing.assert_allclose(found.x_um, 13.0)
-    # Two classes share the second: less certain than the first.
+    # The second depth is spread over two classes, so its sigma is larger.
     assert found.sigma_z_um[np.argmax(found.z_um)] > found.sigma_z_um[np.argmin(found.z_um)]
 
 
-def test_labels_say_every_depth_at_a_place() -> None:
+def test_labels_hold_every_depth_at_a_position() -> None:
     emitters = np.array([[0, 10.0, 10.0, 5.0, 1.0], [0, 11.0, 10.0, 35.0, 1.0], [1, 10.0, 10.0, 50.0, 1.0]])
     inside = emitters_at(emitters, np.array([[0, 10.5, 9.0], [0, 20.0, 10.0]]), 2.0)
     labels = depth_labels(inside, emitters[:, 3], (0.0, 100.0), 50)
@@ -100,7 +100,7 @@ def test_labels_say_every_depth_at_a_place() -> None:
     assert labels[1].sum() == 0
 
 
-def test_a_peak_lies_between_equal_cells() -> None:
+def test_peaks_are_refined_between_equal_cells() -> None:
     heat = torch.zeros(1, 12, 12)
     heat[0, 4, 5], heat[0, 4, 6] = 0.9, 0.88
     heat[0, 9, 2] = 0.6
@@ -118,7 +118,7 @@ def test_patches_are_background_beyond_the_frame() -> None:
     assert (float(scaled.min()), float(scaled.max())) == (0.0, 1.0)
 
 
-def test_the_light_of_a_square_is_counted_above_the_median_and_completed_beyond_the_edge() -> None:
+def test_box_photons_subtracts_the_median_and_extrapolates_beyond_the_edge() -> None:
     electrons = torch.full((1, 32, 32), 3.0)
     electrons[0, 15:18, 9:12] += 10.0
     electrons[0, 0, 20] += 5.0

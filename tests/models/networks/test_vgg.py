@@ -1,4 +1,4 @@
-"""The published pair: windows, patches, learning, and the recipe as printed."""
+"""The published pair: windows, patches, training, and the published recipe."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TINY = VggSettings(
 )
 
 
-def settled(settings: VggSettings, outputs: int = 3) -> Vgg:
-    """A network whose normalization has seen patches."""
+def network_with_statistics(settings: VggSettings, outputs: int = 3) -> Vgg:
+    """A network whose normalization has statistics of a few patches."""
     torch.manual_seed(2)
     network = Vgg(settings, outputs)
     for _ in range(3):
@@ -51,8 +51,8 @@ def settled(settings: VggSettings, outputs: int = 3) -> Vgg:
     ],
     ids=["tiny", "stride 4", "stride 1", "binned", "layers of VGG-19"],
 )
-def test_windows_that_share_their_first_blocks_answer_as_patches_of_their_own(settings: VggSettings) -> None:
-    network = settled(settings)
+def test_windows_with_shared_blocks_equal_separate_patches(settings: VggSettings) -> None:
+    network = network_with_statistics(settings)
     assert settings.shares_features
     stride, side = settings.stride, settings.patch
     maps = torch.randn(2, 1, 16, 24)
@@ -68,16 +68,16 @@ def test_windows_that_share_their_first_blocks_answer_as_patches_of_their_own(se
 
 
 @pytest.mark.parametrize("contrast", [False, True])
-def test_padded_networks_look_at_each_window_for_itself(contrast: bool) -> None:
+def test_padded_networks_compute_each_window_separately(contrast: bool) -> None:
     settings = replace(TINY, unpadded_blocks=0, contrast=contrast, by_place=not contrast)
-    network = settled(settings)
+    network = network_with_statistics(settings)
     assert not settings.shares_features
     with torch.inference_mode():
         assert network.classify_windows(torch.randn(1, 1, 8, 12)).shape == (1, 3, 4, 6)
 
 
-def test_folding_leaves_the_answers() -> None:
-    network = settled(TINY)
+def test_folding_keeps_the_outputs() -> None:
+    network = network_with_statistics(TINY)
     maps = torch.randn(1, 1, 16, 16)
     with torch.inference_mode():
         before = network.classify_windows(maps)
@@ -111,11 +111,11 @@ def test_a_tiny_pair_learns_to_find_a_bright_emitter(settings: VggSettings) -> N
     assert found.probability[best] > 0.4
     assert np.hypot(found.x_um[best] - 20.0, found.y_um[best] - 12.0) < 1.5
     assert abs(found.z_um[best] - 7.0) < 3.0
-    # the square of the pattern holds nothing else
+    # the square around the pattern holds no other light
     assert found.photons[best] == pytest.approx(2e4, rel=0.3)
 
 
-def test_the_recipe_as_printed_explodes() -> None:
+def test_the_published_recipe_explodes() -> None:
     torch.manual_seed(1)
     network = VggArchitecture.for_optics(small_table(), (0.0, 100.0), "printed")
     recipe = network.recipe
