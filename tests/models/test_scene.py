@@ -1,4 +1,4 @@
-"""The living scene shows its truth."""
+"""Rendered scenes agree with their truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def centroid_um(image: np.ndarray) -> tuple[float, float]:
     return float((light * columns).sum() / light.sum() * 0.65), float((light * rows).sum() / light.sum() * 0.65)
 
 
-def test_light_is_where_the_truth_says() -> None:
+def test_light_is_centred_on_the_truth() -> None:
     image = scene(50.0).render(0.1, 0.01, 0.0)
     truth = scene(50.0).truth(0.1, 0.0)
     assert centroid_um(image) == pytest.approx(tuple(truth[0, 1:3]), abs=0.2)

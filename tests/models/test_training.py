@@ -1,4 +1,4 @@
-"""Training learns, resumes, and refuses what it cannot do."""
+"""Training: progress, resuming, and refused input."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_frames_that_are_wide_or_few_stay_as_they_are() -> None:
     assert scenes_by_size(alone, 1) == [(alone, 1)]
 
 
-def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp_path: Path) -> None:
+def test_a_short_training_makes_a_model_that_loads(calibration: Calibration, tmp_path: Path) -> None:
     said: list[str] = []
     model = train(
         calibration,
@@ -112,7 +112,7 @@ def test_a_new_calibration_starts_from_all_shipped_weights_whatever_its_depths(c
         torch.testing.assert_close(network.module.state_dict()[name].float(), weight.float())
 
 
-def test_nothing_to_resume_is_said(calibration: Calibration, tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_refused(calibration: Calibration, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no checkpoint"):
         train(
             calibration,
@@ -167,7 +167,7 @@ def _small_scene(calibration: Calibration) -> SceneSettings:
 
 @pytest.fixture(scope="module")
 def checkpoint(calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an interrupted training of two steps left."""
+    """Checkpoint of a training interrupted after two steps."""
     folder = tmp_path_factory.mktemp("interrupted")
     path = folder / "model.checkpoint"
     clock = itertools.count(0.0, 31.0)
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_training_is_refused(
     assert checkpoint.read_bytes() == before
 
 
-def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibration) -> None:
+def test_negative_defocus_is_trained_only_for_a_psf_that_differs_there(calibration: Calibration) -> None:
     assert scene_for(calibration, PatternTable(calibration.psf)).wrong_side_share == 0
     aberrated = small_calibration(spherical_waves=0.2)
     assert scene_for(aberrated, PatternTable(aberrated.psf)).wrong_side_share > 0

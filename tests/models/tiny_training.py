@@ -24,7 +24,7 @@ def small_table() -> PatternTable:
 
 
 def train_briefly(network: Any, side: int, steps: int, rate: float = 4e-3) -> None:
-    """Steps on frames with a few bright emitters."""
+    """Training steps on frames with a few bright emitters."""
     scene = SceneSettings(shape=(side, side), count=(1, 3), z_range_um=RANGE_UM, snr_db=(20.0, 30.0), beyond_share=0.0)
     rng = np.random.default_rng(1)
     optimizer = torch.optim.AdamW(network.module.parameters(), rate)
@@ -40,7 +40,7 @@ def train_briefly(network: Any, side: int, steps: int, rate: float = 4e-3) -> No
 
 
 def detect_emitters(network: Any, emitters: NDArray[np.float64], side: int) -> Readout:
-    """What a network finds in one frame with `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
+    """Candidates of a network in one frame with `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
     expected = np.full((side, side), 2.0, np.float32)
     small_table().render(emitters, expected)
     electrons = np.empty_like(expected)
