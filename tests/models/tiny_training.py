@@ -40,7 +40,7 @@ def train_briefly(network: Any, side: int, steps: int, rate: float = 4e-3) -> No
 
 
 def detect_emitters(network: Any, emitters: NDArray[np.float64], side: int) -> Readout:
-    """Candidates of a network in one frame with `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
+    """Candidates of a network in a frame of `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
     expected = np.full((side, side), 2.0, np.float32)
     small_table().render(emitters, expected)
     electrons = np.empty_like(expected)
