@@ -81,7 +81,7 @@ class Region:
     z_um: tuple[float, float] = (-inf, inf)
 
     def contains(self, xyz_um: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which positions, shape (N, 3), lie inside; shape (N,)."""
+        """Whether positions, shape (N, 3), lie inside; shape (N,)."""
         low, high = np.array([self.x_um, self.y_um, self.z_um]).T
         inside: NDArray[np.bool_] = np.all((xyz_um >= low) & (xyz_um <= high), axis=1)
         return inside

@@ -110,8 +110,8 @@ class Brownian:
         step_s = time_s - self._time_s
         if not step_s >= 0:
             raise DataError(
-                f"Brownian positions were asked for at {time_s} s after {self._time_s} s; diffusion has no way back.",
-                "Ask in order of time.",
+                f"Brownian positions were requested at {time_s} s after {self._time_s} s; times must not decrease.",
+                "Request positions in order of time.",
             )
         if step_s > 0:
             self._time_s = time_s

@@ -28,7 +28,7 @@ def select_device(device: str) -> torch.device:
         raise DataError(f"Device {device!r} is not known.", "Choose auto, cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise DataError(
-            "Device 'cuda' was asked for, but PyTorch finds no CUDA device here.",
+            "Device 'cuda' was requested, but PyTorch finds no CUDA device here.",
             "Use --device auto or cpu, or install a CUDA build of PyTorch and the driver.",
         )
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -57,7 +57,7 @@ def select_precision(device: torch.device, precision: str = "auto", *, quantized
         return torch.bfloat16
     if precision == "int8" and not (quantized and can_quantize(device)):
         raise DataError(
-            f"Precision 'int8' was asked for; device is {device.type}, and the model "
+            f"Precision 'int8' was requested; the device is {device.type}, and the model "
             f"{'has' if quantized else 'lacks'} the bounds of its maps; int8 needs a processor and the bounds.",
             "Choose auto, or train the model in the size `live`.",
         )

@@ -303,7 +303,7 @@ def _labelled_emitters(
 def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> NDArray[np.float64]:
     """Emitters of a frame, shape (N, 4): x, y, z (µm), relative brightness, at most 1."""
     height, width = settings.shape
-    # Between log-uniform and uniform: crowded frames teach more, but sparse ones are needed too.
+    # Between log-uniform and uniform: crowded frames hold more examples, but sparse ones are needed too.
     crowding = rng.random() ** 0.6
     count = int(np.exp(np.log(settings.count[0]) + crowding * np.log((settings.count[1] + 1) / settings.count[0])))
     # Either a cluster in part of the field, as cells in a vessel, or emitters everywhere and beyond the frame's edge.

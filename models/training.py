@@ -483,7 +483,8 @@ def _load_checkpoint(
 ) -> tuple[int, float]:
     if path is None or not path.is_file():
         raise DataError(
-            f"There is no checkpoint to resume from ({path}).", "Train without --resume, or with the --out of before."
+            f"There is no checkpoint to resume from ({path}).",
+            "Train without --resume, or with the --out of the interrupted training.",
         )
     try:
         saved = torch.load(path, weights_only=True)
@@ -501,7 +502,7 @@ def _load_checkpoint(
     if differences:
         raise DataError(
             f"The checkpoint {path} belongs to another training ({'; '.join(differences)}).",
-            "Resume with the calibration and the options of before, or train without --resume.",
+            "Resume with the calibration and the options of that training, or train without --resume.",
         )
     try:
         steps, minutes = int(saved["steps"]), float(saved["minutes"])

@@ -36,7 +36,7 @@ class Architecture(Protocol):
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained."""
+        """Optimizer, learning rate and batch of its training."""
         ...
 
     @property

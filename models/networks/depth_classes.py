@@ -58,7 +58,7 @@ def emitters_of_frames(frames: list[TrainingFrame]) -> NDArray[np.float64]:
 
 
 def emitters_at(emitters: NDArray[np.float64], centres: NDArray[np.float64], half_width_um: float) -> NDArray[np.bool_]:
-    """Which emitters lie in a square around which centre, shape (N, M).
+    """Membership of emitters in squares around centres, shape (N, M).
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class _Convolution:
 
 
 class _Operations(Protocol):
-    """How the maps of `_run_trunk` are stored and computed."""
+    """Storage and computation of the maps of `_run_trunk`."""
 
     def store_input(self, name: str, values: Tensor) -> Any:
         """An input map."""

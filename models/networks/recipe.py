@@ -1,4 +1,4 @@
-"""How an architecture is trained: optimizer, learning rate, batch.
+"""Training recipes of architectures: optimizer, learning rate, batch.
 
 Each architecture has its own recipe: that of the cascade is for trainings of
 minutes, others follow their publication.

@@ -76,7 +76,7 @@ _FRAME_PATCHES = 2
 """Side of a training frame in patches: most windows reach beyond its edge, as in a camera frame."""
 
 _CROWDING = 0.5
-"""Share of the scene's highest density: where all patterns overlap, yes-or-no labels of windows teach little."""
+"""Share of the scene's highest density: where all patterns overlap, labels of windows carry little information."""
 
 _STACKED_SHARE = 0.1
 """Share of the emitters placed above or below another one, which is rare by chance."""

@@ -142,11 +142,11 @@ def test_the_limit_of_proposals_grows_with_the_area(
     settings: CascadeSettings, side: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Cascade(settings).eval()
-    asked: list[int] = []
+    limits: list[int] = []
     propose = network.propose
 
     def counted(maps: list[torch.Tensor], threshold: float, most: int) -> Proposals:
-        asked.append(most)
+        limits.append(most)
         return propose(maps, threshold, most)
 
     monkeypatch.setattr(network, "propose", counted)
@@ -154,7 +154,7 @@ def test_the_limit_of_proposals_grows_with_the_area(
     maps[0] = torch.nn.functional.pixel_unshuffle(maps[0], settings.first_cell_px)
     with torch.inference_mode():
         read_out(network, maps)
-    assert asked == [2 * times * PROPOSALS_PER_FRAME]
+    assert limits == [2 * times * PROPOSALS_PER_FRAME]
 
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
