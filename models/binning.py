@@ -1,9 +1,8 @@
 """Coarser pixels: frames and patterns summed over squares of pixels.
 
-Deep patterns are tens of pixels wide. Where they are sought, and while it is
-not settled which emitters there are, a fit on pixels twice or four times as
-large takes a fraction of the time, and has fewer wrong valleys to fall into:
-fine rings blur before coarse shapes do.
+Deep patterns are tens of pixels wide. During the search for emitters a fit on
+pixels twice or four times as large takes a fraction of the time, and has fewer
+local optima: binning blurs fine rings, but not coarse shapes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from models.psf import Psf
 __all__ = ["binned", "binned_psf", "whole_bins"]
 
 _GRID_PER_PIXEL = 2
-"""Grid points per coarse pixel: what a pixel has summed up is smooth on its own scale."""
+"""Grid points per coarse pixel: sums over a pixel are smooth on the scale of the pixel."""
 
 
 def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:
@@ -31,7 +30,7 @@ def binned(image: NDArray[Any], binning: int) -> NDArray[Any]:
 
 
 def whole_bins(image: NDArray[Any], binning: int) -> NDArray[Any]:
-    """Sums over squares of pixels of an image (H, W), of its type; rows and columns that fill none are left out."""
+    """Sums over squares of pixels of an image (H, W), of its type; incomplete rows and columns are left out."""
     rows, columns = (side // binning for side in image.shape)
     squares = image[: rows * binning, : columns * binning].reshape(rows, binning, columns, binning)
     return np.asarray(squares.sum(axis=(1, 3)), image.dtype)

@@ -1,9 +1,9 @@
-"""The camera as a noise model: what turns photo-electrons into counts.
+"""The camera as a noise model: from photo-electrons to counts.
 
 A frame is ``offset + (Poisson(electrons) + read noise) / electrons_per_adu``.
-Everything behind the camera (networks, fits, bounds) works in
-photo-electrons, so a wrong gain or offset spoils every result quietly;
-the description travels with calibration and model and is checked there.
+All processing of frames (networks, fits, bounds) uses photo-electrons, so a
+wrong gain or offset biases every result without an error. The description is
+stored with calibration and model, and is checked there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CameraModel:
     bit_depth : int
         Bits of a count; saturation is at ``2**bit_depth - 1``.
     source : str
-        Where the figures came from: ``"given"``, ``"darks and flats"``, ``"estimated"``, ``"simulated"``.
+        Origin of the values: ``"given"``, ``"darks and flats"``, ``"estimated"``, ``"simulated"``.
     """
 
     offset_adu: float = 0.0
@@ -46,7 +46,7 @@ class CameraModel:
     source: str = "given"
 
     def __post_init__(self) -> None:
-        """Refuse values that no camera has."""
+        """Refuse impossible values."""
         figures = (self.offset_adu, self.electrons_per_adu, self.read_noise_e)
         if not all(np.isfinite(figures)) or self.electrons_per_adu <= 0 or self.read_noise_e < 0:
             raise DataError(

@@ -1,17 +1,18 @@
-"""How places appear to change over the field: a value that takes the optics out of positions, or puts them back.
+"""Map of the position errors of the optics over the field, and the correction of positions by it.
 
 Beads on one flat slide appear at different heights for two reasons: the slide
-is tilted, which is true, and the optics' focal surface is curved, which is
-not. A straight slope that is the same at all depths cannot be told from a
-tilt, so it is taken to be the sample's; all else is taken to be the optics'.
+is tilted, which is a property of the sample, and the focal surface is curved,
+which is an error of the optics. A constant slope at all depths is
+indistinguishable from a tilt, so it is attributed to the sample, and the rest
+to the optics.
 
-What the optics add changes with depth: patterns grow faster in one part of
-the field than in another, a spot that aberrations widen off the axis looks
-deeper, most of all near focus, and places shift sideways, since magnification
-and coma change with focus. So the map is a table over depth, with a smooth
-function of the place at each of a few depths.
+The error of the optics changes with depth: patterns grow faster in one part of
+the field than in another; a spot that aberrations widen off the axis looks
+deeper, most of all near focus; and positions shift sideways, since
+magnification and coma change with focus. So the map is a table over depth,
+with a smooth function of (x, y) at each of a few depths.
 
-Nothing is extrapolated: beyond the surroundings of the beads, and beyond the
+Nothing is extrapolated: outside the region covered by beads, and beyond the
 depths of the table, the map has the value of its edge.
 """
 
@@ -29,14 +30,14 @@ __all__ = ["FieldMap", "apparent_range_um"]
 
 F64 = NDArray[np.float64]
 
-# Fixed-point steps to the apparent depth. The optics' part changes by far less than a half per depth, so the error
-# falls by more than a thousand.
-_TURNS = 10
+# Fixed-point iterations to the apparent depth. The error of the optics changes by far less than a half per depth, so
+# the deviation falls by more than a thousand.
+_ITERATIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMap:
-    """How apparent places depend on the place in the field and on depth.
+    """Apparent minus true positions as a function of the position in the field and of depth.
 
     With u = (x - cx)/half_width and v likewise: ``z_apparent - z = tilt . (u, v) + depth(u, v; z)`` and
     ``x_apparent - x = lateral(u, v; z)``, interpolated linearly between the depths of the table.
@@ -45,9 +46,9 @@ class FieldMap:
     ----------
     centre_um : (x, y) of the field's centre
     half_width_um : scale that makes u = (x - cx)/half_width of order 1
-    tilt_um : (per u, per v): taken to be the sample's, so it is reported but not removed from depths
+    tilt_um : (per u, per v): attributed to the sample, so it is reported but not removed from depths
     z_um : K depths of the table, increasing
-    depth_um : at each, coefficients of (1, u, v, u², u v, v²): taken to be the optics', removed from depths. The mean
+    depth_um : at each, coefficients of (1, u, v, u², u v, v²): error of the optics, removed from depths. The mean
         over the beads is zero at every depth, so the correction leaves the mean depth alone
     lateral_um : at each, (x per u, x per v, y per u, y per v): sideways shift, zero in focus
     covered_um : (x low, x high, y low, y high) that beads cover, or None for no limit
@@ -73,47 +74,47 @@ class FieldMap:
         return [np.asarray(np.interp(z, self.z_um, column), np.float64) for column in zip(*table, strict=True)]
 
     def tilt_at(self, x_um: NDArray[Any], y_um: NDArray[Any]) -> F64:
-        """Height of the calibration sample at (x, y) beside the centre's, µm."""
+        """Height of the calibration sample at (x, y) relative to the field's centre, µm."""
         u, v = self._places(x_um, y_um)
         return np.asarray(self.tilt_um[0] * u + self.tilt_um[1] * v, np.float64)
 
     def depth_error_at(self, x_um: NDArray[Any], y_um: NDArray[Any], z_um: NDArray[Any]) -> F64:
-        """What the optics add to the depth of an emitter that appears at (x, y, z), µm; broadcast."""
+        """Depth error of the optics for an emitter that appears at (x, y, z), µm; broadcast."""
         u, v = self._places(x_um, y_um)
         one, by_u, by_v, by_uu, by_uv, by_vv = self._at(self.depth_um, z_um)
         return np.asarray(one + by_u * u + by_v * v + by_uu * u * u + by_uv * u * v + by_vv * v * v, np.float64)
 
     def shift_at(self, x_um: NDArray[Any], y_um: NDArray[Any], z_um: NDArray[Any]) -> tuple[F64, F64]:
-        """How far places at depth z appear shifted in x and y, µm; broadcast."""
+        """Apparent shift in x and y at depth z, µm; broadcast."""
         u, v = self._places(x_um, y_um)
         x_per_u, x_per_v, y_per_u, y_per_v = self._at(self.lateral_um, z_um)
         return x_per_u * u + x_per_v * v, y_per_u * u + y_per_v * v
 
     def true_places(self, x_um: F64, y_um: F64, z_um: F64) -> tuple[F64, F64, F64]:
-        """Places without the optics' part, of emitters that appear at (x, y, z), each shape (N,), µm."""
+        """True positions of emitters that appear at (x, y, z), each shape (N,), µm."""
         x_shift, y_shift = self.shift_at(x_um, y_um, z_um)
         return x_um - x_shift, y_um - y_shift, z_um - self.depth_error_at(x_um, y_um, z_um)
 
     def apparent_places(self, x_um: F64, y_um: F64, z_um: F64) -> tuple[F64, F64, F64]:
-        """Where emitters at (x, y, z) appear, each shape (N,), µm: undoes `true_places`."""
+        """Apparent positions of emitters at (x, y, z), each shape (N,), µm: the inverse of `true_places`."""
         x, y, z = x_um, y_um, z_um
-        for _ in range(_TURNS):
+        for _ in range(_ITERATIONS):
             x_shift, y_shift = self.shift_at(x, y, z)
             x, y, z = x_um + x_shift, y_um + y_shift, z_um + self.depth_error_at(x, y, z)
         return x, y, z
 
     def true(self, apparent: Localizations) -> Localizations:
-        """A table without the optics' part."""
+        """A table corrected for the errors of the optics."""
         x_um, y_um, z_um = self.true_places(apparent.x_um, apparent.y_um, apparent.z_um)
         return replace(apparent, x_um=x_um, y_um=y_um, z_um=z_um)
 
     def apparent(self, true: Localizations) -> Localizations:
-        """A table as the camera sees it: undoes `true`."""
+        """A table with apparent positions: the inverse of `true`."""
         x_um, y_um, z_um = self.apparent_places(true.x_um, true.y_um, true.z_um)
         return replace(true, x_um=x_um, y_um=y_um, z_um=z_um)
 
     def reach_um(self, low_um: float, high_um: float) -> tuple[float, float]:
-        """Shallowest and deepest apparent depth of a slide between two depths, tilted as that of the sweep, µm."""
+        """Lowest and highest apparent depth of a slide between two depths, tilted as in the sweep, µm."""
         steps = np.array([-1.0, 0.0, 1.0]) * self.half_width_um
         x, y = (grid.ravel() + middle for grid, middle in zip(np.meshgrid(steps, steps), self.centre_um, strict=True))
         tilt = self.tilt_at(x, y)
@@ -142,11 +143,11 @@ class FieldMap:
 def apparent_range_um(
     field: FieldMap | None, z_range_um: tuple[float, float], planes_um: tuple[float, float]
 ) -> tuple[float, float]:
-    """Depths at which emitters of a range appear: what tilt and curvature of the field add to its ends included.
+    """Range of apparent depths of emitters in a range of true depths.
 
     An emitter at the end of the range looks deeper or shallower by the
-    curvature, and a sample that is tilted reaches beyond the range; neither may
-    fall off the edge of what is looked for.
+    curvature of the field, and a tilted sample reaches beyond the range. The
+    range is widened by both.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def apparent_range_um(
     z_range_um : (low, high)
         True depths.
     planes_um : (first, last)
-        Depths that the PSF covers: the result stays within, and on the range's side of focus.
+        Depths that the PSF covers. The result stays within them, and does not cross focus if the range does not.
     """
     low, high = z_range_um
     shallowest, deepest = (low, high) if field is None else field.reach_um(low, high)

@@ -1,4 +1,4 @@
-"""Names for things that are made: sortable by time, different for two made in one second."""
+"""Ids of calibrations, models and jobs: sortable by time, different for two made in the same second."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from models.errors import DataError
 from models.field import apparent_range_um
 from models.model import Model
 from models.networks import architecture_named
-from models.networks.architecture import padded
+from models.networks.architecture import pad_frames
 from models.networks.cascade_readout import Readout
 from models.networks.stabilize import median_step
-from models.precision import chosen_device, chosen_precision
+from models.precision import select_device, select_precision
 from models.tables import Localizations
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Localizer:
     ) -> None:
         self.model = model
         self.camera = camera or model.camera
-        self.device = chosen_device(device)
-        self.precision = chosen_precision(self.device, precision, quantized=model.map_bounds is not None)
+        self.device = select_device(device)
+        self.precision = select_precision(self.device, precision, quantized=model.map_bounds is not None)
         self._network = network
         self._threads = 0
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ class Localizer:
             When the folder is missing, damaged, or weights and description do not fit each other.
         """
         model = Model.load(folder)
-        network = architecture_named(model.architecture).restored(model.network)
+        network = architecture_named(model.architecture).from_settings(model.network)
         path = folder / "weights.safetensors"
         try:
             network.module.load_state_dict(load_file(path))
@@ -183,7 +183,7 @@ class Localizer:
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            found = self._detect(padded(frames, self._network.stride))
+            found = self._detect(pad_frames(frames, self._network.stride))
         step = median_step(*frames.shape[1:])
         background = self.camera.to_electrons(np.median(frames[:, ::step, ::step], axis=(1, 2))).astype(np.float64)
         height, width = frames.shape[1:]

@@ -1,19 +1,19 @@
-"""How good a set of localizations is: Jaccard index, precision, recall and errors.
+"""Scores of localizations: Jaccard index, precision, recall and errors.
 
-The rule (stated wherever a figure is shown): an answer may belong to a truth
-that is at most the tolerance away in 3D (10 µm unless said). Among those
-pairs the set with most pairs is taken, and among these the one with the
-least total distance: the optimum, not a greedy walk from nearest to farthest,
-which can lose pairs. J = TP / (TP + FP + FN).
+The matching rule (stated wherever a figure is shown): a localization may be
+paired with a true position at most the tolerance away in 3D (10 µm unless
+said). Of all assignments those with most pairs are taken, and of these the one
+with the least total distance. A greedy assignment from nearest to farthest can
+lose pairs. J = TP / (TP + FP + FN).
 
-Truth outside the depth range or the field is ignored: missing it is no
-fault. Answers that are left over after the counted truth has been served,
-and that pair with ignored truth under the same rule, are ignored with it;
-every other answer left over is a false positive, in the depth slice that it
-claims. True positives and misses belong to the slice of their truth.
+Truth outside the depth range or the field is ignored: missing it is not
+counted. Localizations that remain after matching with the counted truth are
+matched with the ignored truth by the same rule, and the matched ones are
+ignored. All others are false positives, in the depth slice of their own depth.
+True positives and misses belong to the slice of their truth.
 
-Published work is laxer (greedy, 10 µm laterally but 40 µm axially); figures
-are not comparable without saying so.
+Published work uses a laxer rule (greedy, 10 µm laterally but 40 µm axially),
+so its figures are not directly comparable.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
 
 TOLERANCE_UM = 10.0
 
-# Pairs in one frame; each takes about 150 bytes, and a crowd in which all belong together as much again.
+# Limit of pairs in one frame; each takes about 150 bytes, and twice as much when all pairs form one cluster.
 _MOST_PAIRS = 5_000_000
 
-# Enough random answers that the chance level is known to about one percent.
+# Enough random positions to know the chance level to about one percent.
 _CHANCE_SAMPLES = 4000
 _CHANCE_REPEATS = 50
 
@@ -81,7 +81,7 @@ class Region:
     z_um: tuple[float, float] = (-inf, inf)
 
     def contains(self, xyz_um: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which positions, shape (N, 3), lie inside; shape (N,)."""
+        """Whether positions, shape (N, 3), lie inside; shape (N,)."""
         low, high = np.array([self.x_um, self.y_um, self.z_um]).T
         inside: NDArray[np.bool_] = np.all((xyz_um >= low) & (xyz_um <= high), axis=1)
         return inside
@@ -117,12 +117,12 @@ class Score:
 
     @property
     def jaccard(self) -> float | None:
-        """TP / (TP + FP + FN); None when there was neither truth nor answer."""
+        """TP / (TP + FP + FN); None without truth and localizations."""
         return _ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def precision(self) -> float | None:
-        """Share of the answers that are right; None without answers."""
+        """Share of the localizations that are true positives; None without localizations."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
@@ -146,7 +146,7 @@ class Score:
         return _root_mean(self.square_axial_um2, self.tp)
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures under the contract's names, None where undefined."""
+        """The figures by name, None where undefined."""
         return {
             "jaccard": self.jaccard,
             "precision": self.precision,
@@ -163,12 +163,12 @@ class Score:
 def match(
     found_xyz_um: NDArray[Any], truth_xyz_um: NDArray[Any], tolerance_um: float = TOLERANCE_UM
 ) -> tuple[IndexArray, IndexArray]:
-    """Pair answers with truth: within the tolerance, most pairs, then least total 3D distance.
+    """Match localizations with truth: within the tolerance, most pairs, then least total 3D distance.
 
     Parameters
     ----------
     found_xyz_um : ndarray, shape (N, 3)
-        Answers, µm.
+        Localizations, µm.
     truth_xyz_um : ndarray, shape (M, 3)
         Truth, µm.
     tolerance_um : float
@@ -182,7 +182,7 @@ def match(
     Raises
     ------
     DataError
-        When more pairs are within the tolerance than memory is spared for.
+        When more pairs are within the tolerance than the memory limit allows.
     """
     found = _as_positions(found_xyz_um)
     truth = _as_positions(truth_xyz_um)
@@ -190,10 +190,10 @@ def match(
         raise ValueError(f"tolerance_um is {tolerance_um}; it must be positive and finite")
     if len(found) == 0 or len(truth) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    # The tree rounds in its own way: search a little wider, and gate on the distance itself.
+    # The tree rounds differently: search slightly wider, then gate on the exact distance.
     reach = tolerance_um * (1 + 1e-9)
     trees = KDTree(found), KDTree(truth)
-    _allow_pairs(int(trees[0].count_neighbors(trees[1], reach)), len(found), len(truth), tolerance_um)
+    _check_pair_count(int(trees[0].count_neighbors(trees[1], reach)), len(found), len(truth), tolerance_um)
     near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
     rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
     distances = np.sqrt(((found[rows] - truth[columns]) ** 2).sum(axis=1))
@@ -202,17 +202,17 @@ def match(
 
 
 class Scorer:
-    """Adds up the score of frame after frame, in total and by depth slice.
+    """Accumulates the scores of frames, in total and by depth slice.
 
     Parameters
     ----------
     tolerance_um : float
         Largest 3D distance of a pair, µm.
     region : Region
-        Where truth counts; truth elsewhere is ignored.
+        Region of the counted truth; truth elsewhere is ignored.
     slice_edges_um : sequence of float
         Increasing edges of depth slices [low, high), the last one closed. False positives
-        that claim a depth outside all slices are in the total only.
+        with a depth outside all slices are in the total only.
     """
 
     def __init__(
@@ -230,28 +230,28 @@ class Scorer:
         self._slices = [Score() for _ in self._edges_um[1:]]
 
     def add(self, found_xyz_um: NDArray[Any], truth_xyz_um: NDArray[Any]) -> Score:
-        """Compare answers, shape (N, 3) µm, with the truth, shape (M, 3) µm, of one frame; give the frame's score."""
+        """Add localizations, shape (N, 3) µm, and truth, shape (M, 3) µm, of one frame; return its score."""
         found, truth = _as_positions(found_xyz_um), _as_positions(truth_xyz_um)
         counts = self._region.contains(truth)
         ignored, truth = truth[~counts], truth[counts]
-        answers, served = match(found, truth, self._tolerance_um)
-        error = found[answers] - truth[served]
-        left_over = np.delete(found, answers, axis=0)
-        excused, _ = match(left_over, ignored, self._tolerance_um)
-        false = np.delete(left_over, excused, axis=0)
-        missed = np.delete(truth, served, axis=0)
-        frame = _tally(error, len(false), len(missed))
+        matched_found, matched_truth = match(found, truth, self._tolerance_um)
+        error = found[matched_found] - truth[matched_truth]
+        unmatched = np.delete(found, matched_found, axis=0)
+        ignored_found, _ = match(unmatched, ignored, self._tolerance_um)
+        false = np.delete(unmatched, ignored_found, axis=0)
+        missed = np.delete(truth, matched_truth, axis=0)
+        frame = _frame_score(error, len(false), len(missed))
         self._total += frame
         if self._slices:
-            of_true, of_false, of_missed = map(self._slice_of, (truth[served, 2], false[:, 2], missed[:, 2]))
+            of_true, of_false, of_missed = map(self._slice_of, (truth[matched_truth, 2], false[:, 2], missed[:, 2]))
             for index in range(len(self._slices)):
-                self._slices[index] += _tally(
+                self._slices[index] += _frame_score(
                     error[of_true == index], np.sum(of_false == index), np.sum(of_missed == index)
                 )
         return frame
 
     def result(self) -> dict[str, Any]:
-        """The figures so far under the contract's names, None where undefined."""
+        """The figures so far by name, None where undefined."""
         return self._total.as_dict()
 
     @property
@@ -276,7 +276,7 @@ def score_frame(
     tolerance_um: float = TOLERANCE_UM,
     region: Region | None = None,
 ) -> Score:
-    """Score the answers, shape (N, 3), of one frame against its truth, shape (M, 3), both µm."""
+    """Score the localizations, shape (N, 3), of one frame against its truth, shape (M, 3), both µm."""
     return Scorer(tolerance_um, region).add(found_xyz_um, truth_xyz_um)
 
 
@@ -286,20 +286,20 @@ def score_table(
     tolerance_um: float = TOLERANCE_UM,
     region: Region | None = None,
 ) -> Score:
-    """Score tables of many frames: every frame that is in either of them."""
+    """Score tables of many frames: all frames that occur in either of them."""
     scorer = Scorer(tolerance_um, region)
-    for answers, expected in _frames(found, truth):
-        scorer.add(answers, expected)
+    for localizations, expected in _frames(found, truth):
+        scorer.add(localizations, expected)
     return scorer.score
 
 
 def frames_remark(found: Positions, truth: Positions) -> str | None:
-    """Whether the frame numbers of two tables look as if they were counted from different frames.
+    """Check whether the frame numbers of two tables start from different numbers.
 
     Returns
     -------
     str or None
-        A line for the person; None when the frames fit, and when one of the tables is empty.
+        A message; None when the frames fit, and when one of the tables is empty.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def frames_remark(found: Positions, truth: Positions) -> str | None:
         return None
     first, last = int(found.frame.min()), int(found.frame.max())
     true_first, true_last = int(truth.frame.min()), int(truth.frame.max())
-    said = f"The answers are in frames {first} to {last}, the truth in frames {true_first} to {true_last}"
+    said = f"The localizations are in frames {first} to {last}, the truth in frames {true_first} to {true_last}"
     if last < true_first or true_last < first:
         raise DataError(f"{said}; they have no frame in common.", "Give the truth of this movie; frames count from 0.")
     if first == true_first + 1 and last == true_last + 1:
@@ -321,12 +321,12 @@ def frames_remark(found: Positions, truth: Positions) -> str | None:
 
 
 def places_remark(found: Positions, truth: Positions, score: Score) -> str | None:
-    """Where answers and truth lie, when none of them match: what has another unit or origin shows there.
+    """State the extents of localizations and truth when none match, which shows another unit or origin.
 
     Returns
     -------
     str or None
-        A line for the person; None when some match, and when one of the tables is empty.
+        A message; None when some match, and when one of the tables is empty.
     """
     if score.tp or len(found.frame) == 0 or len(truth.frame) == 0:
         return None
@@ -334,7 +334,7 @@ def places_remark(found: Positions, truth: Positions, score: Score) -> str | Non
     for table in (found, truth):
         low, high = _xyz(table).min(axis=0), _xyz(table).max(axis=0)
         boxes.append(", ".join(f"{axis} {a:.6g} to {b:.6g}" for axis, a, b in zip("xyz", low, high, strict=True)))
-    return f"Nothing matches. The answers lie at {boxes[0]} µm, the truth at {boxes[1]} µm; both must be in µm."
+    return f"Nothing matches. The localizations lie at {boxes[0]} µm, the truth at {boxes[1]} µm; both must be in µm."
 
 
 def chance_jaccard(
@@ -344,12 +344,12 @@ def chance_jaccard(
     region: Region | None = None,
     seed: int = 0,
 ) -> float | None:
-    """Jaccard index of as many answers per frame, thrown at random into the box of the truth.
+    """Jaccard index of as many random positions per frame in the box of the truth.
 
-    The box is the smallest one around the counted truth of all frames, the
-    answers are uniform in it and independent, and the truth is the same; so
-    the figure says what crowding alone would score. Repeated with new
-    answers until the level is stable, always the same for the same seed.
+    The box is the smallest one around the counted truth of all frames. The
+    positions are uniform in it and independent, and the truth is unchanged, so
+    the figure is the score due to crowding alone. It is a mean over repeats;
+    equal seeds give equal figures.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def chance_jaccard(
     tolerance_um, region
         As for `score_table`.
     seed : int
-        Of the random answers.
+        Seed of the random positions.
 
     Returns
     -------
@@ -372,9 +372,9 @@ def chance_jaccard(
     random = np.random.default_rng(seed)
     scorer = Scorer(tolerance_um, region)
     repeats = min(ceil(_CHANCE_SAMPLES / len(counted)), _CHANCE_REPEATS)
-    for answers, expected in _frames(found, truth):
+    for localizations, expected in _frames(found, truth):
         for _ in range(repeats):
-            scorer.add(random.uniform(low, high, size=(len(answers), 3)), expected)
+            scorer.add(random.uniform(low, high, size=(len(localizations), 3)), expected)
     return scorer.score.jaccard
 
 
@@ -401,16 +401,16 @@ def _as_positions(xyz_um: NDArray[Any]) -> NDArray[np.float64]:
     return xyz
 
 
-def _tally(error_um: NDArray[np.float64], false: int, missed: int) -> Score:
+def _frame_score(error_um: NDArray[np.float64], false: int, missed: int) -> Score:
     square = error_um**2
     return Score(len(error_um), int(false), int(missed), float(square[:, :2].sum()), float(square[:, 2].sum()))
 
 
-def _allow_pairs(pairs: int, found: int, truth: int, tolerance_um: float) -> None:
+def _check_pair_count(pairs: int, found: int, truth: int, tolerance_um: float) -> None:
     if pairs > _MOST_PAIRS:
         raise DataError(
-            f"{found} answers and {truth} positions of truth in one frame have {pairs} pairs within {tolerance_um:g} "
-            f"µm; at most {_MOST_PAIRS} can be compared.",
+            f"{found} localizations and {truth} positions of truth in one frame have {pairs} pairs within "
+            f"{tolerance_um:g} µm; at most {_MOST_PAIRS} can be compared.",
             "Check the frame numbers of both tables, or choose a smaller tolerance.",
         )
 

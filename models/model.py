@@ -1,9 +1,9 @@
-"""A trained model as a folder: what it is, what it was trained for, and its weights.
+"""A trained model as a folder: its description and its weights.
 
-``model.json`` says everything that a user needs to judge whether the model
-fits a movie (pixel size, depth range, camera, calibration, scores);
-``weights.safetensors`` holds the network. Opening checks both, and that the
-weights are those that the description was written for: it states their digest.
+``model.json`` holds what a user needs to decide whether the model fits a movie
+(pixel size, depth range, camera, calibration, scores).
+``weights.safetensors`` holds the network. Loading checks the description, and
+that the digest stated in it is that of the weights.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class Model:
     pixel_size_um : float
         Camera pixel at the sample.
     z_range_um : (low, high)
-        Depths that it answers for, µm.
+        Depths of its localizations, µm.
     axial_scale : float
         Depth in the sample per travel of the focus drive.
     camera : CameraModel
-        Assumed when a movie states none.
+        Used for movies that state no camera.
     field : FieldMap or None
-        Curvature of the optics, taken from the depths after the network.
+        Curvature of the optics, subtracted from the depths after the network.
     calibration_id : str
     threshold : float
-        Probability from which a localization is reported.
+        Least probability of a reported localization.
     map_bounds : dict or None
         Lowest and highest value of the network's maps, for evaluation in int8; None: not measured.
     training : dict
@@ -65,7 +65,7 @@ class Model:
     scores : dict
         Scores on validation frames.
     weights_sha256 : str or None
-        Digest of the weights that this describes; None before it is saved.
+        Digest of the described weights; None before the model is saved.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Model:
     weights_sha256: str | None = None
 
     def save(self, folder: Path) -> None:
-        """Write model.json into `folder`, where the weights are already: their digest is written with it."""
+        """Write model.json into `folder`, with the digest of the weights that are already there."""
         values = {
             "format": _FORMAT,
             "kind": "bathyscope-model",
@@ -113,7 +113,7 @@ class Model:
         Raises
         ------
         DataError
-            When it is missing, damaged or not a model, or the weights beside it are not those that it describes.
+            When it is missing, damaged or not a model, or when the weights beside it have another digest.
         """
         path = folder / DESCRIPTION
         if not path.is_file():
@@ -156,13 +156,13 @@ class Model:
         return model
 
     def load_psf(self, folder: Path) -> Psf:
-        """PSF that the model was trained with; the shipped model's is computed, every other lies in its folder."""
+        """PSF that the model was trained with: computed for the shipped model, read from the folder for all others."""
         if self.calibration_id == REFERENCE_CALIBRATION:
             return reference_psf()
         return Psf.load(folder / "psf.zarr")
 
     def _check_weights(self, folder: Path) -> None:
-        """Refuse weights of another training; that there are none is told by who opens them."""
+        """Refuse weights of another training. A missing file is left to the code that opens the weights."""
         path = folder / WEIGHTS
         if not path.is_file():
             return

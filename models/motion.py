@@ -1,15 +1,14 @@
-"""How emitters move in scenes: the truth that localizations and tracks are judged by.
+"""Motions of emitters in simulated scenes: the truth for localizations and tracks.
 
-Every motion answers one question: where is everybody at time t? Those that
-are functions of time (directed, wandering, flow without diffusion) can be
-asked at any time in any order. Those with memory (Brownian) are asked at
-times that do not decrease; the step between two questions may be of any
-length, the statistics stay right. All are seeded: the same seed moves the
-same way.
+A motion gives the positions of all emitters at a time t. Motions that are
+functions of time (directed, wandering, flow without diffusion) take times in
+any order. Brownian motion has memory: its times must not decrease, but steps
+may have any length without changing the statistics. Motions with random parts
+are seeded: equal seeds give equal motions.
 
-A periodic beat on a vessel's Poiseuille profile is the simplest flow that
-has what trackers stumble over in vivo: particles side by side at different
-speed, all speeding up at once.
+A periodic beat on a vessel's Poiseuille profile is the simplest flow with the
+difficulties of tracking in vivo: neighbouring particles with different speeds,
+and an acceleration that all share.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Motion(Protocol):
     """Positions of a set of emitters as a function of time."""
 
     def positions(self, time_s: float) -> Array:
-        """Where all emitters are at `time_s`; float64, shape (N, 3), µm."""
+        """Positions of all emitters at `time_s`; float64, shape (N, 3), µm."""
 
 
 def reflect(xyz_um: Array, box_um: Box) -> Array:
@@ -79,7 +78,7 @@ class Brownian:
         Diffusion coefficient: the mean square step along an axis in time t is 2 D t. A 1-µm bead in water at
         20 °C has 0.43 µm²/s (Stokes and Einstein).
     seed : int
-        Of the steps.
+        Seed of the steps.
     drift_um_s : ndarray, shape (3,), optional
         Common velocity, µm/s.
     box_um : Box, optional
@@ -107,12 +106,12 @@ class Brownian:
         self._random = np.random.default_rng(seed)
 
     def positions(self, time_s: float) -> Array:
-        """Positions at a time not before the last one asked for, shape (N, 3), µm."""
+        """Positions at a time not before that of the last call, shape (N, 3), µm."""
         step_s = time_s - self._time_s
         if not step_s >= 0:
             raise DataError(
-                f"Brownian positions were asked for at {time_s} s after {self._time_s} s; diffusion has no way back.",
-                "Ask in order of time.",
+                f"Brownian positions were requested at {time_s} s after {self._time_s} s; times must not decrease.",
+                "Request positions in order of time.",
             )
         if step_s > 0:
             self._time_s = time_s
@@ -131,8 +130,8 @@ class PulsatileFlow:
 
         v(r, t) = peak (1 - r²/R²) (1 + A sin 2πft).
 
-    A particle that leaves at the end enters again at the beginning, which
-    keeps their number.
+    A particle that leaves at the end enters again at the beginning, so their
+    number is constant.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ class PulsatileFlow:
     emitters : int
         Number of particles, uniform in the vessel.
     seed : int
-        Of their places.
+        Seed of their positions.
     peak_um_s : float
         Mean speed on the centreline, µm/s.
     beat_hz : float
@@ -178,7 +177,7 @@ class PulsatileFlow:
         samples = curve(knots)
         self._along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(samples, axis=0), axis=1))])
         self._centre = CubicSpline(self._along, samples)
-        self._sideways = CubicSpline(self._along, _carried_normals(self._centre(self._along, 1)))
+        self._sideways = CubicSpline(self._along, _parallel_transport_normals(self._centre(self._along, 1)))
         random = np.random.default_rng(seed)
         # Uniform over the cross-section: the square of the radius is uniform.
         self._radial = radius_um * np.sqrt(random.random(emitters))
@@ -211,14 +210,14 @@ class PulsatileFlow:
 
 @dataclass(frozen=True)
 class Wandering:
-    """Smooth aimless motion inside a box: along each axis a sum of three sinusoids.
+    """Smooth bounded motion inside a box: along each axis a sum of three sinusoids.
 
     Attributes
     ----------
     centre_um : ndarray of float64, shape (N, 3)
-        About which each emitter wanders, µm.
+        Mean position of each emitter, µm.
     amplitude_um : ndarray of float64, shape (3, N, 3)
-        Of each sinusoid, µm.
+        Amplitude of each sinusoid, µm.
     angular_hz : ndarray of float64, shape (3, N, 3)
         Angular frequencies, rad/s; their ratios are not rational, so that the paths do not close.
     phase : ndarray of float64, shape (3, N, 3)
@@ -247,7 +246,7 @@ def wandering(emitters: int, box_um: Box, seed: int, speed_um_s: float = 30.0) -
     box_um : Box
         ((x low, x high), (y low, y high), (z low, z high)), µm.
     seed : int
-        Of places, amplitudes, frequencies and phases.
+        Seed of positions, amplitudes, frequencies and phases.
     speed_um_s : float
         Root of the mean squared speed, µm/s, of all emitters together.
 
@@ -257,12 +256,12 @@ def wandering(emitters: int, box_um: Box, seed: int, speed_um_s: float = 30.0) -
     """
     low, high = _corners(box_um)
     random = np.random.default_rng(seed)
-    # Half the range goes to the swing, at most; what is left is where the centre may be.
+    # The amplitude takes at most half of the range; the centre lies in the rest.
     reach = random.uniform(0.15, 0.5, (emitters, 3)) * (high - low)
     centre = low + reach + random.random((emitters, 3)) * (high - low - 2 * reach)
     shares = random.dirichlet((4.0, 2.0, 1.0), (emitters, 3))
     amplitude = np.moveaxis(shares, -1, 0) * reach
-    # Powers of the golden ratio are as far from rational as numbers get.
+    # Powers of the golden ratio are badly approximated by fractions, so the paths do not close.
     golden = (1 + np.sqrt(5)) / 2
     angular = golden ** np.arange(3)[:, None, None] * random.uniform(0.7, 1.3, (1, emitters, 3))
     mean_square = (amplitude**2 * angular**2 / 2).sum(axis=(0, 2)).mean() if emitters else 1.0
@@ -270,7 +269,7 @@ def wandering(emitters: int, box_um: Box, seed: int, speed_um_s: float = 30.0) -
     return Wandering(centre, amplitude, angular, random.uniform(0, 2 * np.pi, (3, emitters, 3)))
 
 
-def _carried_normals(tangents: Array) -> Array:
+def _parallel_transport_normals(tangents: Array) -> Array:
     """A unit normal at each sample that turns no more than the curve makes it (parallel transport)."""
     unit = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
     start = np.eye(3)[np.argmin(np.abs(unit[0]))]

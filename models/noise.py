@@ -1,7 +1,7 @@
-"""Shot noise and read noise, compiled: a noisy exposure costs a fraction of a millisecond.
+"""Shot noise and read noise, compiled: a noisy exposure takes a fraction of a millisecond.
 
-Used wherever frames are made: the simulated microscope exposes with it a
-hundred times a second, training a thousand.
+The simulated microscope (a hundred exposures a second) and training (a
+thousand frames a second) use it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def detect_electrons(expected: Any, detected: Any, seed: Any, read_noise: Any) -
 
     Above 4 expected electrons the Poisson count is the rounded square of a
     normal deviate, (sqrt(m - 1/4) + g/2)², whose mean is m and whose variance
-    is m - 1/8 (Anscombe, Biometrika 35, 246, 1948, read backwards); below, it
-    is found by inversion. Normal deviates are Box-Muller pairs.
+    is m - 1/8 (the inverse of Anscombe, Biometrika 35, 246, 1948). Below, it is
+    drawn by inversion of the cumulative distribution. Normal deviates are Box-Muller pairs.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 The scalar Debye integral of a rotationally symmetric pupil, including the
 spherical aberration of a refractive-index mismatch. Symmetry makes it a matrix
 product over radii and depths, so the reference optics take a second, where a
-general two-dimensional propagator takes minutes; the tests hold it against
-one. A finite bead enters through its transfer function and the camera's pixel
+general two-dimensional propagator takes minutes; the tests compare it with
+one. A finite bead enters through its transfer function, the camera's pixel
 by integration over its area.
 """
 
@@ -30,13 +30,13 @@ _PIXEL_POINTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What the data sheet of a microscope says.
+    """Properties of an objective and its camera, as in their data sheets.
 
     Attributes
     ----------
     numerical_aperture : float
     wavelength_um : float
-        Emission, in vacuum.
+        Emission wavelength in vacuum.
     pixel_size_um : float
         Camera pixel at the sample.
     refractive_index : float
@@ -57,7 +57,7 @@ class Objective:
     spherical_waves: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what no objective has."""
+        """Refuse impossible values."""
         if not 0 < self.numerical_aperture < self.refractive_index:
             raise DataError(
                 f"Numerical aperture {self.numerical_aperture} in a medium of index {self.refractive_index}: "
@@ -84,7 +84,7 @@ REFERENCE_OPTICS = Objective(numerical_aperture=0.45, wavelength_um=0.52, pixel_
 def computed_psf(objective: Objective, z_um: NDArray[np.float64], oversampling: int = 2) -> Psf:
     """PSF of an objective at the depths `z_um` (evenly spaced, µm).
 
-    The lateral extent holds the geometric disc of the deepest plane and the
+    The lateral extent includes the geometric disc of the deepest plane and the
     diffraction around it. Planes are normalized to their energy within it.
 
     Source: scalar Debye integral with the sine condition, Born & Wolf, *Principles of
@@ -103,17 +103,16 @@ def computed_psf(objective: Objective, z_um: NDArray[np.float64], oversampling: 
 
 
 class ExactImages:
-    """Images of point emitters straight from the integral, at any place and depth, for judging.
+    """Images of point emitters directly from the integral, at any position and depth, for test frames.
 
-    Nothing is tabulated on a grid of places, so it shares no interpolation
-    error with the patterns that networks are trained on or fits are made
-    with. Slower than a `PatternTable` by a factor of ten to a hundred.
+    Nothing is tabulated on a lateral grid, so it shares no interpolation error
+    with the PSFs of training frames and fits. Slower than a `PatternTable` by a factor of ten to a hundred.
 
     Parameters
     ----------
     objective : Objective
     z_range_um : (low, high)
-        Depths that will be asked for; profiles are tabulated every 1/16 µm and interpolated. At 0.25 µm the axial
+        Depths that can be rendered; profiles are tabulated every 1/16 µm and interpolated. At 0.25 µm the axial
         errors of an exact fit at 30 dB grow by a fifth to a third beyond 25 µm.
     """
 
@@ -125,8 +124,8 @@ class ExactImages:
         z_um = np.arange(low, high + 2 * self._STEP_UM, self._STEP_UM)
         self._objective = objective
         self._z_first_um = low
-        # Every image reaches as far, and farther than the deepest pattern: where the faint rim of a shallow one is cut
-        # off, exact fits at 30 dB err by one to two of their standard deviations in depth.
+        # All images extend beyond the deepest pattern: if the faint rim of a shallow image is cut off, exact fits at
+        # 30 dB are biased in depth by one to two of their standard deviations.
         self._reach_um = _extent_um(objective, float(np.abs(z_um).max())) + self._RIM_UM
         self._step_um, self._radial = _radial_intensity(objective, z_um, self._reach_um + 2 * objective.pixel_size_um)
         radii = np.arange(self._radial.shape[1]) * self._step_um

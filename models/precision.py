@@ -1,8 +1,8 @@
-"""Which number format a processor computes networks in fastest without harm.
+"""Device and number format for networks.
 
-bf16 convolutions run 2 to 10 times faster than float32 where the processor has
-instructions for them (AMX, AVX-512 BF16, GPUs of the Ampere generation on), and
-slower where it does not; so the processor is asked, never assumed.
+bfloat16 convolutions run 2 to 10 times faster than float32 on processors with
+instructions for them (AMX, AVX-512 BF16, GPUs from the Ampere generation on),
+and slower on others, so the hardware is queried.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import torch
 
 from models.errors import DataError
 
-__all__ = ["autocast", "can_quantize", "chosen_device", "chosen_precision"]
+__all__ = ["autocast", "can_quantize", "select_device", "select_precision"]
 
 
-def chosen_device(device: str) -> torch.device:
-    """Device for ``"auto"``, ``"cpu"`` or ``"cuda"``.
+def select_device(device: str) -> torch.device:
+    """Select the device for ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises
     ------
     DataError
-        When CUDA is asked for and there is none.
+        When CUDA is requested and there is none.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise DataError(f"Device {device!r} is not known.", "Choose auto, cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise DataError(
-            "Device 'cuda' was asked for, but PyTorch finds no CUDA device here.",
+            "Device 'cuda' was requested, but PyTorch finds no CUDA device here.",
             "Use --device auto or cpu, or install a CUDA build of PyTorch and the driver.",
         )
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def chosen_precision(device: torch.device, precision: str = "auto", *, quantized: bool = False) -> torch.dtype:
-    """Number format for ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"int8"``.
+def select_precision(device: torch.device, precision: str = "auto", *, quantized: bool = False) -> torch.dtype:
+    """Select the number format for ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"int8"``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def chosen_precision(device: torch.device, precision: str = "auto", *, quantized
     Raises
     ------
     DataError
-        When the name is not known, or int8 is asked for and not to be had.
+        When the name is unknown, or int8 is requested and not available.
     """
     if precision == "float32":
         return torch.float32
@@ -57,7 +57,7 @@ def chosen_precision(device: torch.device, precision: str = "auto", *, quantized
         return torch.bfloat16
     if precision == "int8" and not (quantized and can_quantize(device)):
         raise DataError(
-            f"Precision 'int8' was asked for; device is {device.type}, and the model "
+            f"Precision 'int8' was requested; the device is {device.type}, and the model "
             f"{'has' if quantized else 'lacks'} the bounds of its maps; int8 needs a processor and the bounds.",
             "Choose auto, or train the model in the size `live`.",
         )

@@ -1,9 +1,9 @@
-"""The point-spread function as a value: how bright each pixel is for an emitter at (x, y, z).
+"""The point-spread function: the expected light of each pixel for an emitter at (x, y, z).
 
-Measured from a sweep or computed from an objective, it is the same thing: a
-stack of planes, each the image of one emitter of one photo-electron, already
-integrated over the camera's pixel, on a lateral grid `oversampling` times
-finer than the pixels. Cubic interpolation between the samples makes it
+Measured PSFs (from a sweep) and computed ones (from an objective) have the
+same form: a stack of planes, each the image of one emitter of one
+photo-electron, integrated over the camera's pixel, on a lateral grid
+`oversampling` times finer than the pixels. Cubic interpolation makes it
 continuous in x, y and z. Oversampling matters because a wide-field camera
 undersamples its optics: 10x/0.45 at 520 nm needs 0.29 µm, the reference
 camera has 0.65.
@@ -159,11 +159,10 @@ class Psf:
 
 
 def plane_centres(planes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Where the emitter is taken to be in each image: the mean place of its light, each weighted by the light there.
+    """Reference position of the emitter in each image: the centroid weighted by the square of the light.
 
-    Where an image has no axis of symmetry any other place would do as well. The weight is the light once more, so that
-    the faint rim with its long lever hardly counts, and no limit on brightness, which noise would move, decides what
-    does.
+    For an image without an axis of symmetry the reference position is a convention. The square gives the faint rim
+    with its long lever little weight, and needs no threshold, which noise would shift.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A living sample for the simulated microscope: moving emitters with a depth-dependent image, and their truth."""
+"""Samples for the simulated microscope: moving or fixed emitters, their images through a PSF, and their truth."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from models.optics import reference_psf
 from models.psf import Psf
 from models.synthesis import PatternTable
 
-__all__ = ["LivingScene", "reference_camera", "reference_scene", "slide_scene"]
+__all__ = ["EmitterScene", "reference_camera", "reference_scene", "slide_scene"]
 
 _REFERENCE_EXPOSURE_S = 0.01
-"""Brightness is stated for this exposure."""
+"""Exposure for which brightness is given."""
 
 _BLUR_PX = 0.5
-"""An emitter that moves farther than this in one exposure is drawn at several places along its way."""
+"""An emitter that moves farther than this in one exposure is drawn at several positions along its path."""
 
 _MOST_PLACES = 8
 
 
-class LivingScene:
-    """Emitters that move, seen through a PSF; fulfils the simulated microscope's `Scene`.
+class EmitterScene:
+    """Emitters imaged through a PSF; implements the simulated microscope's `Scene`.
 
     Moving the focus drive by s lowers every depth by s: the drive is taken to
     move the objective, in air.
@@ -56,7 +56,7 @@ class LivingScene:
         self._motion = motion
         self._photons = photons
         self._background_e = background_e
-        # Truth is asked from another thread while a frame is rendered, and a motion may keep state.
+        # `truth` is called from another thread while a frame is rendered, and a motion may keep state.
         self._lock = threading.Lock()
 
     def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
@@ -80,25 +80,25 @@ class LivingScene:
         return image
 
 
-def reference_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: int = 1) -> LivingScene:
-    """The demo's sample: emitters that wander through the whole depth range of the reference optics.
+def reference_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: int = 1) -> EmitterScene:
+    """The sample of the demo: emitters that wander through the whole depth range of the reference optics.
 
     Brightness is uniform over one to a tenth of 100,000 photo-electrons in
     10 ms, background 5 e- per pixel: bright beads on a good sCMOS camera.
     """
     psf = reference_psf()
     width_um, height_um = shape[1] * psf.pixel_size_um, shape[0] * psf.pixel_size_um
-    # Beads stay a little inside the field and the depth range, where every one of them could be found.
+    # Beads stay a little inside the field and the depth range, so that each of them can be found.
     box = ((6.0, width_um - 6.0), (6.0, height_um - 6.0), (2.0, 98.0))
     photons = np.random.default_rng([seed, 1]).uniform(1e4, 1e5, emitters)
-    return LivingScene(psf, shape, wandering(emitters, box, seed), photons, background_e=5.0)
+    return EmitterScene(psf, shape, wandering(emitters, box, seed), photons, background_e=5.0)
 
 
-def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: int = 1) -> LivingScene:
-    """Beads that lie still on a slide, in focus at stage 0: what the simulated microscope is calibrated with.
+def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: int = 1) -> EmitterScene:
+    """Immobile beads on a slide, in focus at stage 0, for the calibration of the simulated microscope.
 
-    They lie apart from each other as beads of a good slide do: on a grid, each
-    up to a fifth of its spacing beside its node.
+    They are well separated, as on a good slide: on a grid, each up to a fifth
+    of the grid spacing from its node.
     """
     psf = reference_psf()
     columns = max(1, round(np.sqrt(emitters * shape[1] / shape[0])))
@@ -109,17 +109,17 @@ def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: i
     nodes = np.column_stack([column, row]) + 0.5 + random.uniform(-0.2, 0.2, (emitters, 2))
     places = np.column_stack([nodes * spacing_um, np.zeros(emitters)])
     photons = random.uniform(5e4, 1e5, emitters)
-    return LivingScene(psf, shape, _Still(places), photons, background_e=5.0)
+    return EmitterScene(psf, shape, _Immobile(places), photons, background_e=5.0)
 
 
-class _Still:
+class _Immobile:
     """Emitters that do not move; xyz_um of shape (N, 3)."""
 
     def __init__(self, xyz_um: NDArray[np.float64]) -> None:
         self._xyz_um = xyz_um
 
     def positions(self, time_s: float) -> NDArray[np.float64]:
-        """Where they always are, µm."""
+        """The constant positions, µm."""
         return self._xyz_um
 
 

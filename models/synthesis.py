@@ -1,12 +1,11 @@
-"""Training frames with truth, made as fast as the network learns.
+"""Simulated training frames with truth.
 
 Rendering is the bottleneck of training, so a `PatternTable` holds every plane
-of the PSF at sub-pixel shifts, each cropped to where its light is, and a
-compiled loop adds them up. What a frame contains follows `SceneSettings`:
-emitters in clusters of varying density, brightness over two decades, levels of
-light from hopeless to plentiful, uneven background, hot pixels, and emitters
-that must not be reported (beyond the range, on the wrong side of focus,
-outside the frame) and therefore carry no label.
+of the PSF at sub-pixel shifts, each cropped to its light, and a compiled loop
+adds them up. `SceneSettings` sets the contents of a frame: emitters in
+clusters of varying density, brightness over two decades, a wide range of SNR,
+uneven background, hot pixels, and emitters without a label, which must not be
+reported (beyond the range, at negative defocus, outside the frame).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from models.psf import Psf
 __all__ = ["PatternTable", "SceneSettings", "TrainingFrame", "draw_frame"]
 
 _SHIFTS = 4
-"""Sub-pixel positions per pixel and axis; between them the render kernel interpolates linearly."""
+"""Sub-pixel shifts per pixel and axis; the render kernel interpolates linearly between them."""
 
 _ENERGY = 0.99
 """Share of a plane's photo-electrons that its crop keeps."""
@@ -34,7 +33,7 @@ _LEAST_BACKGROUND_E = 1e-3
 
 
 class PatternTable:
-    """A PSF laid out for rendering: planes x sub-pixel shifts, cropped to their light.
+    """A PSF tabulated for rendering: planes x sub-pixel shifts, cropped to their light.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ class PatternTable:
 
 
 def _order_by_radius(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of a square plane from its centre outwards, and the squared radius at each place."""
+    """Pixel indices of a square plane from its centre outwards, and the squared radius of each pixel."""
     from_centre = np.square(np.arange(side) - side // 2)
     squared = np.add.outer(from_centre, from_centre).ravel()
     return np.argsort(squared), squared
@@ -105,9 +104,9 @@ def _radius_px(
 def _sample_shifted(plane: NDArray[np.float32], oversampling: int, images: NDArray[np.float32]) -> None:
     """Sample one plane on the camera's pixels at all sub-pixel shifts, with cubic splines.
 
-    A shift is the same for all pixels of an axis, so sampling is four weighted
-    slices along rows and then along columns: the start of a simulated
-    microscope spends its time here.
+    A shift is the same for all pixels of an axis, so sampling is a sum of four
+    weighted slices along rows and then along columns. Most of the start-up time
+    of a simulated microscope is spent here.
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ def _sample_shifted(plane: NDArray[np.float32], oversampling: int, images: NDArr
         On a grid `oversampling` times finer than the pixels.
     oversampling : int
     images : ndarray of float32, shape (shifts, shifts, side, side)
-        Filled with what is seen around the centre when the emitter lies that much below and to the right of it.
+        Filled with the image around the centre for an emitter shifted down and to the right of it.
     """
     side = images.shape[-1]
     coefficients = ndimage.spline_filter(plane, order=3, mode="mirror", output=np.float32)
@@ -194,26 +193,26 @@ def _render(
 
 @dataclass(frozen=True, slots=True)
 class SceneSettings:
-    """What training frames contain. The defaults cover what samples contain (science.md).
+    """Contents of training frames. The defaults cover real samples (science.md).
 
     Attributes
     ----------
     shape : (H, W) of a frame, pixels
-    count : fewest and most emitters
+    count : lowest and highest number of emitters
     z_range_um : labelled depths
     beyond_um : how far beyond the range unlabelled emitters lie
     beyond_share : share of emitters beyond the range
-    wrong_side_share : share of emitters on the other side of focus, mean over frames: half of the frames have none,
-        the others up to four times as much; 0 for a PSF that is the same on both sides, where no answer could be right
+    wrong_side_share : share of emitters at negative defocus, mean over frames: half of the frames have none, the others
+        up to four times as many; 0 for a PSF that is the same on both sides of focus, where the sign is ambiguous
     snr_db : published-form SNR of a frame, lowest and highest
-    photons : photo-electrons of the brightest emitter, lowest and highest, where the sample is known; half of the
-        frames are then lit accordingly, the others by `snr_db`
+    photons : photo-electrons of the brightest emitter, lowest and highest, used for half of the frames, the others
+        follow `snr_db`; None where the sample is not known
     background_e : background per pixel, photo-electrons, drawn log-uniformly for half of the frames; that of the
         others is in proportion to their light
     read_noise_e : lowest and highest read noise, photo-electrons; 3 of 10 frames have the lowest
-    noiseless_share : share of frames without any noise: what a simulated camera gives
-    size_variation : standard deviation of the relative error that an emitter's own size adds to its apparent depth
-    stacked_share : share of emitters that lie straight above or below another one
+    noiseless_share : share of frames without any noise, as of a simulated camera
+    size_variation : standard deviation of the relative error of apparent depth due to the size of an emitter
+    stacked_share : share of emitters at the same lateral position as another one
     """
 
     shape: tuple[int, int] = (192, 192)
@@ -270,9 +269,9 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
         scale = _scale_for_snr(image, rng.uniform(*settings.snr_db), relative, absolute + read_noise**2)
     image *= np.float32(scale)
     background = max(relative * float(image.mean()) + absolute, _LEAST_BACKGROUND_E)
-    image += np.float32(background) * _uneven(settings.shape, rng)
+    image += np.float32(background) * _background_profile(settings.shape, rng)
     if rng.random() < settings.noiseless_share:
-        return TrainingFrame(image, 0.0, _labelled(emitters, table, settings, scale), background)
+        return TrainingFrame(image, 0.0, _labelled_emitters(emitters, table, settings, scale), background)
     electrons = np.empty(settings.shape, np.float32)
     detect_electrons(image, electrons, np.uint64(rng.integers(2**63)), np.float32(read_noise))
     if rng.random() < 0.15:
@@ -281,13 +280,13 @@ def draw_frame(table: PatternTable, settings: SceneSettings, rng: np.random.Gene
             np.sqrt(background + read_noise**2 + 1)
         )
 
-    return TrainingFrame(electrons, read_noise, _labelled(emitters, table, settings, scale), background)
+    return TrainingFrame(electrons, read_noise, _labelled_emitters(emitters, table, settings, scale), background)
 
 
-def _labelled(
+def _labelled_emitters(
     emitters: NDArray[np.float64], table: PatternTable, settings: SceneSettings, scale: float
 ) -> NDArray[np.float64]:
-    """Emitters that an answer is due for: in the frame and in the range; brightness becomes photo-electrons."""
+    """Emitters to be localized: those in the frame and in the range; brightness becomes photo-electrons."""
     height, width = settings.shape
     in_frame = (
         (emitters[:, 0] > -0.5 * table.pixel_size_um)
@@ -302,12 +301,12 @@ def _labelled(
 
 
 def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Relative brightness in column 3, at most 1."""
+    """Emitters of a frame, shape (N, 4): x, y, z (µm), relative brightness, at most 1."""
     height, width = settings.shape
-    # Between log-uniform and uniform: crowded frames teach more, sparse ones must not be forgotten.
+    # Between log-uniform and uniform: crowded frames hold more examples, but sparse ones are needed too.
     crowding = rng.random() ** 0.6
     count = int(np.exp(np.log(settings.count[0]) + crowding * np.log((settings.count[1] + 1) / settings.count[0])))
-    # A cluster in part of the field, as cells in a vessel, or emitters everywhere and beyond the frame's edge.
+    # Either a cluster in part of the field, as cells in a vessel, or emitters everywhere and beyond the frame's edge.
     if rng.random() < 0.5:
         size = np.array([width, height]) * rng.uniform(0.5, 1.0, 2)
         start = rng.uniform(0, 1, 2) * (np.array([width, height]) - size)
@@ -324,8 +323,8 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
     kind = rng.random(count)
     beyond = kind < settings.beyond_share
     z[beyond] = high + rng.uniform(0, settings.beyond_um, int(beyond.sum()))
-    wrong = kind > 1 - _wrong_side_share(settings, rng)
-    z[wrong] = table.z_first_um + rng.random(int(wrong.sum())) * (low - table.z_first_um)
+    negative = kind > 1 - _draw_negative_defocus_share(settings, rng)
+    z[negative] = table.z_first_um + rng.random(int(negative.sum())) * (low - table.z_first_um)
     way = rng.random()
     if way < 0.65:
         brightness = rng.uniform(0.1, 1.0, count)
@@ -336,8 +335,8 @@ def _draw_emitters(table: PatternTable, settings: SceneSettings, rng: np.random.
     return np.column_stack([xy, z, brightness])
 
 
-def _wrong_side_share(settings: SceneSettings, rng: np.random.Generator) -> float:
-    """Of one frame: a sample that reaches through focus has many emitters there, one on a slide none."""
+def _draw_negative_defocus_share(settings: SceneSettings, rng: np.random.Generator) -> float:
+    """Share for one frame: a sample that reaches through focus has many emitters there, one on a slide none."""
     if not settings.wrong_side_share or rng.random() < 0.5:
         return 0.0
     return float(rng.uniform(0.0, min(4 * settings.wrong_side_share, 1.0)))
@@ -347,8 +346,8 @@ def _scale_for_snr(image: NDArray[np.float32], snr_db: float, relative: float, v
     """Photo-electrons of the brightest emitter that give a frame its SNR, published form.
 
     SNR = a² ΣI² / (a ΣI (1 + relative) + pixels x variance), solved for a and
-    kept between 30 photo-electrons and 10 million: a few deep emitters alone
-    would need absurd light to reach what a shallow one gives.
+    clipped to 30 photo-electrons to 10 million: frames with only a few deep
+    emitters would need unrealistic light to reach the SNR of a shallow one.
     """
     snr = 10 ** (snr_db / 10)
     square = float(np.square(image).sum(dtype=np.float64))
@@ -359,8 +358,8 @@ def _scale_for_snr(image: NDArray[np.float32], snr_db: float, relative: float, v
     return float(np.clip((snr * linear + root) / (2 * square), 30.0, 1e7))
 
 
-def _uneven(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A smooth factor around 1: illumination and autofluorescence vary over the field."""
+def _background_profile(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth factor around 1, since illumination and autofluorescence vary over the field."""
     if rng.random() < 0.4:
         return np.ones(shape, np.float32)
     rows = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]

@@ -1,10 +1,10 @@
 """Train a network for one calibration within a time budget.
 
 Frames are drawn in threads while the network learns, so every frame is new and
-nothing is stored. The learning rate follows the share of the budget that is
-spent, so a run of any length ends annealed. A checkpoint beside the output
-lets `resume` go on after an interruption. At the end the decision threshold is
-set on validation frames of other seeds.
+none is stored. The learning rate follows the share of the time budget that is
+spent, so a training of any length ends at a low rate. A checkpoint beside the
+output lets `resume` continue after an interruption. At the end the decision
+threshold is chosen on validation frames of other seeds.
 """
 
 from __future__ import annotations
@@ -30,37 +30,44 @@ from models.field import apparent_range_um
 from models.model import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
-from models.precision import autocast, chosen_device, chosen_precision
+from models.precision import autocast, select_device, select_precision
 from models.quantities import TRAINING_MINUTES
 from models.synthesis import PatternTable, SceneSettings, draw_frame
 from models.validation import choose_threshold
 from models.weights import reference_model
 
-__all__ = ["TrainingSettings", "labelled_range_um", "of_several_sizes", "scene_for", "take_over", "train"]
+__all__ = [
+    "TrainingSettings",
+    "labelled_range_um",
+    "load_shipped_weights",
+    "scene_for",
+    "scenes_by_size",
+    "train",
+]
 
 _NOISELESS_SHARE = 0.85
 _NOISELESS_SNR_DB = (10.0, 34.0)
-"""Only a simulated camera has no read noise, and then mostly no shot noise: faint noisy frames teach it nothing."""
+"""For cameras without read noise: these are simulated and mostly have no shot noise either."""
 
-_WRONG_SIDE_SHARE = 0.12
+_NEGATIVE_DEFOCUS_SHARE = 0.12
 
 _WIDEST_PX = 384
-"""Side of the widest training frames. A convolution sees the edge of a frame; where every place is near one, a network
-learns to rely on it, and finds little in the middle of a camera's frame."""
+"""Side of the widest training frames. Zero padding marks the edge of a frame. A network that is trained on small frames
+alone relies on it, and misses emitters in the middle of a camera's frame."""
 
-_SAME_WORK = 0.8
-"""Wider frames are fewer for a step, but one at least: a step may be so much dearer as one over this."""
+_LEAST_RELATIVE_WORK = 0.8
+"""A step of wider frames has fewer of them, but at least one; its cost may grow by at most the inverse of this."""
 
 _MEASURED_FRAMES = 96
-"""Three million values of the finest map: enough for the few in ten thousand that are cut off."""
+"""Frames for the bounds of the maps: three million values of the finest map, few in ten thousand of them clipped."""
 
 Report = Callable[[float, str], None]
-"""Called with the minutes spent and a short text."""
+"""Called with the elapsed minutes and a short text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How to train.
+    """Options of a training.
 
     Attributes
     ----------
@@ -70,12 +77,12 @@ class TrainingSettings:
     seed : of the frames and the first weights
     device : ``"auto"``, ``"cpu"`` or ``"cuda"``
     precision : ``"auto"``, ``"float32"`` or ``"bfloat16"``
-    optimizer : as `Recipe` names it; None: the architecture's
+    optimizer : a name of `Recipe`; None: the architecture's
     batch : frames per step; None: the architecture's
-    learning_rate : highest; None: the architecture's
-    samples : end after so many frames or patches, time left or not; None: the architecture's
+    learning_rate : highest value of the schedule; None: the architecture's
+    samples : frames or patches after which training ends even if time is left; None: the architecture's
     workers : threads that draw frames
-    transfer : start from the shipped weights, which know discs of every width already
+    transfer : start from the shipped weights, which are trained on discs of every width
     shape : settings of the network in place of the size's, by name; None: the size's
     """
 
@@ -95,15 +102,15 @@ class TrainingSettings:
 
 
 def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
-    """What training frames of a calibration contain: its depths, its camera's noise, its beads' variation."""
+    """Contents of the training frames for a calibration: its depths, its camera's noise, its beads' variation."""
     low, high = labelled_range_um(calibration)
     read_noise = calibration.camera.read_noise_e
     noiseless = read_noise == 0
     any_camera = SceneSettings()
-    # Below this a network learns every camera at once, and frames of another one may follow.
+    # Below this a network is trained for the read noise of all cameras, so that it serves other cameras too.
     noisy = read_noise > any_camera.read_noise_e[1]
     radius = float(table.radius_at_px(np.linspace(low, high, 50)).max())
-    # Wider than the widest pattern: some background must show, or its level would be learned from light alone.
+    # Wider than the widest pattern, so that every frame shows some background.
     side = int(np.clip(32 * math.ceil(3.6 * radius / 32), 128, 192))
     area_share = (side / 192) ** 2
     return SceneSettings(
@@ -111,7 +118,7 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
         count=(1, max(10, round(110 * area_share))),
         z_range_um=(low, high),
         beyond_um=float(np.clip(table.z_last_um - high, 0.0, 8.0)),
-        wrong_side_share=_WRONG_SIDE_SHARE if _sides_differ(calibration) else 0.0,
+        wrong_side_share=_NEGATIVE_DEFOCUS_SHARE if _distinguishes_sign_of_defocus(calibration) else 0.0,
         background_e=(any_camera.background_e[0] + (0.1 * read_noise if noisy else 0.0), 50.0 + 10 * read_noise),
         read_noise_e=(0.8 * read_noise, 1.2 * read_noise) if noisy else any_camera.read_noise_e,
         photons=_photons(calibration),
@@ -122,7 +129,7 @@ def scene_for(calibration: Calibration, table: PatternTable) -> SceneSettings:
 
 
 def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
-    """Depths that the network is taught: where emitters of the calibration's range appear."""
+    """Labelled depths: apparent depths of emitters in the calibration's range."""
     planes = calibration.psf.z_um
     if calibration.field is None:
         return calibration.z_range_um
@@ -130,13 +137,13 @@ def labelled_range_um(calibration: Calibration) -> tuple[float, float]:
 
 
 def _photons(calibration: Calibration) -> tuple[float, float] | None:
-    """Light of the brightest emitter of a frame, around that of the calibration's beads; None when it is not known."""
+    """Photo-electrons of the brightest emitter of a frame, from the calibration's beads; None if unknown."""
     known = calibration.report.get("photons_range")
     return None if known is None else (known[0] / 10, known[1] * 2)
 
 
-def _sides_differ(calibration: Calibration) -> bool:
-    """Whether planes on the wrong side of focus look unlike those at the same distance on the right one."""
+def _distinguishes_sign_of_defocus(calibration: Calibration) -> bool:
+    """Whether the PSF at negative defocus differs from that at the same positive defocus."""
     psf = calibration.psf
     reach = min(-psf.z_um[0], psf.z_um[-1], 6.0)
     if reach < 2.0:
@@ -147,24 +154,24 @@ def _sides_differ(calibration: Calibration) -> bool:
     return bool(np.corrcoef(near.ravel(), far.ravel())[0, 1] < 0.9)
 
 
-def of_several_sizes(scene: SceneSettings, batch: int) -> list[tuple[SceneSettings, int]]:
-    """Kinds of steps that a network learns from in turn: scenes of the same density, and the frames of a step.
+def scenes_by_size(scene: SceneSettings, batch: int) -> list[tuple[SceneSettings, int]]:
+    """Scenes of the same density with frames of several sizes, each with the number of frames of a step.
 
     Parameters
     ----------
     scene : SceneSettings
-        Of the smallest frames.
+        Scene of the smallest frames.
     batch : int
-        Frames of these in a step; wider ones are fewer, for about the same work.
+        Number of these in a step; of wider ones there are fewer, for about the same work.
 
     Returns
     -------
     list of (SceneSettings, int)
-        At least the one that was given; others as wide as `_WIDEST_PX`.
+        The given scene, and others up to the width `_WIDEST_PX`.
     """
     kinds, times = [(scene, batch)], 2
     height, width = scene.shape
-    while times * max(height, width) <= _WIDEST_PX and batch >= _SAME_WORK * times**2:
+    while times * max(height, width) <= _WIDEST_PX and batch >= _LEAST_RELATIVE_WORK * times**2:
         fewest, most = (count * times**2 for count in scene.count)
         wider = replace(scene, shape=(height * times, width * times), count=(fewest, most))
         kinds.append((wider, max(round(batch / times**2), 1)))
@@ -172,8 +179,8 @@ def of_several_sizes(scene: SceneSettings, batch: int) -> list[tuple[SceneSettin
     return kinds
 
 
-class _Frames:
-    """Prepared batches, drawn ahead by threads; patches are cut from frames of one size."""
+class _BatchQueue:
+    """Prepared batches, drawn ahead by threads. Architectures that take patches get frames of one size."""
 
     def __init__(
         self,
@@ -184,7 +191,7 @@ class _Frames:
         recipe: Recipe,
         start: int,
     ) -> None:
-        kinds = of_several_sizes(scene, recipe.batch) if recipe.samples_per_frame == 1 else [(scene, recipe.batch)]
+        kinds = scenes_by_size(scene, recipe.batch) if recipe.samples_per_frame == 1 else [(scene, recipe.batch)]
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=4)
         self._stop = threading.Event()
         self._threads = [
@@ -241,50 +248,50 @@ def train(
     scene: SceneSettings | None = None,
     report: Report = lambda _minutes, _text: None,
 ) -> Model:
-    """Train, set the threshold, and write the model into `folder`.
+    """Train, choose the threshold, and write the model into `folder`.
 
     Parameters
     ----------
     calibration : Calibration
     folder : Path
-        Gets model.json and weights.safetensors.
+        Receives model.json and weights.safetensors.
     settings : TrainingSettings
     model_id : str
     checkpoint : Path, optional
         File that is written every minute and removed at the end.
     resume : bool
-        Go on from `checkpoint`.
+        Continue from `checkpoint`.
     scene : SceneSettings, optional
-        What frames contain; by default what `scene_for` makes of the calibration.
+        Contents of the frames; by default from `scene_for`.
     report : callable
         Progress.
 
     Raises
     ------
     DataError
-        When the time is implausible, there is nothing to resume, the checkpoint is that of another training, no step
-        was made, or the loss is not finite time and again.
+        When the time is implausible, there is no checkpoint to resume from or it belongs to another training, no step
+        was made, or the loss is not finite in 10 steps in a row.
     """
     started = time.monotonic()
     TRAINING_MINUTES.check(settings.minutes, "--minutes")
-    device = chosen_device(settings.device)
-    dtype = chosen_precision(device, settings.precision)
+    device = select_device(settings.device)
+    dtype = select_precision(device, settings.precision)
     table = PatternTable(calibration.psf)
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
     network = _network(settings, table, scene.z_range_um)
-    before = take_over(network, settings.size) if settings.transfer else None
+    before = load_shipped_weights(network, settings.size) if settings.transfer else None
     network.module.to(device).train()
     recipe = _recipe(network, settings)
     optimizer = recipe.optimizer_of(network.module)
-    origin = _origin(calibration, settings, recipe, scene)
+    origin = _checkpoint_identity(calibration, settings, recipe, scene)
     steps, spent = 0, 0.0
     if resume:
-        steps, spent = _restore(checkpoint, origin, network, optimizer)
+        steps, spent = _load_checkpoint(checkpoint, origin, network, optimizer)
     validation_minutes = min(0.15 * settings.minutes, 1.0)
     budget = settings.minutes - validation_minutes
-    seen = network.adapted(scene)
-    frames = _Frames(network, table, seen, settings, recipe, steps)
+    seen = network.adapt_scene(scene)
+    frames = _BatchQueue(network, table, seen, settings, recipe, steps)
     rng = np.random.default_rng([settings.seed, steps, 77])
     log: list[dict[str, float]] = []
     average, last_report, failures = math.nan, started, 0
@@ -359,7 +366,7 @@ def train(
             "precision": str(dtype).removeprefix("torch."),
             "device": device.type,
             "torch": torch.__version__,
-            "log": _thinned(log),
+            "log": _thin_log(log),
         },
         scores=scores,
     )
@@ -382,28 +389,28 @@ def _network(settings: TrainingSettings, table: PatternTable, z_range_um: tuple[
             "Choose one of these with --size.",
         )
     network = kind.for_optics(table, z_range_um, settings.size)
-    return network if settings.shape is None else kind.restored(network.settings | settings.shape)
+    return network if settings.shape is None else kind.from_settings(network.settings | settings.shape)
 
 
 def _recipe(network: Any, settings: TrainingSettings) -> Recipe:
-    """The architecture's recipe with what was asked for instead."""
-    asked = {
+    """The architecture's recipe with the values of `settings` that are given."""
+    given = {
         "optimizer": settings.optimizer,
         "batch": settings.batch,
         "learning_rate": settings.learning_rate,
         "samples": settings.samples,
     }
-    recipe: Recipe = replace(network.recipe, **{name: value for name, value in asked.items() if value is not None})
+    recipe: Recipe = replace(network.recipe, **{name: value for name, value in given.items() if value is not None})
     return recipe
 
 
-def take_over(network: Any, size: str) -> dict[str, Any] | None:
-    """Give a network what fits of the shipped weights: all, when it has the shape of that size.
+def load_shipped_weights(network: Any, size: str) -> dict[str, Any] | None:
+    """Load all shipped weights of a size that fit into a network.
 
     Returns
     -------
     dict or None
-        Id of the shipped model and the frames that it had learnt from, over all its trainings; None when nothing fits.
+        Id of the shipped model, and frames and minutes of all its trainings; None without one of this architecture.
     """
     folder = reference_model(size)
     if not folder.is_dir():
@@ -411,9 +418,9 @@ def take_over(network: Any, size: str) -> dict[str, Any] | None:
     shipped = Model.load(folder)
     if architecture_named(shipped.architecture) is not type(network):
         return None
-    mine = network.module.state_dict()
+    own = network.module.state_dict()
     weights = load_file(folder / "weights.safetensors")
-    fitting = {name: tensor for name, tensor in weights.items() if name in mine and tensor.shape == mine[name].shape}
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
     network.module.load_state_dict(fitting, strict=False)
     earlier = shipped.training.get("before") or {}
     return {
@@ -424,22 +431,22 @@ def take_over(network: Any, size: str) -> dict[str, Any] | None:
 
 
 def _compact(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights as they are stored: kernels in half precision, which bf16 inference does not notice, the rest whole."""
+    """Weights as stored: kernels in half precision, which is finer than bfloat16, the rest in full."""
     return {
         name: (tensor.half() if tensor.ndim >= 2 else tensor).detach().cpu().contiguous()
         for name, tensor in state.items()
     }
 
 
-def _thinned(log: list[dict[str, float]], most: int = 60) -> list[dict[str, float]]:
+def _thin_log(log: list[dict[str, float]], most: int = 60) -> list[dict[str, float]]:
     step = max(1, math.ceil(len(log) / most))
     return [{k: round(v, 4) for k, v in entry.items()} for entry in log[::step]]
 
 
-def _origin(
+def _checkpoint_identity(
     calibration: Calibration, settings: TrainingSettings, recipe: Recipe, scene: SceneSettings
 ) -> dict[str, str]:
-    """What a checkpoint belongs to, as texts by name; all but the time and the machine, which may differ."""
+    """Settings that must agree when a checkpoint is resumed, as texts by name; time and machine may differ."""
     digest = hashlib.sha256(json.dumps(calibration.as_dict(), sort_keys=True).encode("utf-8"))
     digest.update(np.ascontiguousarray(calibration.psf.planes).tobytes())
     return {
@@ -471,10 +478,13 @@ def _save_checkpoint(
     aside.replace(path)
 
 
-def _restore(path: Path | None, origin: dict[str, str], network: Any, optimizer: Optimizer) -> tuple[int, float]:
+def _load_checkpoint(
+    path: Path | None, origin: dict[str, str], network: Any, optimizer: Optimizer
+) -> tuple[int, float]:
     if path is None or not path.is_file():
         raise DataError(
-            f"There is no checkpoint to resume from ({path}).", "Train without --resume, or with the --out of before."
+            f"There is no checkpoint to resume from ({path}).",
+            "Train without --resume, or with the --out of the interrupted training.",
         )
     try:
         saved = torch.load(path, weights_only=True)
@@ -492,7 +502,7 @@ def _restore(path: Path | None, origin: dict[str, str], network: Any, optimizer:
     if differences:
         raise DataError(
             f"The checkpoint {path} belongs to another training ({'; '.join(differences)}).",
-            "Resume with the calibration and the options of before, or train without --resume.",
+            "Resume with the calibration and the options of that training, or train without --resume.",
         )
     try:
         steps, minutes = int(saved["steps"]), float(saved["minutes"])

@@ -1,4 +1,4 @@
-"""The decision threshold of a trained network, set on frames that training never saw."""
+"""The decision threshold of a trained network, chosen on frames that are not used in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["choose_threshold"]
 _FRAMES = 160
 _THRESHOLDS = np.round(np.arange(0.15, 0.75, 0.05), 2)
 _VALIDATION_SEED = 987_654_321
-"""Apart from every training seed by construction: it is the second word of the seed sequence."""
+"""Second word of the seed sequence, so that no validation frame equals a training frame."""
 
 
 def choose_threshold(
@@ -30,15 +30,15 @@ def choose_threshold(
     *,
     frames: int = _FRAMES,
 ) -> tuple[float, dict[str, Any]]:
-    """Threshold with the best mean Jaccard over dim and bright frames, and the scores at it.
+    """Choose the threshold with the best mean Jaccard index over dim and bright frames.
 
     Returns
     -------
     float
-        Probability from which a localization is reported.
+        Least probability of a reported localization.
     dict
-        jaccard, recall, precision and RMSEs on the validation frames, and `proposed`: the share of emitters that any
-        candidate answers, which is what a refinement can start from.
+        jaccard, recall, precision and RMSEs on the validation frames, and `proposed`: the share of emitters that
+        match any candidate, whatever its probability; a refinement starts from these.
     """
     rng = np.random.default_rng([seed, _VALIDATION_SEED])
     scene = replace(scene, snr_db=(0.0, 30.0))
@@ -74,7 +74,7 @@ def _candidates(
         with torch.inference_mode(), autocast(device, dtype):
             readout = network.detect(electrons, noise)
         for i in range(len(part)):
-            mine = readout.batch == i
-            xyz = np.column_stack([readout.x_um[mine], readout.y_um[mine], readout.z_um[mine]])
-            found.append((xyz, readout.probability[mine]))
+            of_frame = readout.batch == i
+            xyz = np.column_stack([readout.x_um[of_frame], readout.y_um[of_frame], readout.z_um[of_frame]])
+            found.append((xyz, readout.probability[of_frame]))
     return found

@@ -18,7 +18,7 @@ import torch
 from evaluation.speed.runtimes import RuntimeMissing, other_localizer
 from models.localization import Localizer
 from models.networks import architecture_named
-from models.precision import can_quantize, chosen_device, chosen_precision
+from models.precision import can_quantize, select_device, select_precision
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
 from service.process.machine import machine
@@ -109,9 +109,9 @@ def measure_localizing(
 
 
 def _formats(size: str) -> list[str]:
-    device = chosen_device("cpu")
+    device = select_device("cpu")
     formats = ["float32"]
-    if chosen_precision(device) == torch.bfloat16:
+    if select_precision(device) == torch.bfloat16:
         formats.append("bfloat16")
     if size == "live" and can_quantize(device):
         formats.append("int8")

@@ -83,7 +83,7 @@ def other_localizer(size: str, runtime: str, sample: Any) -> Localizer:
     """
     folder = reference_model(size)
     model = Model.load(folder)
-    network = architecture_named(model.architecture).restored(model.network)
+    network = architecture_named(model.architecture).from_settings(model.network)
     network.module.load_state_dict(load_file(folder / WEIGHTS))
     localizer = Localizer(model, network, "cpu", "float32")
     network.module.features = _EachShape(_Trunk(network.module).eval(), RUNTIMES[runtime])

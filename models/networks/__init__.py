@@ -1,4 +1,4 @@
-"""The networks: one registry, one file each."""
+"""Networks and their registry."""
 
 from __future__ import annotations
 

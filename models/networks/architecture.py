@@ -1,7 +1,7 @@
-"""What training and localization ask of a network, and the registry of those that answer.
+"""The interface of a network to training and localization, and the registry of architectures.
 
 A new architecture is one new class with these methods and one new line in the
-registry; training and localization know nothing else.
+registry; training and localization use nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.networks.recipe import Recipe
     from models.synthesis import SceneSettings, TrainingFrame
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "padded"]
+__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "pad_frames"]
 
 
 class Architecture(Protocol):
@@ -36,16 +36,16 @@ class Architecture(Protocol):
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained."""
+        """Optimizer, learning rate and batch of its training."""
         ...
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Plain values from which `restored` builds the same network."""
+        """Plain values from which `from_settings` builds the same network."""
         ...
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
-        """Training frames that it learns best from, for what `scene` is."""
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
+        """Contents of the training frames for this architecture, derived from `scene`."""
         ...
 
     def prepare(self, frames: list[TrainingFrame]) -> Any:
@@ -69,7 +69,7 @@ class Architecture(Protocol):
         ...
 
     def measure(self, frames: Sequence[TrainingFrame]) -> dict[str, tuple[float, float]] | None:
-        """Bounds of the network's maps, with which `fold` goes to int8; None when it does not."""
+        """Bounds of the network's maps, which `fold` needs for int8; None when there is no int8 form."""
         ...
 
 
@@ -97,16 +97,16 @@ _SIZES: dict[str, tuple[str, ...]] = {
     "vgg": ("narrow", "quarter", "wide", "printed"),
     "fcn": ("narrow", "wide"),
 }
-"""Names of the classes' sizes, for those who must not import torch to know them."""
+"""Sizes of each architecture; here, so that the command line lists them without importing torch."""
 
 
 def architecture_names() -> tuple[str, ...]:
-    """Names to choose from."""
+    """Names of all architectures."""
     return tuple(_REGISTRY)
 
 
 def architecture_sizes(name: str) -> tuple[str, ...]:
-    """Names of an architecture's sizes, the usual one first; torch is not imported.
+    """Names of an architecture's sizes, the default first; torch is not imported.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def architecture_sizes(name: str) -> tuple[str, ...]:
 
 
 def architecture_named(name: str) -> Any:
-    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `restored(settings)`.
+    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `from_settings(settings)`.
 
     Raises
     ------
@@ -137,10 +137,10 @@ def _check(name: str) -> None:
         )
 
 
-def padded(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:
+def pad_frames(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:
     """Frames (B, H, W) padded right and below to multiples of `stride` by their mirror image.
 
-    A mirror keeps the noise what it is; repeating the last row would draw streaks that look like light.
+    The mirror image keeps the noise statistics; repeating the last row would make streaks that look like light.
     """
     import numpy as np
 

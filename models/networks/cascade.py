@@ -1,14 +1,14 @@
-"""Our cascade: where is something, then how deep is it, on one shared trunk.
+"""The cascade: lateral detection, then depth classification at the detections, on one shared trunk.
 
-Depth is scale: an emitter at depth z has an image about z wide. So a feature
-pyramid looks for shallow emitters on a fine grid and for deep ones on coarser
-grids that see their whole pattern (stage one: presence, one map per level).
-Stage two looks only at the detections: features of all levels around each
-one go through a small perceptron that answers, for every depth class, whether
-an emitter is there (multi-label: several may share one lateral position), and
-where exactly. Classes overlap, each answers for a window of depths, so that
-its probability is that of a localization right to a few µm, and stage two can
-reject what stage one proposed.
+The image of an emitter at depth z is about z wide, so depth is scale. Stage
+one is a feature pyramid: its presence maps detect shallow emitters on a fine
+grid and deep ones on coarser grids, whose cells see the whole pattern.
+Stage two runs at the detections only. A small perceptron takes the features
+of all levels around a detection and predicts, for every depth class, the
+probability of an emitter (multi-label: several emitters may share one lateral
+position) and its offsets. Classes overlap: each covers a window of depths, so
+its probability is that of a localization right to a few µm. Stage two can
+reject proposals of stage one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.networks.packed import PackedConvolution, can_pack
 
-__all__ = ["Cascade", "CascadeSettings", "Proposals", "sampled"]
+__all__ = ["Cascade", "CascadeSettings", "Proposals", "sample_features"]
 
 OUTPUTS_PER_CLASS = 7
 """Per depth class: presence logit; x, y, z offset; log lateral sigma, log axial sigma; log10 photons."""
@@ -32,7 +32,7 @@ OUTPUTS_PER_CLASS = 7
 
 @dataclass(frozen=True, slots=True)
 class CascadeSettings:
-    """Shape of the network and scale of its answers.
+    """Shape of the network and scale of its outputs.
 
     Level n of the pyramid has ``first_cell_px * 2**n`` camera pixels to a cell.
 
@@ -42,7 +42,7 @@ class CascadeSettings:
     channels : features of each level
     down_blocks : residual blocks of each level on the way down
     up_convolutions : convolutions of each level but the coarsest on the way up; 2 are a residual block
-    bands_um : labelled depths (low, high) of the presence maps, one map for each of the finest levels
+    bands_um : labelled depths (low, high) of the presence maps, one map per level, finest level first
     classes : number of depth classes over `z_range_um`
     z_range_um : labelled depths
     window_um : half width of a class's window
@@ -132,7 +132,7 @@ class _Residual(nn.Module):
         self.second: nn.Module = nn.Sequential(
             nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
         )
-        # Starts as if it were not there: a network may grow blocks and go on learning from what it knew.
+        # The block starts as the identity, so blocks can be added to a trained network.
         nn.init.zeros_(self.second[1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class _Residual(nn.Module):
 
 
 class _Down(nn.Module):
-    """Halve the resolution; the binned frame joins, since binning shows what single pixels hide."""
+    """Halve the resolution and add the binned frame: binning raises faint wide patterns above the noise."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
         super().__init__()
@@ -203,7 +203,9 @@ class Cascade(nn.Module):
         )
         self.presence = nn.ModuleList([nn.Conv2d(width, 1, 1) for width in channels[: len(settings.bands_um)]])
         self.depth = nn.Sequential(
-            nn.Linear(sum(width * len(_around(level)) for level, width in enumerate(channels[:-1])), settings.hidden),
+            nn.Linear(
+                sum(width * len(_sampled_cells(level)) for level, width in enumerate(channels[:-1])), settings.hidden
+            ),
             nn.ReLU(inplace=True),
             nn.Linear(settings.hidden, settings.hidden),
             nn.ReLU(inplace=True),
@@ -214,14 +216,14 @@ class Cascade(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # Rare events start as rare: probability 0.01 everywhere (Lin et al., ICCV 2017, focal loss).
+        # Emitters are rare: the initial probability is 0.01 everywhere (Lin et al., ICCV 2017, focal loss).
         for head in self.presence:
             nn.init.constant_(head.bias, -4.6)  # type: ignore[arg-type]
             nn.init.normal_(head.weight, 0, 0.01)  # type: ignore[arg-type]
         nn.init.normal_(self.depth[-1].weight, 0, 0.01)  # type: ignore[arg-type]
 
     def inner_weights(self) -> list[nn.Parameter]:
-        """Matrices and kernels between the frame and the answers: neither what sees pixels nor what answers."""
+        """Matrices and kernels of the hidden layers: all but those that take pixels or give outputs."""
         ends = [
             self.stem[0][0],  # type: ignore[index]
             *[down.binned for down in self.down],
@@ -249,7 +251,7 @@ class Cascade(nn.Module):
             x = down(x, frame)
         found: list[Tensor] = []
         for side, lateral, up in zip(sides[::-1], reversed(self.lateral), reversed(self.up), strict=True):
-            x = up(side + _twice(lateral(x)))
+            x = up(side + _upsample(lateral(x)))
             found.append(x)
         return tuple(found[::-1])
 
@@ -257,8 +259,8 @@ class Cascade(nn.Module):
         """Presence logits, one map for each band of depths, each of shape (B, H', W')."""
         return [head(f)[:, 0] for head, f in zip(self.presence, features, strict=False)]
 
-    def look(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
-        """Stage two at given places.
+    def classify_depths(self, features: tuple[Tensor, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """Stage two at given positions.
 
         Parameters
         ----------
@@ -271,15 +273,15 @@ class Cascade(nn.Module):
         Tensor of shape (N, classes, OUTPUTS_PER_CLASS)
         """
         parts = [
-            sampled(feature, level, cell, batch, x_px, y_px)
+            sample_features(feature, level, cell, batch, x_px, y_px)
             for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
         ]
-        return self.judge(parts)
+        return self.classify_features(parts)
 
-    def judge(self, parts: list[Tensor]) -> Tensor:
-        """Answers for what `sampled` gave of each level, shape (N, classes, OUTPUTS_PER_CLASS)."""
-        answers = self.depth(torch.cat(parts, 1))
-        return answers.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
+    def classify_features(self, parts: list[Tensor]) -> Tensor:
+        """Stage two on the features that `sample_features` gave for each level; (N, classes, OUTPUTS_PER_CLASS)."""
+        outputs = self.depth(torch.cat(parts, 1))
+        return outputs.view(-1, self.settings.classes, OUTPUTS_PER_CLASS)  # type: ignore[no-any-return]
 
     def propose(self, maps: list[Tensor], threshold: float, most: int) -> Proposals:
         """Local maxima of the presence maps above a probability.
@@ -288,13 +290,13 @@ class Cascade(nn.Module):
         ----------
         maps : presence logits
         threshold : lowest probability
-        most : most proposals per call over all frames of the batch; the strongest are kept
+        most : largest number of proposals for the whole batch; the most probable are kept
         """
         found: list[tuple[Tensor, ...]] = []
         for logits, cell in zip(maps, self.settings.cells_px, strict=False):
             probability = torch.sigmoid(logits.float())
             batch, row, column = torch.nonzero(probability > threshold, as_tuple=True)
-            # Few cells are above the threshold: only those are compared with their neighbours.
+            # Only the few cells above the threshold are compared with their neighbours.
             padded = functional.pad(probability, (1, 1, 1, 1))
             around = torch.stack([padded[batch, row + i, column + j] for i in range(3) for j in range(3)])
             peak = around[4] >= around.amax(0)
@@ -314,9 +316,9 @@ class Cascade(nn.Module):
         return Proposals(batch, x, y, score)
 
     def fold(self, dtype: torch.dtype) -> None:
-        """Make ready for evaluation in `dtype`, in place: normalization folded in, convolutions packed where possible.
+        """Prepare for evaluation in `dtype`, in place: fold the normalization in, pack convolutions where possible.
 
-        The network is on its device, and takes and gives maps of `dtype` from then on.
+        Call it on the final device. Input and output maps are of `dtype` afterwards.
         """
         for module in list(self.modules()):
             if isinstance(module, _Down):
@@ -338,33 +340,33 @@ class Cascade(nn.Module):
             self.lateral[n] = PackedConvolution(lateral, relu=False)  # type: ignore[arg-type]
 
 
-def _twice(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 _CENTRE = ((0, 0),)
 _CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _CROSSED_LEVELS = 3
-"""A cell of a coarser level holds the whole pattern by itself."""
+"""Levels whose features are sampled on the cross; on coarser levels one cell holds the whole pattern."""
 
 
-def _around(level: int) -> tuple[tuple[int, int], ...]:
-    """Cells of a level that stage two looks at, relative to the detection's."""
+def _sampled_cells(level: int) -> tuple[tuple[int, int], ...]:
+    """Cells of a level that stage two samples, relative to that of the detection."""
     return _CROSS if level < _CROSSED_LEVELS else _CENTRE
 
 
-def sampled(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
-    """Feature vectors at continuous places and in the cells around them, bilinear, clamped at the border.
+def sample_features(feature: Tensor, level: int, cell_px: int, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    """Feature vectors at continuous positions and in the cells around them, bilinear, clamped at the border.
 
-    One gather serves all corners: each gather's gradient would fill a whole map of zeros. Features of 8 bits are
+    One gather serves all corners, since the gradient of each gather fills a whole map. Features of 8 bits are
     weighted in float32.
 
     Returns
     -------
-    Tensor of shape (N, cells looked at * C)
+    Tensor of shape (N, sampled cells * C)
     """
     count, (channels, height, width) = len(x_px), feature.shape[1:]
-    around = _around(level)
+    around = _sampled_cells(level)
     shift = torch.tensor(around, dtype=x_px.dtype, device=x_px.device)
     u = ((x_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 0]
     v = ((y_px + 0.5) / cell_px - 0.5)[:, None] + shift[:, 1]

@@ -1,4 +1,4 @@
-"""The cascade as training and localization use it."""
+"""The cascade with its targets, loss and read-out, for training and localization."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Size:
     Attributes
     ----------
     shape : settings of the network that do not depend on the optics
-    radii_px : pattern radii (99 % of the light) that each presence map looks for; overlaps leave the choice open
+    radii_px : pattern radii (99 % of the light) that each presence map detects; neighbouring maps may overlap
     """
 
     shape: dict[str, Any]
@@ -42,7 +42,7 @@ class _Size:
 _SIZES = {
     # 1.6 GMAC for a frame of 256 x 256
     "full": _Size({"down_blocks": (0, 1, 2, 3, 3)}, ((0.0, 24.0), (18.0, 46.0), (40.0, np.inf))),
-    # 0.41 GMAC: a finest cell of 4 px leaves out the level that costs most, and deep patterns need it least
+    # 0.41 GMAC: a finest cell of 4 px saves the most expensive level, which deep patterns need least
     "live": _Size(
         {
             "first_cell_px": 4,
@@ -86,7 +86,8 @@ class CascadeArchitecture:
         for smallest, largest in _SIZES[size].radii_px:
             inside = depths[(radii >= smallest) & (radii <= largest)]
             bands.append((float(inside.min()), float(inside.max())) if len(inside) else (high + 1.0, high + 1.0))
-        # As many whatever the range, 2 µm each over 100 µm as published: the shipped answers carry over to any optics.
+        # The number of classes does not depend on the range (2 µm each over 100 µm, as published), so that the shipped
+        # weights of the outputs fit any optics.
         classes = CascadeSettings().classes
         window = 2.0 * (high - low) / classes
         return cls(
@@ -101,7 +102,7 @@ class CascadeArchitecture:
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> CascadeArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> CascadeArchitecture:
         """Network of saved settings, weights not yet loaded."""
         return cls(CascadeSettings.from_dict(settings))
 
@@ -111,7 +112,7 @@ class CascadeArchitecture:
         values: dict[str, Any] = self.module.settings.as_dict()
         return values
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Training frames are those of the scene."""
         return scene
 
@@ -129,7 +130,7 @@ class CascadeArchitecture:
         return cascade_loss(self.module, features, prepared, rng)
 
     def inputs(self, electrons: Tensor, read_noise_e: Tensor) -> list[Tensor]:
-        """What the module takes: frames (B, H, W) stabilized at its binnings, single pixels as channels."""
+        """Inputs of the module: frames (B, H, W) stabilized at its binnings, single pixels as channels."""
         settings = self.module.settings
         single, *binned = stabilize(electrons, read_noise_e, settings.binnings)
         cells = functional.pixel_unshuffle(single, settings.first_cell_px)
@@ -141,11 +142,11 @@ class CascadeArchitecture:
         return read_out(self._evaluated, maps)
 
     def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
-        """Candidates of frames (B, H, W) as the camera gave them, on a processor: as `detect`, in less time."""
+        """Candidates of frames (B, H, W) of counts, on a processor: as `detect`, in less time."""
         return read_out(self._evaluated, self._stabilizer(counts, camera))
 
     def fold(self, dtype: torch.dtype, bounds: Bounds | None = None) -> None:
-        """Make ready for evaluation in `dtype`; int8 needs the `bounds` that `measure` gave."""
+        """Prepare for evaluation in `dtype`; int8 needs the `bounds` from `measure`."""
         code = None
         self._dtype = torch.float32 if dtype == torch.int8 else dtype
         self.module.fold(self._dtype)
@@ -158,7 +159,7 @@ class CascadeArchitecture:
         self._stabilizer = CountStabilizer(settings.first_cell_px, settings.binnings, self._dtype, code)
 
     def measure(self, frames: Sequence[TrainingFrame]) -> Bounds | None:
-        """Bounds of every map on `frames`, for evaluation in int8; None for the size that is there to be exact."""
+        """Bounds of every map on `frames`, for evaluation in int8; None for the size `full`."""
         if self.module.settings.first_cell_px < _SIZES["live"].shape["first_cell_px"]:
             return None
         copy = CascadeArchitecture(self.module.settings)

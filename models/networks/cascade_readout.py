@@ -1,4 +1,4 @@
-"""From the cascade's answers to localizations: peaks over depth, then one answer per emitter."""
+"""From the outputs of the cascade to localizations: peaks over depth, then suppression of duplicates."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor
 from models.networks.cascade import CascadeSettings, Proposals
 from models.networks.cascade_targets import lateral_scale_um
 
-__all__ = ["Readout", "one_per_emitter", "read_out"]
+__all__ = ["Readout", "read_out", "suppress_duplicates"]
 
 PROPOSAL_THRESHOLD = 0.08
-"""Stage one proposes generously; stage two decides."""
+"""Lowest probability of a proposal; it is low because stage two rejects false ones."""
 
 PROPOSALS_PER_FRAME = 160
-"""Of a frame of 256 x 256 pixels; larger ones have room for more."""
+"""Limit for a frame of 256 x 256 pixels; it grows with the area."""
 
 _PROPOSALS_PER_PX = PROPOSALS_PER_FRAME / 256**2
 
 _LOWEST_PROBABILITY = 0.05
-"""Below this an answer is not even a candidate; the decision threshold is the model's."""
+"""Least probability of a candidate; the decision threshold belongs to the model."""
 
 
-class AnswersPlaces(Protocol):
+class TwoStageNetwork(Protocol):
     """Both stages of a cascade, whatever its number format."""
 
     settings: CascadeSettings
@@ -42,8 +42,8 @@ class AnswersPlaces(Protocol):
     def propose(self, maps: list[Tensor], threshold: float, most: int) -> Proposals:
         """Detections."""
 
-    def look(self, features: Any, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
-        """Answers at places."""
+    def classify_depths(self, features: Any, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """Outputs of stage two at positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +64,20 @@ class Readout:
     sigma_z_um: NDArray[np.float64]
 
 
-def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
+def read_out(network: TwoStageNetwork, frames: list[Tensor]) -> Readout:
     """Run both stages on frames stabilized at the binnings of its settings and return candidates, one per emitter."""
     features = network.features(frames)
     count, _, rows, columns = frames[0].shape
     pixels = rows * columns * network.settings.first_cell_px**2
     most = max(PROPOSALS_PER_FRAME, round(_PROPOSALS_PER_PX * pixels))
     proposals = network.propose(network.presence_maps(features), PROPOSAL_THRESHOLD, most * count)
-    answers = network.look(features, proposals.batch, proposals.x_px, proposals.y_px)
+    outputs = network.classify_depths(features, proposals.batch, proposals.x_px, proposals.y_px)
     settings = network.settings
     centres = settings.class_centres_um.numpy().astype(np.float64)
     batch = proposals.batch.cpu().numpy()
     places = torch.stack([proposals.x_px, proposals.y_px], 1).cpu().numpy() * settings.pixel_size_um
-    found = _peaks(
-        answers.float().cpu().numpy(),
+    found = _find_depth_peaks(
+        outputs.float().cpu().numpy(),
         places.astype(np.float64),
         centres,
         lateral_scale_um(centres),
@@ -87,7 +87,7 @@ def read_out(network: AnswersPlaces, frames: list[Tensor]) -> Readout:
     proposal = found[:, 0].astype(np.int64)
     candidates = np.column_stack([batch[proposal], found[:, 1:]])
     order = np.argsort(-candidates[:, _PROBABILITY], kind="stable")
-    kept = candidates[one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    kept = candidates[suppress_duplicates(candidates, order, lateral_scale_um(candidates[:, 3]))]
     return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)
 
 
@@ -96,29 +96,29 @@ _PROBABILITY = 5
 
 
 @njit(cache=True)
-def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Every local maximum over depth of every proposal.
+def _find_depth_peaks(outputs, places_um, centres_um, scale_um, window_um, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """All local maxima over depth of every proposal.
 
-    Parameters are the answers (N, classes, 7), where they were asked for (N, 2), centre and lateral scale of each
+    Parameters are the outputs of stage two (N, classes, 7), their positions (N, 2), centre and lateral scale of each
     class, the half width of a class's window, and the classes to each side that a maximum must exceed.
 
     Returns a table with the columns proposal, x, y, z, photons, probability, lateral sigma, axial sigma.
     """
-    count, classes = answers.shape[:2]
+    count, classes = outputs.shape[:2]
     rows = []
     for n in range(count):
-        probability = 1.0 / (1.0 + np.exp(-answers[n, :, 0].astype(np.float64)))
+        probability = 1.0 / (1.0 + np.exp(-outputs[n, :, 0].astype(np.float64)))
         for k in range(classes):
             if probability[k] <= _LOWEST_PROBABILITY:
                 continue
             if probability[k] < probability[max(0, k - reach) : k + reach + 1].max():
                 continue
-            # Windows of neighbouring classes overlap, so a peak is a plateau: its first class stands for it.
+            # Windows of neighbouring classes overlap, so a peak can be a plateau; its first class is taken.
             if k > 0 and probability[k] <= probability[k - 1]:
                 continue
             total = x = y = z = light = lateral = axial = 0.0
             for j in range(max(0, k - 1), min(classes, k + 2)):
-                a = answers[n, j]
+                a = outputs[n, j]
                 log_axial = min(max(a[5], -5.0), 1.5)
                 weight = probability[j] * np.exp(-2 * log_axial)
                 total += weight
@@ -148,8 +148,8 @@ def _peaks(answers, places_um, centres_um, scale_um, window_um, reach):  # type:
 
 
 @njit(cache=True)
-def one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Rows of the most probable of the candidates that answer for the same emitter, in their order."""
+def suppress_duplicates(candidates, order, scale_um):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Rows of candidates left after non-maximum suppression, in their order; `order` is by falling probability."""
     keep = np.ones(len(candidates), np.bool_)
     for i in range(len(order)):
         first = order[i]
@@ -160,7 +160,7 @@ def one_per_emitter(candidates, order, scale_um):  # type: ignore[no-untyped-def
                 continue
             gap = candidates[second, 1:4] - candidates[first, 1:4]
             across = np.hypot(gap[0], gap[1]) / (1.2 * scale_um[first])
-            # Depths of one emitter differ by little between proposals; deep ones are less certain.
+            # Depths that proposals of one emitter find differ little, more for deep emitters.
             along = gap[2] / (5.0 + 0.05 * candidates[first, 3])
             keep[second] = np.hypot(across, along) > 1.0
     return np.flatnonzero(keep)

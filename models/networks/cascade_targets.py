@@ -1,4 +1,4 @@
-"""What the cascade is taught: presence maps for stage one, depth classes and offsets for stage two."""
+"""Training targets of the cascade: presence maps for stage one, depth classes and offsets for stage two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.networks.cascade import Cascade, CascadeSettings, Proposals
 __all__ = ["CascadeBatch", "add_peaks", "cascade_loss", "focal_loss", "lateral_scale_um", "make_batch"]
 
 _PEAK_SIGMA_CELLS = 0.8
-"""Width of the target peak in cells of its level: a detection half a cell off is still nearly right."""
+"""Width of the target peak in cells of its level; a detection half a cell off costs little."""
 
 _PROPOSALS_PER_FRAME = 48
 
@@ -39,7 +39,7 @@ class CascadeBatch:
 
 
 def lateral_scale_um(z_um: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far from an emitter at depth z a detection may lie to answer for it, µm: wide ones are found less exactly."""
+    """Lateral distance within which a detection belongs to an emitter at depth z, µm; it grows with the pattern."""
     return 1.5 + 0.04 * np.abs(z_um)
 
 
@@ -65,7 +65,7 @@ def make_batch(
 
 
 def add_peaks(target: NDArray[np.float32], uv: NDArray[np.float64]) -> None:
-    """Raise `target` to a Gaussian peak around each (u, v), in cells; exactly 1 in the cell that holds it."""
+    """Raise `target` to a Gaussian peak around each (u, v), in cells; the cell of the emitter becomes exactly 1."""
     height, width = target.shape
     for u, v in uv:
         column, row = round(u), round(v)
@@ -87,8 +87,8 @@ def cascade_loss(
 
     Stage one: penalty-reduced focal loss (Zhou, Wang & Krähenbühl,
     arXiv:1904.07850, equation 1). Stage two: binary cross-entropy of every
-    depth class and Gaussian likelihood of the offsets, at the true places,
-    shaken, and at the network's own proposals.
+    depth class and Gaussian likelihood of the offsets, at the true positions
+    with random shifts and at the network's own proposals.
     """
     maps = network.presence_maps(features)
     presence = torch.stack(
@@ -96,12 +96,12 @@ def cascade_loss(
     ).sum()
     with torch.no_grad():
         proposals = network.propose(maps, 0.05, _PROPOSALS_PER_FRAME * len(batch.electrons))
-    places = _places(batch, proposals, network.settings, rng)
+    places = _training_positions(batch, proposals, network.settings, rng)
     if not len(places):
         return presence
     on = torch.from_numpy(places).to(features[0].device)
-    answers = network.look(features, on[:, 0].long(), on[:, 1].float(), on[:, 2].float()).float()
-    return presence + _depth_loss(answers, places, batch, network.settings)
+    outputs = network.classify_depths(features, on[:, 0].long(), on[:, 1].float(), on[:, 2].float()).float()
+    return presence + _depth_loss(outputs, places, batch, network.settings)
 
 
 def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
@@ -114,10 +114,10 @@ def focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
     return (gain.sum() + penalty.sum()) / positive.sum().clamp(min=1)
 
 
-def _places(
+def _training_positions(
     batch: CascadeBatch, proposals: Proposals, settings: CascadeSettings, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Where stage two looks in training: (frame, x, y) in pixels, shape (N, 3)."""
+    """Positions at which stage two is trained: (frame, x, y) in pixels, shape (N, 3)."""
     truth = batch.emitters
     shake = rng.normal(0, 0.35, (len(truth), 2)) * lateral_scale_um(truth[:, 3])[:, None]
     at_truth = np.column_stack([truth[:, 0], (truth[:, 1:3] + shake) / settings.pixel_size_um])
@@ -125,7 +125,7 @@ def _places(
     return np.concatenate([at_truth, at_proposals.cpu().numpy()])
 
 
-def _depth_loss(answers: Tensor, places: NDArray[np.float64], batch: CascadeBatch, settings: CascadeSettings) -> Tensor:
+def _depth_loss(outputs: Tensor, places: NDArray[np.float64], batch: CascadeBatch, settings: CascadeSettings) -> Tensor:
     centres = settings.class_centres_um.numpy().astype(np.float64)
     truth = batch.emitters
     owner = np.full((len(places), settings.classes), -1, np.int64)
@@ -138,7 +138,7 @@ def _depth_loss(answers: Tensor, places: NDArray[np.float64], batch: CascadeBatc
         offsets = truth[there, None, 1:3] - places[None, here, 1:3] * settings.pixel_size_um
         distance = np.hypot(offsets[..., 0], offsets[..., 1]) / lateral_scale_um(truth[there, 3])[:, None]
         emitter, place = np.nonzero(distance < 1.5)
-        # The nearest emitter owns a class: assign from the farthest to the nearest, the last one stays.
+        # A class belongs to the nearest emitter: assignment goes from the farthest to the nearest, the last one stays.
         order = np.argsort(-distance[emitter, place], kind="stable")
         for e, p in zip(emitter[order], place[order], strict=True):
             window = np.abs(centres - truth[there[e], 3]) <= settings.window_um
@@ -147,32 +147,32 @@ def _depth_loss(answers: Tensor, places: NDArray[np.float64], batch: CascadeBatc
                 ignored[here[p], window] = False
             else:
                 ignored[here[p], window & (owner[here[p]] < 0)] = True
-    labels = torch.from_numpy((owner >= 0).astype(np.float32)).to(answers.device)
-    weight = torch.from_numpy((~ignored).astype(np.float32)).to(answers.device)
-    existence = functional.binary_cross_entropy_with_logits(answers[..., 0], labels, weight, reduction="sum")
+    labels = torch.from_numpy((owner >= 0).astype(np.float32)).to(outputs.device)
+    weight = torch.from_numpy((~ignored).astype(np.float32)).to(outputs.device)
+    existence = functional.binary_cross_entropy_with_logits(outputs[..., 0], labels, weight, reduction="sum")
 
     row, column = np.nonzero(owner >= 0)
-    mine = truth[owner[row, column]]
+    owners = truth[owner[row, column]]
     scale = lateral_scale_um(centres[column])
     target = np.column_stack(
         [
-            (mine[:, 1] - places[row, 1] * settings.pixel_size_um) / scale,
-            (mine[:, 2] - places[row, 2] * settings.pixel_size_um) / scale,
-            (mine[:, 3] - centres[column]) / settings.window_um,
-            np.log10(np.maximum(mine[:, 4], 1.0)),
+            (owners[:, 1] - places[row, 1] * settings.pixel_size_um) / scale,
+            (owners[:, 2] - places[row, 2] * settings.pixel_size_um) / scale,
+            (owners[:, 3] - centres[column]) / settings.window_um,
+            np.log10(np.maximum(owners[:, 4], 1.0)),
         ]
     )
-    chosen = answers[torch.from_numpy(row), torch.from_numpy(column)]
-    wanted = torch.from_numpy(target).float().to(answers.device)
-    lateral = _gaussian(chosen[:, 1:3], wanted[:, :2], chosen[:, 4:5])
-    axial = _gaussian(chosen[:, 3:4], wanted[:, 2:3], chosen[:, 5:6])
+    chosen = outputs[torch.from_numpy(row), torch.from_numpy(column)]
+    wanted = torch.from_numpy(target).float().to(outputs.device)
+    lateral = _gaussian_loss(chosen[:, 1:3], wanted[:, :2], chosen[:, 4:5])
+    axial = _gaussian_loss(chosen[:, 3:4], wanted[:, 2:3], chosen[:, 5:6])
     photons = functional.smooth_l1_loss(chosen[:, 6] + 3.0, wanted[:, 3], reduction="sum")
     positives = max(len(row), 1)
     return existence / len(places) + (lateral + axial + photons) * (0.5 / positives)
 
 
-def _gaussian(value: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
-    """Negative log-likelihood, summed; robust beyond a few sigmas, so that one wrong answer does not rule."""
+def _gaussian_loss(value: Tensor, target: Tensor, log_sigma: Tensor) -> Tensor:
+    """Negative log-likelihood, summed; linear beyond 4 sigma, so that single outliers do not dominate the gradient."""
     log_sigma = log_sigma.clamp(-5.0, 1.5)
     pull = (value - target).abs() * torch.exp(-log_sigma)
     return (functional.huber_loss(pull, torch.zeros_like(pull), reduction="none", delta=4.0) + log_sigma).sum()

@@ -1,8 +1,8 @@
-"""The input of a network straight from a camera's counts, on a processor.
+"""The input of a network directly from a camera's counts, on a processor.
 
 A camera has few different counts, so square root and inverse hyperbolic sine
-of single pixels are looked up instead of computed: a tenth of the time of
-`models.networks.stabilize`, whose values these are.
+of single pixels come from a table: the same values as
+`models.networks.stabilize` in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.camera import CameraModel
 from models.networks.levels import to_levels
-from models.networks.stabilize import centred, median_step, rooted
+from models.networks.stabilize import anscombe_transform, compress_above_median, median_step
 
 __all__ = ["CountStabilizer"]
 
@@ -25,7 +25,7 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.uint8: t
 """numba knows no bfloat16: the kernel only moves the bits."""
 
 _TABLES = 64
-"""A table for each median that a movie has; they differ by a few counts."""
+"""Number of tables kept, one for each median; the medians of a movie differ by a few counts."""
 
 
 class CountStabilizer:
@@ -88,16 +88,16 @@ class CountStabilizer:
             factor = binning // done
             if factor > 1:
                 summed, done = torch.nn.functional.avg_pool2d(summed, factor) * factor**2, binning
-            maps.append(centred(rooted(summed, noise, binning)).to(self._dtype))
+            maps.append(compress_above_median(anscombe_transform(summed, noise, binning)).to(self._dtype))
         return maps
 
     def _table(self, camera: CameraModel, median: int) -> Tensor:
-        """Stabilized value of every count when `median` is the frame's."""
+        """Stabilized value of every count for a frame with this median."""
         key = (camera, median)
         if key not in self._tables:
             levels = np.arange(1 << camera.bit_depth if camera.bit_depth > 8 else 1 << 16).astype(np.uint16)
             electrons = torch.from_numpy(camera.to_electrons(levels))[None, None, None]
-            roots = rooted(electrons, torch.full((1,), camera.read_noise_e), 1)[0, 0, 0]
+            roots = anscombe_transform(electrons, torch.full((1,), camera.read_noise_e), 1)[0, 0, 0]
             values = torch.asinh(roots - roots[median])
             self._tables[key] = values.to(self._dtype) if self._code is None else to_levels(values, *self._code)
             if len(self._tables) > _TABLES:

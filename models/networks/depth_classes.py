@@ -1,7 +1,7 @@
-"""Depth as published: one class for every few µm, each with a yes or no of its own, at a place that is given.
+"""Depth classes as published: one binary label for every few µm of depth, at a given lateral position.
 
 `vgg` and `fcn` share the labels and the read-out. Emitters above each other
-are several classes with a yes, and come out as several localizations.
+are several positive classes and give several localizations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.cascade import Proposals
-from models.networks.cascade_readout import Readout, one_per_emitter
+from models.networks.cascade_readout import Readout, suppress_duplicates
 from models.networks.cascade_targets import lateral_scale_um
 from models.networks.patches import box_photons
 from models.synthesis import PatternTable, TrainingFrame
@@ -25,19 +25,19 @@ __all__ = [
     "class_radii_px",
     "depth_labels",
     "emitters_at",
-    "numbered",
-    "peaks_of",
+    "emitters_of_frames",
+    "find_peaks",
     "read_depths",
 ]
 
 _REACH = 2
-"""Classes to each side of a peak that answer for the same emitter: with 2-µm classes, what is right within 5 µm."""
+"""Classes to each side of a peak that belong to the same emitter: with 2-µm classes, depths within 5 µm."""
 
 _PATCHES_AT_ONCE = 64
-"""The memory of their features stays small."""
+"""Limits the memory of their features."""
 
 _LOWEST_PROBABILITY = 0.05
-"""Below this, of its place or of its depth, an answer is not even a candidate; the threshold is the model's."""
+"""Least probability of a position, and of a depth, for a candidate; the decision threshold belongs to the model."""
 
 
 def class_centres_um(z_range_um: tuple[float, float], classes: int) -> NDArray[np.float64]:
@@ -52,13 +52,13 @@ def class_radii_px(table: PatternTable, z_range_um: tuple[float, float], classes
     return tuple(round(float(radius), 2) for radius in table.radius_at_px(class_centres_um(z_range_um, classes)))
 
 
-def numbered(frames: list[TrainingFrame]) -> NDArray[np.float64]:
+def emitters_of_frames(frames: list[TrainingFrame]) -> NDArray[np.float64]:
     """Emitters of all frames, shape (M, 5): frame of the batch, x, y, z (µm), photo-electrons."""
     return np.concatenate([np.column_stack([np.full(len(f.emitters), i), f.emitters]) for i, f in enumerate(frames)])
 
 
 def emitters_at(emitters: NDArray[np.float64], centres: NDArray[np.float64], half_width_um: float) -> NDArray[np.bool_]:
-    """Which emitters lie in a square around which centre, shape (N, M).
+    """Membership of emitters in squares around centres, shape (N, M).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def emitters_at(emitters: NDArray[np.float64], centres: NDArray[np.float64], hal
 def depth_labels(
     inside: NDArray[np.bool_], z_um: NDArray[np.float64], z_range_um: tuple[float, float], classes: int
 ) -> NDArray[np.float32]:
-    """1 for each class that holds one of the emitters that lie at a place, shape (N, classes).
+    """Labels of positions, 1 for each class that holds an emitter there, shape (N, classes).
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def depth_labels(
 
 
 def class_probabilities(network: Callable[[Tensor], Tensor], patches: Tensor, classes: int) -> Tensor:
-    """What a network says of patches (N, 1, S, S), some at a time; float32 (N, classes)."""
+    """Class probabilities of patches (N, 1, S, S), computed in parts; float32 (N, classes)."""
     if not len(patches):
         return torch.zeros(0, classes)
     return torch.cat([torch.sigmoid(network(part).float()) for part in torch.split(patches, _PATCHES_AT_ONCE)])
 
 
-def peaks_of(probability: Tensor, cell_px: int, most: int) -> Proposals:
-    """Local maxima of maps of probability, between the cells by the weight of the neighbours.
+def find_peaks(probability: Tensor, cell_px: int, most: int) -> Proposals:
+    """Local maxima of probability maps, refined to sub-cell positions by the centroid of the neighbours.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def peaks_of(probability: Tensor, cell_px: int, most: int) -> Proposals:
     cell_px : int
         Camera pixels to a cell.
     most : int
-        Of one frame: the most probable.
+        Largest number for one frame; the most probable are kept.
     """
     batches, rows, columns = probability.shape
     around = torch.nn.functional.max_pool2d(probability[:, None], 3, 1, 1)[:, 0]
@@ -124,7 +124,7 @@ def peaks_of(probability: Tensor, cell_px: int, most: int) -> Proposals:
     row, column = index // columns, index % columns
     beyond = torch.nn.functional.pad(probability, (1, 1, 1, 1))
     weights = torch.stack([beyond[batch, row + dy, column + dx] for dy in range(3) for dx in range(3)], 1)
-    # What half of the peak has as well is its slope, not its top.
+    # Half of the peak is subtracted, so that the centroid uses the top of the peak and not its flanks.
     weights = (weights - 0.5 * weights[:, 4:5]).clamp(min=0).view(-1, 3, 3)
     total = weights.sum((1, 2))
     shift = torch.arange(-1.0, 2.0, device=index.device)
@@ -144,9 +144,9 @@ def read_depths(
     pixel_size_um: float,
     sigma_lateral_um: float,
 ) -> Readout:
-    """One candidate for every depth at which something is at a place; of those for the same emitter, the best.
+    """Candidates: one for every peak over depth at every position, after suppression of duplicates.
 
-    The probability of a candidate is the geometric mean of that of its place
+    The probability of a candidate is the geometric mean of that of its position
     and the sum of the classes around its peak. Its axial sigma is the spread of these classes;
     its photo-electrons are the light of the square around it.
 
@@ -158,10 +158,10 @@ def read_depths(
         Probability of each depth class.
     electrons : float32 (B, H, W)
     z_range_um, radii_px
-        Of the classes.
+        Depths and pattern radii of the classes.
     pixel_size_um : float
     sigma_lateral_um : float
-        What is known of the lateral error: the grid's part, an empirical constant.
+        Lateral standard deviation of every candidate: the part of the grid.
     """
     values = classes.cpu().numpy().astype(np.float64)
     count = values.shape[1]
@@ -195,5 +195,5 @@ def read_depths(
         ]
     ).astype(np.float64)
     order = np.argsort(-candidates[:, 5], kind="stable")
-    kept = candidates[one_per_emitter(candidates, order, lateral_scale_um(candidates[:, 3]))]
+    kept = candidates[suppress_duplicates(candidates, order, lateral_scale_um(candidates[:, 3]))]
     return Readout(kept[:, 0].astype(np.int64), *kept[:, 1:].T)

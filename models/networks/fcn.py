@@ -1,12 +1,12 @@
-"""Fully convolutional localization: one network marks the centres in the whole image, one reads depth from crops.
+"""Fully convolutional localization: one network detects centres in the whole image, one classifies depth in crops.
 
 The cascade of Moon, Son and Kim, "Three-dimensional localization of defocused
 fluorescence based on deep learning". The lateral network narrows to coarse
 maps, where wide patterns are seen whole, and adds their scores on finer maps
 to those of finer features (Long, Shelhamer & Darrell, arXiv:1411.4038). The
-axial network sees a square around each detection and answers for depth
-classes; being several yes-or-no answers, they also tell emitters above each
-other.
+axial network takes a square around each detection and predicts a probability
+for each depth class. The classes are independent labels, so emitters above
+each other give several.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from models.networks.pair import PlainSettings
 __all__ = ["CropDepth", "FcnSettings", "WholeImage"]
 
 _RARE = -4.6
-"""First bias of the heat map: 1 % of the cells, so that training does not begin by unlearning everything."""
+"""Initial bias of the heat map: probability 0.01, since centres are rare."""
 
 
 @dataclass(frozen=True, slots=True)
 class FcnSettings(PlainSettings):
-    """Shape of both networks and scale of their answers.
+    """Shape of both networks and scale of their outputs.
 
     Attributes
     ----------
     cell_px : camera pixels to a cell of the heat map, each way
     channels : features of the lateral network at each level; each level has cells twice as wide
     convolutions : of each level
-    width : features in which the levels are added
+    width : features of the maps in which the levels are summed
     crop_px : side of a crop
-    crop_channels : features of the axial network at each level, from the heat map's cell on
+    crop_channels : features of the axial network at each level; the finest has the cells of the heat map
     hidden : width of its fully connected layer
-    label_um : how far from the centre of a crop, along each axis, an emitter is still answered for
+    label_um : largest distance from the centre of a crop, along each axis, of an emitter that counts as present
     z_range_um : labelled depths
     classes : number of depth classes over `z_range_um`
     radii_px : radius of the pattern at each class, for the estimate of its light

@@ -1,6 +1,6 @@
-"""The fully convolutional pair as training and localization use it.
+"""The fully convolutional pair with its targets, losses and read-out, for training and localization.
 
-It learns from one bead's images, shifted and with noise: the frames of
+It is trained on images of one bead, shifted and with noise: the frames of
 `models.synthesis`, whole for the lateral network and as crops around emitters
 for the axial one.
 """
@@ -23,13 +23,13 @@ from models.networks.depth_classes import (
     class_radii_px,
     depth_labels,
     emitters_at,
-    numbered,
-    peaks_of,
+    emitters_of_frames,
+    find_peaks,
     read_depths,
 )
 from models.networks.fcn import CropDepth, FcnSettings, WholeImage
 from models.networks.pair import NetworkPair
-from models.networks.patches import cut
+from models.networks.patches import cut_patches
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
 from models.synthesis import PatternTable, SceneSettings, TrainingFrame
@@ -47,18 +47,18 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 
 _STACKED_SHARE = 0.1
-"""Of the emitters: those above or below another one, which chance hardly ever gives."""
+"""Share of the emitters placed above or below another one, which is rare by chance."""
 
 _CROPS_PER_FRAME = 8
 
 _EMPTY_SHARE = 0.2
-"""Of the crops: those anywhere, so that the axial network learns to say no."""
+"""Share of the crops at random positions, as negative examples."""
 
 _SHAKE_PX = 1.0
-"""Of the crops around emitters: detections are not exact either."""
+"""Standard deviation of the shift of crops around emitters, since detections are not exact."""
 
 _DEPTH_WEIGHT = 10.0
-"""Of the axial loss, a mean over 50 classes, beside the lateral one, a sum over an emitter's cells."""
+"""Weight of the axial loss, a mean over 50 classes, against the lateral one, a sum over an emitter's cells."""
 
 _PLACES_PER_FRAME = 256
 
@@ -69,7 +69,7 @@ class FcnBatch:
 
     Attributes
     ----------
-    maps : what the networks see, float32 (B, 1, H, W)
+    maps : inputs of the networks, float32 (B, 1, H, W)
     heat : target of the heat map, float32 (B, H / cell, W / cell)
     emitters : float64 (M, 5): frame of the batch, x, y, z (µm), photo-electrons
     """
@@ -120,11 +120,11 @@ class FcnArchitecture(NetworkPair):
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> FcnArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> FcnArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(FcnSettings.from_dict(settings))
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Frames of the scene, some of their emitters above each other."""
         return replace(scene, stacked_share=_STACKED_SHARE)
 
@@ -137,7 +137,7 @@ class FcnArchitecture(NetworkPair):
         heat = np.zeros((len(frames), electrons.shape[1] // cell, electrons.shape[2] // cell), np.float32)
         for target, frame in zip(heat, frames, strict=True):
             add_peaks(target, (frame.emitters[:, :2] / settings.pixel_size_um + 0.5) / cell - 0.5)
-        return FcnBatch(stabilize(electrons, noise, (1,))[0], torch.from_numpy(heat), numbered(frames))
+        return FcnBatch(stabilize(electrons, noise, (1,))[0], torch.from_numpy(heat), emitters_of_frames(frames))
 
     def loss(self, prepared: FcnBatch, rng: np.random.Generator) -> Tensor:
         """Focal loss of the heat map and binary cross-entropy of depth at crops."""
@@ -145,17 +145,17 @@ class FcnArchitecture(NetworkPair):
         device = next(self.module.parameters()).device
         maps = prepared.maps.to(device, non_blocking=True)
         lateral = focal_loss(self.lateral(maps).float(), prepared.heat)
-        centres = self._crops(prepared, rng)
+        centres = self._crop_centres(prepared, rng)
         inside = emitters_at(
             prepared.emitters, centres * [1, settings.pixel_size_um, settings.pixel_size_um], settings.label_um
         )
         labels = depth_labels(inside, prepared.emitters[:, 3], settings.z_range_um, settings.classes)
         batch, x, y = (torch.from_numpy(column).to(device) for column in centres.T)
-        logits = self.axial(self._cut(maps, batch.long(), x, y))
+        logits = self.axial(self._cut_crops(maps, batch.long(), x, y))
         axial = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).to(device))
         return lateral + _DEPTH_WEIGHT * axial
 
-    def _crops(self, prepared: FcnBatch, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _crop_centres(self, prepared: FcnBatch, rng: np.random.Generator) -> NDArray[np.float64]:
         """Centres of the crops of a step: frame, x, y in pixels, shape (N, 3)."""
         frames, _, height, width = prepared.maps.shape
         count = frames * _CROPS_PER_FRAME
@@ -169,17 +169,17 @@ class FcnArchitecture(NetworkPair):
         centres[:, 2] = np.clip(centres[:, 2], 0, height - 1)
         return centres
 
-    def _cut(self, maps: Tensor, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+    def _cut_crops(self, maps: Tensor, batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
         side = self._settings.crop_px
         left, top = ((at - (side - 1) / 2).round().long() for at in (x_px, y_px))
-        return cut(maps, batch, left, top, side)
+        return cut_patches(maps, batch, left, top, side)
 
     def detect(self, electrons: Tensor, read_noise_e: Tensor) -> Readout:
         """Candidates of frames (B, H, W)."""
         settings = self._settings
         maps = stabilize(electrons, read_noise_e, (1,))[0].to(self._dtype)
-        places = peaks_of(torch.sigmoid(self.lateral(maps).float()), settings.cell_px, _PLACES_PER_FRAME)
-        crops = self._cut(maps, places.batch, places.x_px, places.y_px)
+        places = find_peaks(torch.sigmoid(self.lateral(maps).float()), settings.cell_px, _PLACES_PER_FRAME)
+        crops = self._cut_crops(maps, places.batch, places.x_px, places.y_px)
         classes = class_probabilities(self.axial, crops, settings.classes)
         return read_depths(
             places,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["code_of", "to_levels"]
+__all__ = ["quantization_of", "to_levels"]
 
 _HIGHEST = 255
 
 
-def code_of(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero of a map with these bounds; 0 is a level, because the border of a convolution is 0."""
+def quantization_of(low: float, high: float) -> tuple[float, int]:
+    """Scale and zero of a map with these bounds; the value 0 is a level, since convolutions pad with 0."""
     low, high = min(low, 0.0), max(high, 1e-6)
     scale = (high - low) / _HIGHEST
     return scale, round(-low / scale)
 
 
 def to_levels(values: Tensor, scale: float, zero: int) -> Tensor:
-    """Levels of values, uint8, same shape; ``(level - zero) * scale`` is the value again, to half a scale."""
+    """Levels of values, uint8, same shape; ``(level - zero) * scale`` gives the value to within half a scale."""
     return (values / scale + zero).round_().clamp_(0, _HIGHEST).to(torch.uint8)

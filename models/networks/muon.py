@@ -1,11 +1,10 @@
-"""Muon for the weights between a network's input and its answers, AdamW for the rest.
+"""Muon for the weights of the hidden layers, AdamW for the rest.
 
 Muon makes the step of every matrix orthogonal, so that all directions learn
-at one pace (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
-On a processor, where frames are dear, it learns from a frame about twice as
-much as AdamW does (docs/cascade.md). Torch's takes matrices only: a
-convolution is given to it as the matrix of its kernels, which shares memory
-with it.
+at the same rate (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon).
+On a processor, where frames are expensive, it learns about twice as much per
+frame as AdamW (docs/cascade.md). The Muon of torch takes matrices only, so a
+convolution is passed as the matrix of its kernels, which shares its memory.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Muon"]
 
 
 class Muon:
-    """Optimizer of a module, to be used as one of torch.
+    """Optimizer of a module, with the interface of torch's optimizers.
 
     Parameters
     ----------
@@ -28,7 +27,7 @@ class Muon:
     inner : sequence of nn.Parameter
         Weights of two or more dimensions that Muon steps.
     learning_rate : float
-        Of AdamW; steps of Muon are scaled to be as long (Liu et al., arXiv:2502.16982).
+        Learning rate of AdamW; steps of Muon are scaled to the same length (Liu et al., arXiv:2502.16982).
     weight_decay : float
 
     Raises
@@ -41,7 +40,7 @@ class Muon:
         self, module: nn.Module, inner: Sequence[nn.Parameter], learning_rate: float, weight_decay: float
     ) -> None:
         self._inner = list(inner)
-        # Moved or converted weights would leave these views behind: made once the module is on its device.
+        # These views require that the module is already on its device: moving or converting it would detach them.
         self._matrices = [nn.Parameter(_matrix(weight.detach())) for weight in self._inner]
         for weight, matrix in zip(self._inner, self._matrices, strict=True):
             if matrix.data_ptr() != weight.data_ptr():
@@ -58,7 +57,7 @@ class Muon:
         return [*self._muon.param_groups, *self._adamw.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         self._adamw.zero_grad(set_to_none)
         for weight in self._inner:
             weight.grad = None
@@ -71,11 +70,11 @@ class Muon:
         self._adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
+        """State from which `load_state_dict` continues."""
         return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self._muon.load_state_dict(state["muon"])
         self._adamw.load_state_dict(state["adamw"])
 

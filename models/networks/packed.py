@@ -1,12 +1,13 @@
-"""Convolutions of a folded network as a processor runs them fastest.
+"""Fast convolutions of a folded network on a processor.
 
-For every convolution PyTorch rearranges the weights into the order that the
-processor's kernels want, and passes over the result again for the ReLU and
-for the sum of a residual block. Here the weights are arranged once, and ReLU
-and sum are done while the result is still in the registers: the primitives of
-oneDNN that PyTorch's own compiler uses, without its need for a C++ compiler.
+For every convolution PyTorch rearranges the weights into the order of the
+processor's kernels, and passes over the result again for the ReLU and for the
+sum of a residual block. Here the weights are arranged once, and ReLU and sum
+are computed while the result is still in the registers. These are the
+primitives of oneDNN that PyTorch's own compiler uses, without its need for a
+C++ compiler.
 
-At one frame of 256 x 256 this takes a quarter of the time away (docs/performance.md).
+For one frame of 256 x 256 this saves a quarter of the time (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class PackedConvolution(nn.Module):
         self._geometry = (padding, stride, dilation, convolution.groups)
 
     def _weight(self, x: Tensor) -> Tensor:
-        # Arranged for the first shape that comes: other shapes work, and the engine's never changes.
+        # Arranged for the first shape: other shapes work too, and the engine's frames all have one shape.
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(self._plain, *self._geometry, list(x.shape))
         return self._packed

@@ -1,4 +1,4 @@
-"""What the two published pairs share: a network that says where, another that says how deep, and no int8 form."""
+"""Common parts of the two published pairs: a lateral and an axial network without an int8 form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlainSettings:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-class _Folds(Protocol):
+class _Foldable(Protocol):
     def fold(self, dtype: torch.dtype) -> None: ...
 
 
@@ -53,7 +53,7 @@ class NetworkPair:
         self.module: nn.Module = nn.ModuleDict({"lateral": lateral, "axial": axial})
         self.stride = stride
         self._plain = settings
-        self._folding: tuple[_Folds, ...] = (lateral, axial)  # type: ignore[assignment]
+        self._folding: tuple[_Foldable, ...] = (lateral, axial)  # type: ignore[assignment]
         self._dtype = torch.float32
 
     @property
@@ -66,7 +66,7 @@ class NetworkPair:
         raise NotImplementedError
 
     def detect_counts(self, counts: NDArray[np.uint16], camera: CameraModel) -> Readout:
-        """Candidates of frames (B, H, W) as the camera gave them, on a processor."""
+        """Candidates of frames (B, H, W) of counts, on a processor."""
         noise = torch.full((len(counts),), camera.read_noise_e)
         return self.detect(torch.from_numpy(camera.to_electrons(counts)), noise)
 
@@ -79,4 +79,4 @@ class NetworkPair:
             network.fold(dtype)
 
     def measure(self, frames: Sequence[TrainingFrame]) -> None:
-        """Nothing: there is no int8 form."""
+        """None: there is no int8 form."""

@@ -1,17 +1,17 @@
-"""Square parts of frames around given pixels, for networks that look at one place at a time."""
+"""Square patches of frames around given pixels, for networks that take one position at a time."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["box_photons", "contrasted", "cut"]
+__all__ = ["box_photons", "cut_patches", "stretch_contrast"]
 
 _CLIPPED_SHARE = 0.001
-"""Of a patch's pixels at each end, as the authors' public code clips."""
+"""Share of a patch's pixels that is clipped at each end, as in the authors' public code."""
 
 
-def cut(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Tensor:
+def cut_patches(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Tensor:
     """Patches of maps; beyond the edge of a frame they are 0, which is its background.
 
     Parameters
@@ -33,8 +33,8 @@ def cut(maps: Tensor, batch: Tensor, left: Tensor, top: Tensor, side: int) -> Te
     return windows[batch, :, top + side, left + side]
 
 
-def contrasted(patches: Tensor) -> Tensor:
-    """Patches (N, 1, S, S) with their darkest and brightest thousandth cut off, from 0 to 1 each."""
+def stretch_contrast(patches: Tensor) -> Tensor:
+    """Patches (N, 1, S, S), each scaled from 0 to 1, its darkest and brightest thousandth clipped."""
     flat = patches.flatten(1)
     clipped = max(1, round(_CLIPPED_SHARE * flat.shape[1]))
     low = flat.kthvalue(clipped, 1).values
@@ -46,7 +46,7 @@ def contrasted(patches: Tensor) -> Tensor:
 def box_photons(electrons: Tensor, batch: Tensor, x_px: Tensor, y_px: Tensor, radius_px: Tensor) -> Tensor:
     """Light above the frame's median in the square that holds a pattern, photo-electrons, float64 (N,).
 
-    A rough figure: neighbours that lie in the square count too. What lies beyond the edge is taken to be like the rest.
+    A rough estimate: neighbours in the square count too, and the part beyond the edge is taken to have the mean light.
 
     Parameters
     ----------

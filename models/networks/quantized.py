@@ -3,9 +3,9 @@
 Every map is stored as 0..255 between two bounds, which training measures on
 frames of its own kind, and every weight as -127..127 with one scale for each
 output channel (Jacob et al., arXiv:1712.05877). The kernels are oneDNN's, as
-PyTorch's own quantized models use them. What decides is not rounded: presence
-is answered in float32, and stage two runs on the few rows that it looks at in
-float32.
+PyTorch's own quantized models use them. The outputs are not rounded: presence
+logits are float32, and stage two runs in float32 on the few rows that it
+samples.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks.cascade import Cascade, Proposals, sampled
-from models.networks.levels import code_of, to_levels
+from models.networks.cascade import Cascade, Proposals, sample_features
+from models.networks.levels import quantization_of, to_levels
 
 __all__ = ["Bounds", "QuantizedCascade", "measure_bounds"]
 
@@ -27,12 +27,12 @@ Bounds = dict[str, tuple[float, float]]
 """Lowest and highest value of each map, by name."""
 
 _CLIPPED_SHARE = 1e-4
-"""Of the values of a map at each end: the very brightest cores would cost all others half of their levels."""
+"""Share of the values of a map that is clipped at each end; the brightest cores would take half of the levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """One convolution of a folded network, by the name of the map that it makes."""
+    """One convolution of a folded network and the name of its output map."""
 
     name: str
     module: nn.Conv2d
@@ -40,26 +40,26 @@ class _Convolution:
 
 
 class _Operations(Protocol):
-    """How the maps of `_flow` are stored and computed."""
+    """Storage and computation of the maps of `_run_trunk`."""
 
-    def take(self, name: str, values: Tensor) -> Any:
+    def store_input(self, name: str, values: Tensor) -> Any:
         """An input map."""
 
     def convolve(self, convolution: _Convolution, x: Any) -> Any:
         """The map that a convolution makes."""
 
     def add(self, convolution: _Convolution, other: Any, x: Any) -> Any:
-        """The same added to another map, which is used up."""
+        """The same added to another map, which may be overwritten."""
 
 
-def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list[Any]:
+def _run_trunk(network: Cascade, maps: list[Tensor], operations: _Operations) -> list[Any]:
     """The trunk of a folded cascade as convolutions and sums: feature maps of all levels but the coarsest."""
 
     def residual(name: str, block: Any, x: Any) -> Any:
         inner = operations.convolve(_Convolution(f"{name}.first", block.first[0], relu=True), x)
         return operations.add(_Convolution(f"{name}.second", block.second[0], relu=True), x, inner)
 
-    x = operations.take("cells", maps[0])
+    x = operations.store_input("cells", maps[0])
     stem: Any = network.stem
     x = operations.convolve(_Convolution("stem", stem[0][0], relu=True), x)
     for n, block in enumerate(stem[1:]):
@@ -68,15 +68,15 @@ def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list
     for level, (down, binned) in enumerate(zip(network.down, maps[1:], strict=True)):
         sides.append(x)
         halving: Any = down
-        frame = operations.take(f"binned.{level}", binned)
+        frame = operations.store_input(f"binned.{level}", binned)
         frame = operations.convolve(_Convolution(f"down.{level}.binned", halving.binned), frame)
         x = operations.add(_Convolution(f"down.{level}", halving.halve, relu=True), frame, x)
         for n, block in enumerate(halving.blocks):
             x = residual(f"down.{level}.{n}", block, x)
     found = []
     for level in reversed(range(len(sides))):
-        # A kernel of one cell may come after the enlargement as well, and then it is added in one go.
-        wide = operations.add(_Convolution(f"lateral.{level}", network.lateral[level]), sides[level], _twice(x))  # type: ignore[arg-type]
+        # A 1 x 1 kernel commutes with the enlargement; applied after it, the sum is part of the convolution.
+        wide = operations.add(_Convolution(f"lateral.{level}", network.lateral[level]), sides[level], _upsample(x))  # type: ignore[arg-type]
         up: Any = network.up[level]
         if hasattr(up, "first"):
             x = residual(f"up.{level}", up, wide)
@@ -86,30 +86,30 @@ def _flow(network: Cascade, maps: list[Tensor], operations: _Operations) -> list
     return found[::-1]
 
 
-def _twice(x: Any) -> Any:
-    values = x.values if isinstance(x, _Levels) else x
+def _upsample(x: Any) -> Any:
+    values = x.values if isinstance(x, _QuantizedMap) else x
     larger = functional.interpolate(values, scale_factor=2.0, mode="nearest")
-    return _Levels(larger, x.scale, x.zero) if isinstance(x, _Levels) else larger
+    return _QuantizedMap(larger, x.scale, x.zero) if isinstance(x, _QuantizedMap) else larger
 
 
-class _Measuring:
-    """Computes in float32 and keeps the bounds of every map."""
+class _BoundsRecorder:
+    """Operations in float32 that record the bounds of every map."""
 
     def __init__(self) -> None:
         self.bounds: Bounds = {}
 
-    def take(self, name: str, values: Tensor) -> Tensor:
-        return self._seen(name, values)
+    def store_input(self, name: str, values: Tensor) -> Tensor:
+        return self._record(name, values)
 
     def convolve(self, convolution: _Convolution, x: Tensor) -> Tensor:
         made = convolution.module(x)
-        return self._seen(convolution.name, functional.relu(made) if convolution.relu else made)
+        return self._record(convolution.name, functional.relu(made) if convolution.relu else made)
 
     def add(self, convolution: _Convolution, other: Tensor, x: Tensor) -> Tensor:
         made = other + convolution.module(x)
-        return self._seen(convolution.name, functional.relu(made) if convolution.relu else made)
+        return self._record(convolution.name, functional.relu(made) if convolution.relu else made)
 
-    def _seen(self, name: str, values: Tensor) -> Tensor:
+    def _record(self, name: str, values: Tensor) -> Tensor:
         flat = values.flatten()
         clipped = max(1, int(_CLIPPED_SHARE * len(flat)))
         low = float(flat.kthvalue(clipped).values)
@@ -121,15 +121,15 @@ class _Measuring:
 
 def measure_bounds(network: Cascade, batches: Iterable[list[Tensor]]) -> Bounds:
     """Bounds of every map of a network on batches of its input maps; the network is folded, in float32."""
-    measuring = _Measuring()
+    measuring = _BoundsRecorder()
     with torch.inference_mode():
         for maps in batches:
-            _flow(network, maps, measuring)
+            _run_trunk(network, maps, measuring)
     return measuring.bounds
 
 
 @dataclass(frozen=True, slots=True)
-class _Levels:
+class _QuantizedMap:
     """A map as ``(values - zero) * scale``, values uint8 (B, C, H, W), channels last."""
 
     values: Tensor
@@ -137,10 +137,10 @@ class _Levels:
     zero: int
 
 
-class _Packed:
-    """A convolution with its weights rounded and in the processor's order."""
+class _IntegerConvolution:
+    """A convolution with its weights rounded and arranged for the processor."""
 
-    def __init__(self, convolution: _Convolution, x: _Levels) -> None:
+    def __init__(self, convolution: _Convolution, x: _QuantizedMap) -> None:
         module = convolution.module
         weight = module.weight.detach().float()
         self.scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
@@ -154,30 +154,32 @@ class _Packed:
         self.after = "relu" if convolution.relu else "none"
 
 
-class _Rounded:
-    """Computes in 8-bit integers."""
+class _IntegerOperations:
+    """Operations in 8-bit integers."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self._codes = {name: code_of(*limits) for name, limits in bounds.items()}
-        self._packed: dict[str, _Packed] = {}
+        self._codes = {name: quantization_of(*limits) for name, limits in bounds.items()}
+        self._packed: dict[str, _IntegerConvolution] = {}
 
-    def take(self, name: str, values: Tensor) -> _Levels:
+    def store_input(self, name: str, values: Tensor) -> _QuantizedMap:
         scale, zero = self._codes[name]
         if values.dtype == torch.uint8:
-            return _Levels(values, scale, zero)
+            return _QuantizedMap(values, scale, zero)
         levels = to_levels(values, scale, zero)
-        return _Levels(levels.contiguous(memory_format=torch.channels_last), scale, zero)
+        return _QuantizedMap(levels.contiguous(memory_format=torch.channels_last), scale, zero)
 
-    def convolve(self, convolution: _Convolution, x: _Levels) -> _Levels:
+    def convolve(self, convolution: _Convolution, x: _QuantizedMap) -> _QuantizedMap:
         scale, zero = self._codes[convolution.name]
         made = self._apply(convolution, x, scale, zero, torch.uint8)
-        return _Levels(made, scale, zero)
+        return _QuantizedMap(made, scale, zero)
 
-    def answer(self, convolution: _Convolution, x: _Levels) -> Tensor:
-        """A map in float32."""
+    def convolve_to_float(self, convolution: _Convolution, x: _QuantizedMap) -> Tensor:
+        """A convolution whose output is float32."""
         return self._apply(convolution, x, 1.0, 0, torch.float32)
 
-    def _apply(self, convolution: _Convolution, x: _Levels, scale: float, zero: int, dtype: torch.dtype) -> Tensor:
+    def _apply(
+        self, convolution: _Convolution, x: _QuantizedMap, scale: float, zero: int, dtype: torch.dtype
+    ) -> Tensor:
         packed = self._pack(convolution, x)
         made: Tensor = torch.ops.onednn.qconv_pointwise(
             x.values, x.scale, x.zero, packed.weight, packed.scales, packed.zeros, packed.bias,
@@ -185,24 +187,24 @@ class _Rounded:
         )  # fmt: skip
         return made
 
-    def add(self, convolution: _Convolution, other: _Levels, x: _Levels) -> _Levels:
+    def add(self, convolution: _Convolution, other: _QuantizedMap, x: _QuantizedMap) -> _QuantizedMap:
         packed = self._pack(convolution, x)
         scale, zero = self._codes[convolution.name]
         made = torch.ops.onednn.qconv2d_pointwise.binary(
             x.values, x.scale, x.zero, packed.weight, packed.scales, packed.zeros, other.values, packed.bias,
             *packed.geometry, scale, zero, torch.uint8, other.scale, other.zero, "sum", 1.0, packed.after, [], "",
         )  # fmt: skip
-        return _Levels(made, scale, zero)
+        return _QuantizedMap(made, scale, zero)
 
-    def _pack(self, convolution: _Convolution, x: _Levels) -> _Packed:
-        # Packed for the first shape that comes: other shapes work, and the engine's never changes.
+    def _pack(self, convolution: _Convolution, x: _QuantizedMap) -> _IntegerConvolution:
+        # Packed for the first shape: other shapes work too, and the engine's frames all have one shape.
         if convolution.name not in self._packed:
-            self._packed[convolution.name] = _Packed(convolution, x)
+            self._packed[convolution.name] = _IntegerConvolution(convolution, x)
         return self._packed[convolution.name]
 
 
 class QuantizedCascade:
-    """A folded cascade whose trunk runs in 8-bit integers; answers what `Cascade` answers.
+    """A folded cascade whose trunk runs in 8-bit integers; same interface as `Cascade`.
 
     Parameters
     ----------
@@ -214,18 +216,18 @@ class QuantizedCascade:
 
     def __init__(self, network: Cascade, bounds: Bounds) -> None:
         self._network = network
-        self._rounded = _Rounded(bounds)
+        self._integer_operations = _IntegerOperations(bounds)
         self.settings = network.settings
-        self.cells_code = code_of(*bounds["cells"])
+        self.cells_code = quantization_of(*bounds["cells"])
 
-    def features(self, maps: list[Tensor]) -> tuple[_Levels, ...]:
+    def features(self, maps: list[Tensor]) -> tuple[_QuantizedMap, ...]:
         """Feature maps, 8 bits; see `Cascade.features`."""
-        return tuple(_flow(self._network, maps, self._rounded))
+        return tuple(_run_trunk(self._network, maps, self._integer_operations))
 
-    def presence_maps(self, features: tuple[_Levels, ...]) -> list[Tensor]:
+    def presence_maps(self, features: tuple[_QuantizedMap, ...]) -> list[Tensor]:
         """Presence logits, float32; see `Cascade.presence_maps`."""
         return [
-            self._rounded.answer(_Convolution(f"presence.{level}", head), feature)[:, 0]  # type: ignore[arg-type]
+            self._integer_operations.convolve_to_float(_Convolution(f"presence.{level}", head), feature)[:, 0]  # type: ignore[arg-type]
             for level, (head, feature) in enumerate(zip(self._network.presence, features, strict=False))
         ]
 
@@ -233,11 +235,11 @@ class QuantizedCascade:
         """See `Cascade.propose`."""
         return self._network.propose(maps, threshold, most)
 
-    def look(self, features: tuple[_Levels, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
-        """See `Cascade.look`."""
+    def classify_depths(self, features: tuple[_QuantizedMap, ...], batch: Tensor, x_px: Tensor, y_px: Tensor) -> Tensor:
+        """See `Cascade.classify_depths`."""
         parts = [
-            # The weights of a place add up to 1, so levels become values after the interpolation.
-            (sampled(feature.values, level, cell, batch, x_px, y_px) - feature.zero) * feature.scale
+            # Interpolation weights add up to 1, so levels are converted to values after the interpolation.
+            (sample_features(feature.values, level, cell, batch, x_px, y_px) - feature.zero) * feature.scale
             for level, (feature, cell) in enumerate(zip(features, self.settings.cells_px, strict=False))
         ]
-        return self._network.judge(parts)
+        return self._network.classify_features(parts)

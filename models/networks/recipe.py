@@ -1,7 +1,7 @@
-"""How an architecture is trained: optimizer, learning rate, batch.
+"""Training recipes of architectures: optimizer, learning rate, batch.
 
-A recipe belongs to its network: what anneals one within minutes is not what
-another was published with.
+Each architecture has its own recipe: that of the cascade is for trainings of
+minutes, others follow their publication.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Optimizer", "Recipe"]
 
 
 class Optimizer(Protocol):
-    """What training asks of an optimizer; those of torch have it."""
+    """Interface of an optimizer to training; torch's optimizers have it."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ class Optimizer(Protocol):
         ...
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         ...
 
     def step(self) -> Any:
@@ -34,29 +34,29 @@ class Optimizer(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
+        """State from which `load_state_dict` continues."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything of a training that is not frames or time.
+    """Settings of a training other than its frames and its time.
 
     Attributes
     ----------
     optimizer : AdamW; stochastic gradient descent with momentum; or Muon, for a network with `inner_weights`
-    learning_rate : highest
-    weight_decay, momentum : of the optimizer; only `sgd` takes the momentum
+    learning_rate : highest value of the schedule
+    weight_decay, momentum : of the optimizer; the momentum applies to `sgd` only
     rate_decay : learning rate over ``1 + rate_decay * steps``; None: a cosine over the budget, to 1 %
     batch : frames per step
     samples_per_frame : samples that a network takes of each frame: 1, or patches
-    samples : where the training ends, time left or not; None: time alone decides
-    longest_gradient : longer gradients are cut to this norm; None: never
-    validation_frames : that choose the decision threshold
+    samples : number after which training ends even if time is left; None: it ends with the time
+    longest_gradient : norm to which longer gradients are clipped; None: no clipping
+    validation_frames : frames on which the decision threshold is chosen
     """
 
     optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
@@ -81,7 +81,7 @@ class Recipe:
         return torch.optim.AdamW(module.parameters(), self.learning_rate, weight_decay=self.weight_decay)
 
     def samples_in(self, steps: int) -> int:
-        """Samples that so many steps have taken."""
+        """Number of samples in a number of steps."""
         return steps * self.batch * self.samples_per_frame
 
     def is_over(self, steps: int) -> bool:
@@ -89,9 +89,9 @@ class Recipe:
         return self.samples is not None and self.samples_in(steps) >= self.samples
 
     def rate(self, time_share: float, steps: int) -> float:
-        """Learning rate when a share of the time and so many steps are spent.
+        """Learning rate after a share of the time and a number of steps.
 
-        A cosine comes down to 1 % when the time or the samples end, whichever comes first, after a rise over 4 %.
+        A linear rise over the first 4 %, then a cosine down to 1 % at the end of the time or of the samples.
         """
         if self.rate_decay is not None:
             return self.learning_rate / (1 + self.rate_decay * steps)

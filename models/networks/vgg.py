@@ -1,14 +1,16 @@
-"""The published networks: one looks at a patch and says whether an emitter is at its centre, one how deep.
+"""The published networks: one detects an emitter at the centre of a patch, one classifies its depth.
 
 Both are VGG-19 (Simonyan & Zisserman, arXiv:1409.1556) up to its last
-convolution, and two fully connected layers that see what is left of the patch
-place by place, as those of VGG-19 do. (The authors' public code takes the
-maximum of each feature over the patch first, which leaves where it is to the
-trace of the zero padding: the question is whether it is at the centre.) The published form pads every convolution with
-zeros, so that what a layer answers depends on where the patch ends, and every
-window of a frame must be computed for itself. Here the first blocks may go
-without padding: then windows share them, and a frame costs a fraction of its
-windows (`Vgg.windows`), with the same answers.
+convolution, followed by two fully connected layers on all places of the last
+features, as in VGG-19. (The authors' public code takes the maximum of each
+feature over the patch first. Then only the trace of the zero padding says
+where the emitter is, although the task is to detect one at the centre.)
+
+The published form pads every convolution with zeros. The outputs of a layer
+then depend on where the patch ends, so every window of a frame is computed
+separately. Here the first blocks may go without padding: windows share their
+features, and a frame costs a fraction of its windows
+(`Vgg.classify_windows`), with the same outputs.
 """
 
 from __future__ import annotations
@@ -23,37 +25,37 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.networks.pair import PlainSettings
-from models.networks.patches import contrasted, cut
+from models.networks.patches import cut_patches, stretch_contrast
 
 __all__ = ["Vgg", "VggSettings"]
 
 _PRINTED_SIGMA = 0.1
-"""Standard deviation of the first weights, as printed."""
+"""Standard deviation of the initial weights, as published."""
 
 _WINDOWS_AT_ONCE = 1024
 _PATCHES_AT_ONCE = 64
-"""Their features stay in the processor's cache, or nearly."""
+"""Small enough that their features nearly fit into the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class VggSettings(PlainSettings):
-    """Shape of the pair and scale of its answers.
+    """Shape of the pair and scale of its outputs.
 
     Attributes
     ----------
     channels : features of each block
-    convolutions : of each block, 3 x 3
+    convolutions : 3 x 3 convolutions of each block
     unpadded_blocks : blocks at the start without zero padding, whose features windows share; 0 as published
-    batch_norm : normalization after each convolution, and first weights for it; False: N(0, 0.1), as printed
-    contrast : each patch from 0 to 1, as in the authors' code; False: frames of equal noise, as the cascade's
+    batch_norm : normalization after each convolution, with initial weights that suit it; False: N(0, 0.1), as published
+    contrast : scale each patch from 0 to 1, as in the authors' code; False: variance-stabilized frames, as the cascade
     by_place : whether the fully connected layers see every place of the last features; False: their maxima
     hidden : width of the first fully connected layer
-    dropout : share of it that is left out in training
-    cell_px : camera pixels, each way, that are summed to one cell of what the networks see; 1 as published
+    dropout : share of that layer that is left out in training
+    cell_px : camera pixels, each way, that are summed to one cell of the input; 1 as published
     patch_px : side of a patch
     stride_px : pixels from window to window
-    forced_shares : of the patches that teach detection: those with an emitter at the centre, and those beside one
-    label_um : how far an emitter may lie from the centre of a patch along each axis to be at it
+    forced_shares : shares of the detection patches that are placed at an emitter, and beside one
+    label_um : largest distance from the centre of a patch, along each axis, of an emitter that counts as present
     z_range_um : labelled depths
     classes : number of depth classes over `z_range_um`
     radii_px : radius of the pattern at each class, for the estimate of its light
@@ -88,7 +90,7 @@ class VggSettings(PlainSettings):
         return side
 
     @property
-    def shares(self) -> bool:
+    def shares_features(self) -> bool:
         """Whether windows share features."""
         return self.unpadded_blocks > 0 and not self.contrast and self.stride % self.shared_cells == 0
 
@@ -142,27 +144,27 @@ class Vgg(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                _set_first_weights(module, stable=settings.batch_norm)
+                _initialize_weights(module, stable=settings.batch_norm)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Answers for patches (N, 1, S, S), shape (N, outputs), float32."""
+        """Outputs for patches (N, 1, S, S), shape (N, outputs), float32."""
         x = patches.contiguous(memory_format=torch.channels_last)
         for number in range(self.settings.unpadded_blocks):
             x = functional.max_pool2d(self.blocks[number](x), 2)
-        return self.judge(x)
+        return self.classify_features(x)
 
-    def judge(self, x: Tensor) -> Tensor:
-        """Answers for what the unpadded blocks made of patches."""
+    def classify_features(self, x: Tensor) -> Tensor:
+        """Outputs for the features of patches after the unpadded blocks."""
         padded = list(self.blocks)[self.settings.unpadded_blocks :]
         for number, block in enumerate(padded):
             x = block(x) if number == 0 else block(functional.max_pool2d(x, 2))
-        # VGG-19's last pooling is left out: of so few places it would lose some, and a maximum over all contains it.
-        answers: Tensor = self.head((x.flatten(1) if self.settings.by_place else x.amax((2, 3))).float())
-        return answers
+        # VGG-19's last pooling is left out: it would lose some of the few places, and the maximum over all includes it.
+        outputs: Tensor = self.head((x.flatten(1) if self.settings.by_place else x.amax((2, 3))).float())
+        return outputs
 
-    def windows(self, maps: Tensor) -> Tensor:
-        """Answers for every window of maps, with `stride` between them.
+    def classify_windows(self, maps: Tensor) -> Tensor:
+        """Outputs for every window of maps, with `stride` between them.
 
         Parameters
         ----------
@@ -177,26 +179,32 @@ class Vgg(nn.Module):
         frames, _, height, width = maps.shape
         rows, columns = height // self.settings.stride, width // self.settings.stride
         grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(maps.device)
-        answers = []
+        outputs = []
         for frame in torch.split(maps, 1):
-            look = self._shared(frame) if self.settings.shares else partial(self._separate, frame)
-            for cells in torch.split(grid, _WINDOWS_AT_ONCE if self.settings.shares else _PATCHES_AT_ONCE):
-                answers.append(look(torch.zeros_like(cells[:, 0]), cells[:, 0], cells[:, 1]))
-        return torch.cat(answers).view(frames, rows, columns, -1).permute(0, 3, 1, 2)
+            classify = (
+                self._shared_classifier(frame)
+                if self.settings.shares_features
+                else partial(self._classify_patches, frame)
+            )
+            for cells in torch.split(grid, _WINDOWS_AT_ONCE if self.settings.shares_features else _PATCHES_AT_ONCE):
+                outputs.append(classify(torch.zeros_like(cells[:, 0]), cells[:, 0], cells[:, 1]))
+        return torch.cat(outputs).view(frames, rows, columns, -1).permute(0, 3, 1, 2)
 
-    def chosen(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Answers for some windows of maps (B, 1, H, W), given by frame and cell, shape (N, outputs)."""
-        look = self._shared(maps) if self.settings.shares else partial(self._separate, maps)
-        return look(batch, row, column)
+    def classify_selected(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Outputs for some windows of maps (B, 1, H, W), given by frame and cell, shape (N, outputs)."""
+        classify = (
+            self._shared_classifier(maps) if self.settings.shares_features else partial(self._classify_patches, maps)
+        )
+        return classify(batch, row, column)
 
-    def _separate(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Answers for windows, each a patch of its own."""
+    def _classify_patches(self, maps: Tensor, batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Outputs for windows, each computed as a separate patch."""
         stride, before = self.settings.stride, self._margin()
-        patches = cut(maps, batch, column * stride - before, row * stride - before, self.settings.patch)
-        answers: Tensor = self(contrasted(patches) if self.settings.contrast else patches)
-        return answers
+        patches = cut_patches(maps, batch, column * stride - before, row * stride - before, self.settings.patch)
+        outputs: Tensor = self(stretch_contrast(patches) if self.settings.contrast else patches)
+        return outputs
 
-    def _shared(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def _shared_classifier(self, maps: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Run the unpadded blocks once for all windows: only their last pooling depends on where a window begins."""
         stride = self.settings.stride
         step, rows = stride // self.settings.shared_cells, maps.shape[2] // stride
@@ -207,19 +215,19 @@ class Vgg(nn.Module):
             x = self.blocks[number](functional.max_pool2d(x, 2) if number else x)
         pooled = functional.max_pool2d(x, 2, stride=1)
         _, channels, height, width = pooled.shape
-        # One row for each place: what a window takes is rows, wherever it lies.
+        # One row for each place: any window is then a selection of rows.
         places_of_all = pooled.permute(0, 2, 3, 1).reshape(-1, channels)
         side = (height - (rows - 1) * step + 1) // 2
         offsets = 2 * torch.arange(side, device=maps.device)
 
-        def look(batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        def classify(batch: Tensor, row: Tensor, column: Tensor) -> Tensor:
             y = (batch * height + row * step)[:, None] + offsets
             x = (column * step)[:, None] + offsets
             places = (y * width)[:, :, None] + x[:, None, :]
             windows = places_of_all.index_select(0, places.flatten()).view(len(batch), side, side, channels)
-            return self.judge(windows.permute(0, 3, 1, 2))
+            return self.classify_features(windows.permute(0, 3, 1, 2))
 
-        return look
+        return classify
 
     def _margin(self) -> int:
         """Cells of the first window that lie before the frame."""
@@ -239,7 +247,7 @@ class Vgg(nn.Module):
         self.blocks.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _set_first_weights(module: nn.Conv2d | nn.Linear, *, stable: bool) -> None:
+def _initialize_weights(module: nn.Conv2d | nn.Linear, *, stable: bool) -> None:
     if stable:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     else:

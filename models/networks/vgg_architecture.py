@@ -1,16 +1,17 @@
-"""The published pair of networks as training and localization use it.
+"""The published pair of networks with its recipe, losses and read-out, for training and localization.
 
-In four sizes: ``narrow`` (an eighth of VGG-19's features) and ``quarter``
-train on a processor and see pixels summed by two, which is worth more to a
-short training than sharpness (docs/method.md); ``wide`` is VGG-19 in full. All
-three have stable first weights, batch normalization, frames of equal noise and
-first blocks that windows share. ``printed`` has the published first weights, optimizer, dropout
-and number of samples, on frames of ours; those weights are far above a stable
-scale (docs/method.md).
+There are four sizes. ``narrow`` (an eighth of VGG-19's features) and
+``quarter`` train on a processor, on pixels summed by two, which helps a short
+training more than sharpness (docs/method.md). ``wide`` is VGG-19 in full.
+These three have stable initial weights, batch normalization,
+variance-stabilized frames and first blocks that windows share. ``printed`` has
+the published initial weights, optimizer, dropout and number of samples, on the
+frames of this project; its initial weights are far above a stable scale
+(docs/method.md).
 
 The losses are those of the authors' public code: hinge for detection, binary
-cross-entropy for depth. Both networks learn in the same steps, on patches of
-their own.
+cross-entropy for depth. Both networks are trained in the same steps, each on
+its own patches.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from models.networks.depth_classes import (
     class_radii_px,
     depth_labels,
     emitters_at,
-    numbered,
-    peaks_of,
+    emitters_of_frames,
+    find_peaks,
     read_depths,
 )
 from models.networks.pair import NetworkPair
-from models.networks.patches import contrasted, cut
+from models.networks.patches import cut_patches, stretch_contrast
 from models.networks.recipe import Recipe
 from models.networks.stabilize import stabilize
 from models.networks.vgg import Vgg, VggSettings
@@ -69,19 +70,19 @@ _PRINTED_RECIPE = Recipe(
 )
 
 _RECIPE = Recipe(learning_rate=2e-3, batch=4, samples_per_frame=64, validation_frames=64)
-"""Windows share most of what they cost, so a frame gives many."""
+"""Windows share most of their cost, so many are taken from each frame."""
 
 _FRAME_PATCHES = 2
-"""Side of a training frame in patches: most windows of a real frame reach beyond its edge, and so do these."""
+"""Side of a training frame in patches: most windows reach beyond its edge, as in a camera frame."""
 
 _CROWDING = 0.5
-"""Of a scene's most emitters per area: a window that can only answer yes or no learns little where all overlap."""
+"""Share of the scene's highest density: where all patterns overlap, labels of windows carry little information."""
 
 _STACKED_SHARE = 0.1
-"""Of the emitters: those above or below another one, which chance hardly ever gives."""
+"""Share of the emitters placed above or below another one, which is rare by chance."""
 
 _STEEPNESS = 2.5
-"""Of the probability over the score: the scores that hinge loss asks for, -1 and 1, become 0.08 and 0.92."""
+"""Slope of the sigmoid from score to probability: the targets of the hinge loss, -1 and 1, become 0.08 and 0.92."""
 
 _PLACES_PER_FRAME = 256
 
@@ -92,7 +93,7 @@ class VggBatch:
 
     Attributes
     ----------
-    maps : what the networks see, float32 (B, 1, H, W)
+    maps : inputs of the networks, float32 (B, 1, H, W)
     emitters : float64 (M, 5): frame of the batch, x, y, z (µm), photo-electrons
     """
 
@@ -109,7 +110,7 @@ class VggArchitecture(NetworkPair):
     """
 
     sizes = tuple(_SIZES)
-    """Names of the sizes, from the smallest to the one that is as published."""
+    """Names of the sizes, from the smallest to the published one."""
 
     def __init__(self, settings: VggSettings) -> None:
         self._settings = settings
@@ -133,52 +134,52 @@ class VggArchitecture(NetworkPair):
         )
 
     @classmethod
-    def restored(cls, settings: dict[str, Any]) -> VggArchitecture:
+    def from_settings(cls, settings: dict[str, Any]) -> VggArchitecture:
         """Networks of saved settings, weights not yet loaded."""
         return cls(VggSettings.from_dict(settings))
 
     @property
     def recipe(self) -> Recipe:
-        """As printed for that size; AdamW and a cosine for the others, wide ones validated on fewer frames."""
+        """The published recipe for `printed`; else AdamW and a cosine, fewer validation frames for wide networks."""
         if not self._settings.batch_norm:
             return _PRINTED_RECIPE
         narrower = _SIZES["narrow"]["channels"][0] / self._settings.channels[0]
         return replace(_RECIPE, validation_frames=max(4, round(narrower * _RECIPE.validation_frames)))
 
-    def adapted(self, scene: SceneSettings) -> SceneSettings:
+    def adapt_scene(self, scene: SceneSettings) -> SceneSettings:
         """Frames of two patches, up to half as dense as the scene's, some of their emitters above each other."""
         side = _FRAME_PATCHES * self._settings.patch_px
         most = max(scene.count[0], round(_CROWDING * scene.count[1] * side**2 / (scene.shape[0] * scene.shape[1])))
         return replace(scene, shape=(side, side), count=(scene.count[0], most), stacked_share=_STACKED_SHARE)
 
     def prepare(self, frames: list[TrainingFrame]) -> VggBatch:
-        """Frames and emitters of one training step; patches are chosen when the loss is asked for."""
+        """Frames and emitters of one training step; `loss` selects the patches."""
         electrons = torch.from_numpy(np.stack([f.electrons for f in frames]))
         noise = torch.tensor([f.read_noise_e for f in frames], dtype=torch.float32)
-        return VggBatch(self._maps(electrons, noise), numbered(frames))
+        return VggBatch(self._maps(electrons, noise), emitters_of_frames(frames))
 
     def loss(self, prepared: VggBatch, rng: np.random.Generator) -> Tensor:
-        """Hinge loss of detection and binary cross-entropy of depth, each on patches of its own."""
+        """Hinge loss of detection and binary cross-entropy of depth, each on its own patches."""
         settings = self._settings
         maps = prepared.maps.to(next(self.module.parameters()).device, non_blocking=True)
         at, beside = settings.forced_shares
-        cells, inside = self._windows(prepared, rng, at, beside)
-        scores = self.lateral.chosen(maps, *cells)[:, 0]
+        cells, inside = self._select_windows(prepared, rng, at, beside)
+        scores = self.lateral.classify_selected(maps, *cells)[:, 0]
         sign = torch.from_numpy(np.where(inside.any(1), 1.0, -1.0)).float().to(maps.device)
         hinge = functional.relu(1 - sign * scores).mean()
 
-        cells, inside = self._windows(prepared, rng, 1.0, 0.0)
-        logits = self.axial.chosen(maps, *cells)
+        cells, inside = self._select_windows(prepared, rng, 1.0, 0.0)
+        logits = self.axial.classify_selected(maps, *cells)
         labels = depth_labels(inside, prepared.emitters[:, 3], settings.z_range_um, settings.classes)
         depth = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).to(maps.device))
         return hinge + depth
 
-    def _windows(
+    def _select_windows(
         self, prepared: VggBatch, rng: np.random.Generator, at: float, beside: float
     ) -> tuple[tuple[Tensor, Tensor, Tensor], NDArray[np.bool_]]:
-        """Choose windows: frame, row and column of each, and which emitters lie at their centres.
+        """Select windows: frame, row and column of each, and which emitters lie at their centres.
 
-        A share `at` lies at an emitter, a share `beside` near one, the others anywhere.
+        The share `at` lies at an emitter, the share `beside` near one, the others anywhere.
         """
         settings = self._settings
         frames, _, height, width = prepared.maps.shape
@@ -207,7 +208,7 @@ class VggArchitecture(NetworkPair):
         return (frame_numbers, rows_, columns), inside
 
     def _maps(self, electrons: Tensor, read_noise_e: Tensor) -> Tensor:
-        """What the networks see of frames (B, H, W); the background is 0."""
+        """Inputs of the networks for frames (B, H, W); the background is 0."""
         if self._settings.contrast:
             return (electrons - electrons.flatten(1).median(1).values[:, None, None])[:, None]
         return stabilize(electrons, read_noise_e, (self._settings.cell_px,))[0]
@@ -216,14 +217,14 @@ class VggArchitecture(NetworkPair):
         """Candidates of frames (B, H, W)."""
         settings = self._settings
         maps = self._maps(electrons, read_noise_e).to(self._dtype)
-        scores = self.lateral.windows(maps)[:, 0].float()
-        places = peaks_of(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
+        scores = self.lateral.classify_windows(maps)[:, 0].float()
+        places = find_peaks(torch.sigmoid(_STEEPNESS * scores), settings.stride_px, _PLACES_PER_FRAME)
         left, top = (
             ((at + 0.5) / settings.cell_px - settings.patch / 2).round().long() for at in (places.x_px, places.y_px)
         )
-        patches = cut(maps, places.batch, left, top, settings.patch)
+        patches = cut_patches(maps, places.batch, left, top, settings.patch)
         classes = class_probabilities(
-            self.axial, contrasted(patches) if settings.contrast else patches, settings.classes
+            self.axial, stretch_contrast(patches) if settings.contrast else patches, settings.classes
         )
         return read_depths(
             places,

@@ -1,4 +1,4 @@
-"""Coarse pixels hold what their fine ones hold."""
+"""Binned images and PSFs equal the sums of their fine pixels."""
 
 from __future__ import annotations
 

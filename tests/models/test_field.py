@@ -1,4 +1,4 @@
-"""The map of the field: its inverse, its edges, its files, and that beads teach it."""
+"""The map of the field: its inverse, its edges, its files, and its fit to beads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _beads(count: int, field: FieldMap = FIELD, seed: int = 1, noise_um: float =
     return BeadDepths(x, y, z, apparent - np.median(apparent), shift)
 
 
-def test_what_is_put_on_comes_off_again() -> None:
+def test_true_is_the_inverse_of_apparent() -> None:
     random = np.random.default_rng(0)
     places = random.uniform(0, 400, 50), random.uniform(0, 400, 50), random.uniform(0, 50, 50)
     back = FIELD.true_places(*FIELD.apparent_places(*places))
@@ -53,18 +53,18 @@ def test_a_slide_reaches_beyond_its_depths() -> None:
     assert high == pytest.approx(42.65, abs=0.05)
 
 
-def test_depths_that_are_looked_for_cover_what_appears_but_stay_on_the_planes_and_the_side_of_focus() -> None:
+def test_the_apparent_range_stays_on_the_planes_and_on_its_side_of_focus() -> None:
     assert apparent_range_um(FIELD, (10.0, 40.0), (-50.0, 80.0)) == FIELD.reach_um(10.0, 40.0)
     low, high = apparent_range_um(FIELD, (0.5, 40.0), (-50.0, 41.0))
     assert (low, high) == (0.0, 41.0)
     assert apparent_range_um(None, (3.0, 55.0), (-50.0, 54.0)) == (3.0, 54.0)
 
 
-def test_files_keep_it() -> None:
+def test_the_map_survives_json() -> None:
     assert FieldMap.from_dict(json.loads(json.dumps(FIELD.as_dict()))) == FIELD
 
 
-def test_beads_teach_tilt_curvature_growth_and_shift() -> None:
+def test_the_fit_finds_tilt_curvature_growth_and_shift() -> None:
     fit = fit_field(_beads(40), EXTENT, (3.0, 45.0), 2.0)
     assert fit.report["depth"]["kind"] == "quadratic"
     found = fit.field
@@ -72,13 +72,13 @@ def test_beads_teach_tilt_curvature_growth_and_shift() -> None:
     assert found.tilt_um == pytest.approx((1.0, 0.0), abs=0.05)
     x, y, z = np.meshgrid([50.0, 200.0, 350.0], [50.0, 200.0, 350.0], [6.0, 25.0, 44.0])
     difference = found.depth_error_at(x, y, z) - FIELD.depth_error_at(x, y, z)
-    # What all beads share belongs to the pattern, so a constant per depth is open.
+    # An error common to all beads belongs to the PSF, so a constant per depth is undetermined.
     assert np.abs(difference - difference.mean(axis=(0, 1))).max() < 0.1
     for axis in (0, 1):
         assert found.shift_at(x, y, z)[axis] == pytest.approx(FIELD.shift_at(x, y, z)[axis], abs=0.05)
 
 
-def test_an_odd_bead_does_not_bend_the_map() -> None:
+def test_an_outlier_does_not_bend_the_map() -> None:
     beads = _beads(40)
     beads.apparent_um[3] += 4.0
     found = fit_field(beads, EXTENT, (3.0, 45.0), 2.0).field
@@ -107,7 +107,7 @@ def test_places_that_differ_by_chance_seldom_give_a_map() -> None:
     kinds = []
     for seed in range(30):
         beads = _beads(19, flat, seed)
-        # Each bead's place in focus is off, and with it all its shifts: the depths do not speak for one another.
+        # An error of a bead's position in focus is in all its shifts, so errors at different depths are correlated.
         beads.shift_um[:, 5:] += np.random.default_rng(seed).normal(0, 0.01, (19, 1, 2))
         kinds += [fit_field(beads, EXTENT, (3.0, 45.0), 2.0).report["lateral"][axis]["kind"] for axis in "xy"]
     assert kinds.count("tilt") <= 6  # of 60

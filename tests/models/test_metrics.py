@@ -1,4 +1,4 @@
-"""Scores: hand-made cases, every assignment of small frames, and laws that hold for all."""
+"""Scores: hand-made cases, brute-force assignment of small frames, and general properties."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def _best(found: NDArray[np.float64], truth: NDArray[np.float64], tolerance_um: 
 def test_most_pairs_then_least_distance(
     found: NDArray[np.float64], truth: NDArray[np.float64], tolerance_um: float
 ) -> None:
-    answers, served = match(found, truth, tolerance_um)
-    distances = np.linalg.norm(found[answers] - truth[served], axis=1)
-    assert len(set(answers)) == len(set(served)) == len(answers)
+    rows, columns = match(found, truth, tolerance_um)
+    distances = np.linalg.norm(found[rows] - truth[columns], axis=1)
+    assert len(set(rows)) == len(set(columns)) == len(rows)
     assert (distances <= tolerance_um).all()
     count, total = _best(found, truth, tolerance_um)
-    assert len(answers) == count
+    assert len(rows) == count
     assert distances.sum() == pytest.approx(total, abs=1e-9)
 
 
@@ -101,11 +101,11 @@ def test_undefined_figures_are_none() -> None:
     assert set(Scorer().result().values()) == {None, 0}
     only_truth = score_frame(np.zeros((0, 3)), np.zeros((1, 3)))
     assert (only_truth.jaccard, only_truth.precision, only_truth.recall) == (0.0, None, 0.0)
-    only_answers = score_frame(np.zeros((2, 3)), np.zeros((0, 3)))
-    assert (only_answers.jaccard, only_answers.precision, only_answers.recall) == (0.0, 0.0, None)
+    only_localizations = score_frame(np.zeros((2, 3)), np.zeros((0, 3)))
+    assert (only_localizations.jaccard, only_localizations.precision, only_localizations.recall) == (0.0, 0.0, None)
 
 
-def test_ignored_truth_excuses_its_answer_but_no_other() -> None:
+def test_ignored_truth_matches_one_localization_only() -> None:
     region = Region(x_um=(0, 100), y_um=(0, 100), z_um=(0, 100))
     truth = np.array([[50.0, 50, 50], [50, 50, 104], [-200, 50, 50]])
     assert score_frame(np.zeros((0, 3)), truth, region=region) == Score(fn=1)
@@ -114,7 +114,7 @@ def test_ignored_truth_excuses_its_answer_but_no_other() -> None:
     assert (score.tp, score.fp, score.fn) == (1, 1, 0)
 
 
-def test_counted_truth_is_served_before_ignored() -> None:
+def test_counted_truth_is_matched_before_ignored() -> None:
     region = Region(z_um=(0, 100))
     truth = np.array([[0.0, 0, 99], [0, 0, 101]])
     score = score_frame(np.array([[0.0, 0, 101]]), truth, region=region)

@@ -1,4 +1,4 @@
-"""Models as folders: the weights are those that the description states, and the card is what the description says."""
+"""Models as folders: the digest of the weights is checked, and the card agrees with the description."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_saving_states_the_weights_that_are_there(folder: Path) -> None:
     assert Model.load(folder) == replace(model, weights_sha256=weights_digest(folder))
 
 
-def test_a_card_says_what_the_description_says(folder: Path) -> None:
+def test_a_card_agrees_with_the_description(folder: Path) -> None:
     card = write_card(folder)
     assert (folder / "CARD.md").read_text(encoding="utf-8") == card
     model = Model.load(folder)

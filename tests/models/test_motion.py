@@ -1,4 +1,4 @@
-"""Motions: their statistics, their speed, and that they stay where they should."""
+"""Motions: their statistics, their speed and their bounds."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_brownian_in_a_box_fills_it_evenly() -> None:
     np.testing.assert_allclose(((xyz - low) / (high - low)).std(axis=0), 1 / np.sqrt(12), rtol=0.04)
 
 
-def test_brownian_is_seeded_and_knows_no_way_back() -> None:
+def test_brownian_is_seeded_and_refuses_earlier_times() -> None:
     first, second = (Brownian(np.zeros((4, 3)), 1.0, seed=9) for _ in range(2))
     np.testing.assert_array_equal(first.positions(1.0), second.positions(1.0))
     np.testing.assert_array_equal(first.positions(1.0), second.positions(1.0))

@@ -1,4 +1,4 @@
-"""Noise has the mean and the variance that it claims, at every level."""
+"""Noise has the stated mean and variance at every level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Computed PSFs: against an independent propagator, against geometry, and against themselves."""
+"""Computed PSFs: comparison with an independent propagator, with geometry and with each other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_agrees_with_an_independent_propagator() -> None:
     at = (np.arange(side) - side // 2) * fine_nm / 1000
     ours = psf.evaluate(at[None, :], at[:, None], np.array(depth_um))
     inner = slice(6, -6)
-    # They sample points where we integrate the pixel: a 5-point mean over 0.65 µm leaves a percent.
+    # The propagator samples points, `computed_psf` integrates the pixel: a 5-point mean over 0.65 µm leaves a percent.
     assert np.corrcoef(ours[inner, inner].ravel(), theirs[inner, inner].ravel())[0, 1] > 0.99
 
 
@@ -57,7 +57,7 @@ def test_light_is_conserved_and_both_sides_are_alike_without_aberration() -> Non
     np.testing.assert_allclose(psf.planes[0], psf.planes[-1], atol=1e-6)
 
 
-def test_spherical_aberration_tells_the_sides_apart() -> None:
+def test_spherical_aberration_makes_the_sides_of_focus_differ() -> None:
     aberrated = Objective(0.45, 0.52, 0.65, spherical_waves=0.15)
     psf = computed_psf(aberrated, np.arange(-6.0, 7.0))
     centre = psf.planes.shape[1] // 2

@@ -1,4 +1,4 @@
-"""The PSF as a value: between its samples, outside them, on disk."""
+"""The PSF: between its samples, outside them, on disk."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_values_between_samples_are_those_of_the_function() -> None:
     assert psf.evaluate(np.array(x), np.array(y), np.array(z)) == pytest.approx(expected, rel=2e-3)
 
 
-def test_light_outside_the_planes_is_none() -> None:
+def test_light_outside_the_planes_is_zero() -> None:
     assert gaussian_psf().evaluate(np.array([40.0]), np.array([0.0]), np.array([1.0])) == 0
 
 
-def test_an_image_holds_the_light_once_and_centred() -> None:
+def test_an_image_has_unit_light_and_the_right_centre() -> None:
     image = gaussian_psf().image(10.3, 8.1, 2.0, (40, 50))
     assert image.sum() == pytest.approx(1.0, abs=0.02)
     rows, columns = np.indices(image.shape)
@@ -58,7 +58,7 @@ def test_a_saved_psf_comes_back(tmp_path: Path) -> None:
     assert (again.pixel_size_um, again.oversampling) == (PIXEL_UM, 2)
 
 
-def test_a_missing_psf_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_psf_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Calibrate again"):
         Psf.load(tmp_path / "none.zarr")
 

@@ -1,4 +1,4 @@
-"""The living scene shows its truth."""
+"""Rendered scenes agree with their truth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 
 from models.motion import Directed
 from models.optics import Objective, computed_psf
-from models.scene import LivingScene
+from models.scene import EmitterScene
 
 PSF = computed_psf(Objective(0.45, 0.52, 0.65), np.arange(-4.0, 25.0))
 
 
-def scene(velocity_um_s: float = 0.0) -> LivingScene:
+def scene(velocity_um_s: float = 0.0) -> EmitterScene:
     motion = Directed(np.array([[30.0, 20.0, 8.0]]), np.array([[velocity_um_s, 0.0, 0.0]]))
-    return LivingScene(PSF, (64, 96), motion, np.array([1e4]), background_e=3.0)
+    return EmitterScene(PSF, (64, 96), motion, np.array([1e4]), background_e=3.0)
 
 
 def centroid_um(image: np.ndarray) -> tuple[float, float]:
@@ -23,7 +23,7 @@ def centroid_um(image: np.ndarray) -> tuple[float, float]:
     return float((light * columns).sum() / light.sum() * 0.65), float((light * rows).sum() / light.sum() * 0.65)
 
 
-def test_light_is_where_the_truth_says() -> None:
+def test_light_is_centred_on_the_truth() -> None:
     image = scene(50.0).render(0.1, 0.01, 0.0)
     truth = scene(50.0).truth(0.1, 0.0)
     assert centroid_um(image) == pytest.approx(tuple(truth[0, 1:3]), abs=0.2)

@@ -1,4 +1,4 @@
-"""Training frames: patterns where they belong, the light that was asked for, labels only where an answer is due."""
+"""Training frames: position and amount of light, SNR, and labels."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_labels_lie_in_the_frame_and_in_the_range(table: PatternTable) -> None:
     side_um = 96 * 0.65
     assert labels[:, :2].min() >= -0.33
     assert labels[:, :2].max() <= side_um
-    # Emitters beyond, on the wrong side and outside the frame were drawn, but carry no label.
+    # Emitters beyond the range, at negative defocus and outside the frame were drawn, but carry no label.
     assert len(labels) < 0.75 * 30 * 10 + 30 * 20
 
 
-def test_frames_have_none_or_many_on_the_wrong_side(table: PatternTable) -> None:
+def test_frames_have_none_or_many_emitters_at_negative_defocus(table: PatternTable) -> None:
     rng = np.random.default_rng(4)
-    # A range that begins above the first plane, and nothing outside it but the wrong side.
+    # A range that begins above the first plane, and only negative defocus outside it.
     scene = replace(SCENE, count=(40, 40), z_range_um=(0.0, 20.0), beyond_share=0.0, wrong_side_share=0.2)
     right = replace(scene, wrong_side_share=0.0)
     labelled = [len(draw_frame(table, scene, rng).emitters) for _ in range(80)]

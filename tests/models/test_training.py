@@ -1,4 +1,4 @@
-"""Training learns, resumes, and refuses what it cannot do."""
+"""Training: progress, resuming, and refused input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable, SceneSettings, draw_frame
-from models.training import TrainingSettings, of_several_sizes, scene_for, take_over, train
+from models.training import TrainingSettings, load_shipped_weights, scene_for, scenes_by_size, train
 from models.weights import reference_model
 
 OBJECTIVE = Objective(0.45, 0.52, 0.65)
@@ -69,7 +69,7 @@ def test_the_loss_falls(calibration: Calibration) -> None:
 
 def test_frames_of_several_sizes_have_one_density_and_cost_about_the_same() -> None:
     scene = SceneSettings(shape=(128, 128), count=(1, 49))
-    kinds = of_several_sizes(scene, 8)
+    kinds = scenes_by_size(scene, 8)
     assert [kind.shape for kind, _ in kinds] == [(128, 128), (256, 256), (384, 384)]
     for kind, batch in kinds:
         pixels = kind.shape[0] * kind.shape[1]
@@ -80,12 +80,12 @@ def test_frames_of_several_sizes_have_one_density_and_cost_about_the_same() -> N
 
 def test_frames_that_are_wide_or_few_stay_as_they_are() -> None:
     wide = SceneSettings(shape=(224, 224))
-    assert of_several_sizes(wide, 8) == [(wide, 8)]
+    assert scenes_by_size(wide, 8) == [(wide, 8)]
     alone = SceneSettings(shape=(128, 128))
-    assert of_several_sizes(alone, 1) == [(alone, 1)]
+    assert scenes_by_size(alone, 1) == [(alone, 1)]
 
 
-def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp_path: Path) -> None:
+def test_a_short_training_makes_a_model_that_loads(calibration: Calibration, tmp_path: Path) -> None:
     said: list[str] = []
     model = train(
         calibration,
@@ -105,14 +105,14 @@ def test_a_short_training_makes_a_model_that_opens(calibration: Calibration, tmp
 
 def test_a_new_calibration_starts_from_all_shipped_weights_whatever_its_depths(calibration: Calibration) -> None:
     network = CascadeArchitecture.for_optics(PatternTable(calibration.psf), (0.0, 16.0), "full")
-    before = take_over(network, "full")
+    before = load_shipped_weights(network, "full")
     assert before is not None
     assert before["frames"] > 200_000
     for name, weight in load_file(reference_model() / "weights.safetensors").items():
         torch.testing.assert_close(network.module.state_dict()[name].float(), weight.float())
 
 
-def test_nothing_to_resume_is_said(calibration: Calibration, tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_refused(calibration: Calibration, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no checkpoint"):
         train(
             calibration,
@@ -167,7 +167,7 @@ def _small_scene(calibration: Calibration) -> SceneSettings:
 
 @pytest.fixture(scope="module")
 def checkpoint(calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an interrupted training of two steps left."""
+    """Checkpoint of a training interrupted after two steps."""
     folder = tmp_path_factory.mktemp("interrupted")
     path = folder / "model.checkpoint"
     clock = itertools.count(0.0, 31.0)
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_training_is_refused(
     assert checkpoint.read_bytes() == before
 
 
-def test_the_wrong_side_is_taught_only_where_it_can_be_told(calibration: Calibration) -> None:
+def test_negative_defocus_is_trained_only_for_a_psf_that_differs_there(calibration: Calibration) -> None:
     assert scene_for(calibration, PatternTable(calibration.psf)).wrong_side_share == 0
     aberrated = small_calibration(spherical_waves=0.2)
     assert scene_for(aberrated, PatternTable(aberrated.psf)).wrong_side_share > 0

@@ -23,8 +23,8 @@ def small_table() -> PatternTable:
     return PatternTable(computed_psf(Objective(0.45, 0.52, PIXEL_UM), np.arange(-2.0, 20.0)))
 
 
-def teach(network: Any, side: int, steps: int, rate: float = 4e-3) -> None:
-    """Steps on frames with a few bright emitters."""
+def train_briefly(network: Any, side: int, steps: int, rate: float = 4e-3) -> None:
+    """Training steps on frames with a few bright emitters."""
     scene = SceneSettings(shape=(side, side), count=(1, 3), z_range_um=RANGE_UM, snr_db=(20.0, 30.0), beyond_share=0.0)
     rng = np.random.default_rng(1)
     optimizer = torch.optim.AdamW(network.module.parameters(), rate)
@@ -39,8 +39,8 @@ def teach(network: Any, side: int, steps: int, rate: float = 4e-3) -> None:
     network.module.eval()
 
 
-def look(network: Any, emitters: NDArray[np.float64], side: int) -> Readout:
-    """What a network finds in one frame with `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
+def detect_emitters(network: Any, emitters: NDArray[np.float64], side: int) -> Readout:
+    """Candidates of a network in a frame of `emitters` (x, y, z, photo-electrons) over 2 photo-electrons a pixel."""
     expected = np.full((side, side), 2.0, np.float32)
     small_table().render(emitters, expected)
     electrons = np.empty_like(expected)

@@ -1,4 +1,4 @@
-"""The cascade's parts: input, targets, proposals, read-out, folding."""
+"""Parts of the cascade: input, targets, proposals, read-out, folding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer
 from models.networks import architecture_named, architecture_names
-from models.networks.architecture import padded
+from models.networks.architecture import pad_frames
 from models.networks.cascade import Cascade, CascadeSettings, Proposals
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.networks.cascade_readout import PROPOSALS_PER_FRAME, read_out
@@ -49,7 +49,7 @@ def test_stabilized_noise_is_the_same_at_every_level(level_e: float) -> None:
     electrons = torch.from_numpy((rng.poisson(level_e, (2, 64, 64)) + rng.normal(0, 1.5, (2, 64, 64))).astype("f4"))
     frames = stabilize(electrons, torch.full((2,), 1.5), (1, 4))
     for frame in frames:
-        # asinh compresses unit noise by a little; the rest is the law of small numbers.
+        # asinh compresses unit noise by a little; the rest is sampling error.
         assert float(torch.sinh(frame).std()) == pytest.approx(1.0, abs=0.12)
         assert float(frame.median()) == pytest.approx(0.0, abs=0.1)
 
@@ -65,15 +65,15 @@ def test_binning_sums_light() -> None:
 
 def test_padding_mirrors_the_frame_and_keeps_what_fits() -> None:
     frames = np.random.default_rng(1).integers(0, 4096, (1, 40, 64), np.uint16)
-    larger = padded(frames, 32)
+    larger = pad_frames(frames, 32)
     assert larger.shape == (1, 64, 64)
     np.testing.assert_array_equal(larger[0, 40], frames[0, 38])
-    assert padded(larger, 32) is larger
-    assert padded(frames[:, :10, :12], 32).shape == (1, 32, 32)
+    assert pad_frames(larger, 32) is larger
+    assert pad_frames(frames[:, :10, :12], 32).shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
-def test_counts_are_stabilized_as_their_electrons_are(settings: CascadeSettings) -> None:
+def test_stabilizing_counts_equals_stabilizing_electrons(settings: CascadeSettings) -> None:
     camera = CameraModel(offset_adu=100.0, electrons_per_adu=0.46, read_noise_e=1.6, bit_depth=12)
     rng = np.random.default_rng(5)
     counts = np.minimum(rng.poisson(rng.uniform(80, 600, (3, 64, 96))), 4095).astype(np.uint16)
@@ -88,7 +88,7 @@ def test_counts_are_stabilized_as_their_electrons_are(settings: CascadeSettings)
     not can_pack(torch.device("cpu"), torch.bfloat16), reason="this processor has no bfloat16 convolutions"
 )
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
-def test_packed_networks_answer_as_plain_ones(settings: CascadeSettings) -> None:
+def test_packed_networks_give_the_outputs_of_plain_ones(settings: CascadeSettings) -> None:
     torch.manual_seed(4)
     plain, packed = CascadeArchitecture(settings), CascadeArchitecture(settings)
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_packed_networks_answer_as_plain_ones(settings: CascadeSettings) -> None
         found = packed.module.features([part.bfloat16() for part in maps])
     assert not any(isinstance(module, torch.nn.Conv2d) for module in packed.module.up.modules())
     for a, b in zip(found, wanted, strict=True):
-        # bfloat16 keeps 8 bits, and a dozen layers add their roundings
+        # bfloat16 keeps 8 bits, and the rounding errors of a dozen layers add up
         torch.testing.assert_close(a.float(), b, rtol=0.05, atol=0.05 * float(b.abs().max()))
 
 
@@ -118,7 +118,7 @@ def test_targets_peak_where_emitters_of_their_depth_are() -> None:
     assert (int((middle == 1).sum()), int((deep == 1).sum())) == (1, 1)
 
 
-def test_an_emitter_outside_the_frame_leaves_no_full_target() -> None:
+def test_an_emitter_outside_the_frame_gives_no_full_target() -> None:
     batch = make_batch(np.zeros((1, 64, 64), "f4"), np.zeros(1, "f4"), [np.array([[-0.6, 20.0, 4.0, 1.0]])], SMALL)
     assert float(batch.heat[0].max()) <= 1.0
     assert batch.heat[0][0, :, 8:].max() == 0
@@ -138,15 +138,15 @@ def test_proposals_are_local_maxima_in_camera_pixels() -> None:
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
 @pytest.mark.parametrize(("side", "times"), [(64, 1), (256, 1), (512, 4)])
-def test_wide_frames_have_room_for_more_emitters(
+def test_the_limit_of_proposals_grows_with_the_area(
     settings: CascadeSettings, side: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Cascade(settings).eval()
-    asked: list[int] = []
+    limits: list[int] = []
     propose = network.propose
 
     def counted(maps: list[torch.Tensor], threshold: float, most: int) -> Proposals:
-        asked.append(most)
+        limits.append(most)
         return propose(maps, threshold, most)
 
     monkeypatch.setattr(network, "propose", counted)
@@ -154,11 +154,11 @@ def test_wide_frames_have_room_for_more_emitters(
     maps[0] = torch.nn.functional.pixel_unshuffle(maps[0], settings.first_cell_px)
     with torch.inference_mode():
         read_out(network, maps)
-    assert asked == [2 * times * PROPOSALS_PER_FRAME]
+    assert limits == [2 * times * PROPOSALS_PER_FRAME]
 
 
 @pytest.mark.parametrize("settings", [SMALL, SMALL_LIVE], ids=["full", "live"])
-def test_folded_networks_answer_the_same(settings: CascadeSettings) -> None:
+def test_folding_keeps_the_features(settings: CascadeSettings) -> None:
     torch.manual_seed(3)
     network = CascadeArchitecture(settings)
     frames = torch.rand(2, 64, 64) * 50
@@ -187,22 +187,22 @@ def test_bands_follow_the_width_of_the_pattern_and_overlap() -> None:
     (low, first), (second, high) = live.module.settings.bands_um
     assert (low, high) == (0.0, 80.0)
     assert second < first
-    again = CascadeArchitecture.restored(network.settings)
+    again = CascadeArchitecture.from_settings(network.settings)
     assert again.module.settings == network.module.settings
 
 
-def test_deep_emitters_may_be_answered_from_farther_away() -> None:
+def test_detections_may_lie_farther_from_deep_emitters() -> None:
     near, far = lateral_scale_um(np.array([0.0, 100.0]))
     assert far > 2 * near
 
 
-def test_an_unknown_architecture_names_those_that_exist() -> None:
+def test_the_error_for_an_unknown_architecture_lists_those_that_exist() -> None:
     assert architecture_names()[0] == "cascade"
     with pytest.raises(DataError, match=r"no architecture 'yolo'.*cascade"):
         architecture_named("yolo")
 
 
-def test_a_quantized_network_finds_what_the_network_finds() -> None:
+def test_the_quantized_network_finds_the_same_emitters() -> None:
     localizer = Localizer.load(reference_model("live"), precision="float32")
     quantized = Localizer.load(reference_model("live"), precision="int8")
     camera, scene = reference_camera(), reference_scene((128, 128), 6, 3)

@@ -25,15 +25,15 @@ def frames() -> Tensor:
 
 
 def step(layers: Any, optimizer: Muon) -> float:
-    seen = frames()
-    loss = (layers(seen) - seen.mean()).square().mean()
+    inputs = frames()
+    loss = (layers(inputs) - inputs.mean()).square().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     return float(loss.detach())
 
 
-def test_the_kernels_themselves_learn() -> None:
+def test_steps_change_the_kernels_of_the_module() -> None:
     layers = network()
     before = copy.deepcopy(layers.state_dict())
     optimizer = optimizer_of(layers)
@@ -51,7 +51,7 @@ def test_the_step_of_a_kernel_is_orthogonal() -> None:
     assert strengths.min() > 0.4 * strengths.max()
 
 
-def test_what_was_saved_goes_on_alike() -> None:
+def test_a_restored_optimizer_continues_alike() -> None:
     first = network()
     optimizer = optimizer_of(first)
     for _ in range(3):
@@ -64,7 +64,7 @@ def test_what_was_saved_goes_on_alike() -> None:
         assert step(first, optimizer) == step(second, resumed)
 
 
-def test_a_rate_reaches_every_weight() -> None:
+def test_the_learning_rate_applies_to_every_weight() -> None:
     layers = network()
     optimizer = optimizer_of(layers)
     for group in optimizer.param_groups:
@@ -75,7 +75,7 @@ def test_a_rate_reaches_every_weight() -> None:
         assert torch.equal(weight, before[name]), name
 
 
-def test_a_kernel_that_no_matrix_shares_is_refused() -> None:
+def test_a_kernel_without_a_matrix_view_is_refused() -> None:
     plain: Any = nn.Sequential(nn.Conv2d(3, 8, 3))
     with pytest.raises(ValueError, match="not stored channels last"):
         Muon(plain, [plain[0].weight], 1e-2, 0.0)

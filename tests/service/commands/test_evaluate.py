@@ -121,7 +121,7 @@ def test_frames_that_do_not_meet_are_told(truth: Path, tmp_path: Path) -> None:
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(2, 0, 0, 10), (3, 0, 0, 10)])
     failed = _run(predicted, truth, "--json", tmp_path / "score.json")
     assert failed.exit_code == 1
-    assert "answers are in frames 2 to 3, the truth in frames 0 to 1; they have no frame" in str(failed.exception)
+    assert "localizations are in frames 2 to 3, the truth in frames 0 to 1; they have no frame" in str(failed.exception)
     assert not (tmp_path / "score.json").exists()
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(1, 0, 0, 10), (2, 0, 0, 10)])
     done = _run(predicted, truth)
@@ -149,7 +149,7 @@ def test_a_frame_in_which_everything_matches_everything_is_refused(tmp_path: Pat
     predicted = _predicted(tmp_path / "found.parquet", Localizations, rows)
     failed = _run(predicted, _predicted(tmp_path / "truth.parquet", Truth, rows), "--tolerance-um", 100)
     assert failed.exit_code == 1
-    assert "3000 answers and 3000 positions of truth in one frame have 9000000 pairs" in str(failed.exception)
+    assert "3000 localizations and 3000 positions of truth in one frame have 9000000 pairs" in str(failed.exception)
 
 
 def test_a_frame_number_far_away_costs_nothing(truth: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_lies_elsewhere_is_told(truth: Path, tmp_path: Path) -> None:
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 1000, 2000, 5000), (1, 0, 0, 9000)])
     done = _run(predicted, truth)
     assert done.exit_code == 0
-    assert "The answers lie at x 0 to 1000, y 0 to 2000, z 5000 to 9000 µm" in done.stderr
+    assert "The localizations lie at x 0 to 1000, y 0 to 2000, z 5000 to 9000 µm" in done.stderr
     assert "the truth at x 0 to 50, y 0 to 80, z 10 to 120 µm" in done.stderr
     assert "Nothing matches" not in _run(_predicted(predicted, Localizations, [(0, 0, 0, 10)]), truth).stderr
 
