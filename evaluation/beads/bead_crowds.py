@@ -29,15 +29,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.beads.bead_scores import BeadScore, judge_depths
-from evaluation.scores.scoring import answers_by_frame
+from evaluation.beads.bead_scores import BeadScore, score_depths
+from evaluation.scores.scoring import localizations_by_frame
 from models.calibration.calibration import Calibration
 from models.calibration.sweep import Sweep
 from models.camera import CameraModel
 from models.metrics import TOLERANCE_UM, Score, match
 from models.tables import Localizations
 
-__all__ = ["LAYERS", "Crowds", "best_threshold", "compose_crowds", "judge_crowds", "score_crowds"]
+__all__ = ["LAYERS", "Crowds", "best_threshold", "compose_crowds", "score_crowd_depths", "score_crowds"]
 
 F64 = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def score_crowds(
     """Score of the answers to the beads `counted` (N,); see the module for what is ignored."""
     total = Score()
     for answers, places, inside in zip(
-        answers_by_frame(found, len(crowds)), crowds.places_um, crowds.inside, strict=True
+        localizations_by_frame(found, len(crowds)), crowds.places_um, crowds.inside, strict=True
     ):
         total += _frame_score(answers, places[inside], np.broadcast_to(counted, inside.shape)[inside], tolerance_um)
     return total
@@ -168,14 +168,14 @@ def _frame_score(answers: F64, truth: F64, counted: NDArray[np.bool_], tolerance
     return Score(len(served), false, missed, float(square[:, :2].sum()), float(square[:, 2].sum()))
 
 
-def judge_crowds(found: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> BeadScore:
+def score_crowd_depths(found: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> BeadScore:
     """Score localizations as `evaluation.beads.bead_scores` does for a sweep: bias and the tilt of the slide removed.
 
     An answer is the bead's that it is paired with within 10 µm in 3D, so gross errors show as missed beads.
     """
     error = np.full((len(crowds), LAYERS, len(crowds.beads_um)), np.nan)
     lateral = np.full((*error.shape, 2), np.nan)
-    for frame, answers in enumerate(answers_by_frame(found, len(crowds))):
+    for frame, answers in enumerate(localizations_by_frame(found, len(crowds))):
         layers, beads = np.nonzero(crowds.inside[frame])
         truth = crowds.places_um[frame, layers, beads]
         answer, served = match(answers, truth)
@@ -184,7 +184,7 @@ def judge_crowds(found: Localizations, crowds: Crowds, counted: NDArray[np.bool_
         lateral[frame, layers[served], beads[served]] = difference[:, :2]
     depth = (error + crowds.depths_um[..., None]).reshape(-1, len(crowds.beads_um))
     shifts = lateral.reshape(*depth.shape, 2)
-    return judge_depths(depth[:, counted], crowds.depths_um.ravel(), crowds.beads_um[counted], shifts[:, counted])
+    return score_depths(depth[:, counted], crowds.depths_um.ravel(), crowds.beads_um[counted], shifts[:, counted])
 
 
 def best_threshold(candidates: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> float:

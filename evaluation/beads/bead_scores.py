@@ -24,12 +24,12 @@ from models.calibration.sweep import Sweep
 from models.tables import Localizations
 
 __all__ = [
-    "BeadAnswers",
+    "BeadLocalizations",
     "BeadScore",
     "Localize",
-    "answer_bead_sweep",
     "correlate_depths",
-    "judge_depths",
+    "localize_bead_sweep",
+    "score_depths",
 ]
 
 F64 = NDArray[np.float64]
@@ -86,7 +86,7 @@ class BeadScore:
 
 
 @dataclass(frozen=True)
-class BeadAnswers:
+class BeadLocalizations:
     """What a method says of the beads of a sweep.
 
     Attributes
@@ -108,7 +108,7 @@ class BeadAnswers:
 
     def score(self, chosen: NDArray[np.bool_], tilted: NDArray[np.bool_] | None = None) -> BeadScore:
         """Score of some beads, with the tilt that the beads `tilted` tell (the same beads when not given)."""
-        return judge_depths(
+        return score_depths(
             self.depth_um[:, chosen],
             self.truth_um,
             self.positions_um[chosen],
@@ -117,7 +117,7 @@ class BeadAnswers:
         )
 
 
-def answer_bead_sweep(
+def localize_bead_sweep(
     localize: Localize,
     sweep: Sweep,
     positions_um: F64,
@@ -127,7 +127,7 @@ def answer_bead_sweep(
     sign: int = 1,
     axial_scale: float = 1.0,
     repeats: int | None = None,
-) -> BeadAnswers:
+) -> BeadLocalizations:
     """Localize every plane of a sweep, and give each answer to the bead that it means.
 
     Parameters
@@ -158,7 +158,7 @@ def answer_bead_sweep(
         for number in numbers:
             rows = found.select(found.frame == number)
             _assign(rows, positions_um, truth[number], depth[number], lateral[number])
-    return BeadAnswers(depth, truth, positions_um, lateral)
+    return BeadLocalizations(depth, truth, positions_um, lateral)
 
 
 def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
@@ -179,7 +179,7 @@ def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lat
             lateral[bead] = offset[bead, answer]
 
 
-def judge_depths(
+def score_depths(
     depth_um: F64,
     truth_um: F64,
     positions_um: F64,

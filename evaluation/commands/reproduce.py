@@ -197,13 +197,13 @@ def _say(table: str, rows: list[dict[str, Any]]) -> None:
 
 def _write_calibration(out: Path, quick: bool) -> None:
     """Sweep of the hidden optics and the calibration that is made from it, as `bathyscope calibrate` would write it."""
-    from evaluation.runs.reproduction import judging_optics
+    from evaluation.runs.reproduction import make_benchmark_optics
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
     from service.commands.console import note
     from service.files.outputs import complete_output
 
-    judge = judging_optics("hidden", None, quick=quick)
+    judge = make_benchmark_optics("hidden", None, quick=quick)
     with complete_output(out, Calibration.is_folder) as aside:
         known = judge.calibration
         (with_report(known) if known.evidence is not None else known).save(aside)

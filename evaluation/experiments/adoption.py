@@ -25,10 +25,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from evaluation.experiments.benchmark import Bench, Contender, tune, validation_frames
+from evaluation.experiments.benchmark import Bench, MethodRun, tune, validation_frames
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.density import seeding_density
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import Snr
 from evaluation.optics.other_optics import OTHER_OPTICS, OtherOptics, calibrated, judged, swept
 from evaluation.report.figures import LIMIT, new_figure, panel, save, series
@@ -74,7 +74,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     DataError
         When no `cascade` takes part.
     """
-    references = [each for each in bench.contenders if each.name.split()[0] == _ARCHITECTURE]
+    references = [each for each in bench.method_runs if each.name.split()[0] == _ARCHITECTURE]
     if not references:
         raise DataError(
             f"None of the methods is {_ARCHITECTURE}, which is what is trained for other optics.",
@@ -116,41 +116,41 @@ class _Part:
         self.bench.advance((self.done + 0.5 + 0.5 * share) / self.of, what)
 
 
-def _judge(part: _Part, references: Sequence[Contender], other: OtherOptics, home: Path) -> tuple[list[Row], Row]:
+def _judge(part: _Part, references: Sequence[MethodRun], other: OtherOptics, home: Path) -> tuple[list[Row], Row]:
     """Scores with one microscope, and what they rest on."""
     bench = part.bench
     adopted = _adopt(other, part, home)
     optics = judged(other, adopted.calibration, bench.optics.cache, quick=bench.quick)
-    contenders = [
-        Contender(name, name, adopted.calibration, "measured", adopted.model, kept=bench.kept)
+    method_runs = [
+        MethodRun(name, name, adopted.calibration, "measured", adopted.model, kept=bench.kept)
         for name in dict.fromkeys(each.name for each in references)
     ]
-    theirs = replace(bench, optics=optics, contenders=contenders, advance=part.judging)
+    theirs = replace(bench, optics=optics, method_runs=method_runs, advance=part.judging)
     validation = validation_frames(optics, quick=bench.quick)
-    for contender in contenders:
-        tune(contender, validation, _tolerances_um(optics)[0], bench.seconds)
-    cost = _cost(theirs, contenders[0], other.name) | {
+    for method_run in method_runs:
+        tune(method_run, validation, _tolerances_um(optics)[0], bench.seconds)
+    cost = _cost(theirs, method_runs[0], other.name) | {
         "sweep_minutes": _SWEEP_MINUTES,
         "calibration_minutes": round(adopted.calibration_minutes, 2),
         "training_minutes": round(adopted.training_minutes, 2),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "beads_used": adopted.calibration.report["beads_used"],
     }
-    return _scores(theirs, contenders, other.name), cost
+    return _scores(theirs, method_runs, other.name), cost
 
 
-def _tolerances_um(optics: JudgingOptics) -> tuple[float, ...]:
+def _tolerances_um(optics: BenchmarkOptics) -> tuple[float, ...]:
     low, high = optics.depths_um
     return tuple(round(share * (high - low), 3) for share in _TOLERANCE_SHARES)
 
 
-def _scores(bench: Bench, contenders: Sequence[Contender], name: str) -> list[Row]:
+def _scores(bench: Bench, method_runs: Sequence[MethodRun], name: str) -> list[Row]:
     conditions = [
         Condition({"optics": name, "form": "published", "points": _POINTS, "snr_db": db}, _POINTS, Snr(db))
         for db in (_QUICK_DB if bench.quick else _DB)
     ]
     tolerances = _tolerances_um(bench.optics)
-    rows, _ = run_conditions(bench, conditions, contenders, tolerances)
+    rows, _ = run_conditions(bench, conditions, method_runs, tolerances)
     shares = dict(zip(tolerances, _TOLERANCE_SHARES, strict=True))
     return [row | {"tolerance_share": shares[row["tolerance_um"]]} for row in rows]
 
@@ -173,19 +173,19 @@ def _compared(rows: list[Row]) -> list[Row]:
     return compared
 
 
-def _cost(bench: Bench, contender: Contender, name: str) -> Row:
+def _cost(bench: Bench, method_run: MethodRun, name: str) -> Row:
     """What a microscope's figures rest on."""
     row: Row = {
-        "method": contender.label,
+        "method": method_run.label,
         "optics": name,
         "depths_um": bench.optics.depths_um[1],
         "side_um": round(bench.optics.side_um, 2),
         "pixel_size_um": bench.optics.pixel_size_um,
         "seeding_density": round(seeding_density(bench, _POINTS), 3),
-        "told": contender.told_by,
+        "told": method_run.optics_source,
     }
-    if contender.model_folder is not None:
-        training = Model.load(contender.model_folder).training
+    if method_run.model_folder is not None:
+        training = Model.load(method_run.model_folder).training
         row |= {"training_minutes": training["minutes"], "training_frames": training["frames"]}
     return row
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.methods.registry import Method, make_method
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import (
     FRAME_SHAPE,
     Box,
@@ -28,13 +28,13 @@ from evaluation.optics.frames import (
     middle_box,
     uniform_emitters,
 )
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from evaluation.scores.scoring import score_at
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.tables import Localizations
 
-__all__ = ["Bench", "Contender", "tune", "validation_frames"]
+__all__ = ["Bench", "MethodRun", "tune", "validation_frames"]
 
 VALIDATION_SEED = 4_502_003
 """Apart from the hidden optics, the sweep and, by being the first word of a pair, from every judging seed."""
@@ -61,7 +61,7 @@ _ENOUGH_EMITTERS = 100
 
 
 @dataclass
-class Contender:
+class MethodRun:
     """A method in the comparison.
 
     Attributes
@@ -72,7 +72,7 @@ class Contender:
         In the registry.
     calibration : Calibration
         What it was made from, or, for a network, what the judge would have given it.
-    told_by : str
+    optics_source : str
         Where its knowledge of the optics comes from, for the record.
     model_folder : Path or None
     threshold : float
@@ -81,19 +81,19 @@ class Contender:
         Processor time of its answers so far.
     frames : int
         That it has answered.
-    kept : KeptAnswers or None
+    kept : KeptResults or None
         Where answers are kept for a run that is interrupted.
     """
 
     label: str
     name: str
     calibration: Calibration
-    told_by: str
+    optics_source: str
     model_folder: Path | None = None
     threshold: float = 0.0
     seconds: float = 0.0
     frames: int = 0
-    kept: KeptAnswers | None = field(default=None, repr=False)
+    kept: KeptResults | None = field(default=None, repr=False)
     _made: dict[CameraModel, Method] = field(default_factory=dict, repr=False)
 
     def candidates(self, frames: Frames) -> Localizations:
@@ -187,8 +187,8 @@ class Bench:
 
     Attributes
     ----------
-    optics : JudgingOptics
-    contenders : sequence of Contender
+    optics : BenchmarkOptics
+    method_runs : sequence of MethodRun
     quick : bool
         The short form, for continuous integration.
     seed : int
@@ -204,8 +204,8 @@ class Bench:
         goes on. None where nothing is kept.
     """
 
-    optics: JudgingOptics
-    contenders: Sequence[Contender]
+    optics: BenchmarkOptics
+    method_runs: Sequence[MethodRun]
     quick: bool
     seed: int
     seconds: float = 30.0
@@ -214,31 +214,31 @@ class Bench:
     workshop: Path | None = None
 
     @property
-    def kept(self) -> KeptAnswers | None:
-        """Where answers are kept, for contenders that an experiment makes for itself."""
-        return None if self.workshop is None else KeptAnswers(self.workshop / "answers")
+    def kept(self) -> KeptResults | None:
+        """Where answers are kept, for method_runs that an experiment makes for itself."""
+        return None if self.workshop is None else KeptResults(self.workshop / "answers")
 
     def box(self, shape: tuple[int, int], side_um: float | None = None) -> Box:
         """Volume of emitters in the middle of frames of `shape`; as wide as is usual for the optics when not given."""
         return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um or self.optics.side_um)
 
     def candidates(
-        self, contender: Contender, frames: Frames, fewest: int | None = None
+        self, method_run: MethodRun, frames: Frames, fewest: int | None = None
     ) -> tuple[Frames, Localizations]:
-        """The first of the frames that a method has time for, and its candidates; see `Contender.candidates_within`."""
-        return contender.candidates_within(frames, self.seconds, fewest)
+        """The first of the frames that a method has time for, and its candidates; see `MethodRun.candidates_within`."""
+        return method_run.candidates_within(frames, self.seconds, fewest)
 
-    def answers(self, contender: Contender, frames: Frames, fewest: int | None = None) -> tuple[Frames, Localizations]:
+    def answers(self, method_run: MethodRun, frames: Frames, fewest: int | None = None) -> tuple[Frames, Localizations]:
         """The same with its answers."""
-        judged, found = self.candidates(contender, frames, fewest)
-        return judged, contender.decided(found)
+        judged, found = self.candidates(method_run, frames, fewest)
+        return judged, method_run.decided(found)
 
     def rng(self, *words: int) -> np.random.Generator:
         """Generator of a condition; the seed first, so that conditions do not depend on each other."""
         return np.random.default_rng([self.seed, *words])
 
 
-def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
+def validation_frames(optics: BenchmarkOptics, *, quick: bool) -> list[Frames]:
     """The one validation set."""
     box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um, optics.side_um)
     conditions = _QUICK_VALIDATION if quick else _VALIDATION
@@ -252,7 +252,7 @@ def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
 
 
 def tune(
-    contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
+    method_run: MethodRun, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
 ) -> float:
     """Set a threshold with the best mean Jaccard index over the validation conditions, and give that index.
 
@@ -260,7 +260,7 @@ def tune(
     those that are as good within `_AS_GOOD` the middle one is taken. A method may take `seconds` of processor time for
     each condition; a slow one is tuned with the first frames.
     """
-    judged = [contender.candidates_within(frames, seconds) for frames in validation]
+    judged = [method_run.candidates_within(frames, seconds) for frames in validation]
     found = [each for _, each in judged]
     scores = np.concatenate([each.probability for each in found])
     if len(scores) == 0:
@@ -279,5 +279,5 @@ def tune(
     )
     best = float(means.max())
     good = thresholds[means >= best - _AS_GOOD]
-    contender.threshold = float(good[len(good) // 2])
+    method_run.threshold = float(good[len(good) // 2])
     return best

@@ -45,15 +45,15 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     rows: list[Row] = []
     coefficients = _QUICK_DIFFUSION_UM2_S if bench.quick else _DIFFUSION_UM2_S
     count = _QUICK_FRAMES if bench.quick else _FRAMES
-    total = len(coefficients) * len(bench.contenders)
+    total = len(coefficients) * len(bench.method_runs)
     for index, coefficient in enumerate(coefficients):
         rng = bench.rng(9, index)
         points = _QUICK_BEADS if bench.quick else _BEADS
         low, high = np.array(bench.box(FRAME_SHAPE)).T
         start = rng.uniform(low + 5, high - 5, (points, 3))
         frames = movie(bench, Brownian(start, coefficient, bench.seed + index), np.ones(points), _LIGHT, count, index)
-        for done, contender in enumerate(bench.contenders):
-            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
+        for done, method_run in enumerate(bench.method_runs):
+            judged, found = bench.answers(method_run, frames, _FEWEST_FRAMES)
             paths = _joined(found, judged)
             real = np.stack([each[:, :3] for each in judged.emitters], axis=1)
             for axis, name in enumerate("xyz"):
@@ -61,7 +61,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 of_truth, _ = diffusion(real[:, :, axis], 1 / FPS)
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "axis": name,
                         "beads": points,
                         "frames": len(judged),
@@ -75,8 +75,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "found": float(np.isfinite(paths[:, :, 0]).mean()),
                     }
                 )
-            done_now = index * len(bench.contenders) + done + 1
-            bench.advance(done_now / total, f"{coefficient:g} µm²/s, {contender.label}")
+            done_now = index * len(bench.method_runs) + done + 1
+            bench.advance(done_now / total, f"{coefficient:g} µm²/s, {method_run.label}")
     return {"brownian": rows}
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.methods.registry import needs_model
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Frames, Photons, expose
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
 from evaluation.report.figures import CHANCE, bar_places, new_figure, panel, save, styles
@@ -53,12 +53,12 @@ class CellImages:
 
     Parameters
     ----------
-    optics : JudgingOptics
+    optics : BenchmarkOptics
     seed : int
         Of the cells' shapes.
     """
 
-    def __init__(self, optics: JudgingOptics, seed: int) -> None:
+    def __init__(self, optics: BenchmarkOptics, seed: int) -> None:
         self._optics = optics
         self._table = PatternTable(optics.psf)
         self._seed = seed
@@ -139,23 +139,23 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     images = CellImages(bench.optics, bench.seed)
     frames = _movie(bench, images)
     forms = {"as they are": frames, "temporal minimum removed": minimum_removed(frames)}
-    contenders = [(contender, "beads") for contender in bench.contenders]
-    fits = [contender for contender in bench.contenders if not needs_model(contender.name)]
+    method_runs = [(method_run, "beads") for method_run in bench.method_runs]
+    fits = [method_run for method_run in bench.method_runs if not needs_model(method_run.name)]
     if fits and not bench.quick:
         calibration = _cell_calibration(bench, images)
-        for contender in fits:
-            label = f"{contender.label} (cell sweep)"
-            made = Contender(
-                label, contender.name, calibration, "cells", threshold=contender.threshold, kept=bench.kept
+        for method_run in fits:
+            label = f"{method_run.label} (cell sweep)"
+            made = MethodRun(
+                label, method_run.name, calibration, "cells", threshold=method_run.threshold, kept=bench.kept
             )
-            contenders.append((made, "cells"))
+            method_runs.append((made, "cells"))
     rows: list[Row] = []
-    for done, (contender, calibrated) in enumerate(contenders):
+    for done, (method_run, calibrated) in enumerate(method_runs):
         for name, movie in forms.items():
-            judged, found = bench.answers(contender, movie)
-            columns = {"method": contender.label, "calibrated_with": calibrated, "frames_are": name}
+            judged, found = bench.answers(method_run, movie)
+            columns = {"method": method_run.label, "calibrated_with": calibrated, "frames_are": name}
             rows += score_rows(found, judged, columns)
-        bench.advance((done + 1) / len(contenders), contender.label)
+        bench.advance((done + 1) / len(method_runs), method_run.label)
     return {"cells": rows}
 
 

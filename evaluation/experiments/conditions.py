@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
 from evaluation.scores.scoring import TOLERANCES_UM, Row, limit_columns, precision_recall, score_rows
 
@@ -57,10 +57,10 @@ def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
 def run_conditions(
     bench: Bench,
     conditions: Sequence[Condition],
-    contenders: Sequence[Contender] | None = None,
+    method_runs: Sequence[MethodRun] | None = None,
     tolerances_um: Sequence[float] = TOLERANCES_UM,
 ) -> tuple[list[Row], list[Row]]:
-    """Score every contender, or those given, at every condition and within every tolerance.
+    """Score every method_run, or those given, at every condition and within every tolerance.
 
     Returns
     -------
@@ -80,19 +80,19 @@ def run_conditions(
         most = max(_LIMIT_POINTS // condition.points, 8)
         limits = limit_columns(bench.optics.bounds(limited, most), detector)
         blank = {"snr_db": None, "photons": None}
-        for contender in bench.contenders if contenders is None else contenders:
-            before = contender.seconds
-            judged, candidates = bench.candidates(contender, frames)
-            columns = {"method": contender.label} | blank | condition.columns
-            answers = contender.decided(candidates)
-            cost = {"seconds_per_frame": round((contender.seconds - before) / len(judged), 4)}
+        for method_run in bench.method_runs if method_runs is None else method_runs:
+            before = method_run.seconds
+            judged, candidates = bench.candidates(method_run, frames)
+            columns = {"method": method_run.label} | blank | condition.columns
+            answers = method_run.decided(candidates)
+            cost = {"seconds_per_frame": round((method_run.seconds - before) / len(judged), 4)}
             scored = score_rows(answers, judged, columns, tolerances_um=tolerances_um)
-            rows += [row | limits | cost | {"threshold": contender.threshold} for row in scored]
+            rows += [row | limits | cost | {"threshold": method_run.threshold} for row in scored]
             if condition.curve:
                 curve = precision_recall(candidates, judged, columns)
-                nearest = int(np.argmin([abs(row["threshold"] - contender.threshold) for row in curve] or [0]))
+                nearest = int(np.argmin([abs(row["threshold"] - method_run.threshold) for row in curve] or [0]))
                 curves += [row | {"tuned": index == nearest} for index, row in enumerate(curve)]
-            what = f"{light_text(condition.light)}, {condition.points} points, {contender.label}"
+            what = f"{light_text(condition.light)}, {condition.points} points, {method_run.label}"
             bench.advance((done + 1) / len(conditions), what)
     return rows, curves
 

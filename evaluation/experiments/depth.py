@@ -34,7 +34,7 @@ from evaluation.report.figures import (
     series,
     styles,
 )
-from evaluation.scores.scoring import Row, answers_by_frame, jaccard_error, score_rows
+from evaluation.scores.scoring import Row, jaccard_error, localizations_by_frame, score_rows
 from models.metrics import Scorer, chance_jaccard
 
 __all__ = ["draw", "run"]
@@ -63,12 +63,12 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     limits = _limits(bench, frames, edges)
     slices: list[Row] = []
     ranges: list[Row] = []
-    steps = len(bench.contenders) + 1
-    for done, contender in enumerate(bench.contenders):
-        judged, found = bench.answers(contender, frames)
+    steps = len(bench.method_runs) + 1
+    for done, method_run in enumerate(bench.method_runs):
+        judged, found = bench.answers(method_run, frames)
         scorer = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
         by_frame = []
-        for answers, each in zip(answers_by_frame(found, len(judged)), judged.emitters, strict=True):
+        for answers, each in zip(localizations_by_frame(found, len(judged)), judged.emitters, strict=True):
             alone = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
             whole = alone.add(answers, each[:, :3])
             scorer.add(answers, each[:, :3])
@@ -77,7 +77,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         chance = chance_jaccard(found, judged.truth(), _TOLERANCE_UM)
         mine = [
             {
-                "method": contender.label,
+                "method": method_run.label,
                 "frames": len(judged),
                 "beads": beads,
                 "photons": _LIGHT.mean,
@@ -94,8 +94,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         ]
         slices += mine
         total = {"frames": len(judged)} | scorer.result() | {"jaccard_error": error}
-        ranges.append({"method": contender.label, "least_recall": _GOOD_RECALL} | _good_range(mine) | total)
-        bench.advance((done + 1) / steps, contender.label)
+        ranges.append({"method": method_run.label, "least_recall": _GOOD_RECALL} | _good_range(mine) | total)
+        bench.advance((done + 1) / steps, method_run.label)
     experimental = _experimental(bench, frames)
     bench.advance(1.0, "focal stacks")
     return {"depth": slices, "depth-range": ranges, "depth-experimental": experimental}
@@ -146,10 +146,10 @@ def _experimental(bench: Bench, frames: Frames) -> list[Row]:
         "real": few,
     }
     rows = []
-    for contender in bench.contenders:
-        found = contender.answers(few)
+    for method_run in bench.method_runs:
+        found = method_run.answers(few)
         for name, judged in against.items():
-            columns = {"method": contender.label, "truth": name}
+            columns = {"method": method_run.label, "truth": name}
             rows += score_rows(found, judged, columns, tolerances_um=(_TOLERANCE_UM,))
     scorer = Scorer(_TOLERANCE_UM)
     for mine, real in zip(retrieved, few.emitters, strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import Frames
 
 __all__ = ["available", "retrieved_truth"]
@@ -43,7 +43,7 @@ def available() -> bool:
 
 
 def retrieved_truth(
-    optics: JudgingOptics, frames: Frames, rng: np.random.Generator, *, quick: bool
+    optics: BenchmarkOptics, frames: Frames, rng: np.random.Generator, *, quick: bool
 ) -> list[F64] | None:
     """Beads of each frame as a deconvolved stack shows them; x, y, z in µm and relative brightness, shape (N, 4).
 
@@ -59,13 +59,13 @@ def retrieved_truth(
     ]
 
 
-def _planes_um(optics: JudgingOptics) -> F64:
+def _planes_um(optics: BenchmarkOptics) -> F64:
     low, high = optics.depths_um
     planes: F64 = np.arange(low - _BEYOND_UM, high + _BEYOND_UM + 0.1, _STEP_UM)
     return planes
 
 
-def _stack(optics: JudgingOptics, emitters: F64, frames: Frames, rng: np.random.Generator, binning: int) -> F64:
+def _stack(optics: BenchmarkOptics, emitters: F64, frames: Frames, rng: np.random.Generator, binning: int) -> F64:
     """Background-free planes of photo-electrons, shape (Z, H / binning, W / binning)."""
     planes = []
     for focus in _planes_um(optics):
@@ -87,7 +87,7 @@ def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
     return summed
 
 
-def _pattern(optics: JudgingOptics, binning: int) -> F64:
+def _pattern(optics: BenchmarkOptics, binning: int) -> F64:
     """The microscope's three-dimensional pattern on the grid of the stack, symmetric about focus, of unit sum."""
     reach = min(_PATTERN_UM, optics.depths_um[1])
     depths = np.arange(-reach, reach + 0.1, _STEP_UM)
@@ -124,7 +124,7 @@ def _deconvolved(stack: F64, pattern: F64, *, quick: bool) -> F64:
     return inner
 
 
-def _places(sharp: F64, optics: JudgingOptics, binning: int) -> F64:
+def _places(sharp: F64, optics: BenchmarkOptics, binning: int) -> F64:
     from skimage import feature
 
     peak_local_max: Any = feature.peak_local_max

@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 
 from evaluation.experiments.benchmark import Bench
 from evaluation.experiments.conditions import light_columns, light_text
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, Box, Frames, Light, Photons, Snr, expose, uniform_emitters
 from evaluation.report.figures import CHANCE, Style, bar_places, new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame, score_rows
+from evaluation.scores.scoring import Row, localizations_by_frame, score_rows
 from models.metrics import TOLERANCE_UM, Region, match
 
 __all__ = ["FARTHER_UM", "GhostCount", "count_ghosts", "draw", "run"]
@@ -146,22 +146,22 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     lights = _QUICK_LIGHTS if bench.quick else _LIGHTS
     for done, light in enumerate(lights):
         scenes = _scenes(bench, optics, light)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, scenes.frames)
-            columns = {"method": contender.label} | light_columns(light)
+        for method_run in bench.method_runs:
+            judged, found = bench.answers(method_run, scenes.frames)
+            columns = {"method": method_run.label} | light_columns(light)
             counts = [
                 count_ghosts(answers, *_parted(each[:, :3], scenes.region), wrong[:, :3])
                 for answers, each, wrong in zip(
-                    answers_by_frame(found, len(judged)), judged.emitters, scenes.wrong, strict=False
+                    localizations_by_frame(found, len(judged)), judged.emitters, scenes.wrong, strict=False
                 )
             ]
             ghosts += _rows(columns | {"frames": len(judged)}, counts, judged, scenes)
             scores += score_rows(found, judged, columns, scenes.region)
-            bench.advance((done + 1) / len(lights), f"{light_text(light)}, {contender.label}")
+            bench.advance((done + 1) / len(lights), f"{light_text(light)}, {method_run.label}")
     return {"ghosts": ghosts, "ghosts-scores": scores}
 
 
-def _scenes(bench: Bench, optics: JudgingOptics, light: Light) -> _Scenes:
+def _scenes(bench: Bench, optics: BenchmarkOptics, light: Light) -> _Scenes:
     words = (round(10 * light.db),) if isinstance(light, Snr) else (round(light.mean), round(light.background_e))
     rng = bench.rng(14, *words)
     across, down, (low, high) = bench.box(FRAME_SHAPE)

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluation.experiments.benchmark import Bench
 from evaluation.experiments.conditions import light_columns, light_text
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose
 from evaluation.report.figures import BOUND, Style, error_axis, new_figure, panel, save, series, styles
 from evaluation.scores.over_bound import isolated_errors
@@ -44,7 +44,7 @@ _HONEST = (0.8, 1.25)
 
 
 def isolated_frames(
-    optics: JudgingOptics,
+    optics: BenchmarkOptics,
     depths_um: tuple[float, float],
     light: Light,
     count: int,
@@ -69,17 +69,17 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         rng = bench.rng(13, round(depths[0]), *words)
         frames = isolated_frames(bench.optics, depths, light, _QUICK_FRAMES if bench.quick else _FRAMES, rng)
         bounds = bench.optics.bounds(frames)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, frames)
+        for method_run in bench.method_runs:
+            judged, found = bench.answers(method_run, frames)
             errors = isolated_errors(found, judged, bounds)
             rows.append(
-                {"method": contender.label}
+                {"method": method_run.label}
                 | light_columns(light)
                 | {"depth_um": sum(depths) / 2, "from_um": depths[0], "to_um": depths[1], "frames": errors.frames}
                 | errors.columns()
                 | {"median_photons": round(judged.median_photons, 1)}
             )
-        what = f"{light_text(light)}, {depths[0]:g} to {depths[1]:g} µm, {contender.label}"
+        what = f"{light_text(light)}, {depths[0]:g} to {depths[1]:g} µm, {method_run.label}"
         bench.advance((done + 1) / len(conditions), what)
     return {"isolated": rows}
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.optics.frames import SCMOS_CAMERA, Photons, expose
 from evaluation.report.figures import BOUND, new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame
+from evaluation.scores.scoring import Row, localizations_by_frame
 from models.metrics import match
 
 __all__ = ["draw", "is_resolved", "run"]
@@ -63,14 +63,14 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     rows: list[Row] = []
     for done, (light, depth) in enumerate(conditions):
         limits = {direction: _limit(bench, light, depth, direction) for direction in _DIRECTIONS}
-        for contender in bench.contenders:
-            singles, splits, missed = _single_points(bench, contender, light, depth, wanted)
+        for method_run in bench.method_runs:
+            singles, splits, missed = _single_points(bench, method_run, light, depth, wanted)
             for direction in _DIRECTIONS:
-                pairs = _Pairs(bench, contender, light, depth, direction, wanted)
+                pairs = _Pairs(bench, method_run, light, depth, direction, wanted)
                 distance = _smallest(pairs.share)
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "direction": direction,
                         "photons": light,
                         "background_e": _BACKGROUND_E,
@@ -83,7 +83,9 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "missed": missed,
                     }
                 )
-            bench.advance((done + 1) / len(conditions), f"{light:g} photo-electrons at {depth:g} µm, {contender.label}")
+            bench.advance(
+                (done + 1) / len(conditions), f"{light:g} photo-electrons at {depth:g} µm, {method_run.label}"
+            )
     return {"resolution": rows}
 
 
@@ -129,7 +131,7 @@ class _Pairs:
     """How often a method resolves pairs of one light, depth and direction."""
 
     bench: Bench
-    contender: Contender
+    method_run: MethodRun
     light: float
     depth: float
     direction: str
@@ -140,13 +142,13 @@ class _Pairs:
         """Share of frames in which a pair `distance` µm apart is resolved; `frames` keeps how many were shown."""
         points = _pairs(self.bench, self.light, self.depth, self.direction, distance, self.wanted)
         rng = _rng(self.bench, self.light, self.depth, 7, round(1000 * distance))
-        begun, done, resolved = self.contender.seconds, 0, 0
+        begun, done, resolved = self.method_run.seconds, 0, 0
         while done < self.wanted:
             shown = points[done : done + _AT_ONCE]
-            for found, pair in zip(_answers(self.bench, self.contender, shown, self.light, rng), shown, strict=True):
+            for found, pair in zip(_answers(self.bench, self.method_run, shown, self.light, rng), shown, strict=True):
                 resolved += is_resolved(found, pair[:, :3], distance)
             done += len(shown)
-            spent = self.contender.seconds - begun
+            spent = self.method_run.seconds - begun
             if spent * (1 + _AT_ONCE / done) > self.bench.seconds / _PARTS:
                 break
             if abs(2 * resolved - done) > _CERTAIN * np.sqrt(done):
@@ -156,17 +158,17 @@ class _Pairs:
 
 
 def _single_points(
-    bench: Bench, contender: Contender, light: float, depth: float, wanted: int
+    bench: Bench, method_run: MethodRun, light: float, depth: float, wanted: int
 ) -> tuple[int, float, float]:
     """Number of frames of one point, and the shares of them with more than one answer, and with none."""
     points = [each[:1] for each in _pairs(bench, light, depth, "lateral", 0.0, wanted)]
     rng = _rng(bench, light, depth, 9)
-    begun = contender.seconds
+    begun = method_run.seconds
     answers: list[int] = []
     while len(answers) < wanted:
         shown = points[len(answers) : len(answers) + _AT_ONCE]
-        answers += [len(each) for each in _answers(bench, contender, shown, light, rng)]
-        spent = contender.seconds - begun
+        answers += [len(each) for each in _answers(bench, method_run, shown, light, rng)]
+        spent = method_run.seconds - begun
         if spent * (1 + _AT_ONCE / len(answers)) > 2 * bench.seconds / _PARTS:
             break
     number = np.array(answers)
@@ -174,11 +176,11 @@ def _single_points(
 
 
 def _answers(
-    bench: Bench, contender: Contender, points: list[F64], light: float, rng: np.random.Generator
+    bench: Bench, method_run: MethodRun, points: list[F64], light: float, rng: np.random.Generator
 ) -> list[F64]:
     """Answers to frames of such points, all of which count, for nothing else is in the frames."""
     frames = expose(bench.optics, points, Photons(light, _BACKGROUND_E), _SHAPE, rng)
-    return answers_by_frame(contender.answers(frames), len(frames))
+    return localizations_by_frame(method_run.answers(frames), len(frames))
 
 
 def _limit(bench: Bench, light: float, depth: float, direction: str) -> float | None:

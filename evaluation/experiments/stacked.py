@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluation.experiments.benchmark import Bench
 from evaluation.optics.frames import FRAME_SHAPE, Snr, expose
 from evaluation.report.figures import new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame
+from evaluation.scores.scoring import Row, localizations_by_frame
 from models.metrics import match
 
 __all__ = ["draw", "run"]
@@ -50,9 +50,9 @@ def run(bench: Bench) -> dict[str, list[Row]]:
         count = _QUICK_FRAMES if bench.quick else _FRAMES
         pairs = [_pair(bench, rng, apart) for _ in range(count)]
         frames = expose(bench.optics, pairs, Snr(db), FRAME_SHAPE, rng)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, frames)
-            answers = answers_by_frame(found, len(judged))
+        for method_run in bench.method_runs:
+            judged, found = bench.answers(method_run, frames)
+            answers = localizations_by_frame(found, len(judged))
             surplus = float(np.mean([max(len(each) - 2, 0) for each in answers]))
             for tolerance in _TOLERANCES_UM:
                 both = [
@@ -62,7 +62,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 share = float(np.mean(both))
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "snr_db": db,
                         "apart_um": apart,
                         "tolerance_um": tolerance,
@@ -73,7 +73,7 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "extra_answers": surplus,
                     }
                 )
-            bench.advance((done + 1) / len(conditions), f"{apart:g} µm apart, {db:g} dB, {contender.label}")
+            bench.advance((done + 1) / len(conditions), f"{apart:g} µm apart, {db:g} dB, {method_run.label}")
     return {"stacked": rows}
 
 

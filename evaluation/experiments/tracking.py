@@ -44,20 +44,20 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     """Table `tracking`: one row for each pattern of motion and method."""
     rows: list[Row] = []
     count = _QUICK_FRAMES if bench.quick else _FRAMES
-    total = len(_PATTERNS) * len(bench.contenders)
+    total = len(_PATTERNS) * len(bench.method_runs)
     for index, pattern in enumerate(_PATTERNS):
         points = _QUICK_POINTS if bench.quick else _POINTS
         motion = _motion(bench, pattern, points)
         brightness = bench.rng(7, index).uniform(0.3, 1.0, points)
         frames = movie(bench, motion, brightness, _LIGHT, count, index)
-        for done, contender in enumerate(bench.contenders):
-            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
+        for done, method_run in enumerate(bench.method_runs):
+            judged, found = bench.answers(method_run, frames, _FEWEST_FRAMES)
             truth = movie_truth(judged)
             tracks = track_table(with_sigmas(found), FPS)
             score = score_table(tracks, truth, _TOLERANCE_UM)
             rows.append(
                 {
-                    "method": contender.label,
+                    "method": method_run.label,
                     "motion": pattern,
                     "points": points,
                     "frames": len(judged),
@@ -70,8 +70,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 | continuity(tracks, truth)
                 | {"chance_jaccard": chance_jaccard(tracks, truth, _TOLERANCE_UM)}
             )
-            done_now = index * len(bench.contenders) + done + 1
-            bench.advance(done_now / total, f"{pattern}, {contender.label}")
+            done_now = index * len(bench.method_runs) + done + 1
+            bench.advance(done_now / total, f"{pattern}, {method_run.label}")
     return {"tracking": rows}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import Snr
@@ -36,13 +36,13 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     DataError
         When no network with a record of its training takes part.
     """
-    trained = {each.label: known for each in bench.contenders if (known := _training(each)) is not None}
+    trained = {each.label: known for each in bench.method_runs if (known := _training(each)) is not None}
     if not trained:
         raise DataError(
             "None of the methods is a network whose model says how it was trained.",
             "Name trained models with --model, several times, and the networks with --methods.",
         )
-    chosen = [each for each in bench.contenders if each.label in trained]
+    chosen = [each for each in bench.method_runs if each.label in trained]
     conditions = [
         Condition({"form": "published", "points": _POINTS, "snr_db": db}, _POINTS, Snr(db))
         for db in (_QUICK_DB if bench.quick else _DB)
@@ -51,17 +51,17 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     return {"training-size": [{"method": row["method"]} | trained[row["method"]] | row for row in rows]}
 
 
-def _training(contender: Contender) -> Row | None:
+def _training(method_run: MethodRun) -> Row | None:
     """What a network's model tells of its training; None for fits, and where it tells nothing."""
-    if not needs_model(contender.name) or contender.model_folder is None:
+    if not needs_model(method_run.name) or method_run.model_folder is None:
         return None
-    model = Model.load(contender.model_folder)
+    model = Model.load(method_run.model_folder)
     samples = model.training.get("samples")
     if samples is None:
         return None
     settings = model.training.get("settings", {})
     return {
-        "network": contender.name,
+        "network": method_run.name,
         "size": settings.get("size") or "",
         "model": model.id,
         "samples": samples,

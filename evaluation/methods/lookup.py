@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.methods.pattern_bank import PatternBank, correlation_binning, depth_steps, disc_radius_px
-from evaluation.methods.spot_fitter import answered_psf
+from evaluation.methods.spot_fitter import one_sided_psf
 from evaluation.methods.spots import distinct
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
@@ -71,7 +71,7 @@ class PatternLookup:
         self.threshold = threshold
         self._camera = camera
         self._z_range_um = calibration.z_range_um
-        self._psf = answered_psf(calibration)
+        self._psf = one_sided_psf(calibration)
         self._spline = PatternSpline(self._psf)
         self._disc_px = disc_radius_px(self._psf)
         self._significance = significance

@@ -58,7 +58,7 @@ class PursuitSettings:
         An emitter is kept when its photons exceed so many of their standard deviations in the joint fit.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
-    reseat_gain : float
+    relocation_gain : float
         An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
     """
 
@@ -68,7 +68,7 @@ class PursuitSettings:
     add_significance: float = 6.0
     keep_significance: float = 5.0
     depth_step_um: float = 1.5
-    reseat_gain: float = 16.0
+    relocation_gain: float = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class _Move:
 
     emitters: Array
     adds: bool = False
-    reseats: bool = False
+    relocates: bool = False
 
 
 class ResidualPursuit:
@@ -119,7 +119,7 @@ class ResidualPursuit:
             if move is None:
                 break
             after = self._fit(data, move.emitters, fit.background, precise=False)
-            if move.reseats and after.cost >= fit.cost:
+            if move.relocates and after.cost >= fit.cost:
                 settled = True
                 continue
             settled = settled and not move.adds
@@ -172,9 +172,9 @@ class ResidualPursuit:
         missed = missed[~self._too_faint(together)[len(fit.emitters) :]]
         seats, gain = fit.emitters, 0.0
         if not settled:
-            seats, gain = self._scale.rescan.better_seats(data, fit, self.settings.reseat_gain)
+            seats, gain = self._scale.rescan.better_seats(data, fit, self.settings.relocation_gain)
         if gain > (missed[:, 4] ** 2).max(initial=0.0):
-            return _Move(seats, reseats=True)
+            return _Move(seats, relocates=True)
         if len(missed):
             return _Move(np.concatenate([fit.emitters, missed[:, :4]]), adds=True)
         return None

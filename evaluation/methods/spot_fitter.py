@@ -28,7 +28,7 @@ from models.pattern_spline import PatternSpline
 from models.psf import Psf
 from models.tables import Localizations
 
-__all__ = ["SpotFitter", "answered_psf"]
+__all__ = ["SpotFitter", "one_sided_psf"]
 
 Array = NDArray[np.float64]
 
@@ -90,7 +90,7 @@ class SpotFitter:
         self._camera = camera
         self._z_range_um = calibration.z_range_um
         self._engine = engine_for(estimator, package)
-        psf = answered_psf(calibration)
+        psf = one_sided_psf(calibration)
         whole, self._pattern = PatternSpline(psf), PatternSpline(psf, _CORE)
         self._read_variance = read_variance(camera)
         self._detector = Detector(self._pattern.psf, significance, depth_step_um, most_starts)
@@ -156,7 +156,7 @@ class SpotFitter:
         )
 
 
-def answered_psf(calibration: Calibration) -> Psf:
+def one_sided_psf(calibration: Calibration) -> Psf:
     """The planes that are fitted: the answered depths and some beyond, but not those on the other side of focus.
 
     A pattern that is the same on both sides would otherwise be answered on either at random.

@@ -35,10 +35,10 @@ from models.psf import Psf, plane_centres
 
 __all__ = [
     "DEPTHS_UM",
-    "JudgingOptics",
+    "BenchmarkOptics",
     "computed_calibration",
     "exact_optics",
-    "hidden_judging",
+    "hidden_benchmark_optics",
     "hidden_sweep",
     "named_by_content",
 ]
@@ -58,7 +58,7 @@ known by their own patterns."""
 
 
 @dataclass(frozen=True)
-class JudgingOptics:
+class BenchmarkOptics:
     """A microscope of the judge.
 
     Attributes
@@ -125,7 +125,7 @@ class JudgingOptics:
             moved[:, 2] += self.hidden.curvature_at(moved[:, 0], moved[:, 1])
         return moved
 
-    def reaching(self, farther_um: float) -> JudgingOptics:
+    def reaching(self, farther_um: float) -> BenchmarkOptics:
         """The same microscope, which draws emitters that are up to `farther_um` outside the judged depths too.
 
         Within the judged depths it draws what it drew. Beyond the depths that it was made for, a microscope draws
@@ -172,9 +172,9 @@ def computed_calibration() -> Calibration:
     )
 
 
-def exact_optics() -> JudgingOptics:
+def exact_optics() -> BenchmarkOptics:
     """Frames straight from the optical integral, of optics that methods know exactly."""
-    return JudgingOptics(
+    return BenchmarkOptics(
         "exact",
         "exact PSF known to the methods",
         computed_calibration(),
@@ -183,13 +183,13 @@ def exact_optics() -> JudgingOptics:
     )
 
 
-def hidden_judging(
+def hidden_benchmark_optics(
     cache: Path | None = None,
     calibration: Path | None = None,
     progress: Progress | None = None,
     *,
     quick: bool = False,
-) -> JudgingOptics:
+) -> BenchmarkOptics:
     """Frames of the hidden optics, and the calibration from their sweep.
 
     Parameters
@@ -218,7 +218,7 @@ def hidden_judging(
             sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths)
         )
     label = "hidden optics, methods calibrated with a noisy sweep"
-    return JudgingOptics("hidden", label, learned, images, psf, depths, optics, cache)
+    return BenchmarkOptics("hidden", label, learned, images, psf, depths, optics, cache)
 
 
 def named_by_content(calibration: Calibration) -> Calibration:

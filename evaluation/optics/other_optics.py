@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.optics.benchmark_optics import JudgingOptics, named_by_content
+from evaluation.optics.benchmark_optics import BenchmarkOptics, named_by_content
 from evaluation.optics.frames import SCMOS_CAMERA, SIDE_UM
 from evaluation.optics.hidden_optics import (
     FIELD_SHAPE,
@@ -154,7 +154,7 @@ def calibrated(other: OtherOptics, sweep: Sweep, progress: Progress, *, quick: b
     return named_by_content(learned)
 
 
-def judged(other: OtherOptics, calibration: Calibration, cache: Path | None, *, quick: bool = False) -> JudgingOptics:
+def judged(other: OtherOptics, calibration: Calibration, cache: Path | None, *, quick: bool = False) -> BenchmarkOptics:
     """The judge's microscope: emitters in the sample, depth measured from the focus that the calibration found."""
     depths = other.depths_um(quick=quick)
     hidden = other.hidden()
@@ -164,7 +164,7 @@ def judged(other: OtherOptics, calibration: Calibration, cache: Path | None, *, 
         curvature_um=hidden.curvature_um * other.axial_scale,
     )
     psf = hidden_psf(in_sample, depths, cache=cache)
-    return JudgingOptics(
+    return BenchmarkOptics(
         "hidden",
         f"{other.name}, methods calibrated with a noisy sweep",
         calibration,

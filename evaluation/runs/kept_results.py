@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.tables import Localizations
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptResults"]
 
 _SECONDS = "processor_seconds"
 
 
-class KeptAnswers:
+class KeptResults:
     """Answers by what they are answers to.
 
     Parameters

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.experiments.benchmark import VALIDATION_SEED, Bench, Contender
+from evaluation.experiments.benchmark import VALIDATION_SEED, Bench, MethodRun
 from evaluation.experiments.registry import ALWAYS_HIDDEN, experiment_named
 from evaluation.methods.registry import needs_model
-from evaluation.methods.selection import Tuned, contenders_for, make_ready, model_folders
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics, hidden_judging
+from evaluation.methods.selection import Tuned, make_method_runs, make_ready, model_folders
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics, hidden_benchmark_optics
 from evaluation.optics.hidden_optics import HIDDEN_SEED
 from evaluation.optics.hidden_sweep import SWEEP_SEED
 from evaluation.report.tables import write_table
 from evaluation.runs.identity import run_identity
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from evaluation.runs.results import RECORD, draw_results, is_results, read_record
 from evaluation.runs.unfinished import Unfinished, check_same_run
 from evaluation.scores.scoring import Row
@@ -34,7 +34,7 @@ from models.weights import reference_model
 from service.commands.console import note, progress
 from service.files.outputs import check_destination, complete_output, write_json
 
-__all__ = ["Reproduction", "Wanted", "judging_optics"]
+__all__ = ["Reproduction", "Wanted", "make_benchmark_optics"]
 
 Tables = dict[str, list[Row]]
 
@@ -139,9 +139,9 @@ class Reproduction:
 
             bench.advance = told
             tables = experiment_named(name).run(bench)
-        for contender in bench.contenders:
+        for method_run in bench.method_runs:
             # Prepared methods hold hundreds of megabytes, and come back within seconds.
-            contender.release()
+            method_run.release()
         self._add(name, kind, tables, spent())
         self._publish(name, tables)
         return tables
@@ -200,17 +200,17 @@ class Reproduction:
 
     def _bench(self, kind: str) -> Bench:
         wanted = self._wanted
-        judge = judging_optics(kind, wanted.calibration, quick=wanted.quick)
+        judge = make_benchmark_optics(kind, wanted.calibration, quick=wanted.quick)
         workshop = self._unfinished.workshop
         tuned: Tuned = {each["method"]: each for each in self._record["runs"][0]["methods"].get(kind, [])}
         with progress("thresholds", 1.0) as advance:
             ready, missing = make_ready(
                 judge,
-                contenders_for(judge, wanted.methods, wanted.models),
+                make_method_runs(judge, wanted.methods, wanted.models),
                 quick=wanted.quick,
                 seconds=wanted.seconds,
                 tuned=tuned,
-                kept=KeptAnswers(workshop / "answers"),
+                kept=KeptResults(workshop / "answers"),
                 advance=advance,
             )
         for method, reason in missing.items():
@@ -232,7 +232,7 @@ class Reproduction:
             "tables": {table: len(rows) for table, rows in tables.items()},
         }
         run["experiments"][name] = spent
-        run["methods"][kind] = [_contender_record(contender) for contender in bench.contenders]
+        run["methods"][kind] = [_method_record(method_run) for method_run in bench.method_runs]
         run["unfinished"] = self.missing()
 
     def _publish(self, name: str, tables: Tables) -> None:
@@ -254,7 +254,7 @@ class Reproduction:
         self._unfinished.experiment_done()
 
 
-def judging_optics(kind: str, calibration: Path | None, *, quick: bool) -> JudgingOptics:
+def make_benchmark_optics(kind: str, calibration: Path | None, *, quick: bool) -> BenchmarkOptics:
     """The judge's microscope, ``"exact"`` or ``"hidden"``, with progress at the terminal."""
     import platformdirs
 
@@ -262,20 +262,20 @@ def judging_optics(kind: str, calibration: Path | None, *, quick: bool) -> Judgi
         return exact_optics()
     with progress("hidden optics", 1.0) as advance:
         cache = Path(platformdirs.user_cache_dir("bathyscope"))
-        return hidden_judging(cache, calibration, advance, quick=quick)
+        return hidden_benchmark_optics(cache, calibration, advance, quick=quick)
 
 
-def _contender_record(contender: Contender) -> dict[str, Any]:
+def _method_record(method_run: MethodRun) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "method": contender.label,
-        "pattern": contender.told_by,
-        "threshold": contender.threshold,
-        "frames": contender.frames,
-        "processor_seconds": round(contender.seconds, 3),
-        "processor_seconds_per_frame": round(contender.seconds / max(contender.frames, 1), 4),
+        "method": method_run.label,
+        "pattern": method_run.optics_source,
+        "threshold": method_run.threshold,
+        "frames": method_run.frames,
+        "processor_seconds": round(method_run.seconds, 3),
+        "processor_seconds_per_frame": round(method_run.seconds / max(method_run.frames, 1), 4),
     }
-    if needs_model(contender.name):
-        described = Model.load(contender.model_folder or reference_model("full"))
+    if needs_model(method_run.name):
+        described = Model.load(method_run.model_folder or reference_model("full"))
         record |= {
             "model": described.id,
             "calibration": described.calibration_id,

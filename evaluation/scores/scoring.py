@@ -16,10 +16,10 @@ from models.tables import Localizations
 __all__ = [
     "TOLERANCES_UM",
     "Row",
-    "answers_by_frame",
     "frame_scores",
     "jaccard_error",
     "limit_columns",
+    "localizations_by_frame",
     "precision_recall",
     "score_at",
     "score_rows",
@@ -34,7 +34,7 @@ _KNOWN_UM = 5.0
 """An emitter whose 3D sigma is larger is not localized by anybody, and left out of root mean squares."""
 
 
-def answers_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
+def localizations_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
     """Positions (N, 3) in each of `count` frames, whose numbers count from 0."""
     order = np.argsort(found.frame, kind="stable")
     return np.split(found.xyz_um[order], np.searchsorted(found.frame[order], np.arange(1, count), side="left"))
@@ -45,7 +45,7 @@ def frame_scores(
 ) -> list[Score]:
     """Score of the answers to each of `frames`, whose numbers count from 0."""
     scorer = Scorer(tolerance_um, region)
-    answers = answers_by_frame(found, len(frames))
+    answers = localizations_by_frame(found, len(frames))
     return [scorer.add(each, truth[:, :3]) for each, truth in zip(answers, frames.emitters, strict=True)]
 
 

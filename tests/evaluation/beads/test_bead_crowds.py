@@ -13,7 +13,7 @@ from evaluation.beads.bead_crowds import (
     Crowds,
     best_threshold,
     compose_crowds,
-    judge_crowds,
+    score_crowd_depths,
     score_crowds,
 )
 from evaluation.methods.lookup import PatternLookup
@@ -90,7 +90,7 @@ def test_the_truth_scores_one_and_the_tilt_is_in_it(crowds: Crowds) -> None:
     score = score_crowds(truth(crowds, (0.3, 0.0, 0.4)), crowds, everyone)
     assert score.jaccard == 1.0
     assert score.rmse_axial_um == pytest.approx(0.4)
-    flat = judge_crowds(truth(crowds, (0.3, 0.0, 0.4)), crowds, everyone)
+    flat = score_crowd_depths(truth(crowds, (0.3, 0.0, 0.4)), crowds, everyone)
     assert flat.sigma_um == pytest.approx(0.0, abs=1e-6)
     assert flat.bias_um == pytest.approx(0.4)
     # The slide is tilted by 1.6 and 1 µm across the field.
@@ -134,7 +134,7 @@ def test_a_method_finds_the_beads_where_the_truth_says(crowds: Crowds, calibrati
         inside=crowds.inside[:3],
         depths_um=crowds.depths_um[:3],
     )
-    flat = judge_crowds(found, few, np.ones(len(crowds.beads_um), bool))
+    flat = score_crowd_depths(found, few, np.ones(len(crowds.beads_um), bool))
     assert flat.bias_um == pytest.approx(0.0, abs=0.5)
     assert flat.lateral_um is not None
     assert flat.lateral_um < 1.0

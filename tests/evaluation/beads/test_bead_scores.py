@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation.beads.bead_scores import answer_bead_sweep, judge_depths
+from evaluation.beads.bead_scores import localize_bead_sweep, score_depths
 from models.calibration.sweep import Sweep
 from models.tables import Localizations
 
@@ -21,7 +21,7 @@ def _answers(noise_um: float = 0.0) -> NDArray[np.float64]:
 
 
 def test_the_tilt_of_the_slide_is_no_error() -> None:
-    score = judge_depths(_answers(0.1), TRUTH, PLACES)
+    score = score_depths(_answers(0.1), TRUTH, PLACES)
     assert score.sigma_um == pytest.approx(0.1, rel=0.05)
     assert score.sigma_untilted_um is not None
     assert score.sigma_untilted_um > 0.4
@@ -31,15 +31,15 @@ def test_the_tilt_of_the_slide_is_no_error() -> None:
 
 def test_few_beads_take_the_tilt_of_many() -> None:
     answers, few = _answers(0.1), slice(0, 4)
-    alone = judge_depths(answers[:, few], TRUTH, PLACES[few])
-    told = judge_depths(answers[:, few], TRUTH, PLACES[few], tilt_from=(answers, PLACES))
+    alone = score_depths(answers[:, few], TRUTH, PLACES[few])
+    told = score_depths(answers[:, few], TRUTH, PLACES[few], tilt_from=(answers, PLACES))
     assert alone.sigma_um is not None
     assert alone.sigma_um > 0.3  # four beads cannot tell a tilt, so theirs counts as error
     assert told.sigma_um == pytest.approx(0.1, rel=0.1)
 
 
 def test_without_answers_there_is_no_score() -> None:
-    score = judge_depths(np.full((3, 2), np.nan), TRUTH[:3], PLACES[:2])
+    score = score_depths(np.full((3, 2), np.nan), TRUTH[:3], PLACES[:2])
     assert (score.found, score.sigma_um, score.slope) == (0.0, None, None)
 
 
@@ -51,7 +51,7 @@ def test_an_answer_is_given_to_one_bead() -> None:
         one = np.ones(len(numbers))
         return Localizations(numbers, 4.2 * one, 8 * one, 3 * one, one, one, one, one, one, one, one)
 
-    answers = answer_bead_sweep(
+    answers = localize_bead_sweep(
         localize, sweep, np.array([[4.0, 8.0], [6.0, 8.0]]), focus_um=0.0, z_range_um=(2, 6), repeats=1
     )
     assert answers.depth_um.shape == (5, 2)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from evaluation.commands import reproduce
 from evaluation.experiments import stacked
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.experiments.registry import EXPERIMENTS
 from evaluation.methods.registry import Method
 from evaluation.optics.frames import Frames
@@ -169,13 +169,13 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert len(list((left / "workshop" / "answers").iterdir())) > 0
     asked: list[str] = []
     with monkeypatch.context() as patched:
-        prepare = Contender.prepare
+        prepare = MethodRun.prepare
 
-        def counted(self: Contender, camera: CameraModel) -> Method:
+        def counted(self: MethodRun, camera: CameraModel) -> Method:
             asked.append(self.label)
             return prepare(self, camera)
 
-        patched.setattr(Contender, "prepare", counted)
+        patched.setattr(MethodRun, "prepare", counted)
         patched.setattr("evaluation.methods.selection.tune", None)
         patched.setattr("evaluation.experiments.brownian.run", None)
         done = _run("all", "--quick", "--resume", "--out", out)

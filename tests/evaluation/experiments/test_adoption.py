@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from evaluation.experiments import adoption
-from evaluation.experiments.benchmark import Bench, Contender
-from evaluation.optics.benchmark_optics import exact_optics, hidden_judging
+from evaluation.experiments.benchmark import Bench, MethodRun
+from evaluation.optics.benchmark_optics import exact_optics, hidden_benchmark_optics
 from evaluation.optics.hidden_optics import draw_hidden_optics
 from evaluation.optics.other_optics import OTHER_OPTICS, calibrated, judged, swept
 from models.errors import DataError
@@ -55,7 +55,7 @@ def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
 
 def test_without_the_network_there_is_nothing_to_adopt() -> None:
     optics = exact_optics()
-    bench = Bench(optics, [Contender("mle", "mle", optics.calibration, "exact")], True, 1)
+    bench = Bench(optics, [MethodRun("mle", "mle", optics.calibration, "exact")], True, 1)
     with pytest.raises(DataError, match="None of the methods is cascade"):
         adoption.run(bench)
 
@@ -65,10 +65,10 @@ def test_without_the_network_there_is_nothing_to_adopt() -> None:
 def test_other_optics_are_adopted_and_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    optics = hidden_judging(tmp_path, quick=True)
+    optics = hidden_benchmark_optics(tmp_path, quick=True)
 
     def bench() -> Bench:
-        shipped = Contender("cascade (computed)", "cascade", optics.calibration, "computed", reference_model())
+        shipped = MethodRun("cascade (computed)", "cascade", optics.calibration, "computed", reference_model())
         return Bench(optics, [shipped], True, 5, minutes=0.1, workshop=tmp_path / "workshop")
 
     tables = adoption.run(bench())

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import ghosts
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.experiments.ghosts import count_ghosts
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, expose
 from evaluation.scores.scoring import Row
 from models.tables import Localizations
@@ -22,7 +22,7 @@ NONE = np.zeros((0, 3))
 
 
 @pytest.fixture(scope="module")
-def optics() -> JudgingOptics:
+def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
@@ -54,7 +54,7 @@ def test_the_true_place_beyond_the_range_is_no_ghost_but_a_mirrored_one_is() -> 
     assert (shallow.placed.tolist(), shallow.ghosts.tolist()) == ([False, False], [1, 0])
 
 
-class Seer(Contender):
+class Seer(MethodRun):
     """Answers with what was drawn, changed by a rule."""
 
     scene: Sequence[F64] = ()
@@ -80,7 +80,7 @@ def _right_side(scene: F64) -> F64:
 
 @pytest.mark.parametrize(("rule", "wrong_side", "placed"), [(_mirrored, 1.0, 1.0), (_right_side, 0.0, 0.0)])
 def test_who_mirrors_makes_ghosts(
-    rule: Any, wrong_side: float, placed: float, optics: JudgingOptics, monkeypatch: pytest.MonkeyPatch
+    rule: Any, wrong_side: float, placed: float, optics: BenchmarkOptics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seer = Seer("seer", "cascade", optics.calibration, "exact", threshold=0.5)
     seer.rule = rule
@@ -103,7 +103,7 @@ def test_who_mirrors_makes_ghosts(
     assert jaccard == pytest.approx(8 / 12 if wrong_side else 1.0, abs=0.05)
 
 
-def test_a_microscope_that_reaches_farther_draws_the_same_within_its_range(optics: JudgingOptics) -> None:
+def test_a_microscope_that_reaches_farther_draws_the_same_within_its_range(optics: BenchmarkOptics) -> None:
     wide = optics.reaching(20.0)
     images = []
     for each, z_um in ((optics, 12.0), (wide, 12.0), (wide, -12.0)):

@@ -18,7 +18,7 @@ from evaluation.methods import PursuitFitter, SpotFitter
 from evaluation.methods.lookup import PatternLookup
 from evaluation.methods.published_fitters import PackageMissing, engine_for
 from evaluation.methods.spots import distinct
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import Snr
 from evaluation.scores.bounds import JointBounds
 from evaluation.scores.over_bound import isolated_errors
@@ -72,8 +72,8 @@ def _frame(images: ExactImages, emitters: Array, background: float = 3.0, seed: 
 
 
 @pytest.fixture(scope="module")
-def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> JudgingOptics:
-    return JudgingOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
+def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> BenchmarkOptics:
+    return BenchmarkOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def fitter(calibration: Calibration) -> SpotFitter:
     return SpotFitter(calibration, DARK)
 
 
-def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: JudgingOptics) -> None:
+def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: BenchmarkOptics) -> None:
     frames = isolated_frames(optics, (4.0, 12.0), Snr(20.0), 12, np.random.default_rng(5), SHAPE)
     row = isolated_errors(fitter(frames.counts, np.arange(12)), frames, optics.bounds(frames)).columns()
     assert row["found"] == 1.0
@@ -91,7 +91,7 @@ def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: J
     assert row["lateral_over_bound_rms"] < 1.2 + 0.28
 
 
-def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: JudgingOptics, psf: Psf) -> None:
+def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: BenchmarkOptics, psf: Psf) -> None:
     frames = isolated_frames(optics, (14.3, 14.3), Snr(20.0), 1, np.random.default_rng(3), SHAPE)
     counts, emitter, background = frames.counts[0], frames.emitters[0][0], frames.background_e[0]
     found = fitter(counts[None], NUMBERS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.optics import hidden_optics
-from evaluation.optics.benchmark_optics import JudgingOptics, hidden_judging
+from evaluation.optics.benchmark_optics import BenchmarkOptics, hidden_benchmark_optics
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from evaluation.optics.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
@@ -27,8 +27,8 @@ PERFECT = replace(
 
 
 @pytest.fixture(scope="module")
-def judge() -> JudgingOptics:
-    return hidden_judging(quick=True)
+def judge() -> BenchmarkOptics:
+    return hidden_benchmark_optics(quick=True)
 
 
 @pytest.mark.parametrize("bead_um", [0.0, 1.0])
@@ -88,7 +88,7 @@ def test_the_focal_plane_is_curved_about_the_middle_of_the_field() -> None:
     assert height[32, -1] - height[32, 32] == pytest.approx(optics.curvature_um, rel=0.05)
 
 
-def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptics) -> None:
+def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: BenchmarkOptics) -> None:
     """A fit with what `calibrate` learned finds hidden beads where the judge says they are."""
     assert judge.calibration.report["beads_used"] >= 8
     spline = PatternSpline(judge.calibration.psf)
@@ -108,7 +108,7 @@ def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptic
     assert np.abs(np.array(errors)[:, :2]).max() < 0.2
 
 
-def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(judge: JudgingOptics) -> None:
+def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(judge: BenchmarkOptics) -> None:
     wide = judge.reaching(20.0)
     assert wide.psf.z_um[0] <= -24.0
     images = []
@@ -126,7 +126,7 @@ def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(jud
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_crowded_beads_are_calibrated_and_do_not_seem_to_move(judge: JudgingOptics) -> None:
+def test_crowded_beads_are_calibrated_and_do_not_seem_to_move(judge: BenchmarkOptics) -> None:
     # Patterns at 30 µm have a radius of 30 pixels, beads are 60 apart: where rims were cut off, what was left of
     # the neighbours moved the planes' centres by more than a pixel from plane to plane.
     positions = np.arange(-6.0, 30.1, 2.0)

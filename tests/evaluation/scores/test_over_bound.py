@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import isolated
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Bench, MethodRun
 from evaluation.experiments.isolated import isolated_frames
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, Photons, Snr
 from evaluation.scores.over_bound import IsolatedErrors, isolated_errors
 from models.tables import Localizations
@@ -20,7 +20,7 @@ F64 = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def optics() -> JudgingOptics:
+def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
@@ -31,10 +31,10 @@ def answers(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probability: F
 
 
 @dataclass
-class Noisy(Contender):
+class Noisy(MethodRun):
     """Truth with errors of `times` the bound, told to be the bound itself, and a false answer of lower score."""
 
-    optics: JudgingOptics | None = None
+    optics: BenchmarkOptics | None = None
     times: float = 1.0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
@@ -53,7 +53,7 @@ class Noisy(Contender):
         )
 
 
-def test_noise_of_known_size_is_found_again(optics: JudgingOptics) -> None:
+def test_noise_of_known_size_is_found_again(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(1)
     frames = isolated_frames(optics, (3.0, 10.0), Snr(20.0), 200, rng, (96, 96))
     method = Noisy("noisy", "cascade", optics.calibration, "exact", optics=optics, times=2.0)
@@ -83,7 +83,7 @@ def test_gross_errors_rule_the_root_mean_square_alone() -> None:
     assert row["axial_bias_mean_um"] > 1.9
 
 
-def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: JudgingOptics) -> None:
+def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(2)
     frames = isolated_frames(optics, (1.0, 5.0), Photons(1e4, 2.0), 12, rng, (64, 64))
     deep = [number for number, each in enumerate(frames.emitters) if each[0, 2] >= 3]
@@ -101,7 +101,7 @@ def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: Ju
     assert isolated_errors(found, frames, optics.bounds(frames), 6.0).columns()["found"] is None
 
 
-def test_the_experiment_covers_both_lights_and_all_depths(optics: JudgingOptics) -> None:
+def test_the_experiment_covers_both_lights_and_all_depths(optics: BenchmarkOptics) -> None:
     oracle = Noisy("oracle", "cascade", optics.calibration, "exact", threshold=0.5, optics=optics)
     rows = isolated.run(Bench(optics, [oracle], True, 5))["isolated"]
     assert [(row["form"], row["from_um"], row["frames"]) for row in rows] == [
