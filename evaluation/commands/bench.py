@@ -86,9 +86,9 @@ def live(
 
     check_json(json_file)
     if model is not None:
-        Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
+        Model.load(model)  # an unreadable model is reported before the service starts
     if data is not None:
-        load_settings(command_line={"data_dir": data})  # so is a data directory that cannot be one
+        load_settings(command_line={"data_dir": data})  # so is an invalid data directory
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
     keep = data is not None
     aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
@@ -171,7 +171,7 @@ def localize(
         typer.Option("--alternatives", help="Beside it torch.compile, ONNX Runtime and OpenVINO, where they are."),
     ] = False,
     fits: Annotated[
-        bool, typer.Option("--fits", help="Also what the refinement and the fitting rivals cost per frame.")
+        bool, typer.Option("--fits", help="Also what the refinement and the fitting baselines cost per frame.")
     ] = False,
     fit_frames: Annotated[int, typer.Option("--fit-frames", min=1, help="Frames of each number of emitters.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.optics.frames import FRAME_SHAPE, Photons, Snr
 from evaluation.report.figures import (
@@ -33,25 +33,25 @@ _DB = 30.0
 _PHOTONS = Photons(3e4, 10.0)
 
 
-def seeding_density(bench: Bench, points: int) -> float:
+def seeding_density(benchmark: Benchmark, points: int) -> float:
     """Summed image area of `points` emitters, uniform over the depths, over the frame's area."""
-    radius = bench.optics.limits.radius_px(np.linspace(*bench.optics.depths_um, 201))
+    radius = benchmark.optics.limits.radius_px(np.linspace(*benchmark.optics.depths_um, 201))
     return float(points * np.mean(np.pi * radius**2) / (FRAME_SHAPE[0] * FRAME_SHAPE[1]))
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Tables `density` (both forms) and `density-precision-recall`."""
     conditions = [
         Condition(
-            {"form": form, "points": points, "seeding_density": round(seeding_density(bench, points), 3)},
+            {"form": form, "points": points, "seeding_density": round(seeding_density(benchmark, points), 3)},
             points,
             light,
             curve=points == 64 and form == "published",
         )
         for form, light in (("published", Snr(_DB)), ("physical", _PHOTONS))
-        for points in (_QUICK_POINTS if bench.quick else _POINTS)
+        for points in (_QUICK_POINTS if benchmark.quick else _POINTS)
     ]
-    rows, curves = run_conditions(bench, conditions)
+    rows, curves = run_conditions(benchmark, conditions)
     return {"density": rows, "density-precision-recall": curves}
 
 

@@ -25,7 +25,7 @@ _BEYOND_UM = 6.0
 _BIN, _QUICK_BIN = 2, 4
 _ITERATIONS, _QUICK_ITERATIONS = 30, 15
 _PATTERN_UM = 40.0
-"""Defocus to which the pattern is used; farther away a bead is a faint veil that tells nothing of its place."""
+"""Defocus to which the pattern is used; farther away a bead is too faint and wide to locate."""
 
 _FAINTEST = 0.04
 """Share of the brightest maximum that is still a bead: intensities are U(0.1, 1)."""

@@ -1,8 +1,8 @@
-"""Experiment `training-size`: what a network has learned from more and more training samples.
+"""Experiment `training-size`: scores over the number of training samples.
 
-The published networks saw 200,000 samples; what fewer cost is told by models
-of one architecture and size that were trained with different numbers, all
-named with `--model`. A sample is what the architecture takes one step from: a
+The published networks were trained with 200,000 samples. The effect of fewer is
+measured with models of one architecture and size that were trained with
+different numbers, all named with `--model`. A sample is what the architecture takes one step from: a
 patch for `vgg`, a frame for the others. The frames are those of `snr`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.experiments.benchmark import Bench, MethodRun
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import Snr
@@ -28,7 +28,7 @@ _DB = (10.0, 20.0, 30.0)
 _QUICK_DB = (30.0,)
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `training-size`: one row for each model, light and tolerance.
 
     Raises
@@ -36,23 +36,23 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     DataError
         When no network with a record of its training takes part.
     """
-    trained = {each.label: known for each in bench.method_runs if (known := _training(each)) is not None}
+    trained = {each.label: known for each in benchmark.method_runs if (known := _training(each)) is not None}
     if not trained:
         raise DataError(
             "None of the methods is a network whose model says how it was trained.",
             "Name trained models with --model, several times, and the networks with --methods.",
         )
-    chosen = [each for each in bench.method_runs if each.label in trained]
+    chosen = [each for each in benchmark.method_runs if each.label in trained]
     conditions = [
         Condition({"form": "published", "points": _POINTS, "snr_db": db}, _POINTS, Snr(db))
-        for db in (_QUICK_DB if bench.quick else _DB)
+        for db in (_QUICK_DB if benchmark.quick else _DB)
     ]
-    rows, _ = run_conditions(bench, conditions, chosen)
+    rows, _ = run_conditions(benchmark, conditions, chosen)
     return {"training-size": [{"method": row["method"]} | trained[row["method"]] | row for row in rows]}
 
 
 def _training(method_run: MethodRun) -> Row | None:
-    """What a network's model tells of its training; None for fits, and where it tells nothing."""
+    """Record of a network's training from its model; None for fits, and where there is none."""
     if not needs_model(method_run.name) or method_run.model_folder is None:
         return None
     model = Model.load(method_run.model_folder)

@@ -1,4 +1,4 @@
-"""How fast the rivals' fits are, apart from their detection; how good they are alone, `isolated` measures."""
+"""Speed of the baselines' fits without their detection. `isolated` measures their errors."""
 
 from __future__ import annotations
 

@@ -137,9 +137,9 @@ def _peaks(level: _Level, data: NDArray[np.float32], correlation: float, signifi
     image -= mean
     shape = image.shape
     around = fft.rfft2(image, level.padded)
-    with_pattern = _correlated(around, level.patterns, level.padded, shape)
-    total = _correlated(around, level.discs, level.padded, shape)
-    square = _correlated(fft.rfft2(image**2, level.padded), level.discs, level.padded, shape)
+    with_pattern = _correlate(around, level.patterns, level.padded, shape)
+    total = _correlate(around, level.discs, level.padded, shape)
+    square = _correlate(fft.rfft2(image**2, level.padded), level.discs, level.padded, shape)
     shared = with_pattern - level.light * total / level.pixels
     variance = np.maximum(total / level.pixels + mean, _LEAST_VARIANCE)
     # Less contrast than photons make by themselves would be rounding.
@@ -186,7 +186,7 @@ def _level(psf: Psf, shape: tuple[int, int], depths_um: Array, radius_px: Array,
     of_patterns, of_discs, of_squares = (np.conj(fft.rfft2(kernels)) for kernels in (patterns, discs, patterns**2))
     frame = fft.rfft2(np.ones((rows, columns)), padded)
     light, pixels, square = (
-        _correlated(frame, kernels, padded, (rows, columns)) for kernels in (of_patterns, of_discs, of_squares)
+        _correlate(frame, kernels, padded, (rows, columns)) for kernels in (of_patterns, of_discs, of_squares)
     )
     pixels = np.maximum(pixels, 1.0)
     spread = square - light**2 / pixels
@@ -194,7 +194,7 @@ def _level(psf: Psf, shape: tuple[int, int], depths_um: Array, radius_px: Array,
     return _Level(binning, depths_um, padded, of_patterns, of_discs, pixels, light, np.maximum(spread, least))
 
 
-def _correlated(
+def _correlate(
     spectrum: NDArray[np.complex128], kernels: NDArray[np.complex128], padded: tuple[int, int], shape: tuple[int, ...]
 ) -> Array:
     correlated: Array = fft.irfft2(spectrum * kernels, padded)[:, : shape[0], : shape[1]]

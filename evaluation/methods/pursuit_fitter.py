@@ -1,14 +1,14 @@
-"""Multi-emitter maximum likelihood without a network: pursuit from nothing.
+"""Multi-emitter maximum likelihood without a network: pursuit from an empty frame.
 
-The strongest thing that the physics can do alone: a matched filter finds what
-stands out most of the residual, all emitters found so far are fitted together,
-those in the wrong valley are moved, those that are no longer significant go,
-and it begins again until nothing stands out (`residual_pursuit`).
+The strongest baseline. A matched filter finds the most significant peak of the
+residual, all emitters so far are fitted jointly, emitters at a local optimum
+are relocated, and those that are no longer significant are removed, until
+nothing in the residual is significant (`residual_pursuit`).
 
-Its answers are ordered by the same plausibility as those of the refined
-network, with nothing known of what a network believes. Significance alone
-orders the answers of a frame, but what is much for a dim frame is little for
-a bright one, where errors of a fit are significant too.
+The localizations have the same probability as those of the refined network,
+but without a network's score. Significance alone would order the localizations
+within a frame but not between frames: in bright frames errors of a fit are
+significant too.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _ROUNDS = 400
 
 
 class PursuitFitter:
-    """A method of the yardstick: counts and frame numbers to `Localizations`.
+    """A method of the benchmark: counts and frame numbers to `Localizations`.
 
     Parameters
     ----------
     calibration : Calibration
-        Its PSF is fitted, its depth range answered.
+        Source of the PSF and the depth range.
     camera : CameraModel
     threshold : float
-        Answers with a lower probability are left out. It is that of an emitter given what the fit found.
+        Localizations with a lower probability are left out. It is that of an emitter given what the fit found.
     rounds : int
         Most moves in a frame.
     """
@@ -53,7 +53,7 @@ class PursuitFitter:
         self._camera = camera
         settings = PursuitSettings(z_range_um=calibration.z_range_um, rounds=rounds)
         self._pursuit = ResidualPursuit(calibration.psf, camera, settings)
-        self._answered_um = calibration.z_range_um
+        self._z_range_um = calibration.z_range_um
         self._fitted_um = fitted_depths_um(calibration.psf, calibration.z_range_um)
 
     def __call__(self, counts: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
@@ -62,13 +62,13 @@ class PursuitFitter:
         for frame, number in zip(counts, frame_numbers, strict=True):
             fit = self._pursuit.fit(self._camera.to_electrons(frame))
             unknown = np.full(len(fit.emitters), np.nan)
-            judge = Plausibility.of(fit, self._pursuit.spline, unknown)
+            plausibility = Plausibility.of(fit, self._pursuit.spline, unknown)
             found = localizations_of(
                 fit,
                 int(number),
-                probability(judge.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
+                probability(plausibility.odds(fit.emitters[:, 3], fit.sigma[:, 3] ** 2)),
                 spline=self._pursuit.spline,
-                answered_um=self._answered_um,
+                answered_um=self._z_range_um,
                 fitted_um=self._fitted_um,
             )
             tables.append(found.select(found.probability >= self.threshold))

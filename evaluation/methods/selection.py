@@ -1,4 +1,4 @@
-"""Who takes part in a run: one method_run for each fit, one for each network and each of its models, made ready."""
+"""The methods of a run: one `MethodRun` for each fit, one for each network and each of its models, made ready."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.weights import reference_model
 __all__ = ["Tuned", "make_method_runs", "make_ready", "model_folders"]
 
 Tuned = Mapping[str, Mapping[str, float]]
-"""By label what an earlier part of the run found: ``threshold``, ``processor_seconds``, ``frames``."""
+"""Results of an earlier part of the run by label: ``threshold``, ``processor_seconds``, ``frames``."""
 
 
 def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
@@ -28,30 +28,30 @@ def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
     return [*models, *shipped]
 
 
-def make_method_runs(judge: BenchmarkOptics, methods: Sequence[str], models: Sequence[Path]) -> list[MethodRun]:
-    """Contenders, not yet tuned, in the order of `methods`."""
+def make_method_runs(optics: BenchmarkOptics, methods: Sequence[str], models: Sequence[Path]) -> list[MethodRun]:
+    """Methods, not yet tuned, in the order of `methods`."""
     opened = {folder: Model.load(folder) for folder in models}
-    told = "exact" if judge.name == "exact" else "measured"
+    usual = "exact" if optics.name == "exact" else "measured"
     method_runs: list[MethodRun] = []
     for name in methods:
         if not needs_model(name):
-            method_runs.append(MethodRun(name, name, judge.calibration, told))
+            method_runs.append(MethodRun(name, name, optics.calibration, usual))
             continue
         mine = {folder: each for folder, each in opened.items() if each.architecture == name.split()[0]}
         for folder, each in mine.items():
             computed = each.calibration_id == REFERENCE_CALIBRATION
-            knows = "exact" if computed and judge.name == "exact" else "computed" if computed else "measured"
-            label = name if knows == told and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
-            method_runs.append(MethodRun(label, name, judge.calibration, knows, folder))
+            knows = "exact" if computed and optics.name == "exact" else "computed" if computed else "measured"
+            label = name if knows == usual and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
+            method_runs.append(MethodRun(label, name, optics.calibration, knows, folder))
         if not mine:
-            # The shipped model knows the computed pattern, whatever the judge's optics are.
-            label = name if judge.name == "exact" else f"{name} (computed)"
-            method_runs.append(MethodRun(label, name, judge.calibration, "exact" if label == name else "computed"))
+            # The shipped model was trained with the computed pattern.
+            label = name if optics.name == "exact" else f"{name} (computed)"
+            method_runs.append(MethodRun(label, name, optics.calibration, "exact" if label == name else "computed"))
     return method_runs
 
 
 def make_ready(
-    judge: BenchmarkOptics,
+    optics: BenchmarkOptics,
     method_runs: Sequence[MethodRun],
     *,
     quick: bool,
@@ -64,16 +64,16 @@ def make_ready(
 
     Parameters
     ----------
-    judge : BenchmarkOptics
+    optics : BenchmarkOptics
     method_runs : sequence of MethodRun
     quick : bool
         Few validation frames.
     seconds : float
         Processor time of a method for a condition.
     tuned : mapping, optional
-        What an earlier part of this run found, which is not sought again.
+        Thresholds from an earlier part of this run, which are not tuned again.
     kept : KeptResults, optional
-        Where answers are kept.
+        Where localizations are kept.
     advance : callable
         Called with the share done and the label.
 
@@ -100,7 +100,7 @@ def make_ready(
             missing[method_run.label] = str(error)
             continue
         if known is None:
-            validation = validation or validation_frames(judge, quick=quick)
+            validation = validation or validation_frames(optics, quick=quick)
             tune(method_run, validation, seconds=seconds)
         else:
             method_run.threshold = known["threshold"]

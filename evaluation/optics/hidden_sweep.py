@@ -22,7 +22,7 @@ from models.camera import CameraModel
 __all__ = ["SWEEP_SEED", "draw_sweep", "sweep_calibration"]
 
 SWEEP_SEED = 4_502_002
-"""Of bead places, brightness and noise; validation and judging frames have others."""
+"""Of bead places, brightness and noise; validation and test frames have others."""
 
 _REPEATS = 2
 _PHOTONS = (1e5, 2e5)

@@ -1,8 +1,8 @@
-"""What an interrupted `reproduce` leaves beside its results, so that `--resume` goes on where it was.
+"""State of an interrupted `reproduce` beside its results, for `--resume`.
 
-A folder `<out>.unfinished`: the identity of the run, the answers of the
-experiment that it was at and what that experiment made for itself, and the
-time spent on it. The folder goes when the run has come to its end.
+The folder `<out>.unfinished` holds the identity of the run and, of the current
+experiment, its localizations, its own files and the time spent. It is deleted
+when the run is complete.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Unfinished:
         own: dict[str, float] = known.get(experiment, {"processor_seconds": 0.0, "seconds": 0.0})
         return own
 
-    def tell_spent(self, experiment: str, spent: dict[str, float]) -> None:
-        """Keep what `spent` gives."""
+    def record_spent(self, experiment: str, spent: dict[str, float]) -> None:
+        """Write the time that `spent` returns."""
         write_json(self.folder / _SPENT, {experiment: spent})
 
     def experiment_done(self) -> None:
-        """Forget what was only of use within an experiment whose tables are written."""
+        """Delete files of an experiment whose tables are written."""
         shutil.rmtree(self.workshop, ignore_errors=True)
 
     def end(self) -> None:

@@ -1,8 +1,8 @@
-"""What the light of a frame can tell at most: the limits that every method is held against.
+"""Physical limits of localization, with which every method is compared.
 
 Three questions, from the optics and the noise alone. How well could
 position, depth and intensity of each emitter be known, when all of them and
-the background have to be told apart at once (`joint_bounds`, Cramér-Rao)?
+the background are estimated jointly (`joint_bounds`, Cramér-Rao)?
 Which emitters stand out of the noise at all (`detectable_share`)? And how
 high a Jaccard index is within reach of a detector that knows the pattern
 perfectly, but has to search the whole volume, so that noise alone looks like
@@ -183,7 +183,7 @@ class JointBounds:
         slopes[:2] /= self._pixel_um
         norm = float(np.sqrt(light @ light))
         unit = light / norm
-        # Derivatives of the pattern at unit norm: what changes only the norm is no change of the filter's answer.
+        # Derivatives of the pattern at unit norm: a change of the norm alone does not change the filter's response.
         change = (slopes - (slopes @ unit)[:, None] * unit) / norm
         return float(np.sqrt(max(np.linalg.det(change @ change.T), 0.0)))
 
@@ -196,7 +196,7 @@ class IdealDetector:
     ----------
     places : float
         Size of the volume in units of the filter's own resolution, ∫ √det Λ dV with Λ the covariance of the
-        gradient of its answer to unit noise.
+        gradient of its response to unit noise.
     """
 
     places: float

@@ -1,4 +1,4 @@
-"""Tables from answers and truth: scores at three tolerances with the chance level, and precision-recall curves."""
+"""Tables from localizations and truth: scores at three tolerances, chance level, precision-recall curves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOLERANCES_UM = (10.0, 5.0, 3.0)
 
 _CURVE_POINTS = 40
 _KNOWN_UM = 5.0
-"""An emitter whose 3D sigma is larger is not localized by anybody, and left out of root mean squares."""
+"""An emitter with a larger bound on its 3D sigma cannot be localized; root mean squares leave it out."""
 
 
 def localizations_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
@@ -43,14 +43,14 @@ def localizations_by_frame(found: Localizations, count: int) -> list[NDArray[np.
 def frame_scores(
     found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None
 ) -> list[Score]:
-    """Score of the answers to each of `frames`, whose numbers count from 0."""
+    """Score of the localizations in each of `frames`, whose numbers count from 0."""
     scorer = Scorer(tolerance_um, region)
-    answers = localizations_by_frame(found, len(frames))
-    return [scorer.add(each, truth[:, :3]) for each, truth in zip(answers, frames.emitters, strict=True)]
+    localizations = localizations_by_frame(found, len(frames))
+    return [scorer.add(each, truth[:, :3]) for each, truth in zip(localizations, frames.emitters, strict=True)]
 
 
 def score_at(found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None) -> Score:
-    """Score of the answers to `frames`, whose numbers count from 0."""
+    """Score of the localizations in `frames`, whose numbers count from 0."""
     return sum(frame_scores(found, frames, tolerance_um, region), Score())
 
 

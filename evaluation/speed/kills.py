@@ -2,8 +2,8 @@
 
 The promise is that a frame that the database calls committed can be read, at
 whatever moment the process dies, and that at most the open shard and the
-frames that came while a shard was written are gone. So a movie whose every
-frame can be told from all others is played as a microscope, recorded by the
+frames that came while a shard was written are gone. So a movie in
+which every frame is different is played as a microscope, recorded by the
 real service, and the engine is killed with SIGKILL at random moments. Then
 every committed frame is read and compared with what was played. How many
 exposures there had been is known from the times of the frames, which are on
@@ -245,8 +245,8 @@ def _run_when_ready(port: int, other_than: str | None) -> str | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        run_id = json.loads(answer.read()).get("run_id") if answer.status == http.client.OK else None
+        response = connection.getresponse()
+        run_id = json.loads(response.read()).get("run_id") if response.status == http.client.OK else None
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
@@ -261,10 +261,10 @@ def _highest_record_queue(client: SyncEngineClient) -> int:
 
 def _wait(condition: Callable[[], T | None]) -> T:
     limit_s = time.monotonic() + _LIMIT_S
-    while not (answer := condition()):
+    while not (value := condition()):
         if time.monotonic() > limit_s:
             raise DataError(
                 f"The service did not come back within {_LIMIT_S:g} s.", "See its log; try a smaller --size or --fps."
             )
         time.sleep(_POLL_S)
-    return answer
+    return value

@@ -3,7 +3,7 @@
 The simulated microscope renders each frame when it is exposed, which takes
 processor time that the analysis is then measured without. So the same scene
 is rendered beforehand, in a process of its own, and replayed from memory like
-a camera: by the clock, and lost when nobody fetches.
+a camera: by the clock, and lost when they are not fetched in time.
 """
 
 from __future__ import annotations

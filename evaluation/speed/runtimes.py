@@ -127,7 +127,7 @@ def _converted(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
 def _onnx(trunk: _Trunk, maps: Maps) -> _Run:
     runtime = import_module("onnxruntime")
     import_module("onnxscript")
-    # It tells of torchvision, which nobody here needs.
+    # It names torchvision, which is not needed here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     exported = torch.onnx.export(trunk, tuple(each.contiguous() for each in maps), dynamo=True, verbose=False)
     if exported is None:

@@ -46,7 +46,7 @@ def crowds(sweep: Sweep, calibration: Calibration, beads_um: F64) -> Crowds:
     return compose_crowds(sweep, calibration, beads_um, 6, 24, np.random.default_rng(1))
 
 
-def answers(frame: NDArray[np.int64], xyz_um: F64, probability: float = 0.9) -> Localizations:
+def localizations(frame: NDArray[np.int64], xyz_um: F64, probability: float = 0.9) -> Localizations:
     blank = np.zeros(len(frame))
     x, y, z = xyz_um.T
     return Localizations(frame, x, y, z, blank, blank, blank + probability, blank, blank, blank, blank)
@@ -55,7 +55,7 @@ def answers(frame: NDArray[np.int64], xyz_um: F64, probability: float = 0.9) -> 
 def truth(crowds: Crowds, error_um: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Localizations:
     """Every bead in every frame, each in its place."""
     frame, layer, bead = np.nonzero(crowds.inside)
-    return answers(frame, crowds.places_um[frame, layer, bead] + np.array(error_um))
+    return localizations(frame, crowds.places_um[frame, layer, bead] + np.array(error_um))
 
 
 def test_light_and_variances_of_three_exposures_add(calibration: Calibration) -> None:
@@ -98,7 +98,7 @@ def test_the_truth_scores_one_and_the_tilt_is_in_it(crowds: Crowds) -> None:
     assert np.ptp(heights) > 1.0
 
 
-def test_beads_of_the_calibration_are_ignored_with_their_answers(crowds: Crowds) -> None:
+def test_beads_of_the_calibration_are_ignored_with_their_localizations(crowds: Crowds) -> None:
     counted = np.arange(len(crowds.beads_um)) % 2 == 0
     found = truth(crowds)
     assert score_crowds(found, crowds, counted).jaccard == 1.0
@@ -108,7 +108,7 @@ def test_beads_of_the_calibration_are_ignored_with_their_answers(crowds: Crowds)
     # A second answer 12 µm deeper than a bead belongs to that bead, and is false if the bead counts.
     for chosen, false in ((counted, int((counted[bead] & (layer == 2)).sum())), (~counted, 0)):
         doubled = found.select(chosen[bead] & (layer == 2))
-        deeper = answers(doubled.frame, doubled.xyz_um + np.array([0.0, 0.0, 12.0]))
+        deeper = localizations(doubled.frame, doubled.xyz_um + np.array([0.0, 0.0, 12.0]))
         score = score_crowds(Localizations.concatenate([found, deeper]), crowds, counted)
         assert (score.fp, score.fn) == (false, 0)
 
@@ -119,7 +119,7 @@ def test_no_answers_and_the_best_threshold(crowds: Crowds) -> None:
     assert (nothing.tp, nothing.fn) == (0, int(crowds.inside.sum()))
     assert best_threshold(Localizations.empty(), crowds, everyone) == 0.0
     places = np.random.default_rng(1).uniform(0, 150, (60, 3)) + np.array([0.0, 0.0, 40.0])
-    false = answers(np.repeat(np.arange(6), 10), places, 0.2)
+    false = localizations(np.repeat(np.arange(6), 10), places, 0.2)
     assert best_threshold(Localizations.concatenate([truth(crowds), false]), crowds, everyone) == 0.9
 
 

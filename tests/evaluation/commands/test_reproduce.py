@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from evaluation.commands import reproduce
 from evaluation.experiments import stacked
-from evaluation.experiments.benchmark import Bench, MethodRun
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.registry import EXPERIMENTS
 from evaluation.methods.registry import Method
 from evaluation.optics.frames import Frames
@@ -87,7 +87,7 @@ def _all_are(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_experiments_that_are_finished_stay_when_a_later_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_bench: Bench) -> dict[str, list[Row]]:
+    def fail(_benchmark: Benchmark) -> dict[str, list[Row]]:
         raise KeyboardInterrupt
 
     _all_are(monkeypatch, "brownian", "stacked")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.experiments import brownian, cells, depth, resolution, stacked, training_size
 from evaluation.experiments import tracking as tracking_patterns
-from evaluation.experiments.benchmark import Bench, MethodRun, tune, validation_frames
+from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
 from evaluation.experiments.cells import CellImages, autofluorescence, minimum_removed
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.focal_stack import retrieved_truth
@@ -46,7 +46,7 @@ def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
-def answers(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[np.float64]) -> Localizations:
+def localizations(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[np.float64]) -> Localizations:
     blank = np.zeros(len(numbers))
     x, y, z = np.asarray(xyz, np.float64).reshape(-1, 3).T
     return Localizations(
@@ -68,7 +68,7 @@ class Oracle(MethodRun):
             scores += [0.9] * len(each) + [0.1]
         self.seconds += 1e-3
         self.frames += len(frames)
-        return answers(numbers, np.array(places), np.array(scores))
+        return localizations(numbers, np.array(places), np.array(scores))
 
 
 def oracle(optics: BenchmarkOptics, threshold: float = 0.5) -> Oracle:
@@ -141,8 +141,8 @@ def test_of_thresholds_that_are_as_good_the_middle_one_is_taken(
 
 
 def test_conditions_give_scores_limits_and_curves(optics: BenchmarkOptics) -> None:
-    bench = Bench(optics, [oracle(optics)], True, 5)
-    rows, curves = run_conditions(bench, [Condition({"snr_db": 10.0}, 20, Snr(10.0), curve=True)])
+    benchmark = Benchmark(optics, [oracle(optics)], True, 5)
+    rows, curves = run_conditions(benchmark, [Condition({"snr_db": 10.0}, 20, Snr(10.0), curve=True)])
     assert [row["tolerance_um"] for row in rows] == [10.0, 5.0, 3.0]
     assert all(row["jaccard"] == 1.0 for row in rows)
     assert rows[0]["rmse_axial_um"] == pytest.approx(0.5)
@@ -193,9 +193,9 @@ def test_slow_methods_see_the_first_frames(
     box = middle_box((32, 32), 0.65, (0.0, 20.0), 20.0)
     frames = expose(optics, [uniform_emitters(rng, points, box) for _ in range(40)], Photons(1e4, 2.0), (32, 32), rng)
     slow = Slow("slow", "cascade", optics.calibration, "exact", threshold=0.5, pace=pace)
-    judged, found = Bench(optics, [slow], False, 1, seconds=24.5).answers(slow, frames, fewest)
-    assert len(judged) == seen
-    assert score_at(found, judged, 10.0).jaccard == 1.0
+    used_frames, found = Benchmark(optics, [slow], False, 1, seconds=24.5).localizations(slow, frames, fewest)
+    assert len(used_frames) == seen
+    assert score_at(found, used_frames, 10.0).jaccard == 1.0
 
 
 def test_the_standard_error_of_the_jaccard_index_is_that_of_its_spread() -> None:
@@ -213,7 +213,7 @@ def test_the_standard_error_of_the_jaccard_index_is_that_of_its_spread() -> None
     assert jaccard_error([Score(1, 0, 0), Score()]) is None
 
 
-def test_two_points_are_resolved_by_exactly_two_near_answers() -> None:
+def test_two_points_are_resolved_by_exactly_two_near_localizations() -> None:
     points = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0]])
     assert resolution.is_resolved(points + np.array([0.5, 0, 1.0]), points, 4.0)
     assert not resolution.is_resolved(points + np.array([0.0, 0, 2.1]), points, 4.0)
@@ -226,7 +226,7 @@ def test_two_points_are_resolved_by_exactly_two_near_answers() -> None:
 def test_resolution_of_an_oracle_is_twice_its_error(optics: BenchmarkOptics) -> None:
     method_run = oracle(optics)
     method_run.error_um = 1.0
-    rows = resolution.run(Bench(optics, [method_run], True, 5))["resolution"]
+    rows = resolution.run(Benchmark(optics, [method_run], True, 5))["resolution"]
     at = resolution.DISTANCES_UM
     assert {row["resolved_um"] for row in rows} == {at[at >= 2.0][0]}
     assert all(row["limit_um"] < row["resolved_um"] for row in rows)
@@ -247,7 +247,7 @@ def test_a_deconvolved_stack_shows_the_beads(optics: BenchmarkOptics) -> None:
     places = np.array([[25.0, 30.0, low, 1.0], [55.0, 28.0, high, 0.6], [40.0, 55.0, 40.0, 0.8]])
     frames = expose(optics, [places], Photons(5e4, 2.0), (128, 128), rng)
     (found,) = retrieved_truth(optics, frames, rng, quick=True) or []
-    scored = answers([0] * len(found), found[:, :3], np.ones(len(found)))
+    scored = localizations([0] * len(found), found[:, :3], np.ones(len(found)))
     score = score_at(scored, frames, 10.0)
     assert score.recall == 1.0
     assert score.rmse_lateral_um is not None
@@ -299,7 +299,7 @@ def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
 
 def test_a_method_that_states_no_sigmas_is_tracked_all_the_same() -> None:
     unknown = np.array([np.nan, 0.3])
-    found = answers([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
+    found = localizations([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
     found = replace(found, sigma_x_um=unknown, sigma_y_um=unknown, sigma_z_um=unknown)
     with pytest.raises(DataError, match="sigma"):
         track_table(found, 100.0)
@@ -339,9 +339,9 @@ def test_methods_that_cannot_run_say_so(optics: BenchmarkOptics, tmp_path: Path)
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in (*NOT_OF_ALL, "psf")])
 def test_every_experiment_runs_and_is_drawn(name: str, optics: BenchmarkOptics, tmp_path: Path) -> None:
     told: list[float] = []
-    bench = Bench(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
+    benchmark = Benchmark(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
     experiment = experiment_named(name)
-    tables = experiment.run(bench)
+    tables = experiment.run(benchmark)
     assert set(tables) >= {name}
     assert told[-1] == 1.0
     experiment.draw(tables, tmp_path, "Simulated.")
@@ -363,7 +363,7 @@ def test_refined_answers_have_a_probability_that_a_threshold_can_cut(optics: Ben
 
 
 def test_both_of_a_stacked_pair_must_be_found(optics: BenchmarkOptics) -> None:
-    rows = stacked.run(Bench(optics, [oracle(optics), Blind(oracle(optics))], True, 5))["stacked"]
+    rows = stacked.run(Benchmark(optics, [oracle(optics), Blind(oracle(optics))], True, 5))["stacked"]
     assert {row["both_found"] for row in rows if row["method"] == "oracle"} == {1.0}
     assert all(row["extra_answers"] == 0 for row in rows)
     assert {row["both_found"] for row in rows if row["method"] == "blind"} == {0.0}
@@ -374,7 +374,7 @@ def test_what_more_training_brings_is_drawn_from_the_models_records(
     optics: BenchmarkOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="says how it was trained"):
-        training_size.run(Bench(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
+        training_size.run(Benchmark(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
     reference = Model.load(reference_model())
     method_runs = []
     for samples, error_um in ((1000, 2.0), (5000, 0.5)):
@@ -384,8 +384,8 @@ def test_what_more_training_brings_is_drawn_from_the_models_records(
         method_runs.append(
             Oracle(f"vgg ({folder.name})", "vgg", optics.calibration, "exact", folder, threshold=0.5, error_um=error_um)
         )
-    bench = Bench(optics, [*method_runs, oracle(optics)], True, 5)
-    tables = training_size.run(bench)
+    benchmark = Benchmark(optics, [*method_runs, oracle(optics)], True, 5)
+    tables = training_size.run(benchmark)
     rows = [row for row in tables["training-size"] if row["tolerance_um"] == 10.0]
     assert [(row["samples"], row["minutes"], row["network"], row["size"]) for row in rows] == [
         (1000, 10.0, "vgg", "narrow"),

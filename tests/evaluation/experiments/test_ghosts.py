@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import ghosts
-from evaluation.experiments.benchmark import Bench, MethodRun
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.ghosts import count_ghosts
 from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, expose
@@ -90,7 +90,7 @@ def test_who_mirrors_makes_ghosts(
         return expose(*arguments, **options)
 
     monkeypatch.setattr(ghosts, "expose", seen)
-    tables = ghosts.run(Bench(optics, [seer], True, 5))
+    tables = ghosts.run(Benchmark(optics, [seer], True, 5))
     by_kind: dict[str, Row] = {row["kind"]: row for row in tables["ghosts"] if row["whole"]}
     assert [by_kind[kind]["emitters"] for kind in ("wrong side", "beyond", "beside")] == [24, 12, 12]
     # A mirrored answer may be nearer to another of the emitters, or be of use to one that is not answered better.

@@ -24,7 +24,7 @@ def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
-def answers(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probability: F64) -> Localizations:
+def localizations(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probability: F64) -> Localizations:
     blank = np.zeros(len(frame))
     (x, y, z), (x_sigma, y_sigma, z_sigma) = xyz_um.T, sigma_um.T
     return Localizations(frame, x, y, z, blank, blank, probability, x_sigma, y_sigma, z_sigma, blank)
@@ -45,7 +45,7 @@ class Noisy(MethodRun):
         truth = np.array([each[0, :3] for each in frames.emitters])
         good = truth + self.times * sigma * self.rng.standard_normal(truth.shape)
         numbers = np.arange(len(frames))
-        return answers(
+        return localizations(
             np.concatenate([numbers, numbers]),
             np.concatenate([np.full_like(truth, 50.0), good]),
             np.concatenate([sigma, sigma]),
@@ -90,7 +90,7 @@ def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: Be
     assert 0 < len(deep) < 12
     one = np.array(deep[:1])
     # A sigma that is not told is no sigma.
-    found = answers(one, frames.emitters[deep[0]][:, :3] + 0.1, np.full((1, 3), np.nan), np.ones(1))
+    found = localizations(one, frames.emitters[deep[0]][:, :3] + 0.1, np.full((1, 3), np.nan), np.ones(1))
     row = isolated_errors(found, frames, optics.bounds(frames)).columns()
     assert row["found"] == 1 / len(deep)
     assert row["axial_over_bound"] > 0
