@@ -162,7 +162,7 @@ def localize_bead_sweep(
 
 
 def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
-    """Assign the nearest localizations to the beads, each used once, laterally within the gate and, among these, nearest in depth."""
+    """Assign localizations to beads, each used once: laterally within the gate and, among these, nearest in depth."""
     if len(rows) == 0 or len(positions_um) == 0:
         return
     from scipy.optimize import linear_sum_assignment
@@ -203,8 +203,8 @@ def score_depths(
     """
     expected = int(depth_um.size)
     error = depth_um - truth_um[:, None]
-    answered = np.isfinite(error)
-    if not answered.any():
+    localized = np.isfinite(error)
+    if not localized.any():
         return BeadScore(expected, 0.0, 0.0, None, None, None, None, 0.0, None, (0.0, 0.0))
     depths, where = tilt_from or (depth_um, positions_um)
     half = max(float(np.ptp(where, axis=0).max()) / 2, 1e-9)
@@ -212,9 +212,9 @@ def score_depths(
     solution = _common_plane(depths - truth_um[:, None], (where - where.mean(axis=0)) / half)
     plane = solution[0] + place @ solution[1:]
     flat = error - plane[None, :]
-    good = answered & (np.abs(flat) <= _FOUND_UM)
-    offset = error - np.median(error[answered])
-    near = answered & (np.abs(offset) <= _FOUND_UM)
+    good = localized & (np.abs(flat) <= _FOUND_UM)
+    offset = error - np.median(error[localized])
+    near = localized & (np.abs(offset) <= _FOUND_UM)
     truth = np.broadcast_to(truth_um[:, None], error.shape)
     slope = float(np.polyfit(truth[good], truth[good] + flat[good], 1)[0]) if good.sum() > 2 else None
     lateral = None
@@ -223,13 +223,13 @@ def score_depths(
         lateral = float(np.sqrt(((shifts - shifts.mean(axis=0)) ** 2).mean()))
     return BeadScore(
         expected,
-        float(answered.mean()),
+        float(localized.mean()),
         float(good.mean()),
         float(flat[good].std()) if good.any() else None,
         float(offset[near].std()) if near.any() else None,
-        float(error[answered].mean()),
+        float(error[localized].mean()),
         slope,
-        float((answered & ~good).sum() / answered.sum()),
+        float((localized & ~good).sum() / localized.sum()),
         lateral,
         (float(2 * solution[1]), float(2 * solution[2])),
     )

@@ -1,6 +1,6 @@
 """Coefficients of tensor-product cubic splines, as the published fitters want them, quickly.
 
-A rival's fit of a sharp pattern wants a spline with its knots next to the
+A fit of a sharp pattern needs a spline with its knots next to the
 emitter, so one is made for each fit. smappy-smlm has a function for this
 (`smappy.calibrate.core.spline_coefficients`, not-a-knot splines by scipy along
 each axis in turn); this one gives the same numbers six to ten times faster:

@@ -63,8 +63,8 @@ def test_light_and_variances_of_three_exposures_add(calibration: Calibration) ->
     # An even field: 50 photo-electrons, and a camera with a read noise of 3 e-.
     planes = np.stack([[CAMERA.expose(np.full((160, 160), 50.0, np.float32), int(seed))] for seed in range(9)])
     flat = Sweep(planes, np.arange(9.0), 1.0)
-    told = replace(calibration, focus_um=0.0, z_range_um=(0.0, 8.0))
-    crowds = compose_crowds(flat, told, np.zeros((0, 2)), 4, 32, rng)
+    from_focus = replace(calibration, focus_um=0.0, z_range_um=(0.0, 8.0))
+    crowds = compose_crowds(flat, from_focus, np.zeros((0, 2)), 4, 32, rng)
     assert crowds.counts.shape == (4, 128, 128)
     electrons = crowds.camera.to_electrons(crowds.counts)
     assert electrons.mean() == pytest.approx(150, abs=1.5)
@@ -105,7 +105,7 @@ def test_beads_of_the_calibration_are_ignored_with_their_localizations(crowds: C
     _, layer, bead = np.nonzero(crowds.inside)
     only = found.select(counted[bead])
     assert score_crowds(only, crowds, counted).jaccard == 1.0
-    # A second answer 12 µm deeper than a bead belongs to that bead, and is false if the bead counts.
+    # A second localization 12 µm deeper than a bead belongs to that bead, and is false if the bead counts.
     for chosen, false in ((counted, int((counted[bead] & (layer == 2)).sum())), (~counted, 0)):
         doubled = found.select(chosen[bead] & (layer == 2))
         deeper = localizations(doubled.frame, doubled.xyz_um + np.array([0.0, 0.0, 12.0]))
@@ -113,7 +113,7 @@ def test_beads_of_the_calibration_are_ignored_with_their_localizations(crowds: C
         assert (score.fp, score.fn) == (false, 0)
 
 
-def test_no_answers_and_the_best_threshold(crowds: Crowds) -> None:
+def test_no_localizations_and_the_best_threshold(crowds: Crowds) -> None:
     everyone = np.ones(len(crowds.beads_um), bool)
     nothing = score_crowds(Localizations.empty(), crowds, everyone)
     assert (nothing.tp, nothing.fn) == (0, int(crowds.inside.sum()))

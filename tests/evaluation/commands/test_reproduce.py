@@ -221,7 +221,7 @@ def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], 
     assert not finished.with_name("figures.unfinished").exists()
 
 
-def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_an_interrupted_run_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "figures"
     with monkeypatch.context() as patched:
         _interrupt(patched, after=1)

@@ -30,7 +30,7 @@ def test_the_cone_is_as_wide_in_pixels_as_in_the_reference_optics(other: Any) ->
     assert other.hidden().spherical_waves != draw_hidden_optics().spherical_waves
 
 
-def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
+def test_a_sweep_in_air_gives_the_depths_in_water(tmp_path: Path) -> None:
     need("psf_generator")
     water = OTHER_OPTICS[2]
     learned = calibrate_sweep(water, simulate_sweep(water, tmp_path, quick=True), lambda _done, _what: None, quick=True)
@@ -53,7 +53,7 @@ def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
     assert max(alike) > 0.99
 
 
-def test_without_the_network_there_is_nothing_to_adopt() -> None:
+def test_adoption_without_the_network_is_refused() -> None:
     optics = exact_optics()
     benchmark = Benchmark(optics, [MethodRun("mle", "mle", optics.calibration, "exact")], True, 1)
     with pytest.raises(DataError, match="None of the methods is cascade"):

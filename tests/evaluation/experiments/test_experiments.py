@@ -1,4 +1,4 @@
-"""Pieces of the experiments, on small cases whose answer is known."""
+"""Pieces of the experiments, on small cases with known results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def localizations(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[
 
 @dataclass
 class Oracle(MethodRun):
-    """Knows the truth of the frames that it is asked about, moved a little, with a false answer of a low score each."""
+    """Returns the truth of the frames with small errors, and a false localization of low score in each."""
 
     error_um: float = 0.5
 
@@ -123,7 +123,7 @@ def test_of_thresholds_that_are_as_good_the_middle_one_is_taken(
     optics: BenchmarkOptics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Doubtful(Oracle):
-        """Its false answers have the scores 0.6, 0.7 and 0.8."""
+        """Its false localizations have the scores 0.6, 0.7 and 0.8."""
 
         def candidates(self, frames: Frames) -> Localizations:
             found = super().candidates(frames)
@@ -153,7 +153,7 @@ def test_conditions_give_scores_limits_and_curves(optics: BenchmarkOptics) -> No
     assert [row["tuned"] for row in curves] == [True, False] or [row["tuned"] for row in curves] == [False, True]
 
 
-def test_no_answers_have_no_curve_and_no_jaccard(optics: BenchmarkOptics) -> None:
+def test_without_localizations_there_is_no_curve_and_no_jaccard(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(1)
     frames = expose(optics, [np.array([[50.0, 50.0, 10.0, 1.0]])], Photons(1e4, 2.0), (128, 128), rng)
     assert precision_recall(Localizations.empty(), frames, {}) == []
@@ -206,9 +206,9 @@ def test_the_standard_error_of_the_jaccard_index_is_that_of_its_spread() -> None
         return [Score(int(tp), int(fp), 20 - int(tp)) for tp, fp in zip(hits, rng.poisson(2, frames), strict=True)]
 
     spread = np.std([sum(scores(10), Score()).jaccard or 0.0 for _ in range(400)])
-    told = np.mean([jaccard_error(scores(10)) or 0.0 for _ in range(400)])
+    estimated = np.mean([jaccard_error(scores(10)) or 0.0 for _ in range(400)])
     # The spread of 400 is known to 3.5 %, and an error from 10 frames is biased by less than a tenth.
-    assert told == pytest.approx(spread, rel=0.15)
+    assert estimated == pytest.approx(spread, rel=0.15)
     assert jaccard_error(scores(1)) is None
     assert jaccard_error([Score(1, 0, 0), Score()]) is None
 
@@ -326,7 +326,7 @@ def test_continuity_counts_the_longest_track_and_changes() -> None:
     }
 
 
-def test_methods_that_cannot_run_say_so(optics: BenchmarkOptics, tmp_path: Path) -> None:
+def test_methods_that_cannot_run_are_reported(optics: BenchmarkOptics, tmp_path: Path) -> None:
     with pytest.raises(MethodMissing, match="none is shipped"):
         make_method("vgg", optics.calibration, SCMOS_CAMERA)
     with pytest.raises(DataError, match="Choose among"):
@@ -338,18 +338,18 @@ def test_methods_that_cannot_run_say_so(optics: BenchmarkOptics, tmp_path: Path)
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in (*NOT_OF_ALL, "psf")])
 def test_every_experiment_runs_and_is_drawn(name: str, optics: BenchmarkOptics, tmp_path: Path) -> None:
-    told: list[float] = []
-    benchmark = Benchmark(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
+    progress: list[float] = []
+    benchmark = Benchmark(optics, [oracle(optics)], True, 5, advance=lambda done, _what: progress.append(done))
     experiment = experiment_named(name)
     tables = experiment.run(benchmark)
     assert set(tables) >= {name}
-    assert told[-1] == 1.0
+    assert progress[-1] == 1.0
     experiment.draw(tables, tmp_path, "Simulated.")
     assert (tmp_path / f"{name}.png").stat().st_size > 20_000
     assert name in EXPERIMENTS
 
 
-def test_refined_answers_have_a_probability_that_a_threshold_can_cut(optics: BenchmarkOptics) -> None:
+def test_refined_localizations_have_a_probability_that_a_threshold_can_cut(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(8)
     emitters = np.array([[30.0, 30.0, 20.0, 1.0], [80.0, 70.0, 40.0, 0.5], [50.0, 90.0, 30.0, 0.2]])
     frames = expose(optics, [emitters], Photons(6e3, 5.0), (192, 192), rng)
@@ -370,7 +370,7 @@ def test_both_of_a_stacked_pair_must_be_found(optics: BenchmarkOptics) -> None:
     assert {(row["apart_um"], row["tolerance_um"]) for row in rows} == {(5, 5), (5, 10), (10, 5), (10, 10)}
 
 
-def test_what_more_training_brings_is_drawn_from_the_models_records(
+def test_scores_over_training_size_use_the_models_records(
     optics: BenchmarkOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="says how it was trained"):

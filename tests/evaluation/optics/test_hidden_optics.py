@@ -88,7 +88,7 @@ def test_the_focal_plane_is_curved_about_the_middle_of_the_field() -> None:
     assert height[32, -1] - height[32, 32] == pytest.approx(optics.curvature_um, rel=0.05)
 
 
-def test_a_calibration_from_the_sweep_answers_the_true_depth(optics: BenchmarkOptics) -> None:
+def test_a_calibration_from_the_sweep_gives_the_true_depth(optics: BenchmarkOptics) -> None:
     """A fit with what `calibrate` learned finds hidden beads where the optics says they are."""
     assert optics.calibration.report["beads_used"] >= 8
     spline = PatternSpline(optics.calibration.psf)
@@ -108,7 +108,7 @@ def test_a_calibration_from_the_sweep_answers_the_true_depth(optics: BenchmarkOp
     assert np.abs(np.array(errors)[:, :2]).max() < 0.2
 
 
-def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(optics: BenchmarkOptics) -> None:
+def test_negative_defocus_is_drawn_by_optics_extended_to_it(optics: BenchmarkOptics) -> None:
     wide = optics.reaching(20.0)
     assert wide.psf.z_um[0] <= -24.0
     images = []

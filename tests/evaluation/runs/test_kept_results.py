@@ -1,4 +1,4 @@
-"""Answers that are kept: found again for the same question alone, and an interrupted run that takes the same way."""
+"""Kept localizations: found for the same frames alone, and an interrupted run that gives the same results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def found(frame: int) -> Localizations:
     return Localizations.from_columns(columns | {"frame": [frame], "chi2": [np.nan]})
 
 
-def test_an_answer_is_found_for_the_same_question_alone(tmp_path: Path) -> None:
+def test_kept_results_are_found_for_the_same_frames_alone(tmp_path: Path) -> None:
     kept = KeptResults(tmp_path / "answers")
     assert kept.find("mle", CAMERA, counts(1), 0) is None
     kept.keep("mle", CAMERA, counts(1), 0, found(0), 1.25)
@@ -52,7 +52,7 @@ def test_an_answer_is_found_for_the_same_question_alone(tmp_path: Path) -> None:
 
 
 class _Clockwork:
-    """Answers the middle of each frame, and may be switched off."""
+    """Localizes the middle of each frame, and may be switched off."""
 
     def __init__(self) -> None:
         self.name, self.calls, self.off = "mle", 0, False
@@ -70,7 +70,7 @@ def _method_run(method: _Clockwork, folder: Path, monkeypatch: pytest.MonkeyPatc
     return method_run
 
 
-def test_what_was_answered_is_not_answered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_results_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     box = middle_box(FRAME_SHAPE, 0.65, (0.0, 100.0))
     optics = exact_optics()
@@ -111,7 +111,7 @@ def test_a_model_is_known_by_its_weights_and_not_by_its_card(tmp_path: Path) -> 
     assert folder_digest(tmp_path) != before
 
 
-def test_what_changed_is_named() -> None:
+def test_differences_of_identity_are_named() -> None:
     one = run_identity(
         optics="exact", calibration=None, methods=("cascade",), models=[reference_model()], quick=True, seed=1,
         seconds=8.0, minutes=10.0,

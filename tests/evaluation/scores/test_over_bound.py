@@ -1,4 +1,4 @@
-"""Errors over bound and sigma of answers whose errors are known, and the experiment on them."""
+"""Errors over bound and sigma of localizations whose errors are known, and the experiment on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import isolated
-from evaluation.experiments.benchmark import Bench, MethodRun
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.isolated import isolated_frames
 from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, Photons, Snr
@@ -32,7 +32,7 @@ def localizations(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probabil
 
 @dataclass
 class Noisy(MethodRun):
-    """Truth with errors of `times` the bound, told to be the bound itself, and a false answer of lower score."""
+    """Truth with errors of `times` the bound, sigmas equal to the bound, and a false localization of lower score."""
 
     optics: BenchmarkOptics | None = None
     times: float = 1.0
@@ -83,13 +83,13 @@ def test_gross_errors_rule_the_root_mean_square_alone() -> None:
     assert row["axial_bias_mean_um"] > 1.9
 
 
-def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: BenchmarkOptics) -> None:
+def test_emitters_near_focus_and_frames_without_localization_are_counted_apart(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(2)
     frames = isolated_frames(optics, (1.0, 5.0), Photons(1e4, 2.0), 12, rng, (64, 64))
     deep = [number for number, each in enumerate(frames.emitters) if each[0, 2] >= 3]
     assert 0 < len(deep) < 12
     one = np.array(deep[:1])
-    # A sigma that is not told is no sigma.
+    # Sigmas that are not stated are ignored.
     found = localizations(one, frames.emitters[deep[0]][:, :3] + 0.1, np.full((1, 3), np.nan), np.ones(1))
     row = isolated_errors(found, frames, optics.bounds(frames)).columns()
     assert row["found"] == 1 / len(deep)
@@ -103,7 +103,7 @@ def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: Be
 
 def test_the_experiment_covers_both_lights_and_all_depths(optics: BenchmarkOptics) -> None:
     oracle = Noisy("oracle", "cascade", optics.calibration, "exact", threshold=0.5, optics=optics)
-    rows = isolated.run(Bench(optics, [oracle], True, 5))["isolated"]
+    rows = isolated.run(Benchmark(optics, [oracle], True, 5))["isolated"]
     assert [(row["form"], row["from_um"], row["frames"]) for row in rows] == [
         (form, low, 6) for form in ("published", "physical") for low in (3.0, 10.0)
     ]

@@ -59,7 +59,7 @@ def test_a_damaged_shard_and_wrong_pixels_are_found(recorded: Store, tmp_path: P
     recorded.close()
 
 
-def test_a_run_that_has_committed_nothing_cannot_be_judged(tmp_path: Path) -> None:
+def test_a_run_without_committed_frames_is_refused(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "bathyscope.db")
     store.migrate()
     store.runs.create(run_id="run", model_id="m", record=True, recording="run.ome.zarr")
