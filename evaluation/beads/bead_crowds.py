@@ -1,16 +1,16 @@
 """Dense frames with known truth from a real sweep: the light of three of its planes added.
 
-A sweep of beads on one slide never shows two depths at once. Added, three of
-its planes do: each frame gets one plane from each third of the depth range,
-and each plane is a window of the field at a place of its own, so that one
-bead does not stand thrice on one spot.
+A sweep of beads on one slide has one depth per exposure. Each composed frame is
+the sum of one plane from each third of the depth range. Each plane is a
+window of the field at another position, so that a bead does not appear three
+times at one position.
 
 Noise. Counts less the camera's offset are added, so signal and background
-keep their own shot noise, whose variances add as the light does; and so does
-the read noise, whose standard deviation is √3 times that of one exposure. A
-frame is therefore what a camera with √3 times the read noise would have seen
-of three slides at once, with three times the background, and methods get that camera
-model.
+keep their own shot noise, whose variances add as the light does. The variances
+of the read noise add too, so its standard deviation is √3 times that of one
+exposure. The frame corresponds to a camera with √3 times the read noise that
+sees three slides at once with three times the background; methods get that
+camera model.
 
 Truth. Each bead is at its plane's depth and at the height that the slide's
 tilt, known from the calibration, adds there. What the optics add to depths
@@ -97,7 +97,7 @@ def compose_crowds(
         x, y of all beads that are known.
     frames : int
     shift_px : int
-        Windows are so much smaller than the field, and lie anywhere in it; with 0, beads stand on each other.
+        Windows are smaller than the field by this, at random positions; with 0, beads of the three planes overlap.
     rng : numpy.random.Generator
         Chooses planes, repeats and windows.
 

@@ -83,7 +83,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     references = [each for each in benchmark.method_runs if each.name.split()[0] == _ARCHITECTURE]
     if not references:
         raise DataError(
-            f"None of the methods is {_ARCHITECTURE}, which is what is trained for other optics.",
+            f"None of the methods is {_ARCHITECTURE}, the only one that is trained for other optics.",
             f"Name {_ARCHITECTURE} with --methods, and the model of the reference hidden optics with --model.",
         )
     others = OTHER_OPTICS[:1] if benchmark.quick else OTHER_OPTICS

@@ -1,8 +1,8 @@
 """Input of every experiment: benchmark optics, methods with tuned thresholds, seed and size.
 
-Decision thresholds of all methods are tuned on one validation set, whose
-seeds differ from those of the test frames: the threshold with the best mean Jaccard index
-over dim and bright, sparse and crowded frames of both forms of light.
+Decision thresholds of all methods are tuned on one validation set, whose seeds
+differ from those of the test frames: the threshold with the best mean Jaccard
+index over dim and bright, sparse and crowded frames of both forms of light.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from localizations.
 
-Localizations are assigned to beads by the truth, so that only their errors matter. The
-estimator is unbiased by localization noise of any size: with steps Δ in the
-time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey and
-Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within the
-exposure, which cancels in the sum, is drawn into the frames too.
+Localizations are assigned to beads by the truth, so that only their errors
+matter. The estimator is unbiased by localization noise of any size: with steps
+Δ in the time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey
+and Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within
+the exposure, which cancels in the sum, is drawn into the frames too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TOLERANCE_UM = 3.0
 
 
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """Table `brownian`: for each coefficient, method and axis what was recovered, with its standard error."""
+    """Table `brownian`: the recovered coefficient for each true one, method and axis, with its standard error."""
     rows: list[Row] = []
     coefficients = _QUICK_DIFFUSION_UM2_S if benchmark.quick else _DIFFUSION_UM2_S
     count = _QUICK_FRAMES if benchmark.quick else _FRAMES

@@ -1,6 +1,6 @@
 """Experiment `density`: 1 to 100 points in 100 x 100 x 100 µm³ at 30 dB, and with 30,000 photo-electrons each.
 
-Beside the count stands the seeding density S, the summed area of the
+The tables also have the seeding density S, the summed area of the
 particles' images (the circle that holds 99 % of the light) over the area of
 the frame: overlap depends on it alone (Sax and Kriegseis, 2025).
 """
@@ -69,7 +69,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         axis.set_ylabel("Jaccard index")
     for axis, kind in zip(axes[1, 1:], ("lateral", "axial"), strict=True):
         error_curves(axis, rows, looks, "points", kind)
-        panel(axis, title=f"{kind} error of what was found, {_DB:g} dB", y="RMSE (µm)")
+        panel(axis, title=f"{kind} error of found emitters, {_DB:g} dB", y="RMSE (µm)")
     for axis in axes.flat:
         log_axis(axis, [row["points"] for row in rows])
         axis.set_xlabel("points in the volume")

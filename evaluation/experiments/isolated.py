@@ -38,8 +38,8 @@ _FRAMES, _QUICK_FRAMES = 100, 6
 _BESIDE_MIDDLE_UM = 5.0
 """Largest distance from the middle of the frame in x and in y: several pixels, so all sub-pixel places occur."""
 
-_HONEST = (0.8, 1.25)
-"""Standard deviations of error over sigma that are asked for."""
+_SIGMA_RATIO = (0.8, 1.25)
+"""Target range of the standard deviation of error over sigma."""
 
 
 def isolated_frames(
@@ -101,7 +101,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         _sigmas(column[2], rows, looks, where)
         panel(column[2], title=f"axial error over its own sigma, {db:g} dB", x="depth (µm)")
     _name_ordinates(axes, ("error over bound", "error over bound", "standard deviation"))
-    title = "One emitter alone: how near errors come to the bound, and whether sigmas are honest"
+    title = "Isolated emitters: errors over the bound, and errors over the reported sigmas"
     save(figure, axes, folder / "isolated.png", title=title, caption=caption)
     _draw_physical([row for row in rows if row["form"] == "physical"], looks, folder, caption)
 
@@ -136,8 +136,8 @@ def _ratios(axis: Any, rows: list[Row], looks: dict[str, Style], key: str, where
 
 
 def _sigmas(axis: Any, rows: list[Row], looks: dict[str, Style], where: Row) -> None:
-    """Standard deviations, thin where outliers count and full from the median; the band is what is asked for."""
-    axis.axhspan(*_HONEST, color="0.92", zorder=0, label="honest sigmas")
+    """Standard deviations, thin where outliers count and full from the median; the band is the target."""
+    axis.axhspan(*_SIGMA_RATIO, color="0.92", zorder=0, label="target")
     for method, look in looks.items():
         axis.plot(*series(rows, "depth_um", "axial_over_sigma_median", method=method, **where), **look)
         thin = look | {"linewidth": 0.7, "marker": "", "label": None, "alpha": 0.7}

@@ -19,7 +19,7 @@ class Experiment(Protocol):
         """Measure; tables by name, one CSV file each."""
 
     def draw(self, tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-        """Draw the tables into PNG files in `folder`; the caption says what was simulated and how."""
+        """Draw the tables into PNG files in `folder`; the caption states the simulated conditions."""
 
 
 EXPERIMENTS = {
@@ -45,7 +45,7 @@ ALWAYS_HIDDEN = ("psf", "ghosts", "adoption")
 aberrations that distinguish the sides of focus, and `adoption` has only a sweep of the other optics."""
 
 NOT_OF_ALL = ("training-size", "adoption")
-"""Experiments that must be asked for by name: they need models of their own, or minutes to train them."""
+"""Experiments that run only by name: they need models of their own, or minutes to train them."""
 
 
 def experiment_named(name: str) -> Experiment:

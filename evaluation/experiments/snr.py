@@ -1,4 +1,4 @@
-"""Experiment `snr`: 20 points in 100 x 100 x 100 µm³ while the light goes down.
+"""Experiment `snr`: 20 points in 100 x 100 x 100 µm³ with decreasing light.
 
 Published form: intensity U(0.1, 1), the SNR of the frame swept. Physical
 form: photo-electrons per emitter swept at two backgrounds, sCMOS camera.
@@ -82,7 +82,7 @@ def _draw_errors(rows: list[Row], folder: Path, caption: str) -> None:
     figure, axes = new_figure(2, sharey="row")
     for axis, kind in zip(axes[0], ("lateral", "axial"), strict=True):
         error_curves(axis, rows, looks, "snr_db", kind)
-        panel(axis, title=f"{kind} error of what was found", x="SNR of the frame, published form (dB)")
+        panel(axis, title=f"{kind} error of found emitters", x="SNR of the frame, published form (dB)")
     axes[0, 0].set_ylabel("root mean square error (µm)")
     save(figure, axes, folder / "snr-errors.png", title="Errors over signal-to-noise ratio", caption=caption)
 

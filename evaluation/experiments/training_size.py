@@ -1,9 +1,10 @@
 """Experiment `training-size`: scores over the number of training samples.
 
-The published networks were trained with 200,000 samples. The effect of fewer is
-measured with models of one architecture and size that were trained with
-different numbers, all named with `--model`. A sample is what the architecture takes one step from: a
-patch for `vgg`, a frame for the others. The frames are those of `snr`.
+The published networks were trained with 200,000 samples. The effect of fewer
+is measured with models of one architecture and size that were trained with
+different numbers, all named with `--model`. A sample is the input of one
+training step: a patch for `vgg`, a frame for the others. The frames are those
+of `snr`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     trained = {each.label: known for each in benchmark.method_runs if (known := _training(each)) is not None}
     if not trained:
         raise DataError(
-            "None of the methods is a network whose model says how it was trained.",
+            "None of the methods is a network with a record of its training.",
             "Name trained models with --model, several times, and the networks with --methods.",
         )
     chosen = [each for each in benchmark.method_runs if each.label in trained]
@@ -84,7 +85,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             column[1].plot(*series(here, "samples", "rmse_axial_um", curve=curve), **look)
         column[0].axhline(here[0]["limit_jaccard"], label="ideal detector", **LIMIT)
         panel(column[0], title=f"{_POINTS} points at {db:g} dB, within 10 µm", x="training samples", ylim=(0, 1.02))
-        panel(column[1], title=f"axial error of what was found, {db:g} dB", x="training samples")
+        panel(column[1], title=f"axial error of found emitters, {db:g} dB", x="training samples")
         error_axis(column[1])
         for axis in column:
             axis.set_xscale("log")

@@ -25,7 +25,7 @@ _CORRELATION = 0.1
 
 
 class Detector:
-    """Finds starts in frames; what it needs is prepared once for each size of frame.
+    """Finds starts in frames; pattern banks are prepared once for each size of frame.
 
     Parameters
     ----------

@@ -2,12 +2,11 @@
 
 General defocusing particle tracking (Barnkob, Kähler and Rossi, Lab on a Chip
 15, 3556, 2015; Rossi and Barnkob, Measurement Science and Technology 32,
-014001, 2021) needs no noise model. It takes the normalized cross-correlation of
-the image with every plane of the calibration, interpolates the maximum over
-position and plane, and uses the coefficient as the score.
-Here every frame is correlated with every plane at all places, so that nothing
-has to be segmented first, and several particles may share a place at
-different depths.
+014001, 2021) needs no noise model. It takes the normalized cross-correlation
+of the image with every plane of the calibration, interpolates the maximum over
+position and plane, and uses the coefficient as the score. Here every frame is
+correlated with every plane at all places, so that nothing has to be segmented
+first, and several particles may share a place at different depths.
 
 Of localizations that overlap, the one with the highest coefficient is kept.
 The coefficient does not depend on brightness, so a minimum significance

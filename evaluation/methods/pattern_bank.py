@@ -2,7 +2,7 @@
 
 At every place and depth the pattern is fitted to the pixels of a disc by
 least squares, with a background of its own, so that unevenness and the wide
-light of deeper neighbours count for little. That one linear fit says all that
+light of deeper neighbours count for little. This linear fit gives all that
 detection and look-up need: the amplitude, its significance against photon
 noise, and the normalized cross-correlation of general defocusing particle
 tracking (Barnkob, Kähler and Rossi, Lab on a Chip 15, 3556, 2015). Pixels
@@ -38,7 +38,7 @@ _SEEN = 0.25
 """Share of a disc that must lie in the frame."""
 
 _ENERGY = 0.9
-"""Share of a pattern's light inside its disc: the faint rings outside tell less than the neighbours disturb."""
+"""Share of a pattern's light inside its disc: outside, light of neighbours outweighs the faint rings."""
 
 _ROUND_PX = 2.0
 """Added to the disc, so that the background shows."""

@@ -27,7 +27,7 @@ from models.tables import Localizations
 __all__ = ["PursuitFitter"]
 
 _ROUNDS = 400
-"""A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
+"""A hundred emitters take two to three moves each; a frame ends earlier when nothing is significant."""
 
 
 class PursuitFitter:
@@ -39,7 +39,7 @@ class PursuitFitter:
         Source of the PSF and the depth range.
     camera : CameraModel
     threshold : float
-        Localizations with a lower probability are left out. It is that of an emitter given what the fit found.
+        Localizations with a lower probability are left out. It is the probability that the fit describes an emitter.
     rounds : int
         Most moves in a frame.
     """

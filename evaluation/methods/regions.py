@@ -2,18 +2,18 @@
 
 A pattern is a few pixels wide near focus and more than a hundred at the far
 end, so one size of region does not fit all. If it is too small, the rim that
-carries the depth is cut off; if it is too large, it contains neighbours. Depths are divided into
-groups within which the size changes little; each has a spline of its own, of
-its planes and its size. The spline reaches farther than the region, because
-an emitter need not sit in its middle, and because regions at the edge of the
-frame are shifted inward (and, right at the edge, made smaller) rather than
-given up.
+carries the depth is cut off; if it is too large, it contains neighbours.
+Depths are divided into groups within which the size changes little; each has a
+spline of its own, of its planes and its size. The spline reaches farther than
+the region, because an emitter need not sit in its middle, and because regions
+at the edge of the frame are shifted inward (and, right at the edge, made
+smaller) rather than skipped.
 
 For bright isolated emitters the spline limits the fit. A camera undersamples
 the patterns, above all sharp ones, and between its knots a spline errs by
-several Cramér-Rao bounds of a bright emitter; at the knots it is exact. So `fit_closely`
-makes a spline for each emitter, of the planes around its depth, with knots
-next to it.
+several Cramér-Rao bounds of a bright emitter; at the knots it is exact. So
+`fit_closely` makes a spline for each emitter, of the planes around its depth,
+with knots next to it.
 """
 
 from __future__ import annotations
@@ -216,9 +216,9 @@ class Regions:
                 ]
             )
             found = self._engine.fit(group.spline, _regions(image, middle, int(size)), start)
-            astray = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
+            outside = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
             beside = _beside(group.planes, len(psf.z_um), found[:, 2], group.last_index)
-            found[astray | beside | ~(found[:, 3] > 0)] = np.nan
+            found[outside | beside | ~(found[:, 3] > 0)] = np.nan
             fitted[rows] = np.column_stack(
                 [
                     (found[:, :2] + middle + 0.5) * group.binning - 0.5,

@@ -3,8 +3,8 @@
 Every method is made from the same two things: a calibration (as `calibrate`
 makes it from a sweep, or the exact pattern as one) and the camera. Networks
 come as model folders instead, which were trained from such a calibration.
-Modules are imported when a method is asked for, so that one that is not
-installed here is reported, and the others still run.
+Modules are imported when a method is made, so a missing package disables only
+its own method.
 
 A method returns all candidates, and its `probability` is a score that orders
 them. The decision threshold is set afterwards, in the same way for all, on one

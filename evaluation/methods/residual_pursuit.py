@@ -40,7 +40,7 @@ _OF_BEST, _APART = 0.5, 0.7
 
 @dataclass(frozen=True, slots=True)
 class PursuitSettings:
-    """How far the pursuit goes.
+    """Limits of the pursuit.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class ResidualPursuit:
         return None
 
     def _significant(self, fit: JointFit) -> NDArray[np.bool_]:
-        """Which emitters stay. Of several that share their light only the weakest goes at a time."""
+        """Which emitters to keep. Of several that overlap only the weakest is removed at a time."""
         significance = fit.emitters[:, 3] / fit.sigma[:, 3]
         weak = (significance < self.settings.keep_significance) | self._too_faint(fit.emitters)
         radius = self._scale.spline.radius_at_px(fit.emitters[:, 2])

@@ -31,18 +31,18 @@ def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
 def make_method_runs(optics: BenchmarkOptics, methods: Sequence[str], models: Sequence[Path]) -> list[MethodRun]:
     """Methods, not yet tuned, in the order of `methods`."""
     opened = {folder: Model.load(folder) for folder in models}
-    usual = "exact" if optics.name == "exact" else "measured"
+    usual_source = "exact" if optics.name == "exact" else "measured"
     method_runs: list[MethodRun] = []
     for name in methods:
         if not needs_model(name):
-            method_runs.append(MethodRun(name, name, optics.calibration, usual))
+            method_runs.append(MethodRun(name, name, optics.calibration, usual_source))
             continue
         mine = {folder: each for folder, each in opened.items() if each.architecture == name.split()[0]}
         for folder, each in mine.items():
             computed = each.calibration_id == REFERENCE_CALIBRATION
-            knows = "exact" if computed and optics.name == "exact" else "computed" if computed else "measured"
-            label = name if knows == usual and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
-            method_runs.append(MethodRun(label, name, optics.calibration, knows, folder))
+            source = "exact" if computed and optics.name == "exact" else "computed" if computed else "measured"
+            label = name if source == usual_source and len(mine) == 1 else f"{name} ({source}, {folder.name})"
+            method_runs.append(MethodRun(label, name, optics.calibration, source, folder))
         if not mine:
             # The shipped model was trained with the computed pattern.
             label = name if optics.name == "exact" else f"{name} (computed)"

@@ -4,7 +4,8 @@ All baselines get the same score, whatever their estimator: the Poisson
 likelihood of the data on the pattern's own pixels, with the emitter against a
 flat background, divided by the dispersion that the fit leaves (the
 quasi-likelihood of McCullagh and Nelder). The division matters in crowded
-frames, where light of a bright neighbour would give any wrong fit a high likelihood.
+frames, where light of a bright neighbour would give any wrong fit a high
+likelihood.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def distinct(x_px: Array, y_px: Array, radius_px: Array, score: Array) -> NDArra
     Parameters
     ----------
     x_px, y_px, radius_px, score : ndarray of float64, shape (K,)
-        Centres and radii of the discs, and what is best.
+        Centres and radii of the discs, and scores.
     """
     kept: list[int] = []
     for row in np.argsort(-score, kind="stable"):

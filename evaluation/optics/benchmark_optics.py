@@ -202,13 +202,13 @@ def hidden_benchmark_optics(
     quick : bool
         A shallow volume and a small field with few beads: seconds instead of minutes, for continuous integration.
     """
-    tell = progress or (lambda _done, _what: None)
+    report = progress or (lambda _done, _what: None)
     depths = _QUICK_DEPTHS_UM if quick else DEPTHS_UM
     optics = draw_hidden_optics()
     # The sweep extends farther to negative defocus than the benchmark depths.
     drawn = (depths[0] - _near_side_um(quick=quick), depths[1])
     psf = hidden_psf(
-        optics, drawn, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the benchmark optics")
+        optics, drawn, cache=cache, progress=lambda done: report(0.5 * done, "pattern of the benchmark optics")
     )
     images = HiddenImages(optics, psf)
     if calibration is not None:
@@ -216,7 +216,7 @@ def hidden_benchmark_optics(
     else:
         sweep = hidden_sweep(images, depths, quick=quick)
         learned = named_by_content(
-            sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths)
+            sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: report(0.5 + 0.5 * done, what), z_range_um=depths)
         )
     label = "hidden optics, methods calibrated with a noisy sweep"
     return BenchmarkOptics("hidden", label, learned, images, psf, depths, optics, cache)

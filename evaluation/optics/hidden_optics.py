@@ -3,9 +3,9 @@
 Frames that are rendered with the code and the samples that a method fits with
 give too good scores (the inverse crime). Here the pattern comes from an
 independent package (psf-generator: scalar Richards-Wolf integral on a
-Cartesian pupil, Zernike phases), the emitter is a bead of 1 µm, the
-magnitudes of the aberrations are random and not given to methods, the focal
-plane is curved, and places are continuous. Methods get only the calibration that
+Cartesian pupil, Zernike phases), the emitter is a bead of 1 µm, the magnitudes
+of the aberrations are random and not given to methods, the focal plane is
+curved, and places are continuous. Methods get only the calibration that
 `calibrate` makes from `hidden_sweep`, a noisy sweep of several beads through
 the same optics.
 
@@ -91,7 +91,7 @@ class HiddenOptics:
     curvature_um: float
 
     def digest(self) -> str:
-        """Name of what is computed from these figures, for caches."""
+        """Digest of the parameters, for cache names."""
         made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _z_step_um(self.objective), MARGIN_UM)}
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,7 +2,7 @@
 
 Twenty beads on a slide in the camera's field, 2-µm steps as published, two
 exposures each, so bright that none saturates. The slide is tilted a little,
-as slides are. Nothing but the counts goes to `calibrate`.
+like real slides. `calibrate` gets only the counts.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Optics that the shipped weights have not seen, made by the second generator: aperture, colour, pixel, medium.
+"""Optics for which the shipped weights were not trained, from the second generator: aperture, colour, pixel, medium.
 
 These are equal to the reference optics, so that figures can be compared: the
-frame and the side of the volume in pixels, the number of points and the
-law of their brightness, the SNR, the bead in pixels, and the seeding density,
-which rules how much patterns overlap. The depth range is chosen for it, within
+frame and the side of the volume in pixels, the number of points and the law of
+their brightness, the SNR, the bead in pixels, and the seeding density, which
+determines how much patterns overlap. The depth range is chosen for it, within
 2 %: deeper where the cone is slender or the pixel large. A sweep has as many
 planes. Tolerances are the same shares of the depth range: the published 10 µm
 are a tenth of 100 µm.
 
-A mounting medium. An air objective looks into water: an emitter at a depth in
-the sample defocuses in water, a sweep defocuses in air, by so much less. The
-calibration knows the ratio of the indices (`axial_scale`), as the user of a
-microscope does. The spherical aberration of the mismatch grows with depth and
-is in no sweep of beads on a slide; it is in the frames.
+Mounting medium. One of the optics is an air objective with a sample in water.
+The calibration gets the ratio of the refractive indices (`axial_scale`), which
+converts travel of the focus drive in air into depth in the sample. The
+spherical aberration of the mismatch grows with depth and is in no sweep of
+beads on a slide; it is in the frames.
 """
 
 from __future__ import annotations

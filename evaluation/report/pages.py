@@ -17,10 +17,10 @@ _PHYSICAL_LIGHT = "photons"
 _MEASURES = ("bound", "sigma")
 
 
-def page(tables: Tables, comparison: Sequence[Row], asked: Sequence[Target] = ()) -> str:
-    """All that there are tables for, in the order of the experiments, and first what is asked."""
+def page(tables: Tables, comparison: Sequence[Row], found_targets: Sequence[Target] = ()) -> str:
+    """Page of all tables: the targets first, then the experiments in their order."""
     parts = [
-        *(["## Asked", "\n".join(f"- {line}" for line in met(asked))] if asked else []),
+        *(["## Targets", "\n".join(f"- {line}" for line in met(found_targets))] if found_targets else []),
         *_scores(tables.get("snr", ()), "snr_db", "20 points, by SNR in dB"),
         *_scores(tables.get("density", ()), "points", "30 dB, by the number of points"),
         *_cost(tables.get("density", ())),

@@ -29,7 +29,7 @@ _PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "ps
 """Packages that compute figures; some are not everywhere."""
 
 _ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "results.py", "targets.py", "model_card.py")
-"""Code that draws and writes what is in the tables."""
+"""Code that only draws and writes tables."""
 
 _DIGITS = 16
 

@@ -62,7 +62,7 @@ class RunRequest:
     minutes : float
         From a sweep to a model, wall time, where an experiment trains.
     resume : bool
-        Go on with what is in `out` and beside it.
+        Resume the run in `out`.
     command : str
         For the record.
     """
@@ -159,7 +159,7 @@ class Reproduction:
         if len(runs) != 1 or "identity" not in runs[0]:
             raise DataError(
                 f"{request.out} holds results of {len(runs)} runs, or of an earlier version; only one run of this "
-                "version goes on.",
+                "version can be resumed.",
                 "Choose another --out, and merge the folders afterwards.",
             )
         check_same_run(request.out, runs[0]["identity"], self._identity, runs[0]["command"])

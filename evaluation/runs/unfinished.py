@@ -35,12 +35,12 @@ class Unfinished:
         self.workshop = self.folder / _WORKSHOP
 
     def begin(self, identity: Identity, command: str, *, resume: bool) -> None:
-        """Take the folder for a run, empty, or with what an interrupted one left when that is to go on.
+        """Open the folder for a run: empty, or with the state of an interrupted run to resume.
 
         Raises
         ------
         DataError
-            When the folder is something else, or what is to go on is another run.
+            When the folder has other contents, or the run to resume differs.
         """
         check_destination(self.folder, lambda folder: (folder / _IDENTITY).is_file())
         if resume and self.folder.exists():
@@ -90,6 +90,6 @@ def check_same_run(folder: Path, before: Identity, now: Identity, command: str) 
     different = differences(before, now)
     if different:
         raise DataError(
-            f"{folder} is of another run: {'; '.join(different)}. Only what was begun the same way goes on.",
+            f"{folder} is of another run: {'; '.join(different)}. Only the same run can be resumed.",
             f"Go on as it was begun ({command}), choose another --out, or leave --resume out to begin anew.",
         )

@@ -76,7 +76,7 @@ def score_rows(
     region: Region | None = None,
     tolerances_um: Sequence[float] = TOLERANCES_UM,
 ) -> list[Row]:
-    """One row for each tolerance: `columns`, what was in the frames, scores, and the chance level."""
+    """One row for each tolerance: `columns`, conditions of the frames, scores, and the chance level."""
     truth = frames.truth()
     rows = []
     for tolerance in tolerances_um:

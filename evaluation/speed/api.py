@@ -1,4 +1,4 @@
-"""What it costs the API to send live tracks to many clients: its processor time per message and client.
+"""Processor time of the API per message and client, for live tracks sent to many clients.
 
 The real API process stands behind a publisher with the protocol of the engine.
 It is measured twice: without clients, and with all clients.

@@ -1,8 +1,8 @@
 """Processor time to fit a frame: the refinement and the baselines without a network, frame by frame in turns.
 
 Processor time of one thread. Frames are those of `reproduce snr` at 20 dB with
-the exact pattern, which all methods know. The table also has
-the number of localizations, because the time depends on it.
+the exact pattern, which all methods know. The table also has the number of
+localizations, because the time depends on it.
 """
 
 from __future__ import annotations

@@ -35,11 +35,11 @@ _Run = Callable[[Maps], tuple[Tensor, ...]]
 
 
 class RuntimeMissing(Exception):
-    """A runtime that cannot work here; the text says why."""
+    """A runtime that cannot work here, with the reason."""
 
 
 class _Trunk(nn.Module):
-    """Trunk of a folded cascade with a tensor for each argument, as exporters want it."""
+    """Trunk of a folded cascade with a tensor for each argument, as exporters require."""
 
     def __init__(self, cascade: Cascade) -> None:
         super().__init__()

@@ -4,8 +4,8 @@
 named variants one after the other on the reference optics, each for as many
 minutes, and prints the scores that the choice of the decision threshold gave:
 160 frames of 0 to 30 dB and 1 to 110 emitters that no training sees, the same
-for all. Short trainings show which variant learns fast, not which ends best; the record
-with its caution is docs/cascade.md.
+for all. Short trainings show which variant learns fast, not which ends best;
+the record with its caution is docs/cascade.md.
 """
 
 from __future__ import annotations

@@ -373,7 +373,7 @@ def test_both_of_a_stacked_pair_must_be_found(optics: BenchmarkOptics) -> None:
 def test_scores_over_training_size_use_the_models_records(
     optics: BenchmarkOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match="says how it was trained"):
+    with pytest.raises(DataError, match="with a record of its training"):
         training_size.run(Benchmark(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
     reference = Model.load(reference_model())
     method_runs = []

@@ -160,7 +160,7 @@ def test_a_target_is_compared_with_its_worst_condition() -> None:
     assert "NOT MET: lateral resolution, refined, 100,000 e⁻, at most 2 µm: 2.5 (80 µm, 100,000 e⁻)" in lines
     unknown = f"{isolated}, lateral error over sigma at least 0.8: not measured (6.5 µm, 30 dB, 40 frames)"
     assert f"NOT MET: {unknown}" in lines
-    assert "## Asked" in page({}, [], list(found.values()))
+    assert "## Targets" in page({}, [], list(found.values()))
     assert targets({}, {}) == []
 
 
