@@ -13,11 +13,10 @@ sees three slides at once with three times the background; methods get that
 camera model.
 
 Truth. Each bead is at its plane's depth and at the height that the slide's
-tilt, known from the calibration, adds there. What the optics add to depths
-and places belongs to the place in the field that a bead was taken from, but a
-method removes what belongs to the place where it sees the bead, so truth is
-moved by the difference. Beads of the calibration are in the frames too: they
-are ignored, together with the localizations that pair with them or, left over,
+tilt, known from the calibration, adds there. The field map of the optics acts
+at a bead's original position in the field, but a method corrects for the
+position in the composed frame, so the truth is shifted by the difference of
+both. Beads of the calibration are in the frames too: they are ignored, together with the localizations that pair with them or, left over,
 lie laterally nearest to them.
 """
 

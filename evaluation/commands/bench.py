@@ -1,4 +1,4 @@
-"""`bathyscope bench`: how fast and how well this machine does the work, as figures and as JSON."""
+"""`bathyscope bench`: speed and accuracy on this machine, as figures and as JSON."""
 
 from __future__ import annotations
 

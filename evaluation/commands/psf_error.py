@@ -1,7 +1,7 @@
 """`bathyscope bench psf`: the PSF of a calibration of the hidden optics against the true one.
 
-What is left of the difference when light, position and depth are fitted, and
-by how much the depth is off.
+Reports the residual difference after intensity, position and depth are fitted,
+and the error of depth.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Truth as an experiment would get it: places of beads from a deconvolved focal stack of the same volume (simulated).
+"""Truth as in an experiment: positions of beads from a deconvolved focal stack of the same volume (simulated).
 
 The stack is exposed plane by plane through the same optics and camera,
 binned, and deconvolved by the algorithm of Richardson and Lucy as
-scikit-image has it, with the true pattern, which favours the truth. Maxima of
+scikit-image implements it, with the true pattern, which favours the truth. Maxima of
 the result, refined by their centre of mass, are the beads.
 """
 

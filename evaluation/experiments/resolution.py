@@ -1,9 +1,9 @@
 """Experiment `resolution`: how near two equal points may come and still be resolved.
 
 Two points at one depth side by side, or one behind the other, are brought
-together. A pair at distance d is resolved if a frame has exactly two
-localizations, each within d/2 of its own point in 3D, in at least half of the
-frames. The figure is the smallest such distance on a geometric grid, found by
+together. A pair is resolved in a frame with exactly two localizations, each
+within d/2 of its own point in 3D. The figure is the smallest distance d on a
+geometric grid at which at least half of the frames are resolved, found by
 bisection. At each distance frames are added until the share is above or below
 one half with confidence, 200 at most. The table also has the share of single
 points that are localized twice. The limit is the distance that normal errors

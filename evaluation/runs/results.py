@@ -1,10 +1,9 @@
 """A folder of results: tables as CSV files, figures drawn from them, and the record of how they were made.
 
 Slow methods run apart from fast ones, in processes of their own and into
-folders of their own; afterwards the folders are merged. The figures of the
-merged folder are drawn from its tables alone, and so are those of every
-single run, so that there is one way to a figure. Runs only go together when
-all methods had the same frames, the same optics and the same calibration;
+folders of their own; afterwards the folders are merged. Figures are drawn from
+the tables alone, for single runs and merged folders alike. Runs can be merged
+only if all methods had the same frames, the same optics and the same calibration;
 otherwise the merge is refused.
 """
 

@@ -132,7 +132,7 @@ def _ghosts(rows: Sequence[Row]) -> list[Target]:
     ours = dict.fromkeys(row["method"] for row in wrong if str(row["method"]).startswith("cascade"))
     return [
         _most(
-            f"ghosts on the wrong side, {method}, at most {_GHOSTS:g} per emitter",
+            f"ghosts at negative defocus, {method}, at most {_GHOSTS:g} per emitter",
             [row for row in wrong if row["method"] == method],
             "ghosts",
             _GHOSTS,

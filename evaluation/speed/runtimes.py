@@ -3,11 +3,11 @@
 Only the trunk is exchanged, which is nearly all of the work; stabilizing,
 stage two and read-out are the same for all, so the figures are those of whole
 frames. Everything runs on one thread and is compiled for each shape of its
-input, which is the most that these compilers can make of it.
+input, the fastest setting of these compilers.
 
 torch.compile needs a C++ compiler at run time. ONNX Runtime and OpenVINO are no
 dependencies: ``pip install onnx onnxscript onnxruntime openvino`` brings them.
-What is not there is named with the reason.
+Missing runtimes are listed with the reason.
 """
 
 from __future__ import annotations

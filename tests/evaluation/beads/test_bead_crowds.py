@@ -123,7 +123,7 @@ def test_no_localizations_and_the_best_threshold(crowds: Crowds) -> None:
     assert best_threshold(Localizations.concatenate([truth(crowds), false]), crowds, everyone) == 0.9
 
 
-def test_a_method_finds_the_beads_where_the_truth_says(crowds: Crowds, calibration: Calibration) -> None:
+def test_a_method_finds_the_beads_at_their_true_positions(crowds: Crowds, calibration: Calibration) -> None:
     found = PatternLookup(calibration, crowds.camera, threshold=0.6)(crowds.counts[:3], np.arange(3))
     assert calibration.field is not None
     found = calibration.field.true(found)

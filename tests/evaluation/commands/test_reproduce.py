@@ -157,7 +157,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(stacked, "expose", counted)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _all_are(monkeypatch, "brownian", "stacked")
     whole, out = tmp_path / "whole", tmp_path / "figures"
     assert _run("all", "--quick", "--out", whole).exit_code == 0
@@ -213,7 +213,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--methods", "cascade,lookup"), "methods was"),
     ],
 )
-def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_another_run_is_not_resumed(finished: Path, arguments: tuple[str, ...], said: str) -> None:
     refused = _run("brownian", "--quick", "--out", finished, "--resume", *arguments)
     assert refused.exit_code == 1
     assert said in str(refused.exception)
@@ -238,7 +238,7 @@ def test_files_of_an_interrupted_run_are_checked_too(tmp_path: Path, monkeypatch
     assert not identity.exists()
 
 
-def test_merged_and_damaged_results_do_not_go_on(finished: Path, tmp_path: Path) -> None:
+def test_merged_and_damaged_results_are_not_resumed(finished: Path, tmp_path: Path) -> None:
     both, torn = tmp_path / "both", tmp_path / "torn"
     assert _run("merge", finished, finished, "--out", both).exit_code == 0
     refused = _run("tracking", "--quick", "--out", both, "--resume")

@@ -150,7 +150,7 @@ def test_a_target_is_compared_with_its_worst_condition() -> None:
         f"{isolated}, lateral error over sigma at most 1.25": (None, False),
         "lateral resolution, refined, 100,000 e⁻, at most 2 µm": (2.5, False),
         "axial resolution, refined, 100,000 e⁻, at most 6 µm": (5.0, True),
-        "ghosts on the wrong side, cascade, at most 0.1 per emitter": (0.02, True),
+        "ghosts at negative defocus, cascade, at most 0.1 per emitter": (0.02, True),
         "adoption of 0.3 NA, cascade, J less the reference's at least -0.05": (-0.06, False),
     }
     # With hidden optics errors over the bound are asked for up to 20 dB.
@@ -231,7 +231,7 @@ def test_runs_of_different_experiments_are_joined(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_runs_that_saw_other_frames_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
+def test_runs_with_other_frames_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
     one = results(tmp_path / "one", {"cascade": 1.0})
     two = results(tmp_path / "two", {"mle": 1.0}, **other)
     with pytest.raises(DataError, match=named):

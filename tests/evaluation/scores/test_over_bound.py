@@ -70,7 +70,7 @@ def test_noise_of_known_size_is_found_again(optics: BenchmarkOptics) -> None:
     assert 0 < row["bound_lateral_um"] < row["bound_axial_um"]
 
 
-def test_gross_errors_rule_the_root_mean_square_alone() -> None:
+def test_gross_errors_change_only_the_root_mean_square() -> None:
     error = np.tile(np.array([[0.1, -0.1, 0.2], [-0.1, 0.1, -0.2]]), (10, 1))
     error[3] = 40.0
     errors = IsolatedErrors(20, 0, error, np.full((20, 3), 0.1), np.full((20, 3), 0.1))

@@ -42,9 +42,7 @@ def inspect(store: Store, folder: Path) -> Aftermath:
     )
 
 
-def test_what_is_committed_is_read_and_what_was_exposed_is_known_from_the_times(
-    recorded: Store, tmp_path: Path
-) -> None:
+def test_committed_frames_are_read_and_exposures_follow_from_the_times(recorded: Store, tmp_path: Path) -> None:
     aftermath = inspect(recorded, tmp_path)
     assert aftermath == Aftermath(committed=8, not_readable=0, unreadable_shards=0, exposed=20)
     assert aftermath.lost == 12
