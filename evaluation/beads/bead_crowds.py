@@ -16,8 +16,9 @@ Truth. Each bead is at its plane's depth and at the height that the slide's
 tilt, known from the calibration, adds there. The field map of the optics acts
 at a bead's original position in the field, but a method corrects for the
 position in the composed frame, so the truth is shifted by the difference of
-both. Beads of the calibration are in the frames too: they are ignored, together with the localizations that pair with them or, left over,
-lie laterally nearest to them.
+both. Beads of the calibration are in the frames too: they are ignored,
+together with the localizations that pair with them or, left over, lie
+laterally nearest to them.
 """
 
 from __future__ import annotations

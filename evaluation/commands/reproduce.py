@@ -143,7 +143,7 @@ def _reproduce(request: RunRequest) -> None:
     try:
         for name in missing:
             for table, rows in run.measure(name).items():
-                _say(table, rows)
+                _print_rows(table, rows)
     except KeyboardInterrupt:
         note("What was measured is kept: go on with the same command and --resume.")
         raise
@@ -160,7 +160,7 @@ def _method_names(methods: str) -> tuple[str, ...]:
     return chosen
 
 
-def _say(table: str, rows: list[dict[str, Any]]) -> None:
+def _print_rows(table: str, rows: list[dict[str, Any]]) -> None:
     """The main figures on standard output, one line a row."""
     from service.commands.console import result
 

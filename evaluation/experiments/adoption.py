@@ -94,7 +94,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
             scores, cost = _score_optics(_Part(benchmark, done, len(others)), references, other, home)
             rows += scores
             costs.append(cost)
-    return {"adoption": _compared(rows), "adoption-cost": costs}
+    return {"adoption": _with_reference(rows), "adoption-cost": costs}
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _scores(benchmark: Benchmark, method_runs: Sequence[MethodRun], name: str) -
     return [row | {"tolerance_share": shares[row["tolerance_um"]]} for row in rows]
 
 
-def _compared(rows: list[Row]) -> list[Row]:
+def _with_reference(rows: list[Row]) -> list[Row]:
     """Rows with the reference's Jaccard index and the difference from it."""
     keys = ("snr_db", "tolerance_share")
 

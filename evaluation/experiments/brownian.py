@@ -56,7 +56,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
         )
         for done, method_run in enumerate(benchmark.method_runs):
             used_frames, found = benchmark.localizations(method_run, frames, _FEWEST_FRAMES)
-            paths = _joined(found, used_frames)
+            paths = _assign_to_beads(found, used_frames)
             real = np.stack([each[:, :3] for each in used_frames.emitters], axis=1)
             for axis, name in enumerate("xyz"):
                 estimate, error = diffusion(paths[:, :, axis], 1 / FPS)
@@ -109,7 +109,7 @@ def diffusion(paths_um: F64, step_s: float) -> tuple[float | None, float | None]
     return float(np.nanmean(square) / (2 * step_s) + np.nanmean(product) / step_s), error
 
 
-def _joined(found: Localizations, frames: Frames) -> F64:
+def _assign_to_beads(found: Localizations, frames: Frames) -> F64:
     """Localization of each bead in each frame, NaN where there is none, shape (N, T, 3)."""
     paths = np.full((len(frames.emitters[0]), len(frames), 3), np.nan)
     for number, each in enumerate(frames.emitters):

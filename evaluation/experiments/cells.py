@@ -27,7 +27,7 @@ from models.calibration.calibration import Calibration
 from models.motion import PulsatileFlow
 from models.synthesis import PatternTable
 
-__all__ = ["CellImages", "autofluorescence", "draw", "minimum_removed", "run"]
+__all__ = ["CellImages", "autofluorescence", "draw", "remove_minimum", "run"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -108,7 +108,7 @@ def autofluorescence(shape: tuple[int, int], rng: np.random.Generator) -> F32:
     return even
 
 
-def minimum_removed(frames: Frames) -> Frames:
+def remove_minimum(frames: Frames) -> Frames:
     """Each pixel less its minimum over time, the camera's offset kept: the published background removal."""
     offset = round(frames.camera.offset_adu)
     counts = frames.counts - frames.counts.min(axis=0) + np.uint16(offset)
@@ -140,7 +140,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `cells`: every method, with and without background removal, calibrated with beads and with cells."""
     images = CellImages(benchmark.optics, benchmark.seed)
     frames = _movie(benchmark, images)
-    forms = {"as they are": frames, "temporal minimum removed": minimum_removed(frames)}
+    forms = {"as they are": frames, "temporal minimum removed": remove_minimum(frames)}
     method_runs = [(method_run, "beads") for method_run in benchmark.method_runs]
     fits = [method_run for method_run in benchmark.method_runs if not needs_model(method_run.name)]
     if fits and not benchmark.quick:

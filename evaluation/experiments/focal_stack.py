@@ -54,7 +54,7 @@ def retrieved_truth(
     binning = _QUICK_BIN if quick else _BIN
     pattern = _pattern(optics, binning)
     return [
-        _places(_deconvolved(_stack(optics, each, frames, rng, binning), pattern, quick=quick), optics, binning)
+        _places(_deconvolve(_stack(optics, each, frames, rng, binning), pattern, quick=quick), optics, binning)
         for each in frames.emitters
     ]
 
@@ -75,12 +75,12 @@ def _stack(optics: BenchmarkOptics, emitters: F64, frames: Frames, rng: np.rando
         moved[:, 2] = np.abs(moved[:, 2] - focus)
         optics.render(moved[moved[:, 2] <= optics.depths_um[1]], image)
         electrons = frames.camera.to_electrons(frames.camera.expose(image, int(rng.integers(2**62))))
-        planes.append(_binned(electrons, binning) - float(frames.background_e[0]) * binning**2)
+        planes.append(_bin(electrons, binning) - float(frames.background_e[0]) * binning**2)
     stack: F64 = np.maximum(np.array(planes, np.float64), 0)
     return stack
 
 
-def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
+def _bin(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
     height, width = (side // binning * binning for side in image.shape)
     blocks = image[:height, :width].reshape(height // binning, binning, width // binning, binning)
     summed: NDArray[np.float32] = blocks.sum(axis=(1, 3))
@@ -100,13 +100,13 @@ def _pattern(optics: BenchmarkOptics, binning: int) -> F64:
         # The middle of the middle bin.
         middle = (side * binning - 1) / 2 * pixel
         optics.render(np.array([[middle, middle, abs(depth), 1.0]]), image)
-        planes.append(_binned(image, binning))
+        planes.append(_bin(image, binning))
     pattern: F64 = np.array(planes, np.float64)
     pattern /= pattern.sum()
     return pattern
 
 
-def _deconvolved(stack: F64, pattern: F64, *, quick: bool) -> F64:
+def _deconvolve(stack: F64, pattern: F64, *, quick: bool) -> F64:
     from skimage import restoration
 
     richardson_lucy: Any = restoration.richardson_lucy  # scikit-image publishes only a part of its types

@@ -206,7 +206,7 @@ def expose(
         expected = image * np.float32(scale) + np.float32(background[number])
         if structure is not None:
             expected += structure
-        counts[number] = _detected(expected, read_noise, camera, rng)
+        counts[number] = _detect(expected, read_noise, camera, rng)
         truth.append(np.column_stack([each[:, :3], each[:, 3] * scale]))
     return Frames(counts, tuple(truth), background, read_noise, camera)
 
@@ -223,7 +223,7 @@ def _read_noise_map(shape: tuple[int, int], camera: CameraModel, rng: np.random.
     return (camera.read_noise_e * noise / np.sqrt(np.mean(noise**2))).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _detected(
+def _detect(
     expected: NDArray[np.float32], read_noise: NDArray[np.float32], camera: CameraModel, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
     electrons = np.empty_like(expected)

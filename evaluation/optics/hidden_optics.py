@@ -236,7 +236,7 @@ def _compute(optics: HiddenOptics, z_um: F64, progress: Callable[[float], None])
         pupil = _Pupil(optics, int(size))
         for index in np.flatnonzero(sizes == size):
             half = int(halves[index])
-            light = _blurred(pupil.intensity(float(z_um[index]), 2 * half + 1, step_um), step_um, objective)
+            light = _blur(pupil.intensity(float(z_um[index]), 2 * half + 1, step_um), step_um, objective)
             centre = slice(halves.max() - half, halves.max() + half + 1)
             planes[index, centre, centre] = light * (_OVERSAMPLING**2 / light.sum())
             done += 1
@@ -322,7 +322,7 @@ class _Pupil:
         return squared
 
 
-def _blurred(intensity: F64, step_um: float, objective: Objective) -> F64:
+def _blur(intensity: F64, step_um: float, objective: Objective) -> F64:
     """Convolve with the bead (a homogeneous sphere, projected) and the camera's pixel, by their transfer functions."""
     side = len(intensity)
     size = fft.next_fast_len(side + 2 * int(np.ceil((objective.bead_diameter_um + objective.pixel_size_um) / step_um)))

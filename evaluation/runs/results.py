@@ -17,7 +17,7 @@ from typing import Any
 from evaluation.experiments.registry import EXPERIMENTS, experiment_named
 from evaluation.report.pages import page
 from evaluation.report.tables import read_table, write_table
-from evaluation.scores.comparison import compared, comparison_summary
+from evaluation.scores.comparison import compare_with_baselines, comparison_summary
 from evaluation.scores.scoring import Row
 from evaluation.scores.targets import met, targets
 from models.errors import DataError
@@ -116,13 +116,13 @@ def result_summary(folder: Path) -> list[str]:
     """
     record = read_record(folder)
     tables = _all_tables(folder, record)
-    return [*met(targets(tables, _optics(record))), *comparison_summary(compared(tables))]
+    return [*met(targets(tables, _optics(record))), *comparison_summary(compare_with_baselines(tables))]
 
 
 def _write_pages(folder: Path, record: Record) -> None:
     """Page of all tables, and whether the cascade is above every baseline at every point."""
     tables = _all_tables(folder, record)
-    comparison = compared(tables)
+    comparison = compare_with_baselines(tables)
     if comparison:
         write_table(folder / f"{_COMPARISON}.csv", comparison, {})
     text = page(tables, comparison, targets(tables, _optics(record)))

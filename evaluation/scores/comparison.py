@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.scores.scoring import Row
 
-__all__ = ["compared", "comparison_summary"]
+__all__ = ["compare_with_baselines", "comparison_summary"]
 
 _OURS = "cascade"
 _TABLES = ("snr", "density")
@@ -26,7 +26,7 @@ _SAME = 0.01
 """Smaller differences of recall or precision are not named."""
 
 
-def compared(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+def compare_with_baselines(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     """One row for each form of the cascade, condition and tolerance; nothing without baselines.
 
     Parameters

@@ -104,7 +104,7 @@ def other_localizer(size: str, runtime: str, sample: Any) -> Localizer:
 def _inductor(dtype: torch.dtype) -> Callable[[_Trunk, Maps], _Run]:
     def compiled(trunk: _Trunk, _maps: Maps) -> _Run:
         if dtype != torch.float32:
-            trunk = _converted(trunk, dtype)
+            trunk = _convert(trunk, dtype)
         fast = torch.compile(trunk, dynamic=False)
 
         def run(maps: Maps) -> tuple[Tensor, ...]:
@@ -116,7 +116,7 @@ def _inductor(dtype: torch.dtype) -> Callable[[_Trunk, Maps], _Run]:
     return compiled
 
 
-def _converted(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
+def _convert(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
     """A copy in another number format; the weights of the original stay what stage two reads."""
     copy = Cascade(trunk.cascade.settings).eval()
     copy.fold(torch.float32)

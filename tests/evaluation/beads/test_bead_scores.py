@@ -34,7 +34,7 @@ def test_few_beads_take_the_tilt_of_many() -> None:
     alone = score_depths(localized[:, few], TRUTH, PLACES[few])
     with_tilt = score_depths(localized[:, few], TRUTH, PLACES[few], tilt_from=(localized, PLACES))
     assert alone.sigma_um is not None
-    assert alone.sigma_um > 0.3  # four beads cannot tell a tilt, so theirs counts as error
+    assert alone.sigma_um > 0.3  # four beads do not determine a tilt, so theirs counts as error
     assert with_tilt.sigma_um == pytest.approx(0.1, rel=0.1)
 
 

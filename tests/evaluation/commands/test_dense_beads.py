@@ -41,7 +41,7 @@ def test_unseen_beads_of_composed_frames_are_scored(folder: Path) -> None:
     assert 0 < figures["threshold"] < 1
     assert figures["within_um"]["10"]["jaccard"] > 0.4
     assert figures["within_um"]["5"]["jaccard"] <= figures["within_um"]["10"]["jaccard"]
-    # Patterns of Gaussians that overlap tell a look-up little of their depth.
+    # Patterns of Gaussians that overlap give a look-up little information on depth.
     assert figures["flattened"]["sigma_um"] < 2.0
     assert "unseen beads, " in printed
     assert "within 10 µm: Jaccard 0." in printed

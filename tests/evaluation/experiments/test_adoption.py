@@ -1,4 +1,4 @@
-"""Other optics: what is held equal, what their sweep tells of them, and the experiment as a whole in its quick size."""
+"""Other optics: equal properties, calibration from their sweep, and the whole experiment in its quick size."""
 
 from __future__ import annotations
 

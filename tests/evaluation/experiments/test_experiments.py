@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.experiments import brownian, cells, depth, resolution, stacked, training_size
 from evaluation.experiments import tracking as tracking_patterns
 from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
-from evaluation.experiments.cells import CellImages, autofluorescence, minimum_removed
+from evaluation.experiments.cells import CellImages, autofluorescence, remove_minimum
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.focal_stack import retrieved_truth
 from evaluation.experiments.registry import EXPERIMENTS, NOT_OF_ALL, experiment_named
@@ -277,7 +277,7 @@ def test_cells_are_bodies_and_autofluorescence_stands_still(optics: BenchmarkOpt
 def test_the_temporal_minimum_is_removed() -> None:
     counts = np.array([[[105, 120]], [[103, 130]]], np.uint16)
     frames = Frames(counts, (np.zeros((0, 4)),) * 2, np.zeros(2), np.zeros((1, 2), np.float32), CameraModel(100.0))
-    np.testing.assert_array_equal(minimum_removed(frames).counts, [[[102, 100]], [[100, 110]]])
+    np.testing.assert_array_equal(remove_minimum(frames).counts, [[[102, 100]], [[100, 110]]])
 
 
 def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:

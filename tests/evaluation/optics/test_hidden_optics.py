@@ -1,4 +1,4 @@
-"""The second PSF code agrees with the first where both know the optics, and places mean what they say."""
+"""The second PSF code agrees with the first for equal optics, and positions are those of the truth."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_focal_plane_is_curved_about_the_middle_of_the_field() -> None:
 
 
 def test_a_calibration_from_the_sweep_gives_the_true_depth(optics: BenchmarkOptics) -> None:
-    """A fit with what `calibrate` learned finds hidden beads where the optics says they are."""
+    """A fit with what `calibrate` learned finds hidden beads at their true positions."""
     assert optics.calibration.report["beads_used"] >= 8
     spline = PatternSpline(optics.calibration.psf)
     rng = np.random.default_rng(8)

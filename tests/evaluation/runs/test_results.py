@@ -11,7 +11,7 @@ import pytest
 from evaluation.report.pages import page
 from evaluation.report.tables import read_table, write_table
 from evaluation.runs.results import RECORD, draw_results, is_results, merge_results
-from evaluation.scores.comparison import compared, comparison_summary
+from evaluation.scores.comparison import compare_with_baselines, comparison_summary
 from evaluation.scores.targets import met, targets
 from models.errors import DataError
 
@@ -105,7 +105,7 @@ def test_points_where_a_baseline_is_better_are_named_with_the_reason() -> None:
         scores("cascade", None, snr_db=10.0),
         scores("mle", 0.1, snr_db=10.0),
     ]
-    found = compared({"snr": rows})
+    found = compare_with_baselines({"snr": rows})
     assert [row["above"] for row in found] == [False, True, False, False]
     assert found[0]["rival"] == "vgg"
     assert found[0]["errors"] == pytest.approx(-0.05 / (0.01 * 2**0.5))
@@ -117,8 +117,8 @@ def test_points_where_a_baseline_is_better_are_named_with_the_reason() -> None:
     assert lines[0].startswith("cascade above every baseline within 10 µm at 0 of 3 points: no: snr, 20 points, 0 dB (")
     assert "snr, 20 points, 1000 e⁻ on 2 e⁻/px (" in lines[0]
     assert lines[1] == "cascade --refine above every baseline within 10 µm at 1 of 1 points: yes"
-    assert compared({"snr": [scores("cascade", 0.5)]}) == []
-    level = compared({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
+    assert compare_with_baselines({"snr": [scores("cascade", 0.5)]}) == []
+    level = compare_with_baselines({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
     assert level[0]["why"].startswith("undecided")
 
 
@@ -186,7 +186,7 @@ def test_tables_become_one_page(tmp_path: Path) -> None:
             "resolution": [pairs | {"limit_um": 1.0, "frames": 12}], "adoption": [adopted],
             "adoption-cost": [{"method": "cascade", "optics": "0.3 NA", "training_minutes": 8.5, "beads_used": None}],
         },
-        compared({"snr": rows}),
+        compare_with_baselines({"snr": rows}),
     )  # fmt: skip
     for line in (
         "|  | -3 | 0 |",

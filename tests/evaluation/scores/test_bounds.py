@@ -1,4 +1,4 @@
-"""Limits of what a frame can tell: against finite differences, against fits, and against the plan's figures."""
+"""Physical limits of localization: against finite differences, against fits, and against the plan's figures."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_neighbours_and_focus_raise_the_bound(shallow: Psf) -> None:
     crowded = joint_bounds(shallow, np.array([[15.0, 15.0, 10.0, 5e3], [16.0, 15.0, 10.5, 5e3]]), 2.0, 0.0, SHAPE)
     assert (crowded[0] > alone[0]).all()
     focused = joint_bounds(shallow, np.array([[15.0, 15.0, 0.0, 5e3]]), 2.0, 0.0, SHAPE)
-    # A pattern that is the same on both sides does not tell its depth at focus.
+    # A pattern that is the same on both sides has no information on depth at focus.
     assert focused[0, 2] > 5 * alone[0, 2]
     outside = joint_bounds(shallow, np.array([[500.0, 500.0, 10.0, 5e3]]), 2.0, 0.0, SHAPE)
     assert np.isfinite(outside).all()
