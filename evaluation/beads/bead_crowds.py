@@ -1,23 +1,23 @@
 """Dense frames with known truth from a real sweep: the light of three of its planes added.
 
-A sweep of beads on one slide never shows two depths at once. Added, three of
-its planes do: each frame gets one plane from each third of the depth range,
-and each plane is a window of the field at a place of its own, so that one
-bead does not stand thrice on one spot.
+A sweep of beads on one slide has one depth per exposure. Each composed frame is
+the sum of one plane from each third of the depth range. Each plane is a
+window of the field at another position, so that a bead does not appear three
+times at one position.
 
 Noise. Counts less the camera's offset are added, so signal and background
-keep their own shot noise, whose variances add as the light does; and so does
-the read noise, whose standard deviation is √3 times that of one exposure. A
-frame is therefore what a camera with √3 times the read noise would have seen
-of three slides at once, with three times the background, and that camera is
-what methods are told.
+keep their own shot noise, whose variances add as the light does. The variances
+of the read noise add too, so its standard deviation is √3 times that of one
+exposure. The frame corresponds to a camera with √3 times the read noise that
+sees three slides at once with three times the background; methods get that
+camera model.
 
 Truth. Each bead is at its plane's depth and at the height that the slide's
-tilt, known from the calibration, adds there. What the optics add to depths
-and places belongs to the place in the field that a bead was taken from, but a
-method removes what belongs to the place where it sees the bead, so truth is
-moved by the difference. Beads of the calibration are in the frames too: they
-are ignored, together with the answers that pair with them or, left over, lie
+tilt, known from the calibration, adds there. The field map of the optics acts
+at a bead's original position in the field, but a method corrects for the
+position in the composed frame, so the truth is shifted by the difference of
+both. Beads of the calibration are in the frames too: they are ignored,
+together with the localizations that pair with them or, left over, lie
 laterally nearest to them.
 """
 
@@ -29,15 +29,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.beads.bead_scores import BeadScore, judge_depths
-from evaluation.scores.scoring import answers_by_frame
+from evaluation.beads.bead_scores import BeadScore, score_depths
+from evaluation.scores.scoring import localizations_by_frame
 from models.calibration.calibration import Calibration
 from models.calibration.sweep import Sweep
 from models.camera import CameraModel
 from models.metrics import TOLERANCE_UM, Score, match
 from models.tables import Localizations
 
-__all__ = ["LAYERS", "Crowds", "best_threshold", "compose_crowds", "judge_crowds", "score_crowds"]
+__all__ = ["LAYERS", "Crowds", "best_threshold", "compose_crowds", "score_crowd_depths", "score_crowds"]
 
 F64 = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ def compose_crowds(
         x, y of all beads that are known.
     frames : int
     shift_px : int
-        Windows are so much smaller than the field, and lie anywhere in it; with 0, beads stand on each other.
+        Windows are smaller than the field by this, at random positions; with 0, beads of the three planes overlap.
     rng : numpy.random.Generator
         Chooses planes, repeats and windows.
 
@@ -146,19 +146,21 @@ def _seen_from(corner_um: F64, beads_um: F64, z_um: float, calibration: Calibrat
 def score_crowds(
     found: Localizations, crowds: Crowds, counted: NDArray[np.bool_], tolerance_um: float = TOLERANCE_UM
 ) -> Score:
-    """Score of the answers to the beads `counted` (N,); see the module for what is ignored."""
+    """Score of the localizations of the beads `counted` (N,); see the module for what is ignored."""
     total = Score()
-    for answers, places, inside in zip(
-        answers_by_frame(found, len(crowds)), crowds.places_um, crowds.inside, strict=True
+    for localizations, places, inside in zip(
+        localizations_by_frame(found, len(crowds)), crowds.places_um, crowds.inside, strict=True
     ):
-        total += _frame_score(answers, places[inside], np.broadcast_to(counted, inside.shape)[inside], tolerance_um)
+        total += _frame_score(
+            localizations, places[inside], np.broadcast_to(counted, inside.shape)[inside], tolerance_um
+        )
     return total
 
 
-def _frame_score(answers: F64, truth: F64, counted: NDArray[np.bool_], tolerance_um: float) -> Score:
-    paired, served = match(answers, truth[counted], tolerance_um)
-    square = (answers[paired] - truth[counted][served]) ** 2
-    left = np.delete(answers, paired, axis=0)
+def _frame_score(localizations: F64, truth: F64, counted: NDArray[np.bool_], tolerance_um: float) -> Score:
+    paired, served = match(localizations, truth[counted], tolerance_um)
+    square = (localizations[paired] - truth[counted][served]) ** 2
+    left = np.delete(localizations, paired, axis=0)
     left = np.delete(left, match(left, truth[~counted], tolerance_um)[0], axis=0)
     false = 0
     if len(left) and len(truth):
@@ -168,27 +170,27 @@ def _frame_score(answers: F64, truth: F64, counted: NDArray[np.bool_], tolerance
     return Score(len(served), false, missed, float(square[:, :2].sum()), float(square[:, 2].sum()))
 
 
-def judge_crowds(found: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> BeadScore:
+def score_crowd_depths(found: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> BeadScore:
     """Score localizations as `evaluation.beads.bead_scores` does for a sweep: bias and the tilt of the slide removed.
 
-    An answer is the bead's that it is paired with within 10 µm in 3D, so gross errors show as missed beads.
+    Localizations are paired with beads within 10 µm in 3D, so gross errors show as missed beads.
     """
     error = np.full((len(crowds), LAYERS, len(crowds.beads_um)), np.nan)
     lateral = np.full((*error.shape, 2), np.nan)
-    for frame, answers in enumerate(answers_by_frame(found, len(crowds))):
+    for frame, localizations in enumerate(localizations_by_frame(found, len(crowds))):
         layers, beads = np.nonzero(crowds.inside[frame])
         truth = crowds.places_um[frame, layers, beads]
-        answer, served = match(answers, truth)
-        difference = answers[answer] - truth[served]
+        paired, served = match(localizations, truth)
+        difference = localizations[paired] - truth[served]
         error[frame, layers[served], beads[served]] = difference[:, 2]
         lateral[frame, layers[served], beads[served]] = difference[:, :2]
     depth = (error + crowds.depths_um[..., None]).reshape(-1, len(crowds.beads_um))
     shifts = lateral.reshape(*depth.shape, 2)
-    return judge_depths(depth[:, counted], crowds.depths_um.ravel(), crowds.beads_um[counted], shifts[:, counted])
+    return score_depths(depth[:, counted], crowds.depths_um.ravel(), crowds.beads_um[counted], shifts[:, counted])
 
 
 def best_threshold(candidates: Localizations, crowds: Crowds, counted: NDArray[np.bool_]) -> float:
-    """Score from which answers give the highest Jaccard index of the beads `counted`; 0 without any answers."""
+    """Threshold with the highest Jaccard index of the beads `counted`; 0 without any localizations."""
     if len(candidates) == 0:
         return 0.0
     tried: Sequence[float] = np.unique(

@@ -1,14 +1,14 @@
-"""Judging depth on a real sweep of beads, against the positions of the focus drive.
+"""Depth errors on a real sweep of beads, against the positions of the focus drive.
 
 All beads of the sweep lie on one slide, so at each plane each bead's true
 depth is known up to the tilt of the slide and the focus: a plane through the
 field, the same at all depths, is fitted to the errors and removed (a common
 tilt), and the mean error before that is reported as bias. Beads that were
-part of the calibration and beads that were not are judged apart. A handful of
-beads cannot tell the tilt, so that of a larger group is taken from them.
+part of the calibration and beads that were not are scored separately. A few
+beads do not determine the tilt, so it can be fitted to a larger group.
 
 `correlate_depths` is the simplest method that uses the whole pattern, with x
-and y given: what a network must at least reach.
+and y given: a lower limit for networks.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from models.calibration.sweep import Sweep
 from models.tables import Localizations
 
 __all__ = [
-    "BeadAnswers",
+    "BeadLocalizations",
     "BeadScore",
     "Localize",
-    "answer_bead_sweep",
     "correlate_depths",
-    "judge_depths",
+    "localize_bead_sweep",
+    "score_depths",
 ]
 
 F64 = NDArray[np.float64]
 Localize = Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations]
 
-# An answer counts as found within this distance in depth, µm (README of the bead data), and laterally, µm.
+# A localization counts as found within this distance in depth, µm (README of the bead data), and laterally, µm.
 _FOUND_UM = 5.0
 _LATERAL_UM = 5.0
 _BATCH = 8
-# Fewer beads cannot tell the tilt of the slide from their own differences.
+# Fewer beads do not separate the tilt of the slide from their own differences.
 _BEADS_FOR_TILT = 6
 # A pixel belongs to a pattern when it has this share of the brightest one: low enough to contain the dark rim.
 _COVERED = 0.005
@@ -47,14 +47,14 @@ _COVERED = 0.005
 
 @dataclass(frozen=True, slots=True)
 class BeadScore:
-    """How well depths came back from a sweep.
+    """Depth errors of a sweep.
 
     Attributes
     ----------
     expected : int
         Beads times planes (times repeats) in the range.
     answered : float
-        Share that has an answer near its x, y.
+        Share that has a localization near its x, y.
     found : float
         Share within 5 µm of the true depth, bias and tilt removed.
     sigma_um : float or None
@@ -66,7 +66,7 @@ class BeadScore:
     slope : float or None
         Estimated against true depth, of the found ones.
     gross : float
-        Share of the answers that are off by more than 5 µm, bias and tilt removed.
+        Share of the localizations that are off by more than 5 µm, bias and tilt removed.
     lateral_um : float or None
         RMS lateral error per axis of the found ones, mean removed.
     tilt_um : (float, float)
@@ -86,13 +86,13 @@ class BeadScore:
 
 
 @dataclass(frozen=True)
-class BeadAnswers:
-    """What a method says of the beads of a sweep.
+class BeadLocalizations:
+    """Localizations of the beads of a sweep.
 
     Attributes
     ----------
     depth_um : ndarray of float64, shape (T, N)
-        Answers per frame and bead; NaN where there is none.
+        Depth per frame and bead; NaN where there is none.
     truth_um : ndarray of float64, shape (T,)
         Depth of the slide at each frame.
     positions_um : ndarray of float64, shape (N, 2)
@@ -107,8 +107,8 @@ class BeadAnswers:
     lateral_um: F64
 
     def score(self, chosen: NDArray[np.bool_], tilted: NDArray[np.bool_] | None = None) -> BeadScore:
-        """Score of some beads, with the tilt that the beads `tilted` tell (the same beads when not given)."""
-        return judge_depths(
+        """Score of some beads, with the tilt fitted to the beads `tilted` (the same beads when not given)."""
+        return score_depths(
             self.depth_um[:, chosen],
             self.truth_um,
             self.positions_um[chosen],
@@ -117,7 +117,7 @@ class BeadAnswers:
         )
 
 
-def answer_bead_sweep(
+def localize_bead_sweep(
     localize: Localize,
     sweep: Sweep,
     positions_um: F64,
@@ -127,8 +127,8 @@ def answer_bead_sweep(
     sign: int = 1,
     axial_scale: float = 1.0,
     repeats: int | None = None,
-) -> BeadAnswers:
-    """Localize every plane of a sweep, and give each answer to the bead that it means.
+) -> BeadLocalizations:
+    """Localize every plane of a sweep, and assign the localizations to beads.
 
     Parameters
     ----------
@@ -137,11 +137,11 @@ def answer_bead_sweep(
     sweep : Sweep
         Beads on one slide.
     positions_um : ndarray of float64, shape (N, 2)
-        x, y in focus of all beads that are known, µm: an answer that means one is not counted for its neighbour.
+        x, y in focus of all known beads, µm, so that a localization is not assigned to a neighbour.
     focus_um, sign, axial_scale
         How sweep positions become depth.
     z_range_um : (low, high)
-        Depths that are judged.
+        Depths that are scored.
     repeats : int, optional
         Number of repeats used; all when not given.
     """
@@ -158,40 +158,40 @@ def answer_bead_sweep(
         for number in numbers:
             rows = found.select(found.frame == number)
             _assign(rows, positions_um, truth[number], depth[number], lateral[number])
-    return BeadAnswers(depth, truth, positions_um, lateral)
+    return BeadLocalizations(depth, truth, positions_um, lateral)
 
 
 def _assign(rows: Localizations, positions_um: F64, z_um: float, depth: F64, lateral: F64) -> None:
-    """Nearest answers to the beads, each used once, laterally within the gate and, among these, nearest in depth."""
+    """Assign localizations to beads, each used once: laterally within the gate and, among these, nearest in depth."""
     if len(rows) == 0 or len(positions_um) == 0:
         return
     from scipy.optimize import linear_sum_assignment
 
     offset = np.stack([rows.x_um, rows.y_um], axis=1)[None] - positions_um[:, None]
     distance = np.hypot(offset[..., 0], offset[..., 1])
-    # Depth decides among answers in the gate, but only as far as it is still found: gross errors are not hidden.
+    # Depth decides among localizations in the gate, but is clipped, so that gross errors are not hidden.
     cost = distance + np.minimum(np.abs(rows.z_um - z_um), 2 * _FOUND_UM)[None]
     far = distance > _LATERAL_UM
-    beads, answers = linear_sum_assignment(np.where(far, 1e6, cost))
-    for bead, answer in zip(beads, answers, strict=True):
-        if not far[bead, answer]:
-            depth[bead] = rows.z_um[answer]
-            lateral[bead] = offset[bead, answer]
+    beads, localizations = linear_sum_assignment(np.where(far, 1e6, cost))
+    for bead, localization in zip(beads, localizations, strict=True):
+        if not far[bead, localization]:
+            depth[bead] = rows.z_um[localization]
+            lateral[bead] = offset[bead, localization]
 
 
-def judge_depths(
+def score_depths(
     depth_um: F64,
     truth_um: F64,
     positions_um: F64,
     lateral_um: F64 | None = None,
     tilt_from: tuple[F64, F64] | None = None,
 ) -> BeadScore:
-    """Score of answers per frame and bead.
+    """Score of depths per frame and bead.
 
     Parameters
     ----------
     depth_um : ndarray of float64, shape (T, N)
-        Answers; NaN where there is none.
+        Localized depths; NaN where there is none.
     truth_um : ndarray of float64, shape (T,)
         Depth of the slide at each frame.
     positions_um : ndarray of float64, shape (N, 2)
@@ -199,22 +199,22 @@ def judge_depths(
     lateral_um : ndarray of float64, shape (T, N, 2), optional
         Lateral errors.
     tilt_from : (depth_um (T, M), positions_um (M, 2)), optional
-        Beads that tell the tilt of the slide; these here when not given.
+        Beads to which the tilt of the slide is fitted; the same beads when not given.
     """
     expected = int(depth_um.size)
     error = depth_um - truth_um[:, None]
-    answered = np.isfinite(error)
-    if not answered.any():
+    localized = np.isfinite(error)
+    if not localized.any():
         return BeadScore(expected, 0.0, 0.0, None, None, None, None, 0.0, None, (0.0, 0.0))
-    told, where = tilt_from or (depth_um, positions_um)
+    depths, where = tilt_from or (depth_um, positions_um)
     half = max(float(np.ptp(where, axis=0).max()) / 2, 1e-9)
     place = (positions_um - where.mean(axis=0)) / half
-    solution = _common_plane(told - truth_um[:, None], (where - where.mean(axis=0)) / half)
+    solution = _common_plane(depths - truth_um[:, None], (where - where.mean(axis=0)) / half)
     plane = solution[0] + place @ solution[1:]
     flat = error - plane[None, :]
-    good = answered & (np.abs(flat) <= _FOUND_UM)
-    offset = error - np.median(error[answered])
-    near = answered & (np.abs(offset) <= _FOUND_UM)
+    good = localized & (np.abs(flat) <= _FOUND_UM)
+    offset = error - np.median(error[localized])
+    near = localized & (np.abs(offset) <= _FOUND_UM)
     truth = np.broadcast_to(truth_um[:, None], error.shape)
     slope = float(np.polyfit(truth[good], truth[good] + flat[good], 1)[0]) if good.sum() > 2 else None
     lateral = None
@@ -223,13 +223,13 @@ def judge_depths(
         lateral = float(np.sqrt(((shifts - shifts.mean(axis=0)) ** 2).mean()))
     return BeadScore(
         expected,
-        float(answered.mean()),
+        float(localized.mean()),
         float(good.mean()),
         float(flat[good].std()) if good.any() else None,
         float(offset[near].std()) if near.any() else None,
-        float(error[answered].mean()),
+        float(error[localized].mean()),
         slope,
-        float((answered & ~good).sum() / answered.sum()),
+        float((localized & ~good).sum() / localized.sum()),
         lateral,
         (float(2 * solution[1]), float(2 * solution[2])),
     )
@@ -255,10 +255,10 @@ def _common_plane(error: F64, place: F64) -> F64:
     return plane
 
 
-def _normalized(patterns: F64) -> tuple[F64, F64]:
+def _normalize(patterns: F64) -> tuple[F64, F64]:
     """For each depth, the pixels that its pattern covers (1 or 0), and the pattern there with mean 0 and norm 1.
 
-    Only covered pixels count, so that neighbours farther away do not speak.
+    Only covered pixels count, so that neighbours farther away have no effect.
     """
     near = (patterns > _COVERED * patterns.max(axis=1, keepdims=True)).astype(np.float64)
     mean = (patterns * near).sum(axis=1, keepdims=True) / near.sum(axis=1, keepdims=True)
@@ -266,8 +266,8 @@ def _normalized(patterns: F64) -> tuple[F64, F64]:
     return near, flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
-def _widened(z_range_um: tuple[float, float]) -> tuple[float, float]:
-    """The range with a margin that does not cross focus, where a symmetric pattern cannot tell the sides apart."""
+def _widen(z_range_um: tuple[float, float]) -> tuple[float, float]:
+    """The range with a margin that does not cross focus, where a symmetric pattern has no information on the side."""
     low, high = z_range_um
     wide_low, wide_high = low - _FOUND_UM, high + _FOUND_UM
     return (max(wide_low, 0.0) if low >= 0 else wide_low, min(wide_high, 0.0) if high <= 0 else wide_high)
@@ -306,13 +306,13 @@ def correlate_depths(
     """
     psf = calibration.psf
     pixel = psf.pixel_size_um
-    low, high = z_range_um or _widened(calibration.z_range_um)
+    low, high = z_range_um or _widen(calibration.z_range_um)
     low, high = max(low, float(psf.z_um[0])), min(high, float(psf.z_um[-1]))
     tried = np.arange(low, high + 1e-9, step_um)
     radius = int(psf.radius_px)
     electrons = calibration.camera.to_electrons(frames)
     walk = np.zeros((len(frames), 2)) if walk_um is None else walk_um
-    answer = np.full((len(frames), len(positions_um)), np.nan)
+    depth_um = np.full((len(frames), len(positions_um)), np.nan)
     offsets = np.arange(-radius, radius + 1)
     for bead, (x, y) in enumerate(positions_um / pixel):
         column, row = round(x), round(y)
@@ -324,7 +324,7 @@ def correlate_depths(
             ((rows[inside_rows] - y) * pixel)[None, :, None],
             tried[:, None, None],
         )
-        near, flat = _normalized(pattern.reshape(len(tried), -1))
+        near, flat = _normalize(pattern.reshape(len(tried), -1))
         pixels = near.sum(axis=1)
         shifted = np.round(walk / pixel).astype(int)
         for frame in range(len(frames)):
@@ -340,5 +340,5 @@ def correlate_depths(
                 before, at, after = score[best - 1 : best + 2]
                 bend = before - 2 * at + after
                 shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-            answer[frame, bead] = tried[best] + shift * step_um
-    return answer
+            depth_um[frame, bead] = tried[best] + shift * step_um
+    return depth_um

@@ -123,7 +123,7 @@ def run_beads(
 ) -> None:
     """Depth errors of a baseline on real beads that its calibration did not use."""
     from evaluation.beads.bead_groups import bead_groups, score_line
-    from evaluation.beads.bead_scores import answer_bead_sweep
+    from evaluation.beads.bead_scores import localize_bead_sweep
     from evaluation.methods.registry import make_method
     from hardware.movies import agreed_pixel_size, open_sweep
     from models.calibration.calibrating import calibrate
@@ -153,7 +153,7 @@ def run_beads(
     for known, calibration in (("all black beads", all_beads), ("one black bead", one_bead)):
         localize = make_method(method.value, calibration, calibration.camera)
         begun = time.process_time()
-        found = answer_bead_sweep(
+        found = localize_bead_sweep(
             localize,
             tested,
             positions,

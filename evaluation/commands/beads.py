@@ -33,7 +33,7 @@ def run(
 ) -> None:
     """Depth errors of a model on a real sweep: beads that the calibration used, and beads that it left out."""
     from evaluation.beads.bead_groups import bead_groups, score_line
-    from evaluation.beads.bead_scores import answer_bead_sweep
+    from evaluation.beads.bead_scores import localize_bead_sweep
     from hardware.movies import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
@@ -54,7 +54,7 @@ def run(
     localize: Localize = localizer.localize
     if refine:
         localize = partial(localizer.localize_finely, refiner=localizer.refiner(model))
-    found = answer_bead_sweep(
+    found = localize_bead_sweep(
         localize,
         planes,
         positions,

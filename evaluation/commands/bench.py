@@ -1,4 +1,4 @@
-"""`bathyscope bench`: how fast and how well this machine does the work, as figures and as JSON."""
+"""`bathyscope bench`: speed and accuracy on this machine, as figures and as JSON."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def live(
 
     check_json(json_file)
     if model is not None:
-        Model.load(model)  # a model that cannot be read is told at once, and not after the service has started
+        Model.load(model)  # an unreadable model is reported before the service starts
     if data is not None:
-        load_settings(command_line={"data_dir": data})  # so is a data directory that cannot be one
+        load_settings(command_line={"data_dir": data})  # so is an invalid data directory
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
     keep = data is not None
     aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
@@ -126,7 +126,7 @@ def api(
     tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
-    """What it costs the API process to send live tracks to many clients."""
+    """Processor time of the API process for live tracks to many clients."""
     from evaluation.speed.api import measure_api
     from evaluation.speed.report import show_api
     from service.files.outputs import check_json, write_json
@@ -171,12 +171,12 @@ def localize(
         typer.Option("--alternatives", help="Beside it torch.compile, ONNX Runtime and OpenVINO, where they are."),
     ] = False,
     fits: Annotated[
-        bool, typer.Option("--fits", help="Also what the refinement and the fitting rivals cost per frame.")
+        bool, typer.Option("--fits", help="Also what the refinement and the fitting baselines cost per frame.")
     ] = False,
     fit_frames: Annotated[int, typer.Option("--fit-frames", min=1, help="Frames of each number of emitters.")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
-    """What a frame costs on one core, for both shipped models and every number format, in turns."""
+    """Processor time per frame on one core, for both shipped models and every number format, in turns."""
     from evaluation.speed.fitting import measure_fitting
     from evaluation.speed.localizing import measure_localizing
     from evaluation.speed.report import show_localizing
@@ -204,7 +204,7 @@ def kills(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the moments of the kills.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
-    """Kill the engine again and again while it records: what is lost, what can be read, how soon it is back."""
+    """Kill the engine repeatedly while it records: frames lost, frames readable, time to restart."""
     from evaluation.speed.kills import measure_kills
     from evaluation.speed.report import show_kills
     from service.files.outputs import check_json, write_json

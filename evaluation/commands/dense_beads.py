@@ -46,7 +46,7 @@ def run(
 
     import numpy as np
 
-    from evaluation.beads.bead_crowds import best_threshold, compose_crowds, judge_crowds, score_crowds
+    from evaluation.beads.bead_crowds import best_threshold, compose_crowds, score_crowd_depths, score_crowds
     from evaluation.beads.bead_groups import bead_groups
     from evaluation.methods.registry import METHODS, make_method, needs_model
     from hardware.movies import open_sweep
@@ -79,7 +79,7 @@ def run(
     found = candidates.select(candidates.probability >= threshold)
     unseen = groups["unseen"]
     scores = {f"{tolerance:g}": score_crowds(found, crowds, unseen, tolerance) for tolerance in _TOLERANCES_UM}
-    flat = judge_crowds(found, crowds, unseen)
+    flat = score_crowd_depths(found, crowds, unseen)
     result(
         f"{name}: {int(unseen.sum())} unseen beads, {crowds.inside.sum() / len(crowds):.0f} emitters a frame, "
         f"{len(crowds)} frames, threshold {threshold:.3f}, {seconds:.2f} s a frame"

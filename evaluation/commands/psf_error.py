@@ -1,7 +1,7 @@
 """`bathyscope bench psf`: the PSF of a calibration of the hidden optics against the true one.
 
-What is left of the difference when light, position and depth are fitted, and
-by how much the depth is off.
+Reports the residual difference after intensity, position and depth are fitted,
+and the error of depth.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(
     import numpy as np
     import platformdirs
 
-    from evaluation.optics.benchmark_optics import hidden_judging
+    from evaluation.optics.benchmark_optics import hidden_benchmark_optics
     from evaluation.scores.psf_error import pattern_errors
     from models.calibration.calibration import Calibration
     from service.commands.console import note, result
@@ -41,7 +41,7 @@ def run(
 
     known = Calibration.load(calibration)
     cache = Path(platformdirs.user_cache_dir("bathyscope"))
-    truth = hidden_judging(cache, calibration, quick=quick)
+    truth = hidden_benchmark_optics(cache, calibration, quick=quick)
     low, high = known.z_range_um
     errors = pattern_errors(known.psf, truth.psf, [z for z in depth_um if low <= z <= high], known.focus_um)
     for each in errors:

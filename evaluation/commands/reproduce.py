@@ -11,7 +11,7 @@ import typer
 from service.commands.checks import LONGEST_S
 
 if TYPE_CHECKING:
-    from evaluation.runs.reproduction import Wanted
+    from evaluation.runs.reproduction import RunRequest
 
 __all__ = ["run"]
 
@@ -71,7 +71,7 @@ def run(
             min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow ones see fewer frames."
         ),
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the judging frames.")] = 20260,
+    seed: Annotated[int, typer.Option(min=0, help="Of the test frames.")] = 20260,
     minutes: Annotated[
         float,
         typer.Option(
@@ -94,14 +94,14 @@ def run(
         import sys
 
         from evaluation.experiments.registry import EXPERIMENTS, NOT_OF_ALL
-        from evaluation.runs.reproduction import Wanted
+        from evaluation.runs.reproduction import RunRequest
         from models.calibration.calibration import Calibration
 
         if calibration is not None:
-            Calibration.load(calibration)  # one that cannot be read is told at once, whether it is needed or not
+            Calibration.load(calibration)  # an unreadable one is reported at once, whether it is needed or not
         every = tuple(name for name in EXPERIMENTS if name not in NOT_OF_ALL)
         _reproduce(
-            Wanted(
+            RunRequest(
                 experiments=every if experiment == _Name.all else (experiment.value,),
                 out=out,
                 methods=_method_names(methods),
@@ -119,7 +119,7 @@ def run(
 
 
 def _merge(folders: list[Path], out: Path) -> None:
-    from evaluation.runs.results import is_results, merge_results, verdicts
+    from evaluation.runs.results import is_results, merge_results, result_summary
     from service.commands.console import note, result
     from service.files.outputs import complete_output
 
@@ -127,23 +127,23 @@ def _merge(folders: list[Path], out: Path) -> None:
         aside.mkdir()
         record = merge_results(folders, aside)
     note(f"{out}: {', '.join(record['experiments'])} of {len(record['runs'])} runs.")
-    for line in verdicts(out):
+    for line in result_summary(out):
         result(line)
 
 
-def _reproduce(wanted: Wanted) -> None:
+def _reproduce(request: RunRequest) -> None:
     from evaluation.runs.reproduction import Reproduction
     from service.commands.console import note
 
-    run = Reproduction(wanted)
+    run = Reproduction(request)
     missing = run.missing()
-    done = [name for name in wanted.experiments if name not in missing]
+    done = [name for name in request.experiments if name not in missing]
     if done:
-        note(f"{wanted.out} holds already: {', '.join(done)}.")
+        note(f"{request.out} holds already: {', '.join(done)}.")
     try:
         for name in missing:
             for table, rows in run.measure(name).items():
-                _say(table, rows)
+                _print_rows(table, rows)
     except KeyboardInterrupt:
         note("What was measured is kept: go on with the same command and --resume.")
         raise
@@ -153,14 +153,14 @@ def _reproduce(wanted: Wanted) -> None:
 def _method_names(methods: str) -> tuple[str, ...]:
     from evaluation.methods.registry import METHODS
 
-    wanted = tuple(METHODS) if methods == "all" else tuple(name.strip() for name in methods.split(","))
-    unknown = [name for name in wanted if name not in METHODS]
+    chosen = tuple(METHODS) if methods == "all" else tuple(name.strip() for name in methods.split(","))
+    unknown = [name for name in chosen if name not in METHODS]
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: choose among {', '.join(METHODS)}, or all.")
-    return wanted
+    return chosen
 
 
-def _say(table: str, rows: list[dict[str, Any]]) -> None:
+def _print_rows(table: str, rows: list[dict[str, Any]]) -> None:
     """The main figures on standard output, one line a row."""
     from service.commands.console import result
 
@@ -197,15 +197,15 @@ def _say(table: str, rows: list[dict[str, Any]]) -> None:
 
 def _write_calibration(out: Path, quick: bool) -> None:
     """Sweep of the hidden optics and the calibration that is made from it, as `bathyscope calibrate` would write it."""
-    from evaluation.runs.reproduction import judging_optics
+    from evaluation.runs.reproduction import make_benchmark_optics
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
     from service.commands.console import note
     from service.files.outputs import complete_output
 
-    judge = judging_optics("hidden", None, quick=quick)
+    optics = make_benchmark_optics("hidden", None, quick=quick)
     with complete_output(out, Calibration.is_folder) as aside:
-        known = judge.calibration
+        known = optics.calibration
         (with_report(known) if known.evidence is not None else known).save(aside)
     note(
         f"{out}: calibration {known.id} from the simulated sweep of the hidden optics, "

@@ -1,8 +1,8 @@
-"""What every experiment gets: the judge's optics, the methods with tuned thresholds, seed and size.
+"""Input of every experiment: benchmark optics, methods with tuned thresholds, seed and size.
 
-Decision thresholds of all methods are tuned on one validation set, whose
-seeds are not those of judging: the threshold with the best mean Jaccard index
-over dim and bright, sparse and crowded frames of both forms of light.
+Decision thresholds of all methods are tuned on one validation set, whose seeds
+differ from those of the test frames: the threshold with the best mean Jaccard
+index over dim and bright, sparse and crowded frames of both forms of light.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.methods.registry import Method, make_method
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import (
     FRAME_SHAPE,
     Box,
@@ -28,16 +28,16 @@ from evaluation.optics.frames import (
     middle_box,
     uniform_emitters,
 )
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from evaluation.scores.scoring import score_at
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.tables import Localizations
 
-__all__ = ["Bench", "Contender", "tune", "validation_frames"]
+__all__ = ["Benchmark", "MethodRun", "tune", "validation_frames"]
 
 VALIDATION_SEED = 4_502_003
-"""Apart from the hidden optics, the sweep and, by being the first word of a pair, from every judging seed."""
+"""Apart from the hidden optics, the sweep and, by being the first word of a pair, from every seed of test frames."""
 
 _BATCH = 8
 _VALIDATION: tuple[tuple[int, Light], ...] = (
@@ -53,16 +53,16 @@ _QUICK_VALIDATION: tuple[tuple[int, Light], ...] = ((20, Snr(10.0)),)
 _QUICK_VALIDATION_FRAMES = 3
 _THRESHOLDS = 60
 _AS_GOOD = 0.005
-"""Of the mean index of the validation frames, which is known to some 0.01."""
+"""Tolerance of the mean Jaccard index of the validation frames, whose standard error is about 0.01."""
 
 _FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
 _ENOUGH_EMITTERS = 100
-"""A method that has no time for more frames than hold these is not given more: J is then known to some 0.05."""
+"""A slow method sees frames with at least so many emitters, which gives J to about 0.05."""
 
 
 @dataclass
-class Contender:
-    """A method in the comparison.
+class MethodRun:
+    """A method in the comparison, with its tuned threshold and the time that it has used.
 
     Attributes
     ----------
@@ -71,33 +71,33 @@ class Contender:
     name : str
         In the registry.
     calibration : Calibration
-        What it was made from, or, for a network, what the judge would have given it.
-    told_by : str
-        Where its knowledge of the optics comes from, for the record.
+        From which the method is made; for a network, that of the benchmark optics.
+    optics_source : str
+        Source of its PSF: ``"exact"``, ``"computed"``, ``"measured"`` or ``"cells"``.
     model_folder : Path or None
     threshold : float
-        Score from which its answers count; set by `tune`.
+        Lowest score of an accepted localization; set by `tune`.
     seconds : float
-        Processor time of its answers so far.
+        Processor time used so far.
     frames : int
-        That it has answered.
-    kept : KeptAnswers or None
-        Where answers are kept for a run that is interrupted.
+        Number of frames localized so far.
+    kept : KeptResults or None
+        Where localizations are kept for a run that is interrupted.
     """
 
     label: str
     name: str
     calibration: Calibration
-    told_by: str
+    optics_source: str
     model_folder: Path | None = None
     threshold: float = 0.0
     seconds: float = 0.0
     frames: int = 0
-    kept: KeptAnswers | None = field(default=None, repr=False)
+    kept: KeptResults | None = field(default=None, repr=False)
     _made: dict[CameraModel, Method] = field(default_factory=dict, repr=False)
 
     def candidates(self, frames: Frames) -> Localizations:
-        """All answers, scored, whatever the threshold; processor time is added to `seconds`."""
+        """All localizations with their scores, without the threshold; adds processor time to `seconds`."""
         return self.candidates_of(frames.counts, frames.camera)
 
     def candidates_of(self, counts: NDArray[np.uint16], camera: CameraModel) -> Localizations:
@@ -105,16 +105,16 @@ class Contender:
         parts = []
         for start in range(0, len(counts), _BATCH):
             numbers = np.arange(start, min(start + _BATCH, len(counts)), dtype=np.int64)
-            found, seconds = self._answered(counts[numbers], numbers, camera)
+            found, seconds = self._localize_batch(counts[numbers], numbers, camera)
             parts.append(found)
             self.seconds += seconds
         self.frames += len(counts)
         return Localizations.concatenate(parts)
 
-    def _answered(
+    def _localize_batch(
         self, counts: NDArray[np.uint16], numbers: NDArray[np.int64], camera: CameraModel
     ) -> tuple[Localizations, float]:
-        """Answers to one batch and the processor time they took, when they were made."""
+        """Localizations in one batch, and the processor time that they took when they were computed."""
         known = self.kept and self.kept.find(self.label, camera, counts, int(numbers[0]))
         if known:
             return known
@@ -135,9 +135,9 @@ class Contender:
         ----------
         frames : Frames
         seconds : float
-            Processor time; a frame is not begun when it would be exceeded at the pace so far.
+            Processor time; a frame is skipped when the pace so far predicts that it would exceed the limit.
         fewest : int, optional
-            So many are taken however long they last; when not given, those that hold 100 emitters, 4 to 10.
+            Least number of frames, whatever their time; by default those that hold 100 emitters, 4 to 10.
         """
         if fewest is None:
             emitters = max(sum(len(each) for each in frames.emitters) / len(frames), 1.0)
@@ -155,16 +155,16 @@ class Contender:
             done += step
         return frames.first(done), Localizations.concatenate(parts)
 
-    def answers(self, frames: Frames) -> Localizations:
-        """Answers at the tuned threshold."""
-        return self.decided(self.candidates(frames))
+    def localizations(self, frames: Frames) -> Localizations:
+        """Localizations at the tuned threshold."""
+        return self.above_threshold(self.candidates(frames))
 
-    def decided(self, candidates: Localizations) -> Localizations:
-        """Those at or above the tuned threshold."""
+    def above_threshold(self, candidates: Localizations) -> Localizations:
+        """Candidates at or above the tuned threshold."""
         return candidates.select(candidates.probability >= self.threshold)
 
     def prepare(self, camera: CameraModel) -> Method:
-        """The method for a camera; it is kept until another camera is asked for, for it may be large.
+        """The method for a camera; only that of the last camera is kept, because it may be large.
 
         Raises
         ------
@@ -177,22 +177,22 @@ class Contender:
         return self._made[camera]
 
     def release(self) -> None:
-        """Let go of what was prepared; it is prepared again when it is needed."""
+        """Free the prepared method; `prepare` makes it again when needed."""
         self._made.clear()
 
 
 @dataclass
-class Bench:
-    """One reproduction.
+class Benchmark:
+    """Methods, optics and size of an experiment.
 
     Attributes
     ----------
-    optics : JudgingOptics
-    contenders : sequence of Contender
+    optics : BenchmarkOptics
+    method_runs : sequence of MethodRun
     quick : bool
         The short form, for continuous integration.
     seed : int
-        Of the judging frames.
+        Of the test frames.
     seconds : float
         Processor time that a method may take for the frames of one condition; slow ones see the first of them.
     advance : callable
@@ -204,8 +204,8 @@ class Bench:
         goes on. None where nothing is kept.
     """
 
-    optics: JudgingOptics
-    contenders: Sequence[Contender]
+    optics: BenchmarkOptics
+    method_runs: Sequence[MethodRun]
     quick: bool
     seed: int
     seconds: float = 30.0
@@ -214,32 +214,34 @@ class Bench:
     workshop: Path | None = None
 
     @property
-    def kept(self) -> KeptAnswers | None:
-        """Where answers are kept, for contenders that an experiment makes for itself."""
-        return None if self.workshop is None else KeptAnswers(self.workshop / "answers")
+    def kept(self) -> KeptResults | None:
+        """Where localizations are kept, for methods that an experiment makes for itself."""
+        return None if self.workshop is None else KeptResults(self.workshop / "answers")
 
     def box(self, shape: tuple[int, int], side_um: float | None = None) -> Box:
         """Volume of emitters in the middle of frames of `shape`; as wide as is usual for the optics when not given."""
         return middle_box(shape, self.optics.pixel_size_um, self.optics.depths_um, side_um or self.optics.side_um)
 
     def candidates(
-        self, contender: Contender, frames: Frames, fewest: int | None = None
+        self, method_run: MethodRun, frames: Frames, fewest: int | None = None
     ) -> tuple[Frames, Localizations]:
-        """The first of the frames that a method has time for, and its candidates; see `Contender.candidates_within`."""
-        return contender.candidates_within(frames, self.seconds, fewest)
+        """The first of the frames that a method has time for, and its candidates; see `MethodRun.candidates_within`."""
+        return method_run.candidates_within(frames, self.seconds, fewest)
 
-    def answers(self, contender: Contender, frames: Frames, fewest: int | None = None) -> tuple[Frames, Localizations]:
-        """The same with its answers."""
-        judged, found = self.candidates(contender, frames, fewest)
-        return judged, contender.decided(found)
+    def localizations(
+        self, method_run: MethodRun, frames: Frames, fewest: int | None = None
+    ) -> tuple[Frames, Localizations]:
+        """The first of the frames that a method has time for, and its localizations at the tuned threshold."""
+        used_frames, found = self.candidates(method_run, frames, fewest)
+        return used_frames, method_run.above_threshold(found)
 
     def rng(self, *words: int) -> np.random.Generator:
         """Generator of a condition; the seed first, so that conditions do not depend on each other."""
         return np.random.default_rng([self.seed, *words])
 
 
-def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
-    """The one validation set."""
+def validation_frames(optics: BenchmarkOptics, *, quick: bool) -> list[Frames]:
+    """The validation set, the same for all methods."""
     box = middle_box(FRAME_SHAPE, optics.pixel_size_um, optics.depths_um, optics.side_um)
     conditions = _QUICK_VALIDATION if quick else _VALIDATION
     each = _QUICK_VALIDATION_FRAMES if quick else _VALIDATION_FRAMES
@@ -252,16 +254,16 @@ def validation_frames(optics: JudgingOptics, *, quick: bool) -> list[Frames]:
 
 
 def tune(
-    contender: Contender, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
+    method_run: MethodRun, validation: Sequence[Frames], tolerance_um: float = 10.0, seconds: float = float("inf")
 ) -> float:
     """Set a threshold with the best mean Jaccard index over the validation conditions, and give that index.
 
-    Over wide ranges the index hardly changes, and which threshold is the very best is then chance of few frames: of
-    those that are as good within `_AS_GOOD` the middle one is taken. A method may take `seconds` of processor time for
-    each condition; a slow one is tuned with the first frames.
+    Over wide ranges the index hardly changes, so the best threshold depends on the noise of few frames. Of the
+    thresholds within `_AS_GOOD` of the best index, the middle one is taken. A method may take `seconds` of processor
+    time for each condition; a slow one is tuned with the first frames.
     """
-    judged = [contender.candidates_within(frames, seconds) for frames in validation]
-    found = [each for _, each in judged]
+    used_frames = [method_run.candidates_within(frames, seconds) for frames in validation]
+    found = [each for _, each in used_frames]
     scores = np.concatenate([each.probability for each in found])
     if len(scores) == 0:
         return 0.0
@@ -271,7 +273,7 @@ def tune(
             np.mean(
                 [
                     score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
-                    for frames, each in judged
+                    for frames, each in used_frames
                 ]
             )
             for threshold in thresholds
@@ -279,5 +281,5 @@ def tune(
     )
     best = float(means.max())
     good = thresholds[means >= best - _AS_GOOD]
-    contender.threshold = float(good[len(good) // 2])
+    method_run.threshold = float(good[len(good) // 2])
     return best

@@ -1,10 +1,10 @@
 """Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from localizations.
 
-Localizations are joined by the truth, so that only their errors speak. The
-estimator is unbiased by localization noise of any size: with steps Δ in the
-time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey and
-Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within the
-exposure, which cancels in the sum, is drawn into the frames too.
+Localizations are assigned to beads by the truth, so that only their errors
+matter. The estimator is unbiased by localization noise of any size: with steps
+Δ in the time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey
+and Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within
+the exposure, which cancels in the sum, is drawn into the frames too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.moving_points import FPS, movie
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import BOUND, log_axis, new_figure, panel, save, series, styles
@@ -40,31 +40,33 @@ _QUICK_DIFFUSION_UM2_S = (10.0,)
 _TOLERANCE_UM = 3.0
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
-    """Table `brownian`: for each coefficient, method and axis what was recovered, with its standard error."""
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
+    """Table `brownian`: the recovered coefficient for each true one, method and axis, with its standard error."""
     rows: list[Row] = []
-    coefficients = _QUICK_DIFFUSION_UM2_S if bench.quick else _DIFFUSION_UM2_S
-    count = _QUICK_FRAMES if bench.quick else _FRAMES
-    total = len(coefficients) * len(bench.contenders)
+    coefficients = _QUICK_DIFFUSION_UM2_S if benchmark.quick else _DIFFUSION_UM2_S
+    count = _QUICK_FRAMES if benchmark.quick else _FRAMES
+    total = len(coefficients) * len(benchmark.method_runs)
     for index, coefficient in enumerate(coefficients):
-        rng = bench.rng(9, index)
-        points = _QUICK_BEADS if bench.quick else _BEADS
-        low, high = np.array(bench.box(FRAME_SHAPE)).T
+        rng = benchmark.rng(9, index)
+        points = _QUICK_BEADS if benchmark.quick else _BEADS
+        low, high = np.array(benchmark.box(FRAME_SHAPE)).T
         start = rng.uniform(low + 5, high - 5, (points, 3))
-        frames = movie(bench, Brownian(start, coefficient, bench.seed + index), np.ones(points), _LIGHT, count, index)
-        for done, contender in enumerate(bench.contenders):
-            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
-            paths = _joined(found, judged)
-            real = np.stack([each[:, :3] for each in judged.emitters], axis=1)
+        frames = movie(
+            benchmark, Brownian(start, coefficient, benchmark.seed + index), np.ones(points), _LIGHT, count, index
+        )
+        for done, method_run in enumerate(benchmark.method_runs):
+            used_frames, found = benchmark.localizations(method_run, frames, _FEWEST_FRAMES)
+            paths = _assign_to_beads(found, used_frames)
+            real = np.stack([each[:, :3] for each in used_frames.emitters], axis=1)
             for axis, name in enumerate("xyz"):
                 estimate, error = diffusion(paths[:, :, axis], 1 / FPS)
                 of_truth, _ = diffusion(real[:, :, axis], 1 / FPS)
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "axis": name,
                         "beads": points,
-                        "frames": len(judged),
+                        "frames": len(used_frames),
                         "photons": _LIGHT.mean,
                         "background_e": _LIGHT.background_e,
                         "diffusion_um2_s": coefficient,
@@ -75,8 +77,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "found": float(np.isfinite(paths[:, :, 0]).mean()),
                     }
                 )
-            done_now = index * len(bench.contenders) + done + 1
-            bench.advance(done_now / total, f"{coefficient:g} µm²/s, {contender.label}")
+            done_now = index * len(benchmark.method_runs) + done + 1
+            benchmark.advance(done_now / total, f"{coefficient:g} µm²/s, {method_run.label}")
     return {"brownian": rows}
 
 
@@ -107,13 +109,13 @@ def diffusion(paths_um: F64, step_s: float) -> tuple[float | None, float | None]
     return float(np.nanmean(square) / (2 * step_s) + np.nanmean(product) / step_s), error
 
 
-def _joined(found: Localizations, frames: Frames) -> F64:
-    """Answer to each bead in each frame, NaN where there is none, shape (N, T, 3)."""
+def _assign_to_beads(found: Localizations, frames: Frames) -> F64:
+    """Localization of each bead in each frame, NaN where there is none, shape (N, T, 3)."""
     paths = np.full((len(frames.emitters[0]), len(frames), 3), np.nan)
     for number, each in enumerate(frames.emitters):
-        answers = found.xyz_um[found.frame == number]
-        for answer, bead in zip(*match(answers, each[:, :3], _TOLERANCE_UM), strict=True):
-            paths[bead, number] = answers[answer]
+        localizations = found.xyz_um[found.frame == number]
+        for localization, bead in zip(*match(localizations, each[:, :3], _TOLERANCE_UM), strict=True):
+            paths[bead, number] = localizations[localization]
     return paths
 
 

@@ -2,9 +2,9 @@
 
 A cell is a cloud of points in an ellipsoid of changing shape and direction.
 The published method takes the minimum over time of each pixel away before it
-looks; every method is shown with and without that. Methods that are made from
-a calibration are made from a sweep of beads and from a sweep of cells, for
-one should calibrate with what is tracked.
+localizes; every method is shown with and without that. Methods that use a
+calibration are tested with a sweep of beads and with a sweep of cells, because
+a calibration should use the objects that are tracked.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.methods.registry import needs_model
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Frames, Photons, expose
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
 from evaluation.report.figures import CHANCE, bar_places, new_figure, panel, save, styles
@@ -27,7 +27,7 @@ from models.calibration.calibration import Calibration
 from models.motion import PulsatileFlow
 from models.synthesis import PatternTable
 
-__all__ = ["CellImages", "autofluorescence", "draw", "minimum_removed", "run"]
+__all__ = ["CellImages", "autofluorescence", "draw", "remove_minimum", "run"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -53,12 +53,12 @@ class CellImages:
 
     Parameters
     ----------
-    optics : JudgingOptics
+    optics : BenchmarkOptics
     seed : int
         Of the cells' shapes.
     """
 
-    def __init__(self, optics: JudgingOptics, seed: int) -> None:
+    def __init__(self, optics: BenchmarkOptics, seed: int) -> None:
         self._optics = optics
         self._table = PatternTable(optics.psf)
         self._seed = seed
@@ -108,25 +108,27 @@ def autofluorescence(shape: tuple[int, int], rng: np.random.Generator) -> F32:
     return even
 
 
-def minimum_removed(frames: Frames) -> Frames:
+def remove_minimum(frames: Frames) -> Frames:
     """Each pixel less its minimum over time, the camera's offset kept: the published background removal."""
     offset = round(frames.camera.offset_adu)
     counts = frames.counts - frames.counts.min(axis=0) + np.uint16(offset)
     return replace(frames, counts=counts)
 
 
-def _movie(bench: Bench, images: CellImages) -> Frames:
+def _movie(benchmark: Benchmark, images: CellImages) -> Frames:
     """Cells that a vessel carries through the field and the depths."""
-    low, high = bench.optics.depths_um
-    width = FRAME_SHAPE[1] * bench.optics.pixel_size_um
+    low, high = benchmark.optics.depths_um
+    width = FRAME_SHAPE[1] * benchmark.optics.pixel_size_um
     deep = low + (high - low) * np.array([0.25, 0.55, 0.75])
     centreline = np.column_stack([width * np.array([0.05, 0.5, 0.95]), width * np.array([0.3, 0.6, 0.4]), deep])
-    cells = _QUICK_CELLS if bench.quick else _CELLS
+    cells = _QUICK_CELLS if benchmark.quick else _CELLS
     radius = min(_VESSEL_RADIUS_UM, 0.2 * (high - low))
     # The mean speed over the cross-section is half of that on the centreline (Poiseuille).
-    flow = PulsatileFlow(centreline, radius, cells, bench.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.5)
-    count = _QUICK_FRAMES if bench.quick else round(_SECONDS * _FPS)
-    rng = bench.rng(5)
+    flow = PulsatileFlow(
+        centreline, radius, cells, benchmark.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.5
+    )
+    count = _QUICK_FRAMES if benchmark.quick else round(_SECONDS * _FPS)
+    rng = benchmark.rng(5)
     brightness = rng.uniform(0.5, 1.0, cells)
     # The quick movie covers the whole time in few frames: the minimum over time needs cells that have moved on.
     times = np.linspace(0, _SECONDS, count, endpoint=False)
@@ -134,35 +136,35 @@ def _movie(bench: Bench, images: CellImages) -> Frames:
     return expose(images, emitters, _LIGHT, FRAME_SHAPE, rng, structure=autofluorescence(FRAME_SHAPE, rng))
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `cells`: every method, with and without background removal, calibrated with beads and with cells."""
-    images = CellImages(bench.optics, bench.seed)
-    frames = _movie(bench, images)
-    forms = {"as they are": frames, "temporal minimum removed": minimum_removed(frames)}
-    contenders = [(contender, "beads") for contender in bench.contenders]
-    fits = [contender for contender in bench.contenders if not needs_model(contender.name)]
-    if fits and not bench.quick:
-        calibration = _cell_calibration(bench, images)
-        for contender in fits:
-            label = f"{contender.label} (cell sweep)"
-            made = Contender(
-                label, contender.name, calibration, "cells", threshold=contender.threshold, kept=bench.kept
+    images = CellImages(benchmark.optics, benchmark.seed)
+    frames = _movie(benchmark, images)
+    forms = {"as they are": frames, "temporal minimum removed": remove_minimum(frames)}
+    method_runs = [(method_run, "beads") for method_run in benchmark.method_runs]
+    fits = [method_run for method_run in benchmark.method_runs if not needs_model(method_run.name)]
+    if fits and not benchmark.quick:
+        calibration = _cell_calibration(benchmark, images)
+        for method_run in fits:
+            label = f"{method_run.label} (cell sweep)"
+            made = MethodRun(
+                label, method_run.name, calibration, "cells", threshold=method_run.threshold, kept=benchmark.kept
             )
-            contenders.append((made, "cells"))
+            method_runs.append((made, "cells"))
     rows: list[Row] = []
-    for done, (contender, calibrated) in enumerate(contenders):
+    for done, (method_run, calibrated) in enumerate(method_runs):
         for name, movie in forms.items():
-            judged, found = bench.answers(contender, movie)
-            columns = {"method": contender.label, "calibrated_with": calibrated, "frames_are": name}
-            rows += score_rows(found, judged, columns)
-        bench.advance((done + 1) / len(contenders), contender.label)
+            used_frames, found = benchmark.localizations(method_run, movie)
+            columns = {"method": method_run.label, "calibrated_with": calibrated, "frames_are": name}
+            rows += score_rows(found, used_frames, columns)
+        benchmark.advance((done + 1) / len(method_runs), method_run.label)
     return {"cells": rows}
 
 
-def _cell_calibration(bench: Bench, images: CellImages) -> Calibration:
-    low, high = bench.optics.depths_um
+def _cell_calibration(benchmark: Benchmark, images: CellImages) -> Calibration:
+    low, high = benchmark.optics.depths_um
     positions = np.arange(low - 4.0, high + 4.1, 2.0)
-    sweep = draw_sweep(images, SCMOS_CAMERA, bench.optics.pixel_size_um, z_um=positions, seed=bench.seed)
+    sweep = draw_sweep(images, SCMOS_CAMERA, benchmark.optics.pixel_size_um, z_um=positions, seed=benchmark.seed)
     return sweep_calibration(sweep, SCMOS_CAMERA, z_range_um=(low, high))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose, uniform_emitters
 from evaluation.scores.scoring import TOLERANCES_UM, Row, limit_columns, precision_recall, score_rows
 
@@ -16,7 +16,7 @@ __all__ = ["Condition", "condition_frames", "light_columns", "light_text", "run_
 _FRAMES, _QUICK_FRAMES = 100, 6
 _QUICK_LIMIT_FRAMES = 12
 _LIMIT_POINTS = 3000
-"""Bounds of so many emitters of a condition settle its figures; crowded frames are many times slower."""
+"""So many emitters are enough for the bounds of a condition; crowded frames are many times slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,14 @@ class Condition:
     curve: bool = False
 
 
-def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
-    """Frames with points uniform in the published volume; the same for everybody who asks."""
+def condition_frames(benchmark: Benchmark, condition: Condition, count: int) -> Frames:
+    """Frames with points uniform in the published volume; the same for all methods."""
     light = condition.light
     words = (round(10 * light.db) + 1000,) if isinstance(light, Snr) else (round(light.mean), round(light.background_e))
-    rng = bench.rng(condition.points, *words)
-    box = bench.box(FRAME_SHAPE)
+    rng = benchmark.rng(condition.points, *words)
+    box = benchmark.box(FRAME_SHAPE)
     return expose(
-        bench.optics,
+        benchmark.optics,
         [uniform_emitters(rng, condition.points, box) for _ in range(count)],
         light,
         FRAME_SHAPE,
@@ -55,12 +55,12 @@ def condition_frames(bench: Bench, condition: Condition, count: int) -> Frames:
 
 
 def run_conditions(
-    bench: Bench,
+    benchmark: Benchmark,
     conditions: Sequence[Condition],
-    contenders: Sequence[Contender] | None = None,
+    method_runs: Sequence[MethodRun] | None = None,
     tolerances_um: Sequence[float] = TOLERANCES_UM,
 ) -> tuple[list[Row], list[Row]]:
-    """Score every contender, or those given, at every condition and within every tolerance.
+    """Score every method, or those given, at every condition and within every tolerance.
 
     Returns
     -------
@@ -71,29 +71,29 @@ def run_conditions(
     """
     rows: list[Row] = []
     curves: list[Row] = []
-    detector = bench.optics.ideal_detector(bench.box(FRAME_SHAPE))
-    count = _QUICK_FRAMES if bench.quick else _FRAMES
+    detector = benchmark.optics.ideal_detector(benchmark.box(FRAME_SHAPE))
+    count = _QUICK_FRAMES if benchmark.quick else _FRAMES
     for done, condition in enumerate(conditions):
-        frames = condition_frames(bench, condition, count)
+        frames = condition_frames(benchmark, condition, count)
         # In the quick size the limits need more frames than the methods get; the first ones are the same.
-        limited = condition_frames(bench, condition, _QUICK_LIMIT_FRAMES) if bench.quick else frames
+        limited = condition_frames(benchmark, condition, _QUICK_LIMIT_FRAMES) if benchmark.quick else frames
         most = max(_LIMIT_POINTS // condition.points, 8)
-        limits = limit_columns(bench.optics.bounds(limited, most), detector)
+        limits = limit_columns(benchmark.optics.bounds(limited, most), detector)
         blank = {"snr_db": None, "photons": None}
-        for contender in bench.contenders if contenders is None else contenders:
-            before = contender.seconds
-            judged, candidates = bench.candidates(contender, frames)
-            columns = {"method": contender.label} | blank | condition.columns
-            answers = contender.decided(candidates)
-            cost = {"seconds_per_frame": round((contender.seconds - before) / len(judged), 4)}
-            scored = score_rows(answers, judged, columns, tolerances_um=tolerances_um)
-            rows += [row | limits | cost | {"threshold": contender.threshold} for row in scored]
+        for method_run in benchmark.method_runs if method_runs is None else method_runs:
+            before = method_run.seconds
+            used_frames, candidates = benchmark.candidates(method_run, frames)
+            columns = {"method": method_run.label} | blank | condition.columns
+            localizations = method_run.above_threshold(candidates)
+            cost = {"seconds_per_frame": round((method_run.seconds - before) / len(used_frames), 4)}
+            scored = score_rows(localizations, used_frames, columns, tolerances_um=tolerances_um)
+            rows += [row | limits | cost | {"threshold": method_run.threshold} for row in scored]
             if condition.curve:
-                curve = precision_recall(candidates, judged, columns)
-                nearest = int(np.argmin([abs(row["threshold"] - contender.threshold) for row in curve] or [0]))
+                curve = precision_recall(candidates, used_frames, columns)
+                nearest = int(np.argmin([abs(row["threshold"] - method_run.threshold) for row in curve] or [0]))
                 curves += [row | {"tuned": index == nearest} for index, row in enumerate(curve)]
-            what = f"{light_text(condition.light)}, {condition.points} points, {contender.label}"
-            bench.advance((done + 1) / len(conditions), what)
+            what = f"{light_text(condition.light)}, {condition.points} points, {method_run.label}"
+            benchmark.advance((done + 1) / len(conditions), what)
     return rows, curves
 
 

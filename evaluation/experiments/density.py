@@ -1,6 +1,6 @@
 """Experiment `density`: 1 to 100 points in 100 x 100 x 100 µm³ at 30 dB, and with 30,000 photo-electrons each.
 
-Beside the count stands the seeding density S, the summed area of the
+The tables also have the seeding density S, the summed area of the
 particles' images (the circle that holds 99 % of the light) over the area of
 the frame: overlap depends on it alone (Sax and Kriegseis, 2025).
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.optics.frames import FRAME_SHAPE, Photons, Snr
 from evaluation.report.figures import (
@@ -33,25 +33,25 @@ _DB = 30.0
 _PHOTONS = Photons(3e4, 10.0)
 
 
-def seeding_density(bench: Bench, points: int) -> float:
+def seeding_density(benchmark: Benchmark, points: int) -> float:
     """Summed image area of `points` emitters, uniform over the depths, over the frame's area."""
-    radius = bench.optics.limits.radius_px(np.linspace(*bench.optics.depths_um, 201))
+    radius = benchmark.optics.limits.radius_px(np.linspace(*benchmark.optics.depths_um, 201))
     return float(points * np.mean(np.pi * radius**2) / (FRAME_SHAPE[0] * FRAME_SHAPE[1]))
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Tables `density` (both forms) and `density-precision-recall`."""
     conditions = [
         Condition(
-            {"form": form, "points": points, "seeding_density": round(seeding_density(bench, points), 3)},
+            {"form": form, "points": points, "seeding_density": round(seeding_density(benchmark, points), 3)},
             points,
             light,
             curve=points == 64 and form == "published",
         )
         for form, light in (("published", Snr(_DB)), ("physical", _PHOTONS))
-        for points in (_QUICK_POINTS if bench.quick else _POINTS)
+        for points in (_QUICK_POINTS if benchmark.quick else _POINTS)
     ]
-    rows, curves = run_conditions(bench, conditions)
+    rows, curves = run_conditions(benchmark, conditions)
     return {"density": rows, "density-precision-recall": curves}
 
 
@@ -69,7 +69,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         axis.set_ylabel("Jaccard index")
     for axis, kind in zip(axes[1, 1:], ("lateral", "axial"), strict=True):
         error_curves(axis, rows, looks, "points", kind)
-        panel(axis, title=f"{kind} error of what was found, {_DB:g} dB", y="RMSE (µm)")
+        panel(axis, title=f"{kind} error of found emitters, {_DB:g} dB", y="RMSE (µm)")
     for axis in axes.flat:
         log_axis(axis, [row["points"] for row in rows])
         axis.set_xlabel("points in the volume")

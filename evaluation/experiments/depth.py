@@ -1,12 +1,12 @@
-"""Experiment `depth`: beads in 200 x 200 x 100 µm³, judged slice by slice.
+"""Experiment `depth`: beads in 200 x 200 x 100 µm³, scored slice by slice.
 
 Two forms. With the true places: Jaccard index, recall and errors in slices of
 10 µm, and the range of depth with a recall of at least 0.9. And in the form
-of an experiment, where nobody knows the true places: a focal stack of the
+of an experiment, where the true positions are unknown: a focal stack of the
 same volume is deconvolved (Richardson and Lucy, scikit-image), the maxima of
-the result are taken for the truth, and methods see the one frame with the
-focus at the bottom. The focal stack is simulated as the frames are; how far
-its truth is from the real one is stated.
+the result are taken as truth, and methods get the single frame with the focus
+at the bottom. The focal stack is simulated like the frames; the table states
+how far its truth is from the real one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.focal_stack import retrieved_truth
 from evaluation.optics.frames import Frames, Photons, expose, uniform_emitters
 from evaluation.report.figures import (
@@ -34,7 +34,7 @@ from evaluation.report.figures import (
     series,
     styles,
 )
-from evaluation.scores.scoring import Row, answers_by_frame, jaccard_error, score_rows
+from evaluation.scores.scoring import Row, jaccard_error, localizations_by_frame, score_rows
 from models.metrics import Scorer, chance_jaccard
 
 __all__ = ["draw", "run"]
@@ -52,33 +52,35 @@ _KNOWN_UM = 5.0
 _STACKS, _QUICK_STACKS = 4, 1
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Tables `depth` (by slice), `depth-range`, and `depth-experimental`."""
-    rng = bench.rng(2)
-    box = bench.box(_SHAPE, _SIDE_UM)
-    count = _QUICK_FRAMES if bench.quick else _FRAMES
-    beads = _QUICK_BEADS if bench.quick else _BEADS
-    frames = expose(bench.optics, [uniform_emitters(rng, beads, box) for _ in range(count)], _LIGHT, _SHAPE, rng)
-    edges = np.linspace(*bench.optics.depths_um, (_QUICK_SLICES if bench.quick else _SLICES) + 1)
-    limits = _limits(bench, frames, edges)
+    rng = benchmark.rng(2)
+    box = benchmark.box(_SHAPE, _SIDE_UM)
+    count = _QUICK_FRAMES if benchmark.quick else _FRAMES
+    beads = _QUICK_BEADS if benchmark.quick else _BEADS
+    frames = expose(benchmark.optics, [uniform_emitters(rng, beads, box) for _ in range(count)], _LIGHT, _SHAPE, rng)
+    edges = np.linspace(*benchmark.optics.depths_um, (_QUICK_SLICES if benchmark.quick else _SLICES) + 1)
+    limits = _limits(benchmark, frames, edges)
     slices: list[Row] = []
     ranges: list[Row] = []
-    steps = len(bench.contenders) + 1
-    for done, contender in enumerate(bench.contenders):
-        judged, found = bench.answers(contender, frames)
+    steps = len(benchmark.method_runs) + 1
+    for done, method_run in enumerate(benchmark.method_runs):
+        used_frames, found = benchmark.localizations(method_run, frames)
         scorer = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
         by_frame = []
-        for answers, each in zip(answers_by_frame(found, len(judged)), judged.emitters, strict=True):
+        for localizations, each in zip(
+            localizations_by_frame(found, len(used_frames)), used_frames.emitters, strict=True
+        ):
             alone = Scorer(_TOLERANCE_UM, slice_edges_um=list(edges))
-            whole = alone.add(answers, each[:, :3])
-            scorer.add(answers, each[:, :3])
+            whole = alone.add(localizations, each[:, :3])
+            scorer.add(localizations, each[:, :3])
             by_frame.append((*alone.slices, whole))
         *errors, error = [jaccard_error(scores) for scores in zip(*by_frame, strict=True)]
-        chance = chance_jaccard(found, judged.truth(), _TOLERANCE_UM)
+        chance = chance_jaccard(found, used_frames.truth(), _TOLERANCE_UM)
         mine = [
             {
-                "method": contender.label,
-                "frames": len(judged),
+                "method": method_run.label,
+                "frames": len(used_frames),
                 "beads": beads,
                 "photons": _LIGHT.mean,
                 "background_e": _LIGHT.background_e,
@@ -93,16 +95,16 @@ def run(bench: Bench) -> dict[str, list[Row]]:
             for index, score in enumerate(scorer.slices)
         ]
         slices += mine
-        total = {"frames": len(judged)} | scorer.result() | {"jaccard_error": error}
-        ranges.append({"method": contender.label, "least_recall": _GOOD_RECALL} | _good_range(mine) | total)
-        bench.advance((done + 1) / steps, contender.label)
-    experimental = _experimental(bench, frames)
-    bench.advance(1.0, "focal stacks")
+        total = {"frames": len(used_frames)} | scorer.result() | {"jaccard_error": error}
+        ranges.append({"method": method_run.label, "least_recall": _GOOD_RECALL} | _good_range(mine) | total)
+        benchmark.advance((done + 1) / steps, method_run.label)
+    experimental = _experimental(benchmark, frames)
+    benchmark.advance(1.0, "focal stacks")
     return {"depth": slices, "depth-range": ranges, "depth-experimental": experimental}
 
 
-def _limits(bench: Bench, frames: Frames, edges: NDArray[np.float64]) -> list[Row]:
-    bounds = bench.optics.bounds(frames)
+def _limits(benchmark: Benchmark, frames: Frames, edges: NDArray[np.float64]) -> list[Row]:
+    bounds = benchmark.optics.bounds(frames)
     depth = np.concatenate([each[:, 2] for each in frames.emitters])
     sigma = np.concatenate([each.sigma for each in bounds])
     known = np.concatenate([each.sigma_3d_um for each in bounds]) < _KNOWN_UM
@@ -133,10 +135,10 @@ def _good_range(slices: list[Row]) -> Row:
     return {"range_from_um": best[0], "range_to_um": best[1], "range_um": best[1] - best[0]}
 
 
-def _experimental(bench: Bench, frames: Frames) -> list[Row]:
+def _experimental(benchmark: Benchmark, frames: Frames) -> list[Row]:
     """Scores against the retrieved truth and, of the same few frames, against the real one."""
-    few = frames.first(_QUICK_STACKS if bench.quick else _STACKS)
-    retrieved = retrieved_truth(bench.optics, few, bench.rng(3), quick=bench.quick)
+    few = frames.first(_QUICK_STACKS if benchmark.quick else _STACKS)
+    retrieved = retrieved_truth(benchmark.optics, few, benchmark.rng(3), quick=benchmark.quick)
     if retrieved is None:
         return []
     against = {
@@ -146,11 +148,11 @@ def _experimental(bench: Bench, frames: Frames) -> list[Row]:
         "real": few,
     }
     rows = []
-    for contender in bench.contenders:
-        found = contender.answers(few)
-        for name, judged in against.items():
-            columns = {"method": contender.label, "truth": name}
-            rows += score_rows(found, judged, columns, tolerances_um=(_TOLERANCE_UM,))
+    for method_run in benchmark.method_runs:
+        found = method_run.localizations(few)
+        for name, used_frames in against.items():
+            columns = {"method": method_run.label, "truth": name}
+            rows += score_rows(found, used_frames, columns, tolerances_um=(_TOLERANCE_UM,))
     scorer = Scorer(_TOLERANCE_UM)
     for mine, real in zip(retrieved, few.emitters, strict=True):
         scorer.add(mine[:, :3], real[:, :3])

@@ -1,8 +1,8 @@
-"""Truth as an experiment would get it: places of beads from a deconvolved focal stack of the same volume (simulated).
+"""Truth as in an experiment: positions of beads from a deconvolved focal stack of the same volume (simulated).
 
 The stack is exposed plane by plane through the same optics and camera,
 binned, and deconvolved by the algorithm of Richardson and Lucy as
-scikit-image has it, with the true pattern, which favours the truth. Maxima of
+scikit-image implements it, with the true pattern, which favours the truth. Maxima of
 the result, refined by their centre of mass, are the beads.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import Frames
 
 __all__ = ["available", "retrieved_truth"]
@@ -25,7 +25,7 @@ _BEYOND_UM = 6.0
 _BIN, _QUICK_BIN = 2, 4
 _ITERATIONS, _QUICK_ITERATIONS = 30, 15
 _PATTERN_UM = 40.0
-"""Defocus to which the pattern is used; farther away a bead is a faint veil that tells nothing of its place."""
+"""Defocus to which the pattern is used; farther away a bead is too faint and wide to locate."""
 
 _FAINTEST = 0.04
 """Share of the brightest maximum that is still a bead: intensities are U(0.1, 1)."""
@@ -43,7 +43,7 @@ def available() -> bool:
 
 
 def retrieved_truth(
-    optics: JudgingOptics, frames: Frames, rng: np.random.Generator, *, quick: bool
+    optics: BenchmarkOptics, frames: Frames, rng: np.random.Generator, *, quick: bool
 ) -> list[F64] | None:
     """Beads of each frame as a deconvolved stack shows them; x, y, z in µm and relative brightness, shape (N, 4).
 
@@ -54,18 +54,18 @@ def retrieved_truth(
     binning = _QUICK_BIN if quick else _BIN
     pattern = _pattern(optics, binning)
     return [
-        _places(_deconvolved(_stack(optics, each, frames, rng, binning), pattern, quick=quick), optics, binning)
+        _places(_deconvolve(_stack(optics, each, frames, rng, binning), pattern, quick=quick), optics, binning)
         for each in frames.emitters
     ]
 
 
-def _planes_um(optics: JudgingOptics) -> F64:
+def _planes_um(optics: BenchmarkOptics) -> F64:
     low, high = optics.depths_um
     planes: F64 = np.arange(low - _BEYOND_UM, high + _BEYOND_UM + 0.1, _STEP_UM)
     return planes
 
 
-def _stack(optics: JudgingOptics, emitters: F64, frames: Frames, rng: np.random.Generator, binning: int) -> F64:
+def _stack(optics: BenchmarkOptics, emitters: F64, frames: Frames, rng: np.random.Generator, binning: int) -> F64:
     """Background-free planes of photo-electrons, shape (Z, H / binning, W / binning)."""
     planes = []
     for focus in _planes_um(optics):
@@ -75,19 +75,19 @@ def _stack(optics: JudgingOptics, emitters: F64, frames: Frames, rng: np.random.
         moved[:, 2] = np.abs(moved[:, 2] - focus)
         optics.render(moved[moved[:, 2] <= optics.depths_um[1]], image)
         electrons = frames.camera.to_electrons(frames.camera.expose(image, int(rng.integers(2**62))))
-        planes.append(_binned(electrons, binning) - float(frames.background_e[0]) * binning**2)
+        planes.append(_bin(electrons, binning) - float(frames.background_e[0]) * binning**2)
     stack: F64 = np.maximum(np.array(planes, np.float64), 0)
     return stack
 
 
-def _binned(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
+def _bin(image: NDArray[np.float32], binning: int) -> NDArray[np.float32]:
     height, width = (side // binning * binning for side in image.shape)
     blocks = image[:height, :width].reshape(height // binning, binning, width // binning, binning)
     summed: NDArray[np.float32] = blocks.sum(axis=(1, 3))
     return summed
 
 
-def _pattern(optics: JudgingOptics, binning: int) -> F64:
+def _pattern(optics: BenchmarkOptics, binning: int) -> F64:
     """The microscope's three-dimensional pattern on the grid of the stack, symmetric about focus, of unit sum."""
     reach = min(_PATTERN_UM, optics.depths_um[1])
     depths = np.arange(-reach, reach + 0.1, _STEP_UM)
@@ -100,13 +100,13 @@ def _pattern(optics: JudgingOptics, binning: int) -> F64:
         # The middle of the middle bin.
         middle = (side * binning - 1) / 2 * pixel
         optics.render(np.array([[middle, middle, abs(depth), 1.0]]), image)
-        planes.append(_binned(image, binning))
+        planes.append(_bin(image, binning))
     pattern: F64 = np.array(planes, np.float64)
     pattern /= pattern.sum()
     return pattern
 
 
-def _deconvolved(stack: F64, pattern: F64, *, quick: bool) -> F64:
+def _deconvolve(stack: F64, pattern: F64, *, quick: bool) -> F64:
     from skimage import restoration
 
     richardson_lucy: Any = restoration.richardson_lucy  # scikit-image publishes only a part of its types
@@ -124,7 +124,7 @@ def _deconvolved(stack: F64, pattern: F64, *, quick: bool) -> F64:
     return inner
 
 
-def _places(sharp: F64, optics: JudgingOptics, binning: int) -> F64:
+def _places(sharp: F64, optics: BenchmarkOptics, binning: int) -> F64:
     from skimage import feature
 
     peak_local_max: Any = feature.peak_local_max

@@ -1,24 +1,23 @@
-"""Experiment `ghosts`: emitters that must not be answered, mixed with those that must.
+"""Experiment `ghosts`: false localizations of emitters outside the range or at negative defocus.
 
-Samples hold more than the range: emitters on the other side of focus, deeper
-than the range, and beside the frame, whose light reaches into it. The answer
-to them is no answer; a depth that is claimed for one is a ghost, which makes
-tracks of nothing. Frames hold eight emitters that must be found, four on the
-wrong side of focus (3 to 20 µm), two up to 20 µm beyond the range, and two up
-to 15 µm beside the frame.
+Samples have emitters at negative defocus, deeper than the range, and beside the
+frame, whose light reaches into it. They must not be localized: a localization
+with a depth in the range is a ghost and causes false tracks. Frames have eight
+emitters that must be found, four at negative defocus (-3 to -20 µm), two up to
+20 µm beyond the range, and two up to 15 µm beside the frame.
 
-What counts as a ghost. Answers at the tuned threshold are paired with the
+Definition of a ghost. Localizations at the tuned threshold are paired with the
 emitters that must be found, as everywhere (10 µm in 3D, most pairs, then the
-least total distance). An answer that is left over, and within 10 µm laterally
-of an emitter that must not be answered, is a ghost of the nearest of these.
-One exception: who says of an emitter beyond the range or beside the frame
-where it really is, within 10 µm in 3D, says nothing false; these are counted
-as placed. On the wrong side there is no exception, however near to focus: it
-is the sign that is false. `chance_ghosts` is what the method's other false
-answers, those near no such emitter, would amount to at their density.
+least total distance). A localization that is left over, and is within 10 µm
+laterally of an emitter that must not be found, is a ghost of the nearest of
+these. One exception: a localization within 10 µm in 3D of an emitter beyond
+the range or beside the frame is correct and counts as placed. At negative
+defocus there is no exception, however near to focus: the sign is wrong.
+`chance_ghosts` is the number that the density of the method's other false
+localizations predicts by chance.
 
-Without aberrations both sides of focus look the same and nobody could tell
-them apart, so the optics are always the hidden ones.
+Without aberrations the PSF is symmetric about focus and the sides cannot be
+distinguished, so the optics are always the hidden ones.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.conditions import light_columns, light_text
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, Box, Frames, Light, Photons, Snr, expose, uniform_emitters
 from evaluation.report.figures import CHANCE, Style, bar_places, new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame, score_rows
+from evaluation.scores.scoring import Row, localizations_by_frame, score_rows
 from models.metrics import TOLERANCE_UM, Region, match
 
 __all__ = ["FARTHER_UM", "GhostCount", "count_ghosts", "draw", "run"]
@@ -45,10 +44,10 @@ __all__ = ["FARTHER_UM", "GhostCount", "count_ghosts", "draw", "run"]
 F64 = NDArray[np.float64]
 
 FARTHER_UM = 20.0
-"""How far from the range the emitters beyond it are, and those on the wrong side of focus."""
+"""Largest distance of emitters beyond the range, and of those at negative defocus from focus."""
 
 _NEAREST_UM = 3.0
-"""Nearer to focus no pattern tells its side; nobody is asked there."""
+"""Nearer to focus no pattern has information on its side; no emitters are drawn there."""
 
 _BESIDE_UM = (1.0, 15.0)
 """Distance of the emitters beside the frame from its edge."""
@@ -58,7 +57,7 @@ _LIGHTS: tuple[Light, ...] = (Snr(20.0), Photons(1e4, 5.0), Photons(1e5, 5.0))
 _QUICK_LIGHTS: tuple[Light, ...] = (Photons(3e4, 5.0),)
 _FRAMES, _QUICK_FRAMES = 100, 6
 _ASKED = 0.1
-"""Ghosts for each emitter on the wrong side of focus that are allowed."""
+"""Largest number of ghosts for each emitter at negative defocus."""
 
 _KINDS: dict[str, tuple[float, ...]] = {
     "wrong side": (3.0, 6.0, 10.0, 15.0, 20.0),
@@ -68,21 +67,21 @@ _KINDS: dict[str, tuple[float, ...]] = {
 """Edges of the bins: distance from focus, from the end of the range, and from the edge of the frame, µm."""
 
 _GRID = 40
-"""Places along a side at which is asked whether an emitter that must not be answered is near."""
+"""Grid points along a side, for the area that is not near an emitter that must not be found."""
 
 
 @dataclass(frozen=True, slots=True)
 class GhostCount:
-    """What the answers to a frame say of the emitters that must not be answered.
+    """Ghosts in a frame of the emitters that must not be found.
 
     Attributes
     ----------
     ghosts : ndarray of int64, shape (K,)
-        Of each emitter, those that may be placed first.
+        Of each emitter; those that may be placed come first.
     placed : ndarray of bool, shape (K,)
-        Whether its own place was answered.
+        Whether it was localized at its true position.
     others : ndarray of float64, shape (E, 3)
-        False answers that are near none of them, µm.
+        False localizations that are near none of them, µm.
     """
 
     ghosts: NDArray[np.int64]
@@ -90,34 +89,34 @@ class GhostCount:
     others: F64
 
 
-def count_ghosts(answers_um: F64, counted_um: F64, placeable_um: F64, wrong_um: F64) -> GhostCount:
+def count_ghosts(localizations_um: F64, counted_um: F64, placeable_um: F64, wrong_um: F64) -> GhostCount:
     """Apply the rule of this module to one frame.
 
     Parameters
     ----------
-    answers_um : ndarray of float64, shape (N, 3)
+    localizations_um : ndarray of float64, shape (N, 3)
     counted_um : ndarray of float64, shape (M, 3)
         Emitters that must be found.
     placeable_um : ndarray of float64, shape (P, 3)
         Emitters beyond the range or beside the frame.
     wrong_um : ndarray of float64, shape (W, 3)
-        Emitters on the wrong side of focus.
+        Emitters at negative defocus.
 
     Returns
     -------
     GhostCount
         Of K = P + W emitters, in this order.
     """
-    left = np.delete(answers_um, match(answers_um, counted_um)[0], axis=0)
+    left = np.delete(localizations_um, match(localizations_um, counted_um)[0], axis=0)
     true, of = match(left, placeable_um)
     left = np.delete(left, true, axis=0)
-    silent = np.concatenate([placeable_um, wrong_um])
-    placed = np.zeros(len(silent), bool)
+    unwanted = np.concatenate([placeable_um, wrong_um])
+    placed = np.zeros(len(unwanted), bool)
     placed[of] = True
-    ghosts = np.zeros(len(silent), np.int64)
-    if len(silent) == 0 or len(left) == 0:
+    ghosts = np.zeros(len(unwanted), np.int64)
+    if len(unwanted) == 0 or len(left) == 0:
         return GhostCount(ghosts, placed, left)
-    apart = _lateral(left, silent)
+    apart = _lateral(left, unwanted)
     near = apart.min(axis=1) <= TOLERANCE_UM
     np.add.at(ghosts, apart.argmin(axis=1)[near], 1)
     return GhostCount(ghosts, placed, left[~near])
@@ -138,41 +137,41 @@ class _Scenes:
     box: Box
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Tables `ghosts` (per kind of emitter and distance) and `ghosts-scores` (of the emitters that must be found)."""
     ghosts: list[Row] = []
     scores: list[Row] = []
-    optics = bench.optics.reaching(FARTHER_UM)
-    lights = _QUICK_LIGHTS if bench.quick else _LIGHTS
+    optics = benchmark.optics.reaching(FARTHER_UM)
+    lights = _QUICK_LIGHTS if benchmark.quick else _LIGHTS
     for done, light in enumerate(lights):
-        scenes = _scenes(bench, optics, light)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, scenes.frames)
-            columns = {"method": contender.label} | light_columns(light)
+        scenes = _scenes(benchmark, optics, light)
+        for method_run in benchmark.method_runs:
+            used_frames, found = benchmark.localizations(method_run, scenes.frames)
+            columns = {"method": method_run.label} | light_columns(light)
             counts = [
-                count_ghosts(answers, *_parted(each[:, :3], scenes.region), wrong[:, :3])
-                for answers, each, wrong in zip(
-                    answers_by_frame(found, len(judged)), judged.emitters, scenes.wrong, strict=False
+                count_ghosts(localizations, *_split_by_region(each[:, :3], scenes.region), wrong[:, :3])
+                for localizations, each, wrong in zip(
+                    localizations_by_frame(found, len(used_frames)), used_frames.emitters, scenes.wrong, strict=False
                 )
             ]
-            ghosts += _rows(columns | {"frames": len(judged)}, counts, judged, scenes)
-            scores += score_rows(found, judged, columns, scenes.region)
-            bench.advance((done + 1) / len(lights), f"{light_text(light)}, {contender.label}")
+            ghosts += _rows(columns | {"frames": len(used_frames)}, counts, used_frames, scenes)
+            scores += score_rows(found, used_frames, columns, scenes.region)
+            benchmark.advance((done + 1) / len(lights), f"{light_text(light)}, {method_run.label}")
     return {"ghosts": ghosts, "ghosts-scores": scores}
 
 
-def _scenes(bench: Bench, optics: JudgingOptics, light: Light) -> _Scenes:
+def _scenes(benchmark: Benchmark, optics: BenchmarkOptics, light: Light) -> _Scenes:
     words = (round(10 * light.db),) if isinstance(light, Snr) else (round(light.mean), round(light.background_e))
-    rng = bench.rng(14, *words)
-    across, down, (low, high) = bench.box(FRAME_SHAPE)
+    rng = benchmark.rng(14, *words)
+    across, down, (low, high) = benchmark.box(FRAME_SHAPE)
     edge = 0.5 * optics.pixel_size_um
     right, bottom = (size * optics.pixel_size_um - edge for size in FRAME_SHAPE[::-1])
     region = Region((-edge, right), (-edge, bottom), (low + _NEAREST_UM, high))
     truth, wrong, drawn = [], [], []
-    for _ in range(_QUICK_FRAMES if bench.quick else _FRAMES):
+    for _ in range(_QUICK_FRAMES if benchmark.quick else _FRAMES):
         counted = uniform_emitters(rng, _COUNTED, (across, down, region.z_um))
         beyond = uniform_emitters(rng, _BEYOND, (across, down, (high, high + FARTHER_UM)))
-        beside = _moved_out(uniform_emitters(rng, _BESIDE, (region.x_um, region.y_um, region.z_um)), region, rng)
+        beside = _move_out(uniform_emitters(rng, _BESIDE, (region.x_um, region.y_um, region.z_um)), region, rng)
         other_side = uniform_emitters(rng, _WRONG, (across, down, (low - FARTHER_UM, low - _NEAREST_UM)))
         truth.append(np.concatenate([counted, beyond, beside]))
         wrong.append(other_side)
@@ -181,7 +180,7 @@ def _scenes(bench: Bench, optics: JudgingOptics, light: Light) -> _Scenes:
     return _Scenes(frames, tuple(wrong), region, (across, down, (low, high)))
 
 
-def _moved_out(emitters: F64, region: Region, rng: np.random.Generator) -> F64:
+def _move_out(emitters: F64, region: Region, rng: np.random.Generator) -> F64:
     """Emitters moved to beside one of the four edges, each as likely."""
     moved = emitters.copy()
     for row in range(len(moved)):
@@ -191,22 +190,22 @@ def _moved_out(emitters: F64, region: Region, rng: np.random.Generator) -> F64:
     return moved
 
 
-def _parted(truth_um: F64, region: Region) -> tuple[F64, F64]:
+def _split_by_region(truth_um: F64, region: Region) -> tuple[F64, F64]:
     """Emitters that must be found, and those that may be placed."""
     inside = region.contains(truth_um)
     return truth_um[inside], truth_um[~inside]
 
 
-def _rows(columns: Row, counts: Sequence[GhostCount], judged: Frames, scenes: _Scenes) -> list[Row]:
+def _rows(columns: Row, counts: Sequence[GhostCount], used_frames: Frames, scenes: _Scenes) -> list[Row]:
     """One row for each kind of emitter and bin, and one for each kind as a whole."""
-    silent = [
-        np.concatenate([_parted(each[:, :3], scenes.region)[1], wrong[:, :3]])
-        for each, wrong in zip(judged.emitters, scenes.wrong, strict=False)
+    unwanted = [
+        np.concatenate([_split_by_region(each[:, :3], scenes.region)[1], wrong[:, :3]])
+        for each, wrong in zip(used_frames.emitters, scenes.wrong, strict=False)
     ]
-    places = np.concatenate(silent)
+    places = np.concatenate(unwanted)
     ghosts = np.concatenate([count.ghosts for count in counts])
     placed = np.concatenate([count.placed for count in counts])
-    chance = _chance(counts, silent, scenes.box)
+    chance = _chance(counts, unwanted, scenes.box)
     kinds, distances = _kinds(places, scenes)
     rows = []
     for kind, edges in _KINDS.items():
@@ -229,7 +228,7 @@ def _rows(columns: Row, counts: Sequence[GhostCount], judged: Frames, scenes: _S
 
 
 def _kinds(places_um: F64, scenes: _Scenes) -> tuple[NDArray[np.str_], F64]:
-    """Kind of each emitter that must not be answered, and its distance from what it is outside of, µm."""
+    """Kind of each emitter that must not be found, and its distance from the range, focus or frame, µm."""
     low, high = scenes.box[2]
     region = scenes.region
     edges = (region.x_um, region.y_um)
@@ -247,12 +246,12 @@ def _kinds(places_um: F64, scenes: _Scenes) -> tuple[NDArray[np.str_], F64]:
     return kinds, distances
 
 
-def _chance(counts: Sequence[GhostCount], silent: Sequence[F64], box: Box) -> float | None:
-    """Other false answers within the tolerance of a place in the box, laterally, at their density in its free part."""
+def _chance(counts: Sequence[GhostCount], unwanted: Sequence[F64], box: Box) -> float | None:
+    """Expected other false localizations laterally within the tolerance, from their density in the free area."""
     (left, right), (top, bottom), _ = box
     x, y = np.meshgrid(np.linspace(left, right, _GRID), np.linspace(top, bottom, _GRID))
     grid = np.column_stack([x.ravel(), y.ravel()])
-    free = sum(float((_lateral(grid, each).min(axis=1) > TOLERANCE_UM).mean()) for each in silent)
+    free = sum(float((_lateral(grid, each).min(axis=1) > TOLERANCE_UM).mean()) for each in unwanted)
     others = np.concatenate([count.others for count in counts])
     inside = Region((left, right), (top, bottom)).contains(others)
     area = free * (right - left) * (bottom - top)
@@ -288,7 +287,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     for axis in axes[0, :-1]:
         # Last, for it ends the scaling of the whole column.
         axis.set_ylim(bottom=-0.02)
-    title = "Answers to emitters that must not be answered"
+    title = "Localizations of emitters that must not be found"
     save(figure, axes, folder / "ghosts.png", title=title, caption=caption)
 
 
@@ -308,5 +307,5 @@ def _ghost_lines(axis: Any, rows: list[Row], looks: dict[str, Style]) -> None:
             linestyle=":",
             linewidth=0.9,
         )
-    axis.plot([], [], label="other false answers", **CHANCE)
+    axis.plot([], [], label="other false localizations", **CHANCE)
     axis.axhline(_ASKED, color="0.8", linewidth=1)

@@ -1,11 +1,10 @@
 """Experiment `isolated`: one emitter in a frame, its errors over the Cramér-Rao bound and over its own sigmas.
 
-Whether a method takes what the light gives shows best where nothing else is
-in the way. The emitter stands in the middle of the frame, so that its whole
-pattern is seen at every depth. Both forms of light, five slices of depth; see
-`over_bound` for which answer counts and how the ratios are taken. Ratios over
-a method's own sigmas say whether these may be believed: 1 is honest, more is
-boastful.
+Isolated emitters show best whether a method reaches the bound. The emitter is
+in the middle of the frame, so that its whole pattern is in the frame at every
+depth. Both forms of light, five slices of depth; see `over_bound` for the
+pairing and the ratios. The ratio of error to the method's own sigma is 1 for
+correct sigmas and larger for sigmas that are too small.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.conditions import light_columns, light_text
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Light, Photons, Snr, expose
 from evaluation.report.figures import BOUND, Style, error_axis, new_figure, panel, save, series, styles
 from evaluation.scores.over_bound import isolated_errors
@@ -39,12 +38,12 @@ _FRAMES, _QUICK_FRAMES = 100, 6
 _BESIDE_MIDDLE_UM = 5.0
 """Largest distance from the middle of the frame in x and in y: several pixels, so all sub-pixel places occur."""
 
-_HONEST = (0.8, 1.25)
-"""Standard deviations of error over sigma that are asked for."""
+_SIGMA_RATIO = (0.8, 1.25)
+"""Target range of the standard deviation of error over sigma."""
 
 
 def isolated_frames(
-    optics: JudgingOptics,
+    optics: BenchmarkOptics,
     depths_um: tuple[float, float],
     light: Light,
     count: int,
@@ -58,29 +57,33 @@ def isolated_frames(
     return expose(optics, list(emitters[:, None]), light, shape, rng)
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `isolated`; one row for each light, slice of depth and method."""
     rows: list[Row] = []
-    lights = _QUICK_LIGHTS if bench.quick else _LIGHTS
-    slices = [each for each in (_QUICK_SLICES_UM if bench.quick else SLICES_UM) if each[1] <= bench.optics.depths_um[1]]
+    lights = _QUICK_LIGHTS if benchmark.quick else _LIGHTS
+    slices = [
+        each
+        for each in (_QUICK_SLICES_UM if benchmark.quick else SLICES_UM)
+        if each[1] <= benchmark.optics.depths_um[1]
+    ]
     conditions = [(light, depths) for light in lights for depths in slices]
     for done, (light, depths) in enumerate(conditions):
         words = (round(10 * light.db),) if isinstance(light, Snr) else (round(light.mean), round(light.background_e))
-        rng = bench.rng(13, round(depths[0]), *words)
-        frames = isolated_frames(bench.optics, depths, light, _QUICK_FRAMES if bench.quick else _FRAMES, rng)
-        bounds = bench.optics.bounds(frames)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, frames)
-            errors = isolated_errors(found, judged, bounds)
+        rng = benchmark.rng(13, round(depths[0]), *words)
+        frames = isolated_frames(benchmark.optics, depths, light, _QUICK_FRAMES if benchmark.quick else _FRAMES, rng)
+        bounds = benchmark.optics.bounds(frames)
+        for method_run in benchmark.method_runs:
+            used_frames, found = benchmark.localizations(method_run, frames)
+            errors = isolated_errors(found, used_frames, bounds)
             rows.append(
-                {"method": contender.label}
+                {"method": method_run.label}
                 | light_columns(light)
                 | {"depth_um": sum(depths) / 2, "from_um": depths[0], "to_um": depths[1], "frames": errors.frames}
                 | errors.columns()
-                | {"median_photons": round(judged.median_photons, 1)}
+                | {"median_photons": round(used_frames.median_photons, 1)}
             )
-        what = f"{light_text(light)}, {depths[0]:g} to {depths[1]:g} µm, {contender.label}"
-        bench.advance((done + 1) / len(conditions), what)
+        what = f"{light_text(light)}, {depths[0]:g} to {depths[1]:g} µm, {method_run.label}"
+        benchmark.advance((done + 1) / len(conditions), what)
     return {"isolated": rows}
 
 
@@ -98,7 +101,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         _sigmas(column[2], rows, looks, where)
         panel(column[2], title=f"axial error over its own sigma, {db:g} dB", x="depth (µm)")
     _name_ordinates(axes, ("error over bound", "error over bound", "standard deviation"))
-    title = "One emitter alone: how near errors come to the bound, and whether sigmas are honest"
+    title = "Isolated emitters: errors over the bound, and errors over the reported sigmas"
     save(figure, axes, folder / "isolated.png", title=title, caption=caption)
     _draw_physical([row for row in rows if row["form"] == "physical"], looks, folder, caption)
 
@@ -133,8 +136,8 @@ def _ratios(axis: Any, rows: list[Row], looks: dict[str, Style], key: str, where
 
 
 def _sigmas(axis: Any, rows: list[Row], looks: dict[str, Style], where: Row) -> None:
-    """Standard deviations, thin where outliers count and full from the median; the band is what is asked for."""
-    axis.axhspan(*_HONEST, color="0.92", zorder=0, label="honest sigmas")
+    """Standard deviations, thin where outliers count and full from the median; the band is the target."""
+    axis.axhspan(*_SIGMA_RATIO, color="0.92", zorder=0, label="target")
     for method, look in looks.items():
         axis.plot(*series(rows, "depth_um", "axial_over_sigma_median", method=method, **where), **look)
         thin = look | {"linewidth": 0.7, "marker": "", "label": None, "alpha": 0.7}

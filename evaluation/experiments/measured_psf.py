@@ -1,4 +1,4 @@
-"""Experiment `psf`: methods that know the measured pattern against the same methods with the computed one.
+"""Experiment `psf`: methods with the measured PSF against the same methods with the computed PSF.
 
 Frames come from the hidden, aberrated optics. `measured`: made or trained
 from the calibration of their noisy sweep. `computed`: made or trained from
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.experiments.benchmark import Bench, Contender, tune, validation_frames
+from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
 from evaluation.methods.registry import needs_model
 from evaluation.optics.benchmark_optics import computed_calibration
 from evaluation.optics.frames import FRAME_SHAPE, Photons, expose, uniform_emitters
@@ -26,53 +26,53 @@ _POINTS, _QUICK_POINTS = (1, 20), (1, 10)
 _RATIOS = ("lateral_over_bound", "axial_over_bound")
 
 
-def with_both_patterns(bench: Bench) -> list[Contender]:
-    """The bench's methods, those that are not networks once with each pattern."""
-    both: list[Contender] = []
-    for contender in bench.contenders:
-        if needs_model(contender.name):
-            both.append(contender)
+def with_both_patterns(benchmark: Benchmark) -> list[MethodRun]:
+    """All methods of the benchmark; those that are not networks appear once with each pattern."""
+    both: list[MethodRun] = []
+    for method_run in benchmark.method_runs:
+        if needs_model(method_run.name):
+            both.append(method_run)
             continue
-        label = f"{contender.name} (computed)"
-        both += [contender, Contender(label, contender.name, computed_calibration(), "computed", kept=bench.kept)]
+        label = f"{method_run.name} (computed)"
+        both += [method_run, MethodRun(label, method_run.name, computed_calibration(), "computed", kept=benchmark.kept)]
     return both
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
-    """Table `psf`; one row for each method, pattern and number of points. The bench's optics are the hidden ones."""
-    contenders = with_both_patterns(bench)
-    validation = validation_frames(bench.optics, quick=bench.quick)
-    for contender in contenders:
-        if contender not in bench.contenders:
-            tune(contender, validation, seconds=bench.seconds)
-    detector = bench.optics.ideal_detector(bench.box(FRAME_SHAPE))
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
+    """Table `psf`: one row for each method, pattern and number of points, on hidden optics."""
+    method_runs = with_both_patterns(benchmark)
+    validation = validation_frames(benchmark.optics, quick=benchmark.quick)
+    for method_run in method_runs:
+        if method_run not in benchmark.method_runs:
+            tune(method_run, validation, seconds=benchmark.seconds)
+    detector = benchmark.optics.ideal_detector(benchmark.box(FRAME_SHAPE))
     rows: list[Row] = []
-    counts = _QUICK_POINTS if bench.quick else _POINTS
-    total = len(counts) * len(contenders)
+    counts = _QUICK_POINTS if benchmark.quick else _POINTS
+    total = len(counts) * len(method_runs)
     for index, points in enumerate(counts):
-        rng = bench.rng(4, points)
-        # Isolated emitters need more frames for as many answers.
-        count = (_QUICK_FRAMES if bench.quick else _FRAMES) * (3 if points == 1 else 1)
-        box = bench.box(FRAME_SHAPE)
+        rng = benchmark.rng(4, points)
+        # Isolated emitters need more frames for as many localizations.
+        count = (_QUICK_FRAMES if benchmark.quick else _FRAMES) * (3 if points == 1 else 1)
+        box = benchmark.box(FRAME_SHAPE)
         emitters = [uniform_emitters(rng, points, box) for _ in range(count)]
-        frames = expose(bench.optics, emitters, _LIGHT, FRAME_SHAPE, rng)
-        bounds = bench.optics.bounds(frames, None if points == 1 else 20)
+        frames = expose(benchmark.optics, emitters, _LIGHT, FRAME_SHAPE, rng)
+        bounds = benchmark.optics.bounds(frames, None if points == 1 else 20)
         limits = limit_columns(bounds, detector)
-        for done, contender in enumerate(contenders):
-            judged, found = bench.answers(contender, frames)
+        for done, method_run in enumerate(method_runs):
+            used_frames, found = benchmark.localizations(method_run, frames)
             columns = {
-                "method": contender.label,
-                "pattern": contender.told_by,
+                "method": method_run.label,
+                "pattern": method_run.optics_source,
                 "points": points,
                 "photons": _LIGHT.mean,
                 "background_e": _LIGHT.background_e,
             }
             ratios = dict.fromkeys(_RATIOS)
             if points == 1:
-                alone = isolated_errors(found, judged, bounds).columns()
+                alone = isolated_errors(found, used_frames, bounds).columns()
                 ratios = {key: alone[key] for key in _RATIOS}
-            rows += [row | limits | ratios for row in score_rows(found, judged, columns)]
-            bench.advance((index * len(contenders) + done + 1) / total, f"{points} points, {contender.label}")
+            rows += [row | limits | ratios for row in score_rows(found, used_frames, columns)]
+            benchmark.advance((index * len(method_runs) + done + 1) / total, f"{points} points, {method_run.label}")
     return {"psf": rows}
 
 

@@ -1,10 +1,10 @@
-"""Movies of moving points with their truth: what `tracking` and `brownian` are measured on."""
+"""Movies of moving points with their truth: the frames of `tracking` and `brownian`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose
 from models.motion import Motion
 from models.tables import Truth
@@ -16,7 +16,9 @@ _BLUR_PLACES = 3
 """Places along the way of an exposure at which a moving point is drawn: at 100 µm/s it goes 1 µm, or 1.5 pixels."""
 
 
-def movie(bench: Bench, motion: Motion, brightness: np.ndarray, light: Photons, count: int, seed: int) -> Frames:
+def movie(
+    benchmark: Benchmark, motion: Motion, brightness: np.ndarray, light: Photons, count: int, seed: int
+) -> Frames:
     """Expose `count` frames of points (relative brightness (N,)) that move, with exposure blur.
 
     The truth of a frame is the middle of its exposure, which lasts as long as the frame.
@@ -31,11 +33,11 @@ def movie(bench: Bench, motion: Motion, brightness: np.ndarray, light: Photons, 
         blurred = np.concatenate(places)
         blurred[:, 3] /= _BLUR_PLACES
         drawn.append(blurred)
-    return expose(bench.optics, emitters, light, FRAME_SHAPE, bench.rng(6, seed), drawn=drawn)
+    return expose(benchmark.optics, emitters, light, FRAME_SHAPE, benchmark.rng(6, seed), drawn=drawn)
 
 
 def movie_truth(frames: Frames) -> Truth:
-    """Truth with who is who: the row of a point is its number in every frame."""
+    """Truth with track numbers: the row of a point is its number in every frame."""
     count = len(frames.emitters[0])
     numbers = np.repeat(np.arange(len(frames)), count)
     x, y, z = np.concatenate(frames.emitters)[:, :3].T

@@ -1,4 +1,4 @@
-"""The published experiments by name: each a module with `run(bench)`, which gives tables, and `draw`."""
+"""The published experiments by name: each a module with `run(benchmark)`, which gives tables, and `draw`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.scores.scoring import Row
 
 __all__ = ["ALWAYS_HIDDEN", "EXPERIMENTS", "NOT_OF_ALL", "Experiment", "experiment_named"]
 
 
 class Experiment(Protocol):
-    """What an experiment's module offers."""
+    """Interface of an experiment's module."""
 
-    def run(self, bench: Bench) -> dict[str, list[Row]]:
+    def run(self, benchmark: Benchmark) -> dict[str, list[Row]]:
         """Measure; tables by name, one CSV file each."""
 
     def draw(self, tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-        """Draw the tables into PNG files in `folder`; the caption says what was simulated and how."""
+        """Draw the tables into PNG files in `folder`; the caption states the simulated conditions."""
 
 
 EXPERIMENTS = {
@@ -41,11 +41,11 @@ EXPERIMENTS = {
 
 
 ALWAYS_HIDDEN = ("psf", "ghosts", "adoption")
-"""Experiments on hidden optics whatever is asked for: a measured pattern can only help where the computed one is wrong,
-without aberrations nobody could tell the sides of focus apart, and who adopts other optics has only their sweep."""
+"""Experiments that always use hidden optics. `psf` needs a difference between measured and computed PSF, `ghosts` needs
+aberrations that distinguish the sides of focus, and `adoption` has only a sweep of the other optics."""
 
 NOT_OF_ALL = ("training-size", "adoption")
-"""Experiments that must be asked for by name: they need models of their own, or minutes to train them."""
+"""Experiments that run only by name: they need models of their own, or minutes to train them."""
 
 
 def experiment_named(name: str) -> Experiment:

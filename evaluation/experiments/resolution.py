@@ -1,13 +1,13 @@
-"""Experiment `resolution`: how near two equal points may come and still be told apart.
+"""Experiment `resolution`: how near two equal points may come and still be resolved.
 
 Two points at one depth side by side, or one behind the other, are brought
-together. Resolved at distance d: exactly two answers, each within d/2 of its
-own point in 3D, in at least half of the frames; the figure is the smallest
-such distance on a geometric grid, found by bisection. At each distance frames
-are shown until more or less than half is certain, 200 at most; most distances
-are settled by the first few. Beside it stands how often a single point is
-answered twice. The limit is what normal errors of the size of the joint
-Cramér-Rao bound would allow.
+together. A pair is resolved in a frame with exactly two localizations, each
+within d/2 of its own point in 3D. The figure is the smallest distance d on a
+geometric grid at which at least half of the frames are resolved, found by
+bisection. At each distance frames are added until the share is above or below
+one half with confidence, 200 at most. The table also has the share of single
+points that are localized twice. The limit is the distance that normal errors
+of the size of the joint Cramér-Rao bound allow.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.optics.frames import SCMOS_CAMERA, Photons, expose
 from evaluation.report.figures import BOUND, new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame
+from evaluation.scores.scoring import Row, localizations_by_frame
 from models.metrics import match
 
 __all__ = ["draw", "is_resolved", "run"]
@@ -39,10 +39,10 @@ _DEPTHS_UM = tuple(float(depth) for depth in range(10, 100, 10))
 _QUICK_PHOTONS = (1e5,)
 _FRAMES, _QUICK_FRAMES = 200, 8
 _AT_ONCE = 4
-"""Frames that are exposed and answered together, and the fewest that are shown."""
+"""Frames per call of a method, and the fewest per distance."""
 
 _CERTAIN = 2.5
-"""Standard deviations from a half at which no further frame is shown."""
+"""Standard deviations from a half from which no further frame is needed."""
 
 _PARTS = 12
 """Of a method's time for a depth and light: five distances in each direction, and twice as much for single points."""
@@ -52,25 +52,25 @@ _DIRECTIONS = ("lateral", "axial")
 _PUBLISHED_UM = {"lateral": 2.0, "axial": 6.0}
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `resolution`: the resolved distance for each direction, light, depth and method, and the false splits."""
-    low, high = bench.optics.depths_um
+    low, high = benchmark.optics.depths_um
     depths = tuple(depth for depth in _DEPTHS_UM if low + 5 <= depth <= high - 5)
-    depths = depths[:: max(len(depths) - 1, 1)] if bench.quick else depths
-    photons = _QUICK_PHOTONS if bench.quick else _PHOTONS
+    depths = depths[:: max(len(depths) - 1, 1)] if benchmark.quick else depths
+    photons = _QUICK_PHOTONS if benchmark.quick else _PHOTONS
     conditions = [(light, depth) for light in photons for depth in depths]
-    wanted = _QUICK_FRAMES if bench.quick else _FRAMES
+    wanted = _QUICK_FRAMES if benchmark.quick else _FRAMES
     rows: list[Row] = []
     for done, (light, depth) in enumerate(conditions):
-        limits = {direction: _limit(bench, light, depth, direction) for direction in _DIRECTIONS}
-        for contender in bench.contenders:
-            singles, splits, missed = _single_points(bench, contender, light, depth, wanted)
+        limits = {direction: _limit(benchmark, light, depth, direction) for direction in _DIRECTIONS}
+        for method_run in benchmark.method_runs:
+            singles, splits, missed = _single_points(benchmark, method_run, light, depth, wanted)
             for direction in _DIRECTIONS:
-                pairs = _Pairs(bench, contender, light, depth, direction, wanted)
+                pairs = _Pairs(benchmark, method_run, light, depth, direction, wanted)
                 distance = _smallest(pairs.share)
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "direction": direction,
                         "photons": light,
                         "background_e": _BACKGROUND_E,
@@ -83,15 +83,17 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                         "missed": missed,
                     }
                 )
-            bench.advance((done + 1) / len(conditions), f"{light:g} photo-electrons at {depth:g} µm, {contender.label}")
+            benchmark.advance(
+                (done + 1) / len(conditions), f"{light:g} photo-electrons at {depth:g} µm, {method_run.label}"
+            )
     return {"resolution": rows}
 
 
-def is_resolved(answers: F64, points: F64, distance_um: float) -> bool:
-    """Exactly two answers (N, 3), each within half the distance of its own point of (2, 3)."""
-    if len(answers) != 2:
+def is_resolved(localizations: F64, points: F64, distance_um: float) -> bool:
+    """Whether there are exactly two localizations (N, 3), each within half the distance of its own point of (2, 3)."""
+    if len(localizations) != 2:
         return False
-    pairs, _ = match(answers, points, distance_um / 2)
+    pairs, _ = match(localizations, points, distance_um / 2)
     return len(pairs) == 2
 
 
@@ -107,9 +109,9 @@ def _smallest(share_at: Callable[[float], float]) -> float | None:
     return float(DISTANCES_UM[low]) if low < len(DISTANCES_UM) else None
 
 
-def _pairs(bench: Bench, light: float, depth: float, direction: str, distance: float, count: int) -> list[F64]:
-    rng = _rng(bench, light, depth, _DIRECTIONS.index(direction), round(1000 * distance))
-    return [_pair(rng, bench.optics.pixel_size_um, depth, direction, distance) for _ in range(count)]
+def _pairs(benchmark: Benchmark, light: float, depth: float, direction: str, distance: float, count: int) -> list[F64]:
+    rng = _rng(benchmark, light, depth, _DIRECTIONS.index(direction), round(1000 * distance))
+    return [_pair(rng, benchmark.optics.pixel_size_um, depth, direction, distance) for _ in range(count)]
 
 
 def _pair(rng: np.random.Generator, pixel_um: float, depth: float, direction: str, distance: float) -> F64:
@@ -119,7 +121,7 @@ def _pair(rng: np.random.Generator, pixel_um: float, depth: float, direction: st
     turn = rng.uniform(0, np.pi)
     way = np.array([np.cos(turn), np.sin(turn), 0.0]) if direction == "lateral" else np.array([0.0, 0.0, 1.0])
     places = middle + np.outer([-0.5, 0.5], way) * distance
-    # Both stay on the side of focus that is answered.
+    # Both stay on the side of focus of the depth range.
     places[:, 2] += max(0.0, 0.5 - places[:, 2].min())
     return np.column_stack([places, np.ones(2)])
 
@@ -128,8 +130,8 @@ def _pair(rng: np.random.Generator, pixel_um: float, depth: float, direction: st
 class _Pairs:
     """How often a method resolves pairs of one light, depth and direction."""
 
-    bench: Bench
-    contender: Contender
+    benchmark: Benchmark
+    method_run: MethodRun
     light: float
     depth: float
     direction: str
@@ -137,17 +139,19 @@ class _Pairs:
     frames: dict[float, int] = field(default_factory=dict)
 
     def share(self, distance: float) -> float:
-        """Share of frames in which a pair `distance` µm apart is resolved; `frames` keeps how many were shown."""
-        points = _pairs(self.bench, self.light, self.depth, self.direction, distance, self.wanted)
-        rng = _rng(self.bench, self.light, self.depth, 7, round(1000 * distance))
-        begun, done, resolved = self.contender.seconds, 0, 0
+        """Share of frames in which a pair `distance` µm apart is resolved; `frames` keeps how many were used."""
+        points = _pairs(self.benchmark, self.light, self.depth, self.direction, distance, self.wanted)
+        rng = _rng(self.benchmark, self.light, self.depth, 7, round(1000 * distance))
+        begun, done, resolved = self.method_run.seconds, 0, 0
         while done < self.wanted:
             shown = points[done : done + _AT_ONCE]
-            for found, pair in zip(_answers(self.bench, self.contender, shown, self.light, rng), shown, strict=True):
+            for found, pair in zip(
+                _localizations(self.benchmark, self.method_run, shown, self.light, rng), shown, strict=True
+            ):
                 resolved += is_resolved(found, pair[:, :3], distance)
             done += len(shown)
-            spent = self.contender.seconds - begun
-            if spent * (1 + _AT_ONCE / done) > self.bench.seconds / _PARTS:
+            spent = self.method_run.seconds - begun
+            if spent * (1 + _AT_ONCE / done) > self.benchmark.seconds / _PARTS:
                 break
             if abs(2 * resolved - done) > _CERTAIN * np.sqrt(done):
                 break
@@ -156,41 +160,41 @@ class _Pairs:
 
 
 def _single_points(
-    bench: Bench, contender: Contender, light: float, depth: float, wanted: int
+    benchmark: Benchmark, method_run: MethodRun, light: float, depth: float, wanted: int
 ) -> tuple[int, float, float]:
-    """Number of frames of one point, and the shares of them with more than one answer, and with none."""
-    points = [each[:1] for each in _pairs(bench, light, depth, "lateral", 0.0, wanted)]
-    rng = _rng(bench, light, depth, 9)
-    begun = contender.seconds
-    answers: list[int] = []
-    while len(answers) < wanted:
-        shown = points[len(answers) : len(answers) + _AT_ONCE]
-        answers += [len(each) for each in _answers(bench, contender, shown, light, rng)]
-        spent = contender.seconds - begun
-        if spent * (1 + _AT_ONCE / len(answers)) > 2 * bench.seconds / _PARTS:
+    """Number of frames of one point, and the shares of them with several localizations and with none."""
+    points = [each[:1] for each in _pairs(benchmark, light, depth, "lateral", 0.0, wanted)]
+    rng = _rng(benchmark, light, depth, 9)
+    begun = method_run.seconds
+    counts: list[int] = []
+    while len(counts) < wanted:
+        shown = points[len(counts) : len(counts) + _AT_ONCE]
+        counts += [len(each) for each in _localizations(benchmark, method_run, shown, light, rng)]
+        spent = method_run.seconds - begun
+        if spent * (1 + _AT_ONCE / len(counts)) > 2 * benchmark.seconds / _PARTS:
             break
-    number = np.array(answers)
+    number = np.array(counts)
     return len(number), float((number > 1).mean()), float((number == 0).mean())
 
 
-def _answers(
-    bench: Bench, contender: Contender, points: list[F64], light: float, rng: np.random.Generator
+def _localizations(
+    benchmark: Benchmark, method_run: MethodRun, points: list[F64], light: float, rng: np.random.Generator
 ) -> list[F64]:
-    """Answers to frames of such points, all of which count, for nothing else is in the frames."""
-    frames = expose(bench.optics, points, Photons(light, _BACKGROUND_E), _SHAPE, rng)
-    return answers_by_frame(contender.answers(frames), len(frames))
+    """Localizations in each frame of such points."""
+    frames = expose(benchmark.optics, points, Photons(light, _BACKGROUND_E), _SHAPE, rng)
+    return localizations_by_frame(method_run.localizations(frames), len(frames))
 
 
-def _limit(bench: Bench, light: float, depth: float, direction: str) -> float | None:
+def _limit(benchmark: Benchmark, light: float, depth: float, direction: str) -> float | None:
     """Smallest distance at which errors as large as the bounds keep both points within half of it, half the time."""
-    noise = _rng(bench, light, depth, 11).standard_normal((400, 2, 3))
+    noise = _rng(benchmark, light, depth, 11).standard_normal((400, 2, 3))
 
     def share(distance: float) -> float:
         kept = []
-        for pair in _pairs(bench, light, depth, direction, distance, _LIMIT_FRAMES):
+        for pair in _pairs(benchmark, light, depth, direction, distance, _LIMIT_FRAMES):
             emitters = pair * np.array([1.0, 1.0, 1.0, light])
-            apparent = bench.optics.apparent(emitters)
-            bounds = bench.optics.limits.of_frame(apparent, _BACKGROUND_E, SCMOS_CAMERA.read_noise_e, _SHAPE)
+            apparent = benchmark.optics.apparent(emitters)
+            bounds = benchmark.optics.limits.of_frame(apparent, _BACKGROUND_E, SCMOS_CAMERA.read_noise_e, _SHAPE)
             error = np.sqrt(((noise * bounds.sigma[None, :, :3]) ** 2).sum(axis=2))
             kept.append((error < distance / 2).all(axis=1).mean())
         return float(np.mean(kept))
@@ -198,8 +202,8 @@ def _limit(bench: Bench, light: float, depth: float, direction: str) -> float | 
     return _smallest(share)
 
 
-def _rng(bench: Bench, light: float, depth: float, *words: int) -> np.random.Generator:
-    return bench.rng(1, round(light), round(depth), *words)
+def _rng(benchmark: Benchmark, light: float, depth: float, *words: int) -> np.random.Generator:
+    return benchmark.rng(1, round(light), round(depth), *words)
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
@@ -236,7 +240,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     for axis in axes.flat:
         axis.set_xticks(sorted(set(depths)))
     for axis, key, title in zip(
-        axes[:, -1], ("false_splits", "missed"), ("one point answered twice", "one point not answered"), strict=True
+        axes[:, -1], ("false_splits", "missed"), ("one point localized twice", "one point not found"), strict=True
     ):
         for method, look in looks.items():
             axis.plot(*series(rows, "depth_um", key, method=method, direction="lateral", photons=lights[-1]), **look)

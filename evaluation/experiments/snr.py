@@ -1,4 +1,4 @@
-"""Experiment `snr`: 20 points in 100 x 100 x 100 µm³ while the light goes down.
+"""Experiment `snr`: 20 points in 100 x 100 x 100 µm³ with decreasing light.
 
 Published form: intensity U(0.1, 1), the SNR of the frame swept. Physical
 form: photo-electrons per emitter swept at two backgrounds, sCMOS camera.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.optics.frames import Photons, Snr
 from evaluation.report.figures import (
@@ -36,17 +36,17 @@ _BACKGROUNDS_E = (2.0, 50.0)
 _QUICK_BACKGROUNDS_E = (2.0,)
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Tables `snr` (both forms) and `snr-precision-recall`."""
     conditions = [
         Condition({"form": "published", "points": _POINTS, "snr_db": db}, _POINTS, Snr(db), curve=db in (0.0, 10.0))
-        for db in (_QUICK_DB if bench.quick else _DB)
+        for db in (_QUICK_DB if benchmark.quick else _DB)
     ] + [
         Condition({"form": "physical", "points": _POINTS, "photons": photons}, _POINTS, Photons(photons, background))
-        for background in (_QUICK_BACKGROUNDS_E if bench.quick else _BACKGROUNDS_E)
-        for photons in (_QUICK_PHOTONS if bench.quick else _PHOTONS)
+        for background in (_QUICK_BACKGROUNDS_E if benchmark.quick else _BACKGROUNDS_E)
+        for photons in (_QUICK_PHOTONS if benchmark.quick else _PHOTONS)
     ]
-    rows, curves = run_conditions(bench, conditions)
+    rows, curves = run_conditions(benchmark, conditions)
     return {"snr": rows, "snr-precision-recall": curves}
 
 
@@ -82,7 +82,7 @@ def _draw_errors(rows: list[Row], folder: Path, caption: str) -> None:
     figure, axes = new_figure(2, sharey="row")
     for axis, kind in zip(axes[0], ("lateral", "axial"), strict=True):
         error_curves(axis, rows, looks, "snr_db", kind)
-        panel(axis, title=f"{kind} error of what was found", x="SNR of the frame, published form (dB)")
+        panel(axis, title=f"{kind} error of found emitters", x="SNR of the frame, published form (dB)")
     axes[0, 0].set_ylabel("root mean square error (µm)")
     save(figure, axes, folder / "snr-errors.png", title="Errors over signal-to-noise ratio", caption=caption)
 

@@ -1,10 +1,10 @@
 """Experiment `stacked`: two emitters at one lateral position, one behind the other.
 
-What one depth for each lateral position cannot tell, and the published axial
-network was made for: it answers several depths at once. Two equal emitters
-stand 10 to 40 µm apart in depth, their middle anywhere in the volume. Counted
-are the frames in which both are found (one answer each, within 5 or 10 µm in
-3D), and the answers beyond the two.
+The published axial network returns several depths at one lateral position.
+Two equal emitters are 10 to 40 µm apart in depth, their middle anywhere in the
+volume. The tables give the share of frames in which both are found (one
+localization each, within 5 or 10 µm in 3D), and the localizations beyond the
+two.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.optics.frames import FRAME_SHAPE, Snr, expose
 from evaluation.report.figures import new_figure, panel, save, series, styles
-from evaluation.scores.scoring import Row, answers_by_frame
+from evaluation.scores.scoring import Row, localizations_by_frame
 from models.metrics import match
 
 __all__ = ["draw", "run"]
@@ -31,62 +31,62 @@ _QUICK_DB = (30.0,)
 _FRAMES, _QUICK_FRAMES = 100, 6
 _TOLERANCES_UM = (5.0, 10.0)
 _NEAREST_UM = 3.0
-"""Nearer to focus no pattern without aberrations tells its depth."""
+"""Nearer to focus the depth cannot be measured from a pattern without aberrations."""
 
 _ASKED = 0.8
 """Share of frames that the published pair is expected to reach at 30 µm."""
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `stacked`: one row for each light, distance, method and tolerance."""
     rows: list[Row] = []
     conditions = [
         (db, apart)
-        for db in (_QUICK_DB if bench.quick else _DB)
-        for apart in (_QUICK_APART_UM if bench.quick else _APART_UM)
+        for db in (_QUICK_DB if benchmark.quick else _DB)
+        for apart in (_QUICK_APART_UM if benchmark.quick else _APART_UM)
     ]
     for done, (db, apart) in enumerate(conditions):
-        rng = bench.rng(12, round(db), round(apart))
-        count = _QUICK_FRAMES if bench.quick else _FRAMES
-        pairs = [_pair(bench, rng, apart) for _ in range(count)]
-        frames = expose(bench.optics, pairs, Snr(db), FRAME_SHAPE, rng)
-        for contender in bench.contenders:
-            judged, found = bench.answers(contender, frames)
-            answers = answers_by_frame(found, len(judged))
-            surplus = float(np.mean([max(len(each) - 2, 0) for each in answers]))
+        rng = benchmark.rng(12, round(db), round(apart))
+        count = _QUICK_FRAMES if benchmark.quick else _FRAMES
+        pairs = [_pair(benchmark, rng, apart) for _ in range(count)]
+        frames = expose(benchmark.optics, pairs, Snr(db), FRAME_SHAPE, rng)
+        for method_run in benchmark.method_runs:
+            used_frames, found = benchmark.localizations(method_run, frames)
+            localizations = localizations_by_frame(found, len(used_frames))
+            surplus = float(np.mean([max(len(each) - 2, 0) for each in localizations]))
             for tolerance in _TOLERANCES_UM:
                 both = [
                     len(match(each, pair[:, :3], tolerance)[0]) == 2
-                    for each, pair in zip(answers, judged.emitters, strict=True)
+                    for each, pair in zip(localizations, used_frames.emitters, strict=True)
                 ]
                 share = float(np.mean(both))
                 rows.append(
                     {
-                        "method": contender.label,
+                        "method": method_run.label,
                         "snr_db": db,
                         "apart_um": apart,
                         "tolerance_um": tolerance,
-                        "frames": len(judged),
-                        "median_photons": round(judged.median_photons, 1),
+                        "frames": len(used_frames),
+                        "median_photons": round(used_frames.median_photons, 1),
                         "both_found": share,
-                        "both_found_error": float(np.sqrt(share * (1 - share) / len(judged))),
+                        "both_found_error": float(np.sqrt(share * (1 - share) / len(used_frames))),
                         "extra_answers": surplus,
                     }
                 )
-            bench.advance((done + 1) / len(conditions), f"{apart:g} µm apart, {db:g} dB, {contender.label}")
+            benchmark.advance((done + 1) / len(conditions), f"{apart:g} µm apart, {db:g} dB, {method_run.label}")
     return {"stacked": rows}
 
 
-def _pair(bench: Bench, rng: np.random.Generator, apart_um: float) -> F64:
+def _pair(benchmark: Benchmark, rng: np.random.Generator, apart_um: float) -> F64:
     """Two equal emitters at one place of the volume, `apart_um` in depth, shape (2, 4)."""
-    (left, right), (top, bottom), (low, high) = bench.box(FRAME_SHAPE)
+    (left, right), (top, bottom), (low, high) = benchmark.box(FRAME_SHAPE)
     x, y = rng.uniform(left, right), rng.uniform(top, bottom)
     z = rng.uniform(low + _NEAREST_UM, high - apart_um)
     return np.array([[x, y, z, 1.0], [x, y, z + apart_um, 1.0]])
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-    """Figure `stacked.png`: share of frames with both found, and answers beyond the two, over the distance."""
+    """Figure `stacked.png`: share of frames with both found, and localizations beyond the two, over the distance."""
     rows = tables["stacked"]
     looks = styles(row["method"] for row in rows)
     levels = sorted({row["snr_db"] for row in rows})
@@ -105,7 +105,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         for method, look in looks.items():
             surplus = series(rows, "apart_um", "extra_answers", method=method, snr_db=db, tolerance_um=10.0)
             line[2].plot(*surplus, **look)
-        panel(line[2], title=f"answers beyond the two, {db:g} dB", y="per frame")
+        panel(line[2], title=f"localizations beyond the two, {db:g} dB", y="per frame")
         line[2].set_ylim(bottom=-0.02)
     for axis in axes.flat:
         axis.set_xticks(distances)

@@ -1,9 +1,9 @@
 """Experiment `tracking`: points that diffuse, go straight, or pulse through a vessel; localized, then tracked.
 
-All methods go through the same Kalman tracker with the same settings, so what
-differs is the localizations. Judged are the positions of the confirmed
-tracks, how long a point is followed by one track, and how often it changes to
-another.
+All methods use the same Kalman tracker with the same settings, so only the
+localizations differ. The scores are the position errors of confirmed tracks,
+how long one track follows a point, and how often a point changes to another
+track.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Bench
+from evaluation.experiments.benchmark import Benchmark
 from evaluation.experiments.moving_points import FPS, movie, movie_truth
 from evaluation.optics.frames import FRAME_SHAPE, Photons
 from evaluation.report.figures import CHANCE, new_figure, panel, save, styles
@@ -28,7 +28,7 @@ __all__ = ["continuity", "draw", "run", "with_sigmas"]
 _POINTS, _QUICK_POINTS = 20, 8
 _FRAMES, _QUICK_FRAMES = 150, 12
 _FEWEST_FRAMES = 20
-"""Fewer tell nothing of tracks."""
+"""Tracks in fewer frames are too short to score."""
 
 _LIGHT = Photons(2e4, 5.0)
 _TOLERANCE_UM = 10.0
@@ -40,27 +40,27 @@ _USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
 _PATTERNS = ("brownian", "directed", "pulsatile")
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `tracking`: one row for each pattern of motion and method."""
     rows: list[Row] = []
-    count = _QUICK_FRAMES if bench.quick else _FRAMES
-    total = len(_PATTERNS) * len(bench.contenders)
+    count = _QUICK_FRAMES if benchmark.quick else _FRAMES
+    total = len(_PATTERNS) * len(benchmark.method_runs)
     for index, pattern in enumerate(_PATTERNS):
-        points = _QUICK_POINTS if bench.quick else _POINTS
-        motion = _motion(bench, pattern, points)
-        brightness = bench.rng(7, index).uniform(0.3, 1.0, points)
-        frames = movie(bench, motion, brightness, _LIGHT, count, index)
-        for done, contender in enumerate(bench.contenders):
-            judged, found = bench.answers(contender, frames, _FEWEST_FRAMES)
-            truth = movie_truth(judged)
+        points = _QUICK_POINTS if benchmark.quick else _POINTS
+        motion = _motion(benchmark, pattern, points)
+        brightness = benchmark.rng(7, index).uniform(0.3, 1.0, points)
+        frames = movie(benchmark, motion, brightness, _LIGHT, count, index)
+        for done, method_run in enumerate(benchmark.method_runs):
+            used_frames, found = benchmark.localizations(method_run, frames, _FEWEST_FRAMES)
+            truth = movie_truth(used_frames)
             tracks = track_table(with_sigmas(found), FPS)
             score = score_table(tracks, truth, _TOLERANCE_UM)
             rows.append(
                 {
-                    "method": contender.label,
+                    "method": method_run.label,
                     "motion": pattern,
                     "points": points,
-                    "frames": len(judged),
+                    "frames": len(used_frames),
                     "photons": _LIGHT.mean,
                     "background_e": _LIGHT.background_e,
                     "tolerance_um": _TOLERANCE_UM,
@@ -70,8 +70,8 @@ def run(bench: Bench) -> dict[str, list[Row]]:
                 | continuity(tracks, truth)
                 | {"chance_jaccard": chance_jaccard(tracks, truth, _TOLERANCE_UM)}
             )
-            done_now = index * len(bench.contenders) + done + 1
-            bench.advance(done_now / total, f"{pattern}, {contender.label}")
+            done_now = index * len(benchmark.method_runs) + done + 1
+            benchmark.advance(done_now / total, f"{pattern}, {method_run.label}")
     return {"tracking": rows}
 
 
@@ -92,21 +92,21 @@ def continuity(tracks: Tracks, truth: Truth) -> Row:
         mine, real = tracks.frame == frame, truth.frame == frame
         found = np.column_stack([tracks.x_um[mine], tracks.y_um[mine], tracks.z_um[mine]])
         places = np.column_stack([truth.x_um[real], truth.y_um[real], truth.z_um[real]])
-        for answer, point in zip(*match(found, places, _TOLERANCE_UM), strict=True):
-            owners.setdefault(int(truth.track_id[real][point]), []).append(int(tracks.track_id[mine][answer]))
+        for localization, point in zip(*match(found, places, _TOLERANCE_UM), strict=True):
+            owners.setdefault(int(truth.track_id[real][point]), []).append(int(tracks.track_id[mine][localization]))
     points = len(np.unique(truth.track_id))
     longest = sum(np.unique(each, return_counts=True)[1].max() for each in owners.values())
     switches = sum(int(np.count_nonzero(np.diff(each))) for each in owners.values())
     return {"longest_share": float(longest / (length * points)), "switches_per_point": switches / points}
 
 
-def _motion(bench: Bench, pattern: str, points: int) -> Motion:
-    rng = bench.rng(8, _PATTERNS.index(pattern))
-    box = bench.box(FRAME_SHAPE)
+def _motion(benchmark: Benchmark, pattern: str, points: int) -> Motion:
+    rng = benchmark.rng(8, _PATTERNS.index(pattern))
+    box = benchmark.box(FRAME_SHAPE)
     low, high = np.array(box).T
     start = rng.uniform(low + 2, high - 2, (points, 3))
     if pattern == "brownian":
-        return Brownian(start, _DIFFUSION_UM2_S, bench.seed, box_um=box)
+        return Brownian(start, _DIFFUSION_UM2_S, benchmark.seed, box_um=box)
     if pattern == "directed":
         way = rng.standard_normal((points, 3)) * np.array([1.0, 1.0, 0.5])
         return Directed(start, way / np.linalg.norm(way, axis=1, keepdims=True) * _SPEED_UM_S, box)
@@ -114,7 +114,7 @@ def _motion(bench: Bench, pattern: str, points: int) -> Motion:
     line = np.array([[low[0], middle[1] - 15, 0], middle, [high[0], middle[1] + 15, 0]])
     line[:, 2] = low[2] + (high - low)[2] * np.array([0.3, 0.5, 0.7])
     radius = min(15.0, 0.25 * (high - low)[2])
-    return PulsatileFlow(line, radius, points, bench.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.8)
+    return PulsatileFlow(line, radius, points, benchmark.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.8)
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:

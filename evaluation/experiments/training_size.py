@@ -1,9 +1,10 @@
-"""Experiment `training-size`: what a network has learned from more and more training samples.
+"""Experiment `training-size`: scores over the number of training samples.
 
-The published networks saw 200,000 samples; what fewer cost is told by models
-of one architecture and size that were trained with different numbers, all
-named with `--model`. A sample is what the architecture takes one step from: a
-patch for `vgg`, a frame for the others. The frames are those of `snr`.
+The published networks were trained with 200,000 samples. The effect of fewer
+is measured with models of one architecture and size that were trained with
+different numbers, all named with `--model`. A sample is the input of one
+training step: a patch for `vgg`, a frame for the others. The frames are those
+of `snr`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import Snr
@@ -28,7 +29,7 @@ _DB = (10.0, 20.0, 30.0)
 _QUICK_DB = (30.0,)
 
 
-def run(bench: Bench) -> dict[str, list[Row]]:
+def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     """Table `training-size`: one row for each model, light and tolerance.
 
     Raises
@@ -36,32 +37,32 @@ def run(bench: Bench) -> dict[str, list[Row]]:
     DataError
         When no network with a record of its training takes part.
     """
-    trained = {each.label: known for each in bench.contenders if (known := _training(each)) is not None}
+    trained = {each.label: known for each in benchmark.method_runs if (known := _training(each)) is not None}
     if not trained:
         raise DataError(
-            "None of the methods is a network whose model says how it was trained.",
+            "None of the methods is a network with a record of its training.",
             "Name trained models with --model, several times, and the networks with --methods.",
         )
-    chosen = [each for each in bench.contenders if each.label in trained]
+    chosen = [each for each in benchmark.method_runs if each.label in trained]
     conditions = [
         Condition({"form": "published", "points": _POINTS, "snr_db": db}, _POINTS, Snr(db))
-        for db in (_QUICK_DB if bench.quick else _DB)
+        for db in (_QUICK_DB if benchmark.quick else _DB)
     ]
-    rows, _ = run_conditions(bench, conditions, chosen)
+    rows, _ = run_conditions(benchmark, conditions, chosen)
     return {"training-size": [{"method": row["method"]} | trained[row["method"]] | row for row in rows]}
 
 
-def _training(contender: Contender) -> Row | None:
-    """What a network's model tells of its training; None for fits, and where it tells nothing."""
-    if not needs_model(contender.name) or contender.model_folder is None:
+def _training(method_run: MethodRun) -> Row | None:
+    """Record of a network's training from its model; None for fits, and where there is none."""
+    if not needs_model(method_run.name) or method_run.model_folder is None:
         return None
-    model = Model.load(contender.model_folder)
+    model = Model.load(method_run.model_folder)
     samples = model.training.get("samples")
     if samples is None:
         return None
     settings = model.training.get("settings", {})
     return {
-        "network": contender.name,
+        "network": method_run.name,
         "size": settings.get("size") or "",
         "model": model.id,
         "samples": samples,
@@ -84,7 +85,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
             column[1].plot(*series(here, "samples", "rmse_axial_um", curve=curve), **look)
         column[0].axhline(here[0]["limit_jaccard"], label="ideal detector", **LIMIT)
         panel(column[0], title=f"{_POINTS} points at {db:g} dB, within 10 µm", x="training samples", ylim=(0, 1.02))
-        panel(column[1], title=f"axial error of what was found, {db:g} dB", x="training samples")
+        panel(column[1], title=f"axial error of found emitters, {db:g} dB", x="training samples")
         error_axis(column[1])
         for axis in column:
             axis.set_xscale("log")

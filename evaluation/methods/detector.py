@@ -1,11 +1,11 @@
 """Where fits of single emitters start: local maxima of matched filters at many scales.
 
-The rivals deserve the best detector that looks at one frame without a network
-and without a model of what else is in it: the calibrated pattern of each
-depth with a background of its own, which makes a band-pass filter of it.
-For one Gaussian scale that is the difference-of-Gaussians detector of
-localization microscopy; depth is scale, and the true patterns are better
-than Gaussians.
+The baselines get the best detector for single frames without a network and
+without a model of the other emitters: the calibrated pattern of each depth
+with its own background term, which makes it a band-pass filter. For one
+Gaussian scale this is the difference-of-Gaussians detector of localization
+microscopy. Here depth takes the place of scale, and the calibrated patterns
+fit better than Gaussians.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["Detector"]
 Array = NDArray[np.float64]
 
 _CORRELATION = 0.1
-"""Least correlation of a start: fits are what decides, but noise alone need not be fitted."""
+"""Least correlation of a start, so that noise alone is not fitted; the fit decides about the rest."""
 
 
 class Detector:
-    """Finds starts in frames; what it needs is prepared once for each size of frame.
+    """Finds starts in frames; pattern banks are prepared once for each size of frame.
 
     Parameters
     ----------
     psf : Psf
-        On the side of focus that is answered.
+        On the side of focus of the depth range.
     significance : float
         Least amplitude in its standard deviations.
     depth_step_um : float

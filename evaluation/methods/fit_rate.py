@@ -1,4 +1,4 @@
-"""How fast the rivals' fits are, apart from their detection; how good they are alone, `isolated` measures."""
+"""Speed of the baselines' fits without their detection. `isolated` measures their errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.experiments.isolated import isolated_frames
 from evaluation.methods.spot_fitter import SpotFitter
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import PUBLISHED_CAMERA, Snr
 
 __all__ = ["fits_per_second"]
@@ -17,7 +17,7 @@ _LIGHT = Snr(20.0)
 
 
 def fits_per_second(
-    fitter: SpotFitter, optics: JudgingOptics, z_um: float, shape: tuple[int, int], count: int = 20
+    fitter: SpotFitter, optics: BenchmarkOptics, z_um: float, shape: tuple[int, int], count: int = 20
 ) -> float:
     """Fits a second of processor time at one depth and full resolution, each with its own spline; without detection."""
     frames = isolated_frames(optics, (z_um, z_um), _LIGHT, 1, np.random.default_rng(1), shape)

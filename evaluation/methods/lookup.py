@@ -1,17 +1,16 @@
-"""Depth by look-up: the calibrated pattern that resembles the image most.
+"""Depth by look-up: the calibrated pattern with the highest correlation.
 
 General defocusing particle tracking (Barnkob, Kähler and Rossi, Lab on a Chip
 15, 3556, 2015; Rossi and Barnkob, Measurement Science and Technology 32,
-014001, 2021) asks for no model of noise: the normalized cross-correlation of
-the image with every plane of the calibration, the maximum over place and
-plane, interpolated between them, and the coefficient as the measure of trust.
-Here every frame is correlated with every plane at all places, so that nothing
-has to be segmented first, and several particles may share a place at
-different depths.
+014001, 2021) needs no noise model. It takes the normalized cross-correlation
+of the image with every plane of the calibration, interpolates the maximum over
+position and plane, and uses the coefficient as the score. Here every frame is
+correlated with every plane at all places, so that nothing has to be segmented
+first, and several particles may share a place at different depths.
 
-Among the answers that cover each other the one with the highest coefficient
-stays. A coefficient is blind to brightness, so a minimum of significance
-keeps noise out.
+Of localizations that overlap, the one with the highest coefficient is kept.
+The coefficient does not depend on brightness, so a minimum significance
+rejects noise.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.methods.pattern_bank import PatternBank, correlation_binning, depth_steps, disc_radius_px
-from evaluation.methods.spot_fitter import answered_psf
+from evaluation.methods.spot_fitter import one_sided_psf
 from evaluation.methods.spots import distinct
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
@@ -42,15 +41,15 @@ _LEAST_VARIANCE = 0.01
 
 
 class PatternLookup:
-    """A method of the yardstick: counts and frame numbers to `Localizations`, the coefficient as probability.
+    """A method of the benchmark: counts and frame numbers to `Localizations`, the coefficient as probability.
 
     Parameters
     ----------
     calibration : Calibration
-        Its planes are looked up, its depth range answered.
+        Source of the planes and the depth range.
     camera : CameraModel
     threshold : float
-        Answers with a lower coefficient are left out.
+        Localizations with a lower coefficient are left out.
     significance : float
         Least amplitude in its standard deviations.
     depth_step_um : float
@@ -71,7 +70,7 @@ class PatternLookup:
         self.threshold = threshold
         self._camera = camera
         self._z_range_um = calibration.z_range_um
-        self._psf = answered_psf(calibration)
+        self._psf = one_sided_psf(calibration)
         self._spline = PatternSpline(self._psf)
         self._disc_px = disc_radius_px(self._psf)
         self._significance = significance
@@ -92,11 +91,11 @@ class PatternLookup:
             self._banks[shape] = PatternBank(self._psf, shape, self._depths)
         found = self._banks[shape].peaks(data, self.threshold, self._significance)
         found = found[self._distinct(found[:, :3], found[:, 5])]
-        answers = np.array([self._interpolated(data, row[:3]) for row in found]).reshape(-1, 6)
-        answers = answers[self._distinct(answers[:, :3], answers[:, 5])]
+        fits = np.array([self._interpolate(data, row[:3]) for row in found]).reshape(-1, 6)
+        fits = fits[self._distinct(fits[:, :3], fits[:, 5])]
         low, high = self._z_range_um
-        inside = (answers[:, 2] >= low) & (answers[:, 2] <= high) & (answers[:, 5] >= self.threshold)
-        x_px, y_px, z_um, photons, background, coefficient = answers[inside].T
+        inside = (fits[:, 2] >= low) & (fits[:, 2] <= high) & (fits[:, 5] >= self.threshold)
+        x_px, y_px, z_um, photons, background, coefficient = fits[inside].T
         unknown = np.full(len(z_um), np.nan)
         pixel_um = self._psf.pixel_size_um
         return Localizations(
@@ -120,14 +119,14 @@ class PatternLookup:
         radius: Array = np.interp(z_um, self._psf.z_um, self._disc_px)
         return radius
 
-    def _interpolated(self, data: NDArray[np.float32], place: Array) -> Array:
+    def _interpolate(self, data: NDArray[np.float32], place: Array) -> Array:
         """Place and depth of the maximum between the planes and pixels, photons, background and coefficient."""
         best = place.copy()
         box, inside = self._disc(best, data.shape)
         window = data[box[0] : box[1], box[2] : box[3]].astype(np.float64)
         steps = np.array(_STEPS)
         steps[2] = max(steps[2], _STEP_OF_DEPTH * abs(best[2]))
-        best, answer = self._nearby(window, inside, box, best)
+        best, match = self._nearby(window, inside, box, best)
         for _ in range(_PASSES):
             for axis in range(3):
                 before, after = best.copy(), best.copy()
@@ -136,26 +135,26 @@ class PatternLookup:
                 low = self._resemblance(window, inside, box, before)[2]
                 high = self._resemblance(window, inside, box, after)[2]
                 moved = best.copy()
-                moved[axis] += steps[axis] * _summit(low, answer[2], high)
+                moved[axis] += steps[axis] * _summit(low, match[2], high)
                 trial = self._resemblance(window, inside, box, moved)
-                if trial[2] > answer[2]:
-                    best, answer = moved, trial
+                if trial[2] > match[2]:
+                    best, match = moved, trial
             steps = steps / 2
-        return np.array([*best, *answer])
+        return np.array([*best, *match])
 
     def _nearby(
         self, window: Array, inside: NDArray[np.bool_], box: NDArray[np.int64], place: Array
     ) -> tuple[Array, tuple[float, float, float]]:
         """The best whole pixel within the bin that was correlated, and the resemblance there."""
         reach = int(correlation_binning(float(self._radius_at(place[2:])[0]))) // 2
-        best, answer = place, self._resemblance(window, inside, box, place)
+        best, match = place, self._resemblance(window, inside, box, place)
         for down in range(-reach, reach + 1):
             for right in range(-reach, reach + 1):
                 shifted = place + np.array([right, down, 0])
                 trial = self._resemblance(window, inside, box, shifted)
-                if trial[2] > answer[2]:
-                    best, answer = shifted, trial
-        return best, answer
+                if trial[2] > match[2]:
+                    best, match = shifted, trial
+        return best, match
 
     def _disc(self, place: Array, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Box of the disc around a place (first row, end row, first column, end column) and the disc in it."""

@@ -2,7 +2,7 @@
 
 At every place and depth the pattern is fitted to the pixels of a disc by
 least squares, with a background of its own, so that unevenness and the wide
-light of deeper neighbours count for little. That one linear fit says all that
+light of deeper neighbours count for little. This linear fit gives all that
 detection and look-up need: the amplitude, its significance against photon
 noise, and the normalized cross-correlation of general defocusing particle
 tracking (Barnkob, Kähler and Rossi, Lab on a Chip 15, 3556, 2015). Pixels
@@ -38,7 +38,7 @@ _SEEN = 0.25
 """Share of a disc that must lie in the frame."""
 
 _ENERGY = 0.9
-"""Share of a pattern's light inside its disc: the faint rings outside tell less than the neighbours disturb."""
+"""Share of a pattern's light inside its disc: outside, light of neighbours outweighs the faint rings."""
 
 _ROUND_PX = 2.0
 """Added to the disc, so that the background shows."""
@@ -137,9 +137,9 @@ def _peaks(level: _Level, data: NDArray[np.float32], correlation: float, signifi
     image -= mean
     shape = image.shape
     around = fft.rfft2(image, level.padded)
-    with_pattern = _correlated(around, level.patterns, level.padded, shape)
-    total = _correlated(around, level.discs, level.padded, shape)
-    square = _correlated(fft.rfft2(image**2, level.padded), level.discs, level.padded, shape)
+    with_pattern = _correlate(around, level.patterns, level.padded, shape)
+    total = _correlate(around, level.discs, level.padded, shape)
+    square = _correlate(fft.rfft2(image**2, level.padded), level.discs, level.padded, shape)
     shared = with_pattern - level.light * total / level.pixels
     variance = np.maximum(total / level.pixels + mean, _LEAST_VARIANCE)
     # Less contrast than photons make by themselves would be rounding.
@@ -186,7 +186,7 @@ def _level(psf: Psf, shape: tuple[int, int], depths_um: Array, radius_px: Array,
     of_patterns, of_discs, of_squares = (np.conj(fft.rfft2(kernels)) for kernels in (patterns, discs, patterns**2))
     frame = fft.rfft2(np.ones((rows, columns)), padded)
     light, pixels, square = (
-        _correlated(frame, kernels, padded, (rows, columns)) for kernels in (of_patterns, of_discs, of_squares)
+        _correlate(frame, kernels, padded, (rows, columns)) for kernels in (of_patterns, of_discs, of_squares)
     )
     pixels = np.maximum(pixels, 1.0)
     spread = square - light**2 / pixels
@@ -194,7 +194,7 @@ def _level(psf: Psf, shape: tuple[int, int], depths_um: Array, radius_px: Array,
     return _Level(binning, depths_um, padded, of_patterns, of_discs, pixels, light, np.maximum(spread, least))
 
 
-def _correlated(
+def _correlate(
     spectrum: NDArray[np.complex128], kernels: NDArray[np.complex128], padded: tuple[int, int], shape: tuple[int, ...]
 ) -> Array:
     correlated: Array = fft.irfft2(spectrum * kernels, padded)[:, : shape[0], : shape[1]]

@@ -3,11 +3,10 @@
 smappy-smlm (the SMAP and fit3Dspline family, Li et al., Nature Methods 15,
 367, 2018) and picassosr (a port of Gpufit, Przybylski et al., Scientific
 Reports 7, 15722, 2017) fit one emitter in a square region with a cubic-spline
-PSF. They are rivals that this project is measured against, so they stay what
-they are: their own splines, their own optimizers, their own rules for
-stopping. What is added here is only the translation of coordinates. Neither
-is needed by the product, so both live in the extra `evaluation` and are
-imported when a fitter is made.
+PSF. They are baselines, so they keep their own splines, optimizers and
+stopping rules. This module only converts coordinates. The product needs
+neither package, so both belong to the extra `evaluation` and are imported when
+a fitter is made.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["PackageMissing", "PicassoEngine", "SmappyEngine", "SpotEngine", "eng
 Array = NDArray[np.float64]
 
 _ITERATIONS = 30
-"""More than either package needs from a start in the right valley (six to ten); fits that need more are in none."""
+"""More than either package needs from a good start (six to ten); fits that need more do not converge."""
 
 _TOLERANCE = 1e-6
 """Of picassosr's relative change of chi-square: tighter than its own 1e-4 for several starts, so that the optimum is
@@ -34,7 +33,7 @@ reached to a small share of its standard deviation also where ten thousand pixel
 
 
 class PackageMissing(DataError):
-    """A rival's package is not installed: the method cannot run here, and the others can."""
+    """The package of a baseline is not installed. Only this method cannot run."""
 
 
 class SpotEngine(Protocol):
@@ -46,7 +45,7 @@ class SpotEngine(Protocol):
         """Spline of a PSF sampled at the pixels, (Z, N, N) with N odd and the emitter in the middle."""
 
     def fit(self, spline: Any, rois: NDArray[np.float32], start: Array) -> Array:
-        """Fit regions, (K, S, S) with S odd and at most N, from starts (K, 5); the answer has the same columns.
+        """Fit regions, (K, S, S) with S odd and at most N, from starts (K, 5); the result has the same columns.
 
         Columns are x and y from the region's middle (pixels), depth (planes), photons and background per pixel.
         A fit that failed has NaN.
@@ -71,14 +70,14 @@ class SmappyEngine:
 
     def fit(self, spline: Any, rois: NDArray[np.float32], start: Array) -> Array:
         """See `SpotEngine.fit`."""
-        answer = np.full((len(rois), 5), np.nan)
+        fits = np.full((len(rois), 5), np.nan)
         middle = rois.shape[1] // 2
         for depth in np.unique(start[:, 2]):
             rows = np.flatnonzero(start[:, 2] == depth)
             theta = self._fit(np.maximum(rois[rows], 0), spline, float(depth), _ITERATIONS, 1)[0]
-            answer[rows] = theta[:, [0, 1, 4, 2, 3]]
-        answer[:, :2] -= middle
-        return _finite(answer)
+            fits[rows] = theta[:, [0, 1, 4, 2, 3]]
+        fits[:, :2] -= middle
+        return _finite(fits)
 
 
 class PicassoEngine:
@@ -87,7 +86,7 @@ class PicassoEngine:
     def __init__(self, likelihood: bool) -> None:
         try:
             with warnings.catch_warnings():
-                # On import it warns of a missing sound card, among other things that a fit has no use for.
+                # On import it warns of a missing sound card, among other messages that are irrelevant here.
                 warnings.simplefilter("ignore")
                 from picasso.fitting import splinefit
         except ImportError as error:
@@ -124,9 +123,9 @@ class PicassoEngine:
             tolerance=_TOLERANCE,
             max_iterations=_ITERATIONS,
         )
-        answer = theta[:, [1, 2, 3, 0, 4]].astype(np.float64) * [1, 1, -1, 1, 1]
-        answer[states > self._package.FIT_STATE_MAX_ITERATION] = np.nan
-        return _finite(answer)
+        fits = theta[:, [1, 2, 3, 0, 4]].astype(np.float64) * [1, 1, -1, 1, 1]
+        fits[states > self._package.FIT_STATE_MAX_ITERATION] = np.nan
+        return _finite(fits)
 
 
 def engine_for(estimator: str, package: str | None = None) -> SpotEngine:
@@ -151,13 +150,13 @@ def engine_for(estimator: str, package: str | None = None) -> SpotEngine:
     )
 
 
-def _finite(answer: Array) -> Array:
-    answer[~np.isfinite(answer).all(axis=1)] = np.nan
-    return answer
+def _finite(fits: Array) -> Array:
+    fits[~np.isfinite(fits).all(axis=1)] = np.nan
+    return fits
 
 
 def _absent(package: str, error: ImportError) -> PackageMissing:
     return PackageMissing(
-        f"The rival fitter needs {package}, which cannot be imported ({error}).",
+        f"The baseline needs {package}, which cannot be imported ({error}).",
         "Install the extra: pip install 'bathyscope[evaluation]'.",
     )

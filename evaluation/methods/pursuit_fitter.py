@@ -1,14 +1,14 @@
-"""Multi-emitter maximum likelihood without a network: pursuit from nothing.
+"""Multi-emitter maximum likelihood without a network: pursuit from an empty frame.
 
-The strongest thing that the physics can do alone: a matched filter finds what
-stands out most of the residual, all emitters found so far are fitted together,
-those in the wrong valley are moved, those that are no longer significant go,
-and it begins again until nothing stands out (`residual_pursuit`).
+The strongest baseline. A matched filter finds the most significant peak of the
+residual, all emitters so far are fitted jointly, emitters at a local optimum
+are relocated, and those that are no longer significant are removed, until
+nothing in the residual is significant (`residual_pursuit`).
 
-Its answers are ordered by the same plausibility as those of the refined
-network, with nothing known of what a network believes. Significance alone
-orders the answers of a frame, but what is much for a dim frame is little for
-a bright one, where errors of a fit are significant too.
+The localizations have the same probability as those of the refined network,
+but without a network's score. Significance alone would order the localizations
+within a frame but not between frames: in bright frames errors of a fit are
+significant too.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from models.tables import Localizations
 __all__ = ["PursuitFitter"]
 
 _ROUNDS = 400
-"""A hundred emitters take two to three moves each; frames are done when nothing more stands out."""
+"""A hundred emitters take two to three moves each; a frame ends earlier when nothing is significant."""
 
 
 class PursuitFitter:
-    """A method of the yardstick: counts and frame numbers to `Localizations`.
+    """A method of the benchmark: counts and frame numbers to `Localizations`.
 
     Parameters
     ----------
     calibration : Calibration
-        Its PSF is fitted, its depth range answered.
+        Source of the PSF and the depth range.
     camera : CameraModel
     threshold : float
-        Answers with a lower probability are left out. It is that of an emitter given what the fit found.
+        Localizations with a lower probability are left out. It is the probability that the fit describes an emitter.
     rounds : int
         Most moves in a frame.
     """

@@ -1,19 +1,19 @@
 """Regions around detections: as large as the pattern at their depth, with splines cropped alike.
 
 A pattern is a few pixels wide near focus and more than a hundred at the far
-end, so one size of region does not do: too small and the rim that tells the
-depth is cut off, too large and neighbours fill it. Depths are divided into
-groups within which the size changes little; each has a spline of its own, of
-its planes and its size. The spline reaches farther than the region, because
-an emitter need not sit in its middle, and because regions at the edge of the
-frame are shifted inward (and, right at the edge, made smaller) rather than
-given up.
+end, so one size of region does not fit all. If it is too small, the rim that
+carries the depth is cut off; if it is too large, it contains neighbours.
+Depths are divided into groups within which the size changes little; each has a
+spline of its own, of its planes and its size. The spline reaches farther than
+the region, because an emitter need not sit in its middle, and because regions
+at the edge of the frame are shifted inward (and, right at the edge, made
+smaller) rather than skipped.
 
-Where nothing but noise limits a fit, its spline does: a camera undersamples
-the patterns, sharp ones most, and a spline between pixels errs by several
-bounds of a bright emitter, while at its knots it is exact. So `fit_closely`
-makes a spline for each emitter, of the planes around its depth, with knots
-next to it.
+For bright isolated emitters the spline limits the fit. A camera undersamples
+the patterns, above all sharp ones, and between its knots a spline errs by
+several Cramér-Rao bounds of a bright emitter; at the knots it is exact. So
+`fit_closely` makes a spline for each emitter, of the planes around its depth,
+with knots next to it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _GROWTH = 1.3
 """Largest over smallest radius within a group."""
 
 _SPARE_UM = 4.0
-"""Depths on either side of a group that its spline covers too: half the distance of two valleys of the likelihood."""
+"""Depths on either side of a group that its spline covers too: half the distance of two local optima."""
 
 _ROUND = 2
 """Bins around the largest pattern of the group, where the background shows."""
@@ -96,10 +96,10 @@ class Regions:
     Parameters
     ----------
     pattern : PatternSpline
-        Of the calibrated PSF, on the side of focus that is answered.
+        Of the calibrated PSF, on the side of focus of the depth range.
     engine : SpotEngine
     largest_bins : int, optional
-        Patterns whose radius is more are fitted on binned pixels, by two, four and so on, to find the valley quickly;
+        Patterns whose radius is more are fitted on binned pixels, by two, four and so on, to find the optimum quickly;
         None fits all at full resolution.
     """
 
@@ -114,10 +114,10 @@ class Regions:
             grown = end < len(z_um) and radius[first : end + 1].max() > _GROWTH * radius[first : end + 1].min()
             if end == len(z_um) or (grown and end - first >= _FEWEST_PLANES):
                 self._group_of[first:end] = len(self._groups)
-                self._groups.append(self._made(first, end, largest_bins))
+                self._groups.append(self._make_group(first, end, largest_bins))
                 first = end
 
-    def _made(self, first: int, end: int, largest_bins: int | None) -> _Group:
+    def _make_group(self, first: int, end: int, largest_bins: int | None) -> _Group:
         psf = self._pattern.psf
         planes = _around(len(psf.z_um), first, end, int(np.ceil(_SPARE_UM / psf.z_step_um)))
         radius = float(self._pattern.radius_px[first:end].max())
@@ -142,34 +142,34 @@ class Regions:
         ndarray of float64, shape (K, 5)
             The same columns; NaN where a fit failed, left its region or ran to the end of the group's depths.
         """
-        answers = np.full(starts.shape, np.nan)
+        fitted = np.full(starts.shape, np.nan)
         groups = self._group_of[self._plane(starts[:, 2])]
         images: dict[int, NDArray[np.float32]] = {}
         for number in np.unique(groups):
             rows, group = np.flatnonzero(groups == number), self._groups[number]
             image = images.setdefault(group.binning, whole_bins(data, group.binning))
-            answers[rows] = self._fit_group(group, image, starts[rows])
-        return answers
+            fitted[rows] = self._fit_group(group, image, starts[rows])
+        return fitted
 
     def fit_closely(self, data: NDArray[np.float32], starts: Array) -> Array:
         """Fit every start with a spline of its own, whose knots lie next to it; see `fit`, and the module's text.
 
-        Starts are within a pixel and a micrometre or two of their optima, as `fit` answers.
+        Starts are within a pixel and a micrometre or two of their optima, as `fit` returns them.
         """
-        answers = np.full(starts.shape, np.nan)
+        fitted = np.full(starts.shape, np.nan)
         for row, start in enumerate(starts):
-            answer = start
+            fit = start
             knots = None
             for _ in range(_PASSES):
-                here = np.round(answer[:3] * [_PHASES, _PHASES, 1 / self._pattern.psf.z_step_um])
+                here = np.round(fit[:3] * [_PHASES, _PHASES, 1 / self._pattern.psf.z_step_um])
                 if knots is not None and (here == knots).all():
                     break
                 knots = here
-                answer = self._fit_one(data, answer)
-                if not np.isfinite(answer[0]):
+                fit = self._fit_one(data, fit)
+                if not np.isfinite(fit[0]):
                     break
-                answers[row] = answer
-        return answers
+                fitted[row] = fit
+        return fitted
 
     def _plane(self, z_um: Array) -> NDArray[np.int64]:
         psf = self._pattern.psf
@@ -203,7 +203,7 @@ class Regions:
         area = group.binning**2
         place = (starts[:, :2] + 0.5) / group.binning - 0.5
         _, half, middles = _cut(image.shape, place, group.half)
-        answers = np.full(starts.shape, np.nan)
+        fitted = np.full(starts.shape, np.nan)
         for size in np.unique(half):
             rows = np.flatnonzero(half == size)
             middle = middles[rows]
@@ -216,10 +216,10 @@ class Regions:
                 ]
             )
             found = self._engine.fit(group.spline, _regions(image, middle, int(size)), start)
-            astray = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
+            outside = np.abs(found[:, :2]).max(axis=1) > size + _MARGIN_BINS
             beside = _beside(group.planes, len(psf.z_um), found[:, 2], group.last_index)
-            found[astray | beside | ~(found[:, 3] > 0)] = np.nan
-            answers[rows] = np.column_stack(
+            found[outside | beside | ~(found[:, 3] > 0)] = np.nan
+            fitted[rows] = np.column_stack(
                 [
                     (found[:, :2] + middle + 0.5) * group.binning - 0.5,
                     group.first_um + found[:, 2] * psf.z_step_um,
@@ -227,7 +227,7 @@ class Regions:
                     found[:, 4] / area,
                 ]
             )
-        return answers
+        return fitted
 
 
 def _around(planes: int, first: int, end: int, spare: int) -> slice:

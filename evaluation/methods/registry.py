@@ -3,12 +3,12 @@
 Every method is made from the same two things: a calibration (as `calibrate`
 makes it from a sweep, or the exact pattern as one) and the camera. Networks
 come as model folders instead, which were trained from such a calibration.
-Modules are imported when a method is asked for, so that one that is not
-installed here is reported, and the others still run.
+Modules are imported when a method is made, so a missing package disables only
+its own method.
 
-A method answers with everything it believes possible, and its `probability`
-is a score that orders the answers; the decision threshold is set afterwards,
-in the same way for all, on one validation set (see `tuning`).
+A method returns all candidates, and its `probability` is a score that orders
+them. The decision threshold is set afterwards, in the same way for all, on one
+validation set (see `evaluation.experiments.benchmark.tune`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.tables import Localizations
 __all__ = ["METHODS", "Method", "MethodMissing", "make_method", "needs_model"]
 
 _LOWEST_PROBABILITY = 0.05
-"""Answers from here on are kept for tuning; below it there are thousands a frame."""
+"""Lowest score of candidates kept for tuning; below it there are thousands a frame."""
 
 _LOWEST_COEFFICIENT = 0.2
 """The same of a look-up, whose score is a correlation: noise of a wide pattern reaches it everywhere."""
@@ -73,13 +73,13 @@ def make_method(
     name : str
         One of `METHODS`.
     calibration : Calibration
-        What it may know of the optics. Networks were trained from one and do not look at it.
+        Calibration of the optics. Networks were trained from one and ignore it.
     camera : CameraModel
         Of the frames.
     model_folder : Path, optional
         Of a network; the shipped one for ``cascade`` when not given.
     threshold : float, optional
-        Score from which an answer is given; as low as useful when not given.
+        Lowest score of a localization; as low as useful when not given.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def _network(
 def _refined_network(
     name: str, _calibration: Calibration, camera: CameraModel, folder: Path | None, threshold: float | None
 ) -> Method:
-    """Network, then the joint fit of all that it holds possible, which gives each answer a probability anew."""
+    """Network, then the joint fit of its candidates, which computes their probabilities again."""
     from models.localization import Localizer
 
     folder = _model_folder(name.split()[0], folder)
@@ -179,7 +179,7 @@ def _lookup(
 def _flat(
     name: str, localize: Callable[[NDArray[np.uint16], NDArray[np.int64]], Localizations], calibration: Calibration
 ) -> Method:
-    """A fit without what the field does to places, as the calibration knows it, which a `Localizer` removes too."""
+    """A fit whose localizations are corrected by the field map of the calibration, as in a `Localizer`."""
     field = calibration.field
     if field is None:
         return _Named(name, localize)

@@ -1,12 +1,11 @@
-"""Pursuit of emitters in what a joint fit leaves over, from nothing.
+"""Pursuit of emitters in the residual of a joint fit, starting from an empty frame.
 
-A matched filter adds what stands out of the residual, all emitters so far are
-fitted together, those in the wrong valley are moved, and what is not
-significant goes, one change at a time, until none promises anything. Emitters
-fitted by one and those on the wrong side of focus are told apart as in the
-refinement of a network's answers (`splitting`, `sides`). Without
-a network there is nothing else to believe in, so significance decides alone
-what stays in the fit.
+A matched filter adds the peaks of the residual, all emitters so far are fitted
+jointly, emitters at a local optimum are relocated, and emitters that are not
+significant are removed, one change at a time, until no change is worthwhile.
+Close pairs and the side of focus are tested as in the refinement of a
+network's localizations (`splitting`, `side_of_focus`). Without a network,
+significance alone decides which emitters stay in the fit.
 """
 
 from __future__ import annotations
@@ -32,34 +31,34 @@ Array = NDArray[np.float64]
 # Most steps of a fit between moves.
 _ROUGH_ITERATIONS = 12
 
-# Most times that emitters are taken apart.
+# Most rounds of splitting.
 _SPLIT_ROUNDS = 2
 
-# Places that are added together: share of the best significance, and distance as a share of the radius.
+# Emitters that are added together: share of the best significance, and distance as a share of the radius.
 _OF_BEST, _APART = 0.5, 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class PursuitSettings:
-    """How far the pursuit goes.
+    """Limits of the pursuit.
 
     Attributes
     ----------
     z_range_um : (low, high)
-        Depths that are answered. The fit may go deeper, as far as the PSF, so that what lies beyond is recognized and
-        left out; on the other side of focus where the PSF tells the sides apart.
+        Depths of the localizations. The fit extends as far as the PSF, so that emitters beyond are recognized and
+        left out; also to the other side of focus where the PSF is asymmetric.
     iterations : int
         Most steps of the last joint fits.
     rounds : int
-        Most moves, of emitters to a better seat, away, or into the residual.
+        Most changes: emitters relocated, removed or added.
     add_significance : float
         A pattern in the residual is added when its amplitude exceeds so many of its standard deviations.
     keep_significance : float
         An emitter is kept when its photons exceed so many of their standard deviations in the joint fit.
     depth_step_um : float
         Spacing of the depths that the matched filter tries, near focus; it grows with depth as the patterns do.
-    reseat_gain : float
-        An emitter is moved to another valley when that gains so much squared signal-to-noise ratio.
+    relocation_gain : float
+        An emitter is relocated to another local optimum when that gains so much squared signal-to-noise ratio.
     """
 
     z_range_um: tuple[float, float]
@@ -68,7 +67,7 @@ class PursuitSettings:
     add_significance: float = 6.0
     keep_significance: float = 5.0
     depth_step_um: float = 1.5
-    reseat_gain: float = 16.0
+    relocation_gain: float = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +76,11 @@ class _Move:
 
     emitters: Array
     adds: bool = False
-    reseats: bool = False
+    relocates: bool = False
 
 
 class ResidualPursuit:
-    """Finds the emitters of frame after frame with one PSF and one camera; what they need is prepared once.
+    """Finds the emitters of frame after frame with one PSF and one camera; tables are prepared once.
 
     Parameters
     ----------
@@ -119,25 +118,25 @@ class ResidualPursuit:
             if move is None:
                 break
             after = self._fit(data, move.emitters, fit.background, precise=False)
-            if move.reseats and after.cost >= fit.cost:
+            if move.relocates and after.cost >= fit.cost:
                 settled = True
                 continue
             settled = settled and not move.adds
             if move.adds:
-                after = self._sided(data, after, first=len(fit.emitters))
+                after = self._retry_side_of_focus(data, after, first=len(fit.emitters))
             fit = after
-        fit = self._sided(data, self._settled(data, fit))
+        fit = self._retry_side_of_focus(data, self._fit_precisely(data, fit))
         for _ in range(_SPLIT_ROUNDS):
             pairs = find_splits(data, fit, self._scale)
             if not pairs:
                 break
             rows = [row for replaced, _ in pairs for row in replaced]
             emitters = np.concatenate([np.delete(fit.emitters, rows, axis=0), *(pair for _, pair in pairs)])
-            fit = self._settled(data, self._fit(data, emitters, fit.background, precise=False))
+            fit = self._fit_precisely(data, self._fit(data, emitters, fit.background, precise=False))
         return fit
 
-    def _settled(self, data: NDArray[np.float32], fit: JointFit) -> JointFit:
-        """Fitted precisely, without what is not significant."""
+    def _fit_precisely(self, data: NDArray[np.float32], fit: JointFit) -> JointFit:
+        """Fit precisely, and remove emitters that are not significant."""
         while True:
             fit = self._fit(data, fit.emitters, fit.background, precise=True)
             kept = self._significant(fit)
@@ -145,8 +144,8 @@ class ResidualPursuit:
                 return fit
             fit = self._fit(data, fit.emitters[kept], fit.background, precise=False)
 
-    def _sided(self, data: NDArray[np.float32], fit: JointFit, first: int = 0) -> JointFit:
-        """With emitters on the other side of focus that are explained better there: from row `first` on, then any."""
+    def _retry_side_of_focus(self, data: NDArray[np.float32], fit: JointFit, first: int = 0) -> JointFit:
+        """Move emitters that fit better there to the other side of focus: from row `first` on, then any."""
         for _ in range(SIDE_ROUNDS):
             emitters = move_across_focus(data, fit, self._scale, first)
             if (emitters[:, 2] == fit.emitters[:, 2]).all():
@@ -160,27 +159,27 @@ class ResidualPursuit:
         return self._scale.fit(data, emitters, background, iterations, precise=precise)
 
     def _next_move(self, data: NDArray[np.float32], fit: JointFit, settled: bool) -> _Move | None:
-        """What promises most: drop what is not significant, else add what is missing or change seats.
+        """The most promising change: remove insignificant emitters, else add emitters or relocate some.
 
-        `settled` says that changing seats has just been tried in vain.
+        `settled`: the last relocation did not improve the fit.
         """
         kept = np.flatnonzero(self._significant(fit))
         if len(kept) < len(fit.emitters):
             return _Move(fit.emitters[kept])
-        missed = self._missed(data, fit)
+        missed = self._search_residual(data, fit)
         together = np.concatenate([fit.emitters, missed[:, :4]])
         missed = missed[~self._too_faint(together)[len(fit.emitters) :]]
-        seats, gain = fit.emitters, 0.0
+        relocated, gain = fit.emitters, 0.0
         if not settled:
-            seats, gain = self._scale.depth_relocation.relocate(data, fit, self.settings.reseat_gain)
+            relocated, gain = self._scale.depth_relocation.relocate(data, fit, self.settings.relocation_gain)
         if gain > (missed[:, 4] ** 2).max(initial=0.0):
-            return _Move(seats, reseats=True)
+            return _Move(relocated, relocates=True)
         if len(missed):
             return _Move(np.concatenate([fit.emitters, missed[:, :4]]), adds=True)
         return None
 
     def _significant(self, fit: JointFit) -> NDArray[np.bool_]:
-        """Which emitters stay. Of several that share their light only the weakest goes at a time."""
+        """Which emitters to keep. Of several that overlap only the weakest is removed at a time."""
         significance = fit.emitters[:, 3] / fit.sigma[:, 3]
         weak = (significance < self.settings.keep_significance) | self._too_faint(fit.emitters)
         radius = self._scale.spline.radius_at_px(fit.emitters[:, 2])
@@ -201,7 +200,7 @@ class ResidualPursuit:
         faint: NDArray[np.bool_] = emitters[:, 3] < (1 - ENERGY) * neighbours.max(axis=1, initial=0.0)
         return faint
 
-    def _missed(self, data: NDArray[np.float32], fit: JointFit) -> Array:
+    def _search_residual(self, data: NDArray[np.float32], fit: JointFit) -> Array:
         places = self._scale.filter(data.shape, self.settings.depth_step_um).peaks(
             data - fit.expected, fit.expected, self.settings.add_significance
         )

@@ -1,23 +1,23 @@
-"""Who takes part in a run: one contender for each fit, one for each network and each of its models, made ready."""
+"""The methods of a run: one `MethodRun` for each fit, one for each network and each of its models, made ready."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from evaluation.experiments.benchmark import Contender, tune, validation_frames
+from evaluation.experiments.benchmark import MethodRun, tune, validation_frames
 from evaluation.methods.registry import MethodMissing, needs_model
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import PUBLISHED_CAMERA, Frames
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from models.errors import DataError
 from models.model import REFERENCE_CALIBRATION, Model
 from models.weights import reference_model
 
-__all__ = ["Tuned", "contenders_for", "make_ready", "model_folders"]
+__all__ = ["Tuned", "make_method_runs", "make_ready", "model_folders"]
 
 Tuned = Mapping[str, Mapping[str, float]]
-"""By label what an earlier part of the run found: ``threshold``, ``processor_seconds``, ``frames``."""
+"""Results of an earlier part of the run by label: ``threshold``, ``processor_seconds``, ``frames``."""
 
 
 def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
@@ -28,58 +28,58 @@ def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
     return [*models, *shipped]
 
 
-def contenders_for(judge: JudgingOptics, methods: Sequence[str], models: Sequence[Path]) -> list[Contender]:
-    """Contenders, not yet tuned, in the order of `methods`."""
+def make_method_runs(optics: BenchmarkOptics, methods: Sequence[str], models: Sequence[Path]) -> list[MethodRun]:
+    """Methods, not yet tuned, in the order of `methods`."""
     opened = {folder: Model.load(folder) for folder in models}
-    told = "exact" if judge.name == "exact" else "measured"
-    contenders: list[Contender] = []
+    usual_source = "exact" if optics.name == "exact" else "measured"
+    method_runs: list[MethodRun] = []
     for name in methods:
         if not needs_model(name):
-            contenders.append(Contender(name, name, judge.calibration, told))
+            method_runs.append(MethodRun(name, name, optics.calibration, usual_source))
             continue
         mine = {folder: each for folder, each in opened.items() if each.architecture == name.split()[0]}
         for folder, each in mine.items():
             computed = each.calibration_id == REFERENCE_CALIBRATION
-            knows = "exact" if computed and judge.name == "exact" else "computed" if computed else "measured"
-            label = name if knows == told and len(mine) == 1 else f"{name} ({knows}, {folder.name})"
-            contenders.append(Contender(label, name, judge.calibration, knows, folder))
+            source = "exact" if computed and optics.name == "exact" else "computed" if computed else "measured"
+            label = name if source == usual_source and len(mine) == 1 else f"{name} ({source}, {folder.name})"
+            method_runs.append(MethodRun(label, name, optics.calibration, source, folder))
         if not mine:
-            # The shipped model knows the computed pattern, whatever the judge's optics are.
-            label = name if judge.name == "exact" else f"{name} (computed)"
-            contenders.append(Contender(label, name, judge.calibration, "exact" if label == name else "computed"))
-    return contenders
+            # The shipped model was trained with the computed pattern.
+            label = name if optics.name == "exact" else f"{name} (computed)"
+            method_runs.append(MethodRun(label, name, optics.calibration, "exact" if label == name else "computed"))
+    return method_runs
 
 
 def make_ready(
-    judge: JudgingOptics,
-    contenders: Sequence[Contender],
+    optics: BenchmarkOptics,
+    method_runs: Sequence[MethodRun],
     *,
     quick: bool,
     seconds: float,
     tuned: Tuned | None = None,
-    kept: KeptAnswers | None = None,
+    kept: KeptResults | None = None,
     advance: Callable[[float, str], None] = lambda _done, _what: None,
-) -> tuple[list[Contender], dict[str, str]]:
+) -> tuple[list[MethodRun], dict[str, str]]:
     """Tune all that can run here.
 
     Parameters
     ----------
-    judge : JudgingOptics
-    contenders : sequence of Contender
+    optics : BenchmarkOptics
+    method_runs : sequence of MethodRun
     quick : bool
         Few validation frames.
     seconds : float
         Processor time of a method for a condition.
     tuned : mapping, optional
-        What an earlier part of this run found, which is not sought again.
-    kept : KeptAnswers, optional
-        Where answers are kept.
+        Thresholds from an earlier part of this run, which are not tuned again.
+    kept : KeptResults, optional
+        Where localizations are kept.
     advance : callable
         Called with the share done and the label.
 
     Returns
     -------
-    ready : list of Contender
+    ready : list of MethodRun
     missing : dict
         Why the others cannot run, by label.
 
@@ -89,25 +89,25 @@ def make_ready(
         When none can run.
     """
     missing: dict[str, str] = {}
-    ready: list[Contender] = []
+    ready: list[MethodRun] = []
     validation: list[Frames] = []
-    for done, contender in enumerate(contenders):
-        known = (tuned or {}).get(contender.label)
-        contender.kept = kept
+    for done, method_run in enumerate(method_runs):
+        known = (tuned or {}).get(method_run.label)
+        method_run.kept = kept
         try:
-            contender.prepare(PUBLISHED_CAMERA)
+            method_run.prepare(PUBLISHED_CAMERA)
         except MethodMissing as error:
-            missing[contender.label] = str(error)
+            missing[method_run.label] = str(error)
             continue
         if known is None:
-            validation = validation or validation_frames(judge, quick=quick)
-            tune(contender, validation, seconds=seconds)
+            validation = validation or validation_frames(optics, quick=quick)
+            tune(method_run, validation, seconds=seconds)
         else:
-            contender.threshold = known["threshold"]
-            contender.seconds, contender.frames = known["processor_seconds"], round(known["frames"])
-        contender.release()
-        ready.append(contender)
-        advance((done + 1) / len(contenders), contender.label)
+            method_run.threshold = known["threshold"]
+            method_run.seconds, method_run.frames = known["processor_seconds"], round(known["frames"])
+        method_run.release()
+        ready.append(method_run)
+        advance((done + 1) / len(method_runs), method_run.label)
     if not ready:
         raise DataError(
             f"None of the methods can run here: {'; '.join(missing.values())}", "Choose others with --methods."

@@ -1,7 +1,7 @@
-"""Coefficients of tensor-product cubic splines, as the published fitters want them, quickly.
+"""Coefficients of tensor-product cubic splines, in the form of the published fitters.
 
-A rival's fit of a sharp pattern wants a spline with its knots next to the
-emitter, so one is made for each fit. smappy-smlm has a function for this
+A fit of a sharp pattern needs a spline with its knots next to the
+emitter, so each fit has its own. smappy-smlm has a function for this
 (`smappy.calibrate.core.spline_coefficients`, not-a-knot splines by scipy along
 each axis in turn); this one gives the same numbers six to ten times faster:
 the slopes at the knots are a fixed matrix times the values, and the powers

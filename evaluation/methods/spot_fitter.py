@@ -1,15 +1,15 @@
-"""Fitting of single spots: the rivals MLE and least squares at their strongest.
+"""Fitting of single spots: the baselines MLE and least squares.
 
-Detection by matched filters at all scales; a fit from every maximum over
-place and depth, so that no valley of the likelihood that could hold an
-emitter goes untried; the best of those that describe one emitter; and, where
-noise is what limits it, a second fit of these at full resolution with knots
-next to the emitter, since the search of wide patterns runs on binned pixels
-(binned by two they lose a fifth to a third of the precision). The fits
-themselves are the published packages'.
+Matched filters at all scales detect candidates. A fit starts from every
+maximum over position and depth, so that every local optimum of the likelihood
+is tried. Of the fits that describe one emitter the best is kept. Where noise
+limits it, it is fitted again at full resolution with knots next to the
+emitter, because the search of wide patterns runs on binned pixels (binned by
+two they lose a fifth to a third of the precision). The published packages
+do the fits.
 
-What remains is the rivals' own limit: each fit knows of one emitter only, so
-the light of neighbours is taken for its own.
+The remaining limit belongs to these methods: each fit models one emitter only,
+so light of neighbours biases it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evaluation.methods.detector import Detector
 from evaluation.methods.published_fitters import engine_for
 from evaluation.methods.regions import Regions
-from evaluation.methods.spots import Spots, distinct, inside, judged
+from evaluation.methods.spots import Spots, distinct, inside, score_fits
 from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.fit.scale import read_variance
@@ -28,7 +28,7 @@ from models.pattern_spline import PatternSpline
 from models.psf import Psf
 from models.tables import Localizations
 
-__all__ = ["SpotFitter", "answered_psf"]
+__all__ = ["SpotFitter", "one_sided_psf"]
 
 Array = NDArray[np.float64]
 
@@ -43,20 +43,20 @@ _AS_GOOD = 0.95
 """Share of the first fit's gain in likelihood that the second one must reach to take its place."""
 
 _BEYOND_UM = 5.0
-"""Patterns that are fitted beyond the answered depths, so that what lies there is recognized and left out."""
+"""Patterns this far beyond the depth range are fitted too, so that emitters there are recognized and left out."""
 
 
 class SpotFitter:
-    """One emitter at a time; a method of the yardstick: counts and frame numbers to `Localizations`.
+    """One emitter at a time; a method of the benchmark: counts and frame numbers to `Localizations`.
 
     Parameters
     ----------
     calibration : Calibration
-        Its PSF is fitted, its depth range answered.
+        Source of the PSF and the depth range.
     camera : CameraModel
     estimator : {"mle", "ls"}
     threshold : float
-        Answers with a lower score are left out; 0.5 is an amplitude of six standard deviations of a perfect fit.
+        Localizations with a lower score are left out; 0.5 is an amplitude of six standard deviations of a perfect fit.
     package : str, optional
         ``"smappy-smlm"`` or ``"picassosr"``; the estimator's own when not given.
     significance : float
@@ -90,7 +90,7 @@ class SpotFitter:
         self._camera = camera
         self._z_range_um = calibration.z_range_um
         self._engine = engine_for(estimator, package)
-        psf = answered_psf(calibration)
+        psf = one_sided_psf(calibration)
         whole, self._pattern = PatternSpline(psf), PatternSpline(psf, _CORE)
         self._read_variance = read_variance(camera)
         self._detector = Detector(self._pattern.psf, significance, depth_step_um, most_starts)
@@ -108,19 +108,19 @@ class SpotFitter:
     def fit_frame(self, data: NDArray[np.float32]) -> Spots:
         """Distinct emitters above the threshold of one frame, (H, W) photo-electrons with the read variance added."""
         starts = self._detector.starts(data)
-        rough = self._distinct(self._judged(data, self._search.fit(data, starts)))
-        return self._distinct(self._polished(data, rough))
+        rough = self._distinct(self._scored(data, self._search.fit(data, starts)))
+        return self._distinct(self._refit(data, rough))
 
     def fit_at(self, data: NDArray[np.float32], starts: Array) -> Array:
         """Fit given starts at full resolution; see `Regions.fit_closely`. Without detection, for measuring the fits."""
         return self._polish.fit_closely(data, starts)
 
-    def _polished(self, data: NDArray[np.float32], rough: Spots) -> Spots:
-        """Those that noise limits, fitted again at full resolution on their whole pattern; the others as they are."""
+    def _refit(self, data: NDArray[np.float32], rough: Spots) -> Spots:
+        """Fit spots that noise limits again, at full resolution on their whole pattern; the others stay."""
         quiet = np.flatnonzero(rough.chi2 < _QUIET)
         fits = self.fit_at(data, rough.fits[quiet])
         good = inside(fits, data.shape)
-        again, quiet = self._judged(data, fits), quiet[good]
+        again, quiet = self._scored(data, fits), quiet[good]
         # The score looks at the core only, where the first fit may be better by a little noise.
         better = again.gain >= _AS_GOOD * rough.gain[quiet]
         columns = [column.copy() for column in rough.columns]
@@ -133,8 +133,8 @@ class SpotFitter:
         x_px, y_px, z_um = spots.fits.T[:3]
         return spots.select(distinct(x_px, y_px, self._pattern.radius_at_px(z_um), spots.score))
 
-    def _judged(self, data: NDArray[np.float32], fits: Array) -> Spots:
-        return judged(data, self._pattern, self._read_variance, fits)
+    def _scored(self, data: NDArray[np.float32], fits: Array) -> Spots:
+        return score_fits(data, self._pattern, self._read_variance, fits)
 
     def _table(self, number: int, spots: Spots) -> Localizations:
         low, high = self._z_range_um
@@ -156,10 +156,10 @@ class SpotFitter:
         )
 
 
-def answered_psf(calibration: Calibration) -> Psf:
-    """The planes that are fitted: the answered depths and some beyond, but not those on the other side of focus.
+def one_sided_psf(calibration: Calibration) -> Psf:
+    """Planes that are fitted: the depth range and a margin, but not the other side of focus.
 
-    A pattern that is the same on both sides would otherwise be answered on either at random.
+    With a pattern that is symmetric about focus the fitted side would otherwise be random.
     """
     low, high = calibration.z_range_um
     return calibration.psf.one_sided(

@@ -1,10 +1,11 @@
-"""What a fit of one emitter is worth, and which of several fits of one emitter stays.
+"""Score of single-emitter fits, and selection among several fits of one emitter.
 
-Every rival's answers are judged alike, whatever its estimator: by the Poisson
+All baselines get the same score, whatever their estimator: the Poisson
 likelihood of the data on the pattern's own pixels, with the emitter against a
 flat background, divided by the dispersion that the fit leaves (the
 quasi-likelihood of McCullagh and Nelder). The division matters in crowded
-frames, where a bright neighbour makes any wrong answer likelier than none.
+frames, where light of a bright neighbour would give any wrong fit a high
+likelihood.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from models.fit.joint_fit import fit_jointly
 from models.pattern_spline import PatternSpline
 
-__all__ = ["Spots", "distinct", "inside", "judged"]
+__all__ = ["Spots", "distinct", "inside", "score_fits"]
 
 Array = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ class Spots:
         return Spots(self.fits[rows], self.score[rows], self.sigma[rows], self.chi2[rows])
 
 
-def judged(data: NDArray[np.float32], pattern: PatternSpline, read_variance: float, fits: Array) -> Spots:
+def score_fits(data: NDArray[np.float32], pattern: PatternSpline, read_variance: float, fits: Array) -> Spots:
     """Score fits, shape (K, 5) as in `Spots`; those that failed (NaN) or lie outside the frame are left out."""
     fits = fits[inside(fits, data.shape)]
     boxes = pattern.boxes(fits[:, 0], fits[:, 1], fits[:, 2], (data.shape[0], data.shape[1]))
@@ -78,7 +79,7 @@ def judged(data: NDArray[np.float32], pattern: PatternSpline, read_variance: flo
         pixels = np.ascontiguousarray(data[top:bottom, left:right])
         emitter = (fit[:4] - [left, top, 0, 0])[None]
         background = fit[4] - read_variance
-        # No iterations: the model is evaluated where the rival put it.
+        # No iterations: the model is evaluated where the baseline put it.
         here = fit_jointly(pixels, pattern, emitter, background, anywhere, read_variance, 0)
         flat = max(float(pixels.mean()), read_variance)
         positive = pixels[pixels > 0].astype(np.float64)
@@ -96,8 +97,8 @@ def inside(fits: Array, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     height, width = shape
     with np.errstate(invalid="ignore"):
         columns = (fits[:, 0] >= -0.5) & (fits[:, 0] < width - 0.5)
-        answer: NDArray[np.bool_] = columns & (fits[:, 1] >= -0.5) & (fits[:, 1] < height - 0.5) & (fits[:, 3] > 0)
-    return answer
+        result: NDArray[np.bool_] = columns & (fits[:, 1] >= -0.5) & (fits[:, 1] < height - 0.5) & (fits[:, 3] > 0)
+    return result
 
 
 def distinct(x_px: Array, y_px: Array, radius_px: Array, score: Array) -> NDArray[np.int64]:
@@ -106,7 +107,7 @@ def distinct(x_px: Array, y_px: Array, radius_px: Array, score: Array) -> NDArra
     Parameters
     ----------
     x_px, y_px, radius_px, score : ndarray of float64, shape (K,)
-        Centres and radii of the discs, and what is best.
+        Centres and radii of the discs, and scores.
     """
     kept: list[int] = []
     for row in np.argsort(-score, kind="stable"):

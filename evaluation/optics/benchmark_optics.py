@@ -1,14 +1,13 @@
-"""The optics that methods are judged with, what methods are told of them, and the physical limit.
+"""The optics of the benchmark, the calibration that methods get of them, and the physical limit.
 
-`exact`: the reference optics, and methods know their pattern exactly; an
-upper limit, labelled so. `hidden`: optics that no method is told, seen only
-through a noisy sweep (see `hidden_optics`).
+`exact`: the reference optics, whose pattern methods know exactly; labelled as
+an upper limit. `hidden`: methods know the optics only from a noisy sweep (see
+`hidden_optics`).
 
-Positions mean what they mean in an experiment, where nobody knows better:
-depth is measured from the focus that the calibration of the sweep found, and
-an emitter is where the centre of its pattern is at its depth (`plane_centres`),
-so that coma, which moves the pattern sideways with depth, is no error of a
-method.
+Positions are defined as in an experiment. Depth is measured from the focus
+that the calibration of the sweep found. An emitter is at the centre of its
+pattern at its depth (`plane_centres`), so coma, which moves the pattern
+sideways with depth, is not counted as an error of a method.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from models.psf import Psf, plane_centres
 
 __all__ = [
     "DEPTHS_UM",
-    "JudgingOptics",
+    "BenchmarkOptics",
     "computed_calibration",
     "exact_optics",
-    "hidden_judging",
+    "hidden_benchmark_optics",
     "hidden_sweep",
     "named_by_content",
 ]
@@ -53,13 +52,13 @@ _BESIDE_FOCUS_UM = 4.0
 
 _QUICK_DEPTHS_UM = (0.0, 24.0)
 _NEAR_SIDE_UM = 16.0
-"""How much farther than a margin the sweep begins before focus: to -24 µm, so that emitters on the wrong side are
-known by their own patterns."""
+"""How much farther than a margin the sweep begins before focus: to -24 µm, so that the calibration has
+the patterns of emitters at negative defocus."""
 
 
 @dataclass(frozen=True)
-class JudgingOptics:
-    """A microscope of the judge.
+class BenchmarkOptics:
+    """A simulated microscope of the benchmark.
 
     Attributes
     ----------
@@ -68,12 +67,12 @@ class JudgingOptics:
     label : str
         For figures.
     calibration : Calibration
-        What methods get.
+        Given to the methods.
     images : ExactImages or HiddenImages
     psf : Psf
         The true pattern, for the bounds.
     depths_um : (low, high)
-        That are judged.
+        Depths of the benchmark.
     hidden : HiddenOptics or None
     cache : Path or None
         Folder in which computed patterns are kept.
@@ -119,17 +118,17 @@ class JudgingOptics:
         return self.limits.ideal_detector(depths, shape)
 
     def apparent(self, emitters: F64) -> F64:
-        """Emitters (N, 4) at the depths of the true pattern that they look like."""
+        """Emitters (N, 4) at their apparent depths in the true pattern."""
         moved = self._from_true_focus(emitters)
         if self.hidden is not None:
             moved[:, 2] += self.hidden.curvature_at(moved[:, 0], moved[:, 1])
         return moved
 
-    def reaching(self, farther_um: float) -> JudgingOptics:
-        """The same microscope, which draws emitters that are up to `farther_um` outside the judged depths too.
+    def reaching(self, farther_um: float) -> BenchmarkOptics:
+        """The same microscope for emitters up to `farther_um` outside the benchmark depths too.
 
-        Within the judged depths it draws what it drew. Beyond the depths that it was made for, a microscope draws
-        nothing that is true, so emitters on the wrong side of focus need this one.
+        Within the benchmark depths its images are the same. Beyond them the images of the original are not valid, so
+        emitters at negative defocus need this one.
         """
         low, high = self.depths_um
         spare = farther_um + _BESIDE_FOCUS_UM
@@ -172,9 +171,9 @@ def computed_calibration() -> Calibration:
     )
 
 
-def exact_optics() -> JudgingOptics:
-    """Frames straight from the optical integral, of optics that methods know exactly."""
-    return JudgingOptics(
+def exact_optics() -> BenchmarkOptics:
+    """Frames from the optical integral of optics that methods know exactly."""
+    return BenchmarkOptics(
         "exact",
         "exact PSF known to the methods",
         computed_calibration(),
@@ -183,13 +182,13 @@ def exact_optics() -> JudgingOptics:
     )
 
 
-def hidden_judging(
+def hidden_benchmark_optics(
     cache: Path | None = None,
     calibration: Path | None = None,
     progress: Progress | None = None,
     *,
     quick: bool = False,
-) -> JudgingOptics:
+) -> BenchmarkOptics:
     """Frames of the hidden optics, and the calibration from their sweep.
 
     Parameters
@@ -203,26 +202,28 @@ def hidden_judging(
     quick : bool
         A shallow volume and a small field with few beads: seconds instead of minutes, for continuous integration.
     """
-    tell = progress or (lambda _done, _what: None)
+    report = progress or (lambda _done, _what: None)
     depths = _QUICK_DEPTHS_UM if quick else DEPTHS_UM
     optics = draw_hidden_optics()
-    # The sweep reaches farther beyond focus than what is judged.
+    # The sweep extends farther to negative defocus than the benchmark depths.
     drawn = (depths[0] - _near_side_um(quick=quick), depths[1])
-    psf = hidden_psf(optics, drawn, cache=cache, progress=lambda done: tell(0.5 * done, "pattern of the judge"))
+    psf = hidden_psf(
+        optics, drawn, cache=cache, progress=lambda done: report(0.5 * done, "pattern of the benchmark optics")
+    )
     images = HiddenImages(optics, psf)
     if calibration is not None:
         learned = Calibration.load(calibration)
     else:
         sweep = hidden_sweep(images, depths, quick=quick)
         learned = named_by_content(
-            sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: tell(0.5 + 0.5 * done, what), z_range_um=depths)
+            sweep_calibration(sweep, SCMOS_CAMERA, lambda done, what: report(0.5 + 0.5 * done, what), z_range_um=depths)
         )
     label = "hidden optics, methods calibrated with a noisy sweep"
-    return JudgingOptics("hidden", label, learned, images, psf, depths, optics, cache)
+    return BenchmarkOptics("hidden", label, learned, images, psf, depths, optics, cache)
 
 
 def named_by_content(calibration: Calibration) -> Calibration:
-    """The same with an id that says what was learned, so that runs which learned the same may be joined."""
+    """The same calibration with an id from its content, so that runs with equal calibrations can be merged."""
     digest = hashlib.sha256(np.ascontiguousarray(calibration.psf.planes).tobytes()).hexdigest()
     return replace(calibration, id=f"simulated-{digest[:12]}")
 
@@ -239,5 +240,5 @@ def hidden_sweep(images: ImageSource, depths_um: tuple[float, float] = DEPTHS_UM
 
 
 def _near_side_um(*, quick: bool) -> float:
-    """How much farther than usual the near side of focus is drawn: far enough for networks to know its patterns."""
+    """Additional extent at negative defocus: far enough for networks to learn its patterns."""
     return 0.0 if quick else _NEAR_SIDE_UM

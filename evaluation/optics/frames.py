@@ -1,4 +1,4 @@
-"""Judging frames with their truth: places first, then light in one of two forms, then the camera.
+"""Test frames with their truth: places first, then light in one of two forms, then the camera.
 
 Published form: light is set by the SNR of the frame, 10 log10(ΣI² / Σ noise
 variance) with I the noise-free signal above background and Poisson noise at
@@ -6,8 +6,8 @@ scale a, which is 10 log10(a ΣI²/ΣI); the background of 5 % of the mean signa
 is added on top; no offset, no read noise (science.md, "Measured here"). The
 shallowest emitter sets that figure, so there is the physical form too: a mean
 number of photo-electrons per emitter, a background per pixel, and an sCMOS
-camera whose pixels differ in read noise, of which methods are told the root
-mean square only.
+camera whose pixels differ in read noise. Methods get only the root mean square
+of the read noise.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Frames:
         Photo-electrons per pixel.
     read_noise_e : ndarray of float32, shape (H, W)
     camera : CameraModel
-        What the methods are told of the camera.
+        Camera model that methods get.
     """
 
     counts: NDArray[np.uint16]
@@ -206,7 +206,7 @@ def expose(
         expected = image * np.float32(scale) + np.float32(background[number])
         if structure is not None:
             expected += structure
-        counts[number] = _detected(expected, read_noise, camera, rng)
+        counts[number] = _detect(expected, read_noise, camera, rng)
         truth.append(np.column_stack([each[:, :3], each[:, 3] * scale]))
     return Frames(counts, tuple(truth), background, read_noise, camera)
 
@@ -223,7 +223,7 @@ def _read_noise_map(shape: tuple[int, int], camera: CameraModel, rng: np.random.
     return (camera.read_noise_e * noise / np.sqrt(np.mean(noise**2))).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _detected(
+def _detect(
     expected: NDArray[np.float32], read_noise: NDArray[np.float32], camera: CameraModel, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
     electrons = np.empty_like(expected)

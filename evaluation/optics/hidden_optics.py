@@ -1,16 +1,16 @@
-"""Optics for judging that no method is told: another PSF code, aberrations, a finite bead, a curved field.
+"""Benchmark optics unknown to the methods: another PSF code, aberrations, a finite bead, a curved field.
 
-Frames that are rendered with the same code and the same samples that a method
-fits with flatter it (the inverse crime). Here the pattern comes from an
+Frames that are rendered with the code and the samples that a method fits with
+give too good scores (the inverse crime). Here the pattern comes from an
 independent package (psf-generator: scalar Richards-Wolf integral on a
-Cartesian pupil, Zernike phases), the emitter is a bead of 1 µm, the
-magnitudes of the aberrations are drawn and told to nobody, the focal plane is
-curved, and places are continuous. All that a method gets is `hidden_sweep`, a
-noisy sweep of several beads through the same optics, and what `calibrate`
-makes of it.
+Cartesian pupil, Zernike phases), the emitter is a bead of 1 µm, the magnitudes
+of the aberrations are random and not given to methods, the focal plane is
+curved, and places are continuous. Methods get only the calibration that
+`calibrate` makes from `hidden_sweep`, a noisy sweep of several beads through
+the same optics.
 
 The pattern takes a minute to compute, so it is kept in the user's cache
-folder under a name that says what it was made from.
+folder under a digest of its parameters.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
 F64 = NDArray[np.float64]
 
 HIDDEN_SEED = 4_502_001
-"""Of the aberrations. Sweeps, validation and judging frames have seeds of their own."""
+"""Of the aberrations. Sweeps, validation frames and test frames have seeds of their own."""
 
 FIELD_SHAPE = (1024, 1024)
-"""The camera's field, pixels; frames for judging are its top-left part, so that places mean the same in all of them."""
+"""The camera's field, pixels; test frames are its top-left part, so that positions agree between them."""
 
 _OVERSAMPLING = 3
 """Samples per pixel: 0.22 µm, where the pattern's cutoff λ/4NA asks for 0.29."""
@@ -57,7 +57,7 @@ _SHARE_OF_PERIOD = 4.5
 """Planes in the shortest axial period λ/(n - √(n² - NA²)), for cubic splines: 4.9 µm of 10x/0.45 take 1-µm steps."""
 
 MARGIN_UM = 12.0
-"""How much farther than the judged depths the planes of the pattern reach on both sides."""
+"""How far the planes of the pattern extend beyond the benchmark depths on both sides."""
 
 _PUPIL_SIZES = (256, 384, 512, 640, 768)
 _FINEST_PUPIL_RAD = 0.5 * np.pi
@@ -69,7 +69,7 @@ _SPHERICAL, _COMA, _ASTIGMATISM = 12, (7, 8), (3, 5)
 
 @dataclass(frozen=True, slots=True)
 class HiddenOptics:
-    """What the judge's microscope really is.
+    """True parameters of the simulated microscope.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class HiddenOptics:
     curvature_um: float
 
     def digest(self) -> str:
-        """Name of what is computed from these figures, for caches."""
+        """Digest of the parameters, for cache names."""
         made_from = {"optics": asdict(self), "sampling": (_OVERSAMPLING, _z_step_um(self.objective), MARGIN_UM)}
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -196,7 +196,7 @@ def hidden_psf(
     ----------
     optics : HiddenOptics
     z_range_um : (low, high)
-        Depths to be judged; the planes reach 12 µm farther on both sides.
+        Depths of the benchmark; the planes reach 12 µm farther on both sides.
     cache : Path, optional
         Folder in which the pattern is kept from one call to the next.
     progress : callable, optional
@@ -236,7 +236,7 @@ def _compute(optics: HiddenOptics, z_um: F64, progress: Callable[[float], None])
         pupil = _Pupil(optics, int(size))
         for index in np.flatnonzero(sizes == size):
             half = int(halves[index])
-            light = _blurred(pupil.intensity(float(z_um[index]), 2 * half + 1, step_um), step_um, objective)
+            light = _blur(pupil.intensity(float(z_um[index]), 2 * half + 1, step_um), step_um, objective)
             centre = slice(halves.max() - half, halves.max() + half + 1)
             planes[index, centre, centre] = light * (_OVERSAMPLING**2 / light.sum())
             done += 1
@@ -322,7 +322,7 @@ class _Pupil:
         return squared
 
 
-def _blurred(intensity: F64, step_um: float, objective: Objective) -> F64:
+def _blur(intensity: F64, step_um: float, objective: Objective) -> F64:
     """Convolve with the bead (a homogeneous sphere, projected) and the camera's pixel, by their transfer functions."""
     side = len(intensity)
     size = fft.next_fast_len(side + 2 * int(np.ceil((objective.bead_diameter_um + objective.pixel_size_um) / step_um)))

@@ -2,7 +2,7 @@
 
 Twenty beads on a slide in the camera's field, 2-µm steps as published, two
 exposures each, so bright that none saturates. The slide is tilted a little,
-as slides are. Nothing but the counts goes to `calibrate`.
+like real slides. `calibrate` gets only the counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.camera import CameraModel
 __all__ = ["SWEEP_SEED", "draw_sweep", "sweep_calibration"]
 
 SWEEP_SEED = 4_502_002
-"""Of bead places, brightness and noise; validation and judging frames have others."""
+"""Of bead places, brightness and noise; validation and test frames have others."""
 
 _REPEATS = 2
 _PHOTONS = (1e5, 2e5)

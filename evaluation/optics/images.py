@@ -1,4 +1,4 @@
-"""What a renderer of judging frames offers, whichever optics are behind it."""
+"""Interface of a renderer of test frames, for any optics."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""Optics that the shipped weights have not seen, made by the second generator: aperture, colour, pixel, medium.
+"""Optics for which the shipped weights were not trained, from the second generator: aperture, colour, pixel, medium.
 
-What is held equal to the reference optics, so that figures may be compared:
-the frame and the side of the volume in pixels, the number of points and the
-law of their brightness, the SNR, the bead in pixels, and the seeding density,
-which rules how much patterns overlap. The depth range is chosen for it, within
+These are equal to the reference optics, so that figures can be compared: the
+frame and the side of the volume in pixels, the number of points and the law of
+their brightness, the SNR, the bead in pixels, and the seeding density, which
+determines how much patterns overlap. The depth range is chosen for it, within
 2 %: deeper where the cone is slender or the pixel large. A sweep has as many
 planes. Tolerances are the same shares of the depth range: the published 10 µm
 are a tenth of 100 µm.
 
-A mounting medium. An air objective looks into water: an emitter at a depth in
-the sample defocuses in water, a sweep defocuses in air, by so much less. The
-calibration knows the ratio of the indices (`axial_scale`), as the user of a
-microscope does. The spherical aberration of the mismatch grows with depth and
-is in no sweep of beads on a slide; it is in the frames.
+Mounting medium. One of the optics is an air objective with a sample in water.
+The calibration gets the ratio of the refractive indices (`axial_scale`), which
+converts travel of the focus drive in air into depth in the sample. The
+spherical aberration of the mismatch grows with depth and is in no sweep of
+beads on a slide; it is in the frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.optics.benchmark_optics import JudgingOptics, named_by_content
+from evaluation.optics.benchmark_optics import BenchmarkOptics, named_by_content
 from evaluation.optics.frames import SCMOS_CAMERA, SIDE_UM
 from evaluation.optics.hidden_optics import (
     FIELD_SHAPE,
@@ -39,7 +39,7 @@ from models.calibration.calibration import Calibration
 from models.calibration.sweep import Sweep
 from models.optics import REFERENCE_OPTICS, Objective
 
-__all__ = ["OTHER_OPTICS", "OtherOptics", "calibrated", "judged", "swept"]
+__all__ = ["OTHER_OPTICS", "OtherOptics", "calibrate_sweep", "other_benchmark_optics", "simulate_sweep"]
 
 Progress = Callable[[float, str], None]
 
@@ -70,7 +70,7 @@ class OtherOptics:
     sample_index : float
         Refractive index in which emitters are.
     deepest_um : float
-        End of the depths that are judged, for equal seeding density.
+        Far end of the benchmark depths, for equal seeding density.
     seed : int
         Of the aberrations.
     """
@@ -92,7 +92,7 @@ class OtherOptics:
         return replace(self.objective, refractive_index=self.sample_index)
 
     def depths_um(self, *, quick: bool = False) -> tuple[float, float]:
-        """Depths that are judged."""
+        """Depths of the benchmark."""
         return (0.0, float(round(self.deepest_um * (_QUICK_SHARE if quick else 1.0))))
 
     @property
@@ -106,7 +106,7 @@ class OtherOptics:
         return self.objective.pixel_size_um / REFERENCE_OPTICS.pixel_size_um
 
     def hidden(self) -> HiddenOptics:
-        """What the microscope really is where its focus drive moves: in front of the sample."""
+        """True parameters in front of the sample, where the focus drive moves."""
         return draw_hidden_optics(self.seed, _BEAD_UM * self._pixels, self.objective)
 
 
@@ -117,7 +117,7 @@ OTHER_OPTICS = (
 )
 
 
-def swept(other: OtherOptics, cache: Path | None, *, quick: bool = False) -> Sweep:
+def simulate_sweep(other: OtherOptics, cache: Path | None, *, quick: bool = False) -> Sweep:
     """A noisy sweep of beads on a slide.
 
     Parameters
@@ -147,15 +147,17 @@ def swept(other: OtherOptics, cache: Path | None, *, quick: bool = False) -> Swe
     )
 
 
-def calibrated(other: OtherOptics, sweep: Sweep, progress: Progress, *, quick: bool = False) -> Calibration:
-    """Calibration from the sweep, as everybody makes one; `progress` gets the share done and what is being done."""
+def calibrate_sweep(other: OtherOptics, sweep: Sweep, progress: Progress, *, quick: bool = False) -> Calibration:
+    """Calibration from the sweep by the usual procedure; `progress` gets the share done and what is being done."""
     depths = other.depths_um(quick=quick)
     learned = sweep_calibration(sweep, SCMOS_CAMERA, progress, z_range_um=depths, axial_scale=other.axial_scale)
     return named_by_content(learned)
 
 
-def judged(other: OtherOptics, calibration: Calibration, cache: Path | None, *, quick: bool = False) -> JudgingOptics:
-    """The judge's microscope: emitters in the sample, depth measured from the focus that the calibration found."""
+def other_benchmark_optics(
+    other: OtherOptics, calibration: Calibration, cache: Path | None, *, quick: bool = False
+) -> BenchmarkOptics:
+    """Benchmark optics: emitters in the sample, depth measured from the focus of the calibration."""
     depths = other.depths_um(quick=quick)
     hidden = other.hidden()
     in_sample = replace(
@@ -164,7 +166,7 @@ def judged(other: OtherOptics, calibration: Calibration, cache: Path | None, *, 
         curvature_um=hidden.curvature_um * other.axial_scale,
     )
     psf = hidden_psf(in_sample, depths, cache=cache)
-    return JudgingOptics(
+    return BenchmarkOptics(
         "hidden",
         f"{other.name}, methods calibrated with a noisy sweep",
         calibration,

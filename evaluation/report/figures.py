@@ -1,4 +1,4 @@
-"""One look for all figures: colours by method, limits dashed black, chance dotted grey, and what is simulated said."""
+"""Common style of all figures: colours by method, limits dashed black, chance dotted grey, conditions in captions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMIT: Style = {"color": "black", "linestyle": "--", "linewidth": 1.3, "zorder":
 BOUND: Style = {"color": "black", "linestyle": "-.", "linewidth": 1.3, "zorder": 1}
 CHANCE: Style = {"color": "0.55", "linestyle": ":", "linewidth": 1.3, "zorder": 1}
 
-# Okabe and Ito's colours, which differ for colour-blind readers too; the marker repeats what the colour says.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; each method also has its own marker.
 _KNOWN: dict[str, tuple[str, str]] = {
     "cascade": ("#0072B2", "o"),
     "cascade --refine": ("#56B4E9", "D"),
@@ -127,7 +127,7 @@ def series(rows: Sequence[Row], x: str, y: str, **where: Any) -> tuple[list[floa
 
 
 def save(figure: Any, axes: Any, path: Path, *, title: str, caption: str) -> None:
-    """One legend below, the title above it all, and the caption that says what was simulated; PNG."""
+    """Add the title, one legend below and the caption with the simulated conditions; write a PNG."""
     entries: dict[str, Any] = {}
     for each in axes.flat:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):

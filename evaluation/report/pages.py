@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evaluation.scores.comparison import verdict
+from evaluation.scores.comparison import comparison_summary
 from evaluation.scores.scoring import TOLERANCES_UM, Row
 from evaluation.scores.targets import Target, met
 
@@ -17,10 +17,10 @@ _PHYSICAL_LIGHT = "photons"
 _MEASURES = ("bound", "sigma")
 
 
-def page(tables: Tables, comparison: Sequence[Row], asked: Sequence[Target] = ()) -> str:
-    """All that there are tables for, in the order of the experiments, and first what is asked."""
+def page(tables: Tables, comparison: Sequence[Row], found_targets: Sequence[Target] = ()) -> str:
+    """Page of all tables: the targets first, then the experiments in their order."""
     parts = [
-        *(["## Asked", "\n".join(f"- {line}" for line in met(asked))] if asked else []),
+        *(["## Targets", "\n".join(f"- {line}" for line in met(found_targets))] if found_targets else []),
         *_scores(tables.get("snr", ()), "snr_db", "20 points, by SNR in dB"),
         *_scores(tables.get("density", ()), "points", "30 dB, by the number of points"),
         *_cost(tables.get("density", ())),
@@ -57,16 +57,16 @@ def _cost(rows: Sequence[Row]) -> list[str]:
     here = [row for row in rows if row["form"] == "published" and row["tolerance_um"] == TOLERANCES_UM[0]]
 
     def cell(row: Row) -> str:
-        answers = (row["tp"] + row["fp"]) / row["frames"]
-        rate = f"{answers / row['seconds_per_frame']:.3g}" if row["seconds_per_frame"] else "-"
+        localizations = (row["tp"] + row["fp"]) / row["frames"]
+        rate = f"{localizations / row['seconds_per_frame']:.3g}" if row["seconds_per_frame"] else "-"
         return f"{row['seconds_per_frame']:.3g} s, {rate}/s, {row['frames']:g}"
 
-    title = "Processor time per frame, answers per second of a core, frames seen, by the number of points"
+    title = "Processor time per frame, localizations per second of a core, frames seen, by the number of points"
     return [_grid(title, here, "points", cell)] if here else []
 
 
 def _comparison(rows: Sequence[Row]) -> list[str]:
-    return ["## Above every rival", "\n".join(f"- {line}" for line in verdict(rows))] if rows else []
+    return ["## Above every baseline", "\n".join(f"- {line}" for line in comparison_summary(rows))] if rows else []
 
 
 def _isolated(rows: Sequence[Row]) -> list[str]:

@@ -1,8 +1,8 @@
-"""What a run of `reproduce` is: all that its tables depend on, so that parts of two different runs never mix.
+"""Identity of a run of `reproduce`: everything that its tables depend on, so that parts of different runs never mix.
 
-Files are known by their digests, not by their names or dates. The code is
-known by the digest of its syntax trees without comments and docstrings: a
-sentence that was improved does not make another run of it.
+Files are identified by their digests, not by their names or dates. The code is
+identified by the digest of its syntax trees without comments and docstrings,
+so changes of the text alone keep the identity.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Identity = dict[str, Any]
 
 _MODELS = Path(__file__).parents[1]
 _KNOWN_BY = ("model.json", "weights.safetensors", "calibration.json", "psf.zarr")
-"""What makes a model or a calibration what it is; reports and names for people do not."""
+"""Files that define a model or a calibration; reports and display names do not."""
 
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "psf-generator", "scikit-image")
 """Packages that compute figures; some are not everywhere."""
 
 _ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "results.py", "targets.py", "model_card.py")
-"""Code that draws and writes what is in the tables."""
+"""Code that only draws and writes tables."""
 
 _DIGITS = 16
 

@@ -1,14 +1,13 @@
-"""Answers kept on disk while an experiment runs, so that one that was interrupted goes on where it was.
+"""Localizations kept on disk while an experiment runs, so that an interrupted experiment can be resumed.
 
-Experiments decide by the processor time spent so far how many frames a slow
-method sees. So the time that an answer took is kept with it: an experiment
-that is run again with kept answers takes the same decisions, sees the same
-frames and gives the same tables, without the work.
+The number of frames for a slow method depends on the processor time spent so
+far, so the processor time is kept with the localizations. A resumed experiment
+then uses the same frames and gives the same tables without the work.
 
-An answer is known by the method's label, the camera that the method was told,
-and the counts of the frames themselves, so it cannot be taken for that of
-other frames. Everything else that it depends on (code, calibration, models)
-is the identity of the run, which `reproduce` checks before it opens the folder.
+The key of a batch is a digest of the method's label, the camera model and the
+counts of the frames, so results of other frames are never used. Everything
+else that the results depend on (code, calibration, models) is the identity of
+the run, which `reproduce` checks before it opens the folder.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.tables import Localizations
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptResults"]
 
 _SECONDS = "processor_seconds"
 
 
-class KeptAnswers:
-    """Answers by what they are answers to.
+class KeptResults:
+    """Localizations by method, camera model and frames.
 
     Parameters
     ----------
     folder : Path
-        Made when the first answer is kept.
+        Made when the first batch is kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +44,7 @@ class KeptAnswers:
     def find(
         self, label: str, camera: CameraModel, counts: NDArray[np.uint16], first: int
     ) -> tuple[Localizations, float] | None:
-        """Answers to frames (B, H, W), the first of which has the number `first`, and the processor time they took.
+        """Localizations in frames (B, H, W), numbered from `first`, and the processor time that they took.
 
         None when they were not kept, or the file is damaged.
         """
@@ -64,7 +63,7 @@ class KeptAnswers:
         found: Localizations,
         seconds: float,
     ) -> None:
-        """Keep answers, whole or not at all; arguments as of `find`."""
+        """Keep a batch, complete or not at all; arguments as of `find`."""
         path = self._path(label, camera, counts, first)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".partial")
@@ -74,7 +73,7 @@ class KeptAnswers:
         aside.replace(path)
 
     def clear(self) -> None:
-        """Forget everything: the tables that came of it are written."""
+        """Delete all batches, once the tables are written."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, label: str, camera: CameraModel, counts: NDArray[np.uint16], first: int) -> Path:

@@ -1,9 +1,8 @@
 """One run of `bathyscope reproduce`: experiments one after the other into a folder that is complete after each.
 
-A run may end at any moment, by a signal or by the machine, and go on later:
-experiments that are in the folder are not repeated, thresholds come from its
-record, and of the experiment that was interrupted all answers that were given
-are still there (`evaluation.runs.unfinished`).
+A run can be interrupted at any time and resumed. Experiments that are in the
+folder are not repeated, thresholds come from its record, and localizations of
+the interrupted experiment are kept (`evaluation.runs.unfinished`).
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.experiments.benchmark import VALIDATION_SEED, Bench, Contender
+from evaluation.experiments.benchmark import VALIDATION_SEED, Benchmark, MethodRun
 from evaluation.experiments.registry import ALWAYS_HIDDEN, experiment_named
 from evaluation.methods.registry import needs_model
-from evaluation.methods.selection import Tuned, contenders_for, make_ready, model_folders
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics, hidden_judging
+from evaluation.methods.selection import Tuned, make_method_runs, make_ready, model_folders
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics, hidden_benchmark_optics
 from evaluation.optics.hidden_optics import HIDDEN_SEED
 from evaluation.optics.hidden_sweep import SWEEP_SEED
 from evaluation.report.tables import write_table
 from evaluation.runs.identity import run_identity
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from evaluation.runs.results import RECORD, draw_results, is_results, read_record
 from evaluation.runs.unfinished import Unfinished, check_same_run
 from evaluation.scores.scoring import Row
@@ -34,14 +33,14 @@ from models.weights import reference_model
 from service.commands.console import note, progress
 from service.files.outputs import check_destination, complete_output, write_json
 
-__all__ = ["Reproduction", "Wanted", "judging_optics"]
+__all__ = ["Reproduction", "RunRequest", "make_benchmark_optics"]
 
 Tables = dict[str, list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be measured, as the command was given.
+class RunRequest:
+    """Arguments of the command.
 
     Attributes
     ----------
@@ -59,11 +58,11 @@ class Wanted:
     seconds : float
         Processor time of a method for a condition.
     seed : int
-        Of the judging frames.
+        Of the test frames.
     minutes : float
         From a sweep to a model, wall time, where an experiment trains.
     resume : bool
-        Go on with what is in `out` and beside it.
+        Resume the run in `out`.
     command : str
         For the record.
     """
@@ -87,43 +86,43 @@ class Reproduction:
 
     Parameters
     ----------
-    wanted : Wanted
+    request : RunRequest
 
     Raises
     ------
     DataError
-        When the folder is something else, a model is none, or what is to go on is another run.
+        When the folder has other contents, a model folder is invalid, or the run to resume differs.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        check_destination(wanted.out, is_results)
-        self._wanted = wanted
+    def __init__(self, request: RunRequest) -> None:
+        check_destination(request.out, is_results)
+        self._request = request
         # Models are read before minutes go into optics.
         self._identity = run_identity(
-            optics=wanted.optics,
-            calibration=wanted.calibration,
-            methods=wanted.methods,
-            models=model_folders(wanted.methods, wanted.models),
-            quick=wanted.quick,
-            seed=wanted.seed,
-            seconds=wanted.seconds,
-            minutes=wanted.minutes,
+            optics=request.optics,
+            calibration=request.calibration,
+            methods=request.methods,
+            models=model_folders(request.methods, request.models),
+            quick=request.quick,
+            seed=request.seed,
+            seconds=request.seconds,
+            minutes=request.minutes,
         )
-        self._record: dict[str, Any] = self._begun() or self._new_record()
-        self._unfinished = Unfinished(wanted.out)
-        self._unfinished.begin(self._identity, wanted.command, resume=wanted.resume)
-        self._benches: dict[str, Bench] = {}
+        self._record: dict[str, Any] = self._record_to_resume() or self._new_record()
+        self._unfinished = Unfinished(request.out)
+        self._unfinished.begin(self._identity, request.command, resume=request.resume)
+        self._benchmarks: dict[str, Benchmark] = {}
 
     def missing(self) -> list[str]:
         """Experiments whose tables are not there yet."""
-        return [name for name in self._wanted.experiments if name not in self._record["experiments"]]
+        return [name for name in self._request.experiments if name not in self._record["experiments"]]
 
     def measure(self, name: str) -> Tables:
         """Run one experiment, add it to the folder, and give its tables."""
-        kind = "hidden" if name in ALWAYS_HIDDEN else self._wanted.optics
-        if kind not in self._benches:
-            self._benches[kind] = self._bench(kind)
-        bench = self._benches[kind]
+        kind = "hidden" if name in ALWAYS_HIDDEN else self._request.optics
+        if kind not in self._benchmarks:
+            self._benchmarks[kind] = self._benchmark(kind)
+        benchmark = self._benchmarks[kind]
         before = self._unfinished.spent(name)
         begun, begun_s = time.process_time(), time.monotonic()
 
@@ -133,50 +132,50 @@ class Reproduction:
 
         with progress(name, 1.0) as advance:
 
-            def told(done: float, what: str) -> None:
-                self._unfinished.tell_spent(name, spent())
+            def report(done: float, what: str) -> None:
+                self._unfinished.record_spent(name, spent())
                 advance(done, what)
 
-            bench.advance = told
-            tables = experiment_named(name).run(bench)
-        for contender in bench.contenders:
+            benchmark.advance = report
+            tables = experiment_named(name).run(benchmark)
+        for method_run in benchmark.method_runs:
             # Prepared methods hold hundreds of megabytes, and come back within seconds.
-            contender.release()
+            method_run.release()
         self._add(name, kind, tables, spent())
         self._publish(name, tables)
         return tables
 
     def end(self) -> None:
-        """All experiments are in the folder: what was kept for an interruption goes."""
+        """Delete what was kept for an interruption: all experiments are in the folder."""
         self._unfinished.end()
 
-    def _begun(self) -> dict[str, Any] | None:
-        """Record of the run that is to go on, None where there is none."""
-        wanted = self._wanted
-        if not (wanted.resume and is_results(wanted.out)):
+    def _record_to_resume(self) -> dict[str, Any] | None:
+        """Record of the run to resume, None where there is none."""
+        request = self._request
+        if not (request.resume and is_results(request.out)):
             return None
-        record = read_record(wanted.out)
+        record = read_record(request.out)
         runs = record["runs"]
         if len(runs) != 1 or "identity" not in runs[0]:
             raise DataError(
-                f"{wanted.out} holds results of {len(runs)} runs, or of an earlier version; only one run of this "
-                "version goes on.",
+                f"{request.out} holds results of {len(runs)} runs, or of an earlier version; only one run of this "
+                "version can be resumed.",
                 "Choose another --out, and merge the folders afterwards.",
             )
-        check_same_run(wanted.out, runs[0]["identity"], self._identity, runs[0]["command"])
-        if wanted.command != runs[0]["command"]:
-            runs[0]["went_on_with"] = [*runs[0].get("went_on_with", []), wanted.command]
+        check_same_run(request.out, runs[0]["identity"], self._identity, runs[0]["command"])
+        if request.command != runs[0]["command"]:
+            runs[0]["went_on_with"] = [*runs[0].get("went_on_with", []), request.command]
         return record
 
     def _new_record(self) -> dict[str, Any]:
-        """Everything that is needed to do it again: what all runs of a folder share, and this run."""
-        wanted = self._wanted
+        """Everything that is needed to repeat the run: the part common to all runs of a folder, and this run."""
+        request = self._request
         return {
             "simulated": True,
-            "quick": wanted.quick,
-            "optics": wanted.optics,
+            "quick": request.quick,
+            "optics": request.optics,
             "seeds": {
-                "judging": wanted.seed,
+                "judging": request.seed,
                 "validation": VALIDATION_SEED,
                 "hidden optics": HIDDEN_SEED,
                 "sweep": SWEEP_SEED,
@@ -187,9 +186,9 @@ class Reproduction:
             "experiments": {},
             "runs": [
                 {
-                    "command": wanted.command,
+                    "command": request.command,
                     "identity": self._identity,
-                    "seconds_per_condition": wanted.seconds,
+                    "seconds_per_condition": request.seconds,
                     "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                     "methods": {},
                     "experiments": {},
@@ -198,41 +197,43 @@ class Reproduction:
             ],
         }
 
-    def _bench(self, kind: str) -> Bench:
-        wanted = self._wanted
-        judge = judging_optics(kind, wanted.calibration, quick=wanted.quick)
+    def _benchmark(self, kind: str) -> Benchmark:
+        request = self._request
+        optics = make_benchmark_optics(kind, request.calibration, quick=request.quick)
         workshop = self._unfinished.workshop
         tuned: Tuned = {each["method"]: each for each in self._record["runs"][0]["methods"].get(kind, [])}
         with progress("thresholds", 1.0) as advance:
             ready, missing = make_ready(
-                judge,
-                contenders_for(judge, wanted.methods, wanted.models),
-                quick=wanted.quick,
-                seconds=wanted.seconds,
+                optics,
+                make_method_runs(optics, request.methods, request.models),
+                quick=request.quick,
+                seconds=request.seconds,
                 tuned=tuned,
-                kept=KeptAnswers(workshop / "answers"),
+                kept=KeptResults(workshop / "answers"),
                 advance=advance,
             )
         for method, reason in missing.items():
             note(f"{method} is left out: {reason}")
         self._record["left_out"] |= missing
         self._record["microscopes"][kind] = {
-            "label": judge.label,
-            "depths_um": list(judge.depths_um),
-            "calibration": judge.calibration.id,
+            "label": optics.label,
+            "depths_um": list(optics.depths_um),
+            "calibration": optics.calibration.id,
         }
-        return Bench(judge, ready, wanted.quick, wanted.seed, wanted.seconds, minutes=wanted.minutes, workshop=workshop)
+        return Benchmark(
+            optics, ready, request.quick, request.seed, request.seconds, minutes=request.minutes, workshop=workshop
+        )
 
     def _add(self, name: str, kind: str, tables: Tables, spent: dict[str, float]) -> None:
         """Put an experiment into the record."""
-        bench = self._benches[kind]
+        benchmark = self._benchmarks[kind]
         run = self._record["runs"][0]
         self._record["experiments"][name] = {
-            "optics": bench.optics.name,
+            "optics": benchmark.optics.name,
             "tables": {table: len(rows) for table, rows in tables.items()},
         }
         run["experiments"][name] = spent
-        run["methods"][kind] = [_contender_record(contender) for contender in bench.contenders]
+        run["methods"][kind] = [_method_record(method_run) for method_run in benchmark.method_runs]
         run["unfinished"] = self.missing()
 
     def _publish(self, name: str, tables: Tables) -> None:
@@ -240,7 +241,7 @@ class Reproduction:
 
         The first one replaces the results of an earlier run.
         """
-        out = self._wanted.out
+        out = self._request.out
         with complete_output(out, is_results) as aside:
             if len(self._record["experiments"]) == 1:
                 aside.mkdir()
@@ -254,28 +255,28 @@ class Reproduction:
         self._unfinished.experiment_done()
 
 
-def judging_optics(kind: str, calibration: Path | None, *, quick: bool) -> JudgingOptics:
-    """The judge's microscope, ``"exact"`` or ``"hidden"``, with progress at the terminal."""
+def make_benchmark_optics(kind: str, calibration: Path | None, *, quick: bool) -> BenchmarkOptics:
+    """Benchmark optics, ``"exact"`` or ``"hidden"``, with progress at the terminal."""
     import platformdirs
 
     if kind == "exact":
         return exact_optics()
     with progress("hidden optics", 1.0) as advance:
         cache = Path(platformdirs.user_cache_dir("bathyscope"))
-        return hidden_judging(cache, calibration, advance, quick=quick)
+        return hidden_benchmark_optics(cache, calibration, advance, quick=quick)
 
 
-def _contender_record(contender: Contender) -> dict[str, Any]:
+def _method_record(method_run: MethodRun) -> dict[str, Any]:
     record: dict[str, Any] = {
-        "method": contender.label,
-        "pattern": contender.told_by,
-        "threshold": contender.threshold,
-        "frames": contender.frames,
-        "processor_seconds": round(contender.seconds, 3),
-        "processor_seconds_per_frame": round(contender.seconds / max(contender.frames, 1), 4),
+        "method": method_run.label,
+        "pattern": method_run.optics_source,
+        "threshold": method_run.threshold,
+        "frames": method_run.frames,
+        "processor_seconds": round(method_run.seconds, 3),
+        "processor_seconds_per_frame": round(method_run.seconds / max(method_run.frames, 1), 4),
     }
-    if needs_model(contender.name):
-        described = Model.load(contender.model_folder or reference_model("full"))
+    if needs_model(method_run.name):
+        described = Model.load(method_run.model_folder or reference_model("full"))
         record |= {
             "model": described.id,
             "calibration": described.calibration_id,

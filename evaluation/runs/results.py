@@ -1,11 +1,10 @@
 """A folder of results: tables as CSV files, figures drawn from them, and the record of how they were made.
 
 Slow methods run apart from fast ones, in processes of their own and into
-folders of their own; afterwards the folders are merged. The figures of the
-merged folder are drawn from its tables alone, and so are those of every
-single run, so that there is one way to a figure. Runs only go together when
-all methods saw the same frames through the same optics and were told the same
-of them; everything else is refused.
+folders of their own; afterwards the folders are merged. Figures are drawn from
+the tables alone, for single runs and merged folders alike. Runs can be merged
+only if all methods had the same frames, the same optics and the same calibration;
+otherwise the merge is refused.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from typing import Any
 from evaluation.experiments.registry import EXPERIMENTS, experiment_named
 from evaluation.report.pages import page
 from evaluation.report.tables import read_table, write_table
-from evaluation.scores.comparison import compared, verdict
+from evaluation.scores.comparison import compare_with_baselines, comparison_summary
 from evaluation.scores.scoring import Row
 from evaluation.scores.targets import met, targets
 from models.errors import DataError
 
-__all__ = ["RECORD", "draw_results", "is_results", "merge_results", "read_record", "verdicts"]
+__all__ = ["RECORD", "draw_results", "is_results", "merge_results", "read_record", "result_summary"]
 
 RECORD = "reproduce.json"
 """File of a folder's record."""
@@ -54,7 +53,7 @@ def draw_results(folder: Path, only: str | None = None) -> None:
     Raises
     ------
     DataError
-        When the folder is none of results, or a table was changed so that it cannot be drawn.
+        When the folder has no results, or a table was changed so that it cannot be drawn.
     """
     record = read_record(folder)
     for name, experiment in record["experiments"].items():
@@ -88,7 +87,7 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
     Raises
     ------
     DataError
-        When a folder is none of results, or runs differ in what must be the same.
+        When a folder has no results, or runs differ in what must be the same.
     """
     records = [read_record(folder) for folder in folders]
     merged = records[0]
@@ -107,23 +106,23 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
     return merged
 
 
-def verdicts(folder: Path) -> list[str]:
-    """Of each figure that is asked of the cascade whether it is met, and where a rival is above it.
+def result_summary(folder: Path) -> list[str]:
+    """Whether the cascade meets each target, and where a baseline is above it.
 
     Raises
     ------
     DataError
-        When the folder is none of results.
+        When the folder has no results.
     """
     record = read_record(folder)
     tables = _all_tables(folder, record)
-    return [*met(targets(tables, _optics(record))), *verdict(compared(tables))]
+    return [*met(targets(tables, _optics(record))), *comparison_summary(compare_with_baselines(tables))]
 
 
 def _write_pages(folder: Path, record: Record) -> None:
-    """Page of all tables, and whether the cascade is above every rival at every point."""
+    """Page of all tables, and whether the cascade is above every baseline at every point."""
     tables = _all_tables(folder, record)
-    comparison = compared(tables)
+    comparison = compare_with_baselines(tables)
     if comparison:
         write_table(folder / f"{_COMPARISON}.csv", comparison, {})
     text = page(tables, comparison, targets(tables, _optics(record)))

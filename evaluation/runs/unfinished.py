@@ -1,8 +1,8 @@
-"""What an interrupted `reproduce` leaves beside its results, so that `--resume` goes on where it was.
+"""State of an interrupted `reproduce` beside its results, for `--resume`.
 
-A folder `<out>.unfinished`: the identity of the run, the answers of the
-experiment that it was at and what that experiment made for itself, and the
-time spent on it. The folder goes when the run has come to its end.
+The folder `<out>.unfinished` holds the identity of the run and, of the current
+experiment, its localizations, its own files and the time spent. It is deleted
+when the run is complete.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Unfinished:
         self.workshop = self.folder / _WORKSHOP
 
     def begin(self, identity: Identity, command: str, *, resume: bool) -> None:
-        """Take the folder for a run, empty, or with what an interrupted one left when that is to go on.
+        """Open the folder for a run: empty, or with the state of an interrupted run to resume.
 
         Raises
         ------
         DataError
-            When the folder is something else, or what is to go on is another run.
+            When the folder has other contents, or the run to resume differs.
         """
         check_destination(self.folder, lambda folder: (folder / _IDENTITY).is_file())
         if resume and self.folder.exists():
@@ -56,12 +56,12 @@ class Unfinished:
         own: dict[str, float] = known.get(experiment, {"processor_seconds": 0.0, "seconds": 0.0})
         return own
 
-    def tell_spent(self, experiment: str, spent: dict[str, float]) -> None:
-        """Keep what `spent` gives."""
+    def record_spent(self, experiment: str, spent: dict[str, float]) -> None:
+        """Write the time that `spent` returns."""
         write_json(self.folder / _SPENT, {experiment: spent})
 
     def experiment_done(self) -> None:
-        """Forget what was only of use within an experiment whose tables are written."""
+        """Delete files of an experiment whose tables are written."""
         shutil.rmtree(self.workshop, ignore_errors=True)
 
     def end(self) -> None:
@@ -90,6 +90,6 @@ def check_same_run(folder: Path, before: Identity, now: Identity, command: str) 
     different = differences(before, now)
     if different:
         raise DataError(
-            f"{folder} is of another run: {'; '.join(different)}. Only what was begun the same way goes on.",
+            f"{folder} is of another run: {'; '.join(different)}. Only the same run can be resumed.",
             f"Go on as it was begun ({command}), choose another --out, or leave --resume out to begin anew.",
         )

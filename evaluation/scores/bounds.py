@@ -1,12 +1,11 @@
-"""What the light of a frame can tell at most: the limits that every method is held against.
+"""Physical limits of localization, with which every method is compared.
 
-Three questions, from the optics and the noise alone. How well could
-position, depth and intensity of each emitter be known, when all of them and
-the background have to be told apart at once (`joint_bounds`, Cramér-Rao)?
-Which emitters stand out of the noise at all (`detectable_share`)? And how
-high a Jaccard index is within reach of a detector that knows the pattern
-perfectly, but has to search the whole volume, so that noise alone looks like
-an emitter somewhere (`ideal_jaccard`)?
+Three questions, from the optics and the noise alone. How well could position,
+depth and intensity of each emitter be known, when all of them and the
+background are estimated jointly (`joint_bounds`, Cramér-Rao)? Which emitters
+are significant above the noise (`detectable_share`)? Which Jaccard index can a
+detector reach that knows the pattern perfectly, but has to search the whole
+volume and therefore has false alarms (`IdealDetector`)?
 
 The patterns come from the same compiled spline as the joint fit's, the Fisher
 matrix is assembled here independently and in double precision; the tests hold
@@ -164,7 +163,7 @@ class JointBounds:
     def ideal_detector(self, z_range_um: tuple[float, float], shape: tuple[int, int]) -> IdealDetector:
         """Matched filter over a volume: the frame's field, and the depths of `z_range_um`.
 
-        The light of what is searched is small beside the background, which is even: the noise is white.
+        The signal is assumed weak against a uniform background, so the noise is white.
         """
         low, high = z_range_um
         step = self._spline.psf.z_step_um / 2
@@ -183,7 +182,7 @@ class JointBounds:
         slopes[:2] /= self._pixel_um
         norm = float(np.sqrt(light @ light))
         unit = light / norm
-        # Derivatives of the pattern at unit norm: what changes only the norm is no change of the filter's answer.
+        # Derivatives of the pattern at unit norm: a change of the norm alone does not change the filter's response.
         change = (slopes - (slopes @ unit)[:, None] * unit) / norm
         return float(np.sqrt(max(np.linalg.det(change @ change.T), 0.0)))
 
@@ -196,7 +195,7 @@ class IdealDetector:
     ----------
     places : float
         Size of the volume in units of the filter's own resolution, ∫ √det Λ dV with Λ the covariance of the
-        gradient of its answer to unit noise.
+        gradient of its response to unit noise.
     """
 
     places: float
@@ -225,8 +224,8 @@ class IdealDetector:
         Returns
         -------
         float
-            An emitter of significance s is found with the probability Φ(s - t) at the threshold t, wherever it is;
-            to find it in the right place is not asked for, so that this is an upper limit.
+            An emitter of significance s is found with the probability Φ(s - t) at the threshold t, wherever it is.
+            Its localization error is ignored, so this is an upper limit.
         """
         if len(significance) == 0:
             return 1.0

@@ -1,9 +1,9 @@
-"""Is the cascade above every rival at every point, and where not, why: read from the tables of `snr` and `density`.
+"""Comparison of the cascade with the best baseline at every point of the tables `snr` and `density`.
 
-A point is one condition and one tolerance. The rival of a point is the best
-of all methods that are not the cascade. Where the rival wins, the reason is
-what the scores say: it finds more, or answers less that is false, or so few
-frames were seen that nobody can tell.
+A point is one condition and one tolerance. The baseline of a point is the best
+of all methods other than the cascade. Where the baseline is better, the reason
+is taken from the scores: higher recall, higher precision, or too few frames
+for a significant difference.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 
 from evaluation.scores.scoring import Row
 
-__all__ = ["compared", "verdict"]
+__all__ = ["compare_with_baselines", "comparison_summary"]
 
 _OURS = "cascade"
 _TABLES = ("snr", "density")
 _CONDITION = ("form", "points", "snr_db", "photons", "background_e")
 _CERTAIN = 2.0
-"""Standard errors of the difference beneath which a point is undecided."""
+"""A point whose difference has fewer standard errors is undecided."""
 
 _SAME = 0.01
-"""Differences of recall or precision that are not worth a word."""
+"""Smaller differences of recall or precision are not named."""
 
 
-def compared(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """One row for each form of the cascade, condition and tolerance; nothing without rivals.
+def compare_with_baselines(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """One row for each form of the cascade, condition and tolerance; nothing without baselines.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def compared(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
     Returns
     -------
     list of Row
-        ``above`` is whether the Jaccard index exceeds the best rival's, ``errors`` by how many standard errors of the
-        difference, ``why`` what the scores say where it does not.
+        ``above``: whether the Jaccard index exceeds the best baseline's; ``errors``: by how many standard errors of
+        the difference; ``why``: the reason where it does not.
     """
     rows = []
     for table in _TABLES:
@@ -50,25 +50,25 @@ def compared(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
             place = (*(condition.get(key) for key in _CONDITION), row["tolerance_um"])
             points.setdefault(place, []).append(condition)
         for here in points.values():
-            rivals = [row for row in here if not _is_ours(row) and row["jaccard"] is not None]
-            if rivals:
-                best = max(rivals, key=lambda row: float(row["jaccard"]))
+            baselines = [row for row in here if not _is_ours(row) and row["jaccard"] is not None]
+            if baselines:
+                best = max(baselines, key=lambda row: float(row["jaccard"]))
                 rows += [_point(table, row, best) for row in here if _is_ours(row)]
     return rows
 
 
-def verdict(rows: Sequence[Row]) -> list[str]:
-    """For each form of the cascade and tolerance in how many points it is above every rival, and where it is not."""
-    told = []
+def comparison_summary(rows: Sequence[Row]) -> list[str]:
+    """For each form of the cascade and tolerance: points above every baseline, and the others with the reason."""
+    lines = []
     for method, tolerance in dict.fromkeys((row["method"], row["tolerance_um"]) for row in rows):
         mine = [row for row in rows if (row["method"], row["tolerance_um"]) == (method, tolerance)]
         lost = [row for row in mine if not row["above"]]
         everywhere = "yes" if not lost else "no: " + "; ".join(f"{_place(row)} ({row['why']})" for row in lost)
-        told.append(
-            f"{method} above every rival within {tolerance:g} µm at {len(mine) - len(lost)} of {len(mine)} points: "
+        lines.append(
+            f"{method} above every baseline within {tolerance:g} µm at {len(mine) - len(lost)} of {len(mine)} points: "
             f"{everywhere}"
         )
-    return told
+    return lines
 
 
 def _is_ours(row: Row) -> bool:
@@ -99,14 +99,14 @@ def _point(table: str, row: Row, best: Row) -> Row:
 
 
 def _reason(row: Row, best: Row, margin: float | None, error: float) -> str:
-    said = []
+    reasons = []
     if margin is not None and abs(margin) < _CERTAIN * error:
-        said.append(f"undecided: {margin:+.3f} ± {error:.3f} with {row['frames']} and {best['frames']} frames")
-    for key, name in (("recall", "finds less"), ("precision", "answers more that is false")):
+        reasons.append(f"undecided: {margin:+.3f} ± {error:.3f} with {row['frames']} and {best['frames']} frames")
+    for key, name in (("recall", "finds fewer"), ("precision", "more false localizations")):
         mine, theirs = row[key], best[key]
         if mine is not None and theirs is not None and mine < theirs - _SAME:
-            said.append(f"{name}: {key} {mine:.2f}, {best['method']} {theirs:.2f}")
-    return ", ".join(said) or f"level with {best['method']}"
+            reasons.append(f"{name}: {key} {mine:.2f}, {best['method']} {theirs:.2f}")
+    return ", ".join(reasons) or f"level with {best['method']}"
 
 
 def _place(row: Row) -> str:

@@ -1,10 +1,10 @@
-"""Errors of isolated emitters in units of the Cramér-Rao bound, and in units of the sigmas that a method tells.
+"""Errors of isolated emitters in units of the Cramér-Rao bound, and in units of the sigmas that a method reports.
 
-One emitter to a frame, so the answer that means it is the most probable one
-of the frame, and nothing is gated: an answer in a wrong valley counts with its
-whole error. A few such answers rule a root mean square, so beside it stands
-the median of the absolute ratios times 1.4826, which is the standard deviation
-of a normal distribution; that is the figure of record. With n emitters it is
+Each frame has one emitter. It is paired with the most probable localization of
+the frame, without a gate: a fit that converged to a local optimum counts with
+its whole error. A few such localizations dominate a root mean square, so the
+figure of record is the median of the absolute ratios times 1.4826, which is
+the standard deviation for a normal distribution. With n emitters it is
 known to 1.17/√n axially and, from two axes, 0.82/√n laterally.
 """
 
@@ -40,13 +40,13 @@ class IsolatedErrors:
     ----------
     frames : int
     surplus : int
-        Answers beyond the first of each frame.
+        Localizations beyond the first of each frame.
     error_um : ndarray of float64, shape (N, 3)
-        Of the emitters that have an answer, in x, y and z.
+        Of the emitters that were localized, in x, y and z.
     bound_um : ndarray of float64, shape (N, 3)
         Their Cramér-Rao bounds.
     sigma_um : ndarray of float64, shape (N, 3)
-        Their standard deviations as the method tells them; not finite where it tells none.
+        Their standard deviations as the method reports them; not finite where it reports none.
     """
 
     frames: int
@@ -58,8 +58,8 @@ class IsolatedErrors:
     def columns(self) -> Row:
         """Figures for a table; None where there is nothing to take them from."""
         ratio = self.error_um / self.bound_um
-        told = (np.isfinite(self.sigma_um) & (self.sigma_um > 0)).all(axis=1)
-        surprise = self.error_um[told] / self.sigma_um[told]
+        known = (np.isfinite(self.sigma_um) & (self.sigma_um > 0)).all(axis=1)
+        normalized = self.error_um[known] / self.sigma_um[known]
         return {
             "found": len(ratio) / self.frames if self.frames else None,
             "surplus": self.surplus / self.frames if self.frames else None,
@@ -67,10 +67,10 @@ class IsolatedErrors:
             "axial_over_bound": spread(ratio[:, 2]),
             "lateral_over_bound_rms": _rms(ratio[:, :2]),
             "axial_over_bound_rms": _rms(ratio[:, 2]),
-            "lateral_over_sigma": _deviation(surprise[:, :2]),
-            "axial_over_sigma": _deviation(surprise[:, 2:]),
-            "lateral_over_sigma_median": _robust_deviation(surprise[:, :2]),
-            "axial_over_sigma_median": _robust_deviation(surprise[:, 2:]),
+            "lateral_over_sigma": _deviation(normalized[:, :2]),
+            "axial_over_sigma": _deviation(normalized[:, 2:]),
+            "lateral_over_sigma_median": _robust_deviation(normalized[:, :2]),
+            "axial_over_sigma_median": _robust_deviation(normalized[:, 2:]),
             "axial_bias_um": _median(self.error_um[:, 2]),
             "axial_bias_mean_um": float(self.error_um[:, 2].mean()) if len(ratio) else None,
             "bound_lateral_um": _median(self.bound_um[:, :2]),
@@ -81,7 +81,7 @@ class IsolatedErrors:
 def isolated_errors(
     found: Localizations, frames: Frames, bounds: Sequence[FrameBounds], nearest_um: float = NEAREST_UM
 ) -> IsolatedErrors:
-    """Errors of the answers to frames with one emitter each.
+    """Errors of the localizations in frames with one emitter each.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def isolated_errors(
         Frames whose emitter is nearer to focus are left out.
     """
     order = np.lexsort((-found.probability, found.frame))
-    numbers, first, answers = np.unique(found.frame[order], return_index=True, return_counts=True)
-    best = dict(zip(numbers.tolist(), zip(order[first].tolist(), answers.tolist(), strict=True), strict=True))
+    numbers, first, counts = np.unique(found.frame[order], return_index=True, return_counts=True)
+    best = dict(zip(numbers.tolist(), zip(order[first].tolist(), counts.tolist(), strict=True), strict=True))
     errors, limits, sigmas = [], [], []
     count = surplus = 0
     for number, (truth, bound) in enumerate(zip(frames.emitters, bounds, strict=False)):
@@ -104,8 +104,8 @@ def isolated_errors(
         count += 1
         if number not in best:
             continue
-        row, given = best[number]
-        surplus += given - 1
+        row, localized = best[number]
+        surplus += localized - 1
         errors.append(found.xyz_um[row] - truth[0, :3])
         limits.append(bound.sigma[0, :3])
         sigmas.append(found.sigma_um[row])

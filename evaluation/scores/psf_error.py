@@ -1,9 +1,9 @@
 """How near a calibrated pattern is to the true one, depth by depth.
 
-What a method that fits or learns the calibrated pattern must get wrong even
-without noise. A pattern that is the true one at another depth, or beside the
-axis, is not a wrong pattern but a wrong depth or place, so light, place and
-depth are fitted first and told apart from what remains.
+The PSF model error causes errors of localization even without noise. A
+shift in depth or sideways is an error of position, not of the pattern, so
+intensity, position and depth are fitted first and the residual is reported
+separately.
 """
 
 from __future__ import annotations

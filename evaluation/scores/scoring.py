@@ -1,4 +1,4 @@
-"""Tables from answers and truth: scores at three tolerances with the chance level, and precision-recall curves."""
+"""Tables from localizations and truth: scores at three tolerances, chance level, precision-recall curves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from models.tables import Localizations
 __all__ = [
     "TOLERANCES_UM",
     "Row",
-    "answers_by_frame",
     "frame_scores",
     "jaccard_error",
     "limit_columns",
+    "localizations_by_frame",
     "precision_recall",
     "score_at",
     "score_rows",
@@ -31,10 +31,10 @@ TOLERANCES_UM = (10.0, 5.0, 3.0)
 
 _CURVE_POINTS = 40
 _KNOWN_UM = 5.0
-"""An emitter whose 3D sigma is larger is not localized by anybody, and left out of root mean squares."""
+"""An emitter with a larger bound on its 3D sigma cannot be localized; root mean squares leave it out."""
 
 
-def answers_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
+def localizations_by_frame(found: Localizations, count: int) -> list[NDArray[np.float64]]:
     """Positions (N, 3) in each of `count` frames, whose numbers count from 0."""
     order = np.argsort(found.frame, kind="stable")
     return np.split(found.xyz_um[order], np.searchsorted(found.frame[order], np.arange(1, count), side="left"))
@@ -43,14 +43,14 @@ def answers_by_frame(found: Localizations, count: int) -> list[NDArray[np.float6
 def frame_scores(
     found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None
 ) -> list[Score]:
-    """Score of the answers to each of `frames`, whose numbers count from 0."""
+    """Score of the localizations in each of `frames`, whose numbers count from 0."""
     scorer = Scorer(tolerance_um, region)
-    answers = answers_by_frame(found, len(frames))
-    return [scorer.add(each, truth[:, :3]) for each, truth in zip(answers, frames.emitters, strict=True)]
+    localizations = localizations_by_frame(found, len(frames))
+    return [scorer.add(each, truth[:, :3]) for each, truth in zip(localizations, frames.emitters, strict=True)]
 
 
 def score_at(found: Localizations, frames: Frames, tolerance_um: float, region: Region | None = None) -> Score:
-    """Score of the answers to `frames`, whose numbers count from 0."""
+    """Score of the localizations in `frames`, whose numbers count from 0."""
     return sum(frame_scores(found, frames, tolerance_um, region), Score())
 
 
@@ -76,7 +76,7 @@ def score_rows(
     region: Region | None = None,
     tolerances_um: Sequence[float] = TOLERANCES_UM,
 ) -> list[Row]:
-    """One row for each tolerance: `columns`, what was in the frames, scores, and the chance level."""
+    """One row for each tolerance: `columns`, conditions of the frames, scores, and the chance level."""
     truth = frames.truth()
     rows = []
     for tolerance in tolerances_um:

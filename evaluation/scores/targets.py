@@ -1,8 +1,7 @@
-"""What is asked of the cascade, and what a folder of results says of it: a line for each figure, with its worst place.
+"""Targets of the cascade and the figures in a folder of results: one line each, with the worst condition.
 
-The figures are the project's own aims on its own yardstick; nothing else
-depends on them, and none is tuned for. A line is there when the folder has
-the experiment, so a folder that holds them all answers for all of them.
+The targets are the project's own, on its own benchmark; nothing is tuned for
+them. A target is listed when the folder has its experiment.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _JACCARD_BY_DB = {0.0: 0.50, 10.0: 0.78, 20.0: 0.92, 30.0: 0.95}
 _JACCARD_BY_POINTS = {32.0: 0.92, 64.0: 0.85, 100.0: 0.75}
 _OVER_BOUND = {"exact": 1.3, "hidden": 2.0}
 _HIDDEN_UP_TO_DB = 20.0
-"""The bound falls with the light and a calibration's errors do not."""
+"""The bound decreases with more light; the errors of a calibration do not."""
 
-_HONEST = (0.8, 1.25)
+_SIGMA_RATIO = (0.8, 1.25)
 _RESOLVED_UM = {"lateral": 2.0, "axial": 6.0}
 _RESOLVED_PHOTONS, _RESOLVED_DEPTHS_UM = 1e5, (20.0, 80.0)
 _GHOSTS = 0.1
@@ -35,11 +34,11 @@ class Target:
     Attributes
     ----------
     name : str
-        What is asked, with the limit.
+        Figure and its limit.
     measured : float or None
-        The worst of its places; None where one has no figure.
+        Worst value over the conditions; None if one has no figure.
     place : str
-        Where that is.
+        Condition of the worst value.
     met : bool
     """
 
@@ -50,7 +49,7 @@ class Target:
 
 
 def targets(tables: Mapping[str, Sequence[Row]], optics: Mapping[str, str]) -> list[Target]:
-    """All that the tables answer for.
+    """Targets whose experiments are in the tables.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def _isolated(rows: Sequence[Row], optics: str) -> list[Target]:
             if optics == "exact" or db <= _HIDDEN_UP_TO_DB:
                 most = _OVER_BOUND[optics]
                 found.append(_most(f"{name} bound at most {most:g}", here, f"{axis}_over_bound", most))
-            least, most = _HONEST
+            least, most = _SIGMA_RATIO
             key = f"{axis}_over_sigma"
             found.append(_least(f"{name} sigma at least {least:g}", here, key, least))
             found.append(_most(f"{name} sigma at most {most:g}", here, key, most))
@@ -133,7 +132,7 @@ def _ghosts(rows: Sequence[Row]) -> list[Target]:
     ours = dict.fromkeys(row["method"] for row in wrong if str(row["method"]).startswith("cascade"))
     return [
         _most(
-            f"ghosts on the wrong side, {method}, at most {_GHOSTS:g} per emitter",
+            f"ghosts at negative defocus, {method}, at most {_GHOSTS:g} per emitter",
             [row for row in wrong if row["method"] == method],
             "ghosts",
             _GHOSTS,
@@ -157,14 +156,14 @@ def _adoption(rows: Sequence[Row]) -> list[Target]:
 
 
 def _least(name: str, rows: Sequence[Row], key: str, limit: float) -> Target:
-    return _judged(name, rows, key, min, lambda value: value >= limit)
+    return _target(name, rows, key, min, lambda value: value >= limit)
 
 
 def _most(name: str, rows: Sequence[Row], key: str, limit: float) -> Target:
-    return _judged(name, rows, key, max, lambda value: value <= limit)
+    return _target(name, rows, key, max, lambda value: value <= limit)
 
 
-def _judged(
+def _target(
     name: str,
     rows: Sequence[Row],
     key: str,
@@ -179,13 +178,13 @@ def _judged(
 
 
 def _place(row: Row) -> str:
-    told = [f"{row['depth_um']:g} µm"] if "depth_um" in row else []
+    parts = [f"{row['depth_um']:g} µm"] if "depth_um" in row else []
     if row.get("snr_db") is not None:
-        told.append(f"{row['snr_db']:g} dB")
+        parts.append(f"{row['snr_db']:g} dB")
     if row.get("photons") is not None:
-        told.append(f"{row['photons']:,.0f} e⁻")
+        parts.append(f"{row['photons']:,.0f} e⁻")
     if row.get("jaccard_error") is not None:
-        told.append(f"± {row['jaccard_error']:.3f}")
+        parts.append(f"± {row['jaccard_error']:.3f}")
     if row.get("frames") is not None:
-        told.append(f"{row['frames']:g} frames")
-    return ", ".join(told)
+        parts.append(f"{row['frames']:g} frames")
+    return ", ".join(parts)

@@ -1,7 +1,7 @@
-"""What it costs the API to send live tracks to many clients: its processor time per message and client.
+"""Processor time of the API per message and client, for live tracks sent to many clients.
 
-The real API process stands behind a publisher that speaks as the engine does.
-It is measured twice: with nobody watching, and with all clients.
+The real API process stands behind a publisher with the protocol of the engine.
+It is measured twice: without clients, and with all clients.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LEDGER = ("exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "
 
 
 def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int, tracks: int) -> dict[str, Any]:
-    """Publish `fps` states of `tracks` tracks a second for `seconds`, to nobody and then to `clients` clients.
+    """Publish `fps` states of `tracks` tracks a second for `seconds`, without clients and then to `clients` clients.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
     Returns
     -------
     dict
-        ``cpu_percent`` of the API while nobody watches and with the clients, ``us_per_message_and_client``
+        ``cpu_percent`` of the API without and with the clients, ``us_per_message_and_client``
         (None when no message came), ``published_ms`` (publication to reception) and what the clients saw.
 
     Raises

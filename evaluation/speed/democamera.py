@@ -38,7 +38,7 @@ def democamera_settings(folder: Path, size: int, fps: float, emitters: int, pixe
     size : int
         Rows and columns of the sensor.
     fps : float
-        Frames a second that are asked for; the camera gives at most about 860.
+        Requested frames per second; the camera gives at most about 860.
     emitters : int
         Beads per 512 x 512 pixels.
     pixel_size_um : float

@@ -1,8 +1,8 @@
-"""What it costs to fit a frame: our refinement and the rivals that fit without a network, frame by frame in turns.
+"""Processor time to fit a frame: the refinement and the baselines without a network, frame by frame in turns.
 
 Processor time of one thread. Frames are those of `reproduce snr` at 20 dB with
-the exact pattern, which all methods know. How many emitters a method answers
-is in the table, for one that finds little has little to do.
+the exact pattern, which all methods know. The table also has the number of
+localizations, because the time depends on it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _METHODS = ("cascade", "cascade --refine", "mle", "ls", "mle-multi")
 _EMITTERS = (20, 64)
 _LIGHT = Snr(20.0)
 _SEED = 7_310_221
-_ANSWERED = 0.5
-"""Least score of an answer that is counted; the tuned thresholds of `reproduce` lie around it."""
+_LEAST_SCORE = 0.5
+"""Least score of a counted localization; the tuned thresholds of `reproduce` lie around it."""
 
 
 def measure_fitting(count: int, advance: Callable[[float, str], None] = lambda _done, _what: None) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def measure_fitting(count: int, advance: Callable[[float, str], None] = lambda _
     -------
     dict
         ``rows``: for each method and number of emitters the median time of a frame, the range, the emitters of a
-        frame over the median time, and the answers of a frame; ``missing``: why a method has no rows.
+        frame over the median time, and the localizations of a frame; ``missing``: why a method has no rows.
     """
     optics = exact_optics()
     methods: dict[str, Method] = {}
@@ -54,13 +54,13 @@ def measure_fitting(count: int, advance: Callable[[float, str], None] = lambda _
         emitters = [uniform_emitters(rng, points, box) for _ in range(count + 1)]
         frames[points] = expose(optics, emitters, _LIGHT, FRAME_SHAPE, rng).counts
     taken: dict[tuple[str, int], list[float]] = {(name, points): [] for name in methods for points in _EMITTERS}
-    answers: dict[tuple[str, int], list[int]] = {key: [] for key in taken}
+    localized: dict[tuple[str, int], list[int]] = {key: [] for key in taken}
     for number in range(count + 1):
         for name, points in taken:
             begin_s = time.process_time()
             found = methods[name](frames[points][number : number + 1], np.array([number]))
             taken[name, points].append(time.process_time() - begin_s)
-            answers[name, points].append(int((found.probability >= _ANSWERED).sum()))
+            localized[name, points].append(int((found.probability >= _LEAST_SCORE).sum()))
             advance((number + 1) / (count + 1), f"{name}, {points} emitters")
     rows = []
     for (name, points), times in taken.items():
@@ -73,7 +73,7 @@ def measure_fitting(count: int, advance: Callable[[float, str], None] = lambda _
                 "least_s": round(min(times[1:]), 4),
                 "most_s": round(max(times[1:]), 4),
                 "emitters_per_s": round(points / spent, 1),
-                "answers_per_frame": round(float(np.mean(answers[name, points][1:])), 1),
+                "answers_per_frame": round(float(np.mean(localized[name, points][1:])), 1),
                 "frames": count,
             }
         )

@@ -1,13 +1,12 @@
-"""`bathyscope bench kills`: kill the engine again and again while it records, and see what is left.
+"""`bathyscope bench kills`: kill the engine repeatedly while it records, and check the recordings.
 
-The promise is that a frame that the database calls committed can be read, at
-whatever moment the process dies, and that at most the open shard and the
-frames that came while a shard was written are gone. So a movie whose every
-frame can be told from all others is played as a microscope, recorded by the
-real service, and the engine is killed with SIGKILL at random moments. Then
-every committed frame is read and compared with what was played. How many
-exposures there had been is known from the times of the frames, which are on
-the same clock as the kill.
+Two properties are tested. Frames that the database lists as committed can be
+read, whenever the process dies. At most the open shard and the frames that
+arrived while a shard was written are lost. So a movie in which every frame is
+different is played as a microscope, recorded by the real service, and the
+engine is killed with SIGKILL at random moments. Then every committed frame is
+read and compared with what was played. The number of exposures follows from
+the times of the frames, which are on the same clock as the kill.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def inspect_recording(
     for first in range(0, image.shape[0], shard_frames):
         try:
             shard = np.asarray(image[first : first + shard_frames])
-        except Exception:  # noqa: BLE001  whatever the decoder says, this is what is counted
+        except Exception:  # noqa: BLE001  any error of the decoder counts
             unreadable += 1
         else:
             planes.update(enumerate(shard, first))
@@ -241,12 +240,12 @@ def _measure(folder: Path, kills: int, size: int, fps: float, seed: int) -> dict
 
 
 def _run_when_ready(port: int, other_than: str | None) -> str | None:
-    """The run that is on, when /readyz says 200 and it is another than this."""
+    """Id of the current run if /readyz returns 200 and the run differs from `other_than`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        run_id = json.loads(answer.read()).get("run_id") if answer.status == http.client.OK else None
+        response = connection.getresponse()
+        run_id = json.loads(response.read()).get("run_id") if response.status == http.client.OK else None
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
@@ -261,10 +260,10 @@ def _highest_record_queue(client: SyncEngineClient) -> int:
 
 def _wait(condition: Callable[[], T | None]) -> T:
     limit_s = time.monotonic() + _LIMIT_S
-    while not (answer := condition()):
+    while not (value := condition()):
         if time.monotonic() > limit_s:
             raise DataError(
                 f"The service did not come back within {_LIMIT_S:g} s.", "See its log; try a smaller --size or --fps."
             )
         time.sleep(_POLL_S)
-    return answer
+    return value

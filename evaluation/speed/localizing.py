@@ -1,9 +1,9 @@
-"""What it costs to localize a frame: both shipped sizes, every number format, one frame and a batch at a time.
+"""Processor time to localize a frame: both shipped sizes, every number format, one frame and a batch at a time.
 
-The variants take turns, frame by frame, so that what else the machine does
-falls on all of them alike; of each the median counts. Processor time of one
-thread is measured, waiting is not. Other runtimes take part when they are
-asked for (`evaluation.speed.runtimes`).
+The variants take turns, frame by frame, so that other load of the machine
+affects all alike; the result is the median of each. Processor time of one
+thread is measured, waiting is not. Other runtimes are optional
+(`evaluation.speed.runtimes`).
 """
 
 from __future__ import annotations

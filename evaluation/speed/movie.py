@@ -1,9 +1,9 @@
-"""A movie of the reference scene with its truth: a source that costs nothing while it is played.
+"""A movie of the reference scene with its truth: a source without rendering time while it is played.
 
 The simulated microscope renders each frame when it is exposed, which takes
-processor time that the analysis is then measured without. So the same scene
-is rendered beforehand, in a process of its own, and replayed from memory like
-a camera: by the clock, and lost when nobody fetches.
+processor time from the analysis. So the same scene is rendered beforehand, in
+a process of its own, and replayed from memory by the clock. As with a camera,
+frames that are not fetched in time are lost.
 """
 
 from __future__ import annotations

@@ -39,13 +39,13 @@ def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
     processes = figures.get("processes") or {}
     _rows(console, "process", processes, ("cpu_percent", "rss_mb", "descriptors", "threads"))
     if clients:
-        told = {name: clients[name] for name in ("healthy", "broken", "stalled", "cpu_percent")}
-        told["let go"] = clients["stalled_disconnected"]
+        shown = {name: clients[name] for name in ("healthy", "broken", "stalled", "cpu_percent")}
+        shown["let go"] = clients["stalled_disconnected"]
         rates = [rate for rate in clients["messages_per_s"] if rate is not None]
-        told["messages/s"] = f"{min(rates):g} to {max(rates):g}" if rates else None
+        shown["messages/s"] = f"{min(rates):g} to {max(rates):g}" if rates else None
         if history is not None:
-            told["history"] = ", ".join(f"{n} x {status}" for status, n in history["answers"].items()) or None
-        _row(console, "clients", told)
+            shown["history"] = ", ".join(f"{n} x {status}" for status, n in history["answers"].items()) or None
+        _row(console, "clients", shown)
     settings = figures["settings"]
     if settings["problem"]:
         console.print(f"Problem: {settings['problem']}", highlight=False)
@@ -94,8 +94,8 @@ def _middle(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(console: Console, title: str, values: Mapping[str, Any]) -> None:
-    told = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
-    console.print(f"{title}: {told}", highlight=False, soft_wrap=True)
+    shown = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
+    console.print(f"{title}: {shown}", highlight=False, soft_wrap=True)
 
 
 def _rows(console: Console, title: str, rows: Mapping[str, Mapping[str, Any] | None], columns: tuple[str, ...]) -> None:

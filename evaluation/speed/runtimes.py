@@ -3,11 +3,11 @@
 Only the trunk is exchanged, which is nearly all of the work; stabilizing,
 stage two and read-out are the same for all, so the figures are those of whole
 frames. Everything runs on one thread and is compiled for each shape of its
-input, which is the most that these compilers can make of it.
+input, the fastest setting of these compilers.
 
 torch.compile needs a C++ compiler at run time. ONNX Runtime and OpenVINO are no
 dependencies: ``pip install onnx onnxscript onnxruntime openvino`` brings them.
-What is not there is named with the reason.
+Missing runtimes are listed with the reason.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _Run = Callable[[Maps], tuple[Tensor, ...]]
 
 
 class RuntimeMissing(Exception):
-    """A runtime that cannot work here; the text says why."""
+    """A runtime that cannot work here, with the reason."""
 
 
 class _Trunk(nn.Module):
-    """Trunk of a folded cascade with a tensor for each argument, as exporters want it."""
+    """Trunk of a folded cascade with a tensor for each argument, as exporters require."""
 
     def __init__(self, cascade: Cascade) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def other_localizer(size: str, runtime: str, sample: Any) -> Localizer:
 def _inductor(dtype: torch.dtype) -> Callable[[_Trunk, Maps], _Run]:
     def compiled(trunk: _Trunk, _maps: Maps) -> _Run:
         if dtype != torch.float32:
-            trunk = _converted(trunk, dtype)
+            trunk = _convert(trunk, dtype)
         fast = torch.compile(trunk, dynamic=False)
 
         def run(maps: Maps) -> tuple[Tensor, ...]:
@@ -116,7 +116,7 @@ def _inductor(dtype: torch.dtype) -> Callable[[_Trunk, Maps], _Run]:
     return compiled
 
 
-def _converted(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
+def _convert(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
     """A copy in another number format; the weights of the original stay what stage two reads."""
     copy = Cascade(trunk.cascade.settings).eval()
     copy.fold(torch.float32)
@@ -127,7 +127,7 @@ def _converted(trunk: _Trunk, dtype: torch.dtype) -> _Trunk:
 def _onnx(trunk: _Trunk, maps: Maps) -> _Run:
     runtime = import_module("onnxruntime")
     import_module("onnxscript")
-    # It tells of torchvision, which nobody here needs.
+    # It names torchvision, which is not needed here.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     exported = torch.onnx.export(trunk, tuple(each.contiguous() for each in maps), dynamo=True, verbose=False)
     if exported is None:

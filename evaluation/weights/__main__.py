@@ -1,10 +1,10 @@
 """Make the shipped weights again: ``python -m evaluation.weights --size full --minutes 60``.
 
-Trains the cascade for the computed PSF of the reference optics on this
-machine and replaces its folder when complete. Training minutes,
-frames, validation scores and the digest of the weights are written into
-model.json, and from that the card beside it. ``python -m evaluation.weights card``
-writes the cards of the shipped models again, or those of the folders named.
+Trains the cascade for the computed PSF of the reference optics on this machine
+and replaces its folder when complete. Training minutes, frames, validation
+scores and the digest of the weights are written into model.json, and from that
+the card beside it. ``python -m evaluation.weights card`` writes the cards of
+the shipped models again, or those of the folders named.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What wins: variants of the cascade trained from nothing with equal time, and judged on equal frames.
+"""Ablation: variants of the cascade trained from scratch for equal time and scored on equal frames.
 
 ``python -m evaluation.weights.ablation --minutes 7 shipped adamw`` trains the
 named variants one after the other on the reference optics, each for as many
 minutes, and prints the scores that the choice of the decision threshold gave:
 160 frames of 0 to 30 dB and 1 to 110 emitters that no training sees, the same
-for all. Short trainings tell what learns fast, not what ends best; the record
-with its caution is docs/cascade.md.
+for all. Short trainings show which variant learns fast, not which ends best;
+the record with its caution is docs/cascade.md.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ VARIANTS: dict[str, Variant] = {
     "one-band": Variant("one presence map for all depths", {"shape": {"bands_um": ((0.0, 100.0),)}}),
     "narrow-head": Variant("128 instead of 256 features in stage two", {"shape": {"hidden": 128}}),
     "wide-head": Variant("512 instead of 256 features in stage two", {"shape": {"hidden": 512}}),
-    "wide-window": Variant("depth classes answer for ±8 µm instead of ±4", {"shape": {"window_um": 8.0}}),
+    "wide-window": Variant("depth classes cover ±8 µm instead of ±4", {"shape": {"window_um": 8.0}}),
     "few-classes": Variant("25 depth classes instead of 50", {"shape": {"classes": 25}}),
 }
 """By name."""

@@ -1,9 +1,8 @@
 """The card of a model: data, recipe, scores and limits on one page, written from model.json alone.
 
-A card that a person writes beside the weights is wrong after the next
-training. This one has no sentence of its own that a training could make
-untrue: `model_card` turns what the description states into a page, and the
-shipped cards are tested to be what it gives.
+A card written by hand is wrong after the next training. `model_card` makes the
+page from the description of the model alone, and a test compares the shipped
+cards with its output.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CARD = "CARD.md"
 """File of the card in a model's folder."""
 
 _LEFT_OUT = {"workers", "minutes"}
-"""Settings that say nothing of the model, or less than what came of them."""
+"""Settings that do not describe the model, or whose result is listed instead."""
 
 
 def write_card(folder: Path) -> str:

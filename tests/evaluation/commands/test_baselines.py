@@ -1,4 +1,4 @@
-"""The two tables that judge the rivals, in small."""
+"""Tables of the baselines, at small size."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ def _bench(words: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_isolated_emitters_are_judged_against_the_bound(tmp_path: Path) -> None:
+def test_isolated_emitters_are_compared_with_the_bound(tmp_path: Path) -> None:
     need("smappy")
     scores = tmp_path / "scores.json"
-    told = _bench(["isolated", "--frames", "2", "--snr-db", "20", "--depths-um", "3", "10", "--json", str(scores)])
+    printed = _bench(["isolated", "--frames", "2", "--snr-db", "20", "--depths-um", "3", "10", "--json", str(scores)])
     (row,) = json.loads(scores.read_text())["rows"]
     assert row["found"] == 1.0
     # Four lateral errors at the bound: more than three of it is one case in ten thousand.
     assert row["lateral_over_bound_rms"] < 3
     assert row["fits_per_second"] > 0
-    assert "20 dB,   3 to  10 µm: found 1.00" in told
+    assert "20 dB,   3 to  10 µm: found 1.00" in printed
 
 
-def test_beads_are_judged_with_all_and_with_one(
+def test_beads_are_scored_with_calibrations_from_all_and_from_one(
     movie: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = tmp_path / "scores.json"
     z_step_um = float(np.diff(simulate()[0].z_um)[0])
     words = f"baseline-beads {movie} --method lookup --z-range-um 4 14 --square-px 60 --every 3 --json {scores}"
-    told = _bench([*words.split(), "--pixel-size-um", str(PIXEL_UM), "--z-step-um", str(z_step_um)])
+    printed = _bench([*words.split(), "--pixel-size-um", str(PIXEL_UM), "--z-step-um", str(z_step_um)])
     rows = json.loads(scores.read_text())["rows"]
     assert [(row["calibrated with"], row["group"]) for row in rows] == [
         (known, group) for known in ("all black beads", "one black bead") for group in ("unseen", "unseen, isolated")
     ]
     assert rows[0]["beads"] > 1
     assert rows[0]["found"] > 0.8
-    assert told.count("lookup, ") == 4
+    assert printed.count("lookup, ") == 4
 
 
 def test_the_one_bead_is_a_used_one_with_room() -> None:

@@ -40,7 +40,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=280, check=False)
 
 
-def test_live_tells_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -> None:
+def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -> None:
     done = bench(
         "live", "--size", "64", "--fps", "20", "--emitters", "3", "--seconds", "3", "--clients", "3", "--slow-clients",
         "1", "--history-rps", "5", "--soak", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json"),
@@ -98,7 +98,7 @@ def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:
     assert said in " ".join(done.output.replace("│", " ").split())
 
 
-def test_a_model_that_cannot_be_read_is_told_before_the_service_starts(tmp_path: Path) -> None:
+def test_an_unreadable_model_is_reported_before_the_service_starts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no-model"):
         CliRunner().invoke(application, ["live", "--model", str(tmp_path / "no-model")], catch_exceptions=False)
 
@@ -139,13 +139,13 @@ def test_costs_are_those_of_each_process() -> None:
         for _ in range(4):
             time.sleep(0.1)
             costs.sample({"busy": busy.pid, "this": os.getpid(), "gone": None})
-        told, soak = costs.result(), costs.soak()
+        cost, soak = costs.result(), costs.soak()
     finally:
         busy.kill()
         busy.wait()
-    assert set(told) == {"busy", "this"}
-    assert told["busy"]["cpu_percent"] > told["this"]["cpu_percent"]
-    assert told["this"]["descriptors"] > 0
+    assert set(cost) == {"busy", "this"}
+    assert cost["busy"]["cpu_percent"] > cost["this"]["cpu_percent"]
+    assert cost["this"]["descriptors"] > 0
     assert soak["processes"]["this"]["rss_growth_percent"] == pytest.approx(0, abs=20)
     assert len(soak["processes"]["busy"]["samples"]) == 4
 
@@ -213,7 +213,7 @@ def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path, monkey
         ("OpenVINO, bfloat16", "openvino"),
     ],
 )
-def test_another_runtime_answers_what_ours_answers(runtime: str, package: str) -> None:
+def test_another_runtime_gives_the_same_localizations(runtime: str, package: str) -> None:
     frames = _frames(64, 1)
     if importlib.util.find_spec(package) is None:
         with pytest.raises(RuntimeMissing, match=f"{package} is not installed"):
@@ -225,7 +225,7 @@ def test_another_runtime_answers_what_ours_answers(runtime: str, package: str) -
 
 
 @pytest.mark.slow
-def test_compiled_trunks_answer_what_ours_answer() -> None:
+def test_compiled_trunks_give_the_same_localizations() -> None:
     frames = _frames(64, 1)
     mine = Localizer.load(reference_model("live"), "cpu", "float32").localize(frames, np.arange(1))
     for runtime in ("torch.compile, float32", "torch.compile, bfloat16"):
@@ -233,7 +233,7 @@ def test_compiled_trunks_answer_what_ours_answer() -> None:
         np.testing.assert_allclose(theirs.z_um, mine.z_um, atol=0.05)
 
 
-def test_bench_localize_tells_what_fits_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_localize_reports_the_time_of_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fit:
         def __call__(self, counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> Localizations:
             assert counts.shape == (1, 256, 256)

@@ -35,16 +35,16 @@ def _bench(words: list[str]) -> str:
 def test_unseen_beads_of_composed_frames_are_scored(folder: Path) -> None:
     scores = folder / "scores.json"
     words = f"{folder / 'sweep.tif'} --calibration {folder / 'calibration'} --method lookup --frames 3 --shift-px 16"
-    told = _bench([*words.split(), "--json", str(scores)])
+    printed = _bench([*words.split(), "--json", str(scores)])
     figures = json.loads(scores.read_text())
     assert (figures["method"], figures["frames"]) == ("lookup", 3)
     assert 0 < figures["threshold"] < 1
     assert figures["within_um"]["10"]["jaccard"] > 0.4
     assert figures["within_um"]["5"]["jaccard"] <= figures["within_um"]["10"]["jaccard"]
-    # Patterns of Gaussians that overlap tell a look-up little of their depth.
+    # Patterns of Gaussians that overlap give a look-up little information on depth.
     assert figures["flattened"]["sigma_um"] < 2.0
-    assert "unseen beads, " in told
-    assert "within 10 µm: Jaccard 0." in told
+    assert "unseen beads, " in printed
+    assert "within 10 µm: Jaccard 0." in printed
 
 
 @pytest.mark.parametrize("words", ["", "--method lookup --refine", "--method oracle"])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from evaluation.commands import reproduce
 from evaluation.experiments import stacked
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.registry import EXPERIMENTS
 from evaluation.methods.registry import Method
 from evaluation.optics.frames import Frames
@@ -87,7 +87,7 @@ def _all_are(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_experiments_that_are_finished_stay_when_a_later_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_bench: Bench) -> dict[str, list[Row]]:
+    def fail(_benchmark: Benchmark) -> dict[str, list[Row]]:
         raise KeyboardInterrupt
 
     _all_are(monkeypatch, "brownian", "stacked")
@@ -157,7 +157,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(stacked, "expose", counted)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _all_are(monkeypatch, "brownian", "stacked")
     whole, out = tmp_path / "whole", tmp_path / "figures"
     assert _run("all", "--quick", "--out", whole).exit_code == 0
@@ -169,13 +169,13 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert len(list((left / "workshop" / "answers").iterdir())) > 0
     asked: list[str] = []
     with monkeypatch.context() as patched:
-        prepare = Contender.prepare
+        prepare = MethodRun.prepare
 
-        def counted(self: Contender, camera: CameraModel) -> Method:
+        def counted(self: MethodRun, camera: CameraModel) -> Method:
             asked.append(self.label)
             return prepare(self, camera)
 
-        patched.setattr(Contender, "prepare", counted)
+        patched.setattr(MethodRun, "prepare", counted)
         patched.setattr("evaluation.methods.selection.tune", None)
         patched.setattr("evaluation.experiments.brownian.run", None)
         done = _run("all", "--quick", "--resume", "--out", out)
@@ -213,7 +213,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--methods", "cascade,lookup"), "methods was"),
     ],
 )
-def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_another_run_is_not_resumed(finished: Path, arguments: tuple[str, ...], said: str) -> None:
     refused = _run("brownian", "--quick", "--out", finished, "--resume", *arguments)
     assert refused.exit_code == 1
     assert said in str(refused.exception)
@@ -221,7 +221,7 @@ def test_another_run_does_not_go_on(finished: Path, arguments: tuple[str, ...], 
     assert not finished.with_name("figures.unfinished").exists()
 
 
-def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_an_interrupted_run_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "figures"
     with monkeypatch.context() as patched:
         _interrupt(patched, after=1)
@@ -238,7 +238,7 @@ def test_what_an_interruption_left_is_checked_too(tmp_path: Path, monkeypatch: p
     assert not identity.exists()
 
 
-def test_merged_and_damaged_results_do_not_go_on(finished: Path, tmp_path: Path) -> None:
+def test_merged_and_damaged_results_are_not_resumed(finished: Path, tmp_path: Path) -> None:
     both, torn = tmp_path / "both", tmp_path / "torn"
     assert _run("merge", finished, finished, "--out", both).exit_code == 0
     refused = _run("tracking", "--quick", "--out", both, "--resume")

@@ -1,4 +1,4 @@
-"""Other optics: what is held equal, what their sweep tells of them, and the experiment as a whole in its quick size."""
+"""Other optics: equal properties, calibration from their sweep, and the whole experiment in its quick size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from evaluation.experiments import adoption
-from evaluation.experiments.benchmark import Bench, Contender
-from evaluation.optics.benchmark_optics import exact_optics, hidden_judging
+from evaluation.experiments.benchmark import Benchmark, MethodRun
+from evaluation.optics.benchmark_optics import exact_optics, hidden_benchmark_optics
 from evaluation.optics.hidden_optics import draw_hidden_optics
-from evaluation.optics.other_optics import OTHER_OPTICS, calibrated, judged, swept
+from evaluation.optics.other_optics import OTHER_OPTICS, calibrate_sweep, other_benchmark_optics, simulate_sweep
 from models.errors import DataError
 from models.optics import REFERENCE_OPTICS
 from models.weights import reference_model
@@ -30,12 +30,12 @@ def test_the_cone_is_as_wide_in_pixels_as_in_the_reference_optics(other: Any) ->
     assert other.hidden().spherical_waves != draw_hidden_optics().spherical_waves
 
 
-def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
+def test_a_sweep_in_air_gives_the_depths_in_water(tmp_path: Path) -> None:
     need("psf_generator")
     water = OTHER_OPTICS[2]
-    learned = calibrated(water, swept(water, tmp_path, quick=True), lambda _done, _what: None, quick=True)
+    learned = calibrate_sweep(water, simulate_sweep(water, tmp_path, quick=True), lambda _done, _what: None, quick=True)
     assert learned.axial_scale == 1.33
-    optics = judged(water, learned, tmp_path, quick=True)
+    optics = other_benchmark_optics(water, learned, tmp_path, quick=True)
     depth = 25.0
     image = np.zeros((96, 96), np.float32)
     # In the middle of the small field that was calibrated, so that curvature is the same.
@@ -53,11 +53,11 @@ def test_a_sweep_in_air_tells_the_depths_in_water(tmp_path: Path) -> None:
     assert max(alike) > 0.99
 
 
-def test_without_the_network_there_is_nothing_to_adopt() -> None:
+def test_adoption_without_the_network_is_refused() -> None:
     optics = exact_optics()
-    bench = Bench(optics, [Contender("mle", "mle", optics.calibration, "exact")], True, 1)
+    benchmark = Benchmark(optics, [MethodRun("mle", "mle", optics.calibration, "exact")], True, 1)
     with pytest.raises(DataError, match="None of the methods is cascade"):
-        adoption.run(bench)
+        adoption.run(benchmark)
 
 
 @pytest.mark.slow
@@ -65,13 +65,13 @@ def test_without_the_network_there_is_nothing_to_adopt() -> None:
 def test_other_optics_are_adopted_and_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    optics = hidden_judging(tmp_path, quick=True)
+    optics = hidden_benchmark_optics(tmp_path, quick=True)
 
-    def bench() -> Bench:
-        shipped = Contender("cascade (computed)", "cascade", optics.calibration, "computed", reference_model())
-        return Bench(optics, [shipped], True, 5, minutes=0.1, workshop=tmp_path / "workshop")
+    def benchmark() -> Benchmark:
+        shipped = MethodRun("cascade (computed)", "cascade", optics.calibration, "computed", reference_model())
+        return Benchmark(optics, [shipped], True, 5, minutes=0.1, workshop=tmp_path / "workshop")
 
-    tables = adoption.run(bench())
+    tables = adoption.run(benchmark())
     rows = [row for row in tables["adoption"] if row["tolerance_share"] == 0.1]
     assert [row["optics"] for row in rows] == ["reference optics", OTHER_OPTICS[0].name]
     assert rows[0]["over_reference"] == 0.0
@@ -82,7 +82,7 @@ def test_other_optics_are_adopted_and_an_interrupted_run_goes_on(
     assert other["training_minutes"] > 0
     assert other["beads_used"] >= 5
     monkeypatch.setattr(adoption, "train", None)
-    again = adoption.run(bench())
+    again = adoption.run(benchmark())
     assert json.dumps(again["adoption-cost"]) == json.dumps(tables["adoption-cost"])
     assert [row["jaccard"] for row in again["adoption"]] == [row["jaccard"] for row in tables["adoption"]]
     adoption.draw(tables, tmp_path, "Simulated.")

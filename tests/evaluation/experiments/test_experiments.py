@@ -1,4 +1,4 @@
-"""Pieces of the experiments, on small cases whose answer is known."""
+"""Pieces of the experiments, on small cases with known results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from evaluation.experiments import brownian, cells, depth, resolution, stacked, training_size
 from evaluation.experiments import tracking as tracking_patterns
-from evaluation.experiments.benchmark import Bench, Contender, tune, validation_frames
-from evaluation.experiments.cells import CellImages, autofluorescence, minimum_removed
+from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
+from evaluation.experiments.cells import CellImages, autofluorescence, remove_minimum
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.focal_stack import retrieved_truth
 from evaluation.experiments.registry import EXPERIMENTS, NOT_OF_ALL, experiment_named
 from evaluation.methods.registry import METHODS, MethodMissing, make_method, needs_model
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import (
     FRAME_SHAPE,
     SCMOS_CAMERA,
@@ -42,11 +42,11 @@ from tests.conftest import need
 
 
 @pytest.fixture(scope="module")
-def optics() -> JudgingOptics:
+def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
-def answers(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[np.float64]) -> Localizations:
+def localizations(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[np.float64]) -> Localizations:
     blank = np.zeros(len(numbers))
     x, y, z = np.asarray(xyz, np.float64).reshape(-1, 3).T
     return Localizations(
@@ -55,8 +55,8 @@ def answers(numbers: list[int], xyz: NDArray[np.float64], scores: NDArray[np.flo
 
 
 @dataclass
-class Oracle(Contender):
-    """Knows the truth of the frames that it is asked about, moved a little, with a false answer of a low score each."""
+class Oracle(MethodRun):
+    """Returns the truth of the frames with small errors, and a false localization of low score in each."""
 
     error_um: float = 0.5
 
@@ -68,18 +68,18 @@ class Oracle(Contender):
             scores += [0.9] * len(each) + [0.1]
         self.seconds += 1e-3
         self.frames += len(frames)
-        return answers(numbers, np.array(places), np.array(scores))
+        return localizations(numbers, np.array(places), np.array(scores))
 
 
-def oracle(optics: JudgingOptics, threshold: float = 0.5) -> Oracle:
+def oracle(optics: BenchmarkOptics, threshold: float = 0.5) -> Oracle:
     return Oracle("oracle", "cascade", optics.calibration, "exact", threshold=threshold)
 
 
-class Blind(Contender):
-    """Another contender that does not see the second emitter of a frame."""
+class Blind(MethodRun):
+    """Another method_run that does not see the second emitter of a frame."""
 
-    def __init__(self, of: Contender) -> None:
-        super().__init__("blind", of.name, of.calibration, of.told_by, threshold=of.threshold)
+    def __init__(self, of: MethodRun) -> None:
+        super().__init__("blind", of.name, of.calibration, of.optics_source, threshold=of.threshold)
         self._of = of
 
     def candidates(self, frames: Frames) -> Localizations:
@@ -88,7 +88,7 @@ class Blind(Contender):
         return found
 
 
-def test_published_frames_have_the_asked_signal_to_noise_ratio(optics: JudgingOptics) -> None:
+def test_published_frames_have_the_asked_signal_to_noise_ratio(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(3)
     emitters = uniform_emitters(rng, 20, middle_box(FRAME_SHAPE, 0.65, (0.0, 100.0)))
     frames = expose(optics, [emitters], Snr(10.0), FRAME_SHAPE, rng)
@@ -99,7 +99,7 @@ def test_published_frames_have_the_asked_signal_to_noise_ratio(optics: JudgingOp
     assert frames.counts[0].mean() == pytest.approx(image.mean() * 1.05, rel=0.02)
 
 
-def test_physical_frames_have_light_in_photo_electrons_and_pixels_of_unequal_noise(optics: JudgingOptics) -> None:
+def test_physical_frames_have_light_in_photo_electrons_and_pixels_of_unequal_noise(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(4)
     emitters = [uniform_emitters(rng, 5, middle_box((200, 200), 0.65, (0.0, 20.0))) for _ in range(2)]
     frames = expose(optics, emitters, Photons(2e4, 3.0), (200, 200), rng)
@@ -113,17 +113,17 @@ def test_physical_frames_have_light_in_photo_electrons_and_pixels_of_unequal_noi
     assert len(frames.truth()) == 10
 
 
-def test_thresholds_are_tuned_on_frames_of_their_own(optics: JudgingOptics) -> None:
-    contender = oracle(optics, threshold=0.0)
-    assert tune(contender, validation_frames(optics, quick=True)) == 1.0
-    assert 0.1 < contender.threshold <= 0.9
+def test_thresholds_are_tuned_on_frames_of_their_own(optics: BenchmarkOptics) -> None:
+    method_run = oracle(optics, threshold=0.0)
+    assert tune(method_run, validation_frames(optics, quick=True)) == 1.0
+    assert 0.1 < method_run.threshold <= 0.9
 
 
 def test_of_thresholds_that_are_as_good_the_middle_one_is_taken(
-    optics: JudgingOptics, monkeypatch: pytest.MonkeyPatch
+    optics: BenchmarkOptics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Doubtful(Oracle):
-        """Its false answers have the scores 0.6, 0.7 and 0.8."""
+        """Its false localizations have the scores 0.6, 0.7 and 0.8."""
 
         def candidates(self, frames: Frames) -> Localizations:
             found = super().candidates(frames)
@@ -132,17 +132,17 @@ def test_of_thresholds_that_are_as_good_the_middle_one_is_taken(
             scores[false] = 0.6 + 0.1 * np.arange(len(false))
             return replace(found, probability=scores)
 
-    contender = Doubtful("doubtful", "cascade", optics.calibration, "exact", threshold=0.0)
-    assert tune(contender, validation_frames(optics, quick=True)) == 1.0
-    assert contender.threshold == pytest.approx(0.9)
+    method_run = Doubtful("doubtful", "cascade", optics.calibration, "exact", threshold=0.0)
+    assert tune(method_run, validation_frames(optics, quick=True)) == 1.0
+    assert method_run.threshold == pytest.approx(0.9)
     monkeypatch.setattr("evaluation.experiments.benchmark._AS_GOOD", 0.06)
-    tune(contender, validation_frames(optics, quick=True))
-    assert 0.62 < contender.threshold < 0.88
+    tune(method_run, validation_frames(optics, quick=True))
+    assert 0.62 < method_run.threshold < 0.88
 
 
-def test_conditions_give_scores_limits_and_curves(optics: JudgingOptics) -> None:
-    bench = Bench(optics, [oracle(optics)], True, 5)
-    rows, curves = run_conditions(bench, [Condition({"snr_db": 10.0}, 20, Snr(10.0), curve=True)])
+def test_conditions_give_scores_limits_and_curves(optics: BenchmarkOptics) -> None:
+    benchmark = Benchmark(optics, [oracle(optics)], True, 5)
+    rows, curves = run_conditions(benchmark, [Condition({"snr_db": 10.0}, 20, Snr(10.0), curve=True)])
     assert [row["tolerance_um"] for row in rows] == [10.0, 5.0, 3.0]
     assert all(row["jaccard"] == 1.0 for row in rows)
     assert rows[0]["rmse_axial_um"] == pytest.approx(0.5)
@@ -153,7 +153,7 @@ def test_conditions_give_scores_limits_and_curves(optics: JudgingOptics) -> None
     assert [row["tuned"] for row in curves] == [True, False] or [row["tuned"] for row in curves] == [False, True]
 
 
-def test_no_answers_have_no_curve_and_no_jaccard(optics: JudgingOptics) -> None:
+def test_without_localizations_there_is_no_curve_and_no_jaccard(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(1)
     frames = expose(optics, [np.array([[50.0, 50.0, 10.0, 1.0]])], Photons(1e4, 2.0), (128, 128), rng)
     assert precision_recall(Localizations.empty(), frames, {}) == []
@@ -187,15 +187,15 @@ class Slow(Oracle):
     ],
 )
 def test_slow_methods_see_the_first_frames(
-    optics: JudgingOptics, points: int, pace: float, fewest: int | None, seen: int
+    optics: BenchmarkOptics, points: int, pace: float, fewest: int | None, seen: int
 ) -> None:
     rng = np.random.default_rng(1)
     box = middle_box((32, 32), 0.65, (0.0, 20.0), 20.0)
     frames = expose(optics, [uniform_emitters(rng, points, box) for _ in range(40)], Photons(1e4, 2.0), (32, 32), rng)
     slow = Slow("slow", "cascade", optics.calibration, "exact", threshold=0.5, pace=pace)
-    judged, found = Bench(optics, [slow], False, 1, seconds=24.5).answers(slow, frames, fewest)
-    assert len(judged) == seen
-    assert score_at(found, judged, 10.0).jaccard == 1.0
+    used_frames, found = Benchmark(optics, [slow], False, 1, seconds=24.5).localizations(slow, frames, fewest)
+    assert len(used_frames) == seen
+    assert score_at(found, used_frames, 10.0).jaccard == 1.0
 
 
 def test_the_standard_error_of_the_jaccard_index_is_that_of_its_spread() -> None:
@@ -206,14 +206,14 @@ def test_the_standard_error_of_the_jaccard_index_is_that_of_its_spread() -> None
         return [Score(int(tp), int(fp), 20 - int(tp)) for tp, fp in zip(hits, rng.poisson(2, frames), strict=True)]
 
     spread = np.std([sum(scores(10), Score()).jaccard or 0.0 for _ in range(400)])
-    told = np.mean([jaccard_error(scores(10)) or 0.0 for _ in range(400)])
+    estimated = np.mean([jaccard_error(scores(10)) or 0.0 for _ in range(400)])
     # The spread of 400 is known to 3.5 %, and an error from 10 frames is biased by less than a tenth.
-    assert told == pytest.approx(spread, rel=0.15)
+    assert estimated == pytest.approx(spread, rel=0.15)
     assert jaccard_error(scores(1)) is None
     assert jaccard_error([Score(1, 0, 0), Score()]) is None
 
 
-def test_two_points_are_resolved_by_exactly_two_near_answers() -> None:
+def test_two_points_are_resolved_by_exactly_two_near_localizations() -> None:
     points = np.array([[0.0, 0.0, 10.0], [4.0, 0.0, 10.0]])
     assert resolution.is_resolved(points + np.array([0.5, 0, 1.0]), points, 4.0)
     assert not resolution.is_resolved(points + np.array([0.0, 0, 2.1]), points, 4.0)
@@ -223,10 +223,10 @@ def test_two_points_are_resolved_by_exactly_two_near_answers() -> None:
     assert not resolution.is_resolved(np.zeros((2, 3)) + points[0], points, 4.0)
 
 
-def test_resolution_of_an_oracle_is_twice_its_error(optics: JudgingOptics) -> None:
-    contender = oracle(optics)
-    contender.error_um = 1.0
-    rows = resolution.run(Bench(optics, [contender], True, 5))["resolution"]
+def test_resolution_of_an_oracle_is_twice_its_error(optics: BenchmarkOptics) -> None:
+    method_run = oracle(optics)
+    method_run.error_um = 1.0
+    rows = resolution.run(Benchmark(optics, [method_run], True, 5))["resolution"]
     at = resolution.DISTANCES_UM
     assert {row["resolved_um"] for row in rows} == {at[at >= 2.0][0]}
     assert all(row["limit_um"] < row["resolved_um"] for row in rows)
@@ -240,14 +240,14 @@ def test_the_good_range_is_the_longest_run_of_slices() -> None:
     assert depth._good_range(slices[1:2])["range_um"] == 0.0
 
 
-def test_a_deconvolved_stack_shows_the_beads(optics: JudgingOptics) -> None:
+def test_a_deconvolved_stack_shows_the_beads(optics: BenchmarkOptics) -> None:
     need("skimage")
     rng = np.random.default_rng(6)
     low, high = 20.0, 60.0
     places = np.array([[25.0, 30.0, low, 1.0], [55.0, 28.0, high, 0.6], [40.0, 55.0, 40.0, 0.8]])
     frames = expose(optics, [places], Photons(5e4, 2.0), (128, 128), rng)
     (found,) = retrieved_truth(optics, frames, rng, quick=True) or []
-    scored = answers([0] * len(found), found[:, :3], np.ones(len(found)))
+    scored = localizations([0] * len(found), found[:, :3], np.ones(len(found)))
     score = score_at(scored, frames, 10.0)
     assert score.recall == 1.0
     assert score.rmse_lateral_um is not None
@@ -257,7 +257,7 @@ def test_a_deconvolved_stack_shows_the_beads(optics: JudgingOptics) -> None:
     assert score.rmse_axial_um < 3.0
 
 
-def test_cells_are_bodies_and_autofluorescence_stands_still(optics: JudgingOptics) -> None:
+def test_cells_are_bodies_and_autofluorescence_stands_still(optics: BenchmarkOptics) -> None:
     images = CellImages(optics, 3)
     image = np.zeros((64, 64), np.float32)
     images.render(np.array([[20.0, 21.0, 2.0, 1e4]]), image)
@@ -277,7 +277,7 @@ def test_cells_are_bodies_and_autofluorescence_stands_still(optics: JudgingOptic
 def test_the_temporal_minimum_is_removed() -> None:
     counts = np.array([[[105, 120]], [[103, 130]]], np.uint16)
     frames = Frames(counts, (np.zeros((0, 4)),) * 2, np.zeros(2), np.zeros((1, 2), np.float32), CameraModel(100.0))
-    np.testing.assert_array_equal(minimum_removed(frames).counts, [[[102, 100]], [[100, 110]]])
+    np.testing.assert_array_equal(remove_minimum(frames).counts, [[[102, 100]], [[100, 110]]])
 
 
 def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
@@ -299,7 +299,7 @@ def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
 
 def test_a_method_that_states_no_sigmas_is_tracked_all_the_same() -> None:
     unknown = np.array([np.nan, 0.3])
-    found = answers([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
+    found = localizations([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
     found = replace(found, sigma_x_um=unknown, sigma_y_um=unknown, sigma_z_um=unknown)
     with pytest.raises(DataError, match="sigma"):
         track_table(found, 100.0)
@@ -326,7 +326,7 @@ def test_continuity_counts_the_longest_track_and_changes() -> None:
     }
 
 
-def test_methods_that_cannot_run_say_so(optics: JudgingOptics, tmp_path: Path) -> None:
+def test_methods_that_cannot_run_are_reported(optics: BenchmarkOptics, tmp_path: Path) -> None:
     with pytest.raises(MethodMissing, match="none is shipped"):
         make_method("vgg", optics.calibration, SCMOS_CAMERA)
     with pytest.raises(DataError, match="Choose among"):
@@ -337,19 +337,19 @@ def test_methods_that_cannot_run_say_so(optics: JudgingOptics, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in (*NOT_OF_ALL, "psf")])
-def test_every_experiment_runs_and_is_drawn(name: str, optics: JudgingOptics, tmp_path: Path) -> None:
-    told: list[float] = []
-    bench = Bench(optics, [oracle(optics)], True, 5, advance=lambda done, _what: told.append(done))
+def test_every_experiment_runs_and_is_drawn(name: str, optics: BenchmarkOptics, tmp_path: Path) -> None:
+    progress: list[float] = []
+    benchmark = Benchmark(optics, [oracle(optics)], True, 5, advance=lambda done, _what: progress.append(done))
     experiment = experiment_named(name)
-    tables = experiment.run(bench)
+    tables = experiment.run(benchmark)
     assert set(tables) >= {name}
-    assert told[-1] == 1.0
+    assert progress[-1] == 1.0
     experiment.draw(tables, tmp_path, "Simulated.")
     assert (tmp_path / f"{name}.png").stat().st_size > 20_000
     assert name in EXPERIMENTS
 
 
-def test_refined_answers_have_a_probability_that_a_threshold_can_cut(optics: JudgingOptics) -> None:
+def test_refined_localizations_have_a_probability_that_a_threshold_can_cut(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(8)
     emitters = np.array([[30.0, 30.0, 20.0, 1.0], [80.0, 70.0, 40.0, 0.5], [50.0, 90.0, 30.0, 0.2]])
     frames = expose(optics, [emitters], Photons(6e3, 5.0), (192, 192), rng)
@@ -362,30 +362,30 @@ def test_refined_answers_have_a_probability_that_a_threshold_can_cut(optics: Jud
     assert len(few(frames.counts, np.zeros(1, np.int64))) == 2
 
 
-def test_both_of_a_stacked_pair_must_be_found(optics: JudgingOptics) -> None:
-    rows = stacked.run(Bench(optics, [oracle(optics), Blind(oracle(optics))], True, 5))["stacked"]
+def test_both_of_a_stacked_pair_must_be_found(optics: BenchmarkOptics) -> None:
+    rows = stacked.run(Benchmark(optics, [oracle(optics), Blind(oracle(optics))], True, 5))["stacked"]
     assert {row["both_found"] for row in rows if row["method"] == "oracle"} == {1.0}
     assert all(row["extra_answers"] == 0 for row in rows)
     assert {row["both_found"] for row in rows if row["method"] == "blind"} == {0.0}
     assert {(row["apart_um"], row["tolerance_um"]) for row in rows} == {(5, 5), (5, 10), (10, 5), (10, 10)}
 
 
-def test_what_more_training_brings_is_drawn_from_the_models_records(
-    optics: JudgingOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_scores_over_training_size_use_the_models_records(
+    optics: BenchmarkOptics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match="says how it was trained"):
-        training_size.run(Bench(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
+    with pytest.raises(DataError, match="with a record of its training"):
+        training_size.run(Benchmark(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
     reference = Model.load(reference_model())
-    contenders = []
+    method_runs = []
     for samples, error_um in ((1000, 2.0), (5000, 0.5)):
         folder = Path(shutil.copytree(reference_model(), tmp_path / f"model-{samples}"))
         training = {"samples": samples, "frames": samples, "minutes": samples / 100, "settings": {"size": "narrow"}}
         replace(reference, id=folder.name, architecture="vgg", training=training).save(folder)
-        contenders.append(
+        method_runs.append(
             Oracle(f"vgg ({folder.name})", "vgg", optics.calibration, "exact", folder, threshold=0.5, error_um=error_um)
         )
-    bench = Bench(optics, [*contenders, oracle(optics)], True, 5)
-    tables = training_size.run(bench)
+    benchmark = Benchmark(optics, [*method_runs, oracle(optics)], True, 5)
+    tables = training_size.run(benchmark)
     rows = [row for row in tables["training-size"] if row["tolerance_um"] == 10.0]
     assert [(row["samples"], row["minutes"], row["network"], row["size"]) for row in rows] == [
         (1000, 10.0, "vgg", "narrow"),

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import ghosts
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.ghosts import count_ghosts
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, expose
 from evaluation.scores.scoring import Row
 from models.tables import Localizations
@@ -22,7 +22,7 @@ NONE = np.zeros((0, 3))
 
 
 @pytest.fixture(scope="module")
-def optics() -> JudgingOptics:
+def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
@@ -30,18 +30,18 @@ def places(*xyz: tuple[float, float, float]) -> F64:
     return np.array(xyz, np.float64).reshape(-1, 3)
 
 
-def test_a_left_over_answer_is_a_ghost_of_the_nearest() -> None:
+def test_a_left_over_localization_is_a_ghost_of_the_nearest() -> None:
     wrong = places((20, 20, -5), (32, 20, -12))
-    answers = places((28, 21, 14), (60, 60, 40), (90, 90, 50))
-    count = count_ghosts(answers, places((61, 60, 42)), NONE, wrong)
+    localizations = places((28, 21, 14), (60, 60, 40), (90, 90, 50))
+    count = count_ghosts(localizations, places((61, 60, 42)), NONE, wrong)
     assert count.ghosts.tolist() == [0, 1]
     assert count.others.tolist() == [[90, 90, 50]]
 
 
-def test_an_answer_that_an_emitter_needs_is_no_ghost() -> None:
+def test_a_localization_paired_with_an_emitter_is_no_ghost() -> None:
     count = count_ghosts(places((21, 20, 6)), places((24, 20, 8)), NONE, places((20, 20, -5)))
     assert count.ghosts.tolist() == [0]
-    # One answer is enough for one emitter; the second is a ghost.
+    # One localization is enough for one emitter; the second is a ghost.
     twice = count_ghosts(places((21, 20, 6), (24, 20, 8)), places((24, 20, 8)), NONE, places((20, 20, -5)))
     assert twice.ghosts.tolist() == [1]
 
@@ -54,8 +54,8 @@ def test_the_true_place_beyond_the_range_is_no_ghost_but_a_mirrored_one_is() -> 
     assert (shallow.placed.tolist(), shallow.ghosts.tolist()) == ([False, False], [1, 0])
 
 
-class Seer(Contender):
-    """Answers with what was drawn, changed by a rule."""
+class TruthMethod(MethodRun):
+    """Returns all drawn emitters, changed by a rule."""
 
     scene: Sequence[F64] = ()
     rule: Any = None
@@ -79,21 +79,21 @@ def _right_side(scene: F64) -> F64:
 
 
 @pytest.mark.parametrize(("rule", "wrong_side", "placed"), [(_mirrored, 1.0, 1.0), (_right_side, 0.0, 0.0)])
-def test_who_mirrors_makes_ghosts(
-    rule: Any, wrong_side: float, placed: float, optics: JudgingOptics, monkeypatch: pytest.MonkeyPatch
+def test_mirrored_localizations_are_ghosts(
+    rule: Any, wrong_side: float, placed: float, optics: BenchmarkOptics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seer = Seer("seer", "cascade", optics.calibration, "exact", threshold=0.5)
-    seer.rule = rule
+    truth_method = TruthMethod("truth", "cascade", optics.calibration, "exact", threshold=0.5)
+    truth_method.rule = rule
 
     def seen(*arguments: Any, **options: Any) -> Frames:
-        seer.scene = options["drawn"]
+        truth_method.scene = options["drawn"]
         return expose(*arguments, **options)
 
     monkeypatch.setattr(ghosts, "expose", seen)
-    tables = ghosts.run(Bench(optics, [seer], True, 5))
+    tables = ghosts.run(Benchmark(optics, [truth_method], True, 5))
     by_kind: dict[str, Row] = {row["kind"]: row for row in tables["ghosts"] if row["whole"]}
     assert [by_kind[kind]["emitters"] for kind in ("wrong side", "beyond", "beside")] == [24, 12, 12]
-    # A mirrored answer may be nearer to another of the emitters, or be of use to one that is not answered better.
+    # A mirrored localization may be nearest to another emitter, or be paired with an emitter that must be found.
     assert by_kind["wrong side"]["ghosts"] == pytest.approx(wrong_side, abs=0.15)
     assert by_kind["beyond"]["placed"] == placed
     assert by_kind["beyond"]["ghosts"] <= 0.1
@@ -103,7 +103,7 @@ def test_who_mirrors_makes_ghosts(
     assert jaccard == pytest.approx(8 / 12 if wrong_side else 1.0, abs=0.05)
 
 
-def test_a_microscope_that_reaches_farther_draws_the_same_within_its_range(optics: JudgingOptics) -> None:
+def test_a_microscope_that_reaches_farther_draws_the_same_within_its_range(optics: BenchmarkOptics) -> None:
     wide = optics.reaching(20.0)
     images = []
     for each, z_um in ((optics, 12.0), (wide, 12.0), (wide, -12.0)):

@@ -1,4 +1,4 @@
-"""The rivals at work: single emitters at the bound, edges, emptiness, crowds, and packages that are not there.
+"""Baselines: single emitters at the bound, edges, emptiness, crowds, and missing packages.
 
 Frames come from `ExactImages`, which shares no interpolation with what is fitted. Small frames and shallow depths
 keep the splines small.
@@ -18,7 +18,7 @@ from evaluation.methods import PursuitFitter, SpotFitter
 from evaluation.methods.lookup import PatternLookup
 from evaluation.methods.published_fitters import PackageMissing, engine_for
 from evaluation.methods.spots import distinct
-from evaluation.optics.benchmark_optics import JudgingOptics
+from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import Snr
 from evaluation.scores.bounds import JointBounds
 from evaluation.scores.over_bound import isolated_errors
@@ -72,8 +72,8 @@ def _frame(images: ExactImages, emitters: Array, background: float = 3.0, seed: 
 
 
 @pytest.fixture(scope="module")
-def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> JudgingOptics:
-    return JudgingOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
+def optics(calibration: Calibration, images: ExactImages, psf: Psf) -> BenchmarkOptics:
+    return BenchmarkOptics("exact", "exact", calibration, images, psf, (0.0, 32.0))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def fitter(calibration: Calibration) -> SpotFitter:
     return SpotFitter(calibration, DARK)
 
 
-def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: JudgingOptics) -> None:
+def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: BenchmarkOptics) -> None:
     frames = isolated_frames(optics, (4.0, 12.0), Snr(20.0), 12, np.random.default_rng(5), SHAPE)
     row = isolated_errors(fitter(frames.counts, np.arange(12)), frames, optics.bounds(frames)).columns()
     assert row["found"] == 1.0
@@ -91,7 +91,7 @@ def test_isolated_emitters_are_fitted_at_the_bound(fitter: SpotFitter, optics: J
     assert row["lateral_over_bound_rms"] < 1.2 + 0.28
 
 
-def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: JudgingOptics, psf: Psf) -> None:
+def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: BenchmarkOptics, psf: Psf) -> None:
     frames = isolated_frames(optics, (14.3, 14.3), Snr(20.0), 1, np.random.default_rng(3), SHAPE)
     counts, emitter, background = frames.counts[0], frames.emitters[0][0], frames.background_e[0]
     found = fitter(counts[None], NUMBERS)
@@ -99,10 +99,10 @@ def test_more_starts_find_nothing_better(fitter: SpotFitter, optics: JudgingOpti
         [[emitter[0] / PIXEL_UM, emitter[1] / PIXEL_UM, z, emitter[3], background] for z in np.linspace(1, 36, 11)]
     )
     data = DARK.to_electrons(counts) + np.float32(0.01)
-    from evaluation.methods.spots import judged
+    from evaluation.methods.spots import score_fits
     from models.pattern_spline import PatternSpline
 
-    everywhere = judged(data, PatternSpline(psf), 0.01, fitter.fit_at(data, starts))
+    everywhere = score_fits(data, PatternSpline(psf), 0.01, fitter.fit_at(data, starts))
     best = everywhere.fits[everywhere.score.argmax()]
     assert best[2] == pytest.approx(found.z_um[found.probability.argmax()], abs=0.01)
 
@@ -138,7 +138,7 @@ def test_camera_offset_gain_and_read_noise_are_taken_out(calibration: Calibratio
     assert found.background[best] == pytest.approx(3.0, abs=0.5)
 
 
-def test_answers_stay_in_the_depth_range(calibration: Calibration, images: ExactImages) -> None:
+def test_localizations_stay_in_the_depth_range(calibration: Calibration, images: ExactImages) -> None:
     need("smappy")
     shallow = replace(calibration, z_range_um=(0.0, 20.0))
     emitter = np.array([[41.0, 41.0, 23.0, 1e5]])
@@ -146,7 +146,7 @@ def test_answers_stay_in_the_depth_range(calibration: Calibration, images: Exact
         assert len(method(_frame(images, emitter)[None], NUMBERS)) == 0
 
 
-def test_an_empty_frame_has_no_answers(calibration: Calibration, images: ExactImages, fitter: SpotFitter) -> None:
+def test_an_empty_frame_has_no_localizations(calibration: Calibration, images: ExactImages, fitter: SpotFitter) -> None:
     empty = _frame(images, np.zeros((0, 4)))[None]
     dark = np.zeros((1, *SHAPE), np.uint16)
     for method in (fitter, PursuitFitter(calibration, DARK), PatternLookup(calibration, DARK, threshold=0.7)):
@@ -170,7 +170,7 @@ def test_pursuit_takes_overlapping_patterns_apart(calibration: Calibration, imag
     assert len(few) == len(found) - 1
 
 
-def test_pursuit_doubts_what_a_bright_neighbour_explains(calibration: Calibration, images: ExactImages) -> None:
+def test_light_of_a_bright_neighbour_has_a_low_probability(calibration: Calibration, images: ExactImages) -> None:
     """One score for frames of any light: two dim emitters beat an error beside a bright one, significant as that is."""
     dim = np.array([[36.0, 40.0, 12.0, 1500.0], [52.0, 44.0, 6.0, 800.0]])
     found = PursuitFitter(calibration, DARK)(_frame(images, dim)[None], NUMBERS)
@@ -183,7 +183,7 @@ def test_pursuit_doubts_what_a_bright_neighbour_explains(calibration: Calibratio
     assert (np.delete(found.probability, best) < 0.5).all()
 
 
-def test_pursuit_tells_two_behind_each_other(calibration: Calibration, images: ExactImages) -> None:
+def test_pursuit_separates_two_emitters_behind_each_other(calibration: Calibration, images: ExactImages) -> None:
     emitters = np.array([[40.0, 40.0, 22.0, 2e5], [40.0, 40.0, 27.0, 2e5]])
     found = PursuitFitter(calibration, DARK)(_frame(images, emitters)[None], NUMBERS)
     sure = found.select(found.probability > 0.5)

@@ -1,4 +1,4 @@
-"""The second PSF code agrees with the first where both know the optics, and places mean what they say."""
+"""The second PSF code agrees with the first for equal optics, and positions are those of the truth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.optics import hidden_optics
-from evaluation.optics.benchmark_optics import JudgingOptics, hidden_judging
+from evaluation.optics.benchmark_optics import BenchmarkOptics, hidden_benchmark_optics
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from evaluation.optics.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
@@ -27,8 +27,8 @@ PERFECT = replace(
 
 
 @pytest.fixture(scope="module")
-def judge() -> JudgingOptics:
-    return hidden_judging(quick=True)
+def optics() -> BenchmarkOptics:
+    return hidden_benchmark_optics(quick=True)
 
 
 @pytest.mark.parametrize("bead_um", [0.0, 1.0])
@@ -88,16 +88,16 @@ def test_the_focal_plane_is_curved_about_the_middle_of_the_field() -> None:
     assert height[32, -1] - height[32, 32] == pytest.approx(optics.curvature_um, rel=0.05)
 
 
-def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptics) -> None:
-    """A fit with what `calibrate` learned finds hidden beads where the judge says they are."""
-    assert judge.calibration.report["beads_used"] >= 8
-    spline = PatternSpline(judge.calibration.psf)
+def test_a_calibration_from_the_sweep_gives_the_true_depth(optics: BenchmarkOptics) -> None:
+    """A fit with what `calibrate` learned finds hidden beads at their true positions."""
+    assert optics.calibration.report["beads_used"] >= 8
+    spline = PatternSpline(optics.calibration.psf)
     rng = np.random.default_rng(8)
-    middle = np.array(FRAME_SHAPE) / 2 * judge.pixel_size_um
+    middle = np.array(FRAME_SHAPE) / 2 * optics.pixel_size_um
     errors = []
     for z in (6.0, 10.0, 14.0, 18.0):
         place = np.append(middle + rng.uniform(-5, 5, 2), z)
-        frames = expose(judge, [np.append(place, 1.0)[None]], Photons(5e4, 5.0), FRAME_SHAPE, rng)
+        frames = expose(optics, [np.append(place, 1.0)[None]], Photons(5e4, 5.0), FRAME_SHAPE, rng)
         data = frames.camera.to_electrons(frames.counts[0]) + np.float32(frames.camera.read_noise_e**2)
         start = np.array([[place[0] / 0.65, place[1] / 0.65, z + 0.7, 4e4]])
         bounds = ((0.0, 255.0), (0.0, 255.0), (1.0, 24.0))
@@ -108,11 +108,11 @@ def test_a_calibration_from_the_sweep_answers_the_true_depth(judge: JudgingOptic
     assert np.abs(np.array(errors)[:, :2]).max() < 0.2
 
 
-def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(judge: JudgingOptics) -> None:
-    wide = judge.reaching(20.0)
+def test_negative_defocus_is_drawn_by_optics_extended_to_it(optics: BenchmarkOptics) -> None:
+    wide = optics.reaching(20.0)
     assert wide.psf.z_um[0] <= -24.0
     images = []
-    for each, z_um in ((judge, 12.0), (wide, 12.0), (wide, -12.0), (wide, -19.0)):
+    for each, z_um in ((optics, 12.0), (wide, 12.0), (wide, -12.0), (wide, -19.0)):
         image = np.zeros((96, 96), np.float32)
         each.render(np.array([[30.2, 31.3, z_um, 1e4]]), image)
         images.append(image)
@@ -126,11 +126,11 @@ def test_the_wrong_side_of_focus_is_drawn_by_a_microscope_that_reaches_there(jud
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_crowded_beads_are_calibrated_and_do_not_seem_to_move(judge: JudgingOptics) -> None:
+def test_crowded_beads_are_calibrated_and_do_not_seem_to_move(optics: BenchmarkOptics) -> None:
     # Patterns at 30 µm have a radius of 30 pixels, beads are 60 apart: where rims were cut off, what was left of
     # the neighbours moved the planes' centres by more than a pixel from plane to plane.
     positions = np.arange(-6.0, 30.1, 2.0)
-    sweep = draw_sweep(judge.images, SCMOS_CAMERA, 0.65, z_um=positions, beads=(6, 6), shape=(360, 360), seed=5)
+    sweep = draw_sweep(optics.images, SCMOS_CAMERA, 0.65, z_um=positions, beads=(6, 6), shape=(360, 360), seed=5)
     learned = sweep_calibration(sweep, SCMOS_CAMERA, z_range_um=(0.0, 24.0))
     assert learned.report["beads_used"] >= 34
     # Coma moves the pattern by 0.35 µm.

@@ -1,4 +1,4 @@
-"""Answers that are kept: found again for the same question alone, and an interrupted run that takes the same way."""
+"""Kept localizations: found for the same frames alone, and an interrupted run that gives the same results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation.experiments.benchmark import Contender
+from evaluation.experiments.benchmark import MethodRun
 from evaluation.optics.benchmark_optics import computed_calibration, exact_optics
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose, middle_box, uniform_emitters
 from evaluation.runs.identity import code_digest, differences, folder_digest, run_identity
-from evaluation.runs.kept_results import KeptAnswers
+from evaluation.runs.kept_results import KeptResults
 from models.camera import CameraModel
 from models.tables import Localizations
 from models.weights import reference_model
@@ -30,8 +30,8 @@ def found(frame: int) -> Localizations:
     return Localizations.from_columns(columns | {"frame": [frame], "chi2": [np.nan]})
 
 
-def test_an_answer_is_found_for_the_same_question_alone(tmp_path: Path) -> None:
-    kept = KeptAnswers(tmp_path / "answers")
+def test_kept_results_are_found_for_the_same_frames_alone(tmp_path: Path) -> None:
+    kept = KeptResults(tmp_path / "answers")
     assert kept.find("mle", CAMERA, counts(1), 0) is None
     kept.keep("mle", CAMERA, counts(1), 0, found(0), 1.25)
     again, seconds = kept.find("mle", CAMERA, counts(1), 0) or (Localizations.empty(), 0.0)
@@ -52,7 +52,7 @@ def test_an_answer_is_found_for_the_same_question_alone(tmp_path: Path) -> None:
 
 
 class _Clockwork:
-    """Answers the middle of each frame, and may be switched off."""
+    """Localizes the middle of each frame, and may be switched off."""
 
     def __init__(self) -> None:
         self.name, self.calls, self.off = "mle", 0, False
@@ -64,24 +64,24 @@ class _Clockwork:
         return Localizations.concatenate(found(int(number)) for number in numbers)
 
 
-def _contender(method: _Clockwork, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Contender:
-    contender = Contender("mle", "mle", computed_calibration(), "exact", kept=KeptAnswers(folder))
-    monkeypatch.setattr(Contender, "prepare", lambda _self, _camera: method)
-    return contender
+def _method_run(method: _Clockwork, folder: Path, monkeypatch: pytest.MonkeyPatch) -> MethodRun:
+    method_run = MethodRun("mle", "mle", computed_calibration(), "exact", kept=KeptResults(folder))
+    monkeypatch.setattr(MethodRun, "prepare", lambda _self, _camera: method)
+    return method_run
 
 
-def test_what_was_answered_is_not_answered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_results_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     box = middle_box(FRAME_SHAPE, 0.65, (0.0, 100.0))
     optics = exact_optics()
     emitters = [uniform_emitters(rng, 2, box) for _ in range(12)]
     frames = expose(optics, emitters, Photons(1e4, 2.0), (32, 32), rng)
     method = _Clockwork()
-    first = _contender(method, tmp_path, monkeypatch)
+    first = _method_run(method, tmp_path, monkeypatch)
     once = first.candidates(frames)
     assert (method.calls, first.frames) == (2, 12)
     method.off = True
-    again = _contender(method, tmp_path, monkeypatch)
+    again = _method_run(method, tmp_path, monkeypatch)
     np.testing.assert_array_equal(again.candidates(frames).x_um, once.x_um)
     # With the time that it took, by which experiments decide how many frames a method sees.
     assert (again.seconds, again.frames) == (first.seconds, 12)
@@ -111,7 +111,7 @@ def test_a_model_is_known_by_its_weights_and_not_by_its_card(tmp_path: Path) -> 
     assert folder_digest(tmp_path) != before
 
 
-def test_what_changed_is_named() -> None:
+def test_differences_of_identity_are_named() -> None:
     one = run_identity(
         optics="exact", calibration=None, methods=("cascade",), models=[reference_model()], quick=True, seed=1,
         seconds=8.0, minutes=10.0,

@@ -11,7 +11,7 @@ import pytest
 from evaluation.report.pages import page
 from evaluation.report.tables import read_table, write_table
 from evaluation.runs.results import RECORD, draw_results, is_results, merge_results
-from evaluation.scores.comparison import compared, verdict
+from evaluation.scores.comparison import compare_with_baselines, comparison_summary
 from evaluation.scores.targets import met, targets
 from models.errors import DataError
 
@@ -92,7 +92,7 @@ def scores(method: str, jaccard: float | None, **other: Any) -> dict[str, Any]:
     return row | other
 
 
-def test_points_where_a_rival_wins_are_named_with_the_reason() -> None:
+def test_points_where_a_baseline_is_better_are_named_with_the_reason() -> None:
     rows = [
         scores("cascade", 0.5),
         scores("cascade --refine", 0.6),
@@ -105,24 +105,24 @@ def test_points_where_a_rival_wins_are_named_with_the_reason() -> None:
         scores("cascade", None, snr_db=10.0),
         scores("mle", 0.1, snr_db=10.0),
     ]
-    found = compared({"snr": rows})
+    found = compare_with_baselines({"snr": rows})
     assert [row["above"] for row in found] == [False, True, False, False]
     assert found[0]["rival"] == "vgg"
     assert found[0]["errors"] == pytest.approx(-0.05 / (0.01 * 2**0.5))
-    assert found[0]["why"] == "finds less: recall 0.50, vgg 0.70"
+    assert found[0]["why"] == "finds fewer: recall 0.50, vgg 0.70"
     assert found[1]["why"] is None
     assert "undecided: -0.005 ± 0.014" in found[2]["why"]
-    assert "answers more that is false: precision 0.60, mle 0.90" in found[2]["why"]
-    told = verdict(found)
-    assert told[0].startswith("cascade above every rival within 10 µm at 0 of 3 points: no: snr, 20 points, 0 dB (")
-    assert "snr, 20 points, 1000 e⁻ on 2 e⁻/px (" in told[0]
-    assert told[1] == "cascade --refine above every rival within 10 µm at 1 of 1 points: yes"
-    assert compared({"snr": [scores("cascade", 0.5)]}) == []
-    level = compared({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
+    assert "more false localizations: precision 0.60, mle 0.90" in found[2]["why"]
+    lines = comparison_summary(found)
+    assert lines[0].startswith("cascade above every baseline within 10 µm at 0 of 3 points: no: snr, 20 points, 0 dB (")
+    assert "snr, 20 points, 1000 e⁻ on 2 e⁻/px (" in lines[0]
+    assert lines[1] == "cascade --refine above every baseline within 10 µm at 1 of 1 points: yes"
+    assert compare_with_baselines({"snr": [scores("cascade", 0.5)]}) == []
+    level = compare_with_baselines({"density": [scores("cascade", 0.5), scores("mle", 0.5)]})
     assert level[0]["why"].startswith("undecided")
 
 
-def test_what_is_asked_is_judged_at_its_worst_place() -> None:
+def test_a_target_is_compared_with_its_worst_condition() -> None:
     snr = [scores("cascade --refine", 0.51), scores("cascade --refine", 0.5, tolerance_um=3.0), scores("cascade", 0.1)]
     density = [scores("cascade --refine", 0.91, points=32)]
     ratios = {"axial_over_bound": 1.2, "lateral_over_bound": 2.1, "axial_over_sigma": 0.9, "lateral_over_sigma": None}
@@ -137,9 +137,9 @@ def test_what_is_asked_is_judged_at_its_worst_place() -> None:
     adopted = scores("cascade", 0.5, optics="0.3 NA", tolerance_share=0.1, over_reference=-0.06)
     tables = {"snr": snr, "density": density, "isolated": [alone], "resolution": pairs, "ghosts": [ghosts]}
     found = {each.name: each for each in targets(tables | {"adoption": [adopted]}, {"isolated": "exact"})}
-    judged = {name: (each.measured, each.met) for name, each in found.items()}
+    measured = {name: (each.measured, each.met) for name, each in found.items()}
     isolated = "isolated, exact optics, 30 dB, refined"
-    assert judged == {
+    assert measured == {
         "J at 0 dB, 20 points, refined, at least 0.5": (0.51, True),
         "J at 32 points, 30 dB, refined, at least 0.92": (0.91, False),
         f"{isolated}, axial error over bound at most 1.3": (1.2, True),
@@ -150,7 +150,7 @@ def test_what_is_asked_is_judged_at_its_worst_place() -> None:
         f"{isolated}, lateral error over sigma at most 1.25": (None, False),
         "lateral resolution, refined, 100,000 e⁻, at most 2 µm": (2.5, False),
         "axial resolution, refined, 100,000 e⁻, at most 6 µm": (5.0, True),
-        "ghosts on the wrong side, cascade, at most 0.1 per emitter": (0.02, True),
+        "ghosts at negative defocus, cascade, at most 0.1 per emitter": (0.02, True),
         "adoption of 0.3 NA, cascade, J less the reference's at least -0.05": (-0.06, False),
     }
     # With hidden optics errors over the bound are asked for up to 20 dB.
@@ -160,7 +160,7 @@ def test_what_is_asked_is_judged_at_its_worst_place() -> None:
     assert "NOT MET: lateral resolution, refined, 100,000 e⁻, at most 2 µm: 2.5 (80 µm, 100,000 e⁻)" in lines
     unknown = f"{isolated}, lateral error over sigma at least 0.8: not measured (6.5 µm, 30 dB, 40 frames)"
     assert f"NOT MET: {unknown}" in lines
-    assert "## Asked" in page({}, [], list(found.values()))
+    assert "## Targets" in page({}, [], list(found.values()))
     assert targets({}, {}) == []
 
 
@@ -186,7 +186,7 @@ def test_tables_become_one_page(tmp_path: Path) -> None:
             "resolution": [pairs | {"limit_um": 1.0, "frames": 12}], "adoption": [adopted],
             "adoption-cost": [{"method": "cascade", "optics": "0.3 NA", "training_minutes": 8.5, "beads_used": None}],
         },
-        compared({"snr": rows}),
+        compare_with_baselines({"snr": rows}),
     )  # fmt: skip
     for line in (
         "|  | -3 | 0 |",
@@ -200,7 +200,7 @@ def test_tables_become_one_page(tmp_path: Path) -> None:
         "| `cascade, 0.3 NA` | 0.50 ± 0.01 (-0.04) |",
         "| 0.3 NA | 8.5 | - |",
         "Jaccard index within 10 µm, sCMOS, 10 e⁻/px, by the number of points:",
-        "- cascade above every rival within 10 µm at 1 of 1 points: yes",
+        "- cascade above every baseline within 10 µm at 1 of 1 points: yes",
     ):
         assert line in text, line
     assert page({}, []).count("\n\n") == 1
@@ -231,7 +231,7 @@ def test_runs_of_different_experiments_are_joined(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_runs_that_saw_other_frames_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
+def test_runs_with_other_frames_are_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
     one = results(tmp_path / "one", {"cascade": 1.0})
     two = results(tmp_path / "two", {"mle": 1.0}, **other)
     with pytest.raises(DataError, match=named):

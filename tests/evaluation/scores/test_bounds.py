@@ -1,4 +1,4 @@
-"""Limits of what a frame can tell: against finite differences, against fits, and against the plan's figures."""
+"""Physical limits of localization: against finite differences, against fits, and against the plan's figures."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def test_an_isolated_emitter_is_fitted_as_well_as_the_bound_allows(shallow: Psf)
     np.testing.assert_allclose(spread, sigma, rtol=0.15)
 
 
-def test_neighbours_and_focus_cost_what_they_must(shallow: Psf) -> None:
+def test_neighbours_and_focus_raise_the_bound(shallow: Psf) -> None:
     alone = joint_bounds(shallow, np.array([[15.0, 15.0, 10.0, 5e3]]), 2.0, 0.0, SHAPE)
     crowded = joint_bounds(shallow, np.array([[15.0, 15.0, 10.0, 5e3], [16.0, 15.0, 10.5, 5e3]]), 2.0, 0.0, SHAPE)
     assert (crowded[0] > alone[0]).all()
     focused = joint_bounds(shallow, np.array([[15.0, 15.0, 0.0, 5e3]]), 2.0, 0.0, SHAPE)
-    # A pattern that is the same on both sides does not tell its depth at focus.
+    # A pattern that is the same on both sides has no information on depth at focus.
     assert focused[0, 2] > 5 * alone[0, 2]
     outside = joint_bounds(shallow, np.array([[500.0, 500.0, 10.0, 5e3]]), 2.0, 0.0, SHAPE)
     assert np.isfinite(outside).all()
@@ -149,13 +149,13 @@ def test_false_alarms_are_those_of_a_filter_on_noise(shallow: Psf) -> None:
     frames, peaks = 24, 0
     for _ in range(frames):
         noise = rng.standard_normal((side + 2 * margin, side + 2 * margin))
-        answer = np.stack(
+        response = np.stack(
             [signal.fftconvolve(noise, each[::-1, ::-1] / np.linalg.norm(each), mode="valid") for each in patterns]
         )
         # An island is one false alarm, however many summits it has.
-        islands, count = ndimage.label(answer > 3.5, np.ones((3, 3, 3)))
-        summits = np.array(ndimage.maximum_position(answer, islands, np.arange(1, count + 1))).reshape(-1, 3)
-        first, last = np.array([1, 2, 2]), np.array(answer.shape) - np.array([1, 2, 2])
+        islands, count = ndimage.label(response > 3.5, np.ones((3, 3, 3)))
+        summits = np.array(ndimage.maximum_position(response, islands, np.arange(1, count + 1))).reshape(-1, 3)
+        first, last = np.array([1, 2, 2]), np.array(response.shape) - np.array([1, 2, 2])
         peaks += int(((summits >= first) & (summits < last)).all(axis=1).sum())
     # About eighty islands on whole pixels and half micrometres: 11 % by chance, as much by the grid.
     assert peaks / frames == pytest.approx(expected, rel=0.25)

@@ -1,4 +1,4 @@
-"""Errors over bound and sigma of answers whose errors are known, and the experiment on them."""
+"""Errors over bound and sigma of localizations whose errors are known, and the experiment on them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import isolated
-from evaluation.experiments.benchmark import Bench, Contender
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.isolated import isolated_frames
-from evaluation.optics.benchmark_optics import JudgingOptics, exact_optics
+from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
 from evaluation.optics.frames import Frames, Photons, Snr
 from evaluation.scores.over_bound import IsolatedErrors, isolated_errors
 from models.tables import Localizations
@@ -20,21 +20,21 @@ F64 = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def optics() -> JudgingOptics:
+def optics() -> BenchmarkOptics:
     return exact_optics()
 
 
-def answers(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probability: F64) -> Localizations:
+def localizations(frame: NDArray[np.int64], xyz_um: F64, sigma_um: F64, probability: F64) -> Localizations:
     blank = np.zeros(len(frame))
     (x, y, z), (x_sigma, y_sigma, z_sigma) = xyz_um.T, sigma_um.T
     return Localizations(frame, x, y, z, blank, blank, probability, x_sigma, y_sigma, z_sigma, blank)
 
 
 @dataclass
-class Noisy(Contender):
-    """Truth with errors of `times` the bound, told to be the bound itself, and a false answer of lower score."""
+class Noisy(MethodRun):
+    """Truth with errors of `times` the bound, sigmas equal to the bound, and a false localization of lower score."""
 
-    optics: JudgingOptics | None = None
+    optics: BenchmarkOptics | None = None
     times: float = 1.0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
 
@@ -45,7 +45,7 @@ class Noisy(Contender):
         truth = np.array([each[0, :3] for each in frames.emitters])
         good = truth + self.times * sigma * self.rng.standard_normal(truth.shape)
         numbers = np.arange(len(frames))
-        return answers(
+        return localizations(
             np.concatenate([numbers, numbers]),
             np.concatenate([np.full_like(truth, 50.0), good]),
             np.concatenate([sigma, sigma]),
@@ -53,7 +53,7 @@ class Noisy(Contender):
         )
 
 
-def test_noise_of_known_size_is_found_again(optics: JudgingOptics) -> None:
+def test_noise_of_known_size_is_found_again(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(1)
     frames = isolated_frames(optics, (3.0, 10.0), Snr(20.0), 200, rng, (96, 96))
     method = Noisy("noisy", "cascade", optics.calibration, "exact", optics=optics, times=2.0)
@@ -70,7 +70,7 @@ def test_noise_of_known_size_is_found_again(optics: JudgingOptics) -> None:
     assert 0 < row["bound_lateral_um"] < row["bound_axial_um"]
 
 
-def test_gross_errors_rule_the_root_mean_square_alone() -> None:
+def test_gross_errors_change_only_the_root_mean_square() -> None:
     error = np.tile(np.array([[0.1, -0.1, 0.2], [-0.1, 0.1, -0.2]]), (10, 1))
     error[3] = 40.0
     errors = IsolatedErrors(20, 0, error, np.full((20, 3), 0.1), np.full((20, 3), 0.1))
@@ -83,14 +83,14 @@ def test_gross_errors_rule_the_root_mean_square_alone() -> None:
     assert row["axial_bias_mean_um"] > 1.9
 
 
-def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: JudgingOptics) -> None:
+def test_emitters_near_focus_and_frames_without_localization_are_counted_apart(optics: BenchmarkOptics) -> None:
     rng = np.random.default_rng(2)
     frames = isolated_frames(optics, (1.0, 5.0), Photons(1e4, 2.0), 12, rng, (64, 64))
     deep = [number for number, each in enumerate(frames.emitters) if each[0, 2] >= 3]
     assert 0 < len(deep) < 12
     one = np.array(deep[:1])
-    # A sigma that is not told is no sigma.
-    found = answers(one, frames.emitters[deep[0]][:, :3] + 0.1, np.full((1, 3), np.nan), np.ones(1))
+    # Sigmas that are not stated are ignored.
+    found = localizations(one, frames.emitters[deep[0]][:, :3] + 0.1, np.full((1, 3), np.nan), np.ones(1))
     row = isolated_errors(found, frames, optics.bounds(frames)).columns()
     assert row["found"] == 1 / len(deep)
     assert row["axial_over_bound"] > 0
@@ -101,9 +101,9 @@ def test_emitters_near_focus_and_frames_without_answer_are_told_apart(optics: Ju
     assert isolated_errors(found, frames, optics.bounds(frames), 6.0).columns()["found"] is None
 
 
-def test_the_experiment_covers_both_lights_and_all_depths(optics: JudgingOptics) -> None:
+def test_the_experiment_covers_both_lights_and_all_depths(optics: BenchmarkOptics) -> None:
     oracle = Noisy("oracle", "cascade", optics.calibration, "exact", threshold=0.5, optics=optics)
-    rows = isolated.run(Bench(optics, [oracle], True, 5))["isolated"]
+    rows = isolated.run(Benchmark(optics, [oracle], True, 5))["isolated"]
     assert [(row["form"], row["from_um"], row["frames"]) for row in rows] == [
         (form, low, 6) for form in ("published", "physical") for low in (3.0, 10.0)
     ]

@@ -33,7 +33,7 @@ def test_place_and_depth_are_no_error_of_the_pattern() -> None:
     assert moved.relative < 0.01  # cubic interpolation between planes 1 µm apart
     assert moved.shift_um == pytest.approx((0.15, -0.1), abs=0.005)
     assert moved.depth_um == pytest.approx(0.2, abs=0.01)
-    # The same, told by the focus.
+    # The same, from the focus.
     assert pattern_error(TRUE, TRUE, 7.0, 0.5).depth_um == pytest.approx(-0.5, abs=0.01)
 
 

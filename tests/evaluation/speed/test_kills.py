@@ -42,9 +42,7 @@ def inspect(store: Store, folder: Path) -> Aftermath:
     )
 
 
-def test_what_is_committed_is_read_and_what_was_exposed_is_known_from_the_times(
-    recorded: Store, tmp_path: Path
-) -> None:
+def test_committed_frames_are_read_and_exposures_follow_from_the_times(recorded: Store, tmp_path: Path) -> None:
     aftermath = inspect(recorded, tmp_path)
     assert aftermath == Aftermath(committed=8, not_readable=0, unreadable_shards=0, exposed=20)
     assert aftermath.lost == 12
@@ -59,7 +57,7 @@ def test_a_damaged_shard_and_wrong_pixels_are_found(recorded: Store, tmp_path: P
     recorded.close()
 
 
-def test_a_run_that_has_committed_nothing_cannot_be_judged(tmp_path: Path) -> None:
+def test_a_run_without_committed_frames_is_refused(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "bathyscope.db")
     store.migrate()
     store.runs.create(run_id="run", model_id="m", record=True, recording="run.ome.zarr")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from evaluation.beads.bead_scores import correlate_depths, judge_depths
+from evaluation.beads.bead_scores import correlate_depths, score_depths
 from models.calibration.beads import crowding
 from models.calibration.calibrating import calibrate
 from models.calibration.calibration import Calibration
@@ -285,8 +285,8 @@ def test_beads_of_the_white_squares_are_found_with_the_pattern_of_the_black_ones
     planes = np.nonzero((z_um > 5) & (z_um <= 55))[0]  # as the published figures
     walk = np.stack([np.interp(z_um[planes], evidence.z_um, evidence.walk_um[:, axis]) for axis in (0, 1)], axis=1)
     depths = correlate_depths(calibration, sweep.planes[planes, 1], chosen, walk_um=walk)
-    plain = judge_depths(depths, z_um[planes], chosen)
-    mapped = judge_depths(depths - field.depth_error_at(chosen[:, 0], chosen[:, 1], depths), z_um[planes], chosen)
+    plain = score_depths(depths, z_um[planes], chosen)
+    mapped = score_depths(depths - field.depth_error_at(chosen[:, 0], chosen[:, 1], depths), z_um[planes], chosen)
     print(f"{len(chosen)} unseen isolated beads\nplain  {plain}\nmapped {mapped}")
     assert plain.sigma_um is not None
     assert mapped.sigma_um is not None
