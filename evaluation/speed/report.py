@@ -58,7 +58,7 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
         console,
         "API process",
         {
-            "cpu_percent, nobody watching": figures["cpu_percent"]["alone"],
+            "cpu_percent, no clients": figures["cpu_percent"]["alone"],
             "cpu_percent, all clients": figures["cpu_percent"]["clients"],
             "us per message and client": figures["us_per_message_and_client"],
         },
