@@ -57,5 +57,5 @@ def require_memory(needed: float, what: str, remedy: str) -> None:
     spare = spare_bytes()
     if needed > spare:
         raise DataError(
-            f"{what} needs about {needed / 1e9:.1f} GB of memory; {spare / 1e9:.1f} GB can be spared here.", remedy
+            f"{what} needs about {needed / 1e9:.3g} GB of memory; {spare / 1e9:.3g} GB can be spared here.", remedy
         )

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
-from models.errors import DataError
+from models.memory import require_memory
 
 __all__ = ["Column", "allow_memory"]
 
-# Bytes of a cell while a table is read: as Arrow or as parts, as one array, and once more while rows are compared.
-_BYTES_PER_CELL = 3 * 8
-# Of the memory that is free, the share that a table may take: what is done with it needs some too.
-_SHARE_OF_MEMORY = 0.5
+# Bytes of a cell while a table is read and used: as Arrow or as parts, as one array, once more while rows are
+# compared, and twice for what is done with it.
+_BYTES_PER_CELL = 5 * 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +54,10 @@ def allow_memory(path: Path, rows: int, columns: int) -> None:
     Raises
     ------
     DataError
-        When reading `rows` rows of `columns` columns needs more than half of what is free.
+        When reading `rows` rows of `columns` columns needs more than can be spared.
     """
-    needed, free = rows * columns * _BYTES_PER_CELL, _free_bytes()
-    if needed > _SHARE_OF_MEMORY * free:
-        raise DataError(
-            f"{path} has about {rows} rows; to read {columns} columns of them takes {needed / 1e9:.3g} GB of memory, "
-            f"and {_SHARE_OF_MEMORY:.0%} of the {free / 1e9:.3g} GB that are free may be taken.",
-            "Split the table by frames, or use a machine with more memory.",
-        )
-
-
-def _free_bytes() -> int:
-    """What is free on the machine, or to this process where it is limited, bytes."""
-    free = int(psutil.virtual_memory().available)
-    if sys.platform != "win32":
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, max(limit - psutil.Process().memory_info().vms, 0))
-    return free
+    require_memory(
+        rows * columns * _BYTES_PER_CELL,
+        f"{path} has about {rows} rows; reading {columns} columns of them",
+        "Split the table by frames, or use a machine with more memory.",
+    )

@@ -12,10 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
+from models.memory import require_memory
 from models.quantities import DEPTH_UM, EXPOSURE_S, PIXEL_SIZE_UM, REPEATS, SETTLE_S, SWEEP_PLANES, Z_STEP_UM
 
 __all__ = ["SweepRequest", "SweepSize"]
@@ -27,9 +26,6 @@ _BEYOND_END_UM = 3.0
 _BYTES_PER_COUNT = 2
 _COMPUTING_BYTES = 24
 """Memory of the computation for each pixel of each plane: the mean counts, the electrons and their copies (float32)."""
-
-_MEMORY_SHARE = 0.75
-"""Part of the memory that is free now that a sweep may take; the rest is for what else starts meanwhile."""
 
 _GIGABYTE = 1e9
 
@@ -87,13 +83,11 @@ class SweepSize:
             With planes and bytes.
         """
         needed = self.computing_bytes + (self.total_bytes if exposures_too else 0)
-        spare = _MEMORY_SHARE * psutil.virtual_memory().available
-        if needed > spare:
-            raise DataError(
-                f"The sweep would have {self}; its calibration needs {needed / _GIGABYTE:.3g} GB of memory, and "
-                f"{spare / _GIGABYTE:.3g} GB can be spared.",
-                "Choose a larger step, a smaller z-range, fewer repeats or a region of the sensor.",
-            )
+        require_memory(
+            needed,
+            f"The sweep would have {self}; its calibration",
+            "Choose a larger step, a smaller z-range, fewer repeats or a region of the sensor.",
+        )
 
     def check_disk(self, folder: Path, floor_gb: float, *, written: int = 0) -> None:
         """Refuse a sweep that would not leave `floor_gb` (1 GB = 10^9 bytes) free on the disk of `folder`.

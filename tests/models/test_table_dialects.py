@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models import table_columns
 from models.errors import DataError
 from models.table_files import LARGEST_FRAME, is_table, read_table, table_kind, write_table
 from models.tables import Localizations, Tracks, Truth
@@ -235,7 +234,7 @@ def test_a_table_beyond_the_memory_is_refused_with_bytes(
     rows = 10_000
     truth = Truth.from_columns({"frame": np.arange(rows), **dict.fromkeys(Truth.names()[1:], np.zeros(rows))})
     write_table(tmp_path / name, truth)
-    monkeypatch.setattr(table_columns, "_free_bytes", lambda: 10**6)
+    monkeypatch.setattr("models.memory.spare_bytes", lambda: 5 * 10**5)
     with pytest.raises(DataError, match=r"has about 1000\d rows.*GB of memory.*Split the table by frames"):
         read_table(tmp_path / name, Truth)
 
@@ -252,7 +251,7 @@ def test_a_parquet_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert metadata.num_rows == 4 << 20
     assert path.stat().st_size < 100_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_columns, "_free_bytes", lambda: 10**8)
+        patch.setattr("models.memory.spare_bytes", lambda: 5 * 10**7)
         with pytest.raises(DataError, match="has about 4194304 rows"):
             read_table(path, Truth)
 

@@ -189,7 +189,7 @@ def test_a_sweep_that_the_machine_cannot_take_is_refused_with_its_size(
         monkeypatch.setattr(served.engine, "_settings", served.settings.model_copy(update={"engine": part}))
         if says is not None:
             assert_refused("invalid", says, client, "calibration.start", SWEEP)
-    monkeypatch.setattr("service.engine.sweep_request._MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr("models.memory.spare_bytes", lambda: 1000)
     assert_refused("invalid", "32 planes of 1 exposures .* memory", client, "calibration.start", SWEEP)
 
 
