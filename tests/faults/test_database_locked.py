@@ -60,8 +60,8 @@ def test_a_lock_of_seconds_loses_nothing_and_one_at_a_crash_only_delays_the_mark
         run = str(service.client.request("run.start", {"record": True}, 60.0)["id"])
         service.wait_for_run()
         with locked(tmp_path / "bathyscope.db"):
-            os.kill(service.process.supervisor.processes["engine"]["pid"], signal.SIGKILL)
-            wait_for(lambda: service.process.supervisor.processes["engine"]["restarts"] == 1)
+            os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGKILL)
+            wait_for(lambda: service.supervisor.processes["engine"]["restarts"] == 1)
             wait_for(lambda: "is locked by another process" in service.readiness()[1])
             assert service.store.runs.get(run).state == "running"
         with service.recovery("the database is free again after a crash of the engine"):

@@ -46,4 +46,4 @@ def test_recording_stops_with_an_event_and_the_analysis_goes_on(small_disk: Path
         assert ended.ledger["recorded"] + ended.ledger["unrecorded"] == ended.ledger["grabbed"]
         assert (ended.ledger["unrecorded"] or 0) > 0
         assert len(service.check_recording(run)) == ended.ledger["recorded"]
-        assert service.process.supervisor.processes["engine"]["restarts"] == 0
+        assert service.supervisor.processes["engine"]["restarts"] == 0

@@ -50,7 +50,7 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
     with running(settings) as service:
         # The camera is unplugged: the engine stays, the run has failed, and all that came is kept.
         run = start_recording(service)
-        engine = service.process.supervisor.processes["engine"]["pid"]
+        engine = service.supervisor.processes["engine"]["pid"]
         demo_configuration(configuration, camera="NoSuchCamera")
         service.sabotage("unplug")
         failed = service.wait_until_ended(run)
@@ -62,7 +62,7 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
         with service.recovery("the camera is plugged in again"):
             demo_configuration(configuration)
         assert "Camera" in service.wait_for_event("microscope_back")
-        assert service.process.supervisor.processes["engine"]["pid"] == engine
+        assert service.supervisor.processes["engine"]["pid"] == engine
         assert service.events().index("microscope_back") < service.events().index("microscope_away")
 
         # It stalls in an exposure of 20 s: the driver answers nothing, and only another process can end it.
@@ -76,7 +76,7 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
         assert len(service.check_recording(run)) >= 48
 
         # It dereferences a null pointer: the engine dies, and nothing else.
-        api = service.process.supervisor.processes["api"]["pid"]
+        api = service.supervisor.processes["api"]["pid"]
         run = start_recording(service)
         with service.recovery("the driver dereferences a null pointer"):
             service.sabotage("crash", manner="Dereference Null Pointer")
@@ -85,7 +85,7 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
         assert crashed.state == "interrupted"
         assert "SIGSEGV" in (crashed.problem or "")
         assert len(service.check_recording(run)) >= 48
-        assert service.process.supervisor.processes["api"]["pid"] == api
+        assert service.supervisor.processes["api"]["pid"] == api
         assert service.events().count("engine_restarted") == 2
 
 
@@ -107,7 +107,7 @@ def test_what_the_core_empties_while_the_engine_stands_still_is_counted(tmp_path
         assert ledger["recorded"] == ledger["grabbed"]
         numbers = service.check_recording(run)
         assert int((np.diff([-1, *numbers]) - 1).sum()) == ledger["lost"]
-        assert service.process.supervisor.processes["engine"]["restarts"] == 0
+        assert service.supervisor.processes["engine"]["restarts"] == 0
 
 
 # ---- the driver by itself ----

@@ -21,19 +21,19 @@ def test_killed_children_come_back_and_committed_frames_are_the_right_ones(tmp_p
     with running(settings_for(tmp_path / "data", replay)) as service:
         run = service.wait_for_run()
         epoch = service.status()["epoch"]
-        port = service.process.supervisor.port
+        port = service.supervisor.port
 
         # The API: the engine, its run and the port stay.
         with service.recovery("the API is killed"):
-            os.kill(service.process.supervisor.processes["api"]["pid"], signal.SIGKILL)
+            os.kill(service.supervisor.processes["api"]["pid"], signal.SIGKILL)
             assert "SIGKILL" in service.wait_for_event("api_restarted")
-        assert service.process.supervisor.port == port
+        assert service.supervisor.port == port
         status = service.status()
         assert (status["epoch"], status["run_id"]) == (epoch, run)
 
         # The engine: the run is marked, the API says why it is not ready, another run begins.
         with service.recovery("the engine is killed"):
-            os.kill(service.process.supervisor.processes["engine"]["pid"], signal.SIGKILL)
+            os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGKILL)
             assert "SIGKILL" in service.wait_until_away("is being restarted")
         killed = service.wait_until_ended(run)
         assert killed.state == "interrupted"
@@ -44,7 +44,7 @@ def test_killed_children_come_back_and_committed_frames_are_the_right_ones(tmp_p
         assert service.status()["epoch"] != epoch
         second = service.wait_for_run(other_than=run)
         assert "SIGKILL" in service.wait_for_event("engine_restarted")
-        assert service.process.supervisor.processes["engine"]["restarts"] == 1
+        assert service.supervisor.processes["engine"]["restarts"] == 1
     ended = service.store.runs.get(second)
     assert ended.state == "finished"
     numbers = service.check_recording(second, coded_frame)

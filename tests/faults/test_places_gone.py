@@ -24,15 +24,15 @@ def test_readiness_tells_what_is_gone(tmp_path: Path, monkeypatch: pytest.Monkey
         run = service.status()["run_id"]
 
         # The socket folder, as a cleaner would: the sockets and the supervisor's record come back by themselves.
-        sockets = Path(service.process.supervisor.address.folder)
+        sockets = Path(service.supervisor.address.folder)
         assert sockets.parent == data
         shutil.rmtree(sockets)
         names = ["commands", "live", "processes.json", "stop"]
         wait_for(lambda: sockets.is_dir() and sorted(path.name for path in sockets.iterdir()) == names)
         with service.recovery("the socket folder is removed and the API is killed"):
-            os.kill(service.process.supervisor.processes["api"]["pid"], signal.SIGKILL)
-            wait_for(lambda: service.process.supervisor.processes["api"]["restarts"] == 1)
-        with SyncEngineClient(service.process.supervisor.address, 5.0) as client:
+            os.kill(service.supervisor.processes["api"]["pid"], signal.SIGKILL)
+            wait_for(lambda: service.supervisor.processes["api"]["restarts"] == 1)
+        with SyncEngineClient(service.supervisor.address, 5.0) as client:
             assert client.status()["run_id"] == run
 
         # The database, moved under its open handle.
@@ -50,6 +50,6 @@ def test_readiness_tells_what_is_gone(tmp_path: Path, monkeypatch: pytest.Monkey
         assert not data.exists()
         (tmp_path / "elsewhere").rename(data)
         service.wait_until_ready()
-        assert service.process.supervisor.processes["engine"]["restarts"] == 0
-        with SyncEngineClient(service.process.supervisor.address, 5.0) as client:
+        assert service.supervisor.processes["engine"]["restarts"] == 0
+        with SyncEngineClient(service.supervisor.address, 5.0) as client:
             assert client.request("microscope.stop")["confirmed"] is True
