@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import typer
 
-from service.commands.console import cancel, printable, protect_streams
+from service.commands.console import cancel, is_cancelled, printable, protect_streams
 from service.process.caches import use_writable_caches
 from service.process.signals import answer_ending_signals
 
@@ -83,6 +83,8 @@ def main() -> None:
             _end_cancelled()
         raise
     except Exception as error:
+        if is_cancelled():  # some libraries turn the interrupt into an error of their own
+            _end_cancelled()
         if os.environ.get("BATHYSCOPE_DEBUG"):
             raise
         print(f"Error: {printable(_explained(error))}", file=sys.stderr)

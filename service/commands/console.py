@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
-__all__ = ["cancel", "note", "printable", "progress", "protect_streams", "result"]
+__all__ = ["cancel", "is_cancelled", "note", "printable", "progress", "protect_streams", "result"]
 
 Advance = Callable[..., None]
 
@@ -66,6 +66,11 @@ def protect_streams() -> None:
 def printable(text: str) -> str:
     """The text with control characters, which a path may hold, shown by their number."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else _numbered(letter) for letter in text)
+
+
+def is_cancelled() -> bool:
+    """Whether `cancel` was called."""
+    return _cancelled.is_set()
 
 
 def cancel() -> NoReturn:

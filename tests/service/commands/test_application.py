@@ -158,3 +158,24 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert done.stderr.splitlines()[-1].startswith(f"Error: There is no room for {tmp_path / 'out'}")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_a_library_turns_into_an_error_is_a_cancellation() -> None:
+    code = """
+import os, signal, time
+from service.commands import application
+
+def command(standalone_mode):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    except KeyboardInterrupt:
+        raise ValueError("half imported")
+
+application.command_line = lambda: command
+application.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "Cancelled; no output was written.\n")
