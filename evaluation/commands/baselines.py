@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.commands.checks import plausible
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -30,6 +32,14 @@ __all__ = ["run_beads", "run_isolated"]
 _SHAPE = (256, 256)
 
 _JSON = typer.Option("--json", metavar="FILE", help="Write the rows.")
+
+
+def _rising(depths_um: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Two plausible depths, the low one first."""
+    plausible("DEPTH_UM")(depths_um)
+    if depths_um is not None and not depths_um[0] < depths_um[1]:
+        raise typer.BadParameter(f"{depths_um[0]:g} {depths_um[1]:g} is no range; the first must be below the second.")
+    return depths_um
 
 
 class _Estimator(StrEnum):
@@ -52,11 +62,19 @@ class _Baseline(StrEnum):
 def run_isolated(
     snr_db: Annotated[
         list[float],
-        typer.Option("--snr-db", default_factory=lambda: [20.0, 30.0], show_default="20 and 30", help="Repeatable."),
+        typer.Option(
+            "--snr-db",
+            min=-30,
+            max=80,
+            default_factory=lambda: [20.0, 30.0],
+            show_default="20 and 30",
+            help="Repeatable.",
+        ),
     ],
     frames: Annotated[int, typer.Option("--frames", min=1, max=10_000, help="Frames per depth slice and SNR.")] = 40,
     depths_um: Annotated[
-        tuple[float, float] | None, typer.Option("--depths-um", metavar="LO HI", help="One slice instead of all.")
+        tuple[float, float] | None,
+        typer.Option("--depths-um", metavar="LO HI", callback=_rising, help="One slice instead of all."),
     ] = None,
     estimator: Annotated[_Estimator, typer.Option("--estimator", help="What the fit minimizes.")] = _Estimator.mle,
     package: Annotated[
@@ -74,7 +92,9 @@ def run_isolated(
     from evaluation.optics.frames import PUBLISHED_CAMERA, Snr
     from evaluation.scores.over_bound import isolated_errors
     from service.commands.console import result
+    from service.files.outputs import check_json
 
+    check_json(json_file)
     optics = exact_optics()
     fitter = SpotFitter(
         optics.calibration, PUBLISHED_CAMERA, estimator.value, package=None if package is None else package.value
@@ -110,14 +130,22 @@ def run_beads(
     sweep: Annotated[Path, typer.Argument(help="The sweep: OME-TIFF, TIFF or OME-Zarr.")],
     method: Annotated[_Baseline, typer.Option("--method", help="The baseline.")] = _Baseline.mle,
     z_range_um: Annotated[
-        tuple[float, float], typer.Option("--z-range-um", metavar="LO HI", help="Depths, relative to focus.")
+        tuple[float, float],
+        typer.Option("--z-range-um", metavar="LO HI", callback=_rising, help="Depths, relative to focus."),
     ] = (3.0, 55.0),
-    pixel_size_um: Annotated[float | None, typer.Option("--pixel-size-um", help="At the sample.")] = None,
-    z_step_um: Annotated[float | None, typer.Option("--z-step-um", help="From plane to plane.")] = None,
-    square_px: Annotated[int, typer.Option("--square-px", min=4, help="Side of a square of the checkerboard.")] = 64,
+    pixel_size_um: Annotated[
+        float | None, typer.Option("--pixel-size-um", callback=plausible("PIXEL_SIZE_UM"), help="At the sample.")
+    ] = None,
+    z_step_um: Annotated[
+        float | None, typer.Option("--z-step-um", callback=plausible("Z_STEP_UM"), help="From plane to plane.")
+    ] = None,
+    square_px: Annotated[
+        int, typer.Option("--square-px", min=4, max=4096, help="Side of a square of the checkerboard.")
+    ] = 64,
     every: Annotated[int, typer.Option("--every", min=1, max=1000, help="Use every so many planes only.")] = 1,
     repeats: Annotated[
-        int | None, typer.Option("--repeats", min=1, help="Exposures of each plane that are used; absent: all.")
+        int | None,
+        typer.Option("--repeats", min=1, max=1000, help="Exposures of each plane that are used; absent: all."),
     ] = None,
     json_file: Annotated[Path | None, _JSON] = None,
 ) -> None:
@@ -131,7 +159,9 @@ def run_beads(
     from models.errors import DataError
     from service.commands.calibrate import checkerboard
     from service.commands.console import result
+    from service.files.outputs import check_json
 
+    check_json(json_file)
     opened = open_sweep(sweep)
     pixel_um, _ = agreed_pixel_size(opened.pixel_size_um, pixel_size_um, None)
     step_um = z_step_um or opened.z_step_um

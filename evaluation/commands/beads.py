@@ -39,8 +39,9 @@ def run(
     from models.calibration.sweep import Sweep
     from models.localization import Localizer
     from service.commands.console import note, result
-    from service.files.outputs import write_json
+    from service.files.outputs import check_json, write_json
 
+    check_json(json_file)
     known = Calibration.load(calibration)
     localizer = Localizer.load(model)
     opened = open_sweep(sweep)

@@ -55,9 +55,11 @@ def run(
     from models.model import Model
     from models.tables import Localizations
     from service.commands.console import note, result
-    from service.files.outputs import write_json
+    from service.files.outputs import check_json, write_json
 
-    name = method or Model.load(model).architecture  # type: ignore[arg-type]  # one of the two is given
+    check_json(json_file)
+    described = None if model is None else Model.load(model)
+    name = method or described.architecture  # type: ignore[union-attr]  # one of the two is given
     if refine:
         name += " --refine"
     if name not in METHODS:
@@ -72,8 +74,8 @@ def run(
     parts = [localize(crowds.counts[number : number + 1], np.array([number])) for number in range(len(crowds))]
     seconds = (time.process_time() - begun) / len(crowds)
     candidates = Localizations.concatenate(parts)
-    if needs_model(name) and model is not None and not tune:
-        threshold = Model.load(model).threshold
+    if needs_model(name) and described is not None and not tune:
+        threshold = described.threshold
     else:
         threshold = best_threshold(candidates, crowds, groups["seen"])
     found = candidates.select(candidates.probability >= threshold)

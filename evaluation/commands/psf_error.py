@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from service.commands.checks import plausible
+
 __all__ = ["run"]
 
 _DEPTHS_UM = (0.0, 3.0, 5.0, 7.3, 10.0, 15.0, 20.6, 30.0, 40.9, 50.0, 60.3, 70.0, 80.0, 90.0, 100.0)
@@ -23,7 +25,11 @@ def run(
     depth_um: Annotated[
         list[float],
         typer.Option(
-            "--depth-um", default_factory=lambda: list(_DEPTHS_UM), show_default="15 depths", help="Repeatable."
+            "--depth-um",
+            default_factory=lambda: list(_DEPTHS_UM),
+            show_default="15 depths",
+            callback=plausible("DEPTH_UM"),
+            help="Repeatable.",
         ),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="The calibration is that of the quick sweep.")] = False,
@@ -37,8 +43,9 @@ def run(
     from evaluation.scores.psf_error import pattern_errors
     from models.calibration.calibration import Calibration
     from service.commands.console import note, result
-    from service.files.outputs import write_json
+    from service.files.outputs import check_json, write_json
 
+    check_json(json_file)
     known = Calibration.load(calibration)
     cache = Path(platformdirs.user_cache_dir("bathyscope"))
     truth = hidden_benchmark_optics(cache, calibration, quick=quick)

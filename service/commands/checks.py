@@ -30,7 +30,7 @@ def frame_rate(value: float) -> float:
 
 
 def plausible(quantity: str) -> Callable[[Any], Any]:
-    """A check that a value, or each of a pair, is one that the quantity of this name in `models.quantities` can have.
+    """A check that a value, or each of several, is one that the quantity of this name in `models.quantities` can have.
 
     The check refuses others with `DataError`, as the models do: status 1.
     """
@@ -38,7 +38,7 @@ def plausible(quantity: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         from models import quantities
 
-        for each in value if isinstance(value, tuple) else (value,):
+        for each in value if isinstance(value, tuple | list) else (value,):
             if each is not None:
                 getattr(quantities, quantity).check(each)
         return value

@@ -46,6 +46,12 @@ MEANT: dict[str, set[str]] = {
     "bench live --history-rps": {"0", "1e-300"},
     "bench live --emitters": {"0"},
     "bench api --tracks": {"0"},
+    "bench dense-beads --seed": {"0"},
+    "bench dense-beads --shift-px": {"0"},
+    "bench psf --depth-um": {"-1", "0", "1e-300"},
+    "bench isolated --snr-db": {"-1", "0", "1e-300"},
+    "bench isolated --depths-um": {"-1 10", "0 10", "1e-300 10"},
+    "bench baseline-beads --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "demo --port": {"0"},
     "serve --port": {"0"},
 }
@@ -59,6 +65,11 @@ WIRES = (
     "evaluation.speed.movie.render_movie",
     "service.process.supervisor.Supervisor",
     "evaluation.runs.reproduction.Reproduction.measure",
+    "evaluation.beads.bead_scores.localize_bead_sweep",
+    "evaluation.beads.bead_crowds.compose_crowds",
+    "evaluation.optics.benchmark_optics.hidden_benchmark_optics",
+    "evaluation.optics.benchmark_optics.exact_optics",
+    "evaluation.commands.baselines._one_bead",
     "models.training.train",
     "service.commands.movie_localization.localize_movie",
 )
@@ -116,6 +127,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("given")
     tifffile.imwrite(folder / "sweep.tif", simulate(beads=9)[0].planes[:, 0], photometric="minisblack")
     tifffile.imwrite(folder / "movie.tif", np.full((4, 64, 64), 100, np.uint16), photometric="minisblack")
+    darks = np.random.default_rng(1).normal(100, 2, (8, 64, 64)).round().astype(np.uint16)
+    tifffile.imwrite(folder / "darks.tif", darks, photometric="minisblack")
     small_calibration().save(folder / "calibration")
     columns: dict[str, Any] = {name: np.full(3, 0.5) for name in Localizations.names()}
     write_table(folder / "found.csv", Localizations.from_columns(columns | {"frame": np.arange(3)}))
@@ -125,7 +138,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return {
         "demo": [],
         "serve": [],
-        "camera": [path["movie.tif"], "--out", "OUT.json"],
+        "camera": [path["darks.tif"], "--out", "OUT.json"],
         "calibrate": [path["sweep.tif"], "--pixel-size-um", "1", "--z-step-um", "1", "--out", "OUT"],
         "train": [path["calibration"], "--out", "OUT"],
         "localize": [path["movie.tif"], "--model", str(reference_model("live")), "--out", "OUT.csv"],
@@ -136,6 +149,17 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench api": [],
         "bench localize": [],
         "bench kills": [],
+        "bench beads": [
+            path["sweep.tif"],
+            "--model",
+            str(reference_model("live")),
+            "--calibration",
+            path["calibration"],
+        ],
+        "bench dense-beads": [path["sweep.tif"], "--calibration", path["calibration"], "--method", "lookup"],
+        "bench psf": [path["calibration"]],
+        "bench isolated": [],
+        "bench baseline-beads": [path["sweep.tif"], "--pixel-size-um", "1", "--z-step-um", "1"],
     }
 
 
@@ -175,7 +199,7 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
             arguments = ["merge", *arguments[1:]] if option.name == "folders" else arguments
             arguments.insert(1, values[0])
         return arguments
-    if _shown(option) in ("--config", "--data") and "--pixel-size-um" in arguments:
+    if _shown(option) in ("--config", "--data") and "--pixel-size-um" in arguments and "--out" in arguments:
         arguments = ["--live", "--z-range-um", "3", "55", *arguments[1:]]
     if _shown(option) in arguments:
         place = arguments.index(_shown(option))

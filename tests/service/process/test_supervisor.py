@@ -506,7 +506,7 @@ def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="is a file"):
         Supervisor(settings_for(path)).start()
 
 
