@@ -577,7 +577,7 @@ def _robust_variance(squares: NDArray[np.float64]) -> float:
     """Variance of normal deviates from their squares, indifferent to the largest 5 %.
 
     The mean of the lowest 95 % of chi-square deviates with one degree of
-    freedom is 0.7595/0.95 of their variance's full mean.
+    freedom is 0.7209/0.95 = 0.7588 of the mean of all.
     """
     if len(squares) == 0:
         return 0.0

@@ -76,6 +76,8 @@ _HOT_ALONE = 0.25
 # picture and in the planes before and after, has less than this share of it.
 _RAY_SIGMAS = 25.0
 _RAY_ALONE = 0.1
+# A bead that is one pixel wide in focus leaves its light, spread out, in the planes before and after; a ray nothing.
+_RAY_LIGHT = 0.25
 # More hot pixels than this share are another fault.
 _MOST_HOT_SHARE = 0.01
 
@@ -140,6 +142,7 @@ def _without_rays(sweep: Sweep) -> CheckedSweep:
     exposures = sweep.planes
     for z, r in np.ndindex(exposures.shape[:2]):
         around = [exposures[side, r] for side in (z - 1, z + 1) if 0 <= side < len(exposures)]
+        around += [exposures[z, other] for other in range(exposures.shape[1]) if other != r]
         beside = np.max(around, axis=0).astype(np.float32)
         flash = exposures[z, r] - beside
         noise = 1.4826 * float(np.median(np.abs(flash - np.median(flash))))
@@ -148,7 +151,8 @@ def _without_rays(sweep: Sweep) -> CheckedSweep:
             near = np.sort(exposures[z, r][area], axis=None)
             level = float(np.median(near[:-1]))
             excess = float(exposures[z, r, row, column]) - level
-            if near[-2] - level < _RAY_ALONE * excess and beside[row, column] - level < _RAY_ALONE * excess:
+            alone = max(float(near[-2]), float(beside[row, column])) - level < _RAY_ALONE * excess
+            if alone and max(_light_at(plane, row, column) for plane in around) < _RAY_LIGHT * excess:
                 found.append((z, r, row, column, round(level)))
     if not found:
         return CheckedSweep(sweep)
@@ -158,6 +162,14 @@ def _without_rays(sweep: Sweep) -> CheckedSweep:
     many = "1 pixel that flashes" if len(found) == 1 else f"{len(found)} pixels that flash"
     note = f"{many} in one exposure alone (cosmic rays): replaced by the median around."
     return CheckedSweep(replace(sweep, planes=planes), (note,))
+
+
+def _light_at(plane: NDArray[np.uint16], row: int, column: int) -> float:
+    """Light in the place around a pixel over that of its surroundings, ADU."""
+    near, wide = (
+        plane[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1] for half in (3, 7)
+    )
+    return float((near - np.median(wide)).sum())
 
 
 def _hot_pixels(sweep: Sweep) -> NDArray[np.bool_]:

@@ -195,6 +195,16 @@ def test_cosmic_rays_are_no_beads() -> None:
     assert len(find_beads(found.sweep.planes[6:12, 0].astype(np.float32))) == 9
 
 
+def test_a_bead_of_one_pixel_in_focus_is_no_cosmic_ray() -> None:
+    def point(dx: np.ndarray, dy: np.ndarray, z_um: float) -> np.ndarray:
+        values = np.exp(-(dx**2 + dy**2) / (2 * np.hypot(0.35, 0.4 * z_um) ** 2))
+        return np.asarray(values / values.sum())
+
+    for seed in (51, 52, 53):
+        sharp = simulate(beads=9, seed=seed, looks=point, z_um=np.arange(-13.7, 20.0, 4.0), photons=200_000.0)[0]
+        assert repaired(sharp).sweep is sharp
+
+
 def _with_hot_pixels(count: int) -> tuple[Sweep, np.ndarray, np.ndarray]:
     random = np.random.default_rng(12)
     planes = _with_fault("none").astype(float)
