@@ -252,7 +252,7 @@ def test_what_does_not_change_with_focus_is_no_bead() -> None:
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.memory.spare_bytes", lambda: 1_000_000)
-    with pytest.raises(DataError, match=r"needs about 0\.0 GB of memory"):
+    with pytest.raises(DataError, match=r"needs about 0\.0201 GB of memory"):
         calibrate(_sweep(_with_fault("none")), z_range_um=(2, 16), camera=CAMERA)
 
 
