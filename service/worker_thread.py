@@ -2,7 +2,7 @@
 
 A subclass writes its loop in `work`. An exception that leaves `work` is kept,
 logged with its traceback and reported to whom the thread serves; then `drain`
-accounts for what still comes, so that nobody waits for the thread in vain.
+accounts for what still comes, so that no other thread waits for it forever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether results can be kept: a write to the data directory, and the database's file behind its open handle.
 
 A file that is moved or removed under a running service goes on being read and
-written through its handle, and nobody finds what is in it later. So its name
+written through its handle, and its contents are lost to later processes. So its name
 is looked up, and must still lead to the file that was there at the start.
 """
 
