@@ -86,7 +86,7 @@ class CalibrationList(BaseModel):
 @router.get("")
 def list_calibrations(library: FolderLibrary, parameters: Annotated[PageParameters, Query()]) -> CalibrationList:
     """All calibrations of this data directory, newest first."""
-    page = library.calibrations(parameters.limit, parameters.cursor)
+    page = library.calibrations.page(parameters.limit, parameters.cursor)
     return CalibrationList(items=page.items, next=page.next, unreadable=page.unreadable)
 
 
@@ -101,7 +101,7 @@ async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: Jo
 @router.get("/{calibration}")
 def get_calibration(calibration: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One calibration, with every figure."""
-    return library.calibration(calibration)
+    return library.calibrations.description(calibration)
 
 
 @router.get("/{calibration}/report", response_class=FileResponse)

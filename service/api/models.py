@@ -91,7 +91,7 @@ class ModelList(BaseModel):
 @router.get("")
 def list_models(library: FolderLibrary, live: LiveViews, parameters: Annotated[PageParameters, Query()]) -> ModelList:
     """All models that can be used here, newest first."""
-    page = library.models(parameters.limit, parameters.cursor)
+    page = library.models.page(parameters.limit, parameters.cursor)
     active = (live.status or {}).get("active_model_id")
     return ModelList(active=active, items=page.items, next=page.next, unreadable=page.unreadable)
 
@@ -110,15 +110,15 @@ def start_training(wanted: TrainingRequest, library: FolderLibrary, jobs: JobFol
 async def activate_model(wanted: ActiveModel, engine: Engine, library: FolderLibrary) -> dict[str, Any]:
     """Load a model, warm it up, and swap; a run that is on goes on with it, and its live tracks end."""
     await engine.request("model.activate", {"id": wanted.id}, _SWAP_TIMEOUT_S)
-    return await run_in_threadpool(library.model, wanted.id)
+    return await run_in_threadpool(library.models.description, wanted.id)
 
 
 @router.get("/{model}")
 def get_model(model: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One model, with the log of its training."""
-    return library.model(model)
+    return library.models.description(model)
 
 
 def _check_calibration(library: Library, calibration: str) -> None:
     """Refuse a calibration that is not there before anybody waits for it."""
-    library.calibration_folder(calibration)
+    library.calibrations.folder(calibration)

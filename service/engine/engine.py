@@ -522,7 +522,7 @@ class Engine:
         """A model of the library, warmed up for the microscope as it is set."""
         from service.engine import instrument
 
-        folder = self._library.model_folder(model_id)
+        folder = self._library.models.folder(model_id)
         loaded = instrument.load_model(folder, self._settings)
         with self._held():
             microscope, camera = self._microscope, self._camera
@@ -642,7 +642,7 @@ class Engine:
 
         loaded = self._loaded
         if loaded is None or loaded.model.id != model_id:
-            loaded = instrument.load_model(self._library.model_folder(model_id), self._settings)
+            loaded = instrument.load_model(self._library.models.folder(model_id), self._settings)
         return loaded.localizer
 
     def _period_s(self) -> float:

@@ -1,41 +1,32 @@
 """The calibrations and models of one data directory, and which model is active.
 
-Both are folders, made by a job or copied there by hand, and are known by the
-id that is written in them. The shipped models, and the one that the settings
-name, are listed with those of the directory. Descriptions are read as plain
-JSON: the HTTP process needs neither torch nor the optics.
+Calibrations and models are folders. A job makes them, or people copy them
+there by hand. The id in the description file identifies them. The list of
+models also has the shipped models and the one that the settings name.
+Descriptions are read as plain JSON, so that the HTTP process needs neither
+torch nor the optics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.errors import DataError
 from models.weights import reference_model
-from service.files.descriptions import (
-    FolderUnreadable,
-    Listing,
-    Unreadable,
-    entries_of,
-    parse_description,
-    read_description,
-    shown_name,
-    unreadable,
-)
+from service.files.catalog import Catalog, creation_date, display_name, required_description
+from service.files.descriptions import FolderUnreadable, entries_of, parse_description, read_description
 from service.files.outputs import write_json
 from service.store.errors import UnknownItem
 
 __all__ = ["CalibrationItem", "Library", "ModelItem"]
 
 Source = Literal["library", "settings", "shipped"]
-Item = TypeVar("Item", "CalibrationItem", "ModelItem")
-Kind = TypeVar("Kind")
 
 _SHIPPED_SIZES = ("live", "full")
 _ACTIVE = "active.json"
@@ -47,11 +38,14 @@ class CalibrationItem:
 
     Attributes
     ----------
-    id, name, created_at : what it is called, by the service and by people, and when it was made
-    z_range_um : depths that it tells apart, µm from focus
-    pixel_size_um, focus_um, axial_scale, sign : see contracts of the tables
-    beads_used, beads_found : what it rests on; None where it is not written
-    notes : what the person who made it should know
+    id, name : for the service and for people
+    created_at : when it was written, UTC
+    z_range_um : depths that it covers, µm from focus
+    pixel_size_um : camera pixel at the sample, µm
+    focus_um : focus in the coordinates of the sweep, µm
+    axial_scale, sign : depth per step of the sweep, and its direction; see `models.calibration.calibration`
+    beads_used, beads_found : how many beads it was made from; None when the file does not say
+    notes : remarks on its quality
     """
 
     id: str
@@ -73,11 +67,13 @@ class ModelItem:
 
     Attributes
     ----------
-    id, name, created_at : what it is called, by the service and by people, and when it was made
+    id, name : for the service and for people
+    created_at : when it was written, UTC
     source : in this data directory, named by the settings, or shipped
-    architecture, size : its network
-    calibration_id : what it was trained for
-    z_range_um, pixel_size_um : depths that it answers for, and its camera pixel at the sample, µm
+    architecture, size : of its network
+    calibration_id : the calibration that it was trained for
+    z_range_um : depths that it covers, µm from focus
+    pixel_size_um : camera pixel at the sample, µm
     minutes : how long it was trained
     scores : on validation frames
     """
@@ -106,7 +102,7 @@ class _CalibrationReport(BaseModel):
 
 
 class _CalibrationFile(BaseModel):
-    """What a list tells of calibration.json."""
+    """The fields of calibration.json that a list shows."""
 
     model_config = ConfigDict(strict=True)
 
@@ -130,7 +126,7 @@ class _ModelTraining(BaseModel):
 
 
 class _ModelFile(BaseModel):
-    """What a list tells of model.json."""
+    """The fields of model.json that a list shows."""
 
     model_config = ConfigDict(strict=True)
 
@@ -152,148 +148,65 @@ class Library:
     data_dir : Path
     model : Path or None
         The model that the settings name.
+
+    Attributes
+    ----------
+    calibrations : Catalog of CalibrationItem
+        Those of the data directory.
+    models : Catalog of ModelItem
+        Those of the data directory, the one of the settings, and the shipped ones.
     """
 
     def __init__(self, data_dir: Path, model: Path | None = None) -> None:
-        self._calibrations = data_dir / "calibrations"
-        self._models = data_dir / "models"
+        self._calibrations_folder = data_dir / "calibrations"
+        self._models_folder = data_dir / "models"
         self._model_of_settings = model
-
-    # ---- calibrations ----
-
-    def calibrations(self, limit: int = 100, cursor: str | None = None) -> Listing[CalibrationItem]:
-        """At most `limit` calibrations, newest first, and the folders that cannot be read as one.
-
-        Raises
-        ------
-        DataError
-            When `cursor` is none that a list gave, or the folder of all calibrations cannot be listed.
-        """
-        found, others = self._all_calibrations()
-        return _listing([item for _, item in found.values()], others, limit, cursor)
-
-    def calibration_folder(self, calibration_id: str) -> Path:
-        """Where a calibration is.
-
-        Raises
-        ------
-        UnknownItem
-            When there is none of this id.
-        FolderUnreadable
-            When there is a folder of this name, and it cannot be read.
-        """
-        found, others = self._all_calibrations()
-        return _folder_of(calibration_id, found, others, "calibrations")
-
-    def calibration(self, calibration_id: str) -> dict[str, Any]:
-        """Everything that is known of one, as in its calibration.json, and its name.
-
-        Raises
-        ------
-        UnknownItem
-            When there is none of this id.
-        FolderUnreadable
-            When there is a folder of this name, and it cannot be read.
-        """
-        folder = self.calibration_folder(calibration_id)
-        return {**_whole(folder, "calibration.json"), "name": _name(folder)}
+        self.calibrations = Catalog("calibrations", "calibration.json", self._calibration_readers)
+        self.models = Catalog("models", "model.json", self._model_readers)
 
     def report(self, calibration_id: str) -> Path:
-        """The page of a calibration.
+        """Path of the HTML report of a calibration.
 
         Raises
         ------
         UnknownItem
-            When there is no calibration of this id, or it has no page.
+            When there is no calibration of this id, or it has no report.
         FolderUnreadable
-            When there is a folder of this name, and it cannot be read.
+            When a folder has this name but cannot be read.
         """
-        page = self.calibration_folder(calibration_id) / "report.html"
+        page = self.calibrations.folder(calibration_id) / "report.html"
         if not page.is_file():
             raise UnknownItem(f"Calibration {calibration_id} has no report.", "Calibrate again to get one.")
         return page
 
-    def _all_calibrations(self) -> tuple[dict[str, tuple[Path, CalibrationItem]], list[Unreadable]]:
-        return _sorted_out((folder, _calibration_item, None) for folder in entries_of(self._calibrations))
-
-    # ---- models ----
-
-    def models(self, limit: int = 100, cursor: str | None = None) -> Listing[ModelItem]:
-        """At most `limit` models, newest first, and the folders that cannot be read as one.
-
-        Raises
-        ------
-        DataError
-            When `cursor` is none that a list gave, or the folder of all models cannot be listed.
-        """
-        found, others = self._all_models()
-        return _listing([item for _, item in found.values()], others, limit, cursor)
-
-    def model_folder(self, model_id: str) -> Path:
-        """Where a model is.
-
-        Raises
-        ------
-        UnknownItem
-            When there is none of this id.
-        FolderUnreadable
-            When there is a folder of this name, and it cannot be read.
-        """
-        found, others = self._all_models()
-        return _folder_of(model_id, found, others, "models")
-
-    def model(self, model_id: str) -> dict[str, Any]:
-        """Everything that is known of one, as in its model.json, and its name.
-
-        Raises
-        ------
-        UnknownItem
-            When there is none of this id.
-        FolderUnreadable
-            When there is a folder of this name, and it cannot be read.
-        """
-        folder = self.model_folder(model_id)
-        return {**_whole(folder, "model.json"), "name": _name(folder)}
-
-    def _all_models(self) -> tuple[dict[str, tuple[Path, ModelItem]], list[Unreadable]]:
-        places: list[tuple[Path, Source]] = [
-            (entry, "library") for entry in entries_of(self._models) if entry.name != _ACTIVE
-        ]
-        if self._model_of_settings is not None:
-            places.append((self._model_of_settings, "settings"))
-        places += [(reference_model(size), "shipped") for size in _SHIPPED_SIZES]
-        return _sorted_out((folder, _model_item, source) for folder, source in places)
-
-    # ---- the active model ----
-
     def activate(self, model_id: str) -> None:
-        """Remember which model is active, until another is, or the settings name another.
+        """Write down which model is active. This holds until another is activated or the settings name another.
 
         Raises
         ------
         DataError
             When it cannot be written.
         """
-        write_json(self._models / _ACTIVE, {"id": model_id, "settings": self._named_by_settings})
+        write_json(self._models_folder / _ACTIVE, {"id": model_id, "settings": self._named_by_settings})
 
     def active_folder(self) -> Path | None:
-        """Where the model is that was made active; None when none was, or the settings name another since.
+        """Folder of the active model; None when none was activated, or the settings have changed since.
 
         Raises
         ------
         UnknownItem
-            When it is gone.
+            When the folder was removed.
         FolderUnreadable
             When it cannot be read.
         """
-        chosen = self._chosen()
-        if not isinstance(chosen.get("id"), str) or chosen.get("settings") != self._named_by_settings:
+        active = self._active_record()
+        if not isinstance(active.get("id"), str) or active.get("settings") != self._named_by_settings:
             return None
-        return self.model_folder(chosen["id"])
+        return self.models.folder(active["id"])
 
-    def _chosen(self) -> dict[str, Any]:
+    def _active_record(self) -> dict[str, Any]:
         try:
-            return read_description(self._models / _ACTIVE)
+            return read_description(self._models_folder / _ACTIVE)
         except FileNotFoundError:
             return {}
         except FolderUnreadable as error:
@@ -303,104 +216,51 @@ class Library:
     def _named_by_settings(self) -> str | None:
         return None if self._model_of_settings is None else str(self._model_of_settings)
 
+    def _calibration_readers(self) -> Iterator[tuple[Path, Callable[[Path], CalibrationItem]]]:
+        for folder in entries_of(self._calibrations_folder):
+            yield folder, _calibration_item
 
-def _whole(folder: Path, name: str) -> dict[str, Any]:
-    """Everything that the file `name` in `folder` says."""
-    try:
-        return read_description(folder / name)
-    except FileNotFoundError as error:
-        raise unreadable(folder, f"{name} is missing") from error
-
-
-def _name(folder: Path) -> str:
-    """What people call it; empty when nothing is written, or it cannot be read."""
-    try:
-        return str(read_description(folder / "about.json").get("name", ""))
-    except (FileNotFoundError, FolderUnreadable):
-        return ""
+    def _model_readers(self) -> Iterator[tuple[Path, Callable[[Path], ModelItem]]]:
+        for folder in entries_of(self._models_folder):
+            if folder.name != _ACTIVE:
+                yield folder, partial(_model_item, source="library")
+        if self._model_of_settings is not None:
+            yield self._model_of_settings, partial(_model_item, source="settings")
+        for size in _SHIPPED_SIZES:
+            yield reference_model(size), partial(_model_item, source="shipped")
 
 
-def _calibration_item(folder: Path, _: None) -> CalibrationItem:
-    known = parse_description(folder, "calibration.json", _whole(folder, "calibration.json"), _CalibrationFile)
+def _calibration_item(folder: Path) -> CalibrationItem:
+    file = parse_description(
+        folder, "calibration.json", required_description(folder, "calibration.json"), _CalibrationFile
+    )
     return CalibrationItem(
-        id=known.id,
-        name=_name(folder),
-        created_at=_date(folder / "calibration.json"),
-        z_range_um=(known.z_range_um[0], known.z_range_um[1]),
-        pixel_size_um=known.pixel_size_um,
-        focus_um=known.focus_um,
-        axial_scale=known.axial_scale,
-        sign=known.sign,
-        beads_used=known.report.beads_used,
-        beads_found=known.report.beads_found,
-        notes=known.report.notes,
+        id=file.id,
+        name=display_name(folder),
+        created_at=creation_date(folder / "calibration.json"),
+        z_range_um=(file.z_range_um[0], file.z_range_um[1]),
+        pixel_size_um=file.pixel_size_um,
+        focus_um=file.focus_um,
+        axial_scale=file.axial_scale,
+        sign=file.sign,
+        beads_used=file.report.beads_used,
+        beads_found=file.report.beads_found,
+        notes=file.report.notes,
     )
 
 
 def _model_item(folder: Path, source: Source) -> ModelItem:
-    known = parse_description(folder, "model.json", _whole(folder, "model.json"), _ModelFile)
+    file = parse_description(folder, "model.json", required_description(folder, "model.json"), _ModelFile)
     return ModelItem(
-        id=known.id,
-        name=_name(folder),
-        created_at=_date(folder / "model.json"),
+        id=file.id,
+        name=display_name(folder),
+        created_at=creation_date(folder / "model.json"),
         source=source,
-        architecture=known.architecture,
-        size=known.training.settings.size,
-        calibration_id=known.calibration_id,
-        z_range_um=(known.z_range_um[0], known.z_range_um[1]),
-        pixel_size_um=known.pixel_size_um,
-        minutes=known.training.minutes,
-        scores=known.scores,
+        architecture=file.architecture,
+        size=file.training.settings.size,
+        calibration_id=file.calibration_id,
+        z_range_um=(file.z_range_um[0], file.z_range_um[1]),
+        pixel_size_um=file.pixel_size_um,
+        minutes=file.training.minutes,
+        scores=file.scores,
     )
-
-
-def _date(path: Path) -> datetime:
-    """When a file was written."""
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except (OSError, OverflowError, ValueError) as error:
-        raise unreadable(path.parent, f"the date of {path.name} cannot be read ({error})") from error
-
-
-def _sorted_out(
-    places: Iterable[tuple[Path, Callable[[Path, Kind], Item], Kind]],
-) -> tuple[dict[str, tuple[Path, Item]], list[Unreadable]]:
-    """What lies at `places`, by its id, and what cannot be read; of two with the same id the first counts."""
-    found: dict[str, tuple[Path, Item]] = {}
-    others = []
-    for folder, item_of, kind in places:
-        try:
-            item = item_of(folder, kind)
-            other, _ = found.setdefault(item.id, (folder, item))
-            if other.parent == folder.parent and other != folder:
-                raise unreadable(folder, f"it has the id {item.id!r} as {shown_name(other.name)} has")
-        except FolderUnreadable as error:
-            others.append(Unreadable(_place(folder), error.problem, error.remedy))
-    return found, others
-
-
-def _place(folder: Path) -> str:
-    return f"{shown_name(folder.parent.name)}/{shown_name(folder.name)}"
-
-
-def _folder_of(wanted: str, found: Mapping[str, tuple[Path, Item]], others: Sequence[Unreadable], kind: str) -> Path:
-    if wanted in found:
-        return found[wanted][0]
-    for other in others:
-        if other.folder == f"{kind}/{shown_name(wanted)}":
-            raise FolderUnreadable(other.problem, other.remedy)
-    raise UnknownItem(
-        f"There is no {kind.removesuffix('s')} {wanted[:64]!r}.", f"See /api/v1/{kind} for those that there are."
-    )
-
-
-def _listing(found: list[Item], others: list[Unreadable], limit: int, cursor: str | None) -> Listing[Item]:
-    items = sorted(found, key=lambda item: (item.created_at, item.id))[::-1]
-    ids = [item.id for item in items]
-    if cursor is not None and cursor not in ids:
-        raise DataError(
-            f"cursor {cursor[:64]!r} is none that a list gave.", "Use the 'next' of the page before, or leave it out."
-        )
-    begin = 0 if cursor is None else ids.index(cursor) + 1
-    shown = items[begin : begin + limit]
-    return Listing(shown, shown[-1].id if begin + limit < len(items) else None, others[:limit])

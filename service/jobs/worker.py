@@ -124,7 +124,7 @@ def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
 
     asked = job.request
     minutes = float(asked["minutes"])
-    calibration = Calibration.load(Library(data_dir).calibration_folder(asked["calibration"]))
+    calibration = Calibration.load(Library(data_dir).calibrations.folder(asked["calibration"]))
     settings = TrainingSettings(
         architecture=asked["architecture"], size=asked["size"], minutes=minutes, seed=asked["seed"]
     )

@@ -251,7 +251,7 @@ def test_whatever_bytes_a_description_is(client: httpx.Client, data_dir: Path, c
 def test_the_folder_of_all_that_is_a_file(tmp_path: Path, kind: str) -> None:
     (tmp_path / kind).write_text("")
     library = Library(tmp_path)
-    ask = {"jobs": Jobs(tmp_path).page, "calibrations": library.calibrations, "models": library.models}
+    ask = {"jobs": Jobs(tmp_path).page, "calibrations": library.calibrations.page, "models": library.models.page}
     with pytest.raises(FolderUnreadable, match="cannot be listed"):
         ask[kind]()
 
