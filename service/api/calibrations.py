@@ -24,7 +24,7 @@ from service.api.quantities import (
     StepUm,
 )
 from service.files.descriptions import Unreadable
-from service.files.jobs import Job
+from service.files.job import Job
 from service.files.library import CalibrationItem
 
 __all__ = ["CalibrationRequest", "router"]

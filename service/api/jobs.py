@@ -17,7 +17,8 @@ from service.api.dependencies import JobFolders, PageParameters
 from service.api.live import Live
 from service.api.quantities import PathId
 from service.files.descriptions import FolderUnreadable, Unreadable
-from service.files.jobs import Fault, Job, Jobs
+from service.files.job import Fault, Job
+from service.files.jobs import Jobs
 from service.store.errors import UnknownItem
 
 __all__ = ["JobList", "follow_jobs", "router"]

@@ -12,7 +12,7 @@ from models.networks import architecture_names, architecture_sizes
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
 from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
 from service.files.descriptions import Unreadable
-from service.files.jobs import Job
+from service.files.job import Job
 from service.files.library import Library, ModelItem
 
 __all__ = ["ActiveModel", "TrainingRequest", "router"]

@@ -37,7 +37,8 @@ from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
 from service.engine.sweeping import axis_of, pixel_size_of
 from service.files.camera_choice import camera_of
-from service.files.jobs import Fault, Jobs
+from service.files.job import Fault
+from service.files.jobs import Jobs
 from service.files.library import Library
 from service.files.sweep import clear_sweep
 from service.protocol.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher

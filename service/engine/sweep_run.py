@@ -23,7 +23,8 @@ from service.engine.controls import is_refusal
 from service.engine.sweep_file import SweepFile
 from service.engine.sweep_request import SweepRequest
 from service.engine.sweeping import StageHalted, left_as_found, sweep_around_focus
-from service.files.jobs import Fault, Job, Jobs, JobState
+from service.files.job import Fault, Job, JobState
+from service.files.jobs import Jobs
 from service.files.outputs import write_json
 from service.files.sweep import SWEEP_FILES, clear_sweep
 from service.worker_thread import WorkerThread

@@ -17,10 +17,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,19 +38,11 @@ from service.files.descriptions import (
     shown_name,
     unreadable,
 )
+from service.files.job import ENDED, Fault, Job, JobKind, JobState, JobStep, Progress
 from service.files.outputs import write_json
 from service.store.errors import UnknownItem
 
-__all__ = ["Fault", "Job", "JobKind", "JobState", "JobStep", "Jobs", "Progress", "is_id"]
-
-JobKind = Literal["calibrate", "train"]
-
-JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
-
-JobStep = Literal["sweep", "compute"]
-"""``sweep``: the engine moves the microscope. ``compute``: a worker computes, beside whatever else is going on."""
-
-_OVER = ("done", "failed", "cancelled", "interrupted")
+__all__ = ["Jobs", "is_id"]
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
@@ -63,62 +55,6 @@ _NEW_S = 60.0
 """A folder without all its files is being made; after a minute it was left by hand, or by a process that was killed."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a step is: `done` of `total`, in `unit`, and the seconds that are left (None: not known yet)."""
-
-    done: float
-    total: float
-    unit: str
-    eta_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a job did not end as it should, and what to do about it."""
-
-    problem: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One job as it stands.
-
-    Attributes
-    ----------
-    id : sorts by the time when it was asked for
-    kind : what it makes
-    name : for people
-    state, step : where it is
-    request : what was asked
-    created_at, started_at, ended_at : UTC
-    progress : of the present step; None before it has begun
-    log : its last lines
-    result : where the result is, in the data directory and in the API: ``calibrations/<id>``
-    error : why it failed, was interrupted, or what a cancelled one could not put back
-    """
-
-    id: str
-    kind: JobKind
-    name: str
-    state: JobState
-    step: JobStep
-    request: dict[str, Any]
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    progress: Progress | None
-    log: str
-    result: str | None
-    error: Fault | None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will change any more."""
-        return self.state in _OVER
 
 
 _Described = TypeVar("_Described", bound=BaseModel)
@@ -331,7 +267,7 @@ class Jobs:
                 "state": state,
                 "step": step or before["step"],
                 "started_s": before["started_s"] or (now_s if state == "running" else None),
-                "ended_s": now_s if state in _OVER else None,
+                "ended_s": now_s if state in ENDED else None,
                 "result": result,
                 "error": None if error is None else asdict(error),
             },

@@ -21,7 +21,8 @@ from pathlib import Path
 import structlog
 
 from models.errors import DataError
-from service.files.jobs import Fault, Job, JobKind, Jobs, JobState
+from service.files.job import Fault, Job, JobKind, JobState
+from service.files.jobs import Jobs
 from service.files.sweep import clear_sweep
 from service.jobs.worker import result_folder, worker_process
 from service.process.children import follow_parent, ignore_signals

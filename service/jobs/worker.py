@@ -22,7 +22,8 @@ from pathlib import Path
 import psutil
 
 from models.errors import DataError
-from service.files.jobs import Fault, Job, Jobs
+from service.files.job import Fault, Job
+from service.files.jobs import Jobs
 from service.files.outputs import complete_output, write_json
 from service.files.sweep import read_sweep
 from service.process.children import follow_parent, ignore_signals

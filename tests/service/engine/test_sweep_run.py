@@ -14,7 +14,8 @@ from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
-from service.files.jobs import Job, Jobs
+from service.files.job import Job
+from service.files.jobs import Jobs
 from service.files.sweep import read_sweep
 from tests.conftest import need
 from tests.models.bead_sweeps import CAMERA

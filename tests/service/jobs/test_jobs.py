@@ -15,7 +15,8 @@ import pytest
 
 from models.camera import CameraModel
 from models.errors import DataError
-from service.files.jobs import Fault, Job, Jobs
+from service.files.job import Fault, Job
+from service.files.jobs import Jobs
 from service.jobs import runner as module
 from service.jobs import worker
 from service.jobs.runner import Runner
