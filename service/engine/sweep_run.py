@@ -188,9 +188,9 @@ class SweepRun(WorkerThread):
             raise _Cancelled("interrupted")
         if self._told_s - self._looked_s >= _LOOK_S:
             self._looked_s = self._told_s
-            if self._jobs.is_to_end(self.id):
+            if self._jobs.is_cancel_requested(self.id):
                 raise _Cancelled("cancelled")
-        self._jobs.tell(self.id, 100 * done, 100, "%")
+        self._jobs.report_progress(self.id, 100 * done, 100, "%")
 
     def _describe(self, reached_um: NDArray[np.float64]) -> None:
         write_json(

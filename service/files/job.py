@@ -1,4 +1,4 @@
-"""A job as the service sees it: what is to be computed, how far it has come, and how it ended."""
+"""A job, which is a calibration or a training: its request, state, progress and result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JobKind = Literal["calibrate", "train"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
 JobStep = Literal["sweep", "compute"]
-"""``sweep``: the engine moves the microscope. ``compute``: a worker computes, beside whatever else is going on."""
+"""``sweep``: the engine moves the focus and takes images. ``compute``: a worker process computes."""
 
 ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled", "interrupted")
 """States that never change again."""
@@ -21,7 +21,7 @@ ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled", "interrupted")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a step is: `done` of `total`, in `unit`, and the seconds that are left (None: not known yet)."""
+    """Progress of a step: `done` of `total`, in `unit`, and the remaining time in seconds (None: not known yet)."""
 
     done: float
     total: float
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a job did not end as it should, and what to do about it."""
+    """Why a job failed or was interrupted, and the remedy."""
 
     problem: str
     remedy: str
@@ -39,20 +39,20 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it stands.
+    """One job at the time of reading.
 
     Attributes
     ----------
-    id : sorts by the time when it was asked for
-    kind : what it makes
-    name : for people
-    state, step : where it is
-    request : what was asked
+    id : ids sort by creation time
+    kind : a calibration or a training
+    name : given by the user
+    state, step : the step that it is in, and the state of that step
+    request : the parameters of the request
     created_at, started_at, ended_at : UTC
-    progress : of the present step; None before it has begun
+    progress : of the current step; None before it starts
     log : its last lines
-    result : where the result is, in the data directory and in the API: ``calibrations/<id>``
-    error : why it failed, was interrupted, or what a cancelled one could not put back
+    result : path of the result, in the data directory and in the API: ``calibrations/<id>``
+    error : why it failed or was interrupted, or which device state could not be restored after a cancelled sweep
     """
 
     id: str
@@ -71,5 +71,5 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job has ended and will not change again."""
         return self.state in ENDED

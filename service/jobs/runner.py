@@ -97,7 +97,7 @@ class Runner:
         for job in self._jobs.open_jobs():
             if job.step != "compute" or job.state != "queued":
                 continue
-            if self._jobs.is_to_end(job.id):
+            if self._jobs.is_cancel_requested(job.id):
                 self._endings[job.id] = _Ending(job, "cancelled")
                 self._write_endings()
             elif job.kind not in self._workers:
@@ -135,7 +135,7 @@ class Runner:
             fault = _fault_of(worker)
             self._dismiss(worker)
             self._endings[job.id] = _Ending(job, "failed", fault)
-        elif self._jobs.is_to_end(job.id):
+        elif self._jobs.is_cancel_requested(job.id):
             self._dismiss(worker)
             self._endings[job.id] = _Ending(job, "cancelled")
 

@@ -103,7 +103,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
         sign=known["sign"],
         axial_scale=known["axial_scale"],
         camera=None if camera is None else camera_of(camera),
-        progress=lambda done, what: jobs.tell(job.id, 100 * done, 100, "%"),
+        progress=lambda done, what: jobs.report_progress(job.id, 100 * done, 100, "%"),
     )
     for text in found.report["notes"]:
         jobs.log(job.id, f"Note: {text}")
@@ -115,7 +115,7 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     with complete_output(result_folder(data_dir, job), Calibration.is_folder) as aside:
         with_report(replace(found, id=job.id)).save(aside)
         _write_about(aside, job)
-    jobs.tell(job.id, 100, 100, "%")
+    jobs.report_progress(job.id, 100, 100, "%")
 
 
 def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
@@ -133,12 +133,12 @@ def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
 
     def report(done: float, text: str) -> None:
         nonlocal last
-        jobs.tell(job.id, min(done, minutes), minutes, "min")
+        jobs.report_progress(job.id, min(done, minutes), minutes, "min")
         if text != last:
             jobs.log(job.id, text)
         last = text
 
-    jobs.tell(job.id, 0.0, minutes, "min")
+    jobs.report_progress(job.id, 0.0, minutes, "min")
     with complete_output(result_folder(data_dir, job), lambda folder: (folder / "model.json").is_file()) as aside:
         train(calibration, aside, settings, model_id=job.id, report=report)
         _write_about(aside, job)

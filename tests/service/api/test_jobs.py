@@ -197,7 +197,7 @@ def test_jobs_are_listed_shown_and_cancelled(client: httpx.Client, jobs: Jobs) -
     assert client.get("/jobs").json()["items"][0]["kind"] in ("train", "calibrate")
     assert client.get(f"/jobs/{job.id}").json()["progress"] is None
     assert client.delete(f"/jobs/{job.id}").json()["state"] == "queued"
-    assert jobs.is_to_end(job.id)
+    assert jobs.is_cancel_requested(job.id)
     assert_problem(client.get("/jobs/none"), 404)
     assert_problem(client.delete("/jobs/none"), 404)
     assert_problem(client.get("/jobs", params={"cursor": "../x"}), 422)
@@ -207,7 +207,7 @@ def test_the_feed_tells_of_jobs(served: tuple[Server, Peer], jobs: Jobs) -> None
     with connect(f"ws://{served[0].host}/api/v1/feed") as socket:
         job = jobs.create("train", "watched", {}, step="compute", state="running")
         assert _next_of(socket, job.id)["state"] == "running"
-        jobs.tell(job.id, 10.0, 10.0, "min")
+        jobs.report_progress(job.id, 10.0, 10.0, "min")
         assert _next_of(socket, job.id)["progress"]["done"] == 10.0
         jobs.move(job.id, "done", result="models/x")
         assert _next_of(socket, job.id)["result"] == "models/x"

@@ -82,7 +82,7 @@ def test_a_job_is_what_its_files_say(jobs: Jobs) -> None:
     assert job.started_at is None
     assert job.progress is None
     jobs.move(job.id, "running")
-    jobs.tell(job.id, 0.0, 10.0, "min")
+    jobs.report_progress(job.id, 0.0, 10.0, "min")
     jobs.log(job.id, "one\ntwo")
     running = jobs.get(job.id)
     assert running.started_at is not None
@@ -100,16 +100,16 @@ def test_a_job_is_what_its_files_say(jobs: Jobs) -> None:
 
 def test_progress_tells_what_is_left_and_is_not_written_at_every_call(jobs: Jobs) -> None:
     job = jobs.create("train", "", TRAINING, step="compute", state="running")
-    jobs.tell(job.id, 0.0, 4.0, "min")
-    jobs.tell(job.id, 1.0, 4.0, "min")  # at once after the first
+    jobs.report_progress(job.id, 0.0, 4.0, "min")
+    jobs.report_progress(job.id, 1.0, 4.0, "min")  # at once after the first
     assert _progress(jobs, job) == 0.0
     time.sleep(0.26)
-    jobs.tell(job.id, 2.0, 4.0, "min")
+    jobs.report_progress(job.id, 2.0, 4.0, "min")
     progress = jobs.get(job.id).progress
     assert progress is not None
     assert progress.done == 2.0
     assert progress.eta_s == pytest.approx(0.3, abs=0.2)  # half was done in 0.26 s
-    jobs.tell(job.id, 4.0, 4.0, "min")  # the last one always
+    jobs.report_progress(job.id, 4.0, 4.0, "min")  # the last one always
     assert _progress(jobs, job) == 4.0
 
 
