@@ -1,7 +1,12 @@
-"""``bathyscope calibrate``: a sweep of beads, from a file or taken live, becomes a calibration."""
+"""``bathyscope calibrate``: compute a calibration from a z-sweep of beads, which a file holds or the microscope takes.
+
+typer needs one parameter of `run` for each option. `run` groups them into
+values at once; the rest of this file takes the values.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +15,80 @@ import typer
 from service.commands.checks import plausible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from models.calibration.sweep import Sweep
+    from service.files.camera_choice import CameraOptions
 
 __all__ = ["checkerboard", "run"]
 
 
-_LIVE_ALONE = ("config", "data", "repeats", "settle_s")
-_FILE_ALONE = ("z_start_um", "axial_scale", "flip_z")
+_LIVE_ONLY = ("config", "data", "repeats", "settle_s")
+_FILE_ONLY = ("z_start_um", "axial_scale", "flip_z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """Lengths that the options give, µm; None where an option is absent.
+
+    Attributes
+    ----------
+    pixel_size_um : camera pixel at the sample
+    z_step_um, z_start_um : step of the sweep, and the sweep coordinate of the first plane
+    z_range_um : range of depths from focus
+    focus_um : focus in sweep coordinates
+    """
+
+    pixel_size_um: float | None
+    z_step_um: float | None
+    z_start_um: float | None
+    z_range_um: tuple[float, float] | None
+    focus_um: float | None
+
+    def check(self) -> None:
+        """Refuse lengths that no microscope has, before a file is read or the stage moves."""
+        from models.quantities import DEPTH_UM, PIXEL_SIZE_UM, STAGE_UM, Z_STEP_UM
+
+        if self.pixel_size_um is not None:
+            PIXEL_SIZE_UM.check(self.pixel_size_um, "--pixel-size-um")
+        # The sweep itself refuses steps that are not positive, with a better message.
+        if self.z_step_um is not None and self.z_step_um > 0:
+            Z_STEP_UM.check(self.z_step_um, "--z-step-um")
+        for depth in self.z_range_um or ():
+            DEPTH_UM.check(depth, "--z-range-um")
+        for position, flag in ((self.z_start_um, "--z-start-um"), (self.focus_um, "--focus-um")):
+            if position is not None:
+                STAGE_UM.check(position, flag)
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """Options of a sweep that the microscope takes: settings file, data directory, exposures per plane, wait in s."""
+
+    config: Path | None
+    data: Path | None
+    repeats: int
+    settle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkerboard:
+    """The squares whose beads are used: ``"black"`` or ``"white"``, and the side of a square in pixels."""
+
+    color: str
+    square_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class _SweepOnAxis:
+    """A sweep, and how its coordinates become depth: direction (1 or -1) and depth per step of the sweep."""
+
+    sweep: Sweep
+    sign: int
+    axial_scale: float
 
 
 def run(
@@ -29,7 +98,7 @@ def run(
     ),
     live: bool = typer.Option(False, "--live", help="Take the sweep with the microscope of the settings."),
     config: Path | None = typer.Option(None, envvar="BATHYSCOPE_CONFIG", help="Settings (TOML), with --live."),
-    data: Path | None = typer.Option(None, help="Data directory, with --live: refused while a service holds it."),
+    data: Path | None = typer.Option(None, help="Data directory, with --live; no running service may use it."),
     pixel_size_um: float | None = typer.Option(
         None, callback=plausible("PIXEL_SIZE_UM"), help="Camera pixel at the sample, µm."
     ),
@@ -38,10 +107,10 @@ def run(
         None, callback=plausible("STAGE_UM"), help="Sweep coordinate of the first plane, µm."
     ),
     z_range_um: tuple[float, float] | None = typer.Option(
-        None, callback=plausible("DEPTH_UM"), help="Depths to tell apart, µm from focus."
+        None, callback=plausible("DEPTH_UM"), help="Range of depths, µm from focus."
     ),
     focus_um: float | None = typer.Option(
-        None, callback=plausible("STAGE_UM"), help="Focus in sweep coordinates, µm; found when not given."
+        None, callback=plausible("STAGE_UM"), help="Focus in sweep coordinates, µm; measured when not given."
     ),
     axial_scale: float = typer.Option(1.0, min=0.1, max=10.0, help="Depth per step of the sweep (not with --live)."),
     flip_z: bool = typer.Option(False, "--flip-z", help="The sweep runs toward the objective (not with --live)."),
@@ -58,7 +127,7 @@ def run(
     repeats: int = typer.Option(2, min=1, max=100, help="Exposures at each plane, with --live."),
     settle_s: float = typer.Option(0.05, min=0.0, max=10.0, help="Wait after each move, s, with --live."),
     checkerboard_color: str | None = typer.Option(
-        None, "--checkerboard", help="Use only beads on the black or the white squares, to judge on the others."
+        None, "--checkerboard", help="Use only beads on the black or the white squares; test on the others."
     ),
     square_px: int = typer.Option(64, min=4, max=4096, help="Side of a square of --checkerboard, pixels."),
     out: Path = typer.Option(..., help="Folder of the calibration."),
@@ -68,12 +137,45 @@ def run(
         raise typer.BadParameter("name a sweep, or use --live, not both.")
     if checkerboard_color not in (None, "black", "white"):
         raise typer.BadParameter("--checkerboard is black or white.")
-    for name in _FILE_ALONE if live else _LIVE_ALONE:
+    _refuse_options(context, _FILE_ONLY if live else _LIVE_ONLY, live=live)
+
+    from service.files.camera_choice import CameraOptions
+
+    lengths = _Lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
+    lengths.check()
+    camera_options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
+    squares = None if checkerboard_color is None else _Checkerboard(checkerboard_color, square_px)
+    if sweep is None:
+        live_options = _Live(config, data, repeats, settle_s)
+
+        def source() -> _SweepOnAxis:
+            return _take(live_options, lengths)
+    else:
+        path, sign = sweep, -1 if flip_z else 1
+
+        def source() -> _SweepOnAxis:
+            return _SweepOnAxis(_from_file(path, lengths), sign, axial_scale)
+
+    _calibrate(source, lengths, camera_options, squares, out)
+
+
+def _refuse_options(context: typer.Context, names: tuple[str, ...], *, live: bool) -> None:
+    """Refuse options that have no effect with, or without, --live."""
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             flag = "--" + name.replace("_", "-")
             raise typer.BadParameter(f"{flag} means nothing {'with' if live else 'without'} --live.", param_hint=flag)
 
+
+def _calibrate(
+    source: Callable[[], _SweepOnAxis],
+    lengths: _Lengths,
+    camera_options: CameraOptions,
+    squares: _Checkerboard | None,
+    out: Path,
+) -> None:
+    """Compute the calibration of the sweep that `source` returns, and write it to `out`."""
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
@@ -81,30 +183,19 @@ def run(
     from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
 
-    _check_lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     with complete_output(out, Calibration.is_folder) as aside:
-        sign = -1 if flip_z else 1
-        if sweep is not None:
-            planes = _from_file(sweep, pixel_size_um, z_step_um, z_start_um)
-        else:
-            if z_range_um is None or z_step_um is None:
-                raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
-            from service.commands.live_sweep import take_sweep
-            from service.engine.sweep_request import SweepRequest
-
-            request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
-            planes, axis = take_sweep(config, data, request)
-            sign, axial_scale = axis.sign, axis.axial_scale
-        known = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, planes.bit_depth)
-        mask = None if checkerboard_color is None else checkerboard(planes.shape, square_px, checkerboard_color)
+        on_axis = source()
+        planes = on_axis.sweep
+        camera = chosen_camera(camera_options, planes.bit_depth)
+        mask = None if squares is None else checkerboard(planes.shape, squares.square_px, squares.color)
         with progress("Calibrating", 1.0) as advance:
             found = calibrate(
                 planes,
-                z_range_um=z_range_um,
-                focus_um=focus_um,
-                camera=known,
-                sign=sign,
-                axial_scale=axial_scale,
+                z_range_um=lengths.z_range_um,
+                focus_um=lengths.focus_um,
+                camera=camera,
+                sign=on_axis.sign,
+                axial_scale=on_axis.axial_scale,
                 mask=mask,
                 progress=advance,
             )
@@ -119,7 +210,7 @@ def run(
 
 
 def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[np.bool_]:
-    """Mask of the black (the top-left one is black) or the white squares, shape (H, W)."""
+    """Mask of the black or the white squares, shape (H, W). The top-left square is black."""
     import numpy as np
 
     rows, columns = np.ogrid[: shape[0], : shape[1]]
@@ -127,29 +218,20 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
     return np.asarray(white if color == "white" else ~white)
 
 
-def _check_lengths(
-    pixel_size_um: float | None,
-    z_step_um: float | None,
-    z_start_um: float | None,
-    z_range_um: tuple[float, float] | None,
-    focus_um: float | None,
-) -> None:
-    """Refuse lengths that no microscope has, before a file is read or anything moves."""
-    from models.quantities import DEPTH_UM, PIXEL_SIZE_UM, STAGE_UM, Z_STEP_UM
+def _take(live: _Live, lengths: _Lengths) -> _SweepOnAxis:
+    """Take a sweep with the microscope of the settings."""
+    if lengths.z_range_um is None or lengths.z_step_um is None:
+        raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
+    from service.commands.live_sweep import take_sweep
+    from service.engine.sweep_request import SweepRequest
 
-    if pixel_size_um is not None:
-        PIXEL_SIZE_UM.check(pixel_size_um, "--pixel-size-um")
-    # Steps that are not positive are explained by the sweep.
-    if z_step_um is not None and z_step_um > 0:
-        Z_STEP_UM.check(z_step_um, "--z-step-um")
-    for depth in z_range_um or ():
-        DEPTH_UM.check(depth, "--z-range-um")
-    for position, flag in ((z_start_um, "--z-start-um"), (focus_um, "--focus-um")):
-        if position is not None:
-            STAGE_UM.check(position, flag)
+    request = SweepRequest(lengths.z_range_um, lengths.z_step_um, live.repeats, live.settle_s, lengths.pixel_size_um)
+    sweep, axis = take_sweep(live.config, live.data, request)
+    return _SweepOnAxis(sweep, axis.sign, axis.axial_scale)
 
 
-def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
+def _from_file(path: Path, lengths: _Lengths) -> Sweep:
+    """Read a sweep from a file, with the lengths of the file where the options give none."""
     from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
     from models.calibration.sweep import Sweep
     from service.commands.console import note
@@ -157,11 +239,15 @@ def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None,
     recorded = open_sweep(path)
     for text in recorded.notes:
         note(f"Note: {text}")
-    pixel, of_pixel = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)
-    step, of_step = agreed_step(recorded, z_step_um)
-    for remark in (of_pixel, of_step):
+    pixel, pixel_remark = agreed_pixel_size(recorded.pixel_size_um, lengths.pixel_size_um, None)
+    step, step_remark = agreed_step(recorded, lengths.z_step_um)
+    for remark in (pixel_remark, step_remark):
         if remark:
             note(f"Note: {remark}")
     return Sweep.from_steps(
-        recorded.planes, pixel_size_um=pixel, z_step_um=step, z_start_um=z_start_um, bit_depth=recorded.bit_depth
+        recorded.planes,
+        pixel_size_um=pixel,
+        z_step_um=step,
+        z_start_um=lengths.z_start_um,
+        bit_depth=recorded.bit_depth,
     )

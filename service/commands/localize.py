@@ -1,4 +1,4 @@
-"""`bathyscope localize`: a movie becomes a table of 3D positions."""
+"""`bathyscope localize`: compute a table of 3D positions from a movie."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(
     movie: Annotated[Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images.")],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
     out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
-    refine: Annotated[bool, typer.Option("--refine", help="Polish with a joint maximum-likelihood fit.")] = False,
+    refine: Annotated[bool, typer.Option("--refine", help="Refine with a joint maximum-likelihood fit.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     pixel_size_um: Annotated[
         float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")
@@ -39,13 +39,14 @@ def run(
     from models.tables import Localizations
     from service.commands.console import note, progress
     from service.commands.movie_localization import dark_level_note, localize_movie
-    from service.files.camera_choice import chosen_camera
+    from service.files.camera_choice import CameraOptions, chosen_camera
     from service.files.outputs import complete_output
 
     with open_movie(movie) as source:
         for text in source.notes:
             note(f"Note: {text}")
-        given = chosen_camera(camera, camera_offset_adu, electrons_per_adu, read_noise_e, source.bit_depth)
+        options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
+        given = chosen_camera(options, source.bit_depth)
         localizer = Localizer.load(model, device, camera=given)
         _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)
         localizer.check_bit_depth(source.bit_depth)

@@ -1,9 +1,10 @@
-"""The camera that a command is told: a file, three figures, or nothing."""
+"""The camera model of a command: from a description file, from three figures, or none."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +13,48 @@ from models.errors import DataError
 if TYPE_CHECKING:
     from models.camera import CameraModel
 
-__all__ = ["camera_of", "chosen_camera", "read_camera"]
+__all__ = ["CameraOptions", "camera_of", "chosen_camera", "read_camera"]
 
 
-def chosen_camera(
-    file: Path | None,
-    offset_adu: float | None,
-    electrons_per_adu: float | None,
-    read_noise_e: float | None,
-    bit_depth: int = 16,
-) -> CameraModel | None:
-    """Camera of ``--camera``, or of ``--camera-offset-adu --electrons-per-adu --read-noise-e``; None without any.
+@dataclass(frozen=True, slots=True)
+class CameraOptions:
+    """The camera options of a command; None where an option is absent.
+
+    Attributes
+    ----------
+    file : camera description, of ``--camera``
+    offset_adu : count of a dark pixel, ADU
+    electrons_per_adu : photo-electrons per count
+    read_noise_e : read noise, photo-electrons
+    """
+
+    file: Path | None = None
+    offset_adu: float | None = None
+    electrons_per_adu: float | None = None
+    read_noise_e: float | None = None
+
+
+def chosen_camera(options: CameraOptions, bit_depth: int = 16) -> CameraModel | None:
+    """Camera of the file, or of the three figures; None when no option is given.
 
     Raises
     ------
     DataError
-        When both forms, or only a part of the figures, are given, or the file cannot be read.
+        When a file and figures are given, when only some of the figures are given, or when the file cannot be read.
     """
-    figures = (offset_adu, electrons_per_adu, read_noise_e)
-    given = [figure is not None for figure in figures]
-    if file is not None and any(given):
+    offset_adu, electrons_per_adu, read_noise_e = (
+        options.offset_adu,
+        options.electrons_per_adu,
+        options.read_noise_e,
+    )
+    given = [figure is not None for figure in (offset_adu, electrons_per_adu, read_noise_e)]
+    if options.file is not None and any(given):
         raise DataError(
             "The camera is given twice, by --camera and by figures; one of them must be left out.",
             "Use the file, or all three figures.",
         )
-    if file is not None:
-        return read_camera(file)
+    if options.file is not None:
+        return read_camera(options.file)
     if not any(given):
         return None
     if offset_adu is None or electrons_per_adu is None or read_noise_e is None:
@@ -51,12 +68,12 @@ def chosen_camera(
 
 
 def camera_of(values: Mapping[str, Any]) -> CameraModel:
-    """Camera of plain values: the part ``camera`` of the file that `bathyscope camera` writes.
+    """Camera from a dictionary, as in the part ``camera`` of the file that `bathyscope camera` writes.
 
     Raises
     ------
     DataError
-        When the values are none that a camera has, or not those of a camera.
+        When a value is missing, unknown or out of range.
     """
     from models.camera import CameraModel
 
@@ -70,12 +87,12 @@ def camera_of(values: Mapping[str, Any]) -> CameraModel:
 
 
 def read_camera(file: Path) -> CameraModel:
-    """Camera of a file that `bathyscope camera` wrote.
+    """Camera from a file that `bathyscope camera` wrote.
 
     Raises
     ------
     DataError
-        When the file is missing or no camera description.
+        When the file is missing or is not a camera description.
     """
     try:
         return camera_of(json.loads(file.read_text(encoding="utf-8"))["camera"])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from models.camera import CameraModel
 from models.errors import DataError
 from service.commands import camera as command
-from service.files.camera_choice import chosen_camera, read_camera
+from service.files.camera_choice import CameraOptions, chosen_camera, read_camera
 
 CAMERA = CameraModel(100.0, 0.5, 2.0)
 
@@ -54,12 +54,12 @@ def test_a_foreign_file_is_kept(tmp_path: Path) -> None:
 
 
 def test_camera_is_chosen_from_file_figures_or_nothing(tmp_path: Path) -> None:
-    assert chosen_camera(None, None, None, None) is None
-    given = chosen_camera(None, 100.0, 0.5, 2.0, 12)
+    assert chosen_camera(CameraOptions()) is None
+    given = chosen_camera(CameraOptions(None, 100.0, 0.5, 2.0), 12)
     assert given == CameraModel(100.0, 0.5, 2.0, 12, "given")
     file = tmp_path / "camera.json"
     file.write_text(json.dumps({"camera": CAMERA.as_dict()}), encoding="utf-8")
-    assert chosen_camera(file, None, None, None) == CAMERA
+    assert chosen_camera(CameraOptions(file)) == CAMERA
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_contradicting_cameras_are_refused(
     tmp_path: Path, file: bool, figures: tuple[float | None, ...], says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        chosen_camera(tmp_path / "missing.json" if file else None, *figures)
+        chosen_camera(CameraOptions(tmp_path / "missing.json" if file else None, *figures))
