@@ -1,8 +1,8 @@
 """The command line: one file per command in `service/commands`, joined here.
 
-Commands import what they need when they run, so `bathyscope --help` and
-wrong usage answer at once. A failure is one clear line on standard error
-and exit status 1; wrong usage is status 2.
+A command imports its libraries when it runs. `bathyscope --help` and messages
+about wrong usage therefore appear at once. A failure prints one line on
+standard error and ends with exit status 1; wrong usage ends with status 2.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import typer
 
 from service.commands.console import cancel, is_cancelled, printable, protect_streams
 from service.process.caches import use_writable_caches
-from service.process.signals import answer_ending_signals
+from service.process.signals import handle_ending_signals
 
 __all__ = ["command_line", "main"]
 
 _TYPER_INTERRUPTED = 130
-"""Status with which typer ends after Ctrl-C, without a word."""
+"""Status with which typer ends after Ctrl-C; it prints nothing."""
 
 _COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate")
 
 _MORE_COMMANDS = "bathyscope.commands"
-"""Entry points of this group are commands that other packages of the installation add."""
+"""Group of entry points with which other installed packages add commands."""
 
 
 def command_line() -> typer.Typer:
-    """All commands of this installation, those of other packages too."""
+    """All commands of this installation, with those of other packages."""
     application = typer.Typer(
         name="bathyscope",
         help="Live 3D tracking on an ordinary wide-field microscope.",
@@ -56,10 +56,10 @@ def command_line() -> typer.Typer:
     for found in sorted(entry_points(group=_MORE_COMMANDS), key=attrgetter("name")):
         try:
             command = found.load()
-        except Exception as error:  # noqa: BLE001  a package that does not load takes only its own command away
+        except Exception as error:  # noqa: BLE001  a package that does not load must not disable the other commands
             print(f"The command {found.name} of {found.value} cannot be loaded: {error}", file=sys.stderr)
             continue
-        if isinstance(command, typer.Typer):  # a command with commands of its own
+        if isinstance(command, typer.Typer):  # a group of commands
             application.add_typer(command, name=found.name)
         else:
             application.command(found.name)(command)
@@ -70,9 +70,9 @@ def main() -> None:
     """Run the command line; the entry point of the `bathyscope` script."""
     protect_streams()
     use_writable_caches()
-    # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP; it must clean up then, as after Ctrl-C.
-    # A background job may have the others ignored.
-    answer_ending_signals(_cancel, always=(signal.SIGTERM,))
+    # A scheduler ends a command with SIGTERM, a lost connection with SIGHUP. The command must then clean up, as after
+    # Ctrl-C. The other signals may be ignored in a background job, and stay so.
+    handle_ending_signals(_cancel, always=(signal.SIGTERM,))
     _refuse_empty(sys.argv[1:])
     try:
         command_line()(standalone_mode=True)
@@ -83,19 +83,19 @@ def main() -> None:
             _end_cancelled()
         raise
     except Exception as error:
-        if is_cancelled():  # some libraries turn the interrupt into an error of their own
+        if is_cancelled():  # some libraries replace KeyboardInterrupt by an error of their own
             _end_cancelled()
         if os.environ.get("BATHYSCOPE_DEBUG"):
             raise
-        print(f"Error: {printable(_explained(error))}", file=sys.stderr)
+        print(f"Error: {printable(_message_of(error))}", file=sys.stderr)
         sys.exit(1)
 
 
 def _refuse_empty(arguments: list[str]) -> None:
-    """End with status 2 at an argument without text: as a path it would name the folder that one stands in."""
-    for before, argument in itertools.pairwise(["", *arguments]):
+    """End with status 2 when an argument is empty. As a path it would mean the current folder."""
+    for previous, argument in itertools.pairwise(["", *arguments]):
         if argument == "" or (argument.startswith("--") and argument.endswith("=")):
-            place = argument.rstrip("=") or (f"after {before}" if before else "at the beginning")
+            place = argument.rstrip("=") or (f"after {previous}" if previous else "at the beginning")
             print(f"Error: the argument {place} is empty (''). Give it a value, or leave it out.", file=sys.stderr)
             sys.exit(2)
 
@@ -109,12 +109,12 @@ def _end_cancelled() -> NoReturn:
     sys.exit(1)
 
 
-def _explained(error: Exception) -> str:
-    """The error in one line: as it was written for the user, or said to be unforeseen."""
-    said = " ".join(str(error).split())
+def _message_of(error: Exception) -> str:
+    """The error in one line. An error without a remedy is reported as unexpected."""
+    text = " ".join(str(error).split())
     if hasattr(error, "remedy"):
-        return said
+        return text
     return (
-        f"{type(error).__name__}: {said}. This was not foreseen. "
-        "Run `bathyscope --debug ...` to see where it arose, and report it."
+        f"{type(error).__name__}: {text}. This error is unexpected. "
+        "Run `bathyscope --debug ...` to see where it occurred, and report it."
     )

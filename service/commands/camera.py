@@ -1,4 +1,4 @@
-"""``bathyscope camera``: darks and flats become a camera description."""
+"""``bathyscope camera``: measure a camera from dark frames and flat frames, and write its description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["run"]
 
 def run(
     darks: Path = typer.Argument(help="Movie without light: TIFF, OME-Zarr, NDTiff, or a folder of images."),
-    flats: Path | None = typer.Argument(None, help="Movie of an even, steady light, at one or several levels."),
+    flats: Path | None = typer.Argument(None, help="Movie of an even, constant light, at one or several levels."),
     out: Path = typer.Option(..., help="Camera description to write (JSON; per-pixel maps go beside it as .npz)."),
 ) -> None:
     """Measure a camera: offset, photo-electrons per count, read noise, hot pixels."""

@@ -1,4 +1,4 @@
-"""What several commands check of their options, before any work."""
+"""Checks of options that several commands have. They run before any work."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import typer
 __all__ = ["HIGHEST_FPS", "LONGEST_S", "LOWEST_FPS", "frame_rate", "plausible", "table_suffix"]
 
 LONGEST_S = 30 * 86_400.0
-"""A measurement of a month, longer than any soak test: more is a slip."""
+"""Longest measurement, one month. A larger value is a typing error: no soak test takes as long."""
 
 LOWEST_FPS = 1e-6
-"""A frame in twelve days: a smaller rate is a slip."""
+"""One frame in twelve days. A smaller value is a typing error."""
 
 HIGHEST_FPS = 1e6
-"""The fastest cameras take a million frames a second."""
+"""The fastest cameras take a million frames per second."""
 
 
 def frame_rate(value: float) -> float:
-    """A rate that a camera can have, frames per second."""
+    """Check a frame rate, frames per second."""
     if not LOWEST_FPS <= value <= HIGHEST_FPS:
         raise typer.BadParameter(
             f"{value} is not a frame rate; give the frames per second, from {LOWEST_FPS:g} to {HIGHEST_FPS:g}."
@@ -30,9 +30,9 @@ def frame_rate(value: float) -> float:
 
 
 def plausible(quantity: str) -> Callable[[Any], Any]:
-    """A check that a value, or each of several, is one that the quantity of this name in `models.quantities` can have.
+    """A check of one or several values against the range of a quantity in `models.quantities`.
 
-    The check refuses others with `DataError`, as the models do: status 1.
+    A value outside of the range is refused with `DataError`, as in the models: exit status 1.
     """
 
     def check(value: Any) -> Any:
@@ -47,7 +47,7 @@ def plausible(quantity: str) -> Callable[[Any], Any]:
 
 
 def table_suffix(path: Path) -> Path:
-    """A name that says in which format a table is written."""
+    """Check that the suffix names a table format."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise typer.BadParameter(f"{str(path)!r} must end in .csv or .parquet.")
     return path

@@ -1,12 +1,12 @@
-"""What all commands share at the terminal: progress, notes, errors and exit status.
+"""Output of all commands: progress, notes, results, and cancellation.
 
-Standard output is for results, standard error for everything a person reads
-on the way. On a terminal long work shows a progress bar; elsewhere plain
-lines, so that logs stay readable.
+Results go to standard output. Progress and notes go to standard error. Long
+work shows a progress bar on a terminal, and plain lines elsewhere, so that
+logs stay readable.
 
-No text and no terminal ends the work: letters that the terminal's encoding
-lacks are written in others, and when the terminal or the program behind a pipe
-is gone, what would have been shown is dropped.
+A problem with the output does not end the work. Characters that the
+terminal's encoding lacks are replaced. When the terminal or the program that
+reads a pipe has ended, further output is dropped.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ _SUBSTITUTES = {
     "³": "3",
     "°": "deg",
 }
-"""Letters of the commands' texts that not every terminal has; others are shown by their number."""
+"""Replacements for characters that some terminals lack. Other characters are shown by their code."""
 
 _READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO})
-"""The reader of a pipe has ended, or the terminal was closed."""
+"""Error numbers of a pipe whose reader has ended, and of a closed terminal."""
 
 
 def protect_streams() -> None:
-    """Let standard output and error of this process take any text, and outlive their reader.
+    """Make standard output and error accept any text, also when their reader has ended.
 
-    A standard error that takes nothing more, as on a full disk, never ends the work either; a result that cannot be
-    written does.
+    Failed writes to standard error are ignored, for example on a full disk. A result that cannot be written to
+    standard output on a full disk is an error.
     """
-    codecs.register_error("bathyscope", _readable)
-    sys.stdout = _protected(sys.stdout, sys.__stdout__, forgiven=_READER_GONE)
-    sys.stderr = _protected(sys.stderr, sys.__stderr__, forgiven=None)
+    codecs.register_error("bathyscope", _substitutes)
+    sys.stdout = _protected(sys.stdout, sys.__stdout__, ignored=_READER_GONE)
+    sys.stderr = _protected(sys.stderr, sys.__stderr__, ignored=None)
 
 
 def printable(text: str) -> str:
-    """The text with control characters, which a path may hold, shown by their number."""
+    """The text with control characters, which a path may contain, replaced by their codes."""
     return "".join(letter if letter.isprintable() or letter in "\n\t" else _numbered(letter) for letter in text)
 
 
@@ -74,40 +74,41 @@ def is_cancelled() -> bool:
 
 
 def cancel() -> NoReturn:
-    """End the command: now, or at its next progress when the exception is lost.
+    """End the command: now, or at its next progress report when the exception is lost.
 
-    A signal may arrive within a callback from C, as while a function is
-    compiled, and what is raised there goes nowhere.
+    A signal may arrive within a callback from C, for example while a function
+    is compiled. Python discards an exception that is raised there.
     """
     _cancelled.set()
-    sys.unraisablehook = _tell_but_cancellation
+    sys.unraisablehook = _report_except_cancellation
     raise KeyboardInterrupt
 
 
-def _tell_but_cancellation(lost: sys.UnraisableHookArgs) -> None:
+def _report_except_cancellation(lost: sys.UnraisableHookArgs) -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
 
 
 def note(text: str) -> None:
-    """One line for the person, on standard error."""
+    """Print one line for the user, on standard error."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """A result, on standard output."""
+    """Print a result, on standard output."""
     print(printable(text), flush=True)
 
 
 @contextmanager
 def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
-    """Show how far long work has come.
+    """Show the progress of long work.
 
-    Yields a function ``advance(done, detail="")`` that takes the absolute
-    amount done, of `total`, and a short text beside it. Without a unit, per
-    cent are shown; with an integer as total, whole numbers. Work that was cancelled ends at its next call.
+    Yields a function ``advance(done, detail="")``. It takes the amount done so
+    far, out of `total`, and a short text. Without a unit the progress is shown
+    in per cent; with an integer `total` it is shown in whole numbers. After
+    `cancel`, the next call of ``advance`` raises `KeyboardInterrupt`.
     """
-    scale, of = (100 / total, "%") if not unit else (1.0, unit)
+    scale, unit_text = (100 / total, "%") if not unit else (1.0, unit)
     digits = 0 if isinstance(total, int) or not unit else 1
     if sys.stderr.isatty():
         from rich.console import Console
@@ -116,7 +117,7 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn(f"{{task.completed:.{digits}f}}/{{task.total:.{digits}f}} {of}"),
+            TextColumn(f"{{task.completed:.{digits}f}}/{{task.total:.{digits}f}} {unit_text}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}"),
         )
@@ -139,7 +140,7 @@ def progress(label: str, total: float, unit: str = "") -> Iterator[Advance]:
         now = time.monotonic()
         if now - last >= 5 or done >= total:
             last = now
-            note(f"{label}: {scale * done:.{digits}f}/{scale * total:.{digits}f} {of} {detail}".rstrip())
+            note(f"{label}: {scale * done:.{digits}f}/{scale * total:.{digits}f} {unit_text} {detail}".rstrip())
 
     yield advance_plain
     _end_if_cancelled()
@@ -151,41 +152,41 @@ def _end_if_cancelled() -> None:
 
 
 class _LastingFile(io.FileIO):
-    """A descriptor that takes what is written to it also when nobody reads it any more."""
+    """A file descriptor whose writes succeed also when its reader has ended."""
 
-    def __init__(self, descriptor: int, forgiven: frozenset[int] | None) -> None:
+    def __init__(self, descriptor: int, ignored: frozenset[int] | None) -> None:
         super().__init__(descriptor, "wb", closefd=False)
-        self._forgiven = forgiven
+        self._ignored = ignored
 
     def write(self, data: Any, /) -> int:
         size = memoryview(data).nbytes
         try:
             written = super().write(data)
         except OSError as error:
-            if self._forgiven is not None and error.errno not in self._forgiven:
+            if self._ignored is not None and error.errno not in self._ignored:
                 raise
             return size
         return size if written is None else written
 
 
-def _protected(stream: TextIO | None, original: TextIO | None, forgiven: frozenset[int] | None) -> TextIO:
-    """A stream to write to instead of `stream`."""
-    if stream is None:  # started without any, as by a desktop
+def _protected(stream: TextIO | None, original: TextIO | None, ignored: frozenset[int] | None) -> TextIO:
+    """A stream that replaces `stream`; write errors with these numbers are ignored (None: all of them)."""
+    if stream is None:  # a process that a desktop starts may have none
         return open(os.devnull, "w", encoding="utf-8")
     if stream is original and sys.platform != "win32" and isinstance(stream, io.TextIOWrapper):
         try:
             descriptor = stream.fileno()
         except (OSError, ValueError):
             return open(os.devnull, "w", encoding="utf-8")
-        raw = io.BufferedWriter(_LastingFile(descriptor, forgiven))
+        raw = io.BufferedWriter(_LastingFile(descriptor, ignored))
         return io.TextIOWrapper(raw, stream.encoding, "bathyscope", line_buffering=True)
-    if isinstance(stream, io.TextIOWrapper):  # the console of Windows, or a test's
+    if isinstance(stream, io.TextIOWrapper):  # the console of Windows, or the stream of a test
         stream.reconfigure(errors="bathyscope")
     return stream
 
 
-def _readable(error: UnicodeError) -> tuple[str, int]:
-    """Write letters that an encoding lacks in others."""
+def _substitutes(error: UnicodeError) -> tuple[str, int]:
+    """Replacement for characters that an encoding lacks, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]

@@ -1,8 +1,8 @@
-"""`bathyscope demo`: the whole instrument in front of a simulated microscope.
+"""`bathyscope demo`: the whole instrument with a simulated microscope.
 
-Everything is the real thing but the light: engine, tracker, database, API
-and page are those of `serve`. With ``--json`` it is a measurement too: a
-stream client in another process notes when each track message arrives.
+Only the microscope is simulated. Engine, tracker, database, API and page are
+those of `serve`. With ``--json`` it also measures latency: a stream client in
+another process records when each track message arrives.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ __all__ = ["run"]
 
 def run(
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="Stop by itself after this time.")
+        float | None, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="Stop after this time, s.")
     ] = None,
     record: Annotated[bool, typer.Option("--record", help="Record the frames (OME-Zarr).")] = False,
     port: Annotated[int, typer.Option("--port", help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="<path>", help="Data directory to keep; absent: a temporary one."),
+        typer.Option("--data", metavar="<path>", help="Data directory, kept at the end. Default: a temporary one."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures at the end.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write figures to this file at the end.")
+    ] = None,
 ) -> None:
     """Simulated microscope, shipped model, live tracks at http://127.0.0.1:8000."""
     from service.commands.console import note

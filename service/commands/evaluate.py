@@ -1,4 +1,4 @@
-"""``bathyscope evaluate``: how good localizations or tracks are, against the truth."""
+"""``bathyscope evaluate``: score localizations or tracks against the truth."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["run"]
 
 
 SMALLEST_TOLERANCE_UM = 1e-3
-"""1 nm, less than any localization is precise to: nothing would match anything."""
+"""1 nm, smaller than the precision of any localization: nothing would match."""
 
 LARGEST_TOLERANCE_UM = 1000.0
-"""Wider than the field of any objective that resolves single particles: everything would match everything."""
+"""Larger than the field of view of any objective that resolves single particles: everything would match."""
 
 
 def _tolerance(value: float) -> float:
@@ -44,9 +44,9 @@ def run(
     truth: Path = typer.Argument(help="Table of the truth, .csv or .parquet."),
     tolerance_um: float = typer.Option(10.0, callback=_tolerance, help="Largest 3D distance of a match, µm."),
     z_range_um: tuple[float, float] = typer.Option(
-        None, callback=_increasing, metavar="LO HI", help="Depths in which truth counts; all unless given."
+        None, callback=_increasing, metavar="LO HI", help="Range of depths of the truth, µm. Default: all."
     ),
-    json: Path = typer.Option(None, help="Write the figures here too."),
+    json: Path = typer.Option(None, help="Also write the figures to this file."),
 ) -> None:
     """Score positions against the truth, frame by frame."""
     from models.metrics import Region, chance_jaccard, frames_remark, places_remark, score_table
@@ -85,7 +85,7 @@ def _read_predicted(path: Path) -> Localizations | Tracks:
 def _lines(figures: dict[str, Any]) -> list[str]:
     labels = {
         "jaccard": "Jaccard index",
-        "chance_jaccard": "of random answers",
+        "chance_jaccard": "of random positions",
         "precision": "Precision",
         "recall": "Recall",
         "tp": "True positives",

@@ -1,4 +1,4 @@
-"""`bathyscope calibrate --live`: open the microscope of the settings, sweep it, and close it."""
+"""`bathyscope calibrate --live`: open the microscope of the settings, take a z-sweep, and close it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["take_sweep"]
 
 
 def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) -> tuple[Sweep, DepthAxis]:
-    """Open the microscope of the settings, sweep, and give the microscope back as it was.
+    """Open the microscope of the settings, take a sweep, and restore the state of the microscope.
 
     Parameters
     ----------
     config, data : Path or None
-        Settings file, and data directory instead of the settings' one.
+        Settings file, and a data directory that replaces the one of the settings.
     request : SweepRequest
 
     Returns
@@ -34,14 +34,14 @@ def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) ->
     sweep : Sweep
         In stage coordinates.
     axis : DepthAxis
-        How they become depth.
+        How stage coordinates become depth.
 
     Raises
     ------
     DataError
-        When a service holds the data directory, or the settings lack what is needed.
+        When a service uses the data directory, or a needed setting is missing.
     MicroscopeError
-        Whatever the microscope refuses.
+        When the microscope refuses a command.
     """
     request.check()
     settings = load_settings(config, {"data_dir": data})
@@ -55,7 +55,7 @@ def take_sweep(config: Path | None, data: Path | None, request: SweepRequest) ->
         lock.acquire()
     except filelock.Timeout:
         raise DataError(
-            f"A running service holds the data directory {settings.data_dir}, and with it the microscope.",
+            f"A running service uses the data directory {settings.data_dir}, and with it the microscope.",
             "Stop the service, or let it calibrate: POST /api/v1/calibrations.",
         ) from None
     try:

@@ -1,4 +1,4 @@
-"""A whole movie through a localizer, as fast as it is read: offline, but the code path is the live one."""
+"""Localize all frames of a movie. The localizer is the same one that works live."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 __all__ = ["dark_level_note", "localize_movie"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
-"""Frames of a batch together: more does not run faster on a CPU and needs more memory."""
+"""Pixels of a batch. Larger batches do not run faster on a CPU, and need more memory."""
 
 
 _LEVEL_FRAMES = 8
 _DARK_PERCENT = 1
 _BELOW_OFFSET_SIGMAS = 3.0
 _ABOVE_OFFSET_E = 500.0
-"""A background brighter than this in its darkest places is rare in fluorescence, and a wrong offset is not."""
+"""Photo-electrons above the offset. In fluorescence, dark pixels rarely exceed it; a wrong offset is more frequent."""
 
 
 def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:
-    """What the darkest pixels of a movie say against the offset of `camera`; None when both agree.
+    """A warning when the darkest pixels of a movie do not fit the offset of `camera`; None when they fit.
 
-    No pixel can be darker than one without light, so a movie below the offset was taken with another camera or another
-    setting. A movie far above it has a bright background, or another offset.
+    A pixel without light has the offset as its count. A movie whose darkest pixels are below the offset was taken with
+    another camera or another setting. Darkest pixels far above the offset mean a bright background or another offset.
     """
     chosen = np.unique(np.linspace(0, len(movie) - 1, _LEVEL_FRAMES).astype(int)).tolist()
     level = float(np.median([np.percentile(movie[index], _DARK_PERCENT) for index in chosen]))
-    # The darkest hundredth of noise alone lies 2.3 deviations below its mean.
+    # The first percentile of Gaussian noise lies 2.3 standard deviations below its mean.
     noise_adu = camera.read_noise_e / camera.electrons_per_adu
     low = camera.offset_adu - (2.3 + _BELOW_OFFSET_SIGMAS) * noise_adu - 2
     high = camera.offset_adu + _ABOVE_OFFSET_E / camera.electrons_per_adu
@@ -54,7 +54,7 @@ def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:
 def localize_movie(
     movie: Movie, localizer: Localizer, refiner: Refiner | None, advance: Callable[[float], None]
 ) -> Localizations:
-    """Localizations of every frame of a movie, refined when there is a refiner.
+    """Localizations of all frames of a movie, refined when there is a refiner.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def localize_movie(
     Raises
     ------
     DataError
-        When a frame has a count that the camera cannot give.
+        When a frame has a count above the range of the camera.
     """
     top = localizer.camera.saturation_adu
     batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))

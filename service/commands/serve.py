@@ -20,21 +20,21 @@ def run(
 ) -> None:
     """Run the instrument: engine, API and page."""
     from service.commands.waiting import Interrupted, interruptible, web_address
-    from service.process.logs import configure_logs, tell
+    from service.process.logs import announce, configure_logs
     from service.process.supervisor import Supervisor
     from service.settings import load_settings
 
     settings = load_settings(config, {"data_dir": data, "port": port, "host": host})
     configure_logs(settings.log_level)
     with interruptible() as pause, Supervisor(settings) as supervisor:
-        tell(
+        announce(
             "listening",
             f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}",
         )
         try:
             pause(None)
         except Interrupted as interrupted:
-            tell(
+            announce(
                 "stopping",
                 f"Stopping, since {interrupted.ending.reason}: the run, the recorder, the database, the API.",
             )

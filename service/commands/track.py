@@ -1,4 +1,4 @@
-"""``bathyscope track``: a table of localizations becomes a table of tracks."""
+"""``bathyscope track``: compute a table of tracks from a table of localizations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.commands.checks import frame_rate, table_suffix
 __all__ = ["run"]
 
 _RATE_TOLERANCE = 0.01
-"""Cameras give a rate that differs from the nominal one by less than one per cent."""
+"""The rate of a camera differs from its nominal rate by less than one per cent."""
 
 
 def run(
@@ -19,7 +19,7 @@ def run(
     fps: float = typer.Option(..., callback=frame_rate, help="Frames per second of the movie."),
     out: Path = typer.Option(..., callback=table_suffix, help="Table of tracks to write, .csv or .parquet."),
 ) -> None:
-    """Join localizations to tracks, exactly as it happens live."""
+    """Join localizations to tracks, with the tracker that works live."""
     import numpy as np
 
     from models.errors import DataError
@@ -34,7 +34,7 @@ def run(
         rate = stated_rate(localizations)
         if rate is not None and abs(rate / fps - 1) > _RATE_TOLERANCE:
             raise DataError(
-                f"--fps is {fps:g}, but the column t_s of {localizations} tells {rate:.6g} frames per second.",
+                f"--fps is {fps:g}, but the column t_s of {localizations} gives {rate:.6g} frames per second.",
                 "Give the rate of the movie, or leave the column out.",
             )
         tracks = track_table(found, fps)

@@ -1,4 +1,4 @@
-"""`bathyscope train`: a calibration becomes a model."""
+"""`bathyscope train`: train a model for a calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.commands.checks import plausible
 __all__ = ["run"]
 
 _VALIDATION_RESERVE_MINUTES = 0.15
-"""Of the wall time asked for, kept for start-up and writing."""
+"""Part of the requested wall time that is kept for start-up and writing."""
 
 
 def run(
@@ -33,11 +33,12 @@ def run(
         float, typer.Option(callback=plausible("TRAINING_MINUTES"), help="Wall time of the whole command.")
     ] = 10.0,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="End after so many frames (vgg: patches), time left or not.")
+        int | None,
+        typer.Option(min=1, help="End after this number of frames (vgg: patches)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds draw equal frames.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal training frames.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
 ) -> None:
     """Train the networks for a calibration."""
     from models.calibration.calibration import Calibration
@@ -75,7 +76,7 @@ def run(
             )
         except KeyboardInterrupt:
             if checkpoint.is_file():
-                note(f"What was learned so far is kept in {checkpoint}: go on with --resume.")
+                note(f"The state of the training is kept in {checkpoint}: continue with --resume.")
             raise
     scores = model.scores
     note(
@@ -89,5 +90,5 @@ def run(
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether `folder` holds a model, whole or damaged: what a new one may replace."""
+    """Whether `folder` holds a model, complete or damaged, which a new one may replace."""
     return (folder / "model.json").is_file() and (folder / "weights.safetensors").is_file()

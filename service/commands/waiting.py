@@ -1,4 +1,4 @@
-"""Waiting for a service: until it is ready, until it is interrupted."""
+"""Wait until a service is ready, or until a signal ends the command."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from service.process.signals import Ending, answer_ending_signals, ending_of
+from service.process.signals import Ending, ending_of, handle_ending_signals
 
 __all__ = ["Interrupted", "interruptible", "readiness", "web_address"]
 
-_ANY = ("0.0.0.0", "::", "")  # noqa: S104  names of "all addresses", shown as this machine
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  names of "all addresses", replaced by the address of this machine
 
 Pause = Callable[[float | None], None]
 
 
 class Interrupted(Exception):
-    """A signal asked for the end.
+    """A signal has requested the end of the command.
 
     Attributes
     ----------
     ending : Ending
-        Which, and whether somebody wanted the end.
+        The signal, and whether a user requested the end.
     """
 
     def __init__(self, ending: Ending) -> None:
@@ -37,31 +37,31 @@ class Interrupted(Exception):
 
 @contextmanager
 def interruptible() -> Iterator[Pause]:
-    """Turn the signals that ask for the end into an orderly one.
+    """Turn signals that request the end into the exception `Interrupted`.
 
-    Yields a function that waits so many seconds (None: for ever) and raises
-    `Interrupted` when a signal has come. A signal interrupts nothing else,
-    so that stopping is never stopped half way.
+    Yields a function that waits for a number of seconds (None: without limit)
+    and raises `Interrupted` after a signal. A signal interrupts nothing else,
+    so that a second signal cannot interrupt the stopping of the service.
     """
-    called = threading.Event()
+    received = threading.Event()
 
     first: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
         first.append(number)
-        called.set()
+        received.set()
 
     def pause(seconds: float | None) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds
-        # Short waits, because on Windows a lock that is waited for keeps the signal from being seen.
+        # Short waits, because on Windows Python handles no signal while it waits for a lock.
         while deadline is None or time.monotonic() < deadline:
             left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
-            if called.wait(max(left, 0.0)):
+            if received.wait(max(left, 0.0)):
                 break
-        if called.is_set():
+        if received.is_set():
             raise Interrupted(ending_of(first[0]))
 
-    before = answer_ending_signals(remember)
+    before = handle_ending_signals(remember)
     try:
         yield pause
     finally:
@@ -70,21 +70,21 @@ def interruptible() -> Iterator[Pause]:
 
 
 def web_address(host: str, port: int) -> str:
-    """Where a browser on this machine finds the service."""
+    """Address of the service for a browser on this machine."""
     name = "127.0.0.1" if host in _ANY else host
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def readiness(host: str, port: int) -> str | None:
-    """None when /readyz says 200, else the reason."""
+    """None when /readyz returns 200, else the reason."""
     connection = http.client.HTTPConnection("127.0.0.1" if host in _ANY else host, port, timeout=5)
     try:
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        if answer.status == http.client.OK:
+        response = connection.getresponse()
+        if response.status == http.client.OK:
             return None
-        said: Any = json.loads(answer.read())
-        return str(said.get("detail") or said.get("title") or said)
+        problem: Any = json.loads(response.read())
+        return str(problem.get("detail") or problem.get("title") or problem)
     except (OSError, http.client.HTTPException, ValueError):
         return "The API does not answer yet."
     finally:

@@ -1,7 +1,7 @@
-"""Logs: one line per event, readable on a terminal, JSON everywhere else. Never one per frame.
+"""Logs: one line per event, as text on a terminal and as JSON elsewhere. Nothing is logged per frame.
 
-What libraries log, warnings, and exceptions that end a thread go the same
-way, so that no line of a JSON log is anything else.
+Messages of libraries, warnings, and exceptions that end a thread are logged
+in the same form, so that every line of a JSON log is JSON.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import structlog
 
 from service.commands.console import note, protect_streams
 
-__all__ = ["configure_logs", "tell"]
+__all__ = ["announce", "configure_logs"]
 
 _LIBRARIES = "warning"
-"""Of libraries only what is wrong is told, whatever the level of the service."""
+"""Lowest level of messages from libraries, at every log level of the service."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +61,8 @@ def configure_logs(level: str) -> None:
         threading.excepthook = _thread_exception
 
 
-def tell(kind: str, text: str) -> None:
-    """Say something to the person at the terminal; where there is none, it is an event of the log."""
+def announce(kind: str, text: str) -> None:
+    """Print a text at the terminal. Without a terminal, log it as an event."""
     if sys.stderr.isatty():
         note(text)
     else:
@@ -70,7 +70,7 @@ def tell(kind: str, text: str) -> None:
 
 
 def _lasting(logger: type[Any]) -> type[Any]:
-    """The same logger, but a line that cannot be made, for lack of memory or files, does not end what it tells of."""
+    """The same logger, but a line that cannot be written (no memory, no file descriptor) raises no exception."""
 
     class Lasting(logger):  # type: ignore[misc]
         def _proxy_to_logger(self, *arguments: Any, **named: Any) -> Any:
@@ -83,12 +83,12 @@ def _lasting(logger: type[Any]) -> type[Any]:
 
 
 class _Handler(logging.Handler):
-    """Writes what libraries log to standard error, as it is at that moment."""
+    """Writes messages of libraries to the current standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(self.format(record), file=sys.stderr)
-        except Exception:  # noqa: BLE001  a line that cannot be written must not end what it tells of
+        except Exception:  # noqa: BLE001  a line that cannot be written must not end the work that logs it
             self.handleError(record)
 
 

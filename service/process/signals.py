@@ -1,9 +1,9 @@
-"""The signals that ask for the end: which they are, and what each says about its sender.
+"""The signals that request the end of a process, and the reason that each one gives.
 
-A closed terminal or a lost connection (SIGHUP) ends the service in order, as
-Ctrl-C and the service manager do; but nobody asked for that end, so the run
-that it cuts off is told the reason. A signal that was ignored at the start, as
-`nohup` does with SIGHUP, stays ignored.
+A closed terminal or a lost connection (SIGHUP) ends the service in the same
+order as Ctrl-C and the service manager. No user requested that end, so the
+current run is marked as interrupted, with the reason. A signal that was
+ignored at the start stays ignored, for example SIGHUP under `nohup`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-__all__ = ["ENDING_SIGNALS", "Ending", "answer_ending_signals", "ending_of", "ignore_ending_signals"]
+__all__ = ["ENDING_SIGNALS", "Ending", "ending_of", "handle_ending_signals", "ignore_ending_signals"]
 
 if sys.platform == "win32":  # SIGBREAK is Ctrl-Break; there is no hang-up
     ENDING_SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
@@ -29,7 +29,7 @@ _REASONS = {
     "SIGQUIT": "it was told to quit (SIGQUIT)",
     "SIGBREAK": "it was interrupted with Ctrl-Break (SIGBREAK)",
 }
-_NOT_ASKED_FOR = frozenset({"SIGHUP"})
+_UNREQUESTED = frozenset({"SIGHUP"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Ending:
     reason : str
         A clause: "it was told to end (SIGTERM)".
     wanted : bool
-        Whether somebody asked for it; otherwise a run that is on counts as interrupted.
+        Whether a user or a service manager requested it; otherwise a current run counts as interrupted.
     """
 
     reason: str
@@ -49,31 +49,31 @@ class Ending:
 
 
 def ending_of(number: int) -> Ending:
-    """What the signal `number` says."""
+    """The reason that the signal `number` gives."""
     name = signal.Signals(number).name
-    return Ending(_REASONS[name], name not in _NOT_ASKED_FOR)
+    return Ending(_REASONS[name], name not in _UNREQUESTED)
 
 
 def ignore_ending_signals() -> None:
-    """Leave all of them to the supervisor."""
+    """Ignore them in this process; the supervisor handles them."""
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def answer_ending_signals(
-    answer: Callable[[int, FrameType | None], Any], always: Collection[int] = (signal.SIGINT, signal.SIGTERM)
+def handle_ending_signals(
+    handler: Callable[[int, FrameType | None], Any], always: Collection[int] = (signal.SIGINT, signal.SIGTERM)
 ) -> dict[int, Any]:
-    """Have `answer` called for each of them, but for those that are ignored and not among `always`.
+    """Set `handler` for each of them, except for ignored signals that are not in `always`.
 
     Returns
     -------
     dict
-        The handlers before, to be set again.
+        The handlers before, by signal number, so that they can be restored.
     """
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    answered: dict[int, Any] = {
+    replaced: dict[int, Any] = {
         number: old for number, old in before.items() if number in always or old is not signal.SIG_IGN
     }
-    for number in answered:
-        signal.signal(number, answer)
-    return answered
+    for number in replaced:
+        signal.signal(number, handler)
+    return replaced

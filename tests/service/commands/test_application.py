@@ -74,7 +74,7 @@ def test_an_unforeseen_error_says_so_in_one_line_and_whole_with_debug(
     arguments = ("track", tmp_path / "a.csv", "--fps", 100, "--out", tmp_path / "t.csv")
     assert _main(monkeypatch, *arguments) == 1
     said = capsys.readouterr().err
-    assert said.startswith("Error: KeyError: 'x_um'. This was not foreseen.")
+    assert said.startswith("Error: KeyError: 'x_um'. This error is unexpected.")
     assert len(said.splitlines()) == 1
     monkeypatch.setattr(sys, "argv", ["bathyscope", "--debug", *map(str, arguments)])
     with pytest.raises(KeyError):

@@ -234,7 +234,7 @@ def _refused(
     said = capsys.readouterr()
     assert end.value.code in (1, 2), said
     assert "Traceback" not in said.err
-    assert "not foreseen" not in said.err
+    assert "error is unexpected" not in said.err
     assert said.err.strip()
     if end.value.code == 1:
         assert said.err.splitlines()[-1].startswith("Error: ")

@@ -61,7 +61,7 @@ def _commands() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_help_of_every_command_prints_in_any_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    monkeypatch.setattr(cli, "answer_ending_signals", lambda *_, **__: None)
+    monkeypatch.setattr(cli, "handle_ending_signals", lambda *_, **__: None)
     for command in _commands():
         written = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, errors="strict"))

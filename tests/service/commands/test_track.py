@@ -111,7 +111,7 @@ def test_times_that_contradict_the_rate_are_refused(localizations: Path, tmp_pat
     failed = _run(localizations, "--fps", 50, "--out", out)
     assert failed.exit_code == 1
     assert "--fps is 50, but the column t_s" in str(failed.exception)
-    assert "tells 100 frames per second" in str(failed.exception)
+    assert "gives 100 frames per second" in str(failed.exception)
     assert not out.exists()
     assert _run(localizations, "--fps", 100, "--out", out).exit_code == 0
 
