@@ -1,4 +1,4 @@
-"""The API as a child of the supervisor: the server, its heartbeat, and its end."""
+"""The API process, a child of the supervisor: it runs the server and sends heartbeats."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["api_process"]
 
 _BEAT_S = 1.0
 _NICE = 5
-"""Load on the API must not cost a frame: where both want a core, the engine goes first."""
+"""Niceness of the API. The engine has priority on the processor, so that load on the API loses no frames."""
 
 
 def api_process(settings: Settings, address: LinkAddress, listener: socket.socket, parent: Connection) -> None:
-    """Entry point of the child process: serve until the parent says so or is gone."""
+    """Entry point of the child process: serve until the supervisor stops it or dies."""
     ignore_signals()
     configure_logs(settings.log_level)
-    _step_back()
+    _lower_priority()
     from service.api.server import serve
 
-    stop, pulse = threading.Event(), _Pulse()
+    stop, event_loop = threading.Event(), _LoopTime()
     follow_parent(parent, lambda _: stop.set())
-    _Heartbeat(pulse, parent, stop).start()
-    serve(settings, address, listener=listener, stop=stop, ticked=pulse.tick)
+    _Heartbeat(event_loop, parent, stop).start()
+    serve(settings, address, listener=listener, stop=stop, ticked=event_loop.tick)
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     process = psutil.Process()
     if sys.platform == "win32":
         process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
@@ -44,37 +44,38 @@ def _step_back() -> None:
         process.nice(min(process.nice() + _NICE, 19))
 
 
-class _Pulse:
-    """When the server's event loop has turned last."""
+class _LoopTime:
+    """The time of the last iteration of the server's event loop."""
 
     def __init__(self) -> None:
         self._last_s = float("-inf")
 
     def tick(self) -> None:
-        """The event loop turns."""
+        """Record an iteration of the event loop."""
         self._last_s = time.monotonic()
 
-    def is_felt(self) -> bool:
-        """Whether it has turned lately."""
+    def is_recent(self) -> bool:
+        """Whether the last iteration was within the last `_BEAT_S`."""
         return time.monotonic() - self._last_s < _BEAT_S
 
 
 class _Heartbeat(WorkerThread):
-    """A heartbeat as long as the event loop turns; it takes no connection, of which clients may have all.
+    """Sends a heartbeat every second while the event loop runs.
 
-    Without it the supervisor starts the API again, so a failure here needs no other report.
+    It needs no HTTP connection, because clients may use all of them. Without heartbeats the supervisor restarts the
+    API, so a failure of this thread needs no other report.
     """
 
-    def __init__(self, pulse: _Pulse, parent: Connection, stop: threading.Event) -> None:
+    def __init__(self, event_loop: _LoopTime, parent: Connection, stop: threading.Event) -> None:
         super().__init__("heartbeat", failed=lambda _: None)
-        self._pulse = pulse
+        self._event_loop = event_loop
         self._parent = parent
         self._ending = stop
 
     def work(self) -> None:
-        """Look once a second, until the end or until the supervisor is gone."""
+        """Send heartbeats until the end, or until the supervisor has died."""
         while not self._ending.wait(_BEAT_S):
-            if not self._pulse.is_felt():
+            if not self._event_loop.is_recent():
                 continue
             try:
                 self._parent.send({"state": "running"})

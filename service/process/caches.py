@@ -1,9 +1,9 @@
-"""Where libraries keep what they have compiled and found, when the installation and the home cannot be written.
+"""Cache folders of libraries when neither the installation nor the home folder can be written.
 
-An instrument's program is often installed by an administrator and run by a
-user without a home. numba then refuses to compile anything, and matplotlib
-complains. Called once, before either is imported, this names them a folder
-that can be written; child processes inherit it.
+An administrator often installs the program of an instrument, and a user
+without a home folder runs it. numba then refuses to compile, and matplotlib
+prints warnings. `use_writable_caches` gives both a folder that can be written.
+It must be called before they are imported; child processes inherit it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import platformdirs
 __all__ = ["use_writable_caches"]
 
 _PACKAGE = Path(__file__).resolve().parents[2] / "models"
-"""Whose functions numba compiles; its first choice is the folder beside them."""
+"""Package with the functions that numba compiles. By default numba caches beside them."""
 
 
 def use_writable_caches() -> None:
-    """Set the variables of numba, matplotlib and the XDG convention; what the user has set stays."""
+    """Set the environment variables of numba, matplotlib and XDG. Variables that the user has set are kept."""
     if _can_write(Path(platformdirs.user_cache_dir())) and _can_write(Path(platformdirs.user_config_dir())):
         return
     try:
         folder = _private_folder()
-    except OSError:  # nothing at all can be written; whoever needs a cache says so
+    except OSError:  # nothing can be written; a library that needs a cache reports it
         return
     os.environ.setdefault("XDG_CACHE_HOME", str(folder))
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
@@ -37,15 +37,15 @@ def use_writable_caches() -> None:
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether `folder` can be written, or made."""
-    there = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    """Whether `folder` can be written, or created."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def _private_folder() -> Path:
-    """A folder of this user alone, the same each time: what numba reads from its cache, it runs."""
+    """A folder that only this user can write, always the same. numba runs the code that it finds in its cache."""
     if sys.platform == "win32":
-        return Path(tempfile.gettempdir()) / "bathyscope-cache"  # the temporary folder is the user's own there
+        return Path(tempfile.gettempdir()) / "bathyscope-cache"  # on Windows each user has a temporary folder
     folder = Path(tempfile.gettempdir()) / f"bathyscope-cache-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = os.lstat(folder)

@@ -1,13 +1,13 @@
-"""What every child process of the supervisor does at its beginning.
+"""The common start of every child process of the supervisor.
 
-A child leaves the terminal's signals and those of the service manager to the
-supervisor, which ends its children in the right order. It holds one end of a
-pipe: heartbeats go up, a `Stop` comes down, and when the pipe ends the
-supervisor is dead and the child ends itself.
+A child ignores the signals of the terminal and of the service manager. The
+supervisor handles them and stops its children in the right order. Each child
+has a pipe to the supervisor: it sends heartbeats and receives a `Stop`. When
+the pipe closes, the supervisor has died and the child ends itself.
 
-While it lives, a child holds a lock in the data directory. A supervisor that
-is started after one that was killed waits for it, so that two engines never
-reach for the same microscope, recording or port.
+A running child holds a lock in the data directory. When a supervisor was
+killed, the next one waits for these locks, so that two engines never use the
+same microscope, recording or port.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 ORPHAN_LIMIT_S = 40.0
-"""Longest that a child works on after its supervisor died: the queues of a run go to disk and database first.
-Then nobody is left to kill one whose driver hangs, so it ends itself."""
+"""Longest time that a child runs after its supervisor died. It first writes the queues of a run to disk and database.
+No other process would kill a child whose driver hangs, so it then ends itself."""
 
 _LOST = "The supervisor of the service was killed."
 _ORPHAN_STATUS = 4
@@ -57,40 +57,40 @@ class Stop:
     Attributes
     ----------
     interruption : str or None
-        Why work is cut off that nobody wanted to end, as a sentence; None when the end is wanted.
+        Why a run is interrupted, as a sentence; None when a user requested the end.
     """
 
     interruption: str | None = None
 
 
 STOP = Stop()
-"""The end is wanted."""
+"""A stop that a user requested."""
 
 
 def place_of(data_dir: Path, name: str) -> Path:
-    """The lock that the child `name` holds while it lives."""
+    """Path of the lock that the child `name` holds while it runs."""
     return data_dir / _PLACES.format(name)
 
 
 class _Place(filelock.FileLock):
-    """A lock that is held until the process has gone, with its port and its devices, not until this object has."""
+    """A lock that is held until the process has ended, also after this object is deleted."""
 
     def __del__(self, *_: Any) -> None:
-        """Keep the file open."""
+        """Keep the lock: the base class would release it here."""
 
 
 def run_child(place: Path, target: Callable[..., None], *arguments: Any) -> None:
-    """Entry point of every child: take its place, then work. The system gives the place back, however it ends."""
+    """Entry point of every child: acquire its lock, then work. The system releases the lock when the process ends."""
     try:
         _Place(place, timeout=ORPHAN_LIMIT_S, thread_local=False).acquire()
         target(*arguments)
-    except Exception:  # noqa: BLE001  told as a line of the log; the supervisor starts the child again
+    except Exception:  # noqa: BLE001  logged; the supervisor restarts the child
         _log.exception("process_failed")
         sys.exit(1)
 
 
 def wait_for_orphans(data_dir: Path) -> str | None:
-    """Wait until the children of a supervisor that was killed have ended; the name of one that has not, or None."""
+    """Wait until the children of a killed supervisor have ended. Return the name of one that still runs, or None."""
     deadline_s = time.monotonic() + ORPHAN_LIMIT_S + 1
     for place in sorted(data_dir.glob(_PLACES.format("*"))):
         try:
@@ -102,24 +102,24 @@ def wait_for_orphans(data_dir: Path) -> str | None:
 
 
 def ignore_signals() -> None:
-    """Let the supervisor alone answer Ctrl-C, the closed terminal and the service manager."""
+    """Ignore Ctrl-C, a closed terminal and the service manager; the supervisor handles them."""
     ignore_ending_signals()
 
 
 def follow_parent(parent: Connection, end: Callable[[str | None], None]) -> None:
-    """Wait on a thread for the supervisor's word or its death, and call `end` once.
+    """Wait on a thread until the supervisor stops this child or dies, then call `end` once.
 
-    `end` gets the reason why work is cut off, as a sentence, or None when the end is wanted. A child that has not
-    ended `ORPHAN_LIMIT_S` after its supervisor's death is ended here.
+    `end` receives the reason of the interruption, as a sentence, or None when a user requested the end. A child that
+    still runs `ORPHAN_LIMIT_S` after the death of its supervisor is ended here.
     """
-    _Lifeline(parent, end).start()
+    _ParentWatch(parent, end).start()
 
 
-class _Lifeline(WorkerThread):
-    """Hears the one word that comes down the pipe, or its end."""
+class _ParentWatch(WorkerThread):
+    """Waits for the `Stop` of the supervisor, or for the end of the pipe."""
 
     def __init__(self, parent: Connection, end: Callable[[str | None], None]) -> None:
-        super().__init__("lifeline", failed=lambda error: _log.error("cannot_end", error=str(error)))
+        super().__init__("parent-watch", failed=lambda error: _log.error("cannot_end", error=str(error)))
         self._parent = parent
         self._end = end
 
@@ -128,9 +128,9 @@ class _Lifeline(WorkerThread):
         try:
             interruption = self._parent.recv().interruption
         except (EOFError, OSError):
-            # First, so that nothing that fails or hangs at the end keeps the process alive.
-            last_resort = threading.Timer(ORPHAN_LIMIT_S, os._exit, (_ORPHAN_STATUS,))
-            last_resort.daemon = True
-            last_resort.start()
+            # Started first, so that the process ends also when `end` fails or hangs.
+            timer = threading.Timer(ORPHAN_LIMIT_S, os._exit, (_ORPHAN_STATUS,))
+            timer.daemon = True
+            timer.start()
             interruption = _LOST
         self._end(interruption)

@@ -1,4 +1,4 @@
-"""The engine as a child process of the supervisor."""
+"""The engine process, a child of the supervisor."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["engine_process"]
 _EXIT_PATIENCE_S = 3.0
 
 _SWITCH_S = 0.001
-"""How long a Python thread may keep the others waiting; Python's own 5 ms is half a frame at 100 fps."""
+"""Longest time that a Python thread runs while others wait, s. Python's default of 5 ms is half a frame at 100 fps."""
 
 _GARBAGE_THRESHOLD = 50_000
-"""Objects between collections: with the imports frozen away (`Engine.serve`), one takes under a millisecond."""
+"""Objects between garbage collections. `Engine.serve` freezes the imports; a collection then takes under 1 ms."""
 
 
 def engine_process(settings: Settings, address: LinkAddress, parent: Connection) -> None:
-    """Entry point of the child process: work until the parent says so or is gone.
+    """Entry point of the child process: work until the supervisor stops it or dies.
 
-    Interrupts from the terminal are the parent's business. The pipe is the
-    lifeline: heartbeats go up, ``"stop"`` comes down, and its end means that
-    the parent died.
+    The supervisor handles signals of the terminal. The pipe carries heartbeats
+    to the supervisor and a `Stop` from it. When the pipe closes, the
+    supervisor has died.
     """
     ignore_signals()
     configure_logs(settings.log_level)
@@ -50,7 +50,7 @@ def engine_process(settings: Settings, address: LinkAddress, parent: Connection)
 
     follow_parent(parent, engine.end)
     engine.serve()
-    # A driver's thread that hangs must not keep a process alive that has nothing left to do.
+    # A driver thread that hangs must not keep the finished process alive.
     last_resort = threading.Timer(_EXIT_PATIENCE_S, os._exit, (0,))
     last_resort.daemon = True
     last_resort.start()

@@ -1,11 +1,11 @@
-"""What the supervisor writes into the database: which child failed, which runs that interrupted, why it stops.
+"""The supervisor's entries in the database: failures of children, interrupted runs, and the stop of the service.
 
-It must not wait for the database: a child is started again at once, also
-while another program holds the database locked, and the service stops also
-while the database server stands still. So a thread of its own writes, and
-tries again until the database takes it. Which runs were open is looked up
-before the next engine starts, because a run that this one begins must not be
-marked.
+The supervisor must not wait for the database. It restarts a child at once,
+also while another program locks the database, and the service stops also
+while the database server does not respond. A separate thread therefore writes
+the entries, and repeats each write until it succeeds. The open runs are listed
+before the next engine starts, because a run of that engine must not be marked
+as interrupted.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from service.worker_thread import WorkerThread
 __all__ = ["FailureRecord"]
 
 _PAUSE_S = 1.0
-"""Between tries, each of which waits for the database's own time-out."""
+"""Pause between two tries, s. Each try also waits for the time-out of the database."""
 
-_MOST = 1000
-"""Failures that wait for the database; the oldest give way. With the pauses between restarts these are hours."""
+_CAPACITY = 1000
+"""Most entries that wait for the database; the oldest are dropped. With the pauses between restarts this is hours."""
 
 _LOOK_LIMIT_S = 5.0
-"""Longest that the next start of an engine waits for a list of the open runs."""
+"""Longest time that the restart of an engine waits for the list of open runs, s."""
 
 _CLOSE_LIMIT_S = 5.0
-"""Longest that the end of the service waits for a database that does not answer."""
+"""Longest time that the end of the service waits for a database that does not respond, s."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One event, or none where `kind` is empty, and the runs to mark; None stands for all that are open."""
+    """An event (none when `kind` is empty), and the runs to mark as interrupted (None: all open runs)."""
 
     occurred_at: float
     kind: str
@@ -51,45 +51,49 @@ class _Entry:
 
 
 class FailureRecord(WorkerThread):
-    """Writes entries down in their order.
+    """Writes entries into the database, in their order.
 
     Parameters
     ----------
     store : Store
-        Stays open until `close` has returned.
+        Must stay open until `close` has returned.
     """
 
     def __init__(self, store: Store) -> None:
         super().__init__("failures", failed=lambda _: None)
         self._store = store
-        self._waiting: deque[_Entry] = deque(maxlen=_MOST)
+        self._waiting: deque[_Entry] = deque(maxlen=_CAPACITY)
         self._wake = threading.Event()
         self._closing = False
 
     def add(self, kind: str, message: str, runs: tuple[str, ...] = (), problem: str = "") -> None:
-        """Write an event, and mark `runs` as interrupted by `problem`; returns at once."""
+        """Add an event, and mark `runs` as interrupted by `problem`; returns at once."""
         self._put(_Entry(time.time(), kind, message, runs, problem))
 
     def interrupt_all(self, problem: str) -> None:
-        """Mark every run that is still open as interrupted by `problem`; returns at once."""
+        """Mark every open run as interrupted by `problem`; returns at once."""
         self._put(_Entry(time.time(), "", "", None, problem))
 
     def open_runs(self, known: str | None) -> tuple[str, ...]:
-        """Runs that say they are on although no engine is: those of the database, and the last one that was `known`.
+        """Runs in state ``running`` after the engine ended: those of the database, and the run of its last heartbeat.
 
-        A database that is locked can still be read. One that does not answer is not waited for; then it is the known
-        one alone.
+        A locked database can still be read. When the database does not respond, the result is only the `known` run.
+
+        Parameters
+        ----------
+        known : str or None
+            Run in the last heartbeat of the engine.
         """
         found: list[str] = []
         lookup = _Lookup(self._store, found)
-        with suppress(RuntimeError):  # the system has no thread to spare
+        with suppress(RuntimeError):  # the system has no free thread
             lookup.start()
             lookup.join(_LOOK_LIMIT_S)
         runs = [] if known is None else [known]
         return (*runs, *(run_id for run_id in tuple(found) if run_id != known))
 
     def close(self) -> None:
-        """Try a last time to write what waits, then end; a database that stands still is left alone."""
+        """Try once more to write the waiting entries, then end. A database that does not respond is not waited for."""
         self._closing = True
         self._wake.set()
         self.join(_CLOSE_LIMIT_S)
@@ -97,14 +101,14 @@ class FailureRecord(WorkerThread):
             _log.warning("not_stored", message=entry.message or entry.problem)
 
     def work(self) -> None:
-        """Write until closed."""
+        """Write entries until `close` is called."""
         while True:
             self._wake.wait(_PAUSE_S if self._waiting else None)
             self._wake.clear()
             last = self._closing
             try:
                 self._write()
-            except Exception:  # noqa: BLE001  the next try may succeed, and the next failure must be written too
+            except Exception:  # noqa: BLE001  the next try may succeed, and later entries must be written too
                 _log.exception("not_stored_yet")
             if last:
                 return
@@ -133,7 +137,7 @@ class FailureRecord(WorkerThread):
 
 
 class _Lookup(WorkerThread):
-    """Lists the runs that are open."""
+    """Lists the open runs, on a thread that may wait for the database."""
 
     def __init__(self, store: Store, found: list[str]) -> None:
         super().__init__("open-runs", failed=lambda _: None)
@@ -141,5 +145,5 @@ class _Lookup(WorkerThread):
         self._found = found
 
     def work(self) -> None:
-        """Ask once."""
+        """List once."""
         self._found += [run.id for run in self._store.runs.list().items if run.state == "running"]

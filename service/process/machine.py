@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Description of this computer, which is stored with every measured figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["machine"]
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory and versions: what a figure depends on."""
+    """Processor, memory and versions of libraries."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name; Linux has it only here, and `platform` does not look."""
+    """Name of the processor. On Linux it is only in /proc/cpuinfo, which `platform` does not read."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

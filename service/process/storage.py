@@ -1,8 +1,9 @@
-"""Whether results can be kept: a write to the data directory, and the database's file behind its open handle.
+"""Check that results can be stored: the data directory is writable, and the database file is still in its place.
 
-A file that is moved or removed under a running service goes on being read and
-written through its handle, and its contents are lost to later processes. So its name
-is looked up, and must still lead to the file that was there at the start.
+A process can read and write a file that was moved or removed, through its
+open handle, but later processes do not find the data. The check therefore
+looks up the path of the database, which must still lead to the file that was
+there at the start.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from service.worker_thread import WorkerThread
 __all__ = ["Storage", "StorageWatch"]
 
 _TRIAL_BYTES = 4096
-"""One block of the usual file systems."""
+"""One block of common file systems."""
 
-_LOOK_S = 5.0
+_PERIOD_S = 5.0
 
 
 class Storage:
-    """Data directory and database of a service, as they are when this is made.
+    """Data directory and database of a service, in their state when this object is created.
 
     Parameters
     ----------
@@ -39,12 +40,12 @@ class Storage:
         self._identity = None if self._database is None else _identity(self._database)
 
     def check(self) -> None:
-        """Write a block, and look for the database's file.
+        """Write a block, and look up the database file.
 
         Raises
         ------
         StoreError
-            When nothing can be kept.
+            When results cannot be stored.
         """
         if not self._folder.is_dir():
             raise StoreError(
@@ -68,37 +69,39 @@ class Storage:
 
 
 class StorageWatch(WorkerThread):
-    """Looks every few seconds, and tells when nothing can be kept any more, and when it can again.
+    """Checks the storage every few seconds, and reports when it fails and when it works again.
 
     Parameters
     ----------
     storage : Storage
     ending : threading.Event
-        Ends it.
-    tell : callable
-        Gets kind and text of an event.
+        Ends the thread.
+    report : callable
+        Receives kind and text of an event.
     """
 
-    def __init__(self, storage: Storage, ending: threading.Event, tell: Callable[[str, str], None]) -> None:
-        super().__init__("storage", failed=lambda error: tell("storage_unwatched", f"Storage is not watched: {error}."))
+    def __init__(self, storage: Storage, ending: threading.Event, report: Callable[[str, str], None]) -> None:
+        super().__init__(
+            "storage", failed=lambda error: report("storage_unwatched", f"Storage is not watched: {error}.")
+        )
         self._storage = storage
         self._ending = ending
-        self._tell = tell
+        self._report = report
 
     def work(self) -> None:
-        """Look until the end."""
-        told = False
-        while not self._ending.wait(_LOOK_S):
+        """Check until the end."""
+        reported = False
+        while not self._ending.wait(_PERIOD_S):
             try:
                 self._storage.check()
             except StoreError as error:
-                if not told:
-                    self._tell("storage_away", f"{error.problem} {error.remedy}")
-                told = True
+                if not reported:
+                    self._report("storage_away", f"{error.problem} {error.remedy}")
+                reported = True
             else:
-                if told:
-                    self._tell("storage_back", "The data directory can be written again.")
-                told = False
+                if reported:
+                    self._report("storage_back", "The data directory can be written again.")
+                reported = False
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

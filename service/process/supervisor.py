@@ -1,21 +1,22 @@
-"""The parent of all processes of the service: starts them, watches them, restarts them, ends them in order.
+"""The parent of all processes of the service: it starts, checks, restarts and ends them.
 
-The engine may hang or crash with a camera's driver; the API may be flooded.
-Neither takes the other down. A child is watched by its heartbeat, while a run
-is on by the age of the newest frame, and by how long the driver takes to open
-or close the microscope, because a driver that hangs blocks its own process
-only in parts. A child that exceeds a limit is killed and started again, the
-first time almost at once, then after pauses that grow fourfold with each
-failure in a row. After five failures the engine stays down, and says why
-through the API, which goes on.
+The engine may hang or crash in a camera driver, and clients may overload the
+API. Neither ends the other. The supervisor checks three things of a child:
+its heartbeat, the age of the newest frame during a run, and how long the
+driver takes to open or close the microscope. The heartbeat alone is not
+enough, because a driver that hangs may block only one thread of its process.
+A child that exceeds a limit is killed and started again. The first restart
+comes almost at once; each further failure in a row makes the pause four times
+as long. After five failures the engine stays down. The API continues and
+reports the reason.
 
-No exception ends the watch. Where the system gives no process, no memory or
-no disk to look after a child, that child is tried again with growing pauses,
-the trouble is told (event, log, ``/readyz``), and the others are looked after
-meanwhile.
+No exception ends the supervision. When the system lacks processes, memory or
+disk space to check or restart a child, the supervisor repeats the step with
+growing pauses, and reports the problem (event, log, ``/readyz``). The other
+children are checked meanwhile.
 
-When the supervisor itself is killed its children end by themselves; the next
-one waits for them and clears up what was left.
+When the supervisor is killed, its children end by themselves. The next
+supervisor waits for them and removes the files that were left.
 """
 
 from __future__ import annotations
@@ -53,36 +54,36 @@ _PAUSE_GROWTH = 4
 _LONGEST_PAUSE_S = 30.0
 
 _HEALTHY_S = 60.0
-"""Longer than any fault takes that comes with every start."""
+"""Run time after which a child counts as healthy, s. Failures that come with every start occur sooner."""
 
 _END_LIMIT_S = 10.0
-"""Longest that a child may take to end."""
+"""Longest time that a child may take to end, s."""
 
 _RUN_END_LIMIT_S = 35.0
-"""The same for an engine with a run, whose queues go to disk and database first. With the API after it and the record
-of failures, all is over within the 60 s that service managers wait."""
+"""The same for an engine with a run, which first writes its queues to disk and database. With the API and the record of
+failures after it, the service ends within the 60 s that service managers wait."""
 
 _POLL_S = 0.25
 
-_HELD_UP_S = 2.0
-"""When the supervisor has not looked for longer, it was held up itself (the machine slept, a debugger stopped it), and
-silence says nothing about a child."""
+_GAP_S = 2.0
+"""Longest time between two checks, s. After a longer gap the supervisor itself did not run, for example because the
+machine slept or a debugger stopped it. A missing heartbeat then says nothing about a child."""
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 30.0
-"""Pauses before what the supervisor could not do is tried again; they double."""
+"""Pauses before a failed step of the supervisor is repeated, s. They double with each failure."""
 
 _RECORD_S = 1.0
-"""Time between two records for the other processes; a change is written at once."""
+"""Time between two process records for the other processes, s. A change is written at once."""
 
 _FOLDER_RECORD = ".link"
-"""In the data directory: where the socket files are, for the supervisor that comes after one that was killed."""
+"""File in the data directory with the path of the socket files. The supervisor after a killed one reads it."""
 
 _log = structlog.get_logger(__name__)
 
 
 class _Retry:
-    """What failed last at one thing, and when it is tried again."""
+    """Counts the failures of one step, and sets the time of the next try."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -92,7 +93,7 @@ class _Retry:
         return time.monotonic() >= self._due_s
 
     def put_off(self) -> float:
-        """Count a failure; the pause that follows, s."""
+        """Count a failure, and return the pause until the next try, s."""
         pause_s: float = min(_FIRST_RETRY_S * 2**self.count, _LONGEST_RETRY_S)
         self.count += 1
         self._due_s = time.monotonic() + pause_s
@@ -103,7 +104,7 @@ class _Retry:
 
 
 class _Watch(WorkerThread):
-    """Takes one round after another; what fails in one does not keep the next from coming."""
+    """Repeats the checks of the supervisor; an exception in one round does not prevent the next."""
 
     def __init__(self, one_round: Callable[[], None], ending: threading.Event) -> None:
         super().__init__("supervise", failed=lambda _: None)
@@ -111,31 +112,31 @@ class _Watch(WorkerThread):
         self._ending = ending
 
     def work(self) -> None:
-        """Go round until the end."""
+        """Repeat until the end."""
         while not self._ending.is_set():
             try:
                 self._round()
-            except Exception:  # noqa: BLE001  without its watch the service would stay as it is for ever
+            except Exception:  # noqa: BLE001  without it no child would be restarted any more
                 with suppress(Exception):
                     _log.exception("watch_failed")
                 self._ending.wait(_POLL_S)
 
 
 class Supervisor:
-    """Runs the service on one data directory, from `start` (or ``with``) until `stop`.
+    """Runs the service on one data directory, from `start` (or ``with``) to `stop`.
 
     Parameters
     ----------
     settings : Settings
     healthy_s : float
-        A child that has lived this long has recovered, s: its failures are forgotten.
+        Run time after which the failures of a child are reset to 0, s.
 
     Attributes
     ----------
     address : LinkAddress
-        Where the engine's doors are.
+        Addresses of the engine's sockets.
     port : int
-        Where the API listens; also when the settings leave the choice.
+        Port of the API, also when the settings ask for any free one.
     """
 
     def __init__(self, settings: Settings, *, healthy_s: float = _HEALTHY_S) -> None:
@@ -144,7 +145,7 @@ class Supervisor:
         self._lock = filelock.FileLock(settings.data_dir / ".lock", blocking=False, thread_local=False)
         self._ending = threading.Event()
         self._watch: _Watch | None = None
-        self._looked_s = 0.0
+        self._checked_s = 0.0
         self._recorded: tuple[float, dict[str, Any]] = (0.0, {})
         self._record_failed = False
         self._retries: dict[str, _Retry] = {}
@@ -167,9 +168,9 @@ class Supervisor:
         StoreError
             When the database cannot be used.
         """
-        self._take_data_directory()
+        self._lock_data_directory()
         try:
-            killed = self._clear_up()
+            killed = self._clean_up()
             self._listener = _listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]
             self._store = Store.open(self._settings.database)
@@ -186,7 +187,7 @@ class Supervisor:
             raise
         self._failures = FailureRecord(self._store)
         self._failures.start()
-        StorageWatch(Storage(self._settings), self._ending, self._tell_of_storage).start()
+        StorageWatch(Storage(self._settings), self._ending, self._report_storage).start()
         from service.jobs.runner import jobs_process
         from service.process.api_child import api_process
         from service.process.engine_child import engine_process
@@ -198,16 +199,16 @@ class Supervisor:
             self._child("api", api_process, self.address, self._listener, environment=one_thread),
             self._child("jobs", jobs_process, self.address),
         ]
-        # The first start of each is a restart without a pause, so that it is tried again like any other.
+        # The first start is done like a restart without a pause, so that it is repeated when it fails.
         for child in self._children:
             child.state = "pausing"
             self._look_after(child, time.monotonic())
         self._write_record()
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         self._watch = _Watch(self._round, self._ending)
         self._watch.start()
 
-    def _tell_of_storage(self, kind: str, message: str) -> None:
+    def _report_storage(self, kind: str, message: str) -> None:
         _log.warning(kind, message=message)
         if self._failures is not None:
             self._failures.add(kind, message)
@@ -218,7 +219,7 @@ class Supervisor:
         Parameters
         ----------
         ending : Ending, optional
-            Why; a run that nobody wanted to end is told the reason.
+            The reason. It is written to the run when no user requested the end.
         """
         self._ending.set()
         if self._watch is not None:
@@ -252,7 +253,7 @@ class Supervisor:
         """Name to ``{state, pid, restarts, failures, problem}``."""
         return {child.name: child.as_dict() for child in self._children}
 
-    def _take_data_directory(self) -> None:
+    def _lock_data_directory(self) -> None:
         folder = self._settings.data_dir
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -272,8 +273,8 @@ class Supervisor:
     def _folder_record(self) -> Path:
         return self._settings.data_dir / _FOLDER_RECORD
 
-    def _clear_up(self) -> bool:
-        """Let what an earlier supervisor left behind come to its end; whether it was killed."""
+    def _clean_up(self) -> bool:
+        """Wait for children of an earlier supervisor, and remove its files. Return whether it was killed."""
         if name := wait_for_orphans(self._settings.data_dir):
             raise DataError(
                 f"The {name} of an earlier Bathyscope still works in {self._settings.data_dir}.",
@@ -312,45 +313,45 @@ class Supervisor:
         return WatchedChild(name, place, target, (self._settings, *arguments), gives_up=gives_up, **more)
 
     def _round(self) -> None:
-        """Listen for a moment, look after each child, tell the other processes."""
+        """Wait for heartbeats, check each child, and write the process record."""
         now_s = time.monotonic()
-        if now_s - self._looked_s > _HELD_UP_S:
+        if now_s - self._checked_s > _GAP_S:
             for child in self._children:
-                child.forgive(now_s - self._looked_s)
-        self._looked_s = now_s
+                child.exclude(now_s - self._checked_s)
+        self._checked_s = now_s
         pipes = [child.pipe for child in self._children if child.pipe is not None]
         try:
             wait(pipes, _POLL_S) if pipes else self._ending.wait(_POLL_S)
-        except OSError as error:  # no descriptor to wait with
+        except OSError as error:  # no free file descriptor
             _log.warning("cannot_wait", error=str(error))
             self._ending.wait(_POLL_S)
         for child in self._children:
-            # Judged by the time before it was listened to: what came since is no silence.
+            # Checked with the time before the wait, so that a heartbeat that arrives meanwhile counts.
             self._look_after(child, now_s)
         self._write_record()
 
     def _look_after(self, child: WatchedChild, now_s: float) -> None:
-        """Hear, judge and restart one child; trouble with that is told, and tried again after a pause."""
+        """Read the heartbeats of a child, check and restart it. A failure is reported and repeated after a pause."""
         retry = self._retries.setdefault(child.name, _Retry())
         if not retry.is_due():
             return
         try:
-            child.hear()
-            self._judge(child, now_s)
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the other children
+            child.receive()
+            self._check(child, now_s)
+        except Exception as error:  # noqa: BLE001  a failure with one child must not affect the others
             pause_s = retry.put_off()
             child.trouble = f"The {child.name} cannot be looked after: {type(error).__name__}: {error}."
             first = retry.count == 1
             if first and self._failures is not None:
                 message = f"{child.trouble} It is tried again until it succeeds."
                 self._failures.add(f"{child.name}_trouble", message)
-            with suppress(Exception):  # what is lacking may be needed for the log, too
+            with suppress(Exception):  # the log may need the same resource that is missing
                 _log.warning("child_trouble", child=child.name, error=str(error), retry_s=pause_s, exc_info=first)
         else:
             retry.succeed()
             child.trouble = None
 
-    def _judge(self, child: WatchedChild, now_s: float) -> None:
+    def _check(self, child: WatchedChild, now_s: float) -> None:
         if child.state in ("down", "stopped"):
             return
         if child.state == "pausing":
@@ -383,7 +384,7 @@ class Supervisor:
         _log.warning("child_failed", child=child.name, reason=reason, failures=child.failures, state=child.state)
 
     def _end(self, children: list[WatchedChild], stop: Stop) -> None:
-        """Ask, wait, and insist."""
+        """Ask children to end, wait, and kill those that do not end in time."""
         begin_s = time.monotonic()
         for child in children:
             child.ask_to_end(stop)
@@ -395,7 +396,7 @@ class Supervisor:
                 _log.warning("child_killed", child=child.name, reason="it did not end in time")
             try:
                 child.kill()
-            except Exception as error:  # noqa: BLE001  the others still have to be ended
+            except Exception as error:  # noqa: BLE001  the other children must still be ended
                 _log.error("child_not_ended", child=child.name, error=str(error))
             child.state = "stopped"
             if child.name == "engine" and self._failures is not None:
@@ -403,14 +404,14 @@ class Supervisor:
                 self._failures.interrupt_all(problem)
 
     def _write_record(self) -> None:
-        """Tell the other processes what has changed, and once a second that the watch goes on."""
-        written_s, told = self._recorded
+        """Write the states of the children for the other processes: at each change, and once a second."""
+        written_s, written = self._recorded
         now = self.processes
-        if now == told and time.monotonic() - written_s < _RECORD_S:
+        if now == written and time.monotonic() - written_s < _RECORD_S:
             return
         try:
             self.address.write_record(now)
-        except OSError as error:  # tried again in the next round
+        except OSError as error:  # repeated in the next round
             if not self._record_failed:
                 _log.warning("record_not_written", error=str(error))
             self._record_failed = True
@@ -420,13 +421,13 @@ class Supervisor:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, held through all restarts of the API, so that nobody takes the port meanwhile."""
+    """A bound socket. It stays open while the API restarts, so that no other program can use the port."""
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise DataError(f"The address {host} cannot be used ({error}).", "Choose another with --host.") from error
-    if sys.platform != "win32":  # there it means that two services may share a port
+    if sys.platform != "win32":  # on Windows this option would let two services share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(where)

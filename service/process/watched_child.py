@@ -1,11 +1,11 @@
-"""One child process through all its restarts: started, heard, judged, ended.
+"""One child process of the supervisor: how it is started, checked, restarted and ended.
 
-The supervisor decides when; here is how. Each step may fail, for lack of
-processes, memory, files or disk: then the child is in the same state as
-before, and the step can be tried again.
+The supervisor decides when to do each step. A step may fail when the system
+lacks processes, memory, files or disk space. The child then stays in its
+previous state, and the step can be repeated.
 
-Children are spawned, never forked: forked threads and device drivers do not
-survive.
+Children are spawned, never forked: threads and device drivers do not work in
+a forked process.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["ChildState", "WatchedChild"]
 ChildState = Literal["starting", "running", "pausing", "down", "stopped"]
 
 _START_LIMIT_S = 120.0
-"""Longest until the first heartbeat: the imports of a cold start on a slow disk."""
+"""Longest time until the first heartbeat, s: the imports of a cold start on a slow disk."""
 
 _KILL_LIMIT_S = 2.0
-"""Longest that the end of a killed process is waited for at a time. A driver may hold it in the system for longer."""
+"""Longest time that one call waits for the end of a killed process, s. A driver may delay it for longer."""
 
 _START = threading.Lock()
-"""The environment that a child inherits belongs to the whole process."""
+"""Held while a child starts, because it inherits environment variables of the whole process."""
 
 
 class WatchedChild:
@@ -49,13 +49,13 @@ class WatchedChild:
     name : str
         ``"engine"``, ``"api"`` or ``"jobs"``.
     place : Path
-        The lock that the process holds while it lives.
+        Lock that the process holds while it runs.
     target, arguments : callable, tuple
-        What the process does; its end of the pipe is added to the arguments.
+        Function of the process. Its end of the pipe is added to the arguments.
     gives_up : bool
-        Whether it stays down after failing again and again.
+        Whether it stays down after repeated failures.
     environment : mapping
-        Variables that the process starts with, beside those of this one.
+        Environment variables that are added for the process.
 
     Attributes
     ----------
@@ -65,11 +65,11 @@ class WatchedChild:
     failures, restarts : int
         Failures in a row, and restarts since the service was started.
     problem : str or None
-        Why it failed last, as a clause.
+        Reason of the last failure, as a clause.
     trouble : str or None
-        What keeps the supervisor from looking after it, as a sentence.
+        Why the supervisor cannot check or restart it, as a sentence.
     resume_s : float
-        When it is started again, on the monotonic clock, while it is pausing.
+        Time of the next start, on the monotonic clock, while its state is ``pausing``.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class WatchedChild:
         self._beat_s: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What the API tells of it."""
+        """State of the child, for the API."""
         process = self._process
         return {
             "state": self.state,
@@ -118,7 +118,7 @@ class WatchedChild:
         Raises
         ------
         OSError
-            When the system gives no process, pipe or memory for it.
+            When the system has no free process, pipe or memory.
         """
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -128,7 +128,7 @@ class WatchedChild:
                 args=(self._place, self._target, *self._arguments, theirs),
                 name=f"bathyscope-{self.name}",
             )
-            with _START, _environment(self._environment), _signals_held():
+            with _START, _environment(self._environment), _blocked_signals():
                 process.start()
         except BaseException:
             ours.close()
@@ -140,8 +140,8 @@ class WatchedChild:
         self._started_s = time.monotonic()
         self.state = "starting"
 
-    def hear(self) -> None:
-        """Take the heartbeats that have come."""
+    def receive(self) -> None:
+        """Read the heartbeats that have arrived."""
         if self.pipe is None:
             return
         try:
@@ -152,21 +152,21 @@ class WatchedChild:
         if self.state == "starting" and self._beat_s is not None:
             self.state = "running"
 
-    def forgive(self, held_s: float) -> None:
-        """Do not count a time in which nobody listened, s."""
+    def exclude(self, held_s: float) -> None:
+        """Exclude a time from all limits in which the supervisor did not run, s."""
         self._started_s += held_s
         if self._beat_s is not None:
             self._beat_s += held_s
 
     def age_s(self, now_s: float) -> float:
-        """Time since it was started, s."""
+        """Time since the start of the process, s."""
         return now_s - self._started_s
 
     def fault(self, now_s: float, heartbeat_limit_s: float) -> str | None:
-        """Why it has to be started again, as a clause; None while it is well."""
+        """Why the process must be restarted, as a clause; None when it works."""
         process = self._process
         if process is None or not process.is_alive():
-            return _manner_of_death(None if process is None else process.exitcode)
+            return _exit_reason(None if process is None else process.exitcode)
         if self._beat_s is None:
             waited_s = now_s - self._started_s
             return f"it did not start within {_START_LIMIT_S:g} s" if waited_s > _START_LIMIT_S else None
@@ -182,26 +182,26 @@ class WatchedChild:
         return None
 
     def ask_to_end(self, stop: Stop) -> None:
-        """Send it the word; a process that is gone hears nothing."""
+        """Send it a `Stop`. Nothing is sent to a process that has ended."""
         if self.pipe is not None:
             with contextlib.suppress(OSError):
                 self.pipe.send(stop)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end, taking what it says, because a full pipe would hold it up; whether it has ended."""
+        """Wait for its end; return whether it has ended. Its messages are read, because a full pipe would block it."""
         if self._process is None:
             return True
         self._process.join(timeout_s)
-        self.hear()
+        self.receive()
         return not self._process.is_alive()
 
     def kill(self) -> None:
-        """End the process, whatever it does.
+        """Kill the process.
 
         Raises
         ------
         RuntimeError
-            When it is still there after a while: the system ends no process that waits within a driver.
+            When it still runs after `_KILL_LIMIT_S`: the system cannot end a process that waits within a device driver.
         """
         if self._process is not None:
             if self._process.is_alive():
@@ -225,7 +225,7 @@ class WatchedChild:
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a child that is started meanwhile: libraries read them before any code of the child runs."""
+    """Set environment variables while a child is started: libraries read them before any code of the child runs."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -239,20 +239,20 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold the signals that end the supervisor while a child is started.
+def _blocked_signals() -> Iterator[None]:
+    """Block the signals that end the supervisor while a child is started.
 
-    A child inherits what is held, so a signal of the terminal, which reaches
-    the whole group of processes, does not hit it before it has begun to
-    ignore signals.
+    A child inherits the blocked signals. A signal of the terminal, which goes
+    to the whole process group, therefore cannot end the child before it
+    ignores signals.
     """
     if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
-        # Begun with the first child otherwise, it would let some of them go before that child is there. It lives on
-        # when the terminal closes, because it inherits the others as held.
+        # Python would otherwise start the resource tracker with the first child, and then unblock some signals before
+        # that child runs. The tracker survives a closed terminal, because it inherits the blocked signals.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         yield
@@ -260,7 +260,7 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _manner_of_death(exit_code: int | None) -> str:
+def _exit_reason(exit_code: int | None) -> str:
     if exit_code is None or exit_code == 0:
         return "it ended by itself"
     if exit_code < 0:
