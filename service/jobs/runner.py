@@ -1,9 +1,9 @@
-"""The child of the supervisor that lets workers do the jobs: one of each kind at a time, in the order they came.
+"""The jobs process, a child of the supervisor: it starts a worker process for each job.
 
-A training takes an hour, a calibration a minute: so a calibration does not
-wait for a training, only for another calibration. The child itself computes
-nothing, and every job has a process of its own; so a job that crashes, or
-takes all the memory, ends alone.
+One job of each kind runs at a time, in the order of creation. A training takes
+an hour and a calibration a minute, so a calibration waits only for another
+calibration. This process computes nothing itself. A job that crashes or uses
+all memory therefore ends only its own process.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from service.store.errors import StoreError
 
 __all__ = ["Runner", "jobs_process"]
 
-_LOOK_S = 0.25
+_PERIOD_S = 0.25
 _BEAT_S = 1.0
 
-_INTERRUPTED = Fault("The service ended while the job was on.", "Start it again.")
+_INTERRUPTED = Fault("The service ended while the job was running.", "Start it again.")
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How a job ended, before it is written down."""
+    """How a job ended, before its state is written."""
 
     job: Job
     state: JobState
@@ -52,7 +52,7 @@ class _Ending:
 
 @dataclass
 class _Worker:
-    """A job at work."""
+    """A job that is running, with its process."""
 
     job: Job
     process: SpawnProcess
@@ -73,26 +73,26 @@ class Runner:
         self._jobs = Jobs(settings.data_dir)
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[JobKind, _Worker] = {}
-        # Endings that a full disk has not taken yet, by job; the words of a job stay "running" until it does.
+        # Endings that are not written yet, by job: on a full disk, for example. The job's file then still says "running".
         self._endings: dict[str, _Ending] = {}
 
     def begin(self) -> None:
-        """Mark what was on when the service was killed."""
+        """Mark jobs as interrupted that were running when the service was killed."""
         for job in self._jobs.open_jobs():
             if job.step == "compute" and job.state == "running":
                 self._endings[job.id] = _Ending(job, "interrupted", _INTERRUPTED)
         self._write_endings()
 
-    def look(self) -> None:
-        """See to the workers, write down how jobs ended, and start what can be started.
+    def update(self) -> None:
+        """Check the workers, write how jobs ended, and start queued jobs.
 
         Raises
         ------
         DataError, OSError
-            When the disk takes nothing. Nothing is forgotten: call it again.
+            When the disk is full. No ending is lost: call it again.
         """
         for worker in list(self._workers.values()):
-            self._look_after(worker)
+            self._check(worker)
         self._write_endings()
         for job in self._jobs.open_jobs():
             if job.step != "compute" or job.state != "queued":
@@ -104,15 +104,15 @@ class Runner:
                 self._start(job)
 
     def end(self) -> None:
-        """Kill the workers, and mark their jobs; what a full disk does not take is marked at the next start.
+        """Kill the workers, and mark their jobs as interrupted. On a full disk they are marked at the next start.
 
         Raises
         ------
         DataError, OSError
-            When the disk takes nothing.
+            When the disk is full.
         """
         for worker in list(self._workers.values()):
-            self._dismiss(worker)
+            self._kill(worker)
             self._endings[worker.job.id] = _Ending(worker.job, "interrupted", _INTERRUPTED)
         self._write_endings()
 
@@ -123,23 +123,23 @@ class Runner:
         )
         process.start()
         theirs.close()
-        # Known before it is written down: on a full disk a job must not be started twice.
+        # Set before the state is written: on a full disk the job must not be started twice.
         self._workers[job.kind] = _Worker(job, process, ours)
         self._jobs.move(job.id, "running")
         if job.kind == "train":
-            self._tell("training_started", f"Training {job.id} started: {job.request.get('minutes')} minutes.", job)
+            self._report("training_started", f"Training {job.id} started: {job.request.get('minutes')} minutes.", job)
 
-    def _look_after(self, worker: _Worker) -> None:
+    def _check(self, worker: _Worker) -> None:
         job = worker.job
         if not worker.process.is_alive():
             fault = _fault_of(worker)
-            self._dismiss(worker)
+            self._kill(worker)
             self._endings[job.id] = _Ending(job, "failed", fault)
         elif self._jobs.is_cancel_requested(job.id):
-            self._dismiss(worker)
+            self._kill(worker)
             self._endings[job.id] = _Ending(job, "cancelled")
 
-    def _dismiss(self, worker: _Worker) -> None:
+    def _kill(self, worker: _Worker) -> None:
         worker.process.kill()
         worker.process.join()
         worker.process.close()
@@ -147,7 +147,7 @@ class Runner:
         del self._workers[worker.job.kind]
 
     def _write_endings(self) -> None:
-        """Write down how jobs ended: each of them, whatever happens to the others."""
+        """Write how jobs ended. A failed write does not prevent the others."""
         trouble: DataError | OSError | None = None
         for ending in list(self._endings.values()):
             try:
@@ -160,12 +160,12 @@ class Runner:
             raise trouble
 
     def _write_ending(self, job: Job, state: JobState, fault: Fault | None) -> None:
-        """Write down how a job ended. A result that is there is whole, whatever happened a moment later."""
+        """Write how a job ended. A result folder that exists is complete, so the job is then done in any case."""
         folder = result_folder(self._data_dir, job)
         result = f"{folder.parent.name}/{folder.name}" if folder.is_dir() else None
         if result is not None:
             state, fault = "done", None
-        _clear_away(folder, self._jobs.folder(job.id))
+        _remove_leftovers(folder, self._jobs.folder(job.id))
         self._jobs.move(job.id, state, result=result, error=fault)
         what = "Calibration" if job.kind == "calibrate" else "Training"
         why = "" if fault is None else f": {fault.problem.rstrip('.')}"
@@ -175,10 +175,10 @@ class Runner:
             "failed": f"failed{why}",
             "interrupted": f"was interrupted{why}",
         }
-        self._tell(f"{what.lower()}_{state}", f"{what} {job.id} {endings[state]}.", job)
+        self._report(f"{what.lower()}_{state}", f"{what} {job.id} {endings[state]}.", job)
 
-    def _tell(self, kind: str, message: str, job: Job) -> None:
-        """An event, to the log and to the database, which is open for no longer than that."""
+    def _report(self, kind: str, message: str, job: Job) -> None:
+        """Log an event and store it. The database is open only during this call."""
         from service.store.store import Store
 
         _log.info(kind, message=message, job=job.id)
@@ -190,7 +190,7 @@ class Runner:
 
 
 def _fault_of(worker: _Worker) -> Fault:
-    """Why a worker ended without a result: what it said last, or that it was ended."""
+    """Why a worker ended without a result: the fault that it sent, or its exit status."""
     with contextlib.suppress(EOFError, OSError):
         if worker.pipe.poll():
             fault = worker.pipe.recv()
@@ -202,41 +202,40 @@ def _fault_of(worker: _Worker) -> Fault:
     )
 
 
-def _clear_away(result: Path, folder: Path) -> None:
-    """Remove what a worker needed, and what one that was killed left half-written."""
+def _remove_leftovers(result: Path, folder: Path) -> None:
+    """Remove the input of a worker, and incomplete output of a killed one."""
     clear_sweep(folder)
     for aside in result.parent.glob(f".{result.name}.*"):
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def jobs_process(settings: Settings, _address: LinkAddress, parent: Connection) -> None:
-    """Entry point of the child process: work until the parent says so or is gone."""
+    """Entry point of the child process: work until the supervisor stops it or dies."""
     ignore_signals()
     configure_logs(settings.log_level)
     stop = threading.Event()
     follow_parent(parent, lambda _: stop.set())
     runner = Runner(settings)
     beat_s = 0.0
-    begun = False
-    waiting = ""
+    started = False
+    logged = ""
     while True:
         try:
-            if not begun:
+            if not started:
                 runner.begin()
-                begun = True
-            runner.look()
-            waiting = ""
-        except (DataError, OSError) as error:  # a full disk: what waits goes on waiting
-            # Said once, not four times a second.
-            if str(error) != waiting:
-                waiting = str(error)
-                _log.warning("jobs_wait", error=waiting)
+                started = True
+            runner.update()
+            logged = ""
+        except (DataError, OSError) as error:  # a full disk: the same step is repeated in the next round
+            if str(error) != logged:  # logged once, not in every round
+                logged = str(error)
+                _log.warning("jobs_wait", error=logged)
         now_s = time.monotonic()
         if now_s - beat_s >= _BEAT_S:
             beat_s = now_s
             with contextlib.suppress(OSError):
                 parent.send({"state": "running"})
-        if stop.wait(_LOOK_S):
+        if stop.wait(_PERIOD_S):
             break
     try:
         runner.end()

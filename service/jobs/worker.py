@@ -1,12 +1,11 @@
-"""The process that computes one job: low priority, one thread, and gone when it is told to.
+"""The process that computes one job, with low priority and on one thread.
 
-It is a process of its own, so that cancelling needs nobody's cooperation: it
-is killed, and what it left half-written is removed. It takes only what live
-tracking leaves of the processor. It reports through files and its pipe,
-because it must not wait for the database, nor the database for it.
+A job has a process of its own, so that it can be cancelled at any time: the
+process is killed, and its incomplete output is removed. It uses only the
+processor time that live tracking leaves. It reports through files and its
+pipe. It does not use the database, so that neither waits for the other.
 
-Nothing heavy is imported before the work begins: how many threads numpy and
-torch start is settled by then.
+numpy and torch are imported after the number of their threads is set.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from service.files.outputs import complete_output, write_json
 from service.files.sweep import read_sweep
 from service.process.children import follow_parent, ignore_signals
 
-__all__ = ["result_folder", "step_back", "worker_process"]
+__all__ = ["lower_priority", "result_folder", "worker_process"]
 
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _LOWEST_NICENESS = 19
@@ -37,12 +36,12 @@ _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 
 
 def result_folder(data_dir: Path, job: Job) -> Path:
-    """Where the result of a job appears, whole."""
+    """Folder of the result of a job; it exists only when the result is complete."""
     return data_dir / _FOLDERS[job.kind] / job.id
 
 
-def step_back() -> None:
-    """Give this process and all its threads only the time that no other wants; it computes on one thread."""
+def lower_priority() -> None:
+    """Give this process the lowest priority, and limit its computations to one thread."""
     os.environ.update(dict.fromkeys(_SINGLE_THREADED, "1"))
     process = psutil.Process()
     if sys.platform == "win32":
@@ -50,7 +49,7 @@ def step_back() -> None:
         return
     process.nice(_LOWEST_NICENESS)
     if sys.platform == "linux":
-        # Some containers forbid these; niceness alone must do there.
+        # Some containers forbid these calls; the niceness is then the only setting.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         with contextlib.suppress(OSError, psutil.Error):
@@ -58,13 +57,13 @@ def step_back() -> None:
 
 
 def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
-    """Entry point of the process: do the job, or send the reason why not.
+    """Entry point of the process: compute the job, or send the reason of its failure.
 
-    The reason goes through the pipe, which takes it on a full disk too; the log of the job gets it where it can.
+    The reason is sent through the pipe, which also works on a full disk. It is written to the job's log if possible.
     """
     ignore_signals()
-    step_back()
-    follow_parent(parent, _leave)
+    lower_priority()
+    follow_parent(parent, _exit_now)
     jobs = Jobs(data_dir)
     fault: Fault | None = None
     try:
@@ -72,7 +71,7 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
         _train(job, jobs, data_dir) if job.kind == "train" else _calibrate(job, jobs, data_dir)
     except DataError as error:
         fault = Fault(error.problem, error.remedy)
-    except Exception as error:  # noqa: BLE001  whatever it is, the user is told
+    except Exception as error:  # noqa: BLE001  the user must see every failure
         fault = Fault(f"{type(error).__name__}: {error}.", "See the job's log, and report it.")
         with contextlib.suppress(OSError):
             jobs.log(job_id, traceback.format_exc())
@@ -83,8 +82,8 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
         sys.exit(1)
 
 
-def _leave(_interruption: str | None) -> None:
-    """Nobody waits for the result any more."""
+def _exit_now(_interruption: str | None) -> None:
+    """End the process: the jobs process has stopped or died, so the result is not needed."""
     os._exit(1)
 
 
@@ -123,11 +122,11 @@ def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
     from models.training import TrainingSettings, train
     from service.files.library import Library
 
-    asked = job.request
-    minutes = float(asked["minutes"])
-    calibration = Calibration.load(Library(data_dir).calibrations.folder(asked["calibration"]))
+    request = job.request
+    minutes = float(request["minutes"])
+    calibration = Calibration.load(Library(data_dir).calibrations.folder(request["calibration"]))
     settings = TrainingSettings(
-        architecture=asked["architecture"], size=asked["size"], minutes=minutes, seed=asked["seed"]
+        architecture=request["architecture"], size=request["size"], minutes=minutes, seed=request["seed"]
     )
     last = ""
 

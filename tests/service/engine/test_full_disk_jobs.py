@@ -206,16 +206,16 @@ def test_a_job_that_ends_on_a_full_disk_is_written_down_later(settings: Settings
     runner = Runner(settings)
     asked = {"calibration": "gone", "minutes": 1.0, "size": "full", "architecture": "cascade", "seed": 1}
     job = jobs.create("train", "", asked, step="compute")
-    runner.look()
+    runner.update()
     worker = runner._workers["train"]
     filler = fill(small_disk)
     worker.process.join(60)
     for _ in range(3):
         with pytest.raises(DataError, match="no room"):
-            runner.look()
+            runner.update()
         assert jobs.get(job.id).state == "running"
     filler.unlink()
-    runner.look()
+    runner.update()
     ended = jobs.get(job.id)
     assert ended.state == "failed"
     # The worker's own reason, which its folder could not take.
@@ -228,7 +228,7 @@ def test_a_service_that_ends_on_a_full_disk_ends_its_workers(settings: Settings,
     asked = {"calibration": "gone", "minutes": 1.0, "size": "full", "architecture": "cascade", "seed": 1}
     job = jobs.create("train", "", asked, step="compute")
     runner = Runner(settings)
-    runner.look()
+    runner.update()
     process = runner._workers["train"].process
     pid = process.pid
     filler = fill(small_disk)

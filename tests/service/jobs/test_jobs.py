@@ -53,7 +53,7 @@ def until(runner: Runner, condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        runner.look()
+        runner.update()
         time.sleep(0.02)
 
 
@@ -246,7 +246,7 @@ def test_a_database_that_is_away_costs_the_event_and_not_the_job(jobs: Jobs, tmp
     settings = load_settings(command_line={"data_dir": tmp_path}, environment={})  # no tables
     job = jobs.create("train", "", TRAINING, step="compute")
     jobs.cancel(job.id)
-    Runner(settings).look()
+    Runner(settings).update()
     assert json.loads((tmp_path / "jobs" / job.id / "state.json").read_text())["state"] == "cancelled"
 
 
