@@ -1,7 +1,7 @@
-// Asks for the access key, once per browser session, when the service says that it has one.
+// The dialog for the access key. It appears once per browser session, when the service needs a key.
 import { FORBIDDEN, Problem, UNAUTHORIZED, type Api } from "./api";
 
-/** Resolve when the service lets this page in; reject when it cannot be reached, or refuses the page whatever its key. */
+/** Resolve when the service accepts this page; reject when it cannot be reached, or refuses the page with any key. */
 export async function admitted(api: Api, locked: () => void): Promise<void> {
   for (let tries = 0; ; tries++) {
     try {
@@ -10,7 +10,7 @@ export async function admitted(api: Api, locked: () => void): Promise<void> {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (error.status === FORBIDDEN) throw error;
-      if (error.status !== UNAUTHORIZED) return; // it lets the page in, and something else is wrong
+      if (error.status !== UNAUTHORIZED) return; // the key is accepted; the error has another reason
       locked();
       api.key = await ask(tries > 0 || api.key !== null);
     }

@@ -1,4 +1,4 @@
-// The HTTP side: requests with the access key, and errors as the sentences that the service wrote.
+// HTTP requests with the access key. Errors contain the sentences of the service.
 
 import type { EventItem } from "./events";
 
@@ -24,7 +24,7 @@ export class Problem extends Error {
   }
 }
 
-/** An address of this service, also behind a proxy that adds a prefix. */
+/** An address of this service. Behind a proxy it has the proxy's prefix. */
 export function address(path: string): URL {
   return new URL(path, document.baseURI);
 }
@@ -36,7 +36,7 @@ export function socketAddress(path: string): URL {
 }
 
 export class Api {
-  /** Called when the service refuses this page: the key is wrong by now, or its address. Trying again does not help. */
+  /** Called when the service refuses this page, because the key or the host name is wrong. A retry does not help. */
   onRefusal: (problem: Problem) => void = () => undefined;
 
   get key(): string | null {
@@ -48,7 +48,7 @@ export class Api {
     else sessionStorage.setItem(KEY, value);
   }
 
-  /** The service's own state; whoever asks sees to a refusal. */
+  /** The state of the service. The caller handles a refusal. */
   system(): Promise<Record<string, unknown>> {
     return this.send("GET", "api/v1/system");
   }
@@ -69,27 +69,27 @@ export class Api {
     return this.request("POST", "api/v1/microscope/stop");
   }
 
-  /** Why the instrument is not ready; null when it is. */
+  /** Why the instrument is not ready; null when it is ready. */
   async notReady(): Promise<string | null> {
     try {
       await this.request("GET", "readyz");
       return null;
     } catch (error) {
       if (error instanceof Problem) return sentence(error);
-      return "The service does not answer.";
+      return "The service does not respond.";
     }
   }
 
-  private async request<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+  private async request<Content>(method: string, path: string, body?: unknown): Promise<Content> {
     try {
-      return await this.send<Answer>(method, path, body);
+      return await this.send<Content>(method, path, body);
     } catch (error) {
       if (error instanceof Problem && (error.status === UNAUTHORIZED || error.status === FORBIDDEN)) this.onRefusal(error);
       throw error;
     }
   }
 
-  private async send<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+  private async send<Content>(method: string, path: string, body?: unknown): Promise<Content> {
     const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
     if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -97,15 +97,15 @@ export class Api {
     if (body !== undefined) init.body = JSON.stringify(body);
     const response = await fetch(address(path), init);
     const text = await response.text();
-    const answer = parse(text);
-    if (!response.ok) throw problem(response, answer);
-    return answer as Answer;
+    const content = parse(text);
+    if (!response.ok) throw problem(response, content);
+    return content as Content;
   }
 }
 
 export function sentence(error: unknown): string {
   if (error instanceof Problem) return `${error.message} ${error.remedy}`.trim();
-  return error instanceof TypeError ? "The service does not answer." : String(error);
+  return error instanceof TypeError ? "The service does not respond." : String(error);
 }
 
 function parse(text: string): unknown {
@@ -116,9 +116,9 @@ function parse(text: string): unknown {
   }
 }
 
-function problem(response: Response, answer: unknown): Problem {
-  const fields = (answer && typeof answer === "object" ? answer : {}) as Record<string, unknown>;
-  const said = fields["detail"] ?? fields["problem"] ?? fields["reason"] ?? fields["title"];
-  const message = typeof said === "string" ? said : `${response.status} ${response.statusText}`;
+function problem(response: Response, content: unknown): Problem {
+  const fields = (content && typeof content === "object" ? content : {}) as Record<string, unknown>;
+  const detail = fields["detail"] ?? fields["problem"] ?? fields["reason"] ?? fields["title"];
+  const message = typeof detail === "string" ? detail : `${response.status} ${response.statusText}`;
   return new Problem(response.status, message, typeof fields["remedy"] === "string" ? fields["remedy"] : "");
 }

@@ -1,4 +1,4 @@
-// The box of the volume, its floor, and its labels in µm. Labels are text of the page, so they stay sharp.
+// The box around the imaged volume, its floor, and its labels in µm. Labels are HTML text, so they stay sharp.
 import { BufferGeometry, Float32BufferAttribute, type PerspectiveCamera, Vector3 } from "three";
 import { ticks, type Volume } from "./volume";
 
@@ -65,7 +65,7 @@ export class Labels {
     if (low < 0) this.add("z", low, "toward objective ↓", "end low");
   }
 
-  /** Put every label beside the edge that is nearest to the viewer, or leftmost for z. */
+  /** Put the labels of x and y at the edge that is nearest to the viewer, and those of z at the leftmost edge. */
   place(camera: PerspectiveCamera, width: number, height: number): void {
     const volume = this.volume;
     if (!volume) return;
@@ -94,7 +94,7 @@ export class Labels {
       const turn = axis === "z" && element.classList.contains("name") ? " rotate(-90deg)" : "";
       const [atX, atY] = [px + dx * (OFFSET_PX * away + wide), py + dy * OFFSET_PX * away];
       element.style.transform = `translate(${atX}px, ${atY}px)${turn}`;
-      // From above there is no height to label, and from the side the edges along the view coincide.
+      // In the top view z has no extent. In the side view the edges along the view direction coincide.
       element.hidden = (axis === "z" && steep) || (axis === "y" && level);
     }
   }

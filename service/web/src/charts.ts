@@ -1,4 +1,4 @@
-// The rate over the last minute.
+// The frame rate, and its chart over the last minute.
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
@@ -6,12 +6,12 @@ const SPAN_S = 60;
 const STEP_S = 0.5;
 const RATE_SPAN_S = 2;
 
-/** The rate of a count by this computer's clock: a mean over the last two seconds. */
+/** The rate of a count, by the clock of this computer: a mean over the last two seconds. */
 export class Rate {
   private readonly times: number[] = [];
   private readonly counts: number[] = [];
 
-  /** Note the count now; the rate, or null until there is enough to tell. */
+  /** Add the current count; return the rate, or null until there are enough counts. */
   add(count: number): number | null {
     const now = performance.now() / 1000;
     if (count < (this.counts.at(-1) ?? 0)) this.clear();
@@ -61,7 +61,7 @@ export class RateChart {
     new ResizeObserver(() => this.plot.setSize({ width: holder.clientWidth, height: 110 })).observe(holder);
   }
 
-  /** Note the rate now; null leaves a gap. Called as often as it comes, drawn twice a second. */
+  /** Add the current rate; null leaves a gap. The chart is drawn twice a second, however often this is called. */
   add(fps: number | null): void {
     const now = performance.now() / 1000;
     if (now - this.last < STEP_S) return;

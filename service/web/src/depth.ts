@@ -1,5 +1,5 @@
-// One colour scale for depth, shared by the scene, the preview and the legend: warm and bright at the low end, cold at
-// the high end, light enough everywhere to stand on the dark ground.
+// The colour scale of depth in the scene, the preview and the legend. Low depths are warm and bright, high depths are
+// cold, and all colours are light enough for the dark background.
 
 const STOPS: readonly (readonly [number, number, number])[] = [
   [255, 223, 140],

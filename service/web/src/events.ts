@@ -1,4 +1,4 @@
-// What happened, newest first.
+// The list of events, newest first.
 
 const SHOWN = 6;
 
@@ -12,7 +12,7 @@ export interface EventItem {
 export class EventList {
   constructor(private readonly holder: HTMLElement) {}
 
-  /** Show a list, newest first, instead of what is there. */
+  /** Replace all events by a list, newest first. */
   replace(events: EventItem[]): void {
     if (events.length) this.holder.replaceChildren(...events.slice(0, SHOWN).map(line));
   }

@@ -1,4 +1,4 @@
-// Where every frame went, and how late it was.
+// The ledger of frames, and the table of latencies.
 
 const ROWS: readonly (readonly [string, string])[] = [
   ["exposed", "frames that the camera exposed"],
@@ -9,7 +9,7 @@ const ROWS: readonly (readonly [string, string])[] = [
   ["skipped", "too late or not stored, and not recorded"],
   ["recorded", "written to disk"],
 ];
-/** Counts that should be zero on a healthy instrument. */
+/** Counts that are zero while the instrument works as it should. */
 const WARNINGS = new Set(["lost", "skipped"]);
 
 const STAGES = ["grabbed", "analysed", "tracked", "published", "painted"] as const;
@@ -64,7 +64,7 @@ export class LatencyTable {
       const name = document.createElement("th");
       name.scope = "row";
       name.textContent = stage === "painted" ? "painted here" : stage;
-      if (stage === "painted") name.title = "By the clocks of the service and of this computer: right when they agree";
+      if (stage === "painted") name.title = "Compares the clocks of the service and of this computer; correct when both clocks agree";
       row.append(name);
       for (const figure of FIGURES) {
         const cell = document.createElement("td");

@@ -1,4 +1,4 @@
-// The page: three live sockets in, one state, and the views that show it.
+// The page: it receives three live sockets, keeps one state, and shows it in several views.
 import "./style.css";
 import { admitted } from "./access";
 import { Api, Problem, sentence, socketAddress } from "./api";
@@ -15,10 +15,10 @@ import { Tracks } from "./tracks";
 
 const READY_EVERY_MS = 1000;
 const RETRY_MS = 2000;
-/** A refusal lasts until somebody changes the settings of the service. */
+/** Longer than RETRY_MS, because a refusal ends only when the settings of the service change. */
 const RETRY_REFUSED_MS = 10_000;
 const NOTICE_MS = 6000;
-/** Without a message for this long, what is shown is old, and the page says so. */
+/** After this time without a message, the page reports that its tracks are out of date. */
 const STALE_MS = 3000;
 
 function element<Kind extends HTMLElement = HTMLElement>(id: string): Kind {
@@ -38,7 +38,7 @@ class Page {
   private readonly events = new EventList(element("events"));
   private readonly open = new Set<string>();
   private sockets: LiveSocket[] = [];
-  /** Why the service does not let this page in, and waiting does not help; null when it does. */
+  /** Why the service refuses this page permanently; null when it accepts it. */
   private refusal: string | null = null;
   private connecting = false;
   private away = false;
@@ -60,7 +60,7 @@ class Page {
     setInterval(() => void this.watch(), READY_EVERY_MS);
   }
 
-  /** Ask to be let in, for the key where there is one, and open the sockets. */
+  /** Get access, with a key where the service needs one, and open the sockets. */
   private async connect(): Promise<void> {
     if (this.connecting) return;
     this.connecting = true;
@@ -87,7 +87,7 @@ class Page {
     this.showConnection();
     this.api.events().then(
       (events) => this.events.replace(events),
-      () => undefined, // the feed will tell of new ones
+      () => undefined, // new events come through the feed
     );
     this.socket("stream", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
     this.socket("preview", (data) => data instanceof ArrayBuffer && this.receive(decodeMessage(data)));
@@ -159,7 +159,7 @@ class Page {
   }
 
   private receiveFeed(message: StatusMessage | (EventItem & { type: "event" }) | { type: "job" }): void {
-    if (message.type === "job") return; // told on the page by its events
+    if (message.type === "job") return; // the page shows jobs through their events
     if (message.type !== "status") {
       this.events.add(message);
       return;
@@ -168,7 +168,7 @@ class Page {
     if (message.epoch) this.enterEpoch(message.epoch);
     const volume = volumeOf(message);
     if (volume) this.setVolume(volume);
-    // Between runs the ledger of the last one stays, so that it can be read.
+    // Between runs the page shows the ledger of the last run.
     if (message.ledger) this.ledger.show(message.ledger);
     this.latency.show({ ...message.latency_ms, painted: this.painted.read() });
     element("machine").textContent = describe(message);
@@ -176,7 +176,7 @@ class Page {
     this.showEmpty();
   }
 
-  /** A new epoch is a new engine: nothing that was shown belongs to it. */
+  /** A new epoch means a new engine process: clear everything that the page shows. */
   private enterEpoch(epoch: string): void {
     if (epoch === this.epoch) return;
     this.epoch = epoch;
@@ -231,7 +231,7 @@ class Page {
   }
 
   private showConnection(): void {
-    if (this.connecting) return; // it says itself how far it is
+    if (this.connecting) return; // `connect` sets the state itself
     if (this.refusal !== null) this.setConnection("refused", "refused");
     else if (this.away) this.setConnection("lost", "service away");
     else if (this.open.size === 3) this.setConnection("live", "connected");
@@ -246,7 +246,7 @@ class Page {
     this.showEmpty();
   }
 
-  /** Once a second: is what is shown still true, and if not, why? */
+  /** Once a second: check that the shown tracks are current, and explain why when they are not. */
   private async watch(): Promise<void> {
     this.showEmpty();
     if (this.live() || this.connecting || this.refusal !== null) return;
@@ -255,8 +255,8 @@ class Page {
     const reason = await this.api.notReady();
     if (this.live() || this.connecting || this.refusal !== null) return;
     if (reason) this.explain("Waiting for the engine", reason);
-    else if (!this.status?.run_id) this.explain("Ready", "No run is going on. Start one to see tracks.");
-    else this.explain("Waiting for frames", problemOf(this.status) ?? "The run has started; the camera has sent nothing yet.");
+    else if (!this.status?.run_id) this.explain("Ready", "No run is active. Start one to see tracks.");
+    else this.explain("Waiting for frames", problemOf(this.status) ?? "The run has started; the camera has sent no frame yet.");
   }
 
   private explain(title: string, words: string): void {
@@ -293,8 +293,8 @@ class Page {
 
   private async stopMicroscope(): Promise<void> {
     try {
-      const answer = await this.api.stopMicroscope();
-      this.notice(`${answer.confirmed ? "Stopped." : "Not confirmed."} ${answer.detail} ${answer.remedy ?? ""}`, !answer.confirmed);
+      const result = await this.api.stopMicroscope();
+      this.notice(`${result.confirmed ? "Stopped." : "Not confirmed."} ${result.detail} ${result.remedy ?? ""}`, !result.confirmed);
     } catch (error) {
       this.notice(sentence(error), true);
     }

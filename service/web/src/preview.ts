@@ -1,5 +1,5 @@
-// The newest camera frame, with a ring around every track. The rings are the newest tracks, the picture the newest
-// preview: the two arrive apart, so they may differ by a tenth of a second.
+// The newest camera frame, with a ring around every track. The image and the tracks arrive in separate messages, so
+// their times may differ by a tenth of a second.
 import { cssColour } from "./depth";
 import { column, type Message } from "./stream";
 import type { Tracks } from "./tracks";
@@ -16,7 +16,7 @@ export class Preview {
     this.context = canvas.getContext("2d")!;
   }
 
-  /** Take over a preview message; false when it holds no picture. */
+  /** Show a preview message; return false when it contains no image. */
   show(message: Message): boolean {
     const { width = 0, height = 0 } = message.header;
     const grey = column(message, "pixels");

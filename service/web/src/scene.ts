@@ -1,5 +1,5 @@
-// The tracks in space. The optical axis points up: the focal plane lies at the bottom, what is far from the objective
-// at the top; seen from above, x runs right and y down, as in the camera's image.
+// The tracks in 3D. The optical axis points up: the focal plane is at the bottom, and the side away from the objective
+// is at the top. In the top view x runs right and y down, as in the camera's image.
 import {
   BufferAttribute,
   BufferGeometry,
@@ -64,18 +64,18 @@ void main() {
   gl_FragColor = vec4(vTint * (coasting ? 1.0 : light), cover);
 }`;
 
-/** Lines or points whose columns are rewritten by every message; room is doubled when it runs out. */
+/** Lines or points whose columns are rewritten with every message. The buffers double in size when they are full. */
 class Stream {
   readonly geometry = new BufferGeometry();
   private room = 0;
 
   constructor(private readonly widths: Record<string, number>) {}
 
-  /** Arrays by name, with room for `rows` rows. */
+  /** Arrays by name, each for at least `rows` rows. */
   arrays(rows: number): Record<string, Float32Array> {
     if (rows > this.room) {
       this.room = Math.max(256, 2 ** Math.ceil(Math.log2(rows)));
-      // Attributes that change their size need a new buffer on the graphics card.
+      // An attribute of a new size needs a new buffer on the graphics card.
       this.geometry.dispose();
       for (const [name, width] of Object.entries(this.widths)) {
         const attribute = new BufferAttribute(new Float32Array(this.room * width), width);
@@ -130,7 +130,7 @@ export class TrackScene {
       this.lines.geometry,
       new LineBasicMaterial({ vertexColors: true, transparent: true, depthWrite: false }),
     );
-    // The volume bounds them; computing bounds from half-filled buffers would be wrong.
+    // No culling: bounds that are computed from partly filled buffers would be wrong.
     points.frustumCulled = lines.frustumCulled = false;
     points.renderOrder = 2;
     lines.renderOrder = 1;
@@ -162,8 +162,8 @@ export class TrackScene {
   }
 
   /**
-   * Draw the newest tracks with the next repaint; `painted` is called when they are on the screen, unless newer ones
-   * came in between.
+   * Draw the newest tracks with the next repaint. `painted` is called when they are on the screen, unless newer tracks
+   * have replaced them.
    */
   update(tracks: Tracks, painted: (() => void) | null = null): void {
     this.tracks = tracks;
@@ -191,7 +191,7 @@ export class TrackScene {
     this.points.show(tracks.count);
   }
 
-  /** Trails that fade, and a faint line from each point down to the floor, which shows where it stands. */
+  /** Trails that fade, and a faint line from each point down to the floor, which shows its x and y. */
   private fillLines(tracks: Tracks): void {
     const { position, color } = this.lines.arrays(Math.max(1, tracks.count) * (TRAIL + 1) * 2) as Record<
       string,
@@ -258,7 +258,7 @@ export class TrackScene {
     return Math.hypot(x[1] - x[0], y[1] - y[0], z[1] - z[0]);
   }
 
-  /** How much farther the camera stands off in a narrow window, so that the whole box fits. */
+  /** Factor by which the camera is farther away in a narrow window, so that the whole box fits. */
   private fit(): number {
     return this.camera.aspect < 1 ? 1.15 / this.camera.aspect : 0.94;
   }
@@ -276,7 +276,7 @@ export class TrackScene {
     this.invalidate();
   }
 
-  /** Draw once before the next repaint of the screen, however often it is called. */
+  /** Draw once before the next repaint of the screen, however often this is called. */
   private invalidate(): void {
     if (this.waiting) return;
     this.waiting = true;
@@ -292,7 +292,7 @@ export class TrackScene {
       this.labels.place(this.camera, this.canvas.clientWidth, this.canvas.clientHeight);
       const painted = this.whenPainted;
       this.whenPainted = null;
-      // The frame drawn now is on the screen when the next one begins.
+      // This drawing is on the screen when the next animation frame begins.
       if (painted) requestAnimationFrame(painted);
     });
   }

@@ -1,13 +1,13 @@
-// A WebSocket that comes back: it waits longer after each failure, and starts over once a message has arrived. Where the
-// service has closed it for a reason that another attempt would meet again, it stays closed and says so.
+// A WebSocket that reconnects. The pause grows with each failure, and is reset when a message arrives. When the service
+// has closed the socket for a permanent reason, the socket stays closed and reports the reason.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 
-/** The first message did not bear the access key. */
+/** Close code: the first message did not contain the access key. */
 export const KEY_REFUSED = 4401;
 const FIRST_OWN_CODE = 4000;
-/** Errors of the protocol and of its messages (RFC 6455, section 7.4.1); 1006, 1011 to 1013 and the like pass. */
+/** Close codes of permanent errors (RFC 6455, section 7.4.1). Others, such as 1006 and 1011 to 1013, are temporary. */
 const LASTING = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 
 function lasts(code: number): boolean {
@@ -17,7 +17,7 @@ function lasts(code: number): boolean {
 export interface SocketEvents {
   message(data: ArrayBuffer | string): void;
   connected(open: boolean): void;
-  /** The service has closed the socket for good. */
+  /** Called when the service has closed the socket permanently. */
   refused(code: number, reason: string): void;
 }
 
@@ -67,7 +67,7 @@ export class LiveSocket {
     this.stopped = true;
     clearTimeout(this.timer);
     const socket = this.socket;
-    this.socket = null; // its farewell is nobody's news
+    this.socket = null; // its close event is then ignored
     socket?.close();
   }
 }

@@ -1,9 +1,9 @@
-// The engine's status as the feed tells it, and the volume that follows from it.
+// The status of the engine from the feed, and the imaged volume that is computed from it.
 import type { Latency, Ledger } from "./ledger";
 import type { Tracks } from "./tracks";
 import { UNKNOWN, type Volume } from "./volume";
 
-/** What the feed's status messages hold, as far as this page shows it. */
+/** The fields of a status message that this page shows. */
 export interface StatusMessage {
   type: "status";
   state: string;
@@ -24,12 +24,12 @@ export interface StatusMessage {
   };
 }
 
-/** Problem and remedy in one sentence; null when all is well. */
+/** Problem and remedy in one text; null when there is no problem. */
 export function problemOf(status: StatusMessage): string | null {
   return status.problem ? `${status.problem} ${status.remedy ?? ""}`.trim() : null;
 }
 
-/** Camera, exposure, focus drive and model, for the foot of the page. */
+/** Camera, exposure, focus drive and model, for the footer of the page. */
 export function describe({ microscope, model_id }: StatusMessage): string {
   const { description, camera, stage } = microscope ?? {};
   const parts = [
@@ -41,7 +41,7 @@ export function describe({ microscope, model_id }: StatusMessage): string {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** The field of the camera and the depths of the model; null while they are not known. */
+/** Field of view of the camera and depth range of the model; null while they are unknown. */
 export function volumeOf(status: StatusMessage): Volume | null {
   const { description, camera } = status.microscope ?? {};
   const pixel = status.pixel_size_um;
@@ -49,15 +49,15 @@ export function volumeOf(status: StatusMessage): Volume | null {
   const width = camera.roi?.width ?? Math.floor(description.sensor_shape[1] / camera.binning);
   const height = camera.roi?.height ?? Math.floor(description.sensor_shape[0] / camera.binning);
   const [low, high] = status.z_range_um ?? UNKNOWN.z;
-  // The focal plane belongs to the picture, also where the model's range begins beyond it.
+  // The volume includes the focal plane, also when the model's range does not.
   return { x: [0, width * pixel], y: [0, height * pixel], z: [Math.min(low, 0), Math.max(high, 0)] };
 }
 
-/** The volume that holds what is seen, as long as the service has not said how large it is. */
+/** A volume that contains all tracks. It is used until the service has sent the size of the field. */
 export function grown(volume: Volume, tracks: Tracks): Volume {
   const extend = (range: readonly [number, number], values: ArrayLike<number>): [number, number] => {
     let [low, high] = range;
-    // In steps of a fifth of the range, so that the box does not twitch.
+    // In steps of a fifth of the range, so that the box seldom changes.
     const step = (high - low) / 5;
     for (let row = 0; row < tracks.count; row++) {
       const value = values[row]!;

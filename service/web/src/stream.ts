@@ -35,7 +35,7 @@ export interface Header {
   t_s?: number;
   fps?: number | null;
   ledger?: Record<string, number>;
-  /** Frames localized and tracked so far, stored or not. */
+  /** Frames localized and tracked so far, whether or not they are stored. */
   tracked?: number;
   // preview
   width?: number;
@@ -51,7 +51,7 @@ export interface Message {
   columns: Map<string, Column>;
 }
 
-/** Bytes that are not a message of this version. */
+/** Error: the bytes are not a message of this version. */
 export class WireError extends Error {}
 
 /** Read one message; the columns are views into `buffer`. */
@@ -69,13 +69,13 @@ export function decodeMessage(buffer: ArrayBuffer): Message {
   const columns = new Map<string, Column>();
   for (const { name, type, offset } of header.columns) {
     const array = ARRAYS[type as keyof typeof ARRAYS];
-    // A type that this page does not know belongs to a column that it does not need.
+    // A column of an unknown type is skipped; the page does not need it.
     if (array) columns.set(name, new array(buffer, body + offset, header.rows));
   }
   return { kind: prefix.getUint8(5), header, columns };
 }
 
-/** One column, by name; an empty one when the message has none. */
+/** A column by name; an empty array when the message does not have it. */
 export function column(message: Message, name: string): Column {
   return message.columns.get(name) ?? new Float32Array(message.header.rows);
 }

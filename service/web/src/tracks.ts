@@ -1,20 +1,20 @@
-// All live tracks of the newest message, and where each of them was before.
+// All live tracks of the newest message, and the earlier positions of each.
 import { column, type Message } from "./stream";
 
-/** Positions kept behind each point, one per STEP_S: two seconds, however often messages come. */
+/** Number of earlier positions of a track, one per STEP_S: two seconds, independent of the message rate. */
 export const TRAIL = 60;
 const STEP_S = 1 / 30;
 
 const COASTING = 1;
 const NEAR_FOCUS = 2;
 
-/** The last positions of one track, in a ring. */
+/** The last positions of one track, in a ring buffer. */
 export class Trail {
   readonly xyz = new Float32Array(TRAIL * 3);
   length = 0;
   private next = 0;
 
-  /** Add a position; one that follows too soon takes the newest one's place. */
+  /** Add a position. It replaces the newest one when that one is too recent. */
   push(x: number, y: number, z: number, step: boolean): void {
     if (step || this.length === 0) {
       this.next = (this.next + 1) % TRAIL;

@@ -1,4 +1,4 @@
-// The box that is drawn around the tracks, µm.
+// The imaged volume, which the scene draws as a box, µm.
 
 export interface Volume {
   x: readonly [number, number];
@@ -6,14 +6,14 @@ export interface Volume {
   z: readonly [number, number];
 }
 
-/** What is drawn until the service has said how large the field is: the shipped model's range over 256 pixels. */
+/** The box until the service has sent the size of the field: 256 pixels and the depth range of the shipped model. */
 export const UNKNOWN: Volume = { x: [0, 166.4], y: [0, 166.4], z: [0, 100] };
 
 export function sameVolume(a: Volume, b: Volume): boolean {
   return (["x", "y", "z"] as const).every((axis) => a[axis][0] === b[axis][0] && a[axis][1] === b[axis][1]);
 }
 
-/** Round numbers that divide low..high into about `count` parts. */
+/** Round numbers that divide the range from `low` to `high` into about `count` parts. */
 export function ticks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
   if (!(rough > 0)) return [low];
