@@ -73,7 +73,7 @@ class Runner:
         self._jobs = Jobs(settings.data_dir)
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[JobKind, _Worker] = {}
-        # Endings that are not written yet, by job: on a full disk, for example. The job's file then still says "running".
+        # Endings that are not written yet, by job, as on a full disk. The job's file then still says "running".
         self._endings: dict[str, _Ending] = {}
 
     def begin(self) -> None:
