@@ -1,10 +1,9 @@
-"""Reading the JSON descriptions in folders that anybody may have touched.
+"""Read the JSON description files of jobs, calibrations and models.
 
-Jobs, calibrations and models are folders: copied by hand, half deleted,
-edited, restored from a tape. One folder that cannot be read must neither hide
-the others nor end a process, and must not vanish either: a listing names it,
-with the reason. So every description is read here, and whatever is odd about
-it becomes one kind of error.
+Users may copy, edit, partly delete or restore these folders by hand. A folder
+that cannot be read must not hide the others and must not end a process. Lists
+name it, with the reason. All descriptions are therefore read here, and every
+fault in one raises the same type of error, `FolderUnreadable`.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ __all__ = [
 ]
 
 _MOST_BYTES = 64 * 2**20
-"""The largest description, a model's with the log of its training, has about 100 kB."""
+"""Largest file that is read. The largest real description, of a model with its training log, has about 100 kB."""
 
 _DEEPEST = 64
-"""Levels of nesting; descriptions have fewer than 10, and what writes answers stops at about 250."""
+"""Most levels of nesting. Descriptions have fewer than 10; the JSON encoder of HTTP responses fails at about 250."""
 
 _REMEDY = "Restore the folder from a copy, or move it away."
 
@@ -48,17 +47,17 @@ Description = TypeVar("Description", bound=BaseModel)
 
 
 class FolderUnreadable(DataError):
-    """A folder of the data directory is there and cannot be read as what it should be."""
+    """A folder of the data directory exists but cannot be read as a job, calibration or model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A folder that a list leaves out, and why.
+    """A folder that is not in a list because it cannot be read.
 
     Attributes
     ----------
-    folder : in the data directory: ``calibrations/beads``
-    problem, remedy : what is wrong with it, and what to do about it
+    folder : path in the data directory: ``calibrations/beads``
+    problem, remedy : the fault, and how to correct it
     """
 
     folder: str
@@ -74,18 +73,18 @@ class Listing(Page[Item], Generic[Item]):
 
 
 def unreadable(folder: Path, reason: str) -> FolderUnreadable:
-    """The error for `folder`, which is two levels below the data directory: its kind and its name are told."""
+    """The error for `folder`, which is two levels below the data directory. The message names these two levels."""
     place = f"{shown_name(folder.parent.name)}/{shown_name(folder.name)}"
     return FolderUnreadable(f"{place} cannot be read: {reason}.", _REMEDY)
 
 
 def shown_name(name: str) -> str:
-    """A file's name as text that can be shown and sent: what is no printable character is written as its code."""
+    """The name of a file with characters that are not printable replaced by their codes."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
 def entries_of(root: Path) -> list[Path]:
-    """What lies in the folder `root`, sorted, without what begins with a dot; empty when there is no such folder.
+    """Entries of the folder `root`, sorted, without names that begin with a dot; empty when the folder is missing.
 
     Raises
     ------
@@ -99,25 +98,25 @@ def entries_of(root: Path) -> list[Path]:
     except OSError as error:
         raise FolderUnreadable(
             f"The folder {shown_name(str(root))} cannot be listed ({error.strerror}).",
-            "It must be a folder that the service may read; mend its permissions, or move what is there away.",
+            "It must be a folder that the service may read; correct its permissions, or move the file that is there.",
         ) from error
 
 
 def read_bytes(path: Path, most: int, *, tail: bool = False) -> bytes:
-    """The content of a regular file; never waits, as reading a named pipe would.
+    """The content of a regular file. Other files are refused, because reading a named pipe would wait.
 
     Parameters
     ----------
     path : Path
     most : int
-        Bytes; a longer file is refused, or only its end is read.
+        Largest size, bytes. A longer file is refused, or only its end is read.
     tail : bool
-        Whether the end of a longer file is wanted.
+        Whether to read the end of a longer file.
 
     Raises
     ------
     OSError
-        When it cannot be read, is no regular file, or is too long.
+        When it cannot be read, is not a regular file, or is too long.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
@@ -132,15 +131,15 @@ def read_bytes(path: Path, most: int, *, tail: bool = False) -> bytes:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`, as plain data that can be sent on; an undefined number is None.
+    """The JSON object in the file `path`, which can be sent as JSON again. NaN and infinite numbers become None.
 
     Raises
     ------
     FileNotFoundError
         When there is no such file, in a folder that can be read.
     FolderUnreadable
-        When it cannot be read, is too large or no regular file, is no JSON object, is nested too deeply, or holds
-        what is no text.
+        When it cannot be read, is too large, is not a regular file or not a JSON object, is nested too deeply, or
+        contains a string that is not valid Unicode.
     """
     folder, name = path.parent, path.name
     try:
@@ -164,12 +163,12 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def parse_description(folder: Path, name: str, values: dict[str, Any], kind: type[Description]) -> Description:
-    """`values`, read from the file `name` in `folder`, as `kind`.
+    """Check `values`, which were read from the file `name` in `folder`, against the schema `kind`.
 
     Raises
     ------
     FolderUnreadable
-        When a value is missing, of another type, or out of range.
+        When a value is missing, has another type, or is out of range.
     """
     try:
         return kind.model_validate(values)
@@ -181,7 +180,7 @@ def parse_description(folder: Path, name: str, values: dict[str, Any], kind: typ
 
 
 def _fault(values: dict[str, Any]) -> str | None:
-    """What of `values` could not be sent on as JSON; infinite numbers become None in place."""
+    """Why `values` cannot be sent as JSON, or None. Replaces NaN and infinite numbers by None, in place."""
     waiting: list[tuple[Any, int]] = [(values, 1)]
     while waiting:
         part, depth = waiting.pop()

@@ -1,9 +1,9 @@
-"""Outputs that appear only when they are complete.
+"""Write files and folders so that they appear only when they are complete.
 
-A file or folder is written beside its destination and renamed at the end, so
-that a cancelled or failed command leaves what was there before. A link is
-followed: what it points to is written. A disk that is full or must not be
-written to is named as such, whichever library met it.
+A file or folder is written beside its destination and renamed at the end. A
+cancelled or failed command therefore leaves an earlier output unchanged. When
+the destination is a link, its target is written. A full or read-only disk
+gives the same message, whichever library raised the error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["check_destination", "check_json", "complete_output", "explain_full_d
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EIO}
-# Names of open files rather than of files: /dev/stdout leads to wherever the shell sent it.
+# Names of open files, such as /dev/stdout, which the shell may redirect to any file.
 _OPEN_FILES = re.compile(r"/dev/(?:std(?:in|out|err)|fd/.*)|/proc/[^/]+/fd/.*")
 _LONG_NAME_BYTES = 200
 _REMOVAL_TRIES = 30
@@ -37,14 +37,14 @@ _REMOVAL_PAUSE_S = 0.1
 
 @contextmanager
 def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
-    """Give a path to write to; rename it to `destination` when the block succeeds, remove it when it fails.
+    """Yield a temporary path; rename it to `destination` when the block succeeds, remove it when it fails.
 
     Parameters
     ----------
     destination : Path
-        Where the output is to be. Its folder is made when missing.
+        Path of the output. Its folder is created when missing.
     is_ours : callable
-        Tells whether an existing `destination` is a Bathyscope output of the same kind, which is replaced.
+        Whether an existing `destination` is a Bathyscope output of the same kind, which may be replaced.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
     place = _place(destination)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        # By this name the leavings of a job that was killed are found; the longest of names leave no room for it.
+        # The name marks leftovers of a killed job, which are removed later. Very long names leave no room for it.
         prefix = f".{place.name}." if len(os.fsencode(place.name)) <= _LONG_NAME_BYTES else "."
         aside = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
     except OSError as error:
         raise _refusal(destination, error) from error
-    # The name is kept: some formats tell by its end what to write.
+    # The name is kept, because some formats depend on its suffix.
     before, written = aside / "before", aside / "new" / place.name
     try:
         with explain_full_disk(destination):
@@ -79,7 +79,7 @@ def complete_output(destination: Path, is_ours: Callable[[Path], bool]) -> Itera
 
 
 def check_destination(destination: Path, is_ours: Callable[[Path], bool]) -> None:
-    """Refuse a destination that `complete_output` would refuse, for work that takes long before it writes.
+    """Refuse a destination that `complete_output` would refuse. For commands that work long before they write.
 
     Raises
     ------
@@ -99,17 +99,17 @@ def check_destination(destination: Path, is_ours: Callable[[Path], bool]) -> Non
     if not free:
         raise DataError(
             f"{destination} exists and is not an output of this kind; only such an output is replaced.",
-            "Choose another place for the output, or move what is there away.",
+            "Choose another place for the output, or move the existing file or folder.",
         )
 
 
 def check_json(destination: Path | None) -> None:
-    """Refuse to write figures over anything but figures; before the work that gives them.
+    """Refuse a destination for JSON figures that is not a JSON file of figures. Called before the work.
 
     Raises
     ------
     DataError
-        When `destination` is a folder, or a file that holds no JSON object.
+        When `destination` is a folder, or a file without a JSON object.
     """
     if destination is not None:
         check_destination(destination, _is_json)
@@ -118,7 +118,7 @@ def check_json(destination: Path | None) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` as JSON, complete or not at all; NaN is refused.
+    """Write `values` as JSON, completely or not at all. NaN is refused.
 
     Raises
     ------
@@ -134,18 +134,18 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     except OSError as error:
         raise _refusal(path, error) from error
     finally:
-        # Where the folder cannot be written, there is nothing aside either.
+        # When the folder cannot be written, the temporary file does not exist.
         with contextlib.suppress(OSError):
             aside.unlink()
 
 
 def _place(destination: Path) -> Path:
-    """The file or folder that a name leads to.
+    """The file or folder that a path leads to, with links resolved.
 
     Raises
     ------
     DataError
-        When it is a device, a pipe or a socket: such a name would be replaced by a file.
+        When it is a device, a pipe or a socket, which the renaming would replace by a file.
     """
     if not destination.name:
         raise DataError(f"{os.fspath(destination)!r} names no output.", "Give the name of a file or folder.")
@@ -164,7 +164,7 @@ def _place(destination: Path) -> Path:
 
 
 def _is_json(path: Path) -> bool:
-    """Whether a file holds a JSON object, as figures are written."""
+    """Whether a file contains a JSON object, which is the form of figures."""
     try:
         return path.is_file() and isinstance(json.loads(path.read_bytes()), dict)
     except (ValueError, RecursionError):
@@ -172,7 +172,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder that threads of a library may still write into: Zarr's do for a while after one has failed."""
+    """Remove a folder into which threads of a library may still write, as those of Zarr do after an error."""
     for _ in range(_REMOVAL_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -182,33 +182,33 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def explain_full_disk(destination: Path) -> Iterator[None]:
-    """Turn what a library raises on a disk that takes no more into a refusal; everything else passes."""
+    """Replace exceptions of a full or read-only disk by `DataError`. Other exceptions pass unchanged."""
     try:
         yield
     except Exception as error:
-        if _disk_trouble(error) is None:
+        if _disk_errno(error) is None:
             raise
         raise _refusal(destination, error) from error
 
 
-def _disk_trouble(error: Exception) -> int | None:
-    """Error number of a full or unwritable disk; None for any other trouble."""
+def _disk_errno(error: Exception) -> int | None:
+    """Error number of a full or read-only disk; None for any other error."""
     if isinstance(error, OSError) and error.errno in _FULL | _UNWRITABLE:
         return error.errno
-    # Libraries that are written in Rust or C++ keep the system's words, but not its number.
-    said = str(error)
-    return next((number for number in _FULL if os.strerror(number) in said), None)
+    # Libraries in Rust or C++ keep the message of the system, but not its number.
+    message = str(error)
+    return next((number for number in _FULL if os.strerror(number) in message), None)
 
 
 def _refusal(destination: Path, error: Exception) -> DataError:
-    number = _disk_trouble(error)
+    number = _disk_errno(error)
     if number in _FULL:
         return DataError(
             f"There is no room for {destination}: the disk is full, or a quota is used up.",
             "Nothing was written. Free some space, or choose a place on another disk.",
         )
-    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
     return DataError(
-        f"{destination} cannot be written ({said}); its folder must exist or can be made, and be writable.",
+        f"{destination} cannot be written ({reason}); its folder must be writable, or must be possible to create.",
         "Nothing was written. Choose another place, or change the permissions.",
     )

@@ -1,4 +1,4 @@
-"""The sweep in the folder of a calibration job: the engine writes it, the worker reads it."""
+"""The files of a sweep in the folder of a calibration job. The engine writes them, the worker reads them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["SWEEP_FILES", "clear_sweep", "read_sweep"]
 
 SWEEP_FILES = ("sweep.npy", "sweep.json")
-"""What the engine leaves for the worker: planes (Z, R, H, W), and everything else that is known of them."""
+"""Files of a sweep: planes of shape (Z, R, H, W), and their positions, pixel size, direction and axial scale."""
 
 
 def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
-    """The sweep in a job's folder, and what else is known: ``sign``, ``axial_scale``."""
+    """The sweep in a job's folder, and the other values of sweep.json: ``sign``, ``axial_scale``."""
     import numpy as np
 
     from models.calibration.sweep import Sweep
@@ -27,7 +27,7 @@ def read_sweep(folder: Path) -> tuple[Sweep, dict[str, Any]]:
 
 
 def clear_sweep(folder: Path) -> None:
-    """Remove the sweep from a job's folder, where there is one.
+    """Remove the sweep from a job's folder, if there is one.
 
     Raises
     ------
