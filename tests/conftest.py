@@ -1,4 +1,4 @@
-"""What all tests share: the things outside this repository that they need, and when the lack of one is a failure."""
+"""Fixtures of all tests: external programs and data, and whether a missing one skips or fails a test."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def missing(what: str, *, in_ci: bool = True) -> NoReturn:
-    """Skip the test for the lack of `what`; with CI=true fail, unless CI may lack it."""
+    """Skip the test because `what` is missing. With CI=true the test fails, unless `in_ci` is false."""
     if in_ci and os.environ.get("CI") == "true":
         pytest.fail(f"{what}, and CI=true demands it")
     pytest.skip(what)
 
 
 def need(name: str) -> Any:
-    """Give what a test needs from outside: a package as its module, a program or data as their path.
+    """Return an external need of a test: a package as its module, a program or data as a path.
 
     Where it is missing the test is skipped and says how to get it; with CI=true, where nothing may be missing, it
     fails. All tests ask here, so that none is left out in CI without a word.
@@ -99,7 +99,7 @@ def chromium() -> str:
 
 @contextmanager
 def mounted_disk(folder: Path, size_bytes: int) -> Iterator[None]:
-    """Mount a disk of `size_bytes` in memory at `folder`, which is made; skip, or fail in CI, where that cannot be."""
+    """Create `folder` and mount a memory disk of `size_bytes` there; skip when impossible, or fail in CI."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -112,6 +112,6 @@ def mounted_disk(folder: Path, size_bytes: int) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def hang_up_as_usual() -> None:
-    """Tests that close a terminal need the signal that `nohup` would let every process ignore."""
+    """Restore SIGHUP, which `nohup` ignores: tests that close a terminal need it."""
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

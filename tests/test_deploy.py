@@ -63,7 +63,7 @@ def test_image_does_not_run_as_root_and_is_watched() -> None:
     ]
 
 
-def test_image_holds_no_key_and_refuses_to_start_without_one() -> None:
+def test_image_contains_no_key_and_does_not_start_without_one() -> None:
     environment = _image_environment()
     assert "BATHYSCOPE_ACCESS_KEY" not in environment
     with pytest.raises(DataError, match="access_key"):
@@ -73,7 +73,7 @@ def test_image_holds_no_key_and_refuses_to_start_without_one() -> None:
     assert settings.data_dir == Path("/var/lib/bathyscope")
 
 
-def test_what_the_image_build_copies_is_in_the_repository() -> None:
+def test_files_that_the_image_build_copies_are_in_the_repository() -> None:
     ignored = (DEPLOY.parent / ".dockerignore").read_text().split()
     assert "**/node_modules" in ignored
     for needed in ("README.md", "LICENSE", "hatch_build.py", "models", "service", "hardware"):
@@ -81,7 +81,7 @@ def test_what_the_image_build_copies_is_in_the_repository() -> None:
         assert (DEPLOY.parent / needed).exists()
 
 
-def test_compose_file_demands_a_key_and_opens_nothing_to_the_network() -> None:
+def test_compose_file_requires_a_key_and_publishes_no_port_to_the_network() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     service, database = compose["services"]["bathyscope"], compose["services"]["database"]
     assert ":?" in service["environment"]["BATHYSCOPE_ACCESS_KEY"]
@@ -129,7 +129,7 @@ def test_unit_is_valid(tmp_path: Path) -> None:
 
 
 async def _metric_names(folder: Path) -> set[str]:
-    """Names of all figures that the service tells while a recorded run is on."""
+    """Names of all figures of the service during a recorded run."""
     latencies, address = Latencies(), LinkAddress.create()
     address.write_record({"engine": {"state": "running", "restarts": 0}})
     engine = EngineClient(address)
@@ -159,7 +159,7 @@ def test_alerts_and_dashboard_use_figures_that_exist(file: str, tmp_path: Path) 
     assert named <= told
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_has_a_remedy() -> None:
     (group,) = yaml.safe_load((DEPLOY / "prometheus-rules.yaml").read_text())["groups"]
     assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
     for rule in group["rules"]:

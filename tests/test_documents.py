@@ -1,4 +1,4 @@
-"""What the documents tell the user to type is what the program understands."""
+"""The commands, links and settings in the documents are valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_commands_in_documents_exist(document: str) -> None:
     assert set(typed) <= set(get_command(command_line()).commands)  # type: ignore[attr-defined]
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_have_targets() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text()):
             if "://" not in target:

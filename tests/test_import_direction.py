@@ -1,4 +1,4 @@
-"""Arrows between packages run one way, and the command line starts without the heavy ones."""
+"""Packages import each other in one direction, and the command line starts without slow imports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORBIDDEN = {
 """Folder -> packages and modules that none of its files may import."""
 
 HEAVY = ("torch", "zarr", "matplotlib", "fastapi", "numba", "pyarrow", "sqlalchemy")
-"""Packages that take a second or more to load; `bathyscope --help` has to answer at once."""
+"""Packages that take a second or more to load; `bathyscope --help` must print at once."""
 
 
 def _imported(file: Path) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""What tests need from outside is asked for in one place, so that nothing is left out in CI without a word."""
+"""External needs of tests are requested in one place, so that CI skips no test silently."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.conftest import ROOT, need
 SHARED = "tests/conftest.py"
 
 CAPABILITIES = ("sys.platform", "platform.machine()", "can_pack(", "geteuid()")
-"""What a test may be skipped for by a mark: the kind of machine and of user, which nobody can install."""
+"""Allowed reasons of skip marks: the kind of machine and of user, which cannot be installed."""
 
 
 def _marks_and_calls(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, name and arguments of every use of pytest's ways to leave a test out."""
+    """Line, name and arguments of every use of pytest's functions to skip a test."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -27,7 +27,7 @@ def _marks_and_calls(file: Path) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, name, ", ".join(map(ast.unparse, node.args))
 
 
-def test_only_need_and_missing_leave_a_test_out() -> None:
+def test_only_need_and_missing_skip_a_test() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{line}: {name}({arguments})"
         for file in sorted((ROOT / "tests").rglob("*.py"))
@@ -39,7 +39,7 @@ def test_only_need_and_missing_leave_a_test_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["picasso", "chromium", "shared data", "mm_test_adapters"])
-def test_what_is_missing_skips_and_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_need_skips_and_says_how_to_install_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _take_away(monkeypatch)
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"pip install 'bathyscope\[|apt-get install|name the folder"):
@@ -47,7 +47,7 @@ def test_what_is_missing_skips_and_says_how_to_get_it(name: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", [*conftest._EXTRAS, *conftest._OTHERS])
-def test_what_is_missing_fails_in_ci(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_need_fails_in_ci(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _take_away(monkeypatch)
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="and CI=true demands it"):
@@ -55,7 +55,7 @@ def test_what_is_missing_fails_in_ci(name: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_tests_extra_brings_every_package_that_tests_need() -> None:
-    """The README installs `test`, and CI what the README says."""
+    """The README installs the extra `test`, and CI runs the commands of the README."""
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

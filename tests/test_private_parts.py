@@ -1,4 +1,4 @@
-"""Private parts of other libraries: each one that is used is declared, there, and held by an upper bound."""
+"""Private parts of other libraries: each used one is declared here, exists, and has an upper version bound."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_private_part_is_still_there(part: str) -> None:
     assert found, f"{distribution} has no {part} any more: find another way, and then move its upper bound"
 
 
-def test_what_has_private_parts_in_use_has_an_upper_bound() -> None:
+def test_a_package_with_used_private_parts_has_an_upper_bound() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     every = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
     for distribution in sorted(set(USED.values())):

@@ -340,7 +340,7 @@ class Supervisor:
             self._check(child, now_s)
         except Exception as error:  # noqa: BLE001  a failure with one child must not affect the others
             pause_s = retry.put_off()
-            child.trouble = f"The {child.name} cannot be looked after: {type(error).__name__}: {error}."
+            child.trouble = f"The {child.name} cannot be checked or restarted: {type(error).__name__}: {error}."
             first = retry.count == 1
             if first and self._failures is not None:
                 message = f"{child.trouble} It is tried again until it succeeds."

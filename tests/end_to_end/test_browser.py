@@ -1,4 +1,4 @@
-"""The whole instrument as its user meets it: the demo in a real browser, without the internet."""
+"""The whole instrument for a user: the demo in a real browser, without the internet."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Watched:
-    """A browser that reaches this machine only, and what went wrong in it."""
+    """A browser that reaches only this machine, and a record of its errors."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.elsewhere: list[str] = []
@@ -121,7 +121,7 @@ SOME = re.compile(r"[1-9]\d*")
 
 
 def _expect_state(page: Page, name: str, value: str | re.Pattern[str]) -> None:
-    """Wait for an attribute that the page keeps on its body for whoever watches it."""
+    """Wait for an attribute of the page's body, which holds a state for tests."""
     expect(page.locator("body")).to_have_attribute(f"data-{name}", value, timeout=SEEN_LIMIT_MS)
 
 

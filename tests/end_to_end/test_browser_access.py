@@ -1,4 +1,4 @@
-"""What the page does when the service no longer lets it in: it asks for the key, or says why it is refused."""
+"""The page when the service refuses it: it asks for the key, or shows the reason of the refusal."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_after_a_change_of_the_key_the_page_asks_for_the_new_one(page: Page, ser
         expect(page.locator("#key-dialog")).to_be_hidden()
 
 
-def test_a_socket_that_refuses_the_key_is_enough_to_ask(page: Page, serving: Serve, port: int) -> None:
+def test_a_socket_that_refuses_the_key_opens_the_dialog(page: Page, serving: Serve, port: int) -> None:
     """Also where no other request of the page meets the new key: the close code itself is looked at."""
     with serving(access_key=OLD_KEY):
         page.goto(f"http://127.0.0.1:{port}")
@@ -144,7 +144,7 @@ def test_a_page_whose_address_is_refused_says_so(page: Page, serving: Serve, por
 
 
 @pytest.mark.parametrize("code", [1008, 4999])
-def test_a_socket_that_is_closed_for_good_is_told_and_not_opened_again(
+def test_a_permanently_closed_socket_is_reported_and_not_opened_again(
     page: Page, serving: Serve, port: int, code: int
 ) -> None:
     opened = []

@@ -1,4 +1,4 @@
-"""Sweep, calibration, training and swap on one running service, and what a kill in the middle leaves."""
+"""Sweep, calibration, training and change of model on one running service, also after kills."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_from_a_sweep_to_a_run_with_the_new_model(service: tuple[Supervisor, htt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
-def test_kills_in_the_middle(service: tuple[Supervisor, httpx.Client], settings: Settings) -> None:
+def test_kills_during_a_sweep_and_a_training(service: tuple[Supervisor, httpx.Client], settings: Settings) -> None:
     supervisor, client = service
     job = post(client, "/calibrations", {**SWEEP, "settle_s": 0.5})["id"]
     wait_for(lambda: (client.get(f"/jobs/{job}").json()["progress"] or {}).get("done", 0) > 5)

@@ -1,4 +1,4 @@
-"""A reader that stalls in front of the real core: the ledger tells the loss that the camera's numbers tell."""
+"""A stalled reader of the real core: the lost frames in the ledger equal the gaps in the camera's image numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conftest import need
 from tests.service.engine_samples import dot_model
 
 BUFFER_MB = 4
-"""Holds 8 frames of 512 x 512 pixels; the core drops all of them, without a word, whenever they are full."""
+"""Holds 8 frames of 512 x 512 pixels; the core drops all of them, without a message, whenever they are full."""
 
 
 class Stalling:

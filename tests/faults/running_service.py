@@ -26,10 +26,10 @@ from tests.faults.saboteur import ORDER, engine_with_saboteur, give_order
 T = TypeVar("T")
 
 LIMIT_S = 240.0
-"""Far more than anything takes; only a failure waits so long."""
+"""Longer than any step takes; only a failure waits this long."""
 
 PERIOD = 251
-"""Frames of the coded movie: a prime, so that it shares no rhythm with shards or batches."""
+"""Frames of the coded movie: a prime, so that no multiple of a shard or batch fits."""
 
 SIDE = 64
 
@@ -61,13 +61,13 @@ def wait_for(condition: Callable[[], T | None], limit_s: float = LIMIT_S) -> T:
 
 
 def coded_frame(number: int) -> np.ndarray:
-    """Pixels that only this frame of the coded movie has."""
+    """Pixels that are different for every frame of the coded movie."""
     generator = np.random.default_rng(number % PERIOD)
     return generator.integers(90, 130, (SIDE, SIDE), dtype=np.uint16)
 
 
 def write_coded_movie(path: Path) -> Path:
-    """A movie whose every frame can be told from all others."""
+    """A movie in which every frame is different."""
     import tifffile
 
     frames = np.stack([coded_frame(number) for number in range(PERIOD)])

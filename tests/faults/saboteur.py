@@ -1,4 +1,4 @@
-"""Faults from inside: an engine process with a thread that does harm when a test asks for it.
+"""Faults inside the engine process: a thread that causes a fault when a test requests it.
 
 The engine is the real one. What the thread does is what drivers and machines do: it dereferences a null pointer in
 the camera's own library, unplugs a device, or holds the interpreter so that no Python thread runs.
@@ -23,14 +23,14 @@ ORDER = "sabotage.json"
 
 
 def give_order(data_dir: Path, deed: str, **details: Any) -> None:
-    """Ask the engine's saboteur for a deed; it is done when the order is gone."""
+    """Request a fault from the thread in the engine; the file of the request is removed when it is done."""
     aside = data_dir / f"{ORDER}.new"
     aside.write_text(json.dumps({"deed": deed, **details}))
     aside.replace(data_dir / ORDER)
 
 
 def engine_with_saboteur(settings: Settings, address: LinkAddress, parent: Connection) -> None:
-    """The engine's entry point, with the thread beside it."""
+    """The engine's entry point, with the additional thread."""
     threading.Thread(target=_serve, args=(settings.data_dir / ORDER,), daemon=True).start()
     engine_process(settings, address, parent)
 

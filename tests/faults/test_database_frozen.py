@@ -1,4 +1,4 @@
-"""The PostgreSQL server stands still: the service still ends, within the time that service managers wait."""
+"""The PostgreSQL server does not respond: the service still ends, within the time that service managers wait."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ pytestmark = [
 ]
 
 LIMIT_S = 60.0
-"""As systemd and the container wait (deploy/)."""
+"""Time limit of systemd and of the container (deploy/)."""
 
 
-def test_the_service_ends_while_the_server_stands_still(tmp_path: Path, server: str, url: str) -> None:
+def test_the_service_ends_while_the_server_does_not_respond(tmp_path: Path, server: str, url: str) -> None:
     environment = {
         **os.environ,
         "BATHYSCOPE_DATABASE_URL": url,

@@ -76,7 +76,7 @@ def test_a_lock_of_seconds_loses_nothing_and_one_at_a_crash_only_delays_the_mark
 
 
 @pytest.mark.slow
-def test_a_lock_that_outlasts_all_patience_is_told_and_spares_the_recording(tmp_path: Path) -> None:
+def test_a_lock_beyond_the_limit_is_reported_and_spares_the_recording(tmp_path: Path) -> None:
     with running(settings_for(tmp_path)) as service:
         run = service.wait_for_run()
         with locked(tmp_path / "bathyscope.db"):

@@ -90,7 +90,7 @@ def test_a_camera_that_vanishes_stalls_and_crashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_core_empties_while_the_engine_stands_still_is_counted(tmp_path: Path) -> None:
+def test_frames_that_the_core_drops_while_the_engine_is_stopped_are_counted(tmp_path: Path) -> None:
     configuration = demo_configuration(tmp_path / "scope.cfg")
     with running(settings_for(tmp_path / "data", demo_microscope(configuration), run_at_start=False)) as service:
         run = start_recording(service)
@@ -130,7 +130,7 @@ def microscope(tmp_path: Path) -> Iterator[LimitedMicroscope]:
     driver.close()
 
 
-def test_what_an_overflowing_buffer_loses_is_counted_to_the_frame(microscope: LimitedMicroscope) -> None:
+def test_frames_lost_by_an_overflowing_buffer_are_counted_exactly(microscope: LimitedMicroscope) -> None:
     numbers: list[int] = []
     stalled, go_on, failures = threading.Event(), threading.Event(), []
 

@@ -53,7 +53,7 @@ def test_killed_children_come_back_and_committed_frames_are_the_right_ones(tmp_p
 
 
 @pytest.mark.slow
-def test_an_engine_that_no_longer_beats_is_killed(tmp_path: Path) -> None:
+def test_an_engine_without_heartbeats_is_killed(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, heartbeat_limit_s=8.0)
     with running(settings) as service:
         run = service.wait_for_run()

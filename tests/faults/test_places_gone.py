@@ -1,4 +1,4 @@
-"""Folders and files are taken away from the running service: it says so, and goes on when they are back."""
+"""Folders and files of the running service are moved: it reports this, and continues when they are back."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.faults.running_service import running, settings_for, wait_for
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be moved there")
 
 
-def test_readiness_tells_what_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.process.storage._LOOK_S", 0.05)
+def test_readiness_names_the_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.process.storage._PERIOD_S", 0.05)
     data = tmp_path / "data"
     with running(settings_for(data, record=False)) as service:
         run = service.status()["run_id"]

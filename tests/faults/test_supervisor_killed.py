@@ -1,4 +1,4 @@
-"""The supervisor is killed: its children end, and the next one finds everything in order."""
+"""The supervisor is killed: its children end, and the next supervisor starts normally."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.faults.running_service import Service, settings_for, wait_for
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
 
-def test_the_next_start_marks_the_run_and_clears_up(tmp_path: Path) -> None:
+def test_the_next_start_marks_the_run_and_removes_old_files(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     store = Store.open(settings.database)
     environment = {

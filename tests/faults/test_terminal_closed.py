@@ -1,4 +1,4 @@
-"""The terminal is closed under the service: it ends in order, and the run tells why."""
+"""The terminal of the service is closed: it ends in order, and the run has the reason."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def ended(folder: Path, run_id: str) -> tuple[Run, list[str]]:
         pytest.param(signal.SIGQUIT, "finished", "SIGQUIT", id="Ctrl-backslash reaches the whole group"),
     ],
 )
-def test_the_service_ends_in_order_and_the_run_tells_why(
+def test_the_service_ends_in_order_and_the_run_has_the_reason(
     tmp_path: Path, way: signal.Signals | str, state: str, said: str
 ) -> None:
     with recording_at_a_terminal(tmp_path) as (service, terminal, run_id):

@@ -1,4 +1,4 @@
-"""The whole command line: how every command ends when it fails, is cancelled, or the disk takes no more."""
+"""How every command ends when it fails, is cancelled, or the disk is full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-c", "from service.commands.application import main;
 
 @pytest.fixture(autouse=True)
 def _process_comes_back() -> Iterator[None]:
-    """What a command changes in its own process: the signal's handler, and --debug for its children."""
+    """Restore what a command changes in this process: the signal handler, and the variable of --debug."""
     before = signal.getsignal(signal.SIGTERM)
     os.environ.pop("BATHYSCOPE_DEBUG", None)
     yield
@@ -35,7 +35,7 @@ def _process_comes_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Arguments of commands that take a while, and would succeed."""
+    """Arguments of commands that take some time and succeed."""
     folder = tmp_path_factory.mktemp("inputs")
     tifffile.imwrite(folder / "sweep.tif", simulate(beads=9)[0].planes[:, 0], photometric="minisblack")
     small_calibration().save(folder / "calibration")
@@ -64,7 +64,7 @@ def test_a_failure_is_one_line_with_its_remedy(
     assert "none.csv" in said.err
 
 
-def test_an_unforeseen_error_says_so_in_one_line_and_whole_with_debug(
+def test_an_unexpected_error_is_one_line_and_has_a_traceback_with_debug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def fail(*_: Any) -> None:
@@ -136,7 +136,7 @@ def test_cancelled_work_leaves_nothing(
         ("train", 2**20),
     ],
 )
-def test_a_full_disk_is_said_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     inputs: dict[str, list[str]], tmp_path: Path, command: str, room: int
 ) -> None:
     arguments = [*inputs[command], "--out", str(tmp_path / "out")]

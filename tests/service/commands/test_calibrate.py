@@ -126,7 +126,9 @@ def test_options_that_would_be_ignored_are_wrong_usage(
         ("channels", "an axis C of 2. Save one channel."),
     ],
 )
-def test_sweeps_that_teach_nothing_are_refused(application: typer.Typer, tmp_path: Path, fault: str, says: str) -> None:
+def test_sweeps_without_information_are_refused(
+    application: typer.Typer, tmp_path: Path, fault: str, says: str
+) -> None:
     good = simulate(beads=9)[0].planes[:, 0]
     axes: str | None = None
     random = np.random.default_rng(1)
@@ -173,7 +175,7 @@ def test_sweeps_that_teach_nothing_are_refused(application: typer.Typer, tmp_pat
         assert Calibration.load(tmp_path / "calibration").sign == -1
 
 
-def test_missing_step_is_asked_for(application: typer.Typer, tmp_path: Path) -> None:
+def test_a_missing_step_is_requested(application: typer.Typer, tmp_path: Path) -> None:
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, simulate(beads=4)[0].planes[:, 0])
     done = CliRunner().invoke(application, [str(path), "--pixel-size-um", "1", "--out", str(tmp_path / "c")])

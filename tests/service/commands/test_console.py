@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: lines that stay readable in a log."""
+"""Output without a terminal, in any encoding, and after the reader has ended."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ENCODINGS = ("ascii", "latin-1", "gbk", "cp932", "cp437", "utf-8")
 
 
 def _commands() -> Iterator[list[str]]:
-    """Every command, and those within it."""
+    """Every command and its subcommands."""
     from typer.main import get_command
 
     waiting: list[tuple[list[str], Any]] = [([], get_command(cli.command_line()))]
@@ -94,7 +94,7 @@ def test_notes_results_and_progress_print_in_any_encoding(monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is of Linux")
 @pytest.mark.parametrize("name", ["closed pipe", "/dev/full", "no stream"])
-def test_a_standard_error_that_takes_nothing_ends_no_work(name: str) -> None:
+def test_a_full_standard_error_does_not_end_the_work(name: str) -> None:
     work = """
 import sys
 from service.commands.console import note, protect_streams, result
@@ -120,7 +120,7 @@ result("done")
     assert done.stdout == "done\n"
 
 
-def test_a_reader_that_has_ended_ends_no_work() -> None:
+def test_an_ended_reader_does_not_end_the_work() -> None:
     lines = "protect_streams(); [result('x' * 99) for _ in range(9999)]; note('whole')"
     work = f"from service.commands.console import *; {lines}"
     command = f'{sys.executable} -c "{work}" | head -1'

@@ -30,7 +30,7 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_the_demo_tracks_records_and_tells_its_figures(tmp_path: Path) -> None:
+def test_the_demo_tracks_records_and_writes_its_figures(tmp_path: Path) -> None:
     service = demo("--seconds", "3", "--record", "--data", str(tmp_path / "data"), "--json", str(tmp_path / "out.json"))
     out, err = service.communicate(timeout=240)
     assert service.returncode == 0, err

@@ -117,7 +117,7 @@ def test_truth_scored_by_itself_is_perfect(truth: Path, tmp_path: Path) -> None:
     assert "1.000" in done.stdout
 
 
-def test_frames_that_do_not_meet_are_told(truth: Path, tmp_path: Path) -> None:
+def test_tables_without_common_frames_are_reported(truth: Path, tmp_path: Path) -> None:
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(2, 0, 0, 10), (3, 0, 0, 10)])
     failed = _run(predicted, truth, "--json", tmp_path / "score.json")
     assert failed.exit_code == 1
@@ -144,7 +144,7 @@ def test_figures_do_not_replace_a_table(truth: Path, tmp_path: Path) -> None:
 
 
 def test_a_frame_in_which_everything_matches_everything_is_refused(tmp_path: Path) -> None:
-    """All frame numbers are 0 here, by a slip; 9 million pairs would take gigabytes."""
+    """All frame numbers are 0 by mistake; 9 million pairs would need gigabytes."""
     rows = [(0, 0.01 * n, 0.0, 10.0) for n in range(3000)]
     predicted = _predicted(tmp_path / "found.parquet", Localizations, rows)
     failed = _run(predicted, _predicted(tmp_path / "truth.parquet", Truth, rows), "--tolerance-um", 100)
@@ -160,7 +160,7 @@ def test_a_frame_number_far_away_costs_nothing(truth: Path, tmp_path: Path) -> N
     assert "1.000" in done.stdout
 
 
-def test_what_lies_elsewhere_is_told(truth: Path, tmp_path: Path) -> None:
+def test_positions_in_another_unit_are_reported(truth: Path, tmp_path: Path) -> None:
     """Nanometres that are small enough to be micrometres."""
     predicted = _predicted(tmp_path / "found.csv", Localizations, [(0, 1000, 2000, 5000), (1, 0, 0, 9000)])
     done = _run(predicted, truth)

@@ -70,7 +70,7 @@ def movie(recorded: tuple[NDArray[np.uint16], Truth], tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize(("added", "told"), [(0, None), (40, None), (-70, "far below"), (1400, "far above")])
-def test_a_dark_level_that_is_not_the_cameras_is_told(
+def test_a_dark_level_that_does_not_fit_the_camera_is_reported(
     recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path, added: int, told: str | None
 ) -> None:
     path = _write_plain(tmp_path / "movie.tif", (recorded[0].astype(np.int64) + added).clip(0).astype(np.uint16))
@@ -79,9 +79,7 @@ def test_a_dark_level_that_is_not_the_cameras_is_told(
     assert note is None if told is None else note is not None and told in note and "--camera" in note
 
 
-def test_the_dark_level_is_told_with_the_localizations(
-    recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path
-) -> None:
+def test_the_dark_level_is_reported_by_the_command(recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path) -> None:
     path = _write_plain(tmp_path / "movie.tif", (recorded[0][:1].astype(np.int64) - 70).clip(0).astype(np.uint16))
     done = _localize(path, tmp_path / "found.csv")
     assert done.exit_code == 0, done.output
@@ -125,7 +123,7 @@ def test_other_formats_give_the_same_table(
         np.testing.assert_allclose(found.z_um, expected.z_um)
 
 
-def test_the_camera_of_the_flags_counts(
+def test_the_camera_of_the_options_is_used(
     movie: Path, recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path
 ) -> None:
     # The same light, as a camera of half the gain and another offset gives it.
@@ -174,7 +172,7 @@ def test_refine_fills_the_goodness_of_fit(recorded: tuple[NDArray[np.uint16], Tr
         ("plain", ("--camera", "missing.json"), "not a camera description"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_leaves_nothing(
+def test_inputs_that_do_not_fit_are_refused_and_leave_nothing(
     recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path, name: str, options: tuple[Any, ...], says: str
 ) -> None:
     frames = recorded[0]

@@ -137,7 +137,7 @@ def test_tables_of_no_row_and_of_one(localizations: Path, tmp_path: Path, rows: 
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_full_disk_keeps_what_was_there(localizations: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_full_disk_keeps_the_earlier_output(localizations: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"tracks.{suffix}"
     assert _run(localizations, "--fps", 100, "--out", out).exit_code == 0
     before = out.read_bytes()

@@ -51,7 +51,7 @@ def test_the_model_is_one_that_localize_accepts(calibration: Path, tmp_path: Pat
     assert (out / "model.json").read_bytes() == before
 
 
-def test_a_folder_of_something_else_is_left_alone(calibration: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_not_replaced(calibration: Path, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("of another program")
     refused = _run(train, calibration, "--minutes", 0.2, "--out", tmp_path)
     assert refused.exit_code == 1
@@ -74,7 +74,7 @@ def test_a_folder_of_something_else_is_left_alone(calibration: Path, tmp_path: P
         (("--resume",), "no checkpoint to resume from"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
+def test_impossible_trainings_are_refused_and_leave_nothing(
     calibration: Path, tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
     failed = _run(train, calibration, *options, "--out", tmp_path / "model")

@@ -1,4 +1,4 @@
-"""A folder that cannot be read never hides the others, ends nothing, and is named with the reason."""
+"""An unreadable folder never hides the others, ends no process, and is listed with the reason."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def client(served: Server) -> Iterator[httpx.Client]:
 
 @contextmanager
 def copy_of(data_dir: Path, kind: str, name: str = "odd") -> Iterator[Path]:
-    """A copy of the good folder, to be spoilt; what is there afterwards is removed."""
+    """A copy of the good folder that a test damages; it is removed afterwards."""
     place = data_dir / kind / name
     shutil.copytree(data_dir / kind / "good", place)
     for file in (place / "job.json", place / "state.json"):
@@ -91,8 +91,8 @@ def remove(place: Path) -> None:
         shutil.rmtree(place)
 
 
-def assert_told(client: httpx.Client, data_dir: Path, kind: str, name: str = "odd") -> str:
-    """Lists answer, the good one is among them, and the odd one is named; return the reason."""
+def assert_listed_as_unreadable(client: httpx.Client, data_dir: Path, kind: str, name: str = "odd") -> str:
+    """Check that the list has the good folder and names the damaged one; return the reason."""
     answer = client.get(f"/{kind}")
     assert answer.status_code == 200, answer.text
     listed = answer.json()
@@ -142,7 +142,7 @@ def test_descriptions_that_cannot_be_read(
 ) -> None:
     with copy_of(data_dir, kind) as place:
         (place / KINDS[kind]).write_bytes(content)
-        assert reason in assert_told(client, data_dir, kind)
+        assert reason in assert_listed_as_unreadable(client, data_dir, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,19 +151,19 @@ def test_a_description_that_is_missing_or_no_file(client: httpx.Client, data_dir
         file = place / KINDS[kind]
         file.unlink()
         os.utime(place, (1e9, 1e9))
-        assert "is missing" in assert_told(client, data_dir, kind)
+        assert "is missing" in assert_listed_as_unreadable(client, data_dir, kind)
         file.mkdir()
-        assert_told(client, data_dir, kind)
+        assert_listed_as_unreadable(client, data_dir, kind)
         file.rmdir()
         os.mkfifo(file)  # reading it would wait for ever
-        assert "no regular file" in assert_told(client, data_dir, kind)
+        assert "no regular file" in assert_listed_as_unreadable(client, data_dir, kind)
         file.unlink()
         file.symlink_to(file)
-        assert "symbolic links" in assert_told(client, data_dir, kind)
+        assert "symbolic links" in assert_listed_as_unreadable(client, data_dir, kind)
         file.unlink()
         with file.open("wb") as sparse:
             sparse.truncate(2**40)
-        assert "bytes" in assert_told(client, data_dir, kind)
+        assert "bytes" in assert_listed_as_unreadable(client, data_dir, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,7 +179,7 @@ def test_entries_that_are_no_folders(client: httpx.Client, data_dir: Path, kind:
     for make in makers:
         make()
         try:
-            assert_told(client, data_dir, kind)
+            assert_listed_as_unreadable(client, data_dir, kind)
         finally:
             remove(odd)
 
@@ -187,12 +187,14 @@ def test_entries_that_are_no_folders(client: httpx.Client, data_dir: Path, kind:
 @pytest.mark.parametrize("name", ["a b", "x" * 65, "ü", "new\nline", "\x1b[31m", "%2e%2e", "odd\udcff", "-"])
 def test_jobs_of_odd_names(client: httpx.Client, data_dir: Path, name: str) -> None:
     with copy_of(data_dir, "jobs", name):
-        assert_told(client, data_dir, "jobs", name)
+        assert_listed_as_unreadable(client, data_dir, "jobs", name)
 
 
 @pytest.mark.parametrize("kind", ["calibrations", "models"])
 @pytest.mark.parametrize("name", ["a b", "x" * 200, "new\nline", "odd\udcff"])
-def test_two_folders_of_one_id_are_told_apart(client: httpx.Client, data_dir: Path, kind: str, name: str) -> None:
+def test_a_second_folder_with_the_same_id_is_listed_as_unreadable(
+    client: httpx.Client, data_dir: Path, kind: str, name: str
+) -> None:
     with copy_of(data_dir, kind, name):  # a copy has the id of the good one, whatever its own name is
         answer = client.get(f"/{kind}").json()
         assert len({item["id"] for item in answer["items"]}) == len(answer["items"])
@@ -205,10 +207,10 @@ def test_two_folders_of_one_id_are_told_apart(client: httpx.Client, data_dir: Pa
     change=st.dictionaries(st.integers(0, 30), VALUES, min_size=1, max_size=2),
     drop=st.booleans(),
 )
-def test_whatever_a_description_holds(
+def test_descriptions_of_any_content(
     client: httpx.Client, data_dir: Path, kind: str, change: dict[int, Any], drop: bool
 ) -> None:
-    """The odd folder is an item or is named, and every address about it answers."""
+    """The folder is listed as an item or as unreadable, and all its addresses give a response."""
     with copy_of(data_dir, kind) as place:
         for file in (place / "job.json", place / KINDS[kind]) if kind == "jobs" else (place / KINDS[kind],):
             values = json.loads(file.read_text())
@@ -238,17 +240,17 @@ def test_whatever_a_description_holds(
 
 @examples
 @given(content=st.binary(max_size=40), kind=st.sampled_from(sorted(KINDS)))
-def test_whatever_bytes_a_description_is(client: httpx.Client, data_dir: Path, content: bytes, kind: str) -> None:
+def test_descriptions_of_any_bytes(client: httpx.Client, data_dir: Path, content: bytes, kind: str) -> None:
     with copy_of(data_dir, kind) as place:
         (place / KINDS[kind]).write_bytes(content)
-        assert_told(client, data_dir, kind)
+        assert_listed_as_unreadable(client, data_dir, kind)
 
 
 # ---- the folder of all, and what is being made ----
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_folder_of_all_that_is_a_file(tmp_path: Path, kind: str) -> None:
+def test_a_file_in_place_of_the_folder_of_all(tmp_path: Path, kind: str) -> None:
     (tmp_path / kind).write_text("")
     library = Library(tmp_path)
     ask = {"jobs": Jobs(tmp_path).page, "calibrations": library.calibrations.page, "models": library.models.page}
@@ -256,7 +258,7 @@ def test_the_folder_of_all_that_is_a_file(tmp_path: Path, kind: str) -> None:
         ask[kind]()
 
 
-def test_a_job_that_is_being_made_is_no_fault_yet(tmp_path: Path) -> None:
+def test_an_incomplete_new_job_is_not_listed_as_unreadable(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     job = jobs.create("train", "", {}, step="compute")
     (tmp_path / "jobs" / job.id / "state.json").unlink()
@@ -278,7 +280,7 @@ def test_progress_and_log_that_cannot_be_read_hide_no_job(tmp_path: Path) -> Non
     assert (found.progress, found.log) == (None, "")
 
 
-def test_pages_go_past_what_cannot_be_read(tmp_path: Path) -> None:
+def test_pages_continue_after_unreadable_folders(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     for name in ("a", "b b", "c", "d"):
         job = jobs.create("train", "", {}, step="compute")
@@ -296,7 +298,7 @@ def test_pages_go_past_what_cannot_be_read(tmp_path: Path) -> None:
         jobs.page(cursor="x")
 
 
-def test_the_active_model_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_active_model_is_reported(tmp_path: Path) -> None:
     library = Library(tmp_path)
     library.activate("mine")
     (tmp_path / "models" / "active.json").write_text(nested(100_000))

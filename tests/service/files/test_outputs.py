@@ -1,4 +1,4 @@
-"""Where an output may be written, and what stays when it may not."""
+"""Allowed destinations of outputs, and the earlier output after a failure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _write(path: Path) -> None:
 
 @pytest.fixture
 def another_user() -> Iterator[None]:
-    """Rights as any user has them, for tests that are run as root."""
+    """The permissions of an ordinary user, for tests that run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -70,7 +70,7 @@ def test_any_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_names_that_no_file_can_have_are_told(tmp_path: Path) -> None:
+def test_names_that_no_file_can_have_are_reported(tmp_path: Path) -> None:
     for path in (tmp_path / ("n" * 300 + ".csv"), tmp_path / "n" / ("µ" * 200) / "t.csv"):
         with pytest.raises(DataError, match="File name too long"):
             _write(path)
@@ -81,7 +81,7 @@ def test_names_that_no_file_can_have_are_told(tmp_path: Path) -> None:
             write(Path(""))
 
 
-def test_a_place_without_rights_is_told(tmp_path: Path, another_user: None) -> None:
+def test_a_folder_without_permission_is_reported(tmp_path: Path, another_user: None) -> None:
     closed = tmp_path / "closed"
     if os.geteuid() == 65534:  # the folders of tests are closed to others
         closed = tmp_path
@@ -92,7 +92,7 @@ def test_a_place_without_rights_is_told(tmp_path: Path, another_user: None) -> N
             write(closed / "table.csv")
 
 
-def test_figures_replace_figures_alone(tmp_path: Path) -> None:
+def test_figures_replace_only_figures(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     for content in ("{}", json.dumps({"jaccard": 1})):
         path.write_text(content)

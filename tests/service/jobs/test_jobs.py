@@ -1,4 +1,4 @@
-"""Jobs as folders, and the runner that lets real workers do them."""
+"""The folders of jobs, and the runner with real worker processes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_job_is_what_its_files_say(jobs: Jobs) -> None:
     assert jobs.open_jobs() == []
 
 
-def test_progress_tells_what_is_left_and_is_not_written_at_every_call(jobs: Jobs) -> None:
+def test_progress_has_the_remaining_time_and_is_not_written_at_every_call(jobs: Jobs) -> None:
     job = jobs.create("train", "", TRAINING, step="compute", state="running")
     jobs.report_progress(job.id, 0.0, 4.0, "min")
     jobs.report_progress(job.id, 1.0, 4.0, "min")  # at once after the first
@@ -180,7 +180,7 @@ def test_trainings_wait_for_each_other_and_a_cancelled_one_leaves_nothing(
     assert events(settings) == ["training_cancelled", "training_cancelled", "training_started"]
 
 
-def test_what_cannot_be_done_fails_with_the_reason(runner: Runner, jobs: Jobs, settings: Settings) -> None:
+def test_an_impossible_job_fails_with_the_reason(runner: Runner, jobs: Jobs, settings: Settings) -> None:
     gone = jobs.create("train", "", TRAINING, step="compute")
     broken = jobs.create("calibrate", "", {"z_range_um": [0.0, 10.0]}, step="compute")
     until(runner, lambda: jobs.get(gone.id).is_over and jobs.get(broken.id).is_over)
@@ -222,7 +222,7 @@ def _sleep(*_: Any) -> None:
     time.sleep(600)
 
 
-def test_a_job_that_was_on_when_the_service_was_killed_is_marked(
+def test_a_job_that_ran_when_the_service_was_killed_is_marked(
     runner: Runner, jobs: Jobs, settings: Settings, tmp_path: Path
 ) -> None:
     cut_off = jobs.create("train", "", TRAINING, step="compute", state="running")
@@ -242,7 +242,7 @@ def test_a_job_that_was_on_when_the_service_was_killed_is_marked(
     assert sorted(events(settings)) == ["training_done", "training_interrupted"]
 
 
-def test_a_database_that_is_away_costs_the_event_and_not_the_job(jobs: Jobs, tmp_path: Path) -> None:
+def test_without_the_database_the_event_is_lost_but_not_the_job(jobs: Jobs, tmp_path: Path) -> None:
     settings = load_settings(command_line={"data_dir": tmp_path}, environment={})  # no tables
     job = jobs.create("train", "", TRAINING, step="compute")
     jobs.cancel(job.id)

@@ -1,4 +1,4 @@
-"""An installation that belongs to an administrator, run by a user without a home."""
+"""Caches when a user without a home folder runs an installation of an administrator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRANGER = 54321
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may write; those of pytest are root's alone."""
+    """A folder that every user can write; only root can write the folders of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
@@ -34,8 +34,8 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def as_stranger(open_folder: Path) -> list[str]:
-    """Begin of a command line that runs Python as a stranger, who may read everything and write nothing of root."""
+def as_other_user(open_folder: Path) -> list[str]:
+    """Start of a command line that runs Python as another user, who can read but not write the files of root."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("running a command as another user needs root and setpriv")
     installed = open_folder / "installed"
@@ -52,7 +52,7 @@ def as_stranger(open_folder: Path) -> list[str]:
     ]
 
 
-def test_a_stranger_without_a_home_localizes_and_draws(as_stranger: list[str], open_folder: Path) -> None:
+def test_a_user_without_a_home_localizes_and_plots(as_other_user: list[str], open_folder: Path) -> None:
     frames = np.random.default_rng(1).poisson(120, (2, 64, 64)).astype(np.uint16)
     metadata = {"axes": "TYX", "PhysicalSizeX": 0.65, "PhysicalSizeXUnit": "µm"}
     metadata |= {"PhysicalSizeY": 0.65, "PhysicalSizeYUnit": "µm"}
@@ -61,7 +61,7 @@ def test_a_stranger_without_a_home_localizes_and_draws(as_stranger: list[str], o
     model = folder / "installed" / "models" / "weights" / "live"
     command = ["localize", folder / "movie.tif", "--model", model, "--out", folder / "out.csv"]
     done = subprocess.run(
-        [*as_stranger, "from service.commands.application import main; main()", *map(str, command)],
+        [*as_other_user, "from service.commands.application import main; main()", *map(str, command)],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -70,7 +70,7 @@ def test_a_stranger_without_a_home_localizes_and_draws(as_stranger: list[str], o
     assert list((cache / "numba").rglob("*.nbi"))
 
     draw = "from service.process.caches import *; use_writable_caches(); import matplotlib.pyplot"
-    done = subprocess.run([*as_stranger, draw], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([*as_other_user, draw], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "writable" not in done.stderr  # as matplotlib complains
 

@@ -12,16 +12,14 @@ from service.process.children import follow_parent, place_of, run_child, wait_fo
 
 
 def hang(pipe: Connection) -> None:
-    """A child whose driver does not let it go."""
+    """A child that hangs, as in a driver."""
     children.ORPHAN_LIMIT_S = 0.5
     follow_parent(pipe, lambda _: None)
     pipe.send("here")
     time.sleep(600)
 
 
-def test_an_orphan_that_hangs_holds_its_place_until_it_ends_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hanging_orphan_keeps_its_lock_until_it_ends_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=run_child, args=(place_of(tmp_path, "engine"), hang, theirs))
@@ -29,7 +27,7 @@ def test_an_orphan_that_hangs_holds_its_place_until_it_ends_itself(
     theirs.close()
     assert ours.recv() == "here"
     with monkeypatch.context() as patch:
-        patch.setattr(children, "ORPHAN_LIMIT_S", -1.0)  # no patience
+        patch.setattr(children, "ORPHAN_LIMIT_S", -1.0)  # the limit is over at once
         assert wait_for_orphans(tmp_path) == "engine"
     ours.close()
     assert wait_for_orphans(tmp_path) is None

@@ -1,4 +1,4 @@
-"""The signals that ask for the end, in processes of their own."""
+"""The signals that request the end, each in a separate process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print("lives")
     ("number", "wanted"),
     [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, False), (signal.SIGQUIT, True)],
 )
-def test_each_ends_in_order_and_says_whether_somebody_wanted_it(number: signal.Signals, wanted: bool) -> None:
+def test_each_signal_ends_in_order_and_says_whether_a_user_requested_it(number: signal.Signals, wanted: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == "ready\n"
@@ -64,11 +64,11 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
         assert "SIGTERM" in waiting.stdout.read()
 
 
-def test_children_leave_all_of_them_to_the_supervisor() -> None:
+def test_children_ignore_all_ending_signals() -> None:
     done = subprocess.run([sys.executable, "-c", IGNORE], capture_output=True, text=True, check=True)
     assert done.stdout == "lives\n"
 
 
-def test_each_has_a_reason() -> None:
+def test_each_signal_has_a_reason() -> None:
     for number in ENDING_SIGNALS:
         assert signal.Signals(number).name in ending_of(number).reason

@@ -1,4 +1,4 @@
-"""Whether results can be kept: on real disks and folders."""
+"""The check that results can be stored, on real disks and folders."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def storage_in(folder: Path) -> Storage:
     return Storage(load_settings(command_line={"data_dir": folder}, environment={}))
 
 
-def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_check_leaves_no_file_in_the_folder(tmp_path: Path) -> None:
     storage_in(tmp_path).check()
     assert [path.name for path in tmp_path.iterdir()] == ["bathyscope.db"]
 
 
-def test_a_full_disk_is_told_until_there_is_space(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_until_there_is_space(small_disk: Path) -> None:
     storage = storage_in(small_disk)
     with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
@@ -36,7 +36,7 @@ def test_a_full_disk_is_told_until_there_is_space(small_disk: Path) -> None:
     storage.check()
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     storage = storage_in(tmp_path / "data")
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="is not there any more"):
@@ -45,7 +45,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     storage.check()
 
 
-def test_a_database_behind_another_name_is_told(tmp_path: Path) -> None:
+def test_a_moved_database_is_reported(tmp_path: Path) -> None:
     storage = storage_in(tmp_path)
     (tmp_path / "bathyscope.db").rename(tmp_path / "moved.db")
     with pytest.raises(StoreError, match=r"bathyscope\.db is not there any more"):
@@ -62,22 +62,22 @@ def test_a_database_on_a_server_has_no_file_here(tmp_path: Path) -> None:
     Storage(load_settings(command_line=values, environment={})).check()
 
 
-def test_the_watch_tells_each_change_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_S", 0.01)
-    told: list[str] = []
-    ending, heard = threading.Event(), threading.Semaphore(0)
+def test_the_watch_reports_each_change_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PERIOD_S", 0.01)
+    reported: list[str] = []
+    ending, arrived = threading.Event(), threading.Semaphore(0)
 
-    def tell(kind: str, _text: str) -> None:
-        told.append(kind)
-        heard.release()
+    def report(kind: str, _text: str) -> None:
+        reported.append(kind)
+        arrived.release()
 
     storage = storage_in(tmp_path)
-    watch = StorageWatch(storage, ending, tell)
+    watch = StorageWatch(storage, ending, report)
     watch.start()
     (tmp_path / "bathyscope.db").rename(tmp_path / "moved.db")
-    assert heard.acquire(timeout=30)
+    assert arrived.acquire(timeout=30)
     (tmp_path / "moved.db").rename(tmp_path / "bathyscope.db")
-    assert heard.acquire(timeout=30)
+    assert arrived.acquire(timeout=30)
     ending.set()
     watch.join(30)
-    assert told == ["storage_away", "storage_back"]
+    assert reported == ["storage_away", "storage_back"]

@@ -50,12 +50,12 @@ def status(client: SyncEngineClient) -> dict[str, Any] | None:
 
 
 @posix
-def test_signals_are_held_while_the_very_first_child_starts() -> None:
+def test_signals_are_blocked_while_the_first_child_starts() -> None:
     # In a process of its own, since multiprocessing begins more than the child with the first one.
     first = """
 import multiprocessing, signal
-from service.process.watched_child import _signals_held
-with _signals_held():
+from service.process.watched_child import _blocked_signals
+with _blocked_signals():
     child = multiprocessing.get_context("spawn").Process(target=print)
     child.start()
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -124,7 +124,7 @@ def test_a_killed_engine_comes_back_with_a_new_epoch_and_its_run_is_marked(tmp_p
     assert ended.ledger["in_flight"] == 0
     store.close()
     assert not Path(supervisor.address.folder).exists()
-    Supervisor(settings)._take_data_directory()  # the directory is free again
+    Supervisor(settings)._lock_data_directory()  # the directory is free again
 
 
 @posix
@@ -155,7 +155,7 @@ def crash(*_: Any) -> None:
     sys.exit(3)
 
 
-def beat_until_told(pipe: Connection, **more: Any) -> None:
+def beat_until_stopped(pipe: Connection, **more: Any) -> None:
     ended = threading.Event()
 
     def beat() -> None:
@@ -169,11 +169,11 @@ def beat_until_told(pipe: Connection, **more: Any) -> None:
 
 
 def live(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
-    beat_until_told(pipe)
+    beat_until_stopped(pipe)
 
 
 def serve_nothing(_settings: Settings, _address: LinkAddress, _listener: socket.socket, pipe: Connection) -> None:
-    beat_until_told(pipe)
+    beat_until_stopped(pipe)
 
 
 def fall_silent(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
@@ -182,7 +182,7 @@ def fall_silent(_settings: Settings, _address: LinkAddress, pipe: Connection) ->
 
 
 def lose_the_camera(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
-    beat_until_told(pipe, frame_age_s=12.0, frame_age_limit_s=10.0)
+    beat_until_stopped(pipe, frame_age_s=12.0, frame_age_limit_s=10.0)
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_child_that_hangs_is_killed_and_started_again(
     assert said in supervisor.processes["engine"]["problem"]
 
 
-def test_a_supervisor_that_was_held_up_itself_blames_no_child(
+def test_a_gap_of_the_supervisor_itself_restarts_no_child(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = with_engine(live, heartbeat_limit_s=3.0)
@@ -257,7 +257,7 @@ def test_a_supervisor_that_was_held_up_itself_blames_no_child(
     assert supervisor.processes["engine"]["restarts"] == 0
 
 
-def test_a_child_that_does_not_begin_is_started_again(
+def test_a_child_without_a_first_heartbeat_is_started_again(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watched_child, "_START_LIMIT_S", 0.0)
@@ -266,7 +266,9 @@ def test_a_child_that_does_not_begin_is_started_again(
     assert "did not start within" in supervisor.processes["engine"]["problem"]
 
 
-def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_of_a_healthy_child_are_reset(
+    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     psutil.Process(supervisor.processes["engine"]["pid"]).kill()
@@ -320,7 +322,7 @@ def test_a_system_without_descriptors_ends_no_supervision(
     assert wait_for(lambda: {"api_trouble", "engine_trouble", "api_restarted"} <= set(events(tmp_path)))
 
 
-def test_trouble_with_one_child_spares_the_others_and_is_told(
+def test_trouble_with_one_child_is_reported_and_spares_the_others(
     with_engine: Callable[..., Supervisor], quick_retries: None
 ) -> None:
     supervisor = with_engine(live)
@@ -331,7 +333,7 @@ def test_trouble_with_one_child_spares_the_others_and_is_told(
     wait_for(lambda: supervisor.processes["engine"]["trouble"])
     kill(supervisor, "api")
     wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
-    assert "The engine cannot be looked after" in wait_for(lambda: supervisor.address.away().problem)
+    assert "The engine cannot be checked or restarted" in wait_for(lambda: supervisor.address.away().problem)
     engine._arguments = good
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     # It was tried many times, and failed once.
@@ -361,9 +363,7 @@ def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_record_that_grows_old_is_told(
-    with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_record_is_reported(with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = with_engine(live)
     address = wait_for(lambda: supervisor.address if supervisor.address.processes() else None)
     supervisor.stop()
@@ -377,7 +377,7 @@ def test_a_record_that_grows_old_is_told(
     assert LinkAddress.remove(address.folder)
 
 
-def test_the_watch_outlives_a_round_that_fails(
+def test_the_supervision_continues_after_a_failed_round(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = with_engine(live)
@@ -395,8 +395,8 @@ def test_the_watch_outlives_a_round_that_fails(
     wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
 
 
-def hang_within_a_driver(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
-    """Ends at no word."""
+def hang_in_a_driver(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
+    """A child that ignores the request to end."""
     with contextlib.suppress(OSError):
         while True:
             pipe.send({"state": "running", "run_id": None})
@@ -407,7 +407,7 @@ def hang_within_a_driver(_settings: Settings, _address: LinkAddress, pipe: Conne
 def test_a_child_that_does_not_end_is_ended_within_the_limit(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = with_engine(hang_within_a_driver)
+    supervisor = with_engine(hang_in_a_driver)
     monkeypatch.setattr(module, "_END_LIMIT_S", 0.5)
     wait_for(lambda: supervisor.processes["engine"]["state"] == "running")
     engine = psutil.Process(supervisor.processes["engine"]["pid"])
@@ -416,12 +416,12 @@ def test_a_child_that_does_not_end_is_ended_within_the_limit(
 
 
 def count_threads(_settings: Settings, _address: LinkAddress, pipe: Connection) -> None:
-    """Tells how many threads linear algebra would take, once numpy has been imported."""
+    """Send the number of threads of linear algebra after the import of numpy."""
     import numpy as np
     from threadpoolctl import threadpool_info
 
     np.ones((2, 2)) @ np.ones((2, 2))
-    beat_until_told(pipe, threads=[pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+    beat_until_stopped(pipe, threads=[pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
 
 
 @pytest.mark.parametrize(("torch_threads", "threads"), [(None, 1), (2, 2)])
@@ -452,7 +452,7 @@ def test_pauses_grow_fourfold_and_have_an_end(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("left", ["data/.sockets-01234567", "data", "another.sockets-01234567", ""])
-def test_a_folder_that_is_not_certainly_ours_is_left_alone(tmp_path: Path, left: str) -> None:
+def test_a_folder_that_may_belong_to_others_is_kept(tmp_path: Path, left: str) -> None:
     data = tmp_path / "data"
     folder = tmp_path / left
     folder.mkdir(parents=True, exist_ok=True)
@@ -460,12 +460,12 @@ def test_a_folder_that_is_not_certainly_ours_is_left_alone(tmp_path: Path, left:
     (folder / "thesis.txt").write_text("the only copy")
     (data / ".link").write_text(str(folder))
     supervisor = Supervisor(settings_for(data))
-    assert supervisor._clear_up()
+    assert supervisor._clean_up()
     assert (folder / "thesis.txt").read_text() == "the only copy"
 
 
 @posix
-def test_the_folder_of_an_earlier_one_is_removed_and_nothing_behind_a_link(tmp_path: Path) -> None:
+def test_the_folder_of_an_earlier_supervisor_is_removed_but_no_target_of_a_link(tmp_path: Path) -> None:
     address = LinkAddress.create(tmp_path)
     address.write_record({})
     with socket.socket(socket.AF_UNIX) as door:
@@ -495,7 +495,7 @@ def test_a_taken_port_is_refused_and_the_directory_is_free_again(tmp_path: Path)
                 Supervisor(settings).start()
 
 
-def test_an_address_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
     settings = load_settings(
         command_line={"data_dir": tmp_path, "host": "no.such.host.invalid", "access_key": "x" * 16}, environment={}
     )
@@ -529,5 +529,5 @@ def test_open_runs_are_marked_at_the_start(with_engine: Callable[..., Supervisor
         (7, "exit status 7"),
     ],
 )
-def test_the_manner_of_death_is_named(code: int | None, said: str) -> None:
-    assert said in watched_child._manner_of_death(code)
+def test_the_reason_of_an_exit_is_named(code: int | None, said: str) -> None:
+    assert said in watched_child._exit_reason(code)

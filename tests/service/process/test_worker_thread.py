@@ -1,4 +1,4 @@
-"""An exception in a thread is reported, and what still comes is accounted for."""
+"""An exception in a thread is reported, and its remaining input is drained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_failure_is_reported_once_and_the_rest_drained() -> None:
     assert thread.drained == 1
 
 
-def test_a_failing_report_does_not_keep_it_from_draining() -> None:
+def test_a_failing_report_does_not_prevent_the_draining() -> None:
     def report(error: Exception) -> None:
         raise OSError("no room to report")
 
