@@ -86,6 +86,6 @@ def readiness(host: str, port: int) -> str | None:
         problem: Any = json.loads(response.read())
         return str(problem.get("detail") or problem.get("title") or problem)
     except (OSError, http.client.HTTPException, ValueError):
-        return "The API does not answer yet."
+        return "The API does not respond yet."
     finally:
         connection.close()

@@ -24,9 +24,9 @@ else:
 
 _REASONS = {
     "SIGINT": "it was interrupted with Ctrl-C (SIGINT)",
-    "SIGTERM": "it was told to end (SIGTERM)",
+    "SIGTERM": "it received the request to end (SIGTERM)",
     "SIGHUP": "its terminal was closed or the connection to it was lost (SIGHUP)",
-    "SIGQUIT": "it was told to quit (SIGQUIT)",
+    "SIGQUIT": "it received the request to quit (SIGQUIT)",
     "SIGBREAK": "it was interrupted with Ctrl-Break (SIGBREAK)",
 }
 _UNREQUESTED = frozenset({"SIGHUP"})
@@ -39,7 +39,7 @@ class Ending:
     Attributes
     ----------
     reason : str
-        A clause: "it was told to end (SIGTERM)".
+        A clause: "it received the request to end (SIGTERM)".
     wanted : bool
         Whether a user or a service manager requested it; otherwise a current run counts as interrupted.
     """

@@ -58,7 +58,7 @@ class Storage:
         except OSError as error:
             raise StoreError(
                 f"Nothing can be written to the data directory {self._folder} ({error.strerror}).",
-                "Free some space, or correct its permissions; the service goes on by itself then.",
+                "Free some space, or correct its permissions; the service then continues by itself.",
             ) from error
         if self._database is not None and (now := _identity(self._database)) != self._identity:
             what = "is not there any more" if now is None else "is another file than at the start"

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_LIMIT_S = 300  # a cold start on a busy machine; what it takes is measured elsewhere
+READY_LIMIT_S = 300  # for a cold start on a busy machine; other tests measure the start time
 SEEN_LIMIT_MS = 120_000  # a browser that draws 3D in software, beside the demo, on two cores
 STOP_LIMIT_S = 60
 
@@ -157,7 +157,7 @@ def test_page_shows_live_tracks(demo: str, browser: Watched) -> None:
     )
     assert spread > 50
 
-    # The volume says where focus is, and which way leads away from the objective.
+    # The volume shows the focus, and the direction away from the objective.
     labels = page.locator("#scene-labels")
     expect(labels).to_contain_text("focus")
     expect(labels).to_contain_text("away from objective")

@@ -77,7 +77,7 @@ def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) 
             recording=None,
             store=store,
             live=live,
-            # Nothing is turned away by the analysis, so what is missing there was lost by the reader.
+            # The analysis rejects no frame, so missing frames were lost by the reader.
             settings=EnginePart(analysis_queue=10_000, free_space_floor_gb=0.0),
             epoch="test",
             polish=None,

@@ -41,7 +41,7 @@ def test_a_lock_of_seconds_loses_nothing_and_one_at_a_crash_only_delays_the_mark
     with running(settings_for(tmp_path)) as service:
         run = service.wait_for_run()
         with locked(tmp_path / "bathyscope.db"):
-            # Longer than one try waits, shorter than a batch is tried for. Reading goes on meanwhile.
+            # Longer than the time-out of one try, shorter than the limit for a batch. Reads still work.
             time.sleep(7.0)
             assert service.readiness()[0] == 200
             assert service.status()["run_id"] == run

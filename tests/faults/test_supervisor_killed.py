@@ -62,7 +62,7 @@ def test_the_next_start_marks_the_run_and_removes_old_files(tmp_path: Path) -> N
                 assert not folder.exists()
             marked = service.store.runs.get(run)
             assert marked.state == "interrupted"
-            # The engine closed its recording when it found itself alone: nothing of what it had grabbed is missing.
+            # The engine closed its recording after the supervisor died: no grabbed frame is missing.
             assert len(service.check_recording(run)) == marked.ledger["recorded"] == marked.ledger["grabbed"]
             assert "killed before" in service.wait_for_event("killed_before")
     finally:

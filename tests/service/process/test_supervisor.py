@@ -100,7 +100,7 @@ def test_a_killed_engine_comes_back_with_a_new_epoch_and_its_run_is_marked(tmp_p
         assert image[:].any(axis=(1, 2)).all()
         assert "engine_restarted" in {event.kind for event in store.events.list().items}
 
-        # A driver that is told to stop says so, and the run it ends is whole.
+        # The driver confirms the stop, and the run that it ends is complete.
         assert client.request("microscope.stop")["confirmed"] is True
         wait_for(lambda: store.runs.get(after["run_id"]).state == "finished")
         with pytest.raises(EngineRefusal, match="No run is on"):
@@ -328,7 +328,7 @@ def test_trouble_with_one_child_is_reported_and_spares_the_others(
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     engine = supervisor._children[0]
-    good, engine._arguments = engine._arguments, (lambda: None,)  # what cannot be sent to a child cannot start it
+    good, engine._arguments = engine._arguments, (lambda: None,)  # arguments that cannot be pickled prevent the start
     kill(supervisor, "engine")
     wait_for(lambda: supervisor.processes["engine"]["trouble"])
     kill(supervisor, "api")
@@ -348,7 +348,7 @@ def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     folder = Path(supervisor.address.folder)
-    # As left by a cleaner; what takes its place is no folder.
+    # As after a clean-up program. A file takes the place of the folder.
     for entry in folder.iterdir():
         entry.unlink()
     folder.rmdir()
@@ -448,7 +448,7 @@ def test_pauses_grow_fourfold_and_have_an_end(tmp_path: Path, monkeypatch: pytes
     assert pauses == [0.1, 0.4, 1.6, 6.4, 25.6, 30.0, 30.0, 30.0]
 
 
-# ---- what is left by an earlier one ----
+# ---- files of an earlier supervisor ----
 
 
 @pytest.mark.parametrize("left", ["data/.sockets-01234567", "data", "another.sockets-01234567", ""])
