@@ -156,13 +156,13 @@ def test_a_frame_that_waited_keeps_the_time_of_its_exposure(open_demo: OpenDemo)
 
 
 def test_frames_lost_in_an_overflow_are_a_gap_in_the_index(open_demo: OpenDemo) -> None:
-    microscope = open_demo(buffer_mb=4)
+    microscope = open_demo(buffer_mb=16)
     microscope.apply_camera(CameraSettings(0.002))
     microscope.start_sequence()
     indices = [microscope.next_frame(5.0).index]
-    # 4 MB hold 8 frames; the core drops all of them, without a word, whenever they are full.
+    # 16 MB hold 32 frames; the core drops all of them, without a word, whenever they are full.
     while len(indices) == indices[-1] + 1:
-        time.sleep(0.1)
+        time.sleep(0.2)
         indices.append(microscope.next_frame(5.0).index)
         assert len(indices) < 200
     microscope.stop_sequence()
