@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hardware.statements import PlaneFigures, Statements
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "is_stated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,12 @@ class Stack:
     def bit_depth(self) -> int:
         """Bits of a count: as stated, or those of the type."""
         return self.stated.bit_depth or self.dtype.itemsize * 8
+
+    def counts(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Planes as `read` gives them, as native uint16; 8-bit counts are widened."""
+        return self.read(start, stop).astype(np.uint16, copy=False)
+
+
+def is_stated(values: NDArray[np.float64]) -> bool:
+    """Whether the file states a value of each plane."""
+    return len(values) > 0 and bool(np.isfinite(values).all())

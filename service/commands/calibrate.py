@@ -150,7 +150,8 @@ def _check_lengths(
 
 
 def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
-    from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
+    from hardware.agreement import agreed_pixel_size, agreed_step
+    from hardware.sweeps import open_sweep
     from models.calibration.sweep import Sweep
     from service.commands.console import note
 

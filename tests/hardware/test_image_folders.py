@@ -15,7 +15,8 @@ import tifffile
 from ndstorage import NDTiffDataset
 
 from hardware.microscope import MicroscopeError
-from hardware.movies import Movie, open_movie, open_sweep
+from hardware.movies import Movie, open_movie
+from hardware.sweeps import open_sweep
 from tests.hardware.picture_samples import SHAPE, numbered
 
 

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hardware import reading
+from hardware.agreement import agreed_pixel_size, agreed_step
 from hardware.microscope import MicroscopeError
-from hardware.movies import Movie, agreed_pixel_size, agreed_step, open_movie, open_sweep
+from hardware.movies import Movie, open_movie
+from hardware.sweeps import open_sweep
 from tests.hardware.picture_samples import SHAPE, described, imagej, micro_manager_stack, numbered, ome, ome_xml
 
 MICRONS = {"PhysicalSizeX": 0.65, "PhysicalSizeY": 0.65, "PhysicalSizeZ": 1.0}
