@@ -22,10 +22,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from hardware.micromanager_statements import figures_of_micro_manager, statements_of_micro_manager
 from hardware.reading import reading_explained, refusal
 from hardware.stack import Stack
 from hardware.statements import PlaneFigures
-from hardware.tiff_files import figures_of_micro_manager, open_tiff, statements_of_micro_manager, warnings_collected
+from hardware.tiff_files import open_tiff
+from hardware.tiff_log import warnings_collected
 from hardware.zarr_folders import open_zarr
 
 __all__ = ["NDTIFF_INDEX", "open_folder", "open_ndtiff"]

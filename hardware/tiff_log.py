@@ -1,0 +1,81 @@
+"""Warnings and errors that tifffile logs while it reads.
+
+tifffile reads what it can reach of a broken file, fills the rest with zeros
+and only logs it. Here the log records are collected, so that a reader can
+refuse the file or pass the warning on as a note.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hardware.reading import refusal
+
+__all__ = ["BROKEN_TAG", "HARMLESS", "MORE_PAGES", "remarks_of", "warnings_collected"]
+
+HARMLESS = ("display settings", "comments", "index map")
+"""Parts of a Micro-Manager file that are often incomplete (tifffile's own notes) and that pictures do not need."""
+
+MORE_PAGES = "frames, got"
+"""What tifffile says of a file with more pages than planes, whatever they are."""
+
+BROKEN_TAG = "<TiffTag.fromfile>"
+"""Tifffile goes on without a tag that is broken. Where pixels need it, it fails later; others are told."""
+
+_PLANES_LOST = ("zeroed", "missing", "expected", "truncated", "corrupted", "failed to read")
+"""What tifffile says of planes that it cannot reach."""
+
+
+class _Complaints(logging.Handler):
+    """Collects what tifffile only logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record."""
+        self.records.append(record)
+
+
+@contextmanager
+def warnings_collected() -> Iterator[list[logging.LogRecord]]:
+    """What tifffile logs within the block, kept from the terminal."""
+    complaints = _Complaints()
+    logger = logging.getLogger("tifffile")
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(complaints)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield complaints.records
+    finally:
+        logger.removeHandler(complaints)
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
+def remarks_of(path: Path, said: Sequence[logging.LogRecord], harmless: Sequence[str]) -> list[str]:
+    """Warnings of tifffile as notes, but for those with `harmless` words.
+
+    Raises
+    ------
+    MicroscopeError
+        Cause ``"movie"``: a warning says that planes are not there.
+    """
+    remarks = []
+    for record in said:
+        text = re.sub(r"<(tifffile\.)?\w+(\.\w+)?( '[^']*')?>\s*", "", " ".join(record.getMessage().split()))
+        if any(words in text.lower() for words in harmless):
+            continue
+        if any(words in text.lower() for words in _PLANES_LOST):
+            raise refusal(
+                f"{path} announces planes that it does not hold ({text}).",
+                "The file, or one of a set of files, is missing or incomplete: copy or record it again.",
+            )
+        remarks.append(f"The reader warns: {text}")
+    return list(dict.fromkeys(remarks))
