@@ -25,9 +25,10 @@ __all__ = [
     "ArrivalClock",
     "Popped",
     "as_counts",
-    "core_speaks",
+    "core_request",
     "device_type",
     "leading_number",
+    "not_read_back",
     "pop_in_process",
     "pop_over_bridge",
     "read_roi",
@@ -61,7 +62,7 @@ Popped = tuple[NDArray[Any], int, float]
 
 
 @contextlib.contextmanager
-def core_speaks(purpose: str) -> Iterator[None]:
+def core_request(purpose: str) -> Iterator[None]:
     """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
     try:
         yield
@@ -74,6 +75,15 @@ def core_speaks(purpose: str) -> Iterator[None]:
             f"Micro-Manager could not {purpose}: {said}.",
             "Check the device's power, cable and range, and that the same step works in Micro-Manager itself.",
         ) from error
+
+
+def not_read_back(what: str, asked: str, reported: str, choose: str) -> MicroscopeError:
+    """The error of a value that a device does not report after it was set; `choose` names a value that works."""
+    return MicroscopeError(
+        "not_read_back",
+        f"The {what} was asked to be {asked}, but the microscope reports {reported}.",
+        f"Choose {choose}.",
+    )
 
 
 class ArrivalClock:

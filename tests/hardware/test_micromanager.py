@@ -227,7 +227,7 @@ def test_a_camera_that_gives_no_frame_is_reported(open_demo: OpenDemo) -> None:
         microscope.snap()
     with pytest.raises(MicroscopeError, match="still owes the frame before"):
         microscope.snap()
-    microscope._snapping.join()
+    microscope._camera._snapping.join()
     microscope.start_sequence()
     assert microscope.next_frame(0.01) is None
     with pytest.raises(MicroscopeError) as refusal:
@@ -388,7 +388,7 @@ def test_a_camera_that_fails_or_changes_its_format(open_demo: OpenDemo, monkeypa
 
 def test_a_buffer_that_was_emptied_between_look_and_pop(open_demo: OpenDemo) -> None:
     microscope = open_demo()
-    assert microscope._pop(microscope._core) is None
+    assert microscope._camera._pop(microscope._core) is None
     assert microscope.next_frame(1.0) is None
 
 

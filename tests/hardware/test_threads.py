@@ -156,7 +156,7 @@ def test_an_exposure_that_fails_late_is_told_at_the_next_call(
         with pytest.raises(MicroscopeError, match="still owes the frame before"):
             microscope.snap()
         released.set()
-        microscope._snapping.join(10)
+        microscope._camera._snapping.join(10)
     with pytest.raises(MicroscopeError, match="frame before failed: the cable fell out"):
         microscope.start_sequence()
     assert microscope.snap().pixels.shape == (512, 512)
