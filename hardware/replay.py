@@ -27,6 +27,7 @@ from hardware.microscope import (
     Roi,
     StageLimits,
 )
+from hardware.software_microscope import SoftwareMicroscope
 
 if TYPE_CHECKING:
     from hardware.movies import Movie
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ReplayMicroscope"]
 
 
-class ReplayMicroscope:
+class ReplayMicroscope(SoftwareMicroscope):
     """A movie as a microscope without stage and light.
 
     Parameters
@@ -77,6 +78,7 @@ class ReplayMicroscope:
         stage_um: float = 0.0,
         truth: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
+        super().__init__("a recording")
         period_s = 1.0 / fps if fps else movie.frame_period_s
         if period_s is None or not math.isfinite(period_s) or period_s <= 0:
             raise MicroscopeError(
@@ -113,7 +115,6 @@ class ReplayMicroscope:
         # Frames exposed before the halt can still be fetched.
         self._exposed_at_halt = 0
         self._snaps = 0
-        self._closed = False
         self._description = MicroscopeDescription(
             driver="replay",
             camera=movie.path.name,
@@ -172,7 +173,7 @@ class ReplayMicroscope:
             While it plays, for an exposure longer than the frame period, for
             binning, and for a region beyond the frame.
         """
-        self._idle("change the camera settings")
+        self._require_idle("change the camera settings")
         _, rows, columns = self._movie.shape
         roi = settings.roi
         if settings.exposure_s > self._period_s * (1 + 1e-6) or settings.binning != 1:
@@ -193,14 +194,14 @@ class ReplayMicroscope:
 
     def snap(self) -> Frame:
         """The next frame of the movie, beginning again at the end."""
-        self._idle("take a single frame")
+        self._require_idle("take a single frame")
         frame = self._frame(self._snaps % len(self._movie), 0, time.monotonic())
         self._snaps += 1
         return frame
 
     def start_sequence(self) -> None:
         """Play from the beginning."""
-        self._idle("start a sequence")
+        self._require_idle("start a sequence")
         self._next = 0
         self._start_s = time.monotonic()
         self._halt.clear()
@@ -226,7 +227,7 @@ class ReplayMicroscope:
         MicroscopeError
             When the movie is damaged there.
         """
-        self._open()
+        self._require_open()
         if self._paced:
             if not self._wait_until_due(timeout_s):
                 return None
@@ -263,24 +264,6 @@ class ReplayMicroscope:
         return StageLimits(self._stage_um, self._stage_um, 0.0)
 
     @property
-    def continuous_focus(self) -> bool:
-        """Never: a recording has none."""
-        return False
-
-    def set_continuous_focus(self, on: bool) -> None:
-        """Refused, unless it is to be off.
-
-        Raises
-        ------
-        MicroscopeError
-            When it is to be switched on.
-        """
-        if on:
-            raise MicroscopeError(
-                "settings", "Continuous focus was asked for, but a recording has none.", "Leave it off."
-            )
-
-    @property
     def light(self) -> LightState:
         """There is none."""
         return LightState(None, None)
@@ -310,17 +293,6 @@ class ReplayMicroscope:
         if not self._closed:
             self._closed = True
             self._movie.close()
-
-    def _open(self) -> None:
-        if self._closed:
-            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
-
-    def _idle(self, purpose: str) -> None:
-        self._open()
-        if self.is_running:
-            raise MicroscopeError(
-                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
-            )
 
     def _exposed(self) -> int:
         """Frames exposed until now."""

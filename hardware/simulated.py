@@ -31,6 +31,7 @@ from hardware.microscope import (
     Roi,
     StageLimits,
 )
+from hardware.software_microscope import SoftwareMicroscope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Detector(Protocol):
         ...
 
 
-class SimulatedMicroscope:
+class SimulatedMicroscope(SoftwareMicroscope):
     """Camera, stage and light in front of a scene.
 
     Parameters
@@ -116,6 +117,7 @@ class SimulatedMicroscope:
         limits: StageLimits | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__("the simulated microscope")
         if ring_frames < 1 or backlog_frames < 1:
             raise MicroscopeError(
                 "settings",
@@ -136,7 +138,6 @@ class SimulatedMicroscope:
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._shutter_open = True
-        self._closed = False
         self._snaps = 0
         self._start_s = time.monotonic()
         self._running_exposure_s = exposure_s
@@ -183,7 +184,7 @@ class SimulatedMicroscope:
         MicroscopeError
             While a sequence runs, or when the ROI does not fit the sensor.
         """
-        self._idle("change the camera settings")
+        self._require_idle("change the camera settings")
         rows, columns = (extent // settings.binning for extent in self._scene.shape)
         roi = settings.roi
         if rows < 1 or columns < 1 or (roi is not None and (roi.x + roi.width > columns or roi.y + roi.height > rows)):
@@ -206,7 +207,7 @@ class SimulatedMicroscope:
         MicroscopeError
             While a sequence runs.
         """
-        self._idle("take a single frame")
+        self._require_idle("take a single frame")
         exposure_s = self._settings.exposure_s
         begin_s = time.monotonic()
         self._snaps += 1
@@ -223,7 +224,7 @@ class SimulatedMicroscope:
         MicroscopeError
             While a sequence runs.
         """
-        self._idle("start a sequence")
+        self._require_idle("start a sequence")
         exposure_s = self._settings.exposure_s
         self._expose(0, time.monotonic(), exposure_s, self._seed)
         with self._fetched:
@@ -259,7 +260,7 @@ class SimulatedMicroscope:
             self._fetched.wait_for(lambda: self._ring or not self.is_running or self._failure, timeout_s)
             if self._ring:
                 return self._ring.popleft()
-        self._tell_failure()
+        self._raise_failure()
         return None
 
     def truth(self, frame_index: int) -> NDArray[np.float64]:
@@ -293,7 +294,7 @@ class SimulatedMicroscope:
 
     def move_stage(self, stage_um: float) -> float:
         """Move the focus at once."""
-        self._open()
+        self._require_open()
         # The position goes in first: a thread that reads between the two lines finds one more position than times.
         self._moves_um.append(stage_um)
         self._moves_s.append(time.monotonic())
@@ -303,24 +304,6 @@ class SimulatedMicroscope:
     def stage_limits(self) -> StageLimits:
         """Range of the simulated drive."""
         return self._limits
-
-    @property
-    def continuous_focus(self) -> bool:
-        """Never: the simulated microscope has none."""
-        return False
-
-    def set_continuous_focus(self, on: bool) -> None:
-        """Refused, unless it is to be off.
-
-        Raises
-        ------
-        MicroscopeError
-            When it is to be switched on.
-        """
-        if on:
-            raise MicroscopeError(
-                "settings", "Continuous focus was asked for, but the simulated microscope has none.", "Leave it off."
-            )
 
     @property
     def light(self) -> LightState:
@@ -335,7 +318,7 @@ class SimulatedMicroscope:
         MicroscopeError
             When a channel is asked for.
         """
-        self._open()
+        self._require_open()
         if channel is not None:
             raise MicroscopeError(
                 "settings",
@@ -360,19 +343,12 @@ class SimulatedMicroscope:
 
     # ---- inside ----
 
-    def _open(self) -> None:
-        if self._closed:
-            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
+    def _require_idle(self, purpose: str) -> None:
+        self._require_open()
+        self._raise_failure()
+        super()._require_idle(purpose)
 
-    def _idle(self, purpose: str) -> None:
-        self._open()
-        self._tell_failure()
-        if self.is_running:
-            raise MicroscopeError(
-                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
-            )
-
-    def _tell_failure(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise what ended the exposing thread, at the first call that can tell it."""
         failure, self._failure = self._failure, None
         if failure is not None:
