@@ -76,7 +76,7 @@ def agreed_step(sweep: Sweep, flag: float | None) -> tuple[float, str | None]:
     ----------
     sweep : Sweep
     flag : float or None
-        ``--z-step-um``, µm. Where the file contradicts itself, it says which of both is right.
+        ``--z-step-um``, µm. Where the file contradicts itself, it states which of both is right.
 
     Returns
     -------
@@ -105,8 +105,8 @@ def agreed_step(sweep: Sweep, flag: float | None) -> tuple[float, str | None]:
                 f"they must agree to {_SAME_SIZE:.0%}.",
                 "Correct the one that is wrong; leave the flag out if the file is right.",
             )
-        told = [f"The file states a step of {step:g} µm ({name}), which is not used." for name, step in others.items()]
-        return flag, " ".join(told) or None
+        notes = [f"The file states a step of {step:g} µm ({name}), which is not used." for name, step in others.items()]
+        return flag, " ".join(notes) or None
     if not stated:
         raise refusal(
             f"{sweep.path} does not state the step between its planes, or none that is trusted.",

@@ -116,7 +116,7 @@ class CoreCamera:
         return CameraSettings(exposure_s, None if whole else roi, binning)
 
     def apply(self, settings: CameraSettings) -> CameraSettings:
-        """Set binning, ROI and exposure, in the order in which cameras forget; return what the camera reports.
+        """Set binning, ROI and exposure, in this order because each may reset the next; return what the camera reports.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class CoreCamera:
         self._focus.update()
         limit_s = self._frame_limit_s()
         begin_s = time.monotonic()
-        # The core cannot be told to give up, so the call that may hang has its own thread.
+        # The core has no time-out for this call, which may hang, so it has its own thread.
         self._snapping = _Snapping(core)
         self._snapping.start()
         self._snapping.join(limit_s)
@@ -263,10 +263,10 @@ class CoreCamera:
         if self._snapping is not None and self._snapping.is_alive():
             raise MicroscopeError(
                 "no_frame",
-                f"The camera was asked to {purpose} and still owes the frame before.",
+                f"The camera was asked to {purpose}, but the last exposure has not ended.",
                 "Wait, or check the camera's trigger, power and cable and open the microscope again.",
             )
-        with core_request(f"{purpose}, because the frame before failed"):
+        with core_request(f"{purpose}, because the last exposure failed"):
             self._finish_snapping()
         if self.is_running:
             raise MicroscopeError(
@@ -331,7 +331,7 @@ class CoreCamera:
             )
         return MicroscopeError(
             "camera_stopped",
-            f"{camera} stopped giving frames, and nobody had asked it to."
+            f"{camera} stopped giving frames without a request to stop."
             if there
             else f"{camera} is no longer among the devices.",
             "Check its power and cable, and that no other program uses it.",

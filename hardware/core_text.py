@@ -1,12 +1,12 @@
-"""Text on its way from and to the Micro-Manager core, made valid at one place.
+"""Conversion of text from and to the Micro-Manager core to valid Unicode.
 
-Labels, presets and messages come from devices, vendors' libraries and files
-of many years, in whatever encoding they have. The core hands undecodable
-bytes on as lone surrogates, which no database, no network message and no JSON
-takes. So the core is never used bare: `TextCore` stands in front of it, and
-what is read is text that everything can hold, without control characters.
+Labels, presets and messages come from devices, vendors' libraries and old
+files, in several encodings. The core returns undecodable bytes as lone
+surrogates, which databases, network messages and JSON do not accept. So the
+core is used only through `TextCore`, which returns valid text without control
+characters.
 
-The core takes names only in UTF-8. A hardware configuration in another
+The core accepts names only in UTF-8. A hardware configuration in another
 encoding is therefore loaded from a copy in UTF-8, so that its names work in
 both directions; see `readable_configuration`.
 """
@@ -44,7 +44,7 @@ def clean_text(text: str | bytes) -> str:
         As it came; a str may hold undecoded bytes as surrogates (PEP 383).
     """
     if isinstance(text, str) and not _is_utf8(text):
-        # Surrogates of undecoded bytes become these bytes again; any other surrogate is no letter.
+        # Surrogates of undecoded bytes become these bytes again; any other surrogate is not a character.
         text = text.encode("utf-8", "surrogateescape" if _is_escaped(text) else "replace")
     if isinstance(text, bytes):
         text = _decoded(text)
@@ -66,7 +66,7 @@ def _decoded(raw: bytes) -> str:
 
 
 class TextCore:
-    """A core whose text is clean in both directions. Everything else passes as it is.
+    """A core whose text is clean in both directions. All other values are passed unchanged.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class TextCore:
         if not _is_utf8(raw):
             raise MicroscopeError(
                 "settings",
-                f"The name {clean_text(value)} is not in UTF-8 in the device that states it, and the core takes no "
+                f"The name {clean_text(value)} is not in UTF-8 in the device that states it, and the core accepts no "
                 "other encoding.",
                 "Give it a name of plain letters, in the device's own settings.",
             )

@@ -1,9 +1,10 @@
-"""The Micro-Manager core's words and numbers as plain values, and back.
+"""Conversion of the values and exceptions of the Micro-Manager core.
 
-The core speaks C++ through SWIG in this process and Java over the bridge:
-tuples or vectors, lists or rectangles, signed or unsigned pixels, a dozen kinds
-of exceptions. All of that ends here. What only the bridge needs has not been
-tested: it needs a desktop with Micro-Manager.
+The core gives C++ types through SWIG in this process and Java types over the
+bridge: tuples or vectors, lists or rectangles, signed or unsigned pixels, a
+dozen kinds of exceptions. The functions here convert them to plain Python
+values and `MicroscopeError`. The parts for the bridge have not been tested:
+they need a desktop with Micro-Manager.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ Popped = tuple[NDArray[Any], int, float]
 
 @contextlib.contextmanager
 def core_request(purpose: str) -> Iterator[None]:
-    """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
+    """Turn exceptions of the core, of many types, into an error that states what was requested."""
     try:
         yield
     except MicroscopeError:

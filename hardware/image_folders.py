@@ -1,8 +1,8 @@
 """Folders as stacks: OME-Zarr, NDTiff of Micro-Manager, and single TIFF images.
 
-What a folder is, is told from what lies in it. Single images are put in the
+The kind of a folder is recognized by its content. Single images are put in the
 order of the numbers in their names. A number that is missing in between is a
-frame that is missing, so the folder is refused, with the number.
+missing frame, so the folder is refused, with the number.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _MOST_GAPS = 0.5
 """Where more of the numbers than this are missing, they are no count of frames (times, for example)."""
 
 _MOST_DESCRIPTIONS = 20_000
-"""Descriptions of single planes that are read; of more, the summary has to do."""
+"""Descriptions of single planes that are read; of more, only the summary is read."""
 
 
 def open_folder(path: Path) -> Stack:
@@ -151,7 +151,7 @@ def open_ndtiff(path: Path) -> Stack:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where an image of an NDTiff folder lies: its axes, its file, and width, height, type and compression."""
+    """Place of an image in an NDTiff folder: its axes, its file, and width, height, type and compression."""
 
     place: tuple[tuple[str, int | str], ...]
     file: str
@@ -161,7 +161,7 @@ class _Entry:
 
 
 def _index_entries(path: Path) -> list[_Entry]:
-    """Entries of an index; zeros behind the last one are room that was not used."""
+    """Entries of an index; zeros after the last one are unused space."""
     content, at = path.read_bytes(), 0
     entries: list[_Entry] = []
     while at < len(content) and any(content[at : at + 4]):
@@ -180,7 +180,7 @@ def _index_entries(path: Path) -> list[_Entry]:
 
 
 def _text(content: bytes, at: int) -> tuple[str, int]:
-    """A text with its length before it, and what comes behind."""
+    """A text with its length before it, and the offset of its end."""
     (length,) = struct.unpack_from("<I", content, at)
     end = at + 4 + length
     if end > len(content):
@@ -293,7 +293,7 @@ def _named(path: Path, images: Sequence[Path]) -> dict[tuple[tuple[str, int | st
 
 
 def _metadata_txt(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Summary, and descriptions by file name, of Micro-Manager's metadata.txt; empty where it is not whole."""
+    """Summary, and descriptions by file name, of Micro-Manager's metadata.txt; empty where it is incomplete."""
     try:
         content = json.loads((path / "metadata.txt").read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError):
@@ -314,12 +314,12 @@ _Place = tuple[tuple[str, int | str], ...]
 
 
 def _grid(path: Path, found: Mapping[_Place, Any]) -> tuple[str, tuple[int, ...], list[Any]]:
-    """Labels and extents of axes that vary, and what lies at each place, in order.
+    """Labels and extents of the axes that vary, and the images at each place, in order.
 
     Raises
     ------
     MicroscopeError
-        Cause ``"movie"``: a place between others has nothing.
+        Cause ``"movie"``: a place has no image.
     """
     names = sorted((name for name, _ in next(iter(found))), key=lambda name: [*_AXES, name].index(name))
     if any({name for name, _ in place} != set(names) for place in found):
@@ -350,7 +350,7 @@ def _grid(path: Path, found: Mapping[_Place, Any]) -> tuple[str, tuple[int, ...]
 
 
 def _check_gaps(path: Path, name: str, there: Sequence[int | str]) -> None:
-    """Refuse numbers of which some are missing in between, unless they are no counts."""
+    """Refuse numbers of which some are missing in between, unless the numbers are not consecutive counts."""
     numbers = [value for value in there if isinstance(value, int)]
     if len(numbers) < 3 or len(numbers) != len(there):
         return

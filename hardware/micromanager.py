@@ -121,7 +121,7 @@ class MicroManagerMicroscope:
 
     @property
     def frame_period_s(self) -> float | None:
-        """Not known: the core does not ask the camera."""
+        """Not known: the core does not read it from the camera."""
         return None
 
     def snap(self) -> Frame:
@@ -158,7 +158,7 @@ class MicroManagerMicroscope:
 
     @property
     def stage_limits(self) -> StageLimits:
-        """No limits of its own: the core does not know them."""
+        """None: the core states no limits."""
         return StageLimits(-math.inf, math.inf, math.inf)
 
     @property

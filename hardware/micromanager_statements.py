@@ -39,10 +39,10 @@ def statements_of_micro_manager(path: Path, summary: dict[str, Any]) -> Statemen
 
 
 def merged(first: Statements, other: Statements) -> Statements:
-    """What OME-XML and Micro-Manager's summary state together; what they state differently is not believed."""
+    """Join the values of OME-XML and Micro-Manager's summary; a value that they state differently is ignored."""
     values: dict[str, float | int | None] = {}
     notes = [*first.notes, *(note for note in other.notes if first.pixel_size_um is None)]
-    for name, said in (
+    for name, meaning in (
         ("pixel_size_um", "a pixel size in µm"),
         ("z_step_um", "a step in µm"),
         ("frame_period_s", "a time from frame to frame in s"),
@@ -53,13 +53,13 @@ def merged(first: Statements, other: Statements) -> Statements:
         if one is not None and two is not None and not math.isclose(one, two, rel_tol=_SAME):
             values[name] = None
             notes.append(
-                f"The file states {said} of {one:g} and, in Micro-Manager's summary, {two:g}; neither is trusted."
+                f"The file states {meaning} of {one:g} and, in Micro-Manager's summary, {two:g}; neither is trusted."
             )
     return Statements(**values, notes=tuple(notes))  # type: ignore[arg-type]
 
 
 def figures_of_tags(pages: Sequence[Any]) -> PlaneFigures:
-    """Of Micro-Manager's description of each page."""
+    """Values of Micro-Manager's description of each page."""
     figures, opened = [], None
     for page in pages:
         handle = page.parent.filehandle
@@ -77,7 +77,7 @@ def figures_of_tags(pages: Sequence[Any]) -> PlaneFigures:
 
 
 def figures_of_micro_manager(planes: Sequence[dict[str, Any]]) -> PlaneFigures:
-    """Of Micro-Manager's descriptions of planes, in their order."""
+    """Values of Micro-Manager's descriptions of planes, in their order."""
     return PlaneFigures(
         np.array([number(plane.get("ZPositionUm")) for plane in planes]),
         np.array([number(plane.get("ElapsedTime-ms")) / 1e3 for plane in planes]),

@@ -42,13 +42,13 @@ class Movie:
     shape : tuple of int
         (T, H, W).
     pixel_size_um : float or None
-        At the sample, when the file states it and nothing speaks against it.
+        At the sample, when the file states it and no other value contradicts it.
     frame_period_s : float or None
         From frame to frame: the median of the times of the frames, or as the file states it.
     bit_depth : int
         Bits of a count, as the file states them, or else of its type (8 or 16, an upper bound).
     notes : tuple of str
-        What a person should know: values that are stated and not trusted, missing frames, warnings of the reader.
+        Remarks for the user: stated values that are not trusted, missing frames, warnings of the reader.
     """
 
     def __init__(self, stack: Stack, frames: int) -> None:
@@ -56,9 +56,9 @@ class Movie:
         self.path = stack.path
         self.shape = (frames, stack.shape[-2], stack.shape[-1])
         self.pixel_size_um = stack.stated.pixel_size_um
-        self.frame_period_s, told = _period(stack)
+        self.frame_period_s, notes = _period(stack)
         self.bit_depth = stack.bit_depth
-        self.notes = (*stack.stated.notes, *told)
+        self.notes = (*stack.stated.notes, *notes)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -1,9 +1,9 @@
-"""What every reader of image files shares: errors in one voice, and a check before memory is asked for.
+"""Errors of all readers of image files, and the check of memory before a file is read.
 
-The libraries behind the readers raise some forty kinds of exceptions. What
-each of them means for the person who gave the file is decided here and
-nowhere else: the file is missing, may not be read, is of a kind that is not
-supported, or is damaged. Only what shows damage is called damaged.
+The libraries of the readers raise some forty types of exceptions. Here each
+becomes a `MicroscopeError` with its meaning for the user: the file is missing,
+may not be read, is of a kind that is not supported, or is damaged. A file is
+called damaged only when the exception shows damage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNSUPPORTED_WORDS = (
     "no codec",
     "codec not",
 )
-"""What readers say of a compression or layout that they do not know, in errors of no special type."""
+"""Words of messages about an unknown compression or layout, in exceptions of no special type."""
 
 _DAMAGED = (
     zlib.error,
@@ -62,11 +62,11 @@ _DAMAGED = (
     AttributeError,
     ArithmeticError,
 )
-"""What readers raise on content that breaks the rules of its format."""
+"""Exceptions of readers for content that breaks the rules of its format."""
 
 
 def refusal(problem: str, remedy: str) -> MicroscopeError:
-    """An error about a file, in letters that every terminal and log takes."""
+    """An error about a file, in characters that every terminal and log can show."""
     return MicroscopeError("movie", printable(problem), printable(remedy))
 
 
@@ -81,7 +81,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def reading_explained(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into a refusal that says what kind of trouble it is.
+    """Turn exceptions of a reader into an error that states what is wrong with the file.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _explained(path: Path, error: Exception) -> MicroscopeError:
 
 
 def _system_explained(path: Path, error: OSError) -> MicroscopeError:
-    """What the operating system refused."""
+    """The error for a refusal of the operating system."""
     name = Path(error.filename) if isinstance(error.filename, str) else path
     if isinstance(error, FileNotFoundError):
         return refusal(f"{name} does not exist.", "Check the path; of a set of files, all must be there.")

@@ -1,6 +1,6 @@
 """A recorded movie played as a microscope.
 
-For developing and demonstrating without hardware, with the pictures of a real
+For developing and demonstrating without hardware, with the images of a real
 experiment. Played at its own rate it behaves like a camera, down to losing
 frames when the reader falls further behind than the ring of a camera would
 hold; played as fast as it is read it loses nothing, and its times are those of
@@ -49,7 +49,7 @@ class ReplayMicroscope(SoftwareMicroscope):
     loop : bool
         Begin again at the end.
     back_and_forth : bool
-        With `loop`: play backwards at the end instead of beginning again, so that nothing in the picture jumps.
+        With `loop`: play backwards at the end instead of beginning again, so that nothing in the image jumps.
     in_memory : bool
         Read the whole movie now, so that no frame waits for the disk; frames are then views into it, read-only.
     ring_frames : int
@@ -245,7 +245,7 @@ class ReplayMicroscope(SoftwareMicroscope):
         return self._stage_um
 
     def move_stage(self, stage_um: float) -> float:
-        """Refused: a recording has no stage.
+        """Raise an error: a recording has no stage.
 
         Raises
         ------
@@ -269,7 +269,7 @@ class ReplayMicroscope(SoftwareMicroscope):
         return LightState(None, None)
 
     def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
-        """Refused, unless nothing is asked.
+        """Accept only that nothing is changed.
 
         Raises
         ------

@@ -1,15 +1,15 @@
-"""A digital twin: a camera that exposes by the wall clock in front of a living scene.
+"""A simulated microscope: a camera that exposes by the wall clock in front of a moving scene.
 
-What makes a real camera hard is that it does not wait. This one does not
-either: its own thread exposes frame k at the start of the sequence plus k
-periods and puts it into a bounded ring. When nobody fetches, the oldest frames
-are overwritten; when rendering is too slow, exposures are skipped; both show
-as gaps in the image numbers, exactly as with a real camera. The stage moves
-the focus through the scene, the shutter makes it dark, and the truth of every
-frame can be asked for.
+A real camera does not wait for its reader, and neither does this one: its own
+thread exposes frame k at the start of the sequence plus k periods and puts it
+into a bounded ring. When the reader is too slow, the oldest frames are
+overwritten; when rendering is too slow, exposures are skipped. Both show as
+gaps in the image numbers, as with a real camera. The stage moves the focus
+through the scene, the shutter makes it dark, and the true positions of the
+emitters are known for every frame.
 
-The physics comes from outside as a `Scene` (where the light is) and a
-`Detector` (what counts it becomes), so this package stays free of models.
+The caller supplies the physics as a `Scene` (photo-electrons) and a `Detector`
+(counts), so that this package does not import models.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _JOIN_S = 5.0
 
 
 class Scene(Protocol):
-    """What is under the objective.
+    """Sample and optics.
 
-    `render` and `truth` must answer for any time in any order, and `truth`
-    may be asked from another thread while a frame is rendered.
+    `render` and `truth` must work for any time in any order, and `truth`
+    may be called from another thread while a frame is rendered.
     """
 
     @property
@@ -69,7 +69,7 @@ class Scene(Protocol):
 
 
 class Detector(Protocol):
-    """What turns photo-electrons into counts."""
+    """Conversion of photo-electrons to counts, with noise."""
 
     @property
     def bit_depth(self) -> int:
@@ -87,10 +87,10 @@ class SimulatedMicroscope(SoftwareMicroscope):
     Parameters
     ----------
     scene : Scene
-        Where the light is. Time 0 of the scene is the start of the last sequence, so frame k of
+        Sample and optics. Time 0 of the scene is the start of the last sequence, so frame k of
         a sequence always shows the same moment; before the first sequence it is the opening.
     detector : Detector
-        What counts it becomes.
+        Conversion of photo-electrons to counts.
     exposure_s : float
         Exposure at the start, s.
     frame_period_s : float or None
@@ -98,7 +98,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
     ring_frames : int
         Frames that the camera keeps for a slow reader before it overwrites the oldest.
     backlog_frames : int
-        Exposures whose rendering may be late (a busy computer hesitates now and then); beyond, they are skipped.
+        Exposures whose rendering may be late, as on a busy computer; beyond that number they are skipped.
     limits : StageLimits
         Range of the simulated drive itself.
     seed : int
@@ -217,7 +217,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
         return frame
 
     def start_sequence(self) -> None:
-        """Start the camera's clock, after one rendering that nobody sees (it compiles what must be compiled).
+        """Start the camera's clock, after one rendering that is discarded; it compiles the code of the scene.
 
         Raises
         ------
@@ -349,7 +349,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
         super()._require_idle(purpose)
 
     def _raise_failure(self) -> None:
-        """Raise what ended the exposing thread, at the first call that can tell it."""
+        """Raise the error that ended the exposing thread, at the first call after it."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise MicroscopeError(
@@ -386,7 +386,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
                     self._ring.append(frame)
                     self._fetched.notify_all()
                 index += 1
-        except Exception as failure:  # noqa: BLE001 the scene is foreign code; the reader is told
+        except Exception as failure:  # noqa: BLE001 the scene may raise any type; the next call raises it
             self._failure = failure
         finally:
             halt.set()

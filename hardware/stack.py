@@ -1,8 +1,8 @@
 """An image file as a stack of planes, whatever its format.
 
-What a file is, apart from what it is used for: its shape, the labels of its
-axes, what it states of all planes and of each, and a way to read planes one by
-one.
+A stack is the content of a file apart from its use as movie or sweep: the
+shape, the labels of the axes, the metadata of all planes and of each, and a way
+to read planes one by one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Stack", "is_stated"]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A file as it is: labelled axes, what it states, and a way to read planes.
+    """Content of an image file: labelled axes, metadata, and a way to read planes.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Opening an image file or folder as a stack of planes; the format is read off the content, not off the name."""
+"""Opening an image file or folder as a stack of planes; the format is recognized by the content, not by the name."""
 
 from __future__ import annotations
 

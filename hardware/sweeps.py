@@ -41,7 +41,7 @@ class Sweep:
     planes : ndarray of uint16, shape (Z, R, H, W)
         Counts; R repeats of each plane.
     pixel_size_um : float or None
-        At the sample, when the file states it and nothing speaks against it.
+        At the sample, when the file states it and no other value contradicts it.
     z_step_um : float or None
         From plane to plane, when the file states it.
     position_step_um : float or None
@@ -49,7 +49,7 @@ class Sweep:
     bit_depth : int
         Bits of a count.
     notes : tuple of str
-        What a person should know: values that are stated and not trusted, warnings of the reader.
+        Remarks for the user: stated values that are not trusted, warnings of the reader.
     """
 
     path: Path

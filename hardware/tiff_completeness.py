@@ -52,7 +52,7 @@ def check_room(path: Path, images: Sequence[ElementTree.Element], summary: dict[
     held = sum(entry.stat().st_size for entry in path.parent.iterdir() if entry.is_file())
     if largest * _SMALLEST_PLANE_BYTES > held:
         raise refusal(
-            f"{path} announces {largest:,} planes, which cannot lie in the {held:,} bytes of its folder.",
+            f"{path} announces {largest:,} planes, which do not fit into the {held:,} bytes of its folder.",
             "The file, or one of a set of files, is missing or incomplete: copy or record it again.",
         )
 
@@ -89,9 +89,9 @@ def check_chain(path: Path, tiff: Any) -> None:
 
 
 def checked_offset(
-    path: Path, tiff: Any, series: Any, pages: Sequence[Any], planes: int, said: Sequence[logging.LogRecord]
+    path: Path, tiff: Any, series: Any, pages: Sequence[Any], planes: int, records: Sequence[logging.LogRecord]
 ) -> int | None:
-    """Where the planes begin, when they lie in this file one behind the other; None otherwise.
+    """Offset of the planes when they are contiguous in this file; None otherwise.
 
     Raises
     ------
@@ -104,17 +104,17 @@ def checked_offset(
             plane_bytes = math.prod(series.shape[-2:]) * series.dtype.itemsize
             held = max(0, tiff.filehandle.size - offset) // plane_bytes
             if held < planes:
-                raise planes_missing(path, planes, held, said)
+                raise planes_missing(path, planes, held, records)
             return offset
     there = sum(page is not None and not _is_cut(page) for page in pages)
     if there != planes:
-        raise planes_missing(path, planes, there, said)
+        raise planes_missing(path, planes, there, records)
     return None
 
 
-def planes_missing(path: Path, announced: int, held: int, said: Sequence[logging.LogRecord]) -> MicroscopeError:
+def planes_missing(path: Path, announced: int, held: int, records: Sequence[logging.LogRecord]) -> MicroscopeError:
     """The error of a file that holds fewer planes than it announces, with the file that tifffile could not read."""
-    files = [found[1] for record in said if (found := re.search(r"failed to read '([^']+)'", record.getMessage()))]
+    files = [found[1] for record in records if (found := re.search(r"failed to read '([^']+)'", record.getMessage()))]
     which = f"; {files[0]} cannot be read" if files else ""
     return refusal(
         f"{path} announces {announced:,} planes and holds {held:,}{which}.",

@@ -32,7 +32,7 @@ from hardware.tiff_statements import oddities, of_imagej, resolution_note
 __all__ = ["is_ndtiff", "open_tiff"]
 
 _UNKNOWN_LABELS = "IQ"
-"""What tifffile calls axes that nobody labelled."""
+"""Labels that tifffile gives to axes without labels."""
 
 _MOST_TAGS_READ = 5000
 """Descriptions of single planes are read one by one; more than these take seconds."""
@@ -46,11 +46,11 @@ def open_tiff(path: Path) -> Stack:
     MicroscopeError
         Cause ``"movie"``: it holds less than it announces, several images, colours, or no grey counts.
     """
-    with warnings_collected() as said:
+    with warnings_collected() as records:
         tiff = tifffile.TiffFile(path)
         try:
             check_chain(path, tiff)
-            stack = _read(path, tiff, said)
+            stack = _read(path, tiff, records)
         except BaseException:
             tiff.close()
             raise
@@ -63,26 +63,26 @@ def is_ndtiff(path: Path) -> bool:
         return bool(tiff.is_ndtiff)
 
 
-def _read(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> Stack:
+def _read(path: Path, tiff: Any, records: Sequence[logging.LogRecord]) -> Stack:
     images = ome_images(path, tiff)
     of_micro_manager = tiff.micromanager_metadata or {}
     summary = of_micro_manager.get("Summary") or {}
     check_room(path, images, summary)
     every = tiff.series
-    _check_errors(path, tiff, said)
-    series, image, notes = chosen_image(path, tiff, every, images, said)
+    _check_errors(path, tiff, records)
+    series, image, notes = chosen_image(path, tiff, every, images, records)
     check_picture(path, series)
     axes, leading, pages = one_position(path, tiff, series)
     planes = math.prod(leading)
-    offset = checked_offset(path, tiff, series, pages, planes, said)
+    offset = checked_offset(path, tiff, series, pages, planes, records)
     leftover: tuple[str, ...] = ()
     if len(images) == 1 and series.kind == "ome":
         leftover = leftover_pages(path, tiff, series, pages)
-    remarks = remarks_of(path, said, (*HARMLESS, MORE_PAGES) if leftover else HARMLESS)
+    remarks = remarks_of(path, records, (*HARMLESS, MORE_PAGES) if leftover else HARMLESS)
     if summary and series.kind not in ("ome", "mmstack"):
         axes = axes_without_index(path, summary, planes)
         if of_micro_manager.get("MajorVersion"):
-            notes += ("The index of the NDTiff folder (NDTiff.index) is not there: planes are taken as they lie.",)
+            notes += ("The index of the NDTiff folder (NDTiff.index) is not there: planes are taken in file order.",)
     stated, figures = Statements(), PlaneFigures.unknown(planes)
     if image is not None:
         stated, figures = of_ome_xml(path, image, axes, leading)
@@ -116,14 +116,14 @@ def _read(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> Stack:
     )
 
 
-def _check_errors(path: Path, tiff: Any, said: Sequence[logging.LogRecord]) -> None:
+def _check_errors(path: Path, tiff: Any, records: Sequence[logging.LogRecord]) -> None:
     """Refuse a file of which tifffile logged an error while it listed the images."""
-    errors = [record.getMessage() for record in said if record.levelno >= logging.ERROR]
+    errors = [record.getMessage() for record in records if record.levelno >= logging.ERROR]
     errors = [text for text in errors if BROKEN_TAG not in text]
     if errors and tiff.is_imagej:
         announced, held = whole_count((tiff.imagej_metadata or {}).get("images")), len(tiff.pages)
         if announced > held > 1:
-            raise planes_missing(path, announced, held, said)
+            raise planes_missing(path, announced, held, records)
     if errors:
         raise ValueError(errors[0])
 

@@ -43,19 +43,19 @@ def chosen_image(
     tiff: Any,
     every: Sequence[Any],
     images: Sequence[ElementTree.Element],
-    said: Sequence[logging.LogRecord],
+    records: Sequence[logging.LogRecord],
 ) -> tuple[Any, ElementTree.Element | None, tuple[str, ...]]:
     """The image that is meant, its OME-XML, and a note when there are others.
 
-    Of several images (positions of a stage, each in a file of its own), it is the one that lies in this file.
+    Of several images (positions of a stage, each in a file of its own), it is the one in this file.
     """
     found = [series for series in every if not series.keyframe.is_reduced] or list(every)
     here = [series for series in found if any(page is not None and page.parent is tiff for page in series.pages)]
     if images and here and here[0].kind not in ("ome", "mmstack"):
         raise refusal(f"{path} has OME-XML that does not fit its planes.", "Save it as OME-TIFF again.")
     if not here:
-        raise planes_missing(path, sum(math.prod(extents(image)) for image in images) or 1, 0, said)
-    described = [image for image in images if len(images) == 1 or _lies_in(image, path)]
+        raise planes_missing(path, sum(math.prod(extents(image)) for image in images) or 1, 0, records)
+    described = [image for image in images if len(images) == 1 or _is_in(image, path)]
     if len(here) != 1 or (images and len(described) != 1):
         count = max(len(found), len(images))
         names = [str(image.attrib.get("Name", "")) for image in images] or [series.name for series in found]
@@ -67,21 +67,21 @@ def chosen_image(
     notes = []
     if len(images) > 1:
         notes.append(
-            f"The file names {len(images)} images; the one that lies in it, {described[0].attrib.get('Name')}, is read."
+            f"The file names {len(images)} images; the one in this file, {described[0].attrib.get('Name')}, is read."
         )
     if len(found) < len(every):
         notes.append(f"The file also has {len(every) - len(found)} reduced images, which are not read.")
     return here[0], described[0] if described else None, tuple(notes)
 
 
-def _lies_in(image: ElementTree.Element, path: Path) -> bool:
-    """Whether the OME-XML of an image says that planes of it lie in a file of this name."""
+def _is_in(image: ElementTree.Element, path: Path) -> bool:
+    """Whether the OME-XML of an image states that planes of it are in a file of this name."""
     named = [element.attrib.get("FileName") for element in image.iter() if element.tag.endswith("UUID")]
     return path.name in named
 
 
 def one_position(path: Path, tiff: Any, series: Any) -> tuple[str, tuple[int, ...], list[Any]]:
-    """Labels and extents of the leading axes, and the pages, of the position of the stage that lies in this file."""
+    """Labels and extents of the leading axes, and the pages, of the position of the stage that is in this file."""
     axes, leading, pages = series.axes[:-2], tuple(series.shape[:-2]), list(series.pages)
     if "R" not in axes:
         return axes, leading, pages
@@ -99,7 +99,7 @@ def one_position(path: Path, tiff: Any, series: Any) -> tuple[str, tuple[int, ..
 
 
 def check_picture(path: Path, series: Any) -> None:
-    """Refuse what is no grey picture as a camera gives it."""
+    """Refuse an image that is not grey as from a camera."""
     axes, page = series.axes, series.keyframe
     if "S" in axes:
         raise refusal(
@@ -112,7 +112,7 @@ def check_picture(path: Path, series: Any) -> None:
         )
     if page.photometric == _MIN_IS_WHITE:
         raise refusal(
-            f"{path} says that its lowest counts are white: it is inverted (photometric MinIsWhite).",
+            f"{path} states that its lowest counts are white: it is inverted (photometric MinIsWhite).",
             "Save the camera's own counts, not inverted.",
         )
     if page.imagedepth != 1:
@@ -123,7 +123,7 @@ def check_picture(path: Path, series: Any) -> None:
 
 
 def is_labelled(tiff: Any, series: Any) -> bool:
-    """Whether a person or a program stated the axes; what tifffile guesses of a plain file is no label."""
+    """Whether the file states its axes; those that tifffile guesses of a plain file do not count."""
     if series.kind == "shaped":
         return any("axes" in metadata for metadata in tiff.shaped_metadata or ())
     return series.kind not in ("uniform", "generic")

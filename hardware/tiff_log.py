@@ -18,20 +18,20 @@ from hardware.reading import refusal
 __all__ = ["BROKEN_TAG", "HARMLESS", "MORE_PAGES", "remarks_of", "warnings_collected"]
 
 HARMLESS = ("display settings", "comments", "index map")
-"""Parts of a Micro-Manager file that are often incomplete (tifffile's own notes) and that pictures do not need."""
+"""Parts of a Micro-Manager file that are often incomplete (tifffile's own notes) and that images do not need."""
 
 MORE_PAGES = "frames, got"
-"""What tifffile says of a file with more pages than planes, whatever they are."""
+"""Words of tifffile's warning about a file with more pages than planes."""
 
 BROKEN_TAG = "<TiffTag.fromfile>"
-"""Tifffile goes on without a tag that is broken. Where pixels need it, it fails later; others are told."""
+"""Mark of tifffile's warning about a broken tag. If pixels need the tag, reading fails later."""
 
 _PLANES_LOST = ("zeroed", "missing", "expected", "truncated", "corrupted", "failed to read")
-"""What tifffile says of planes that it cannot reach."""
+"""Words of tifffile's warnings about planes that it cannot reach."""
 
 
-class _Complaints(logging.Handler):
-    """Collects what tifffile only logs."""
+class _Collector(logging.Handler):
+    """Keeps log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -44,31 +44,31 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def warnings_collected() -> Iterator[list[logging.LogRecord]]:
-    """What tifffile logs within the block, kept from the terminal."""
-    complaints = _Complaints()
+    """Collect the log records of tifffile within the block, instead of showing them."""
+    collector = _Collector()
     logger = logging.getLogger("tifffile")
     propagate, level = logger.propagate, logger.level
-    logger.addHandler(complaints)
+    logger.addHandler(collector)
     logger.propagate = False
     logger.setLevel(logging.WARNING)
     try:
-        yield complaints.records
+        yield collector.records
     finally:
-        logger.removeHandler(complaints)
+        logger.removeHandler(collector)
         logger.propagate = propagate
         logger.setLevel(level)
 
 
-def remarks_of(path: Path, said: Sequence[logging.LogRecord], harmless: Sequence[str]) -> list[str]:
+def remarks_of(path: Path, records: Sequence[logging.LogRecord], harmless: Sequence[str]) -> list[str]:
     """Warnings of tifffile as notes, but for those with `harmless` words.
 
     Raises
     ------
     MicroscopeError
-        Cause ``"movie"``: a warning says that planes are not there.
+        Cause ``"movie"``: a warning states that planes are missing.
     """
     remarks = []
-    for record in said:
+    for record in records:
         text = re.sub(r"<(tifffile\.)?\w+(\.\w+)?( '[^']*')?>\s*", "", " ".join(record.getMessage().split()))
         if any(words in text.lower() for words in harmless):
             continue

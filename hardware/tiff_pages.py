@@ -16,7 +16,7 @@ __all__ = ["ContiguousPlanes", "PagePlanes"]
 
 
 class ContiguousPlanes:
-    """Planes that lie one behind the other in a file.
+    """Planes that are contiguous in a file.
 
     They are read, not mapped: a mapped file that is cut while it is read ends the process.
     """
@@ -56,10 +56,10 @@ class PagePlanes:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Planes, shape (N, H, W)."""
-        with warnings_collected() as said:
+        with warnings_collected() as records:
             planes = np.stack([self._plane(index) for index in range(start, stop)])
-        if said:
-            raise ValueError(said[0].getMessage())
+        if records:
+            raise ValueError(records[0].getMessage())
         return planes
 
     def close(self) -> None:

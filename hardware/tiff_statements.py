@@ -24,8 +24,8 @@ _LOSSY = {6, 7, 22610, 33003, 33004, 33005, 33007, 34712, 34892, 34927, 34934, 4
 def of_imagej(path: Path, tiff: Any, axes: str, leading: tuple[int, ...]) -> tuple[Statements, str]:
     """Statements of an ImageJ file, and its axes: empty when they are only ImageJ's default.
 
-    ImageJ calls the planes of any stack slices (Z) until somebody changes that, so one axis Z alone, without a
-    spacing, says nothing.
+    ImageJ calls the planes of any stack slices (Z) by default, so one axis Z alone, without a spacing, has no
+    meaning.
     """
     metadata, planes = tiff.imagej_metadata, math.prod(leading)
     images = whole_count(metadata.get("images"))
@@ -77,7 +77,7 @@ def _resolution(page: Any) -> list[float | None]:
 
 
 def resolution_note(page: Any) -> tuple[str, ...]:
-    """What the resolution tags of a plain TIFF say: most often what its program writes into every file."""
+    """A note on the resolution tags of a plain TIFF, which most often hold a default of the program."""
     x_size, _ = _resolution(page)
     unit = {2: "inch", 3: "cm"}.get(int(page.tags.valueof(296, 1) or 1))
     if x_size is None or unit is None:
@@ -86,7 +86,7 @@ def resolution_note(page: Any) -> tuple[str, ...]:
 
 
 def oddities(page: Any) -> list[str]:
-    """What a person should know of how the pictures are stored."""
+    """Remarks for the user on how the images are stored."""
     notes = []
     if int(page.compression) in _LOSSY:
         notes.append(f"The file is compressed with {page.compression.name}, which may change counts and noise.")

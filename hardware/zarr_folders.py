@@ -1,8 +1,8 @@
 """OME-Zarr folders (0.4 and 0.5) and bare Zarr arrays as stacks.
 
-By its rules, a Zarr array gives its fill value where a chunk is not there, so
-that a folder of which half was copied reads as a movie that goes dark. Here
-each chunk must be there.
+A Zarr array gives its fill value for a missing chunk, so that a folder of which
+half was copied is read as a movie that becomes dark. Here a missing chunk is an
+error.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _image(path: Path, node: Any, multiscale: Mapping[str, Any]) -> Stack:
             return None
         place = labels.index(label)
         value, doubt = by_unit(f"a scale of {label} of", scale[place], axes[place].get("unit"), units)
-        # A scale of 1 without a unit is what writers put where they know nothing.
+        # Programs write a scale of 1 without a unit for an unknown value.
         if doubt and scale[place] != 1:
             notes.append(doubt)
         return value
@@ -223,7 +223,7 @@ class _ShardIndex:
         return cls(tuple(array.shape), tuple(array.shards), tuple(array.chunks), at_end)
 
     def missing(self, file: Path, place: tuple[int, ...]) -> int:
-        """Chunks within the array that the shard at `place` does not hold, or not whole."""
+        """Chunks within the array that the shard at `place` does not hold, or holds only in part."""
         count = math.prod(self._grid)
         size = file.stat().st_size
         with file.open("rb") as opened:

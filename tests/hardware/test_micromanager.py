@@ -225,7 +225,7 @@ def test_a_camera_that_gives_no_frame_is_reported(open_demo: OpenDemo) -> None:
     microscope._core.set_exposure(2000)
     with pytest.raises(MicroscopeError, match=r"Camera gave no frame for 0\.1 s at an exposure of 0\.01 s"):
         microscope.snap()
-    with pytest.raises(MicroscopeError, match="still owes the frame before"):
+    with pytest.raises(MicroscopeError, match="the last exposure has not ended"):
         microscope.snap()
     microscope._camera._snapping.join()
     microscope.start_sequence()

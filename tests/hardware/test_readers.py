@@ -372,7 +372,7 @@ def test_the_image_that_lies_in_the_file_is_read(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         with open_movie(tmp_path / name) as movie:
             assert np.array_equal(movie.read(0, 4), numbered(8, *SHAPE)[4 * number :][:4])
-            assert f"names 2 images; the one that lies in it, Pos{number}, is read" in movie.notes[0]
+            assert f"names 2 images; the one in this file, Pos{number}, is read" in movie.notes[0]
 
 
 def test_several_images_in_one_file_are_named(tmp_path: Path) -> None:

@@ -153,11 +153,11 @@ def test_an_exposure_that_fails_late_is_told_at_the_next_call(
         hanging.setattr(microscope._core, "snap_image", hang_then_fail, raising=False)
         with pytest.raises(MicroscopeError, match="gave no frame"):
             microscope.snap()
-        with pytest.raises(MicroscopeError, match="still owes the frame before"):
+        with pytest.raises(MicroscopeError, match="the last exposure has not ended"):
             microscope.snap()
         released.set()
         microscope._camera._snapping.join(10)
-    with pytest.raises(MicroscopeError, match="frame before failed: the cable fell out"):
+    with pytest.raises(MicroscopeError, match="last exposure failed: the cable fell out"):
         microscope.start_sequence()
     assert microscope.snap().pixels.shape == (512, 512)
 
