@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
-from hardware.reading import check_memory, reading_explained, refusal
+from hardware.reading import reading_explained, refusal
 from hardware.stack import Stack, is_stated
 from hardware.stacks import open_stack
 
@@ -102,7 +103,7 @@ class Movie:
             When the file is damaged, or its frames do not fit into the memory that is free.
         """
         frames, height, width = self.shape
-        check_memory(
+        require_memory(
             self.path,
             math.prod(self.shape) * _COUNT_BYTES,
             f"{frames:,} frames of {width:,} x {height:,} pixels",

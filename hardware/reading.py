@@ -1,4 +1,4 @@
-"""Errors of all readers of image files, and the check of memory before a file is read.
+"""Errors of all readers of image files.
 
 The libraries of the readers raise some forty types of exceptions. Here each
 becomes a `MicroscopeError` with its meaning for the user: the file is missing,
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import resource
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,19 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
-import psutil
 import tifffile
 import zarr.errors
 
 from hardware.microscope import MicroscopeError
 
-__all__ = ["check_memory", "printable", "reading_explained", "refusal"]
-
-_SPARE_SHARE = 0.8
-"""Share of the free memory that pictures may take; the rest is for what is computed from them."""
-
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
-"""Limits of the container, where there is one (control groups, version 2)."""
+__all__ = ["printable", "reading_explained", "refusal"]
 
 _UNSUPPORTED = (NotImplementedError, ImportError, zarr.errors.UnknownCodecError)
 _UNSUPPORTED_WORDS = (
@@ -132,45 +124,3 @@ def _system_explained(path: Path, error: OSError) -> MicroscopeError:
     if error.errno == errno.ELOOP:
         return refusal(f"{name} is a symbolic link that leads in a circle.", "Give the file itself.")
     return refusal(f"{name} cannot be read ({error.strerror}).", "Check the disk or the network, and copy it again.")
-
-
-def check_memory(path: Path, needed_bytes: int, purpose: str, remedy: str) -> None:
-    """Refuse to read what the machine has no room for, before memory is asked for.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    needed_bytes : int
-        All that is held at once.
-    purpose : str
-        What the memory is for, for example ``"a sweep of 66 planes of 512 x 512 pixels"``.
-    remedy : str
-        How to get by with less.
-
-    Raises
-    ------
-    MicroscopeError
-        Cause ``"movie"``: more than `_SPARE_SHARE` of what is free.
-    """
-    free = _free_bytes()
-    if needed_bytes > _SPARE_SHARE * free:
-        raise refusal(
-            f"{path} announces {purpose}: {needed_bytes:,} bytes in memory; {free:,} are free, of which at most "
-            f"{_SPARE_SHARE:.0%} are used.",
-            remedy,
-        )
-
-
-def _free_bytes() -> int:
-    """Memory that this process may still take: of the machine, of its container, of its own limit."""
-    free = [psutil.virtual_memory().available]
-    try:
-        used = int((_CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
-        free.append(int((_CONTROL_GROUP / "memory.max").read_text(encoding="ascii")) - used)
-    except (OSError, ValueError):
-        pass  # no container, or one without a limit ("max")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(limit - psutil.Process().memory_info().vms)
-    return max(0, min(free))

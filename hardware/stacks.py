@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 
 from hardware.image_folders import NDTIFF_INDEX, open_folder, open_ndtiff
+from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
-from hardware.reading import check_memory, reading_explained, refusal
+from hardware.reading import reading_explained, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
 
@@ -103,7 +104,7 @@ def _check_counts(stack: Stack) -> None:
             "Correct its metadata, or save the camera's own counts.",
         )
     height, width = stack.shape[-2:]
-    check_memory(
+    require_memory(
         stack.path,
         math.prod((height, width, _COPIES_OF_A_FRAME)) * 4,
         f"frames of {width:,} x {height:,} pixels",

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.reading import check_memory, reading_explained, refusal
+from hardware.memory import require_memory
+from hardware.reading import reading_explained, refusal
 from hardware.stack import Stack, is_stated
 from hardware.stacks import open_stack
 
@@ -83,7 +84,7 @@ def open_sweep(path: Path | str) -> Sweep:
         order = order.T if swapped else order
         position_step_um, notes = _compared_planes(stack, order)
         height, width = stack.shape[-2:]
-        check_memory(
+        require_memory(
             stack.path,
             math.prod((count, repeats, height, width, _COUNT_BYTES)),
             f"a sweep of {count:,} planes and {repeats:,} repeats of {width:,} x {height:,} pixels",

@@ -18,7 +18,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from hardware.reading import check_memory, refusal
+from hardware.memory import require_memory
+from hardware.reading import refusal
 from hardware.stack import Stack
 from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, checked, square
 
@@ -147,7 +148,7 @@ def _stack(path: Path, array: Any, axes: str, stated: Statements, times_s: NDArr
         raise refusal(f"{path} has the shape {array.shape}; a frame has two axes.", "Save it as (T, Y, X).")
     stored = array.shards or array.chunks
     if array.size:
-        check_memory(
+        require_memory(
             path,
             math.prod(stored) * array.dtype.itemsize * _CHUNKS_IN_MEMORY,
             f"chunks of {' x '.join(f'{side:,}' for side in stored)} pixels",

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hardware import reading
+from hardware import memory, reading
 from hardware.agreement import agreed_pixel_size, agreed_step
 from hardware.microscope import MicroscopeError
 from hardware.movies import Movie, open_movie
@@ -653,15 +653,15 @@ def test_headers_that_announce_what_no_machine_holds(tmp_path: Path) -> None:
         ("wide.zarr", (1, 10**6, 10**6), (1, 10**6, 10**6)),
     ):
         zarr.create_array(tmp_path / name, shape=shape, chunks=chunks, dtype="u2")
-        assert re.search("1,000 or more of its chunks|bytes in memory", refused(open_movie, tmp_path / name))
+        assert re.search("1,000 or more of its chunks|GB of memory", refused(open_movie, tmp_path / name))
 
 
 def test_a_sweep_or_a_whole_movie_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, numbered(40, *SHAPE), photometric="minisblack", metadata=None)
-    monkeypatch.setattr(reading, "_free_bytes", lambda: 40 * 16 * 24 * 2)
+    monkeypatch.setattr(memory, "spare_bytes", lambda: 40 * 16 * 24 * 2 - 1)
     message = refused(open_sweep, path)
-    assert "a sweep of 40 planes and 1 repeats of 24 x 16 pixels: 30,720 bytes in memory; 30,720 are free" in message
+    assert "a sweep of 40 planes and 1 repeats of 24 x 16 pixels, which needs about 3.07e-05 GB of memory" in message
     with open_movie(path) as movie:
         assert len(movie.read(0, 2)) == 2
         with pytest.raises(MicroscopeError, match="40 frames of 24 x 16 pixels"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from hardware import reading
+from hardware import memory
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, Frame, Microscope, MicroscopeError, Roi, StageLimits
 from hardware.movies import Movie, open_movie
@@ -161,8 +161,8 @@ def test_what_the_movie_says_of_itself_is_told(tmp_path: Path) -> None:
 
 
 def test_a_movie_that_does_not_fit_into_memory(movie: Movie, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_free_bytes", lambda: 4000)
-    with pytest.raises(MicroscopeError, match="6 frames of 24 x 16 pixels: 4,608 bytes in memory; 4,000 are free"):
+    monkeypatch.setattr(memory, "spare_bytes", lambda: 4000)
+    with pytest.raises(MicroscopeError, match=r"24 x 16 pixels, which needs about 4\.61e-06 GB of memory; 4e-06 GB"):
         ReplayMicroscope(movie, in_memory=True)
 
 
