@@ -6,9 +6,10 @@ import math
 import stat
 from pathlib import Path
 
-from hardware.image_folders import NDTIFF_INDEX, open_folder, open_ndtiff
+from hardware.image_folders import open_folder
 from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
+from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
 from hardware.reading import reading_explained, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
