@@ -33,7 +33,7 @@ _AXES = {
 """Micro-Manager's names of axes (rows and columns are those of tiles), and the one of files that only have a number."""
 
 _MOST_GAPS = 0.5
-"""Where more of the numbers than this are missing, they are no count of frames (times, for example)."""
+"""If a greater share of the numbers is missing, they do not count frames (they are times, for example)."""
 
 Place = tuple[tuple[str, int | str], ...]
 """Names of axes and the values on them."""
@@ -57,20 +57,16 @@ def image_grid(path: Path, found: Mapping[Place, Any]) -> tuple[str, tuple[int, 
     for name, there in values.items():
         _check_gaps(path, name, there)
     names = [name for name in names if len(values[name]) > 1]
-    ordered, missing = [], []
     at = {tuple(place[name] for name in names): thing for place, thing in zip(places, found.values(), strict=True)}
     announced = math.prod(len(values[name]) for name in names)
-    if announced == len(at):
-        ordered = [at[place] for place in itertools.product(*(values[name] for name in names))]
-    else:
-        missing = list(
-            itertools.islice((p for p in itertools.product(*(values[name] for name in names)) if p not in at), 1)
-        )
+    if announced != len(at):
+        missing = next(place for place in itertools.product(*(values[name] for name in names)) if place not in at)
         raise refusal(
             f"{path} announces {announced:,} planes by its axes ({', '.join(names)}) and holds {len(at):,}; the first "
-            f"that is missing is {dict(zip(names, missing[0], strict=True))}.",
+            f"that is missing is {dict(zip(names, missing, strict=True))}.",
             "Copy or record it again.",
         )
+    ordered = [at[place] for place in itertools.product(*(values[name] for name in names))]
     labels = "".join(_AXES.get(name.lower(), name[:1].upper()) for name in names)
     return labels, tuple(len(values[name]) for name in names), ordered
 
@@ -93,7 +89,7 @@ def _check_gaps(path: Path, name: str, there: Sequence[int | str]) -> None:
 
 
 class SinglePlanes:
-    """Planes that are read one by one, each in its own way."""
+    """Planes of which each is read by a function of its own."""
 
     def __init__(self, planes: Sequence[Callable[[], NDArray[Any]]]) -> None:
         self._planes = planes
