@@ -130,13 +130,13 @@ class CoreCamera:
         if roi is not None and (roi.x < 0 or roi.y < 0 or roi.x + roi.width > columns or roi.y + roi.height > rows):
             raise MicroscopeError(
                 "settings",
-                f"The region of interest was asked to be {_worded(roi)}; at binning {settings.binning} the sensor has "
+                f"The region of interest was asked to be {_roi_text(roi)}; at binning {settings.binning} the sensor has "
                 f"{columns} x {rows} pixels.",
                 "Choose a region within the sensor, in binned pixels.",
             )
         if settings.binning != self.settings.binning:
             self._set_binning(settings.binning)
-        with core_request(f"set the region of interest to {_worded(roi)}"):
+        with core_request(f"set the region of interest to {_roi_text(roi)}"):
             core.clear_roi()
             if roi is not None:
                 core.set_roi(roi.x, roi.y, roi.width, roi.height)
@@ -154,8 +154,8 @@ class CoreCamera:
         if reported.roi != wanted:
             raise not_read_back(
                 "region of interest",
-                _worded(wanted),
-                _worded(reported.roi),
+                _roi_text(wanted),
+                _roi_text(reported.roi),
                 "the region that it reports, or the whole sensor",
             )
         return reported
@@ -275,7 +275,7 @@ class CoreCamera:
         return core
 
     def _finish_snapping(self) -> None:
-        """Raise what a call that is over raised on its own thread, once."""
+        """Raise the error of an exposure that failed on its own thread, once."""
         snapping, self._snapping = self._snapping, None
         if snapping is not None and snapping.failure is not None:
             raise snapping.failure
@@ -353,5 +353,5 @@ class _Snapping(threading.Thread):
             self.failure = error
 
 
-def _worded(roi: Roi | None) -> str:
+def _roi_text(roi: Roi | None) -> str:
     return "the whole sensor" if roi is None else f"{roi.width} x {roi.height} pixels at ({roi.x}, {roi.y})"

@@ -94,9 +94,9 @@ class CoreLight:
         if channel is not None and state.channel != channel:
             raise not_read_back("channel", channel, str(state.channel), "a channel whose devices are connected")
         if shutter_open is not None and state.shutter_open != shutter_open:
-            raise not_read_back("shutter", _opened(shutter_open), _opened(state.shutter_open), "a shutter that works")
+            raise not_read_back("shutter", _shown(shutter_open), _shown(state.shutter_open), "a shutter that works")
         return state
 
 
-def _opened(state: bool | None) -> str:
+def _shown(state: bool | None) -> str:
     return {True: "open", False: "closed", None: "absent"}[state]

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 BRIDGE_LIMIT_BYTES_PER_S = 100e6
-"""What the bridge carries, by its own documentation and by reports of its users."""
+"""Data rate of the bridge, by its documentation and by reports of its users."""
 
 _BRIDGE_CONNECT_S = 1.0
 """How long a Micro-Manager on this machine may take to accept a connection, s."""

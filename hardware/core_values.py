@@ -173,7 +173,7 @@ def as_counts(pixels: NDArray[Any]) -> NDArray[np.uint16]:
 
 
 def device_type(core: Any, label: str) -> str:
-    """What kind of device has this label."""
+    """Kind of the device with this label."""
     kind = core.get_device_type(label)
     number = kind if isinstance(kind, int) else kind.swig_value()
     return _DEVICE_TYPES.get(int(number), "device")
@@ -199,7 +199,7 @@ def leading_number(word: str) -> int:
 
 
 def same_value(asked: str, reported: str) -> bool:
-    """Whether a property reports what was asked: as numbers ("10" is "10.0000"), or else as words."""
+    """Whether a property reports the requested value, compared as numbers ("10" is "10.0000") or as text."""
     try:
         return math.isclose(float(asked), float(reported), rel_tol=1e-6, abs_tol=1e-9)
     except ValueError:

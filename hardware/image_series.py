@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hardware.image_grid import NUMBER, Place, SinglePlanes, image_grid
 from hardware.micromanager_statements import figures_of_micro_manager, statements_of_micro_manager
-from hardware.reading import reading_explained, refusal
+from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack
 from hardware.statements import PlaneFigures
 from hardware.tiff_files import open_tiff
@@ -68,7 +68,7 @@ def open_images(path: Path, images: Sequence[Path]) -> Stack:
     empty = [image.name for image in images if image.stat().st_size == 0]
     if empty:
         raise refusal(f"{path} holds {len(empty)} empty files (the first: {empty[0]}).", "Copy or record it again.")
-    labels, shape, ordered = image_grid(path, _named(path, images))
+    labels, shape, ordered = image_grid(path, _places_by_name(path, images))
     stated, figures = first.stated, PlaneFigures.unknown(len(ordered))
     summary, descriptions = _metadata_txt(path)
     if summary:
@@ -82,7 +82,7 @@ def open_images(path: Path, images: Sequence[Path]) -> Stack:
         figures = figures_of_micro_manager([descriptions.get(image.name, {}) for image in ordered])
 
     def plane(image: Path) -> NDArray[Any]:
-        with reading_explained(image):
+        with explain_reading(image):
             opened = open_tiff(image)
             try:
                 if (
@@ -112,7 +112,7 @@ def open_images(path: Path, images: Sequence[Path]) -> Stack:
     )
 
 
-def _named(path: Path, images: Sequence[Path]) -> dict[Place, Path]:
+def _places_by_name(path: Path, images: Sequence[Path]) -> dict[Place, Path]:
     """Images by their places on the axes, which are taken from their names."""
     for pattern in _MICRO_MANAGER_NAMES:
         found = [pattern.fullmatch(image.name) for image in images]

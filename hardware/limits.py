@@ -23,7 +23,7 @@ from hardware.microscope import (
 __all__ = ["LimitedMicroscope", "check_limits", "check_move"]
 
 _ROUNDING_UM = 1e-6
-"""Rounding of a sum of steps in double precision; far below what any drive resolves, µm."""
+"""Rounding of a sum of steps in double precision; far below the resolution of any drive, µm."""
 
 
 def check_limits(limits: StageLimits) -> StageLimits:
@@ -125,7 +125,7 @@ class LimitedMicroscope:
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is connected."""
+        """Driver and devices."""
         return self._inner.description
 
     @property

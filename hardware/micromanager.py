@@ -105,7 +105,7 @@ class MicroManagerMicroscope:
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is connected; the pixel size is that of unbinned pixels."""
+        """Driver and devices; the pixel size is that of unbinned pixels."""
         return self._description
 
     # ---- camera ----
@@ -208,7 +208,7 @@ class MicroManagerMicroscope:
                 core.stop(self._stage)
             except Exception as error:  # noqa: BLE001 the core raises many kinds; each means "not confirmed"
                 _log.warning("stage_not_stopped", stage=self._stage, error=clean_text(str(error)))
-                # A drive that cannot be stopped may still be known to stand.
+                # A drive that refuses to stop may report that it does not move.
                 confirmed = False
                 with contextlib.suppress(Exception):
                     confirmed = not core.device_busy(self._stage)

@@ -16,7 +16,7 @@ __all__ = ["DRIVER", "MicroManagerSettings"]
 
 
 class MicroManagerSettings(DriverSettings):
-    """How Micro-Manager is reached, and what is set when it is opened.
+    """Connection to Micro-Manager, and properties to set when it is opened.
 
     `app_path` defaults to the folder of `config_file`; a relative `config_file` may lie in `app_path`. Both are for
     the mode in-process only. `properties` are set in their order.

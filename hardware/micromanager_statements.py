@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from hardware.statements import PlaneFigures, Statements, checked, number
+from hardware.statements import PlaneFigures, Statements, number, positive
 
-__all__ = ["figures_of_micro_manager", "figures_of_tags", "merged", "statements_of_micro_manager"]
+__all__ = ["figures_of_micro_manager", "figures_of_tags", "merge", "statements_of_micro_manager"]
 
 _MICRO_MANAGER_TAG = 51123
 
@@ -29,7 +29,7 @@ def statements_of_micro_manager(path: Path, summary: dict[str, Any]) -> Statemen
     step, interval = number(summary.get("z-step_um")), number(summary.get("Interval_ms"))
     bits = number(summary.get("BitDepth"))
     return Statements(
-        checked(path, "a pixel size in µm", size) if math.isfinite(size) and size != 0 else None,
+        positive(path, "a pixel size in µm", size) if math.isfinite(size) and size != 0 else None,
         abs(step) if math.isfinite(step) and step != 0 else None,
         # 0: as fast as the camera goes.
         interval / 1e3 if math.isfinite(interval) and interval > 0 else None,
@@ -38,7 +38,7 @@ def statements_of_micro_manager(path: Path, summary: dict[str, Any]) -> Statemen
     )
 
 
-def merged(first: Statements, other: Statements) -> Statements:
+def merge(first: Statements, other: Statements) -> Statements:
     """Join the values of OME-XML and Micro-Manager's summary; a value that they state differently is ignored."""
     values: dict[str, float | int | None] = {}
     notes = [*first.notes, *(note for note in other.notes if first.pixel_size_um is None)]

@@ -152,7 +152,7 @@ class Microscope(Protocol):
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is connected; read once when the driver opened it."""
+        """Driver and devices; read once when the driver opened them."""
         ...
 
     @property

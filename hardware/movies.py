@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
-from hardware.reading import reading_explained, refusal
+from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack, is_stated
 from hardware.stacks import open_stack
 
@@ -34,7 +34,7 @@ _GAP_PERIODS = 1.5
 
 
 class Movie:
-    """Frames in time, read as they are asked for; to be read by one thread at a time.
+    """Frames in time, each read from the file when it is needed; to be used by one thread at a time.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Movie:
         MicroscopeError
             When the file is damaged there.
         """
-        with reading_explained(self.path):
+        with explain_reading(self.path):
             return self._stack.counts(start, min(stop, len(self)))
 
     def read_whole(self) -> NDArray[np.uint16]:

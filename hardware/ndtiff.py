@@ -18,7 +18,7 @@ from hardware.micromanager_statements import figures_of_micro_manager, statement
 from hardware.reading import refusal
 from hardware.stack import Stack
 from hardware.statements import PlaneFigures
-from hardware.tiff_log import warnings_collected
+from hardware.tiff_log import collect_warnings
 
 __all__ = ["NDTIFF_INDEX", "open_ndtiff"]
 
@@ -61,7 +61,7 @@ def open_ndtiff(path: Path) -> Stack:
     first = files[ordered[0].file]
     with first.open("rb") as file:
         dtype = np.dtype(_PIXEL_TYPES[kind][0]).newbyteorder(">" if file.read(2) == b"MM" else "<")
-        with warnings_collected():
+        with collect_warnings():
             summary = tifffile.read_micromanager_metadata(file, {"Summary"}).get("Summary") or {}
 
     def plane(entry: _Entry) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from hardware.microscope import MicroscopeError, StageLimits
 __all__ = ["open_microscope"]
 
 _DEFAULT_LIMITS = StageLimits(-150.0, 150.0, 300.0)
-"""Limits of a stage that cannot break anything."""
+"""Limits of a stage that is not real."""
 
 
 def open_microscope(
@@ -51,11 +51,11 @@ def open_microscope(
             "Set the lowest and highest position that are safe for objective and sample, and the greatest step.",
         )
     limits = check_limits(limits or _DEFAULT_LIMITS)
-    own = _validated(kind, driver, settings)
+    own = _validate(kind, driver, settings)
     return LimitedMicroscope(driver.open(own, inputs or ComputedInputs()), limits)
 
 
-def _validated(kind: str, driver: Driver[Any], settings: DriverSettings | Mapping[str, Any] | None) -> DriverSettings:
+def _validate(kind: str, driver: Driver[Any], settings: DriverSettings | Mapping[str, Any] | None) -> DriverSettings:
     """Settings of the driver, complete and within their ranges."""
     try:
         own: DriverSettings = driver.settings.model_validate({} if settings is None else settings)

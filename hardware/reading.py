@@ -22,7 +22,7 @@ import zarr.errors
 
 from hardware.microscope import MicroscopeError
 
-__all__ = ["printable", "reading_explained", "refusal"]
+__all__ = ["explain_reading", "printable", "refusal"]
 
 _UNSUPPORTED = (NotImplementedError, ImportError, zarr.errors.UnknownCodecError)
 _UNSUPPORTED_WORDS = (
@@ -72,7 +72,7 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def reading_explained(path: Path) -> Iterator[None]:
+def explain_reading(path: Path) -> Iterator[None]:
     """Turn exceptions of a reader into an error that states what is wrong with the file.
 
     Raises
@@ -85,10 +85,10 @@ def reading_explained(path: Path) -> Iterator[None]:
     except MicroscopeError:
         raise
     except Exception as error:
-        raise _explained(path, error) from error
+        raise _explain(path, error) from error
 
 
-def _explained(path: Path, error: Exception) -> MicroscopeError:
+def _explain(path: Path, error: Exception) -> MicroscopeError:
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         return refusal(
@@ -103,7 +103,7 @@ def _explained(path: Path, error: Exception) -> MicroscopeError:
     if isinstance(error, zarr.errors.BaseZarrError) and isinstance(error, FileNotFoundError):
         return refusal(f"{path} is incomplete: {said}.", "Copy or record it again.")
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return _system_explained(path, error)
+        return _explain_system(path, error)
     if isinstance(error, (*_DAMAGED, OSError)):
         return refusal(f"{path} cannot be read: it is damaged or incomplete ({said}).", "Copy or record it again.")
     return refusal(
@@ -112,7 +112,7 @@ def _explained(path: Path, error: Exception) -> MicroscopeError:
     )
 
 
-def _system_explained(path: Path, error: OSError) -> MicroscopeError:
+def _explain_system(path: Path, error: OSError) -> MicroscopeError:
     """The error for a refusal of the operating system."""
     name = Path(error.filename) if isinstance(error.filename, str) else path
     if isinstance(error, FileNotFoundError):

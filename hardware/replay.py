@@ -53,9 +53,9 @@ class ReplayMicroscope(SoftwareMicroscope):
     in_memory : bool
         Read the whole movie now, so that no frame waits for the disk; frames are then views into it, read-only.
     ring_frames : int
-        How far the reader may fall behind before frames are lost (paced only).
+        Frames by which the reader may be late before frames are lost (paced only).
     stage_um : float
-        Where the fixed stage stands.
+        Position of the fixed stage.
     truth : mapping of int to ndarray of float64, shape (N, 4), optional
         Frame of the movie to where the emitters are: id, x_um, y_um, z_um. Frames that are not named have none.
 
@@ -108,7 +108,7 @@ class ReplayMicroscope(SoftwareMicroscope):
         self._settings = CameraSettings(period_s)
         self._halt = threading.Event()
         self._halt.set()
-        # Two threads may stop at once; only the first fixes what had been exposed by then.
+        # Two threads may stop at once; only the first fixes the number of frames that had been exposed.
         self._stopping = threading.Lock()
         self._start_s = 0.0
         self._next = 0
@@ -207,7 +207,7 @@ class ReplayMicroscope(SoftwareMicroscope):
         self._halt.clear()
 
     def stop_sequence(self) -> None:
-        """Stop playing; what was exposed until now can still be fetched."""
+        """Stop playing; frames exposed until now can still be fetched."""
         with self._stopping:
             if not self._halt.is_set():
                 self._exposed_at_halt = self._exposed() if self._paced else self._next
@@ -241,7 +241,7 @@ class ReplayMicroscope(SoftwareMicroscope):
 
     @property
     def stage_um(self) -> float:
-        """Where the fixed stage stands, µm."""
+        """Position of the fixed stage, µm."""
         return self._stage_um
 
     def move_stage(self, stage_um: float) -> float:
@@ -260,7 +260,7 @@ class ReplayMicroscope(SoftwareMicroscope):
 
     @property
     def stage_limits(self) -> StageLimits:
-        """Of no meaning here: there is no stage."""
+        """The position of the fixed stage alone: there is no stage to move."""
         return StageLimits(self._stage_um, self._stage_um, 0.0)
 
     @property

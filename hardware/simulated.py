@@ -163,7 +163,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is simulated."""
+        """The simulated devices."""
         return self._description
 
     @property
@@ -415,7 +415,7 @@ class SimulatedMicroscope(SoftwareMicroscope):
         return self._in_frame(self._scene.truth(middle_s - self._start_s, self._stage_at(middle_s)))
 
     def _in_frame(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
-        # The centre of the first binned pixel lies (binning - 1) / 2 pixels behind the centre of the first pixel.
+        # The centre of the first binned pixel lies (binning - 1) / 2 pixels after the centre of the first pixel.
         binning = self._settings.binning
         roi = self._settings.roi or Roi(0, 0, 0, 0)
         moved = truth.copy()

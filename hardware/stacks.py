@@ -10,7 +10,7 @@ from hardware.image_folders import open_folder
 from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
 from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
-from hardware.reading import reading_explained, refusal
+from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
 
@@ -49,8 +49,8 @@ def open_stack(path: Path) -> Stack:
     MicroscopeError
         Cause ``"movie"``: missing, unreadable, incomplete, damaged, not supported, or no unsigned counts.
     """
-    with reading_explained(path):
-        stack = _opened(path)
+    with explain_reading(path):
+        stack = _open_format(path)
     try:
         _check_counts(stack)
     except MicroscopeError:
@@ -59,7 +59,7 @@ def open_stack(path: Path) -> Stack:
     return stack
 
 
-def _opened(path: Path) -> Stack:
+def _open_format(path: Path) -> Stack:
     if "\0" in str(path):
         raise refusal(f"The path {path} has a zero byte in it.", "Correct the path.")
     try:

@@ -26,9 +26,9 @@ __all__ = [
     "PlaneFigures",
     "Statements",
     "by_unit",
-    "checked",
     "number",
     "of_ome_xml",
+    "positive",
     "square",
 ]
 
@@ -100,7 +100,7 @@ class PlaneFigures:
 
     @classmethod
     def unknown(cls, count: int) -> PlaneFigures:
-        """Nothing is stated of any of `count` planes."""
+        """Figures of `count` planes of which the file states none."""
         return cls(*(np.full(count, np.nan) for _ in range(3)))
 
 
@@ -130,7 +130,7 @@ class Statements:
 
 
 def number(value: Any) -> float:
-    """A stated value as a number; NaN for what is none."""
+    """A stated value as a number; NaN for one that is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -161,7 +161,7 @@ def by_unit(name: str, value: Any, unit: Any, units: Mapping[str, float]) -> tup
     return found * factor, None
 
 
-def checked(path: Path, name: str, value: float | None) -> float | None:
+def positive(path: Path, name: str, value: float | None) -> float | None:
     """A length or time that must be positive.
 
     Raises
@@ -184,7 +184,7 @@ def square(path: Path, sides: Sequence[float | None]) -> float | None:
     """
     given = [side for side in sides if side is not None]
     for side in given:
-        checked(path, "a pixel size in µm", side)
+        positive(path, "a pixel size in µm", side)
     if len(given) == 2 and not math.isclose(given[0], given[1], rel_tol=_SQUARE):
         raise refusal(
             f"{path} states pixels of {given[0]:g} µm in x and {given[1]:g} µm in y; they must be square.",
@@ -196,7 +196,7 @@ def square(path: Path, sides: Sequence[float | None]) -> float | None:
 def of_ome_xml(
     path: Path, image: ElementTree.Element, axes: str, shape: tuple[int, ...]
 ) -> tuple[Statements, PlaneFigures]:
-    """What an Image element of OME-XML states.
+    """Values that an Image element of OME-XML states.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def of_ome_xml(
         Statements(
             square(path, sides),
             None if step is None else abs(step),
-            checked(path, "a time from frame to frame in s", period),
+            positive(path, "a time from frame to frame in s", period),
             int(bits) if bits > 0 else None,
             tuple(notes),
         ),

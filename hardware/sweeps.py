@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.memory import require_memory
-from hardware.reading import reading_explained, refusal
+from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack, is_stated
 from hardware.stacks import open_stack
 
@@ -82,7 +82,7 @@ def open_sweep(path: Path | str) -> Sweep:
         count, repeats = leading[::-1] if swapped else leading
         order = np.arange(count * repeats).reshape(leading)
         order = order.T if swapped else order
-        position_step_um, notes = _compared_planes(stack, order)
+        position_step_um, notes = _compare_planes(stack, order)
         height, width = stack.shape[-2:]
         require_memory(
             stack.path,
@@ -91,7 +91,7 @@ def open_sweep(path: Path | str) -> Sweep:
             "Save a region of interest, or fewer planes.",
         )
         planes = np.empty((count, repeats, height, width), np.uint16)
-        with reading_explained(stack.path):
+        with explain_reading(stack.path):
             for place, index in np.ndenumerate(order):
                 planes[place] = stack.read(int(index), int(index) + 1)[0]
     finally:
@@ -107,7 +107,7 @@ def open_sweep(path: Path | str) -> Sweep:
     )
 
 
-def _compared_planes(stack: Stack, order: NDArray[np.int64]) -> tuple[float | None, list[str]]:
+def _compare_planes(stack: Stack, order: NDArray[np.int64]) -> tuple[float | None, list[str]]:
     """Step of a sweep by the positions of its planes, and notes.
 
     Parameters

@@ -25,8 +25,8 @@ __all__ = [
     "axes_without_index",
     "check_chain",
     "check_room",
-    "checked_offset",
     "extents",
+    "find_offset",
     "leftover_pages",
     "planes_missing",
     "whole_count",
@@ -88,7 +88,7 @@ def check_chain(path: Path, tiff: Any) -> None:
             at = int.from_bytes(os.pread(file.fileno(), offset_bytes, behind), order) if behind < size else 0
 
 
-def checked_offset(
+def find_offset(
     path: Path, tiff: Any, series: Any, pages: Sequence[Any], planes: int, records: Sequence[logging.LogRecord]
 ) -> int | None:
     """Offset of the planes when they are contiguous in this file; None otherwise.
@@ -123,7 +123,7 @@ def planes_missing(path: Path, announced: int, held: int, records: Sequence[logg
 
 
 def _is_cut(page: Any) -> bool:
-    """Whether data of a page are not there; readers give zeros for them."""
+    """Whether data of a page are missing; readers give zeros for them."""
     size = page.parent.filehandle.size
     return len(page.dataoffsets) == 0 or any(
         offset == 0 or count == 0 or offset + count > size

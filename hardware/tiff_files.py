@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from hardware.micromanager_statements import figures_of_tags, merged, statements_of_micro_manager
+from hardware.micromanager_statements import figures_of_tags, merge, statements_of_micro_manager
 from hardware.stack import Stack
 from hardware.statements import PlaneFigures, Statements, of_ome_xml
 from hardware.tiff_completeness import (
     axes_without_index,
     check_chain,
     check_room,
-    checked_offset,
+    find_offset,
     leftover_pages,
     planes_missing,
     whole_count,
 )
-from hardware.tiff_images import check_picture, chosen_image, is_labelled, ome_images, one_position
-from hardware.tiff_log import BROKEN_TAG, HARMLESS, MORE_PAGES, remarks_of, warnings_collected
+from hardware.tiff_images import check_picture, choose_image, is_labelled, ome_images, one_position
+from hardware.tiff_log import BROKEN_TAG, HARMLESS, MORE_PAGES, collect_warnings, remarks_of
 from hardware.tiff_pages import ContiguousPlanes, PagePlanes
 from hardware.tiff_statements import oddities, of_imagej, resolution_note
 
@@ -46,7 +46,7 @@ def open_tiff(path: Path) -> Stack:
     MicroscopeError
         Cause ``"movie"``: it holds less than it announces, several images, colours, or no grey counts.
     """
-    with warnings_collected() as records:
+    with collect_warnings() as records:
         tiff = tifffile.TiffFile(path)
         try:
             check_chain(path, tiff)
@@ -59,7 +59,7 @@ def open_tiff(path: Path) -> Stack:
 
 def is_ndtiff(path: Path) -> bool:
     """Whether a TIFF file is one of an NDTiff dataset."""
-    with warnings_collected(), tifffile.TiffFile(path) as tiff:
+    with collect_warnings(), tifffile.TiffFile(path) as tiff:
         return bool(tiff.is_ndtiff)
 
 
@@ -70,11 +70,11 @@ def _read(path: Path, tiff: Any, records: Sequence[logging.LogRecord]) -> Stack:
     check_room(path, images, summary)
     every = tiff.series
     _check_errors(path, tiff, records)
-    series, image, notes = chosen_image(path, tiff, every, images, records)
+    series, image, notes = choose_image(path, tiff, every, images, records)
     check_picture(path, series)
     axes, leading, pages = one_position(path, tiff, series)
     planes = math.prod(leading)
-    offset = checked_offset(path, tiff, series, pages, planes, records)
+    offset = find_offset(path, tiff, series, pages, planes, records)
     leftover: tuple[str, ...] = ()
     if len(images) == 1 and series.kind == "ome":
         leftover = leftover_pages(path, tiff, series, pages)
@@ -89,7 +89,7 @@ def _read(path: Path, tiff: Any, records: Sequence[logging.LogRecord]) -> Stack:
     if series.kind == "imagej":
         stated, axes = of_imagej(path, tiff, axes, leading)
     if summary:
-        stated = merged(stated, statements_of_micro_manager(path, summary))
+        stated = merge(stated, statements_of_micro_manager(path, summary))
         if np.isnan(figures.position_um).all() and len(pages) == planes <= _MOST_TAGS_READ:
             figures = figures_of_tags(pages)
     bits = int(np.max(series.keyframe.bitspersample))

@@ -14,7 +14,7 @@ import numpy as np
 from hardware.reading import refusal
 from hardware.tiff_completeness import extents, planes_missing
 
-__all__ = ["check_picture", "chosen_image", "is_labelled", "ome_images", "one_position"]
+__all__ = ["check_picture", "choose_image", "is_labelled", "ome_images", "one_position"]
 
 _MIN_IS_WHITE = 0
 """Number of the photometric interpretation in TIFF."""
@@ -38,14 +38,14 @@ def ome_images(path: Path, tiff: Any) -> list[ElementTree.Element]:
     return images
 
 
-def chosen_image(
+def choose_image(
     path: Path,
     tiff: Any,
     every: Sequence[Any],
     images: Sequence[ElementTree.Element],
     records: Sequence[logging.LogRecord],
 ) -> tuple[Any, ElementTree.Element | None, tuple[str, ...]]:
-    """The image that is meant, its OME-XML, and a note when there are others.
+    """The image to read, its OME-XML, and a note when the file names others.
 
     Of several images (positions of a stage, each in a file of its own), it is the one in this file.
     """

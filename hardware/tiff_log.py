@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hardware.reading import refusal
 
-__all__ = ["BROKEN_TAG", "HARMLESS", "MORE_PAGES", "remarks_of", "warnings_collected"]
+__all__ = ["BROKEN_TAG", "HARMLESS", "MORE_PAGES", "collect_warnings", "remarks_of"]
 
 HARMLESS = ("display settings", "comments", "index map")
 """Parts of a Micro-Manager file that are often incomplete (tifffile's own notes) and that images do not need."""
@@ -43,7 +43,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def warnings_collected() -> Iterator[list[logging.LogRecord]]:
+def collect_warnings() -> Iterator[list[logging.LogRecord]]:
     """Collect the log records of tifffile within the block, instead of showing them."""
     collector = _Collector()
     logger = logging.getLogger("tifffile")

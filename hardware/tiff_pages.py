@@ -1,4 +1,4 @@
-"""Planes of TIFF files, read when they are asked for."""
+"""Planes of TIFF files, read when they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware.tiff_log import warnings_collected
+from hardware.tiff_log import collect_warnings
 
 __all__ = ["ContiguousPlanes", "PagePlanes"]
 
@@ -56,7 +56,7 @@ class PagePlanes:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Planes, shape (N, H, W)."""
-        with warnings_collected() as records:
+        with collect_warnings() as records:
             planes = np.stack([self._plane(index) for index in range(start, stop)])
         if records:
             raise ValueError(records[0].getMessage())

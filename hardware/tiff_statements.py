@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hardware.reading import refusal
-from hardware.statements import LENGTHS_UM, TIMES_S, Statements, by_unit, checked, number, square
+from hardware.statements import LENGTHS_UM, TIMES_S, Statements, by_unit, number, positive, square
 from hardware.tiff_completeness import whole_count
 
 __all__ = ["oddities", "of_imagej", "resolution_note"]
@@ -59,7 +59,7 @@ def of_imagej(path: Path, tiff: Any, axes: str, leading: tuple[int, ...]) -> tup
         Statements(
             square(path, sides),
             None if step is None else abs(step),
-            checked(path, "a time from frame to frame in s", period),
+            positive(path, "a time from frame to frame in s", period),
             notes=tuple(notes),
         ),
         "" if long == ["Z"] and step is None else axes,

@@ -21,7 +21,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from hardware.memory import require_memory
 from hardware.reading import refusal
 from hardware.stack import Stack
-from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, checked, square
+from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, positive, square
 
 __all__ = ["open_zarr"]
 
@@ -33,7 +33,7 @@ _NO_CHUNK = 2**64 - 1
 
 _CHECKSUM_BYTES = 4
 _CHUNKS_IN_MEMORY = 3
-"""A chunk is held compressed, decoded and as the part that is asked for."""
+"""A chunk is held compressed, decoded, and as the part to return."""
 
 
 def open_zarr(path: Path) -> Stack:
@@ -122,7 +122,7 @@ def _image(path: Path, node: Any, multiscale: Mapping[str, Any]) -> Stack:
         Statements(
             square(path, sides),
             None if step is None else abs(step),
-            checked(path, "a time from frame to frame in s", period),
+            positive(path, "a time from frame to frame in s", period),
             notes=tuple(notes),
         ),
         times,

@@ -527,7 +527,7 @@ def test_a_codec_that_is_missing_is_named() -> None:
     said = "<COMPRESSION.LZW: 5> requires the 'imagecodecs' package"
     with (
         pytest.raises(MicroscopeError, match=r"not supported \(<COMPRESSION.LZW"),
-        reading.reading_explained(Path("m.tif")),
+        reading.explain_reading(Path("m.tif")),
     ):
         raise ValueError(said)
 
@@ -719,12 +719,12 @@ def test_what_may_not_be_read_is_named() -> None:
     """The reason is the system's: root may read everything, so it is raised here."""
     with (
         pytest.raises(MicroscopeError, match=r"may not be read \(Permission denied\)"),
-        reading.reading_explained(Path("m")),
+        reading.explain_reading(Path("m")),
     ):
         raise PermissionError(13, "Permission denied", "m")
     with (
         pytest.raises(MicroscopeError, match="more memory than this machine has"),
-        reading.reading_explained(Path("m")),
+        reading.explain_reading(Path("m")),
     ):
         raise MemoryError("8 TiB")
 
