@@ -130,8 +130,8 @@ class CoreCamera:
         if roi is not None and (roi.x < 0 or roi.y < 0 or roi.x + roi.width > columns or roi.y + roi.height > rows):
             raise MicroscopeError(
                 "settings",
-                f"The region of interest was asked to be {_roi_text(roi)}; at binning {settings.binning} the sensor has "
-                f"{columns} x {rows} pixels.",
+                f"The region of interest was asked to be {_roi_text(roi)}; at binning {settings.binning} the sensor "
+                f"has {columns} x {rows} pixels.",
                 "Choose a region within the sensor, in binned pixels.",
             )
         if settings.binning != self.settings.binning:

@@ -132,8 +132,8 @@ def test_settings_of_another_package_are_checked(packages: Path, tmp_path: Path,
 
 
 def test_a_driver_that_cannot_be_imported_names_its_package_and_the_reason(packages: Path, tmp_path: Path) -> None:
-    install(packages, "broken_microscope", "broken = broken_microscope:DRIVER", "import vendor_library_of_nobody")
-    said = r"broken-microscope 1.0 .*broken_microscope:DRIVER.* No module named 'vendor_library_of_nobody'"
+    install(packages, "broken_microscope", "broken = broken_microscope:DRIVER", "import vendor_library")
+    said = r"broken-microscope 1.0 .*broken_microscope:DRIVER.* No module named 'vendor_library'"
     with pytest.raises(MicroscopeError, match=said):
         load_driver("broken")
     with pytest.raises(DataError, match=said):

@@ -261,7 +261,7 @@ def test_positions_that_are_no_sweep_are_said_to_be_not_trusted(tmp_path: Path, 
     xml = ome_xml([("", f"<TiffData/>{elements}", {"Z": 9})])
     sweep = open_sweep(described(tmp_path / "sweep.ome.tif", numbered(9, *SHAPE), xml))
     assert sweep.position_step_um is None
-    assert any(note in told for told in sweep.notes)
+    assert any(note in said for said in sweep.notes)
 
 
 def test_positions_in_a_unit_that_says_nothing(tmp_path: Path) -> None:
@@ -494,7 +494,7 @@ def test_what_pillow_writes_is_read(tmp_path: Path, compression: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["jpegxr", "jpeg2000", "jpegxl"])
-def test_compressions_that_may_change_counts_are_told(tmp_path: Path, compression: str) -> None:
+def test_compressions_that_may_change_counts_are_noted(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "movie.tif"
     data = numbered(3, 64, 64)
     tifffile.imwrite(path, data, compression=compression, photometric="minisblack", metadata=None)
@@ -503,7 +503,7 @@ def test_compressions_that_may_change_counts_are_told(tmp_path: Path, compressio
         assert any("may change counts" in note for note in movie.notes)
 
 
-def test_a_compression_that_nobody_knows_is_not_called_damage(tmp_path: Path) -> None:
+def test_an_unknown_compression_is_not_called_damage(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     tifffile.imwrite(path, numbered(3, *SHAPE), compression="zlib", photometric="minisblack", metadata=None)
     content = bytearray(path.read_bytes())
@@ -516,8 +516,8 @@ def test_a_compression_that_nobody_knows_is_not_called_damage(tmp_path: Path) ->
     assert "damaged" not in message
     stored = tmp_path / "movie.zarr"
     zarr.create_array(stored, data=numbered(3, *SHAPE))
-    told = (stored / "zarr.json").read_text(encoding="utf-8")
-    (stored / "zarr.json").write_text(told.replace('"zstd"', '"nobodys"'), encoding="utf-8")
+    metadata = (stored / "zarr.json").read_text(encoding="utf-8")
+    (stored / "zarr.json").write_text(metadata.replace('"zstd"', '"nobodys"'), encoding="utf-8")
     message = refused(open_movie, stored)
     assert "not supported" in message
     assert "damaged" not in message
@@ -614,7 +614,7 @@ def test_inverted_and_turned_pictures(tmp_path: Path) -> None:
         assert "orientation 4" in movie.notes[0]
 
 
-def test_warnings_of_the_reader_are_told(tmp_path: Path) -> None:
+def test_warnings_of_the_reader_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     options: Any = {"metadata": None, "photometric": "minisblack", "extratags": [(65000, "s", 0, "x" * 40, True)]}
     tifffile.imwrite(path, numbered(1, *SHAPE)[0], **options)
@@ -809,8 +809,8 @@ def test_chunks_under_other_names_are_not_there(tmp_path: Path) -> None:
     zarr.create_array(path, data=data, chunks=(1, *SHAPE), zarr_format=2, chunk_key_encoding=separator)
     with open_movie(path) as movie:
         assert np.array_equal(movie.read(0, 9), data)
-    told = (path / ".zarray").read_text(encoding="utf-8")
-    (path / ".zarray").write_text(told.replace('"dimension_separator": "/"', '"dimension_separator": "."'), "utf-8")
+    metadata = (path / ".zarray").read_text(encoding="utf-8")
+    (path / ".zarray").write_text(metadata.replace('"dimension_separator": "/"', '"dimension_separator": "."'), "utf-8")
     assert "does not hold 9 of its chunks" in refused(open_movie, path)
 
 
