@@ -18,7 +18,7 @@ and one entry point in the ``pyproject.toml`` of that package::
     toy = "toy.driver:DRIVER"
 
 Then ``driver = "toy"`` and the table ``[microscope.toy]`` work in the settings
-file. The file is imported whenever settings are read, so it imports the
+file. The file is imported whenever the settings name the driver, so it imports the
 libraries of the devices only inside the factory.
 """
 

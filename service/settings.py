@@ -296,9 +296,9 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
-    for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
-        values = _merge(values, source)
     try:
+        for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
+            values = _merge(values, source)
         settings = Settings(**values)
     except ValidationError as error:
         raise _explain(error, config) from None
@@ -372,11 +372,26 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in given.items()}
     try:
-        return source()
+        values = source()
+        _decode_other_drivers(source, values)
+        return values
     except ValueError as error:
         raise DataError(
             f"The environment cannot be read as settings ({error}).", "Lists are written as JSON."
         ) from error
+
+
+def _decode_other_drivers(source: EnvSettingsSource, values: dict[str, Any]) -> None:
+    """Read lists and tables in the settings of other packages' drivers from JSON, as `source` does for known fields."""
+    tables = values.get("microscope")
+    if not isinstance(tables, dict):
+        return
+    others = [kind for kind, table in tables.items() if kind not in MicroscopePart.model_fields and table]
+    for kind in set(others).intersection(driver_kinds() if others else ()):
+        table, fields = tables[kind], load_driver(kind).settings.model_fields
+        for name, text in table.items() if isinstance(table, dict) else ():
+            if name in fields and isinstance(text, str) and source.field_is_complex(fields[name]):
+                table[name] = source.decode_complex_value(name, fields[name], text)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,9 +98,11 @@ def test_a_driver_of_another_package_is_opened_from_a_settings_file(packages: Pa
         '[microscope]\ndriver = "toy"\nstage_high_um = 90.0\n'
         '[microscope.toy]\nbrightness = 40\nport = "/dev/ttyUSB0"\n[camera]\nexposure_s = 0.002\n',
     )
-    settings = load_settings(config, environment={"BATHYSCOPE_MICROSCOPE__TOY__BRIGHTNESS": "41"})
+    environment = {"BATHYSCOPE_MICROSCOPE__TOY__BRIGHTNESS": "41", "BATHYSCOPE_MICROSCOPE__TOY__NAMES": '["a", "b"]'}
+    settings = load_settings(config, environment=environment)
     assert driver_kinds() == (*BUILT_IN, "toy")
     assert settings.microscope.model_dump(mode="json")["toy"]["brightness"] == 41
+    assert settings.microscope.model_dump()["toy"]["names"] == ("a", "b")
     assert pickle.loads(pickle.dumps(settings)) == settings
     microscope = open_instrument(settings)
     try:
