@@ -38,7 +38,7 @@ class CoreFocus:
     direction : int
         As in `MicroscopeDescription.focus_direction`.
     last_um : float
-        Position that was read last, µm; 0 without a drive.
+        Position after the last `move` or `update`, µm; frames are stamped with it. 0 without a drive.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CoreFocus:
                 self.direction = int(core().get_focus_direction(stage))
 
     def read(self) -> float:
-        """Position of the focus drive as it reports it, µm; kept as `last_um`.
+        """Position of the focus drive as it reports it, µm.
 
         Raises
         ------
@@ -66,13 +66,12 @@ class CoreFocus:
         """
         core, stage = self._core(), self._required_stage()
         with core_request(f"read the position of {stage}"):
-            self.last_um = float(core.get_position(stage))
-        return self.last_um
+            return float(core.get_position(stage))
 
     def update(self) -> None:
-        """Read the position, where there is a drive."""
+        """Read the position into `last_um`, where there is a drive."""
         if self.stage is not None:
-            self.read()
+            self.last_um = self.read()
 
     def move(self, stage_um: float) -> float:
         """Move the focus drive, wait, and return the position read back, µm.
@@ -97,7 +96,7 @@ class CoreFocus:
             settle_s = time.monotonic() + float(core.get_device_timeout_ms(stage)) / 1000
         # Some drives report that they are done before they are.
         while True:
-            reported_um = self.read()
+            reported_um = self.last_um = self.read()
             if abs(reported_um - stage_um) <= self._settings.stage_tolerance_um:
                 return reported_um
             if time.monotonic() > settle_s:
