@@ -23,7 +23,7 @@ class MicroManagerSettings(DriverSettings):
     """
 
     mode: Literal["in-process", "bridge"] = Field(
-        default="in-process", description="Load the core here, or talk to a running Micro-Manager (slow)."
+        default="in-process", description="Load the core in this process, or connect to a running Micro-Manager (slow)."
     )
     app_path: PathName | None = Field(default=None, description="Folder of Micro-Manager, with its device adapters.")
     config_file: PathName | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
@@ -35,10 +35,10 @@ class MicroManagerSettings(DriverSettings):
         default_factory=dict, description="Device label, property, value: set at opening and read back."
     )
     stage_tolerance_um: Positive = Field(
-        default=0.5, description="Greatest distance of the focus drive from where it was sent, µm."
+        default=0.5, description="Greatest distance of the focus drive from its target, µm."
     )
     frame_timeout_s: Positive = Field(
-        default=5.0, description="A camera that gives no frame for so long, and two exposures, is reported, s."
+        default=5.0, description="A camera without a frame for this time and two exposures is reported, s."
     )
     # The core waits 5 s for every other device.
     device_timeout_s: dict[str, Positive] = Field(

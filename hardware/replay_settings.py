@@ -18,17 +18,21 @@ __all__ = ["DRIVER", "ReplaySettings"]
 
 
 class ReplaySettings(DriverSettings):
-    """A recorded movie played as a microscope."""
+    """A recorded movie, played as a microscope."""
 
     movie: PathName | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
-    fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: its own rate.")
-    loop: bool = Field(default=True, description="Begin again at the end.")
-    back_and_forth: bool = Field(
-        default=False, description="With loop: play backwards at the end, so that nothing jumps."
+    fps: float | None = Field(
+        default=None, gt=0, le=10000, description="Frames a second; absent: the rate of the movie."
     )
-    in_memory: bool = Field(default=False, description="Read the whole movie first, so that no frame waits for disk.")
+    loop: bool = Field(default=True, description="Start again at the end.")
+    back_and_forth: bool = Field(
+        default=False, description="With loop: play backwards at the end, so that no emitter jumps."
+    )
+    in_memory: bool = Field(
+        default=False, description="Read the whole movie into memory first, so that no frame waits for the disk."
+    )
     truth: PathName | None = Field(
-        default=None, description="Table (CSV, Parquet) of where the emitters really are; runs are then scored."
+        default=None, description="Table (CSV, Parquet) of the true positions of the emitters; runs are then scored."
     )
 
     def check_complete(self) -> None:

@@ -12,7 +12,7 @@ __all__ = ["PathName", "Positive"]
 
 
 def _path(value: Any) -> Any:
-    """Refuse a text that is no usable path, such as one with a control character from a TOML escape."""
+    """Refuse a value that is not a path, and the usual mistakes in writing one."""
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
     if not isinstance(text, str):
         return value
@@ -22,7 +22,7 @@ def _path(value: Any) -> Any:
     if odd is not None:
         raise ValueError(
             f"it holds the control character {odd!r}; in a TOML file write a Windows path in single quotes, "
-            "'C:\\temp', because a backslash in double quotes stands for something else"
+            "'C:\\temp', because a backslash in double quotes begins an escape sequence"
         )
     try:
         text.encode("utf-8")

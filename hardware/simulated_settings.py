@@ -26,7 +26,7 @@ class SimulatedSettings(DriverSettings):
     width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
     sample: Literal["swimming", "slide"] = Field(
         default="swimming",
-        description="What is in view: emitters that swim, or beads that lie still, to calibrate with.",
+        description="The sample: emitters that swim, or beads that lie still, for calibrations.",
     )
     emitters: int = Field(default=20, ge=0, le=1000, description="Emitters in view.")
     seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")

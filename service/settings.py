@@ -70,7 +70,7 @@ Index = Annotated[float, Field(ge=1.0, le=2.0)]
 
 
 class MicroscopePart(_Part):
-    """Which microscope, how its focus drive relates to depth, and how far it may move.
+    """The microscope, the relation of its focus drive to depth, and the limits of the drive.
 
     Each driver declares its own settings, in a table of its name. The tables of drivers that other packages install
     are extra fields of this model.
@@ -80,16 +80,16 @@ class MicroscopePart(_Part):
 
     driver: str = Field(
         default="simulated",
-        description="Which driver: simulated, micromanager, replay, or one that another package installs.",
+        description="Driver of the microscope: simulated, micromanager, replay, or one that another package installs.",
     )
     moves: Literal["objective", "sample"] | None = Field(
         default=None,
-        description="What the focus drive moves; fixes the sign of z. Absent: Micro-Manager's FocusDirection does.",
+        description="What the focus drive moves; gives the sign of z. Absent: as in Micro-Manager's FocusDirection.",
     )
     immersion_index: Index = Field(default=1.0, description="Refractive index between objective and cover slip.")
     sample_index: Index = Field(default=1.33, description="Refractive index of the sample.")
-    stage_low_um: float = Field(default=-150.0, description="Lowest position of the focus drive that is allowed, µm.")
-    stage_high_um: float = Field(default=150.0, description="Highest position of the focus drive that is allowed, µm.")
+    stage_low_um: float = Field(default=-150.0, description="Lowest allowed position of the focus drive, µm.")
+    stage_high_um: float = Field(default=150.0, description="Highest allowed position of the focus drive, µm.")
     stage_max_step_um: Positive = Field(default=100.0, description="Greatest step of the focus drive, µm.")
     simulated: SimulatedSettings = Field(default=SimulatedSettings(), description="Driver simulated.")
     micromanager: MicroManagerSettings = Field(default=MicroManagerSettings(), description="Driver micromanager.")

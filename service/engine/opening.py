@@ -54,7 +54,7 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
 
 
 def _simulated(part: SimulatedSettings) -> ComputedInputs:
-    # Only here: a real microscope needs no optics to be computed.
+    # Imported here, because a real microscope needs no computed optics.
     from models.scene import reference_camera, reference_scene, slide_scene
 
     scene = slide_scene if part.sample == "slide" else reference_scene
