@@ -1,5 +1,6 @@
 """Microscopes: one Protocol, its drivers, and recorded movies."""
 
+from hardware.driver import ComputedInputs, Driver, DriverSettings
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import (
     CameraSettings,
@@ -15,6 +16,9 @@ from hardware.opening import open_microscope
 
 __all__ = [
     "CameraSettings",
+    "ComputedInputs",
+    "Driver",
+    "DriverSettings",
     "Frame",
     "LightState",
     "LimitedMicroscope",

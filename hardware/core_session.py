@@ -1,12 +1,12 @@
-"""Starting and ending the Micro-Manager core, with its traps explained.
+"""Starting and ending the Micro-Manager core, with messages that explain failures.
 
-Loading device adapters is where microscopes fail: a path that is wrong, a
-configuration for other hardware, adapters built for another device interface
-than the installed pymmcore. The core says so in its own words; the functions
-here say which value is wrong and what to install. They also take care that a
-core can be started again in the same process: pycromanager keeps the first one
-for ever in ``Engine.singleton``, which then drives a dead core. A core in a
-running Micro-Manager is reached over its bridge, which carries only so much.
+Most failures of a microscope arise when device adapters are loaded: a path is
+wrong, the configuration is for other hardware, or the adapters have another
+device interface than the installed pymmcore. The functions here raise errors
+that name the wrong value and what to install. They also make it possible to
+start a core again in the same process: pycromanager keeps the first one in
+``Engine.singleton``, which then drives a core that has ended. A core in a
+running Micro-Manager is reached over its bridge, whose data rate is limited.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 BRIDGE_LIMIT_BYTES_PER_S = 100e6
-"""What the bridge carries, by its own documentation and by reports of its users."""
+"""Data rate of the bridge, by its documentation and by reports of its users."""
 
-_BRIDGE_ANSWER_S = 1.0
+_BRIDGE_CONNECT_S = 1.0
 """How long a Micro-Manager on this machine may take to accept a connection, s."""
 
 _MISMATCH = re.compile(r"requires (?P<core>\d+); device adapter has (?P<adapter>\d+)")
@@ -75,7 +75,7 @@ def find_installation(app_path: Path | None, config_file: Path | None) -> tuple[
     app_path : Path or None
         Micro-Manager's folder; None: the folder of the configuration file.
     config_file : Path or None
-        Hardware configuration; a relative one may lie in `app_path`.
+        Hardware configuration; a relative path may be relative to `app_path`.
 
     Raises
     ------
@@ -155,13 +155,13 @@ def connect_bridge(port: int) -> Any:
     from mmpycorex import Core
 
     try:
-        # Asked first, because the bridge leaves its own socket open when nobody answers.
-        socket.create_connection(("127.0.0.1", port), _BRIDGE_ANSWER_S).close()
+        # Tested first, because the bridge leaves its own socket open when no server listens.
+        socket.create_connection(("127.0.0.1", port), _BRIDGE_CONNECT_S).close()
         return TextCore(Core(convert_camel_case=True, port=port))
     except Exception as error:
         raise MicroscopeError(
             "bridge",
-            f"No Micro-Manager answers at port {port} ({error}).",
+            f"No Micro-Manager listens at port {port} ({error}).",
             "Start Micro-Manager and tick 'Run server on port' in its options.",
         ) from error
 

@@ -1,12 +1,12 @@
-"""Text on its way from and to the Micro-Manager core, made valid at one place.
+"""Conversion of text from and to the Micro-Manager core to valid Unicode.
 
-Labels, presets and messages come from devices, vendors' libraries and files
-of many years, in whatever encoding they have. The core hands undecodable
-bytes on as lone surrogates, which no database, no network message and no JSON
-takes. So the core is never used bare: `TextCore` stands in front of it, and
-what is read is text that everything can hold, without control characters.
+Labels, presets and messages come from devices, vendors' libraries and old
+files, in several encodings. The core returns undecodable bytes as lone
+surrogates, which databases, network messages and JSON do not accept. So the
+core is used only through `TextCore`, which returns valid text without control
+characters.
 
-The core takes names only in UTF-8. A hardware configuration in another
+The core accepts names only in UTF-8. A hardware configuration in another
 encoding is therefore loaded from a copy in UTF-8, so that its names work in
 both directions; see `readable_configuration`.
 """
@@ -44,10 +44,10 @@ def clean_text(text: str | bytes) -> str:
         As it came; a str may hold undecoded bytes as surrogates (PEP 383).
     """
     if isinstance(text, str) and not _is_utf8(text):
-        # Surrogates of undecoded bytes become these bytes again; any other surrogate is no letter.
+        # Surrogates of undecoded bytes become these bytes again; any other surrogate is not a character.
         text = text.encode("utf-8", "surrogateescape" if _is_escaped(text) else "replace")
     if isinstance(text, bytes):
-        text = _decoded(text)
+        text = _decode(text)
     return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
@@ -55,7 +55,7 @@ def _is_escaped(text: str) -> bool:
     return all("\udc80" <= letter <= "\udcff" for letter in text if "\ud800" <= letter <= "\udfff")
 
 
-def _decoded(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -66,7 +66,7 @@ def _decoded(raw: bytes) -> str:
 
 
 class TextCore:
-    """A core whose text is clean in both directions. Everything else passes as it is.
+    """A core whose text is clean in both directions. All other values are passed unchanged.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class TextCore:
 
     def __init__(self, core: Any) -> None:
         self._core = core
-        self._as_it_came: dict[str, str] = {}
+        self._raw: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._core, name)
@@ -85,7 +85,7 @@ class TextCore:
 
         def call(*arguments: Any) -> Any:
             try:
-                return self._read(method(*map(self._written, arguments)))
+                return self._read(method(*map(self._encode_name, arguments)))
             except UnicodeDecodeError as error:
                 # The core's own message, which the interface to Python could not decode.
                 raise RuntimeError(clean_text(error.object)) from error
@@ -97,20 +97,20 @@ class TextCore:
         if isinstance(value, str):
             clean = clean_text(value)
             if clean != value:
-                self._as_it_came[clean] = value
+                self._raw[clean] = value
             return clean
         if isinstance(value, tuple | list) and value and isinstance(value[0], str):
             return type(value)(self._read(each) for each in value)
         return value
 
-    def _written(self, value: Any) -> Any:
+    def _encode_name(self, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        raw = self._as_it_came.get(value, value)
+        raw = self._raw.get(value, value)
         if not _is_utf8(raw):
             raise MicroscopeError(
                 "settings",
-                f"The name {clean_text(value)} is not in UTF-8 in the device that states it, and the core takes no "
+                f"The name {clean_text(value)} is not in UTF-8 in the device that states it, and the core accepts no "
                 "other encoding.",
                 "Give it a name of plain letters, in the device's own settings.",
             )
@@ -136,7 +136,7 @@ def readable_configuration(config_file: Path) -> Iterator[Path]:
         ) from error
     mark = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
     try:
-        text = _decoded(raw) if mark is None else raw.decode(mark)
+        text = _decode(raw) if mark is None else raw.decode(mark)
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:

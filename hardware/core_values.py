@@ -1,9 +1,10 @@
-"""The Micro-Manager core's words and numbers as plain values, and back.
+"""Conversion of the values and exceptions of the Micro-Manager core.
 
-The core speaks C++ through SWIG in this process and Java over the bridge:
-tuples or vectors, lists or rectangles, signed or unsigned pixels, a dozen kinds
-of exceptions. All of that ends here. What only the bridge needs has not been
-tested: it needs a desktop with Micro-Manager.
+The core gives C++ types through SWIG in this process and Java types over the
+bridge: tuples or vectors, lists or rectangles, signed or unsigned pixels, a
+dozen kinds of exceptions. The functions here convert them to plain Python
+values and `MicroscopeError`. The parts for the bridge have not been tested:
+they need a desktop with Micro-Manager.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ __all__ = [
     "ArrivalClock",
     "Popped",
     "as_counts",
-    "core_speaks",
+    "core_request",
     "device_type",
     "leading_number",
+    "not_read_back",
     "pop_in_process",
     "pop_over_bridge",
     "read_roi",
@@ -61,8 +63,8 @@ Popped = tuple[NDArray[Any], int, float]
 
 
 @contextlib.contextmanager
-def core_speaks(purpose: str) -> Iterator[None]:
-    """Turn what the core raises (many kinds; over the bridge bare ones) into an error that says what was asked."""
+def core_request(purpose: str) -> Iterator[None]:
+    """Turn exceptions of the core, of many types, into an error that states what was requested."""
     try:
         yield
     except MicroscopeError:
@@ -74,6 +76,15 @@ def core_speaks(purpose: str) -> Iterator[None]:
             f"Micro-Manager could not {purpose}: {said}.",
             "Check the device's power, cable and range, and that the same step works in Micro-Manager itself.",
         ) from error
+
+
+def not_read_back(what: str, asked: str, reported: str, choose: str) -> MicroscopeError:
+    """The error of a value that a device does not report after it was set; `choose` names a value that works."""
+    return MicroscopeError(
+        "not_read_back",
+        f"The {what} was asked to be {asked}, but the microscope reports {reported}.",
+        f"Choose {choose}.",
+    )
 
 
 class ArrivalClock:
@@ -162,7 +173,7 @@ def as_counts(pixels: NDArray[Any]) -> NDArray[np.uint16]:
 
 
 def device_type(core: Any, label: str) -> str:
-    """What kind of device has this label."""
+    """Kind of the device with this label."""
     kind = core.get_device_type(label)
     number = kind if isinstance(kind, int) else kind.swig_value()
     return _DEVICE_TYPES.get(int(number), "device")
@@ -188,7 +199,7 @@ def leading_number(word: str) -> int:
 
 
 def same_value(asked: str, reported: str) -> bool:
-    """Whether a property reports what was asked: as numbers ("10" is "10.0000"), or else as words."""
+    """Whether a property reports the requested value, compared as numbers ("10" is "10.0000") or as text."""
     try:
         return math.isclose(float(asked), float(reported), rel_tol=1e-6, abs_tol=1e-9)
     except ValueError:

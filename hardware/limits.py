@@ -1,10 +1,9 @@
 """Soft limits of the focus drive, applied to every driver at one place.
 
-A focus drive that is told to go too far breaks a slide or an objective, and
-MMCore does not know where "too far" is: it passes on even a NaN. So no driver
-is handed out bare. `LimitedMicroscope` stands in front of each one, and
-`move_stage` below is the only way by which a position reaches a drive.
-A refused move moves nothing.
+A focus drive that moves too far breaks a slide or an objective, and the
+Micro-Manager core checks no limits: it accepts even a NaN. So every driver is
+used through `LimitedMicroscope`, whose `move_stage` is the only call that
+passes a position to a drive. A refused move moves nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from hardware.microscope import (
 __all__ = ["LimitedMicroscope", "check_limits", "check_move"]
 
 _ROUNDING_UM = 1e-6
-"""Rounding of a sum of steps in double precision; far below what any drive resolves, µm."""
+"""Rounding of a sum of steps in double precision; far below the resolution of any drive, µm."""
 
 
 def check_limits(limits: StageLimits) -> StageLimits:
-    """Return the limits when they make sense.
+    """Return the limits when they are valid.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
     Parameters
     ----------
     target_um, position_um : float
-        Where the drive shall go and where it is, µm.
+        Target and present position of the drive, µm.
     limits : StageLimits
         The soft limits in force.
 
@@ -94,7 +93,7 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
 
 
 def _without_role(description: MicroscopeDescription) -> str:
-    """Drives that are there, but were not chosen in the configuration."""
+    """Drives that exist but are not chosen in the configuration."""
     drives = [label for label, kind in description.devices.items() if kind == "focus drive"]
     return f" with the role Core-Focus (there are {', '.join(drives)})" if drives else ""
 
@@ -112,7 +111,7 @@ class LimitedMicroscope:
     Raises
     ------
     MicroscopeError
-        When the limits make no sense.
+        When a limit is not finite, the range is empty or the step is not positive.
     """
 
     def __init__(self, inner: Microscope, limits: StageLimits) -> None:
@@ -126,7 +125,7 @@ class LimitedMicroscope:
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is connected."""
+        """Driver and devices."""
         return self._inner.description
 
     @property
@@ -140,7 +139,7 @@ class LimitedMicroscope:
         Raises
         ------
         MicroscopeError
-            For values that no camera has, and whatever the driver refuses.
+            For values that no camera has, and errors of the driver.
         """
         roi = settings.roi
         if not math.isfinite(settings.exposure_s) or settings.exposure_s <= 0:
@@ -200,7 +199,7 @@ class LimitedMicroscope:
         ------
         MicroscopeError
             ``"no_stage"`` without a focus drive, ``"stage_limit"`` for a move
-            that is not allowed (nothing moves), and whatever the driver refuses.
+            that is not allowed (nothing moves), and errors of the driver.
         """
         if self._inner.description.focus_stage is None:
             raise MicroscopeError(

@@ -1,10 +1,10 @@
-"""What Bathyscope needs of a microscope: one camera, one focus drive, one light.
+"""The interface of a microscope: one camera, one focus drive, one light.
 
-Every driver (Micro-Manager, simulated, replay) is one file that fulfils the
-`Microscope` Protocol; the real-time engine and the calibration know nothing
-else. Calls block, and are made by one owner at a time. What ends something may
-come from any thread at any moment, also while another call blocks: `stop` and
-`stop_sequence`. So may what never changes: `description` and `stage_limits`.
+Every driver implements the `Microscope` Protocol; the real-time engine and the
+calibration use nothing else. Calls block, and are made by one owner at a time.
+`stop` and `stop_sequence` may be called from any thread at any moment, also
+while another call blocks, and so may `description` and `stage_limits`, which
+never change.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class StageLimits:
 class LightState:
     """Shutter (None: there is none), active channel (None: none set) and the channels to choose from.
 
-    `automatic`: the shutter opens by itself for each exposure, until it is told otherwise.
+    `automatic`: the shutter opens by itself for each exposure, until `set_light` opens or closes it.
     """
 
     shutter_open: bool | None
@@ -124,8 +124,8 @@ class MicroscopeDescription:
     """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None).
 
     `focus_direction`: +1 when a higher position of the focus drive brings objective and sample together, -1 when it
-    takes them apart, 0 when the microscope's configuration does not say.
-    `notes`: what a person should know of it, such as values of a recording that are stated and not trusted.
+    takes them apart, 0 when the microscope's configuration does not state it.
+    `notes`: remarks for the user, such as stated values of a recording that are not trusted.
     """
 
     driver: str
@@ -152,7 +152,7 @@ class Microscope(Protocol):
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is connected; read once when the driver opened it."""
+        """Driver and devices; read once when the driver opened them."""
         ...
 
     @property

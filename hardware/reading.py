@@ -1,16 +1,15 @@
-"""What every reader of image files shares: errors in one voice, and a check before memory is asked for.
+"""Errors of all readers of image files.
 
-The libraries behind the readers raise some forty kinds of exceptions. What
-each of them means for the person who gave the file is decided here and
-nowhere else: the file is missing, may not be read, is of a kind that is not
-supported, or is damaged. Only what shows damage is called damaged.
+The libraries of the readers raise some forty types of exceptions. Here each
+becomes a `MicroscopeError` with its meaning for the user: the file is missing,
+may not be read, is of a kind that is not supported, or is damaged. A file is
+called damaged only when the exception shows damage.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import resource
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,19 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
-import psutil
 import tifffile
 import zarr.errors
 
 from hardware.microscope import MicroscopeError
 
-__all__ = ["check_memory", "printable", "reading_explained", "refusal"]
-
-_SPARE_SHARE = 0.8
-"""Share of the free memory that pictures may take; the rest is for what is computed from them."""
-
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
-"""Limits of the container, where there is one (control groups, version 2)."""
+__all__ = ["explain_reading", "printable", "refusal"]
 
 _UNSUPPORTED = (NotImplementedError, ImportError, zarr.errors.UnknownCodecError)
 _UNSUPPORTED_WORDS = (
@@ -41,7 +33,7 @@ _UNSUPPORTED_WORDS = (
     "no codec",
     "codec not",
 )
-"""What readers say of a compression or layout that they do not know, in errors of no special type."""
+"""Words of messages about an unknown compression or layout, in exceptions of no special type."""
 
 _DAMAGED = (
     zlib.error,
@@ -62,11 +54,11 @@ _DAMAGED = (
     AttributeError,
     ArithmeticError,
 )
-"""What readers raise on content that breaks the rules of its format."""
+"""Exceptions of readers for content that breaks the rules of its format."""
 
 
 def refusal(problem: str, remedy: str) -> MicroscopeError:
-    """An error about a file, in letters that every terminal and log takes."""
+    """An error about a file, in characters that every terminal and log can show."""
     return MicroscopeError("movie", printable(problem), printable(remedy))
 
 
@@ -80,8 +72,8 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def reading_explained(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into a refusal that says what kind of trouble it is.
+def explain_reading(path: Path) -> Iterator[None]:
+    """Turn exceptions of a reader into an error that states what is wrong with the file.
 
     Raises
     ------
@@ -93,10 +85,10 @@ def reading_explained(path: Path) -> Iterator[None]:
     except MicroscopeError:
         raise
     except Exception as error:
-        raise _explained(path, error) from error
+        raise _explain(path, error) from error
 
 
-def _explained(path: Path, error: Exception) -> MicroscopeError:
+def _explain(path: Path, error: Exception) -> MicroscopeError:
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         return refusal(
@@ -111,7 +103,7 @@ def _explained(path: Path, error: Exception) -> MicroscopeError:
     if isinstance(error, zarr.errors.BaseZarrError) and isinstance(error, FileNotFoundError):
         return refusal(f"{path} is incomplete: {said}.", "Copy or record it again.")
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return _system_explained(path, error)
+        return _explain_system(path, error)
     if isinstance(error, (*_DAMAGED, OSError)):
         return refusal(f"{path} cannot be read: it is damaged or incomplete ({said}).", "Copy or record it again.")
     return refusal(
@@ -120,8 +112,8 @@ def _explained(path: Path, error: Exception) -> MicroscopeError:
     )
 
 
-def _system_explained(path: Path, error: OSError) -> MicroscopeError:
-    """What the operating system refused."""
+def _explain_system(path: Path, error: OSError) -> MicroscopeError:
+    """The error for a refusal of the operating system."""
     name = Path(error.filename) if isinstance(error.filename, str) else path
     if isinstance(error, FileNotFoundError):
         return refusal(f"{name} does not exist.", "Check the path; of a set of files, all must be there.")
@@ -132,45 +124,3 @@ def _system_explained(path: Path, error: OSError) -> MicroscopeError:
     if error.errno == errno.ELOOP:
         return refusal(f"{name} is a symbolic link that leads in a circle.", "Give the file itself.")
     return refusal(f"{name} cannot be read ({error.strerror}).", "Check the disk or the network, and copy it again.")
-
-
-def check_memory(path: Path, needed_bytes: int, purpose: str, remedy: str) -> None:
-    """Refuse to read what the machine has no room for, before memory is asked for.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    needed_bytes : int
-        All that is held at once.
-    purpose : str
-        What the memory is for, for example ``"a sweep of 66 planes of 512 x 512 pixels"``.
-    remedy : str
-        How to get by with less.
-
-    Raises
-    ------
-    MicroscopeError
-        Cause ``"movie"``: more than `_SPARE_SHARE` of what is free.
-    """
-    free = _free_bytes()
-    if needed_bytes > _SPARE_SHARE * free:
-        raise refusal(
-            f"{path} announces {purpose}: {needed_bytes:,} bytes in memory; {free:,} are free, of which at most "
-            f"{_SPARE_SHARE:.0%} are used.",
-            remedy,
-        )
-
-
-def _free_bytes() -> int:
-    """Memory that this process may still take: of the machine, of its container, of its own limit."""
-    free = [psutil.virtual_memory().available]
-    try:
-        used = int((_CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
-        free.append(int((_CONTROL_GROUP / "memory.max").read_text(encoding="ascii")) - used)
-    except (OSError, ValueError):
-        pass  # no container, or one without a limit ("max")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(limit - psutil.Process().memory_info().vms)
-    return max(0, min(free))

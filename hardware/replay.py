@@ -1,6 +1,6 @@
 """A recorded movie played as a microscope.
 
-For developing and demonstrating without hardware, with the pictures of a real
+For developing and demonstrating without hardware, with the images of a real
 experiment. Played at its own rate it behaves like a camera, down to losing
 frames when the reader falls further behind than the ring of a camera would
 hold; played as fast as it is read it loses nothing, and its times are those of
@@ -27,6 +27,7 @@ from hardware.microscope import (
     Roi,
     StageLimits,
 )
+from hardware.software_microscope import SoftwareMicroscope
 
 if TYPE_CHECKING:
     from hardware.movies import Movie
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ReplayMicroscope"]
 
 
-class ReplayMicroscope:
+class ReplayMicroscope(SoftwareMicroscope):
     """A movie as a microscope without stage and light.
 
     Parameters
@@ -48,13 +49,13 @@ class ReplayMicroscope:
     loop : bool
         Begin again at the end.
     back_and_forth : bool
-        With `loop`: play backwards at the end instead of beginning again, so that nothing in the picture jumps.
+        With `loop`: play backwards at the end instead of beginning again, so that nothing in the image jumps.
     in_memory : bool
         Read the whole movie now, so that no frame waits for the disk; frames are then views into it, read-only.
     ring_frames : int
-        How far the reader may fall behind before frames are lost (paced only).
+        Frames by which the reader may be late before frames are lost (paced only).
     stage_um : float
-        Where the fixed stage stands.
+        Position of the fixed stage.
     truth : mapping of int to ndarray of float64, shape (N, 4), optional
         Frame of the movie to where the emitters are: id, x_um, y_um, z_um. Frames that are not named have none.
 
@@ -77,6 +78,7 @@ class ReplayMicroscope:
         stage_um: float = 0.0,
         truth: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
+        super().__init__("a recording")
         period_s = 1.0 / fps if fps else movie.frame_period_s
         if period_s is None or not math.isfinite(period_s) or period_s <= 0:
             raise MicroscopeError(
@@ -106,14 +108,13 @@ class ReplayMicroscope:
         self._settings = CameraSettings(period_s)
         self._halt = threading.Event()
         self._halt.set()
-        # Two threads may stop at once; only the first fixes what had been exposed by then.
+        # Two threads may stop at once; only the first fixes the number of frames that had been exposed.
         self._stopping = threading.Lock()
         self._start_s = 0.0
         self._next = 0
         # Frames exposed before the halt can still be fetched.
         self._exposed_at_halt = 0
         self._snaps = 0
-        self._closed = False
         self._description = MicroscopeDescription(
             driver="replay",
             camera=movie.path.name,
@@ -172,7 +173,7 @@ class ReplayMicroscope:
             While it plays, for an exposure longer than the frame period, for
             binning, and for a region beyond the frame.
         """
-        self._idle("change the camera settings")
+        self._require_idle("change the camera settings")
         _, rows, columns = self._movie.shape
         roi = settings.roi
         if settings.exposure_s > self._period_s * (1 + 1e-6) or settings.binning != 1:
@@ -193,20 +194,20 @@ class ReplayMicroscope:
 
     def snap(self) -> Frame:
         """The next frame of the movie, beginning again at the end."""
-        self._idle("take a single frame")
+        self._require_idle("take a single frame")
         frame = self._frame(self._snaps % len(self._movie), 0, time.monotonic())
         self._snaps += 1
         return frame
 
     def start_sequence(self) -> None:
         """Play from the beginning."""
-        self._idle("start a sequence")
+        self._require_idle("start a sequence")
         self._next = 0
         self._start_s = time.monotonic()
         self._halt.clear()
 
     def stop_sequence(self) -> None:
-        """Stop playing; what was exposed until now can still be fetched."""
+        """Stop playing; frames exposed until now can still be fetched."""
         with self._stopping:
             if not self._halt.is_set():
                 self._exposed_at_halt = self._exposed() if self._paced else self._next
@@ -226,7 +227,7 @@ class ReplayMicroscope:
         MicroscopeError
             When the movie is damaged there.
         """
-        self._open()
+        self._require_open()
         if self._paced:
             if not self._wait_until_due(timeout_s):
                 return None
@@ -240,11 +241,11 @@ class ReplayMicroscope:
 
     @property
     def stage_um(self) -> float:
-        """Where the fixed stage stands, µm."""
+        """Position of the fixed stage, µm."""
         return self._stage_um
 
     def move_stage(self, stage_um: float) -> float:
-        """Refused: a recording has no stage.
+        """Raise an error: a recording has no stage.
 
         Raises
         ------
@@ -259,26 +260,8 @@ class ReplayMicroscope:
 
     @property
     def stage_limits(self) -> StageLimits:
-        """Of no meaning here: there is no stage."""
+        """The position of the fixed stage alone: there is no stage to move."""
         return StageLimits(self._stage_um, self._stage_um, 0.0)
-
-    @property
-    def continuous_focus(self) -> bool:
-        """Never: a recording has none."""
-        return False
-
-    def set_continuous_focus(self, on: bool) -> None:
-        """Refused, unless it is to be off.
-
-        Raises
-        ------
-        MicroscopeError
-            When it is to be switched on.
-        """
-        if on:
-            raise MicroscopeError(
-                "settings", "Continuous focus was asked for, but a recording has none.", "Leave it off."
-            )
 
     @property
     def light(self) -> LightState:
@@ -286,7 +269,7 @@ class ReplayMicroscope:
         return LightState(None, None)
 
     def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
-        """Refused, unless nothing is asked.
+        """Accept only that nothing is changed.
 
         Raises
         ------
@@ -310,17 +293,6 @@ class ReplayMicroscope:
         if not self._closed:
             self._closed = True
             self._movie.close()
-
-    def _open(self) -> None:
-        if self._closed:
-            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
-
-    def _idle(self, purpose: str) -> None:
-        self._open()
-        if self.is_running:
-            raise MicroscopeError(
-                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
-            )
 
     def _exposed(self) -> int:
         """Frames exposed until now."""

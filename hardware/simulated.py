@@ -1,15 +1,15 @@
-"""A digital twin: a camera that exposes by the wall clock in front of a living scene.
+"""A simulated microscope: a camera that exposes by the wall clock in front of a moving scene.
 
-What makes a real camera hard is that it does not wait. This one does not
-either: its own thread exposes frame k at the start of the sequence plus k
-periods and puts it into a bounded ring. When nobody fetches, the oldest frames
-are overwritten; when rendering is too slow, exposures are skipped; both show
-as gaps in the image numbers, exactly as with a real camera. The stage moves
-the focus through the scene, the shutter makes it dark, and the truth of every
-frame can be asked for.
+A real camera does not wait for its reader, and neither does this one: its own
+thread exposes frame k at the start of the sequence plus k periods and puts it
+into a bounded ring. When the reader is too slow, the oldest frames are
+overwritten; when rendering is too slow, exposures are skipped. Both show as
+gaps in the image numbers, as with a real camera. The stage moves the focus
+through the scene, the shutter makes it dark, and the true positions of the
+emitters are known for every frame.
 
-The physics comes from outside as a `Scene` (where the light is) and a
-`Detector` (what counts it becomes), so this package stays free of models.
+The caller supplies the physics as a `Scene` (photo-electrons) and a `Detector`
+(counts), so that this package does not import models.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from hardware.microscope import (
     Roi,
     StageLimits,
 )
+from hardware.software_microscope import SoftwareMicroscope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,10 +43,10 @@ _JOIN_S = 5.0
 
 
 class Scene(Protocol):
-    """What is under the objective.
+    """Sample and optics.
 
-    `render` and `truth` must answer for any time in any order, and `truth`
-    may be asked from another thread while a frame is rendered.
+    `render` and `truth` must work for any time in any order, and `truth`
+    may be called from another thread while a frame is rendered.
     """
 
     @property
@@ -68,7 +69,7 @@ class Scene(Protocol):
 
 
 class Detector(Protocol):
-    """What turns photo-electrons into counts."""
+    """Conversion of photo-electrons to counts, with noise."""
 
     @property
     def bit_depth(self) -> int:
@@ -80,16 +81,16 @@ class Detector(Protocol):
         ...
 
 
-class SimulatedMicroscope:
+class SimulatedMicroscope(SoftwareMicroscope):
     """Camera, stage and light in front of a scene.
 
     Parameters
     ----------
     scene : Scene
-        Where the light is. Time 0 of the scene is the start of the last sequence, so frame k of
+        Sample and optics. Time 0 of the scene is the start of the last sequence, so frame k of
         a sequence always shows the same moment; before the first sequence it is the opening.
     detector : Detector
-        What counts it becomes.
+        Conversion of photo-electrons to counts.
     exposure_s : float
         Exposure at the start, s.
     frame_period_s : float or None
@@ -97,7 +98,7 @@ class SimulatedMicroscope:
     ring_frames : int
         Frames that the camera keeps for a slow reader before it overwrites the oldest.
     backlog_frames : int
-        Exposures whose rendering may be late (a busy computer hesitates now and then); beyond, they are skipped.
+        Exposures whose rendering may be late, as on a busy computer; beyond that number they are skipped.
     limits : StageLimits
         Range of the simulated drive itself.
     seed : int
@@ -116,6 +117,7 @@ class SimulatedMicroscope:
         limits: StageLimits | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__("the simulated microscope")
         if ring_frames < 1 or backlog_frames < 1:
             raise MicroscopeError(
                 "settings",
@@ -136,7 +138,6 @@ class SimulatedMicroscope:
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._shutter_open = True
-        self._closed = False
         self._snaps = 0
         self._start_s = time.monotonic()
         self._running_exposure_s = exposure_s
@@ -162,7 +163,7 @@ class SimulatedMicroscope:
 
     @property
     def description(self) -> MicroscopeDescription:
-        """What is simulated."""
+        """The simulated devices."""
         return self._description
 
     @property
@@ -183,7 +184,7 @@ class SimulatedMicroscope:
         MicroscopeError
             While a sequence runs, or when the ROI does not fit the sensor.
         """
-        self._idle("change the camera settings")
+        self._require_idle("change the camera settings")
         rows, columns = (extent // settings.binning for extent in self._scene.shape)
         roi = settings.roi
         if rows < 1 or columns < 1 or (roi is not None and (roi.x + roi.width > columns or roi.y + roi.height > rows)):
@@ -206,7 +207,7 @@ class SimulatedMicroscope:
         MicroscopeError
             While a sequence runs.
         """
-        self._idle("take a single frame")
+        self._require_idle("take a single frame")
         exposure_s = self._settings.exposure_s
         begin_s = time.monotonic()
         self._snaps += 1
@@ -216,14 +217,14 @@ class SimulatedMicroscope:
         return frame
 
     def start_sequence(self) -> None:
-        """Start the camera's clock, after one rendering that nobody sees (it compiles what must be compiled).
+        """Start the camera's clock, after one rendering that is discarded; it compiles the code of the scene.
 
         Raises
         ------
         MicroscopeError
             While a sequence runs.
         """
-        self._idle("start a sequence")
+        self._require_idle("start a sequence")
         exposure_s = self._settings.exposure_s
         self._expose(0, time.monotonic(), exposure_s, self._seed)
         with self._fetched:
@@ -259,7 +260,7 @@ class SimulatedMicroscope:
             self._fetched.wait_for(lambda: self._ring or not self.is_running or self._failure, timeout_s)
             if self._ring:
                 return self._ring.popleft()
-        self._tell_failure()
+        self._raise_failure()
         return None
 
     def truth(self, frame_index: int) -> NDArray[np.float64]:
@@ -293,7 +294,7 @@ class SimulatedMicroscope:
 
     def move_stage(self, stage_um: float) -> float:
         """Move the focus at once."""
-        self._open()
+        self._require_open()
         # The position goes in first: a thread that reads between the two lines finds one more position than times.
         self._moves_um.append(stage_um)
         self._moves_s.append(time.monotonic())
@@ -303,24 +304,6 @@ class SimulatedMicroscope:
     def stage_limits(self) -> StageLimits:
         """Range of the simulated drive."""
         return self._limits
-
-    @property
-    def continuous_focus(self) -> bool:
-        """Never: the simulated microscope has none."""
-        return False
-
-    def set_continuous_focus(self, on: bool) -> None:
-        """Refused, unless it is to be off.
-
-        Raises
-        ------
-        MicroscopeError
-            When it is to be switched on.
-        """
-        if on:
-            raise MicroscopeError(
-                "settings", "Continuous focus was asked for, but the simulated microscope has none.", "Leave it off."
-            )
 
     @property
     def light(self) -> LightState:
@@ -335,7 +318,7 @@ class SimulatedMicroscope:
         MicroscopeError
             When a channel is asked for.
         """
-        self._open()
+        self._require_open()
         if channel is not None:
             raise MicroscopeError(
                 "settings",
@@ -360,20 +343,13 @@ class SimulatedMicroscope:
 
     # ---- inside ----
 
-    def _open(self) -> None:
-        if self._closed:
-            raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
+    def _require_idle(self, purpose: str) -> None:
+        self._require_open()
+        self._raise_failure()
+        super()._require_idle(purpose)
 
-    def _idle(self, purpose: str) -> None:
-        self._open()
-        self._tell_failure()
-        if self.is_running:
-            raise MicroscopeError(
-                "busy", f"The camera was asked to {purpose} while a sequence runs.", "Stop the sequence first."
-            )
-
-    def _tell_failure(self) -> None:
-        """Raise what ended the exposing thread, at the first call that can tell it."""
+    def _raise_failure(self) -> None:
+        """Raise the error that ended the exposing thread, at the first call after it."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise MicroscopeError(
@@ -410,7 +386,7 @@ class SimulatedMicroscope:
                     self._ring.append(frame)
                     self._fetched.notify_all()
                 index += 1
-        except Exception as failure:  # noqa: BLE001 the scene is foreign code; the reader is told
+        except Exception as failure:  # noqa: BLE001 the scene may raise any type; the next call raises it
             self._failure = failure
         finally:
             halt.set()
@@ -439,7 +415,7 @@ class SimulatedMicroscope:
         return self._in_frame(self._scene.truth(middle_s - self._start_s, self._stage_at(middle_s)))
 
     def _in_frame(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
-        # The centre of the first binned pixel lies (binning - 1) / 2 pixels behind the centre of the first pixel.
+        # The centre of the first binned pixel lies (binning - 1) / 2 pixels after the centre of the first pixel.
         binning = self._settings.binning
         roi = self._settings.roi or Roi(0, 0, 0, 0)
         moved = truth.copy()

@@ -1,8 +1,8 @@
 """An image file as a stack of planes, whatever its format.
 
-What a file is, apart from what it is used for: its shape, the labels of its
-axes, what it states of all planes and of each, and a way to read planes one by
-one.
+A stack is the content of a file apart from its use as movie or sweep: the
+shape, the labels of the axes, the metadata of all planes and of each, and a way
+to read planes one by one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from hardware.statements import PlaneFigures, Statements
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "is_stated"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A file as it is: labelled axes, what it states, and a way to read planes.
+    """Content of an image file: labelled axes, metadata, and a way to read planes.
 
     Attributes
     ----------
@@ -57,3 +57,12 @@ class Stack:
     def bit_depth(self) -> int:
         """Bits of a count: as stated, or those of the type."""
         return self.stated.bit_depth or self.dtype.itemsize * 8
+
+    def counts(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Planes as `read` gives them, as native uint16; 8-bit counts are widened."""
+        return self.read(start, stop).astype(np.uint16, copy=False)
+
+
+def is_stated(values: NDArray[np.float64]) -> bool:
+    """Whether the file states a value of each plane."""
+    return len(values) > 0 and bool(np.isfinite(values).all())

@@ -1,4 +1,4 @@
-"""Opening an image file or folder as a stack of planes; the format is read off the content, not off the name."""
+"""Opening an image file or folder as a stack of planes; the format is recognized by the content, not by the name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 import stat
 from pathlib import Path
 
-from hardware.image_folders import NDTIFF_INDEX, open_folder, open_ndtiff
+from hardware.image_folders import open_folder
+from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
-from hardware.reading import check_memory, reading_explained, refusal
+from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
+from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
 
@@ -47,8 +49,8 @@ def open_stack(path: Path) -> Stack:
     MicroscopeError
         Cause ``"movie"``: missing, unreadable, incomplete, damaged, not supported, or no unsigned counts.
     """
-    with reading_explained(path):
-        stack = _opened(path)
+    with explain_reading(path):
+        stack = _open_format(path)
     try:
         _check_counts(stack)
     except MicroscopeError:
@@ -57,7 +59,7 @@ def open_stack(path: Path) -> Stack:
     return stack
 
 
-def _opened(path: Path) -> Stack:
+def _open_format(path: Path) -> Stack:
     if "\0" in str(path):
         raise refusal(f"The path {path} has a zero byte in it.", "Correct the path.")
     try:
@@ -103,7 +105,7 @@ def _check_counts(stack: Stack) -> None:
             "Correct its metadata, or save the camera's own counts.",
         )
     height, width = stack.shape[-2:]
-    check_memory(
+    require_memory(
         stack.path,
         math.prod((height, width, _COPIES_OF_A_FRAME)) * 4,
         f"frames of {width:,} x {height:,} pixels",

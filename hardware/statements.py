@@ -1,9 +1,9 @@
-"""What a file states besides its pixels: lengths, times and depths, with their units.
+"""Metadata of image files: lengths, times and depths, with their units.
 
-Every format has its own names and units; here they become µm and s. Writers
-put placeholders where they know nothing (0, 1 pixel, no unit). Those are not
-believed, and a note says so: a reader of the message must see the difference
-between a value that is absent and one that is not trusted.
+Every format has its own names and units; here they become µm and s. Programs
+write placeholders for unknown values (0, 1 pixel, no unit). Those are not
+trusted, and a note states it, so that the user sees the difference between an
+absent value and one that is not trusted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
     "PlaneFigures",
     "Statements",
     "by_unit",
-    "checked",
     "number",
     "of_ome_xml",
+    "positive",
     "square",
 ]
 
@@ -83,7 +83,7 @@ _SQUARE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class PlaneFigures:
-    """What a file states of each plane; NaN where it states nothing.
+    """Values that a file states for each plane; NaN where it states none.
 
     Attributes
     ----------
@@ -100,13 +100,13 @@ class PlaneFigures:
 
     @classmethod
     def unknown(cls, count: int) -> PlaneFigures:
-        """Nothing is stated of any of `count` planes."""
+        """Figures of `count` planes of which the file states none."""
         return cls(*(np.full(count, np.nan) for _ in range(3)))
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What a file states of all planes together; None where nothing that is believed.
+    """Values that a file states for all planes together; None where it states none that is trusted.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Statements:
     bit_depth : int or None
         Bits of a count.
     notes : tuple of str
-        What was stated and is not believed, and what else a person should know of the file.
+        Stated values that are not trusted, and other remarks for the user.
     """
 
     pixel_size_um: float | None = None
@@ -130,7 +130,7 @@ class Statements:
 
 
 def number(value: Any) -> float:
-    """A stated value as a number; NaN for what is none."""
+    """A stated value as a number; NaN for one that is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -138,7 +138,7 @@ def number(value: Any) -> float:
 
 
 def by_unit(name: str, value: Any, unit: Any, units: Mapping[str, float]) -> tuple[float | None, str | None]:
-    """A stated value in µm or s, or a note on why it is not believed.
+    """A stated value in µm or s, or a note on why it is not trusted.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def by_unit(name: str, value: Any, unit: Any, units: Mapping[str, float]) -> tup
     return found * factor, None
 
 
-def checked(path: Path, name: str, value: float | None) -> float | None:
+def positive(path: Path, name: str, value: float | None) -> float | None:
     """A length or time that must be positive.
 
     Raises
@@ -184,7 +184,7 @@ def square(path: Path, sides: Sequence[float | None]) -> float | None:
     """
     given = [side for side in sides if side is not None]
     for side in given:
-        checked(path, "a pixel size in µm", side)
+        positive(path, "a pixel size in µm", side)
     if len(given) == 2 and not math.isclose(given[0], given[1], rel_tol=_SQUARE):
         raise refusal(
             f"{path} states pixels of {given[0]:g} µm in x and {given[1]:g} µm in y; they must be square.",
@@ -196,7 +196,7 @@ def square(path: Path, sides: Sequence[float | None]) -> float | None:
 def of_ome_xml(
     path: Path, image: ElementTree.Element, axes: str, shape: tuple[int, ...]
 ) -> tuple[Statements, PlaneFigures]:
-    """What an Image element of OME-XML states.
+    """Values that an Image element of OME-XML states.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def of_ome_xml(
         Statements(
             square(path, sides),
             None if step is None else abs(step),
-            checked(path, "a time from frame to frame in s", period),
+            positive(path, "a time from frame to frame in s", period),
             int(bits) if bits > 0 else None,
             tuple(notes),
         ),
@@ -243,7 +243,7 @@ def of_ome_xml(
 def _planes_of_ome_xml(
     pixels: ElementTree.Element, axes: str, shape: tuple[int, ...], notes: list[str]
 ) -> PlaneFigures:
-    """Figures of each plane; notes get what is stated in a unit that says nothing."""
+    """Values of each plane; a note is added for each value whose unit is unknown."""
     figures = PlaneFigures.unknown(math.prod(shape))
     kept = {
         "PositionZ": (figures.position_um, LENGTHS_UM, "µm"),

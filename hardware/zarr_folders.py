@@ -1,8 +1,8 @@
 """OME-Zarr folders (0.4 and 0.5) and bare Zarr arrays as stacks.
 
-By its rules, a Zarr array gives its fill value where a chunk is not there, so
-that a folder of which half was copied reads as a movie that goes dark. Here
-each chunk must be there.
+A Zarr array gives its fill value for a missing chunk, so that a folder of which
+half was copied is read as a movie that becomes dark. Here a missing chunk is an
+error.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from hardware.reading import check_memory, refusal
+from hardware.memory import require_memory
+from hardware.reading import refusal
 from hardware.stack import Stack
-from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, checked, square
+from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, positive, square
 
 __all__ = ["open_zarr"]
 
@@ -32,7 +33,7 @@ _NO_CHUNK = 2**64 - 1
 
 _CHECKSUM_BYTES = 4
 _CHUNKS_IN_MEMORY = 3
-"""A chunk is held compressed, decoded and as the part that is asked for."""
+"""A chunk is held compressed, decoded, and as the part to return."""
 
 
 def open_zarr(path: Path) -> Stack:
@@ -106,7 +107,7 @@ def _image(path: Path, node: Any, multiscale: Mapping[str, Any]) -> Stack:
             return None
         place = labels.index(label)
         value, doubt = by_unit(f"a scale of {label} of", scale[place], axes[place].get("unit"), units)
-        # A scale of 1 without a unit is what writers put where they know nothing.
+        # Programs write a scale of 1 without a unit for an unknown value.
         if doubt and scale[place] != 1:
             notes.append(doubt)
         return value
@@ -121,7 +122,7 @@ def _image(path: Path, node: Any, multiscale: Mapping[str, Any]) -> Stack:
         Statements(
             square(path, sides),
             None if step is None else abs(step),
-            checked(path, "a time from frame to frame in s", period),
+            positive(path, "a time from frame to frame in s", period),
             notes=tuple(notes),
         ),
         times,
@@ -147,7 +148,7 @@ def _stack(path: Path, array: Any, axes: str, stated: Statements, times_s: NDArr
         raise refusal(f"{path} has the shape {array.shape}; a frame has two axes.", "Save it as (T, Y, X).")
     stored = array.shards or array.chunks
     if array.size:
-        check_memory(
+        require_memory(
             path,
             math.prod(stored) * array.dtype.itemsize * _CHUNKS_IN_MEMORY,
             f"chunks of {' x '.join(f'{side:,}' for side in stored)} pixels",
@@ -223,7 +224,7 @@ class _ShardIndex:
         return cls(tuple(array.shape), tuple(array.shards), tuple(array.chunks), at_end)
 
     def missing(self, file: Path, place: tuple[int, ...]) -> int:
-        """Chunks within the array that the shard at `place` does not hold, or not whole."""
+        """Chunks within the array that the shard at `place` does not hold, or holds only in part."""
         count = math.prod(self._grid)
         size = file.stat().st_size
         with file.open("rb") as opened:

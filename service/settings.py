@@ -24,25 +24,30 @@ import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hardware.driver import DriverSettings
+from hardware.drivers import BUILT_IN, driver_kinds, load_driver
+from hardware.micromanager_settings import MicroManagerSettings
+from hardware.microscope import MicroscopeError
+from hardware.replay_settings import ReplaySettings
+from hardware.setting_types import PathName, Positive
+from hardware.simulated_settings import SimulatedSettings
 from models.errors import DataError
 
 __all__ = [
     "CameraPart",
     "EnginePart",
-    "MicroManagerPart",
     "MicroscopePart",
-    "ReplayPart",
     "Settings",
-    "SimulatedPart",
     "is_loopback",
     "load_settings",
 ]
@@ -61,116 +66,94 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _path(value: Any) -> Any:
-    """Refuse what is no path, and what a slip of writing has made of one."""
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
-    if not isinstance(text, str):
-        return value
-    if not text.strip():
-        raise ValueError("it is empty; name a folder or file, or leave the setting out")
-    odd = next((letter for letter in text if ord(letter) < 32 or ord(letter) == 127), None)
-    if odd is not None:
-        raise ValueError(
-            f"it holds the control character {odd!r}; in a TOML file write a Windows path in single quotes, "
-            "'C:\\temp', because a backslash in double quotes stands for something else"
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("its name is not UTF-8, so neither database nor page can name it; rename the folder") from None
-    return value
-
-
-PathName = Annotated[Path, BeforeValidator(_path)]
-Positive = Annotated[float, Field(gt=0)]
 Index = Annotated[float, Field(ge=1.0, le=2.0)]
 
 
-class SimulatedPart(_Part):
-    """The simulated microscope."""
-
-    height: int = Field(default=256, ge=32, le=4096, description="Rows of the sensor, pixels.")
-    width: int = Field(default=256, ge=32, le=4096, description="Columns of the sensor, pixels.")
-    sample: Literal["swimming", "slide"] = Field(
-        default="swimming",
-        description="What is in view: emitters that swim, or beads that lie still, to calibrate with.",
-    )
-    emitters: int = Field(default=20, ge=0, le=1000, description="Emitters in view.")
-    seed: int = Field(default=1, ge=0, description="The same seed gives the same scene.")
-    frame_period_s: Positive | None = Field(
-        default=0.01, description="Time from one exposure to the next, where that is longer than the exposure, s."
-    )
-
-
-class MicroManagerPart(_Part):
-    """Micro-Manager through pycromanager."""
-
-    mode: Literal["in-process", "bridge"] = Field(
-        default="in-process", description="Load the core here, or talk to a running Micro-Manager (slow)."
-    )
-    app_path: PathName | None = Field(default=None, description="Folder of Micro-Manager, with its device adapters.")
-    config_file: PathName | None = Field(default=None, description="Micro-Manager hardware configuration (.cfg).")
-    buffer_mb: int = Field(default=256, ge=16, le=65536, description="Sequence buffer of the core, MB.")
-    port: int = Field(default=4827, ge=1, le=65535, description="Port of the bridge, in bridge mode.")
-    channel_group: str = Field(default="Channel", description="Configuration group that switches the light.")
-    properties: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description="Device label, property, value: set at opening and read back."
-    )
-    stage_tolerance_um: Positive = Field(
-        default=0.5, description="Greatest distance of the focus drive from where it was sent, µm."
-    )
-    frame_timeout_s: Positive = Field(
-        default=5.0, description="A camera that gives no frame for so long, and two exposures, is reported, s."
-    )
-    device_timeout_s: dict[str, Positive] = Field(
-        default_factory=dict, description="Time-out of a device by its label, s."
-    )
-
-
-class ReplayPart(_Part):
-    """A recorded movie played as a microscope."""
-
-    movie: PathName | None = Field(default=None, description="OME-Zarr, OME-TIFF or TIFF, (T, Y, X).")
-    fps: float | None = Field(default=None, gt=0, le=10000, description="Frames a second; absent: its own rate.")
-    loop: bool = Field(default=True, description="Begin again at the end.")
-    back_and_forth: bool = Field(
-        default=False, description="With loop: play backwards at the end, so that nothing jumps."
-    )
-    in_memory: bool = Field(default=False, description="Read the whole movie first, so that no frame waits for disk.")
-    truth: PathName | None = Field(
-        default=None, description="Table (CSV, Parquet) of where the emitters really are; runs are then scored."
-    )
-
-
 class MicroscopePart(_Part):
-    """Which microscope, how its focus drive relates to depth, and how far it may move."""
+    """The microscope, the relation of its focus drive to depth, and the limits of the drive.
 
-    driver: Literal["simulated", "micromanager", "replay"] = Field(default="simulated", description="Which driver.")
+    Each driver declares its own settings, in a table of its name. The tables of drivers that other packages install
+    are extra fields of this model.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    driver: str = Field(
+        default="simulated",
+        description="Driver of the microscope: simulated, micromanager, replay, or one that another package installs.",
+    )
     moves: Literal["objective", "sample"] | None = Field(
         default=None,
-        description="What the focus drive moves; fixes the sign of z. Absent: Micro-Manager's FocusDirection does.",
+        description="What the focus drive moves; gives the sign of z. Absent: as in Micro-Manager's FocusDirection.",
     )
     immersion_index: Index = Field(default=1.0, description="Refractive index between objective and cover slip.")
     sample_index: Index = Field(default=1.33, description="Refractive index of the sample.")
-    stage_low_um: float = Field(default=-150.0, description="Lowest position of the focus drive that is allowed, µm.")
-    stage_high_um: float = Field(default=150.0, description="Highest position of the focus drive that is allowed, µm.")
+    stage_low_um: float = Field(default=-150.0, description="Lowest allowed position of the focus drive, µm.")
+    stage_high_um: float = Field(default=150.0, description="Highest allowed position of the focus drive, µm.")
     stage_max_step_um: Positive = Field(default=100.0, description="Greatest step of the focus drive, µm.")
-    simulated: SimulatedPart = Field(default=SimulatedPart(), description="Driver simulated.")
-    micromanager: MicroManagerPart = Field(default=MicroManagerPart(), description="Driver micromanager.")
-    replay: ReplayPart = Field(default=ReplayPart(), description="Driver replay.")
+    simulated: SimulatedSettings = Field(default=SimulatedSettings(), description="Driver simulated.")
+    micromanager: MicroManagerSettings = Field(default=MicroManagerSettings(), description="Driver micromanager.")
+    replay: ReplaySettings = Field(default=ReplaySettings(), description="Driver replay.")
+
+    @property
+    def driver_settings(self) -> DriverSettings:
+        """Settings of the driver that is in use."""
+        own: DriverSettings = getattr(self, self.driver)
+        return own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _validate_other_drivers(cls, values: Any) -> Any:
+        """Validate the tables of drivers of other packages, by the settings that these declare."""
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(values)
+        names = [name for name in (*given, given.get("driver")) if isinstance(name, str)]
+        others = [name for name in dict.fromkeys(names) if name not in cls.model_fields]
+        installed = driver_kinds() if others else ()
+        for kind in others:
+            if kind in installed:
+                try:
+                    given[kind] = load_driver(kind).settings.model_validate(given.get(kind, {}))
+                except ValidationError as error:
+                    raise _within(kind, error) from None
+        return given
+
+    @field_validator("driver")
+    @classmethod
+    def _is_installed(cls, driver: str) -> str:
+        if driver not in BUILT_IN and driver not in (installed := driver_kinds()):
+            raise ValueError(f"no such driver is installed; there are {', '.join(installed)}")
+        return driver
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            if not isinstance(value, DriverSettings):
+                fault = InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
+                raise ValidationError.from_exception_data("MicroscopePart", [fault])
         if self.stage_low_um >= self.stage_high_um:
             raise ValueError(
                 f"stage_low_um is {self.stage_low_um} and stage_high_um {self.stage_high_um}; the first must be lower"
             )
-        core_is_here = self.driver == "micromanager" and self.micromanager.mode == "in-process"
-        if core_is_here and self.micromanager.config_file is None:
-            raise ValueError("micromanager.config_file is not set; the core needs a hardware configuration")
-        if self.driver == "replay" and self.replay.movie is None:
-            raise ValueError("replay.movie is not set; state the movie to play")
+        try:
+            self.driver_settings.check_complete()
+        except ValueError as error:
+            raise ValueError(f"{self.driver}.{error}") from None
         return self
+
+
+def _within(name: str, error: ValidationError) -> ValidationError:
+    """The same errors, placed within the group `name`."""
+    faults = [
+        InitErrorDetails(
+            type=PydanticCustomError(fault["type"], "{text}", {"text": fault["msg"]}),
+            loc=(name, *fault["loc"]),
+            input=fault["input"],
+        )
+        for fault in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, faults)
 
 
 class CameraPart(_Part):
@@ -313,12 +296,14 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
-    for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
-        values = _merge(values, source)
     try:
+        for source in (_from_file(config), _from_environment(environment), _given(command_line or {})):
+            values = _merge(values, source)
         settings = Settings(**values)
     except ValidationError as error:
         raise _explain(error, config) from None
+    except MicroscopeError as error:  # a driver of another package that cannot be imported
+        raise DataError(error.problem, error.remedy) from error
     if os.path.lexists(settings.data_dir) and not settings.data_dir.is_dir():
         raise DataError(f"The data directory {settings.data_dir} is a file.", "Name a folder; it is made when missing.")
     return settings
@@ -387,11 +372,26 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in given.items()}
     try:
-        return source()
+        values = source()
+        _decode_other_drivers(source, values)
+        return values
     except ValueError as error:
         raise DataError(
             f"The environment cannot be read as settings ({error}).", "Lists are written as JSON."
         ) from error
+
+
+def _decode_other_drivers(source: EnvSettingsSource, values: dict[str, Any]) -> None:
+    """Read lists and tables in the settings of other packages' drivers from JSON, as `source` does for known fields."""
+    tables = values.get("microscope")
+    if not isinstance(tables, dict):
+        return
+    others = [kind for kind, table in tables.items() if kind not in MicroscopePart.model_fields and table]
+    for kind in set(others).intersection(driver_kinds() if others else ()):
+        table, fields = tables[kind], load_driver(kind).settings.model_fields
+        for name, text in table.items() if isinstance(table, dict) else ():
+            if name in fields and isinstance(text, str) and source.field_is_complex(fields[name]):
+                table[name] = source.decode_complex_value(name, fields[name], text)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -438,5 +438,7 @@ def _explain(error: ValidationError, config: Path | None) -> DataError:
 
 
 def _part_fields(fields: Mapping[str, Any], part: str) -> dict[str, Any]:
-    kind = fields[part].annotation if part in fields else None
+    if part not in fields:
+        return dict(load_driver(part).settings.model_fields) if part in driver_kinds() else {}
+    kind = fields[part].annotation
     return dict(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else {}

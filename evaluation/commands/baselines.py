@@ -153,7 +153,8 @@ def run_beads(
     from evaluation.beads.bead_groups import bead_groups, score_line
     from evaluation.beads.bead_scores import localize_bead_sweep
     from evaluation.methods.registry import make_method
-    from hardware.movies import agreed_pixel_size, open_sweep
+    from hardware.agreement import agreed_pixel_size
+    from hardware.sweeps import open_sweep
     from models.calibration.calibrating import calibrate
     from models.calibration.sweep import Sweep
     from models.errors import DataError

@@ -34,7 +34,7 @@ def run(
     """Depth errors of a model on a real sweep: beads that the calibration used, and beads that it left out."""
     from evaluation.beads.bead_groups import bead_groups, score_line
     from evaluation.beads.bead_scores import localize_bead_sweep
-    from hardware.movies import open_sweep
+    from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
     from models.localization import Localizer

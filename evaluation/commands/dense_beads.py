@@ -49,7 +49,7 @@ def run(
     from evaluation.beads.bead_crowds import best_threshold, compose_crowds, score_crowd_depths, score_crowds
     from evaluation.beads.bead_groups import bead_groups
     from evaluation.methods.registry import METHODS, make_method, needs_model
-    from hardware.movies import open_sweep
+    from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
     from models.model import Model

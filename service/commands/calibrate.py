@@ -232,7 +232,8 @@ def _take(live: _Live, lengths: _Lengths) -> _SweepOnAxis:
 
 def _from_file(path: Path, lengths: _Lengths) -> Sweep:
     """Read a sweep from a file, with the lengths of the file where the options give none."""
-    from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
+    from hardware.agreement import agreed_pixel_size, agreed_step
+    from hardware.sweeps import open_sweep
     from models.calibration.sweep import Sweep
     from service.commands.console import note
 

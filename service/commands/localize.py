@@ -33,7 +33,8 @@ def run(
     ] = None,
 ) -> None:
     """Find the emitters of every frame of a movie."""
-    from hardware.movies import agreed_pixel_size, open_movie
+    from hardware.agreement import agreed_pixel_size
+    from hardware.movies import open_movie
     from models.localization import Localizer
     from models.table_files import is_table, write_table
     from models.tables import Localizations

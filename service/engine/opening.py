@@ -9,13 +9,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from hardware.microscope import CameraSettings, Roi
+from hardware.driver import ComputedInputs
+from hardware.microscope import CameraSettings, Roi, StageLimits
 from hardware.opening import open_microscope
 
 if TYPE_CHECKING:
     from hardware.limits import LimitedMicroscope
-    from hardware.simulated import Detector, Scene
-    from service.settings import Settings, SimulatedPart
+    from hardware.simulated_settings import SimulatedSettings
+    from service.settings import Settings
 
 __all__ = ["open_instrument"]
 
@@ -33,11 +34,13 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
         When the table of truth of a replayed movie cannot be read.
     """
     part, camera = settings.microscope, settings.camera
-    scene, detector = _simulated(part.simulated) if part.driver == "simulated" else (None, None)
-    config = part.model_dump()
-    if part.replay.truth is not None:
-        config["replay"]["truth"] = _truth_by_frame(part.replay.truth)
-    microscope = open_microscope(config, scene=scene, detector=detector)
+    limits = StageLimits(part.stage_low_um, part.stage_high_um, part.stage_max_step_um)
+    inputs = ComputedInputs()
+    if part.driver == "simulated":
+        inputs = _simulated(part.simulated)
+    elif part.driver == "replay" and part.replay.truth is not None:
+        inputs = ComputedInputs(truth=_truth_by_frame(part.replay.truth))
+    microscope = open_microscope(part.driver, part.driver_settings, limits=limits, inputs=inputs)
     for text in microscope.description.notes:
         _log.warning("microscope_note", text=text)
     if part.driver != "replay":  # a movie has the settings that it was taken with
@@ -50,12 +53,12 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
     return microscope
 
 
-def _simulated(part: SimulatedPart) -> tuple[Scene, Detector]:
-    # Only here: a real microscope needs no optics to be computed.
+def _simulated(part: SimulatedSettings) -> ComputedInputs:
+    # Imported here, because a real microscope needs no computed optics.
     from models.scene import reference_camera, reference_scene, slide_scene
 
     scene = slide_scene if part.sample == "slide" else reference_scene
-    return scene((part.height, part.width), part.emitters, part.seed), reference_camera()
+    return ComputedInputs(scene((part.height, part.width), part.emitters, part.seed), reference_camera())
 
 
 def _truth_by_frame(path: Path) -> dict[int, NDArray[np.float64]]:

@@ -19,8 +19,8 @@ from service.store.store import Store
 from tests.conftest import need
 from tests.service.engine_samples import dot_model
 
-BUFFER_MB = 4
-"""Holds 8 frames of 512 x 512 pixels; the core drops all of them, without a message, whenever they are full."""
+BUFFER_MB = 16
+"""Holds 32 frames of 512 x 512 pixels; the core drops all of them, without a message, whenever they are full."""
 
 
 class Stalling:
@@ -90,7 +90,7 @@ def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) 
             assert time.monotonic() < deadline
             grabbed = run.ledger.counts().grabbed
             microscope.gate.clear()
-            time.sleep(0.1)
+            time.sleep(0.4)
             microscope.gate.set()
             while run.ledger.counts().grabbed == grabbed:
                 assert time.monotonic() < deadline

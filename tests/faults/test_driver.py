@@ -163,7 +163,7 @@ def test_a_camera_that_stops_by_itself_is_a_failure(microscope: LimitedMicroscop
     microscope.start_sequence()
     core = microscope.inner._core  # type: ignore[attr-defined]
     core.stop_sequence_acquisition()
-    with pytest.raises(MicroscopeError, match="Camera stopped giving frames, and nobody had asked it to"):
+    with pytest.raises(MicroscopeError, match="Camera stopped giving frames without a request to stop"):
         wait_for(lambda: microscope.next_frame(0.1) is None)
 
 

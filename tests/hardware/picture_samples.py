@@ -86,14 +86,14 @@ def micro_manager_stack(
         pixels = start + 2 + 12 * count + 4
         # Readers find the pixels of later planes 162 bytes behind their directory.
         assert words or pixels == start + 162
-        ratio, told = pixels + size, pixels + size + 16
+        ratio, extra_at = pixels + size, pixels + size + 16
         entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)]
-        entries += [(270, 2, len(words), told + len(description))] if words else []
+        entries += [(270, 2, len(words), extra_at + len(description))] if words else []
         entries += [(273, 4, 1, pixels), (277, 3, 1, 1), (278, 3, 1, height), (279, 4, 1, size)]
-        entries += [(282, 5, 1, ratio), (283, 5, 1, ratio + 8), (296, 3, 1, 3), (51123, 2, len(description), told)]
+        entries += [(282, 5, 1, ratio), (283, 5, 1, ratio + 8), (296, 3, 1, 3), (51123, 2, len(description), extra_at)]
         offsets.append(start)
         out += struct.pack("<H", count) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-        end = told + len(description) + len(words)
+        end = extra_at + len(description) + len(words)
         out += struct.pack("<I", end + end % 2)
         last = len(out) - 4
         out += plane.astype("<u2").tobytes() + struct.pack("<4I", 1, 1, 1, 1) + description + words

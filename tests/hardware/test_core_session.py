@@ -24,5 +24,5 @@ def test_the_bridge_has_a_ceiling() -> None:
 
 
 def test_a_bridge_to_nowhere_says_so() -> None:
-    with pytest.raises(MicroscopeError, match="No Micro-Manager answers at port 1"):
+    with pytest.raises(MicroscopeError, match="No Micro-Manager listens at port 1"):
         connect_bridge(1)

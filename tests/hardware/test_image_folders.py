@@ -15,7 +15,8 @@ import tifffile
 from ndstorage import NDTiffDataset
 
 from hardware.microscope import MicroscopeError
-from hardware.movies import Movie, open_movie, open_sweep
+from hardware.movies import Movie, open_movie
+from hardware.sweeps import open_sweep
 from tests.hardware.picture_samples import SHAPE, numbered
 
 
@@ -133,17 +134,17 @@ def test_numbered_images_are_a_movie(tmp_path: Path, names: list[str]) -> None:
 def test_images_of_micro_manager_with_their_metadata(tmp_path: Path) -> None:
     names = [f"img_{t:09d}_GFP_{z:03d}.tif" for t in range(2) for z in range(9)]
     folder = write_images(tmp_path / "sweep", names)
-    told: dict[str, Any] = {"Summary": {"PixelSize_um": 0.65, "z-step_um": 0.5, "Frames": 2, "Slices": 9}}
+    metadata: dict[str, Any] = {"Summary": {"PixelSize_um": 0.65, "z-step_um": 0.5, "Frames": 2, "Slices": 9}}
     for number, name in enumerate(names):
         key = f"FrameKey-{number // 9}-0-{number % 9}"
-        told[key] = {"FileName": name, "ZPositionUm": 0.7 * (number % 9), "Exposure-ms": 10}
-    (folder / "metadata.txt").write_text(json.dumps(told), encoding="utf-8")
+        metadata[key] = {"FileName": name, "ZPositionUm": 0.7 * (number % 9), "Exposure-ms": 10}
+    (folder / "metadata.txt").write_text(json.dumps(metadata), encoding="utf-8")
     sweep = open_sweep(folder)
     assert np.array_equal(sweep.planes[:, 1, 0, 0], np.arange(9, 18))
     assert (sweep.pixel_size_um, sweep.z_step_um, sweep.position_step_um) == (0.65, 0.5, pytest.approx(0.7))
     assert "an axis Z of 9" in refused(open_movie, folder)
-    told["Summary"]["Frames"] = 3
-    (folder / "metadata.txt").write_text(json.dumps(told), encoding="utf-8")
+    metadata["Summary"]["Frames"] = 3
+    (folder / "metadata.txt").write_text(json.dumps(metadata), encoding="utf-8")
     assert "announces 27 planes and holds 18" in refused(open_sweep, folder)
 
 
@@ -201,7 +202,7 @@ def test_files_of_an_ndtiff_folder_that_are_not_in_its_index(tmp_path: Path) -> 
 
 
 def test_an_ndtiff_folder_without_its_index(tmp_path: Path) -> None:
-    """merfish3d-analysis 69: the planes are read in the order of the file, and that is told."""
+    """merfish3d-analysis 69: the planes are read in the order of the file, and a note states it."""
     folder = write_ndtiff(tmp_path / "movie", [{"time": t} for t in range(7)], {"PixelSize_um": 0.65})
     (folder / "NDTiff.index").unlink()
     with open_movie(folder) as movie:

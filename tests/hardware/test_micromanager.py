@@ -156,13 +156,13 @@ def test_a_frame_that_waited_keeps_the_time_of_its_exposure(open_demo: OpenDemo)
 
 
 def test_frames_lost_in_an_overflow_are_a_gap_in_the_index(open_demo: OpenDemo) -> None:
-    microscope = open_demo(buffer_mb=4)
+    microscope = open_demo(buffer_mb=16)
     microscope.apply_camera(CameraSettings(0.002))
     microscope.start_sequence()
     indices = [microscope.next_frame(5.0).index]
-    # 4 MB hold 8 frames; the core drops all of them, without a word, whenever they are full.
+    # 16 MB hold 32 frames; the core drops all of them, without a word, whenever they are full.
     while len(indices) == indices[-1] + 1:
-        time.sleep(0.1)
+        time.sleep(0.2)
         indices.append(microscope.next_frame(5.0).index)
         assert len(indices) < 200
     microscope.stop_sequence()
@@ -221,13 +221,13 @@ def test_a_process_that_ends_without_closing_ends(demo_installation: tuple[Path,
 def test_a_camera_that_gives_no_frame_is_reported(open_demo: OpenDemo) -> None:
     microscope = open_demo(frame_timeout_s=0.1)
     microscope.apply_camera(CameraSettings(0.01))
-    # The camera is told a longer exposure behind the driver's back: it now owes frames for 2 s.
+    # The camera gets a longer exposure without the driver, so it gives no frame for 2 s.
     microscope._core.set_exposure(2000)
     with pytest.raises(MicroscopeError, match=r"Camera gave no frame for 0\.1 s at an exposure of 0\.01 s"):
         microscope.snap()
-    with pytest.raises(MicroscopeError, match="still owes the frame before"):
+    with pytest.raises(MicroscopeError, match="the last exposure has not ended"):
         microscope.snap()
-    microscope._snapping.join()
+    microscope._camera._snapping.join()
     microscope.start_sequence()
     assert microscope.next_frame(0.01) is None
     with pytest.raises(MicroscopeError) as refusal:
@@ -342,7 +342,7 @@ def test_it_restarts_in_one_process(open_demo: OpenDemo) -> None:
         ),
     ],
 )
-def test_devices_that_do_not_do_as_they_are_told(
+def test_devices_that_do_not_keep_what_is_set(
     open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch, method: str, stand_in: Any, asked: Any, message: str
 ) -> None:
     microscope = open_demo()
@@ -353,12 +353,12 @@ def test_devices_that_do_not_do_as_they_are_told(
     assert refusal.value.cause == "not_read_back"
 
 
-def test_a_halt_that_is_not_confirmed_is_not_claimed(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_halt_is_reported_only_when_it_is_confirmed(open_demo: OpenDemo, monkeypatch: pytest.MonkeyPatch) -> None:
     microscope = open_demo()
     core = microscope._core
 
     def refuse(*_: object) -> None:
-        raise RuntimeError("device does not answer")
+        raise RuntimeError("device does not respond")
 
     with monkeypatch.context() as drive_without_stop:
         # A drive that cannot be stopped but stands is a confirmed halt, one that moves or keeps silent is not.
@@ -368,10 +368,10 @@ def test_a_halt_that_is_not_confirmed_is_not_claimed(open_demo: OpenDemo, monkey
         assert not microscope.stop()
         drive_without_stop.setattr(core, "device_busy", refuse, raising=False)
         assert not microscope.stop()
-    with monkeypatch.context() as camera_without_answer:
-        camera_without_answer.setattr(core, "is_sequence_running", refuse, raising=False)
+    with monkeypatch.context() as camera_without_reply:
+        camera_without_reply.setattr(core, "is_sequence_running", refuse, raising=False)
         assert not microscope.stop()
-        with pytest.raises(MicroscopeError, match="could not ask whether a sequence runs: device does not answer"):
+        with pytest.raises(MicroscopeError, match="could not ask whether a sequence runs: device does not respond"):
             _ = microscope.is_running
 
 
@@ -388,7 +388,7 @@ def test_a_camera_that_fails_or_changes_its_format(open_demo: OpenDemo, monkeypa
 
 def test_a_buffer_that_was_emptied_between_look_and_pop(open_demo: OpenDemo) -> None:
     microscope = open_demo()
-    assert microscope._pop(microscope._core) is None
+    assert microscope._camera._pop(microscope._core) is None
     assert microscope.next_frame(1.0) is None
 
 

@@ -13,8 +13,10 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from hardware.agreement import agreed_pixel_size
 from hardware.microscope import MicroscopeError
-from hardware.movies import agreed_pixel_size, open_movie, open_sweep
+from hardware.movies import open_movie
+from hardware.sweeps import open_sweep
 
 MICRONS = {"PhysicalSizeX": 650, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.65, "PhysicalSizeYUnit": "µm"}
 

@@ -10,63 +10,51 @@ import pytest
 import tifffile
 
 import hardware
-from hardware import LimitedMicroscope, MicroscopeError, StageLimits, open_microscope
+from hardware import ComputedInputs, LimitedMicroscope, MicroscopeError, StageLimits, open_microscope
+from hardware.replay_settings import ReplaySettings
 
 if TYPE_CHECKING:
     from tests.hardware.conftest import PlainDetector, PlainScene
 
-LIMITS = {"stage_low_um": -20.0, "stage_high_um": 40.0, "stage_max_step_um": 10.0}
-DEPTH = {"moves": "objective", "immersion_index": 1.0, "sample_index": 1.33}
+LIMITS = StageLimits(-20.0, 40.0, 10.0)
 
 
 def test_simulated(scene: PlainScene, detector: PlainDetector) -> None:
-    config = {
-        "driver": "simulated",
-        **LIMITS,
-        **DEPTH,
-        "simulated": {"height": 32, "width": 48, "emitters": 1, "seed": 3, "exposure_s": 0.002, "frame_period_s": None},
-        "replay": {"movie": None},
-    }
-    microscope = open_microscope(config, scene=scene, detector=detector)
+    own = {"height": 32, "width": 48, "emitters": 1, "seed": 3, "frame_period_s": 0.02}
+    microscope = open_microscope("simulated", own, limits=LIMITS, inputs=ComputedInputs(scene, detector))
     assert isinstance(microscope, LimitedMicroscope)
-    assert microscope.stage_limits == StageLimits(-20.0, 40.0, 10.0)
-    assert microscope.camera_settings.exposure_s == 0.002
+    assert microscope.stage_limits == LIMITS
+    assert microscope.frame_period_s == 0.02
     microscope.close()
 
 
 def test_simulated_has_limits_of_its_own(scene: PlainScene, detector: PlainDetector) -> None:
-    microscope = open_microscope({"driver": "simulated", "stage_high_um": 60.0}, scene=scene, detector=detector)
-    assert microscope.stage_limits == StageLimits(-150.0, 60.0, 300.0)
+    microscope = open_microscope("simulated", inputs=ComputedInputs(scene, detector))
+    assert microscope.stage_limits == StageLimits(-150.0, 150.0, 300.0)
     microscope.close()
 
 
-def test_simulated_needs_a_scene(scene: PlainScene) -> None:
+def test_a_simulation_needs_something_to_look_at_and_to_count_with(scene: PlainScene) -> None:
     with pytest.raises(MicroscopeError, match="without a scene or a detector"):
-        open_microscope({"driver": "simulated"}, scene=scene)
+        open_microscope("simulated", inputs=ComputedInputs(scene))
 
 
 def test_replay(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     tifffile.imwrite(path, np.zeros((3, 16, 24), "uint16"), photometric="minisblack")
-    microscope = open_microscope({"driver": "replay", "replay": {"movie": path, "fps": 20.0, "loop": True}})
+    microscope = open_microscope("replay", {"movie": path, "fps": 20.0, "loop": True})
     assert microscope.camera_settings.exposure_s == 0.05
     microscope.close()
     with pytest.raises(MicroscopeError, match="frame rate"):
-        open_microscope({"driver": "replay", "replay": {"movie": path}})
-    with pytest.raises(MicroscopeError, match="No movie was given"):
-        open_microscope({"driver": "replay"})
+        open_microscope("replay", {"movie": path})
+    with pytest.raises(MicroscopeError, match="movie is not set"):
+        open_microscope("replay")
 
 
 def test_micromanager(demo_installation: tuple[Path, Path]) -> None:
     folder, config_file = demo_installation
-    own = {
-        "app_path": str(folder),
-        "config_file": str(config_file),
-        "buffer_mb": 16,
-        "mode": "in-process",
-        "port": 4827,
-    }
-    microscope = open_microscope({"driver": "micromanager", **LIMITS, **DEPTH, "micromanager": own})
+    own = {"app_path": str(folder), "config_file": str(config_file), "buffer_mb": 16, "mode": "in-process"}
+    microscope = open_microscope("micromanager", own, limits=LIMITS)
     assert microscope.description.camera == "Camera"
     assert microscope.move_stage(10.0) == 10.0
     with pytest.raises(MicroscopeError, match="greatest step"):
@@ -75,28 +63,35 @@ def test_micromanager(demo_installation: tuple[Path, Path]) -> None:
 
 
 def test_a_real_stage_is_not_opened_without_limits() -> None:
-    with pytest.raises(MicroscopeError, match=r"stage_low_um, stage_high_um not set"):
-        open_microscope({"driver": "micromanager", "stage_max_step_um": 5.0})
+    with pytest.raises(MicroscopeError, match="stage limits are not set"):
+        open_microscope("micromanager", {"config_file": "x.cfg"})
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("kind", "own", "message"),
     [
-        ({"driver": "toy"}, "The driver is toy; there are simulated, micromanager, replay"),
-        ({}, "The driver is None"),
-        ({"driver": "simulated", "stage_lo_um": 3.0}, "stage_lo_um is no setting of microscope"),
-        ({"driver": "simulated", "simulated": {"expsure_s": 1}}, "expsure_s is no setting of simulated"),
-        ({"driver": "simulated", "stage_low_um": float("nan")}, "must be finite"),
-        ({"driver": "micromanager", **LIMITS, "micromanager": {"config": "x"}}, "config is no setting of micromanager"),
-        ({"driver": "replay", "replay": {"film": "x"}}, "film is no setting of replay"),
+        ("toy", {}, "The driver is toy; installed are simulated, micromanager, replay"),
+        ("simulated", {"expsure_s": 1}, "expsure_s is no setting of the driver simulated. The settings are: height, "),
+        ("simulated", {"height": 8}, "height of the driver simulated: Input should be greater than or equal to 32"),
+        ("simulated", ReplaySettings(), "The settings of the driver simulated: Input should be a valid dictionary or"),
+        ("micromanager", {"config": "x"}, "config is no setting of the driver micromanager"),
+        ("micromanager", {}, "config_file is not set"),
+        ("replay", {"film": "x"}, "film is no setting of the driver replay"),
     ],
 )
-def test_settings_that_do_not_exist(
-    config: dict[str, Any], message: str, scene: PlainScene, detector: PlainDetector
+def test_settings_that_do_not_exist_or_fit(
+    kind: str, own: Any, message: str, scene: PlainScene, detector: PlainDetector
 ) -> None:
     with pytest.raises(MicroscopeError, match=message) as refusal:
-        open_microscope(config, scene=scene, detector=detector)
+        open_microscope(kind, own, limits=LIMITS, inputs=ComputedInputs(scene, detector))
     assert refusal.value.cause == "settings"
+
+
+def test_limits_that_are_not_finite(scene: PlainScene, detector: PlainDetector) -> None:
+    with pytest.raises(MicroscopeError, match="must be finite"):
+        open_microscope(
+            "simulated", limits=StageLimits(float("nan"), 40.0, 10.0), inputs=ComputedInputs(scene, detector)
+        )
 
 
 def test_the_face_of_the_package() -> None:

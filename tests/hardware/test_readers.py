@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hardware import reading
+from hardware import memory, reading
+from hardware.agreement import agreed_pixel_size, agreed_step
 from hardware.microscope import MicroscopeError
-from hardware.movies import Movie, agreed_pixel_size, agreed_step, open_movie, open_sweep
+from hardware.movies import Movie, open_movie
+from hardware.sweeps import open_sweep
 from tests.hardware.picture_samples import SHAPE, described, imagej, micro_manager_stack, numbered, ome, ome_xml
 
 MICRONS = {"PhysicalSizeX": 0.65, "PhysicalSizeY": 0.65, "PhysicalSizeZ": 1.0}
@@ -259,7 +261,7 @@ def test_positions_that_are_no_sweep_are_said_to_be_not_trusted(tmp_path: Path, 
     xml = ome_xml([("", f"<TiffData/>{elements}", {"Z": 9})])
     sweep = open_sweep(described(tmp_path / "sweep.ome.tif", numbered(9, *SHAPE), xml))
     assert sweep.position_step_um is None
-    assert any(note in told for told in sweep.notes)
+    assert any(note in said for said in sweep.notes)
 
 
 def test_positions_in_a_unit_that_says_nothing(tmp_path: Path) -> None:
@@ -370,7 +372,7 @@ def test_the_image_that_lies_in_the_file_is_read(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         with open_movie(tmp_path / name) as movie:
             assert np.array_equal(movie.read(0, 4), numbered(8, *SHAPE)[4 * number :][:4])
-            assert f"names 2 images; the one that lies in it, Pos{number}, is read" in movie.notes[0]
+            assert f"names 2 images; the one in this file, Pos{number}, is read" in movie.notes[0]
 
 
 def test_several_images_in_one_file_are_named(tmp_path: Path) -> None:
@@ -492,7 +494,7 @@ def test_what_pillow_writes_is_read(tmp_path: Path, compression: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["jpegxr", "jpeg2000", "jpegxl"])
-def test_compressions_that_may_change_counts_are_told(tmp_path: Path, compression: str) -> None:
+def test_compressions_that_may_change_counts_are_noted(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "movie.tif"
     data = numbered(3, 64, 64)
     tifffile.imwrite(path, data, compression=compression, photometric="minisblack", metadata=None)
@@ -501,7 +503,7 @@ def test_compressions_that_may_change_counts_are_told(tmp_path: Path, compressio
         assert any("may change counts" in note for note in movie.notes)
 
 
-def test_a_compression_that_nobody_knows_is_not_called_damage(tmp_path: Path) -> None:
+def test_an_unknown_compression_is_not_called_damage(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     tifffile.imwrite(path, numbered(3, *SHAPE), compression="zlib", photometric="minisblack", metadata=None)
     content = bytearray(path.read_bytes())
@@ -514,8 +516,8 @@ def test_a_compression_that_nobody_knows_is_not_called_damage(tmp_path: Path) ->
     assert "damaged" not in message
     stored = tmp_path / "movie.zarr"
     zarr.create_array(stored, data=numbered(3, *SHAPE))
-    told = (stored / "zarr.json").read_text(encoding="utf-8")
-    (stored / "zarr.json").write_text(told.replace('"zstd"', '"nobodys"'), encoding="utf-8")
+    metadata = (stored / "zarr.json").read_text(encoding="utf-8")
+    (stored / "zarr.json").write_text(metadata.replace('"zstd"', '"nobodys"'), encoding="utf-8")
     message = refused(open_movie, stored)
     assert "not supported" in message
     assert "damaged" not in message
@@ -525,7 +527,7 @@ def test_a_codec_that_is_missing_is_named() -> None:
     said = "<COMPRESSION.LZW: 5> requires the 'imagecodecs' package"
     with (
         pytest.raises(MicroscopeError, match=r"not supported \(<COMPRESSION.LZW"),
-        reading.reading_explained(Path("m.tif")),
+        reading.explain_reading(Path("m.tif")),
     ):
         raise ValueError(said)
 
@@ -612,7 +614,7 @@ def test_inverted_and_turned_pictures(tmp_path: Path) -> None:
         assert "orientation 4" in movie.notes[0]
 
 
-def test_warnings_of_the_reader_are_told(tmp_path: Path) -> None:
+def test_warnings_of_the_reader_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "movie.tif"
     options: Any = {"metadata": None, "photometric": "minisblack", "extratags": [(65000, "s", 0, "x" * 40, True)]}
     tifffile.imwrite(path, numbered(1, *SHAPE)[0], **options)
@@ -651,15 +653,15 @@ def test_headers_that_announce_what_no_machine_holds(tmp_path: Path) -> None:
         ("wide.zarr", (1, 10**6, 10**6), (1, 10**6, 10**6)),
     ):
         zarr.create_array(tmp_path / name, shape=shape, chunks=chunks, dtype="u2")
-        assert re.search("1,000 or more of its chunks|bytes in memory", refused(open_movie, tmp_path / name))
+        assert re.search("1,000 or more of its chunks|GB of memory", refused(open_movie, tmp_path / name))
 
 
 def test_a_sweep_or_a_whole_movie_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, numbered(40, *SHAPE), photometric="minisblack", metadata=None)
-    monkeypatch.setattr(reading, "_free_bytes", lambda: 40 * 16 * 24 * 2)
+    monkeypatch.setattr(memory, "spare_bytes", lambda: 40 * 16 * 24 * 2 - 1)
     message = refused(open_sweep, path)
-    assert "a sweep of 40 planes and 1 repeats of 24 x 16 pixels: 30,720 bytes in memory; 30,720 are free" in message
+    assert "a sweep of 40 planes and 1 repeats of 24 x 16 pixels, which needs about 3.07e-05 GB of memory" in message
     with open_movie(path) as movie:
         assert len(movie.read(0, 2)) == 2
         with pytest.raises(MicroscopeError, match="40 frames of 24 x 16 pixels"):
@@ -717,12 +719,12 @@ def test_what_may_not_be_read_is_named() -> None:
     """The reason is the system's: root may read everything, so it is raised here."""
     with (
         pytest.raises(MicroscopeError, match=r"may not be read \(Permission denied\)"),
-        reading.reading_explained(Path("m")),
+        reading.explain_reading(Path("m")),
     ):
         raise PermissionError(13, "Permission denied", "m")
     with (
         pytest.raises(MicroscopeError, match="more memory than this machine has"),
-        reading.reading_explained(Path("m")),
+        reading.explain_reading(Path("m")),
     ):
         raise MemoryError("8 TiB")
 
@@ -807,8 +809,8 @@ def test_chunks_under_other_names_are_not_there(tmp_path: Path) -> None:
     zarr.create_array(path, data=data, chunks=(1, *SHAPE), zarr_format=2, chunk_key_encoding=separator)
     with open_movie(path) as movie:
         assert np.array_equal(movie.read(0, 9), data)
-    told = (path / ".zarray").read_text(encoding="utf-8")
-    (path / ".zarray").write_text(told.replace('"dimension_separator": "/"', '"dimension_separator": "."'), "utf-8")
+    metadata = (path / ".zarray").read_text(encoding="utf-8")
+    (path / ".zarray").write_text(metadata.replace('"dimension_separator": "/"', '"dimension_separator": "."'), "utf-8")
     assert "does not hold 9 of its chunks" in refused(open_movie, path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from hardware import reading
+from hardware import memory
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, Frame, Microscope, MicroscopeError, Roi, StageLimits
 from hardware.movies import Movie, open_movie
@@ -150,7 +150,7 @@ def test_it_needs_a_rate(tmp_path: Path) -> None:
         assert ReplayMicroscope(plain, fps=50).frame_period_s == 0.02
 
 
-def test_what_the_movie_says_of_itself_is_told(tmp_path: Path) -> None:
+def test_metadata_that_are_not_trusted_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "movie.ome.tif"
     tifffile.imwrite(
         path, np.zeros((3, 16, 24), "uint16"), metadata={"axes": "TYX", "PhysicalSizeX": 0.0}, photometric="minisblack"
@@ -161,8 +161,8 @@ def test_what_the_movie_says_of_itself_is_told(tmp_path: Path) -> None:
 
 
 def test_a_movie_that_does_not_fit_into_memory(movie: Movie, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_free_bytes", lambda: 4000)
-    with pytest.raises(MicroscopeError, match="6 frames of 24 x 16 pixels: 4,608 bytes in memory; 4,000 are free"):
+    monkeypatch.setattr(memory, "spare_bytes", lambda: 4000)
+    with pytest.raises(MicroscopeError, match=r"24 x 16 pixels, which needs about 4\.61e-06 GB of memory; 4e-06 GB"):
         ReplayMicroscope(movie, in_memory=True)
 
 
@@ -190,12 +190,12 @@ def test_back_and_forth_nothing_jumps_and_the_truth_goes_along(movie: Movie) -> 
     places = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0, 1, 2, 3]
     assert [frame.pixels[0, 0] for frame in frames] == places
     assert [frame.index for frame in frames] == list(range(14))
-    # Frames are views into the movie: fetching one copies nothing, and nobody can spoil it.
+    # Frames are views into the movie: fetching one copies nothing, and no reader can change it.
     assert not frames[0].pixels.flags.owndata
     assert not frames[0].pixels.flags.writeable
     assert microscope.truth is not None
-    told = [microscope.truth(index) for index in range(14)]
-    assert [rows[0, 1] if len(rows) else None for rows in told] == [10.0 + p if p < 5 else None for p in places]
+    truths = [microscope.truth(index) for index in range(14)]
+    assert [rows[0, 1] if len(rows) else None for rows in truths] == [10.0 + p if p < 5 else None for p in places]
     microscope.apply_camera(CameraSettings(0.001, Roi(4, 2, 8, 6)))
     np.testing.assert_allclose(microscope.truth(1), [[7.0, 11.0 - 4 * 0.65, 20.0 - 2 * 0.65, 30.0]])
 

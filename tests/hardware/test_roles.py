@@ -92,7 +92,7 @@ def test_drives_without_the_role_are_named(open_with: OpenDemo) -> None:
 
 
 @pytest.mark.parametrize("direction", [-1, 0, 1])
-def test_the_direction_of_the_drive_in_use_is_told(open_with: OpenDemo, direction: int) -> None:
+def test_the_direction_of_the_drive_in_use_is_described(open_with: OpenDemo, direction: int) -> None:
     microscope = open_with(f"FocusDirection,Z,{direction}\nFocusDirection,Piezo,1\n", Focus="Z")
     assert microscope.description.focus_direction == direction
 

@@ -139,7 +139,7 @@ def test_a_stop_that_comes_as_the_sequence_starts_is_no_failure_of_the_camera(
     assert not microscope.is_running
 
 
-def test_an_exposure_that_fails_late_is_told_at_the_next_call(
+def test_an_exposure_that_fails_late_is_reported_by_the_next_call(
     open_demo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     microscope = open_demo(frame_timeout_s=0.1)
@@ -153,17 +153,17 @@ def test_an_exposure_that_fails_late_is_told_at_the_next_call(
         hanging.setattr(microscope._core, "snap_image", hang_then_fail, raising=False)
         with pytest.raises(MicroscopeError, match="gave no frame"):
             microscope.snap()
-        with pytest.raises(MicroscopeError, match="still owes the frame before"):
+        with pytest.raises(MicroscopeError, match="the last exposure has not ended"):
             microscope.snap()
         released.set()
-        microscope._snapping.join(10)
-    with pytest.raises(MicroscopeError, match="frame before failed: the cable fell out"):
+        microscope._camera._snapping.join(10)
+    with pytest.raises(MicroscopeError, match="last exposure failed: the cable fell out"):
         microscope.start_sequence()
     assert microscope.snap().pixels.shape == (512, 512)
 
 
 @pytest.mark.parametrize("call", ["snap", "start_sequence", "next_frame", "apply_camera"])
-def test_a_scene_that_fails_is_told_at_the_next_call_whatever_it_is(
+def test_a_scene_that_fails_is_reported_by_the_next_call(
     scene: PlainScene, detector: PlainDetector, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     microscope = SimulatedMicroscope(scene, detector, exposure_s=0.001)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import DataError
-from service.settings import MicroscopePart, is_loopback, load_settings
+from service.settings import is_loopback, load_settings
 
 KEY = "a-key-of-32-letters-for-the-tests"
 
@@ -143,13 +142,6 @@ def test_every_setting_has_a_help_text() -> None:
                 check(field.annotation)
 
     check(type(load_settings(environment={})))
-
-
-def test_the_drivers_know_every_parameter() -> None:
-    from hardware.micromanager_settings import MicroManagerSettings
-
-    parameters = {field.name for field in dataclasses.fields(MicroManagerSettings)}
-    assert set(MicroscopePart().micromanager.model_dump()) == parameters
 
 
 @pytest.mark.parametrize(

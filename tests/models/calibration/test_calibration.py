@@ -239,7 +239,7 @@ def test_damaged_folders_are_refused(tmp_path: Path, damage: str) -> None:
 
 @pytest.fixture(scope="module")
 def real_sweep(shared_data: Path) -> Sweep:
-    from hardware.movies import open_sweep
+    from hardware.sweeps import open_sweep
 
     recorded = open_sweep(shared_data / "beads-10x-na045" / "zsweep.ome.tif")
     return Sweep.from_steps(recorded.planes, pixel_size_um=1.6, z_step_um=1.0, z_start_um=-50.0)

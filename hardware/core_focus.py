@@ -1,0 +1,176 @@
+"""The focus drive of the Micro-Manager core, and the devices that hold focus by themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hardware.core_devices import CoreDevices
+from hardware.core_values import core_request, not_read_back
+from hardware.micromanager_settings import MicroManagerSettings
+from hardware.microscope import MicroscopeError
+
+__all__ = ["CoreFocus"]
+
+_SETTLE_POLL_S = 0.005
+"""Pause between two readings of a drive that has not yet arrived, s."""
+
+
+class CoreFocus:
+    """Focus drive and continuous focus.
+
+    Parameters
+    ----------
+    core : callable
+        Returns the core; raises when the microscope is closed.
+    devices : CoreDevices
+        All devices.
+    settings : MicroManagerSettings
+        The tolerance of a position.
+    stage : str or None
+        Label of the focus drive; None: there is none.
+
+    Attributes
+    ----------
+    stage : str or None
+        As given.
+    direction : int
+        As in `MicroscopeDescription.focus_direction`.
+    last_um : float
+        Position after the last `move` or `update`, µm; frames are stamped with it. 0 without a drive.
+    """
+
+    def __init__(
+        self, core: Callable[[], Any], devices: CoreDevices, settings: MicroManagerSettings, stage: str | None
+    ) -> None:
+        self._core = core
+        self._devices = devices
+        self._settings = settings
+        self.stage = stage
+        self.direction = 0
+        self.last_um = 0.0
+        # Autofocus devices that were switched off here.
+        self._switched_off: list[str] = []
+        if stage is not None:
+            with core_request(f"read the direction of {stage}"):
+                self.direction = int(core().get_focus_direction(stage))
+
+    def read(self) -> float:
+        """Position of the focus drive as it reports it, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"no_stage"`` without a focus drive.
+        """
+        core, stage = self._core(), self._required_stage()
+        with core_request(f"read the position of {stage}"):
+            return float(core.get_position(stage))
+
+    def update(self) -> None:
+        """Read the position into `last_um`, where there is a drive."""
+        if self.stage is not None:
+            self.last_um = self.read()
+
+    def move(self, stage_um: float) -> float:
+        """Move the focus drive, wait, and return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"not_arrived"`` when the drive stands elsewhere; ``"device"`` when it
+            refuses or does not finish within its time-out; ``"continuous_focus"``
+            while another device moves it to hold focus.
+        """
+        core, stage = self._core(), self._required_stage()
+        if self.holding_devices():
+            raise MicroscopeError(
+                "continuous_focus",
+                f"{stage} was asked to go to {stage_um:g} µm while continuous focus is on, which moves it back.",
+                "Nothing was moved. Switch continuous focus off first, at the microscope or in Micro-Manager.",
+            )
+        with core_request(f"move {stage} to {stage_um:g} µm"):
+            core.set_position(stage, stage_um)
+            core.wait_for_device(stage)
+            settle_s = time.monotonic() + float(core.get_device_timeout_ms(stage)) / 1000
+        # Some drives report that they are done before they are.
+        while True:
+            reported_um = self.last_um = self.read()
+            if abs(reported_um - stage_um) <= self._settings.stage_tolerance_um:
+                return reported_um
+            if time.monotonic() > settle_s:
+                raise MicroscopeError(
+                    "not_arrived",
+                    f"{stage} was sent to {stage_um:g} µm and reports {reported_um:g} µm; "
+                    f"the tolerance is {self._settings.stage_tolerance_um:g} µm.",
+                    "Check that the drive is not blocked or moved by hand, or set a greater tolerance.",
+                )
+            time.sleep(_SETTLE_POLL_S)
+
+    def set_continuous_focus(self, on: bool) -> None:
+        """Switch off all autofocus devices that hold focus; or on again those that were switched off, or that in role.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"not_read_back"``; ``"settings"`` when there is no autofocus device to switch on.
+        """
+        core = self._core()
+        holding = self.holding_devices()
+        if on == bool(holding):
+            return
+        with core_request("find the autofocus device"):
+            role = str(core.get_auto_focus_device())
+        devices = holding or self._switched_off or ([role] if role else [])
+        if not devices:
+            raise MicroscopeError(
+                "settings",
+                "Continuous focus was asked for, but no device has the role Core-AutoFocus.",
+                "Choose one in Micro-Manager's configuration wizard.",
+            )
+        with core_request(f"switch continuous focus of {', '.join(devices)} {_on(on)}"):
+            for device in devices:
+                core.set_auto_focus_device(device)
+                core.enable_continuous_focus(on)
+            core.set_auto_focus_device(role)
+        self._switched_off = [] if on else devices
+        if bool(self.holding_devices()) != on:
+            raise not_read_back("continuous focus", _on(on), _on(not on), "a position at which it can lock")
+
+    def holding_devices(self) -> list[str]:
+        """Autofocus devices that hold focus now, also those that have not the role Core-AutoFocus.
+
+        The core asks only the device in that role, so each device has it for a moment. A focus drive that is the
+        offset of the continuous focus may move while that is on; then the list is empty.
+        """
+        core = self._core()
+        devices = self._devices.of_kind("autofocus")
+        if not devices:
+            return []
+        with core_request("ask whether continuous focus is on"):
+            if self.stage is not None and core.is_continuous_focus_drive(self.stage):
+                return []
+            role = core.get_auto_focus_device()
+            holding = []
+            for device in devices:
+                core.set_auto_focus_device(device)
+                if core.is_continuous_focus_enabled():
+                    holding.append(device)
+            core.set_auto_focus_device(role)
+        return holding
+
+    def _required_stage(self) -> str:
+        if self.stage is None:
+            drives = ", ".join(self._devices.of_kind("focus drive"))
+            raise MicroscopeError(
+                "no_stage",
+                f"The focus drive was asked for, but no device has the role Core-Focus (there are {drives or 'none'}).",
+                "Choose the default focus stage in Micro-Manager's configuration wizard, or set it in the settings: "
+                'properties.Core.Focus = "LABEL".',
+            )
+        return self.stage
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"
