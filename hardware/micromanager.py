@@ -223,6 +223,11 @@ class MicroManagerMicroscope:
         """Not known: the core does not ask the camera."""
         return None
 
+    @property
+    def truth(self) -> None:
+        """Not known."""
+        return None
+
     # ---- frames ----
 
     def snap(self) -> Frame:

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from hardware.microscope import Frame, Microscope, MicroscopeError
 from models.model import Model
 from models.tracking import Tracker
-from service.engine.accuracy import LiveScore, ScoreThread, truth_source
+from service.engine.accuracy import LiveScore, ScoreThread
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
 from service.engine.frame_log import FrameLog
 from service.engine.grabber import Grabber
@@ -237,7 +237,7 @@ class Run:
 
     def _score_thread(self, shape: tuple[int, int]) -> ScoreThread | None:
         try:
-            truth = truth_source(self._microscope)
+            truth = self._microscope.truth
         except MicroscopeError as error:
             self._remarks.append(f"The accuracy is not known: {error}")
             return None

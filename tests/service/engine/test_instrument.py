@@ -17,7 +17,6 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
-from service.engine.accuracy import truth_source
 from service.engine.instrument import check_fit, load_model
 from service.engine.opening import open_instrument
 from service.settings import Settings, load_settings
@@ -94,7 +93,7 @@ def test_the_truth_of_a_replayed_movie_may_come_from_any_program(tmp_path: Path,
     with capture_logs() as logged:
         microscope = open_instrument(settings)
     assert [entry["event"] for entry in logged] == (["truth_table"] if "who" in table else [])
-    truth = truth_source(microscope)
+    truth = microscope.truth
     assert truth is not None
     assert truth(0).tolist() == [[-1, 1.5, 2, 30]]
     assert truth(1).tolist() == [[-1, 4, 5, 60]]
