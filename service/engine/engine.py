@@ -28,11 +28,12 @@ import structlog
 
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError
 from models.errors import DataError
+from service.engine.analyzer import AnalysisModel
 from service.engine.catch_up import CatchUp
 from service.engine.controls import facts_of, refusal_of, set_microscope
 from service.engine.opening import open_instrument
 from service.engine.recorder import Recording, check_free_space
-from service.engine.run import NO_RUN, Run, RunRequest
+from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
 from service.engine.sweep_request import SweepRequest
 from service.engine.sweep_run import SweepRun
 from service.engine.sweeping import axis_of, pixel_size_of
@@ -513,7 +514,7 @@ class Engine:
     def _swap_model(self, on: tuple[Run, LoadedModel], loaded: LoadedModel, polish: SparePolish | None) -> None:
         """Let a run go on with another model. It may end at any moment, also now."""
         run, _ = on
-        run.swap_model(loaded.localizer, loaded.model, polish)
+        run.swap_model(AnalysisModel(loaded.localizer, loaded.model, polish))
         with self._changing:
             if self._on is on:
                 self._on = (run, loaded)
@@ -587,16 +588,10 @@ class Engine:
         run = Run(
             run_id,
             request,
-            microscope=microscope,
-            localizer=loaded.localizer,
-            model=model,
-            shape=shape,
-            recording=recording,
-            store=self._store,
-            live=self._live,
+            source=RunSource(microscope, shape, recording),
+            model=AnalysisModel(loaded.localizer, model, self._polish(loaded)),
+            outputs=RunOutputs(self._store, self._live, self.epoch),
             settings=settings.engine,
-            epoch=self.epoch,
-            polish=self._polish(loaded),
             tell=lambda kind, message: self._tell(kind, message, run_id=run_id),
             ended=self._run_ended,
         )

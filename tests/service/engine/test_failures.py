@@ -23,7 +23,7 @@ from hardware.replay import ReplayMicroscope
 from models.metrics import Region
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore
-from service.engine.analyzer import _BATCH_S, AnalysisBatch, Analyzer
+from service.engine.analyzer import _BATCH_S, AnalysisBatch, AnalysisModel, Analyzer
 from service.engine.catch_up import CatchUp
 from service.engine.run import _STORE_BATCHES, Run, RunRequest
 from service.engine.storekeeper import _PATIENCE_S
@@ -231,7 +231,7 @@ def test_a_run_swaps_the_model_of_its_batches(rig: Rig) -> None:
     run = rig.run(**ROOMY)
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 10)
-    run.swap_model(rig.localizer, replace(dot_model(), id="shallow", z_range_um=(0.0, 10.0)))
+    run.swap_model(AnalysisModel(rig.localizer, replace(dot_model(), id="shallow", z_range_um=(0.0, 10.0))))
     wait_for(lambda: any(batch.model_id == "shallow" for batch in rig.store.frames.analysed(run.id)))
     counted = run.accuracy()["tp"]
     analysed = run.ledger.counts().analysed

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
+from service.engine.analyzer import AnalysisModel
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
 from service.engine.polish import SparePolish
 from service.engine.recorder import Recording
-from service.engine.run import NO_RUN, Run, RunRequest
+from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
 from service.protocol.latency import LatencyHistogram
 from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
@@ -53,16 +54,10 @@ class Rig:
         return Run(
             run_id,
             request,
-            microscope=self.microscope,
-            localizer=self.localizer,
-            model=dot_model(),
-            shape=SHAPE,
-            recording=writes_to,
-            store=self.store,
-            live=self.live,
+            source=RunSource(self.microscope, SHAPE, writes_to),
+            model=AnalysisModel(self.localizer, dot_model(), polish),
+            outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
-            epoch="test",
-            polish=polish,
             tell=lambda kind, message: self.told.append((kind, message)),
             ended=self.ended.append,
         )
