@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -562,8 +561,3 @@ class Run:
                 time.sleep(_PAUSE_S)
             else:
                 return
-
-    @property
-    def recording_path(self) -> Path | None:
-        """Where the frames are; None without a recording."""
-        return None if self._recording is None else self._recording.path
