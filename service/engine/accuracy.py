@@ -39,14 +39,14 @@ class LiveScore:
         self._frames = 0
 
     def add(self, batch: AnalysisBatch) -> None:
-        """Score the frames of a batch, in the depth range of the model that made it."""
+        """Score the frames of a batch, in the depth range of its model."""
         region = _region(self._shape, batch.model)
         for result in batch.results:
             self._total += score_frame(result.found.xyz_um, self._truth(result.frame)[:, 1:4], region=region)
             self._frames += 1
 
     def result(self) -> dict[str, Any]:
-        """The figures so far, None where undefined, and the number of frames they come from."""
+        """The figures so far, None where undefined, and the number of scored frames."""
         return {**self._total.as_dict(), "frames": self._frames}
 
 
@@ -58,14 +58,14 @@ def _region(shape: tuple[int, int], model: Model) -> Region:
 
 
 class ScoreThread(WorkerThread):
-    """Scores the batches that come into its stage, until that has ended.
+    """Scores the batches of its stage, until the stage has ended.
 
     Parameters
     ----------
     score : LiveScore
     stage : Stage of AnalysisBatch
     failed : callable
-        Gets an exception that ends the scoring; the accuracy is unknown then.
+        Receives the exception that ended the scoring; the accuracy is unknown then.
     """
 
     def __init__(self, score: LiveScore, stage: Stage[AnalysisBatch], failed: Callable[[Exception], None]) -> None:

@@ -1,4 +1,4 @@
-"""Opening the microscope that the settings name, with its camera set: for the engine, and for a sweep without one."""
+"""Opens the microscope of the settings and sets its camera: for the engine, and for a sweep from the command line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
 
 
 def _simulated(part: SimulatedPart) -> tuple[Scene, Detector]:
-    # Only here: a real microscope needs no optics to be computed.
+    # Imported here, because a real microscope needs no computed optics.
     from models.scene import reference_camera, reference_scene, slide_scene
 
     scene = slide_scene if part.sample == "slide" else reference_scene
@@ -59,7 +59,7 @@ def _simulated(part: SimulatedPart) -> tuple[Scene, Detector]:
 
 
 def _truth_by_frame(path: Path) -> dict[int, NDArray[np.float64]]:
-    """A table of truth as the replay takes it: frame to id, x_um, y_um, z_um."""
+    """A table of truth in the form for the replay: frame to rows of id, x_um, y_um, z_um."""
     from models.table_files import read_table
     from models.tables import Truth
 

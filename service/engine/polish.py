@@ -1,9 +1,9 @@
-"""Refinement of live localizations, within the time that is left before the next frame.
+"""Refinement of live localizations, within the time before the next frame.
 
-The joint fit costs time for every emitter, so it runs only when nothing waits
+The joint fit takes time for every emitter. So it runs only when no frame waits
 for analysis, on the newest frames first, and only while the fit of one more
-frame is expected to be over in time. What is refined has a `chi2`; how many
-frames were is counted.
+frame is expected to end in time. Refined localizations have a `chi2`; the
+refined frames are counted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from models.tables import Localizations
 __all__ = ["SparePolish"]
 
 _REMEMBERED = 32
-"""Fits whose slowest sets the expectation: a third of a second of frames."""
+"""Number of recent fits, the slowest of which is the expected duration: a third of a second of frames."""
 
 _FIRST_GUESS_S = 0.02
-"""Per emitter, before the first fit."""
+"""Expected duration per emitter before the first fit, s."""
 
 
 class SparePolish:
-    """Refines as many frames as there is time for.
+    """Refines as many frames as the time allows.
 
     Parameters
     ----------
     refine : callable
-        Gets a frame and what was found in it, and returns it refined, in a bounded number of iterations.
+        Receives a frame and its localizations, and returns them refined, in a bounded number of iterations.
     """
 
     def __init__(self, refine: Callable[[Frame, Localizations], Localizations]) -> None:
@@ -39,7 +39,7 @@ class SparePolish:
         self.frames = 0
 
     def polish(self, frames: Sequence[Frame], found: Sequence[Localizations], until_s: float) -> list[Localizations]:
-        """What was found in each frame, refined where that is expected to be over by `until_s` (monotonic)."""
+        """Localizations of each frame, refined where the fit is expected to end by `until_s` (monotonic clock)."""
         polished = list(found)
         for n in reversed(range(len(frames))):
             emitters = len(polished[n])
