@@ -90,7 +90,7 @@ def run(
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
             from service.commands.live_sweep import take_sweep
-            from service.engine.sweep_request import SweepRequest
+            from service.engine.sweep.request import SweepRequest
 
             request = SweepRequest(z_range_um, z_step_um, repeats, settle_s, pixel_size_um)
             planes, axis = take_sweep(config, data, request)

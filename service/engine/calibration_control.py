@@ -9,10 +9,10 @@ from service.engine.catch_up import CatchUp
 from service.engine.event_log import EventLog
 from service.engine.lease import Lease, LeaseState
 from service.engine.microscope_slot import MicroscopeSlot
-from service.engine.sweep_outcomes import SweepOutcomes
-from service.engine.sweep_request import SweepRequest
-from service.engine.sweep_run import SweepRun
-from service.engine.sweeping import axis_of, pixel_size_of
+from service.engine.sweep.acquisition import axis_of, pixel_size_of
+from service.engine.sweep.outcomes import SweepOutcomes
+from service.engine.sweep.request import SweepRequest
+from service.engine.sweep.run import SweepRun
 from service.files.camera_choice import camera_of
 from service.files.jobs import Jobs
 from service.protocol.link import EngineRefusal

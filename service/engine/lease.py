@@ -25,7 +25,7 @@ from service.protocol.link import EngineRefusal
 
 if TYPE_CHECKING:
     from service.engine.run import Run
-    from service.engine.sweep_run import SweepRun
+    from service.engine.sweep.run import SweepRun
 
 __all__ = ["STARTING", "Absence", "Lease", "LeaseState", "Tenure"]
 

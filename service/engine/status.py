@@ -21,7 +21,7 @@ from service.engine.lease import Lease, Tenure
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import NO_RUN, RunOutputs
-from service.engine.sweep_run import SweepRun
+from service.engine.sweep.run import SweepRun
 from service.engine.unattended_run import UnattendedRun
 from service.settings import EnginePart
 from service.worker_thread import WorkerThread

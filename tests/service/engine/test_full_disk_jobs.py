@@ -18,9 +18,9 @@ from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.engine import Engine
 from service.engine.lease import LeaseState
-from service.engine.sweep_file import SweepFile
-from service.engine.sweep_request import SweepRequest, SweepSize
-from service.engine.sweep_run import SweepRun
+from service.engine.sweep.exposure_file import SweepFile
+from service.engine.sweep.request import SweepRequest, SweepSize
+from service.engine.sweep.run import SweepRun
 from service.files.jobs import Jobs
 from service.jobs.runner import Runner
 from service.protocol.link import LinkAddress
@@ -28,7 +28,7 @@ from service.settings import Settings, load_settings
 from service.store.store import Store
 from tests.models.bead_sweeps import CAMERA
 from tests.service.conftest import SIZE_BYTES
-from tests.service.engine.test_sweeping import Slide
+from tests.service.engine.sweep.test_acquisition import Slide
 
 SHAPE = (64, 64)
 # 27 planes of 8 KiB fit, with little room beside them.

@@ -20,9 +20,9 @@ from hardware.microscope import Microscope, MicroscopeError
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.controls import is_refusal
-from service.engine.sweep_file import SweepFile
-from service.engine.sweep_request import SweepRequest
-from service.engine.sweeping import StageHalted, left_as_found, sweep_around_focus
+from service.engine.sweep.acquisition import StageHalted, left_as_found, sweep_around_focus
+from service.engine.sweep.exposure_file import SweepFile
+from service.engine.sweep.request import SweepRequest
 from service.files.jobs import Fault, Job, Jobs, JobState
 from service.files.outputs import write_json
 from service.files.sweep import SWEEP_FILES, clear_sweep

@@ -26,7 +26,7 @@ from hardware.microscope import MicroscopeError
 from models.calibration.depth_axis import DepthAxis, depth_axis
 from models.calibration.sweep import fine_detail, fit_peak
 from models.errors import DataError
-from service.engine.sweep_request import SweepRequest, SweepSize
+from service.engine.sweep.request import SweepRequest, SweepSize
 
 if TYPE_CHECKING:
     from hardware.microscope import Microscope, MicroscopeDescription

@@ -13,7 +13,7 @@ import structlog
 
 from models.errors import DataError
 from service.engine.event_log import EventLog
-from service.engine.sweep_run import SweepRun
+from service.engine.sweep.run import SweepRun
 from service.files.jobs import Fault, Jobs
 from service.files.sweep import clear_sweep
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
-from service.engine.sweep_request import SweepSize
+from service.engine.sweep.request import SweepSize
 from service.files.outputs import explain_full_disk
 
 if TYPE_CHECKING:
