@@ -9,7 +9,7 @@ from service.engine.catch_up import CatchUp
 from service.engine.event_log import EventLog
 from service.engine.lease import Lease, LeaseState
 from service.engine.microscope_slot import MicroscopeSlot
-from service.engine.sweep.acquisition import axis_of, pixel_size_of
+from service.engine.sweep.geometry import axis_of, pixel_size_of
 from service.engine.sweep.outcomes import SweepOutcomes
 from service.engine.sweep.request import SweepRequest
 from service.engine.sweep.run import SweepRun

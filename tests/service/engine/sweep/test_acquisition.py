@@ -16,8 +16,11 @@ from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.commands.live_sweep import take_sweep
-from service.engine.sweep.acquisition import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage
+from service.engine.sweep.acquisition import _positions, sweep_stage
+from service.engine.sweep.focus import find_focus
+from service.engine.sweep.geometry import axis_of
 from service.engine.sweep.request import SweepRequest, SweepSize
+from service.engine.sweep.restore import StageHalted, left_as_found
 from service.settings import load_settings
 from tests.models.bead_sweeps import CAMERA, pattern
 
