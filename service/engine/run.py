@@ -41,8 +41,8 @@ from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
 from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
+from service.engine.result_writer import ResultWriter
 from service.engine.stages import Slot, Stage
-from service.engine.storekeeper import Storekeeper
 from service.protocol.latency import Latencies
 from service.protocol.link import LivePublisher
 from service.settings import EnginePart
@@ -240,7 +240,7 @@ class Run:
             self._ends_with("Publishing the tracks"),
         )
         self._preview = PreviewThread(self._preview_slot, live, self._head, self._ends_with("The preview"))
-        self._storekeeper = Storekeeper(
+        self._result_writer = ResultWriter(
             store,
             run_id,
             self._store_stage,
@@ -287,7 +287,7 @@ class Run:
         threads: list[WorkerThread] = [self._finisher]
         if self._score is not None:
             threads.append(self._score)
-        threads += [self._storekeeper, self._publisher, self._preview, self._analysis]
+        threads += [self._result_writer, self._publisher, self._preview, self._analysis]
         if self._recorder is not None:
             threads += [self._frame_log, self._recorder]
         return threads
@@ -388,7 +388,7 @@ class Run:
         problems = [
             self.interruption,
             self._failure,
-            self._storekeeper.problem,
+            self._result_writer.problem,
             None if self._recorder is None else self._recorder.problem,
             self._frame_log.problem,
             *self._remarks,
@@ -431,7 +431,7 @@ class Run:
 
     def _keep(self, batch: AnalysisBatch) -> None:
         if not self._store_stage.offer(batch):
-            self._storekeeper.give_up(batch, "The database did not keep up for a minute.")
+            self._result_writer.give_up(batch, "The database did not keep up for a minute.")
 
     def _score_batch(self, batch: AnalysisBatch) -> None:
         # The stage counts refused batches, and the accuracy states its number of frames.
@@ -517,7 +517,7 @@ class Run:
             following.close()
         self._join(self._publisher)
         self._join(self._preview)
-        self._join(self._storekeeper)
+        self._join(self._result_writer)
         self._score_stage.close()
         self._join(self._score)
         self._join(self._frame_log)

@@ -160,9 +160,9 @@ def test_a_stop_is_confirmed_although_the_run_takes_long_to_end(
 ) -> None:
     monkeypatch.setattr("service.engine.stop_command._PATIENCE_S", 0.3)
     run = served.start_run(client)
-    storekeeper, go_on = served.engine.lease.run._storekeeper, threading.Event()  # type: ignore[union-attr]
-    append = storekeeper._append
-    monkeypatch.setattr(storekeeper, "_append", lambda batch: (go_on.wait(), append(batch)))
+    result_writer, go_on = served.engine.lease.run._result_writer, threading.Event()  # type: ignore[union-attr]
+    append = result_writer._append
+    monkeypatch.setattr(result_writer, "_append", lambda batch: (go_on.wait(), append(batch)))
     assert client.request("microscope.stop")["confirmed"] is True
     assert client.status()["run_id"] == run
     go_on.set()

@@ -25,8 +25,8 @@ from models.tracking import Tracker
 from service.engine.accuracy import LiveScore
 from service.engine.analyzer import _BATCH_S, AnalysisBatch, AnalysisModel, Analyzer
 from service.engine.catch_up import CatchUp
+from service.engine.result_writer import _PATIENCE_S
 from service.engine.run import _STORE_BATCHES, Run, RunRequest
-from service.engine.storekeeper import _PATIENCE_S
 from service.store.database import Database
 from service.store.errors import StoreError
 from service.store.store import Store
@@ -333,9 +333,9 @@ def test_an_interrupted_run_says_why(rig: Rig) -> None:
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A rig whose database, and whose patience with it, take a thousandth of the time."""
-    monkeypatch.setattr("service.engine.storekeeper._PAUSE_S", 0.01)
-    monkeypatch.setattr("service.engine.storekeeper._PATIENCE_S", 0.3)
-    monkeypatch.setattr("service.engine.storekeeper._END_PATIENCE_S", 0.1)
+    monkeypatch.setattr("service.engine.result_writer._PAUSE_S", 0.01)
+    monkeypatch.setattr("service.engine.result_writer._PATIENCE_S", 0.3)
+    monkeypatch.setattr("service.engine.result_writer._END_PATIENCE_S", 0.1)
     rig = Rig(tmp_path)
     rig.store.close()
     rig.store = Store(Database(tmp_path / "bathyscope.db", busy_timeout_s=0.02))
@@ -457,7 +457,7 @@ def test_a_database_that_comes_back_in_time_loses_nothing(rig: Rig) -> None:
 
 def test_the_end_of_a_run_waits_once_for_all_that_is_unstored(quick: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that stays: however many batches wait, the end is as patient as for one of them."""
-    monkeypatch.setattr("service.engine.storekeeper._PATIENCE_S", 60.0)
+    monkeypatch.setattr("service.engine.result_writer._PATIENCE_S", 60.0)
     run = quick.run(**ROOMY)
     tried: set[float] = set()
 

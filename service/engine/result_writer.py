@@ -22,7 +22,7 @@ from service.store.frames import FrameTimes
 from service.store.store import Store
 from service.worker_thread import WorkerThread
 
-__all__ = ["Storekeeper"]
+__all__ = ["ResultWriter"]
 
 _PAUSE_S = 0.25
 """Between attempts; each also waits for the database's busy timeout."""
@@ -34,7 +34,7 @@ _END_PATIENCE_S = 30.0
 """Longest wait for the database at the end of a run, for all waiting batches together."""
 
 
-class Storekeeper(WorkerThread):
+class ResultWriter(WorkerThread):
     """Appends the batches of one run until their stage has ended.
 
     Parameters
