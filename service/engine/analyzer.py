@@ -21,7 +21,7 @@ from hardware.microscope import Frame
 from models.model import Model
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.engine.stages import Stage
 from service.protocol.latency import Latencies
 from service.settings import EnginePart
@@ -87,12 +87,12 @@ class AnalysisModel:
     ----------
     localizer : finds the emitters; warmed up
     description : of the model
-    polish : refines localizations while there is time; None: never
+    refinement : refines localizations while there is time; None: never
     """
 
     localizer: LocalizesFrames
     description: Model
-    polish: SparePolish | None = None
+    refinement: LiveRefinement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class AnalysisThread(WorkerThread):
     def _analyse(self, frames: list[Frame]) -> None:
         self._taken = [frame.index for frame in frames]
         taken_s = time.monotonic()
-        found = self._polished(frames, self._analyzer.localize(frames), taken_s)
+        found = self._refined(frames, self._analyzer.localize(frames), taken_s)
         now_s = time.monotonic()
         for frame in frames:
             self._latencies.of["analysed"].add(now_s - frame.time_s)
@@ -239,13 +239,13 @@ class AnalysisThread(WorkerThread):
             self.frames += 1
             self._outputs.show(result)
 
-    def _polished(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
+    def _refined(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
         """Localizations, refined as far as the time allows before the next frames are due."""
         before, self._last = self._last, frames[-1]
-        polish = self._model.polish
-        if polish is None or before is None or self._stage.depth:
+        refinement = self._model.refinement
+        if refinement is None or before is None or self._stage.depth:
             return found
-        return polish.polish(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
+        return refinement.refine(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:

@@ -11,12 +11,12 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.model import Model
 from models.weights import reference_model
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.settings import Settings
 
 __all__ = ["LoadedModel", "check_fit", "load_model", "warm_up"]
 
-_POLISH_ITERATIONS = 4
+_REFINEMENT_ITERATIONS = 4
 """Started at the network's localizations, the fit is near its optimum after three or four steps."""
 
 _PIXEL_TOLERANCE = 0.02
@@ -35,10 +35,10 @@ class LoadedModel:
         """Its description."""
         return self.localizer.model
 
-    def polish(self) -> SparePolish:
+    def live_refinement(self) -> LiveRefinement:
         """Refinement with this model's PSF, in few iterations and without a search for missed emitters."""
-        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_POLISH_ITERATIONS)
-        return SparePolish(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
+        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_REFINEMENT_ITERATIONS)
+        return LiveRefinement(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
 
 
 def warm_up(loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings) -> None:

@@ -130,8 +130,8 @@ class ModelSlot:
 
     def for_analysis(self, loaded: LoadedModel) -> AnalysisModel:
         """A loaded model as a run uses it: with refinement where the settings ask for it."""
-        polish = loaded.polish() if self._settings.engine.refine else None
-        return AnalysisModel(loaded.localizer, loaded.model, polish)
+        refinement = loaded.live_refinement() if self._settings.engine.refine else None
+        return AnalysisModel(loaded.localizer, loaded.model, refinement)
 
     def localizer_of(self, model_id: str) -> LocalizesFrames:
         """The localizer of the active model or of another one of the library.

@@ -331,8 +331,8 @@ class Run:
     @property
     def refined(self) -> int | None:
         """Number of frames whose localizations were refined live; None when live refinement is off."""
-        polish = self.model.polish
-        return None if polish is None else polish.frames
+        refinement = self.model.refinement
+        return None if refinement is None else refinement.frames
 
     @property
     def fps(self) -> float | None:

@@ -59,15 +59,15 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
         check_fit(localizer, microscope.description, microscope.camera_settings)
 
 
-def test_a_model_polishes_with_its_own_pattern(settings: Settings) -> None:
+def test_a_model_refines_with_its_own_psf(settings: Settings) -> None:
     loaded = load_model(None, settings)
     camera, scene = reference_camera(), reference_scene((96, 96), 1, 5)
     frame = Frame(camera.expose(scene.render(0.0, 0.009, 0.0), 1), 0, 0.0, "test", 0.0)
     found = loaded.localizer.localize(frame.pixels[None], np.zeros(1, np.int64))
     assert len(found)
-    polish = loaded.polish()
-    refined = polish.polish([frame], [found], until_s=np.inf)[0]
-    assert polish.frames == 1
+    refinement = loaded.live_refinement()
+    refined = refinement.refine([frame], [found], until_s=np.inf)[0]
+    assert refinement.frames == 1
     assert np.isfinite(refined.chi2).all()
 
 

@@ -19,7 +19,7 @@ from hardware.simulated import SimulatedMicroscope
 from service.engine.analyzer import AnalysisModel
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.engine.recorder import Recording
 from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
 from service.protocol.latency import LatencyHistogram
@@ -45,7 +45,7 @@ class Rig:
         self.ended = []
         self.told = []
 
-    def run(self, request: Any = None, polish: Any = None, recording: str | None = None, **engine: Any) -> Any:
+    def run(self, request: Any = None, refinement: Any = None, recording: str | None = None, **engine: Any) -> Any:
         request = request or RunRequest()
         writes_to = None
         if request.record:
@@ -55,7 +55,7 @@ class Rig:
             run_id,
             request,
             source=RunSource(self.microscope, SHAPE, writes_to),
-            model=AnalysisModel(self.localizer, dot_model(), polish),
+            model=AnalysisModel(self.localizer, dot_model(), refinement),
             outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
             tell=lambda kind, message: self.told.append((kind, message)),
@@ -388,10 +388,10 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
 
 
 def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
-    polish = SparePolish(lambda _, found: replace(found, chi2=np.ones(len(found))))
-    run = rig.run(polish=polish)
-    polish._costs_s.append(0.0)
-    polish._costs_s.popleft()
+    refinement = LiveRefinement(lambda _, found: replace(found, chi2=np.ones(len(found))))
+    run = rig.run(refinement=refinement)
+    refinement._costs_s.append(0.0)
+    refinement._costs_s.popleft()
     run.start()
     wait_for(lambda: run.refined > 5)
     run.stop_camera()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from hardware.microscope import Frame
 from models.tables import Localizations
 
-__all__ = ["SparePolish"]
+__all__ = ["LiveRefinement"]
 
 _REMEMBERED = 32
 """Number of recent fits, the slowest of which is the expected duration: a third of a second of frames."""
@@ -24,7 +24,7 @@ _FIRST_GUESS_S = 0.02
 """Expected duration per emitter before the first fit, s."""
 
 
-class SparePolish:
+class LiveRefinement:
     """Refines as many frames as the time allows.
 
     Parameters
@@ -38,17 +38,17 @@ class SparePolish:
         self._costs_s: deque[float] = deque([_FIRST_GUESS_S], maxlen=_REMEMBERED)
         self.frames = 0
 
-    def polish(self, frames: Sequence[Frame], found: Sequence[Localizations], until_s: float) -> list[Localizations]:
+    def refine(self, frames: Sequence[Frame], found: Sequence[Localizations], until_s: float) -> list[Localizations]:
         """Localizations of each frame, refined where the fit is expected to end by `until_s` (monotonic clock)."""
-        polished = list(found)
+        refined = list(found)
         for n in reversed(range(len(frames))):
-            emitters = len(polished[n])
+            emitters = len(refined[n])
             if not emitters:
                 continue
             begin_s = time.monotonic()
             if begin_s + emitters * max(self._costs_s) > until_s:
                 break
-            polished[n] = self._refine(frames[n], polished[n])
+            refined[n] = self._refine(frames[n], refined[n])
             self._costs_s.append((time.monotonic() - begin_s) / emitters)
             self.frames += 1
-        return polished
+        return refined
