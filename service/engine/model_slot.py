@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.store.errors import UnknownItem
 
 if TYPE_CHECKING:
-    from service.engine.instrument import LoadedModel
+    from service.engine.loaded_model import LoadedModel
 
 __all__ = ["ModelSlot"]
 
@@ -73,17 +73,17 @@ class ModelSlot:
         return self.active
 
     def _load_active(self) -> LoadedModel:
-        from service.engine import instrument
+        from service.engine import loaded_model
 
         try:
             folder = self._library.active_folder()
             if folder is not None:
-                return instrument.load_model(folder, self._settings)
+                return loaded_model.load_model(folder, self._settings)
         except (DataError, UnknownItem) as error:
             self._events.add(
                 "model_lost", f"The active model cannot be loaded, so that of the settings is used: {error}"
             )
-        return instrument.load_model(None, self._settings)
+        return loaded_model.load_model(None, self._settings)
 
     def load_beside(self, model_id: str) -> LoadedModel:
         """Load a model of the library and warm it up for the microscope as it is set.
@@ -97,9 +97,9 @@ class ModelSlot:
         EngineRefusal
             While another command holds the microscope.
         """
-        from service.engine import instrument
+        from service.engine import loaded_model
 
-        loaded = instrument.load_model(self._library.model_folder(model_id), self._settings)
+        loaded = loaded_model.load_model(self._library.model_folder(model_id), self._settings)
         with self._lease.held():
             microscope, camera = self._microscope.microscope, self._microscope.camera
         if microscope is not None and camera is not None:
@@ -114,12 +114,12 @@ class ModelSlot:
         DataError
             When it is made for other optics.
         """
-        from service.engine import instrument
+        from service.engine import loaded_model
 
         description = microscope.description
-        instrument.check_fit(loaded.localizer, description, camera)
+        loaded_model.check_fit(loaded.localizer, description, camera)
         shape, period_s = description.frame_shape(camera), self._microscope.frame_period_s
-        instrument.warm_up(loaded, shape, period_s, self._settings)
+        loaded_model.warm_up(loaded, shape, period_s, self._settings)
 
     def warm_up(self, microscope: Microscope) -> None:
         """Warm the active model up for a microscope that has just been opened; it may be made for other optics."""
@@ -141,11 +141,11 @@ class ModelSlot:
         UnknownItem, DataError
             When there is no such model, or it is damaged.
         """
-        from service.engine import instrument
+        from service.engine import loaded_model
 
         loaded = self.active
         if loaded is None or loaded.model.id != model_id:
-            loaded = instrument.load_model(self._library.model_folder(model_id), self._settings)
+            loaded = loaded_model.load_model(self._library.model_folder(model_id), self._settings)
         return loaded.localizer
 
     def activate(self, model_id: str) -> None:

@@ -24,7 +24,7 @@ from service.store.errors import StoreError
 from service.store.runs import new_run_id
 
 if TYPE_CHECKING:
-    from service.engine.instrument import LoadedModel
+    from service.engine.loaded_model import LoadedModel
 
 __all__ = ["RunControl"]
 
