@@ -67,7 +67,7 @@ class CatchUp(WorkerThread):
         Returns the localizer of a model id.
     batch : int
         Frames that are localized at once.
-    tell : callable
+    add_event : callable
         Receives the kind, the message and the run of each event; None for an event of all runs.
     """
 
@@ -78,14 +78,14 @@ class CatchUp(WorkerThread):
         load_localizer: Callable[[str], LocalizesFrames],
         *,
         batch: int,
-        tell: Callable[[str, str, str | None], None],
+        add_event: Callable[[str, str, str | None], None],
     ) -> None:
         super().__init__("catch up", self._stopped)
         self._store = store
         self._data_dir = data_dir
         self._load_localizer = load_localizer
         self._batch = batch
-        self._tell = tell
+        self._add_event = add_event
         self._changed = threading.Condition()
         self._work = False
         self._paused = False
@@ -148,7 +148,7 @@ class CatchUp(WorkerThread):
             self._work = self._busy = False
 
     def _stopped(self, error: Exception) -> None:
-        self._tell(
+        self._add_event(
             "catch_up_failed",
             f"The analysis of deferred frames stopped ({type(error).__name__}: {error}). "
             "It goes on when the engine starts the next time.",
@@ -194,7 +194,7 @@ class CatchUp(WorkerThread):
             raise
         except Exception as error:  # noqa: BLE001  a damaged recording or a lost model concerns this run only
             self._given_up.add(run_id)
-            self._tell(
+            self._add_event(
                 "catch_up_failed",
                 f"The deferred frames of run {run_id} could not be analysed ({type(error).__name__}: {error}). "
                 "It is tried again when the engine starts the next time.",
@@ -263,7 +263,7 @@ class CatchUp(WorkerThread):
                 states.append(tracker.step(float(times_s[row]), int(numbers[row]), its).rows())
             self._store.catch_ups.add_tracks(run.id, Tracks.concatenate(states))
         revision = self._store.catch_ups.complete(run.id)
-        self._tell(
+        self._add_event(
             "run_caught_up",
             f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
             run.id,

@@ -82,7 +82,7 @@ class Engine:
             settings.data_dir,
             self.models.localizer_of,
             batch=settings.engine.batch,
-            tell=lambda kind, message, run_id: self.events.add(kind, message, run_id=run_id),
+            add_event=lambda kind, message, run_id: self.events.add(kind, message, run_id=run_id),
         )
         self.runs = RunControl(settings, self.lease, self.microscope, self.models, outputs, self.events, self._catch_up)
         self.calibrations = CalibrationControl(

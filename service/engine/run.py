@@ -146,7 +146,7 @@ class Run:
         Warmed up.
     outputs : RunOutputs
     settings : EnginePart
-    tell : callable
+    add_event : callable
         Receives the kind and the message of each event on the way.
     ended : callable
         Is called once, on a thread of the run, when everything is in the database.
@@ -172,7 +172,7 @@ class Run:
         model: AnalysisModel,
         outputs: RunOutputs,
         settings: EnginePart,
-        tell: Callable[[str, str], None],
+        add_event: Callable[[str, str], None],
         ended: Callable[[Run], None],
     ) -> None:
         recording, store, live = source.recording, outputs.store, outputs.live
@@ -219,7 +219,7 @@ class Run:
                 self.ledger,
                 settings.free_space_floor_gb,
                 written=self._frame_log.add,
-                stopped=lambda reason: tell("recording_stopped", f"{reason} The analysis goes on."),
+                stopped=lambda reason: add_event("recording_stopped", f"{reason} The analysis goes on."),
                 failed=self._ends_with("The recorder"),
             )
         )

@@ -163,7 +163,7 @@ class RunControl:
                 model=self._models.for_analysis(loaded),
                 outputs=self._outputs,
                 settings=settings.engine,
-                tell=lambda kind, message: self._events.add(kind, message, run_id=run_id),
+                add_event=lambda kind, message: self._events.add(kind, message, run_id=run_id),
                 ended=self._ended,
             )
             self._outputs.store.runs.create(

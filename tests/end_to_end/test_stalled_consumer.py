@@ -76,7 +76,7 @@ def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) 
             outputs=RunOutputs(store, live, "test"),
             # Nothing is turned away by the analysis, so what is missing there was lost by the reader.
             settings=EnginePart(analysis_queue=10_000, free_space_floor_gb=0.0),
-            tell=lambda kind, message: None,
+            add_event=lambda kind, message: None,
             ended=lambda run: None,
         )
         run.start()

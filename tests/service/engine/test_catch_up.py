@@ -95,7 +95,9 @@ class Past:
         return self.localizer
 
     def catch_up(self) -> CatchUp:
-        catch_up = CatchUp(self.store, self.folder, self.load, batch=BATCH, tell=lambda *event: self.told.append(event))
+        catch_up = CatchUp(
+            self.store, self.folder, self.load, batch=BATCH, add_event=lambda *event: self.told.append(event)
+        )
         catch_up.start()
         return catch_up
 

@@ -353,12 +353,12 @@ def catch_up_with(rig: Rig, messages: list[str] | None = None) -> list[str]:
     """Let the engine's catch-up do what is to be done; the kinds of its events, and in `messages` what they say."""
     told: list[str] = []
 
-    def tell(kind: str, message: str, run_id: str | None) -> None:
+    def add_event(kind: str, message: str, run_id: str | None) -> None:
         told.append(kind)
         if messages is not None:
             messages.append(message)
 
-    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, tell=tell)
+    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, add_event=add_event)
     catch_up.start()
     catch_up.wake()
     wait_for(lambda: catch_up.idle)

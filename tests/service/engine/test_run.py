@@ -58,7 +58,7 @@ class Rig:
             model=AnalysisModel(self.localizer, dot_model(), refinement),
             outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
-            tell=lambda kind, message: self.told.append((kind, message)),
+            add_event=lambda kind, message: self.told.append((kind, message)),
             ended=self.ended.append,
         )
 
