@@ -130,7 +130,7 @@ class CalibrationControl:
         with self._lease.lock:
             self._catch_up.resume()
             is_closing = self._microscope.end_use(failed=sweep.microscope_failed, problem=problem)
-            if not is_closing:
+            if not sweep.microscope_failed:
                 with self._microscope.reporting("reading the microscope"):
                     self._microscope.refresh()
         self.outcomes.add(sweep)

@@ -183,8 +183,7 @@ class Engine:
             self.models.load()
             if self.lease.state is LeaseState.AWAY:
                 self.microscope.open(self.models.warm_up)
-            if self.lease.state is LeaseState.FREE:
-                self.runs.begin_unattended()
+            self.runs.begin_unattended()
 
     def _lose(self, state: Literal["model away", "microscope away"], problem: str, remedy: str) -> None:
         """Report why model or microscope is away, once for each reason."""
