@@ -37,6 +37,7 @@ from service.engine.analyzer import (
     FrameResult,
 )
 from service.engine.frame_log import FrameLog
+from service.engine.frame_rate import FrameRate
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
 from service.engine.publisher import PreviewThread, TrackThread
@@ -70,9 +71,6 @@ NO_RUN: Mapping[str, Any] = MappingProxyType(
     }
 )
 """What `Run.status` returns, for an engine without a run."""
-
-_RECENT_S = 2.0
-"""Time over which the present rate is counted."""
 
 _STORE_BATCHES = 600
 """Batches that may wait for the database: those of one minute, the longest time for which one batch is retried."""
@@ -194,9 +192,7 @@ class Run:
         self._remarks: list[str] = []
         self._camera_over = threading.Event()
         self._over = threading.Event()
-        self._first_s: float | None = None
-        self._last_s = 0.0
-        self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
+        self._rate = FrameRate()
 
         self._record_stage: Stage[Frame] = Stage(settings.record_queue)
         self._analysis_stage: Stage[Frame] = Stage(settings.analysis_queue)
@@ -337,20 +333,7 @@ class Run:
     @property
     def fps(self) -> float | None:
         """Frames analysed per second of capture, stored or not yet; None before the second one."""
-        analysed = self._analysis.frames
-        if self._first_s is None or analysed < 2 or self._last_s <= self._first_s:
-            return None
-        # n frames span n - 1 periods
-        return round((analysed - 1) / (self._last_s - self._first_s), 3)
-
-    def _recent_fps(self) -> float | None:
-        """Frames analysed per second over about the last two seconds; since the beginning until these are over."""
-        since_s, before, last = self._recent
-        now_s, analysed = time.monotonic(), self._analysis.frames
-        if now_s - since_s >= _RECENT_S:
-            last = round((analysed - before) / (now_s - since_s), 2)
-            self._recent = (now_s, analysed, last)
-        return last if last is not None else self.fps
+        return self._rate.mean(self._analysis.frames)
 
     def status(self) -> dict[str, Any]:
         """State and figures of the run, for the engine's status."""
@@ -363,7 +346,7 @@ class Run:
             "stages": self.stages(),
             "latency_ms": self.latencies.summary_ms(),
             "latency_buckets": self.latencies.buckets(),
-            "fps": self._recent_fps(),
+            "fps": self._rate.recent(self._analysis.frames),
             "accuracy": self.accuracy(),
         }
 
@@ -419,9 +402,7 @@ class Run:
 
     def _hand_on(self, frame: Frame) -> None:
         """On the grab thread: to the recorder first, then to the analysis, then to the view."""
-        if self._first_s is None:
-            self._first_s = frame.time_s
-        self._last_s = frame.time_s
+        self._rate.capture(frame.time_s)
         self.stage_um = frame.stage_um
         if self._recorder is not None and not self._record_stage.offer(frame):
             self.ledger.leave_unrecorded([frame.index])
