@@ -69,10 +69,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
     deadline = time.monotonic() + limit_s
-    while not (answer := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-    return answer
+    return result
 
 
 def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) -> None:
@@ -197,9 +197,9 @@ def test_a_driver_that_hangs_leaves_the_stop_unconfirmed(served: Served, monkeyp
         microscope = served.engine.microscope.microscope
         assert microscope is not None
         microscope.stop = released.wait  # type: ignore[method-assign, assignment]
-        answer = client.request("microscope.stop")
-        assert answer["confirmed"] is False
-        assert "did not respond" in answer["reason"]
+        reply = client.request("microscope.stop")
+        assert reply["confirmed"] is False
+        assert "did not respond" in reply["reason"]
         released.set()
 
 

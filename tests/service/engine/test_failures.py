@@ -1,4 +1,4 @@
-"""What ends a run, or only a part of it, when something fails that nobody foresaw; and what its ledger says then."""
+"""How a run, or only a part of it, ends when a part fails with an unforeseen error; and the ledger afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Unforeseen(KeyError):
 
 
 def unforeseen(*_: Any, **__: Any) -> Any:
-    raise Unforeseen("nobody thought of it")
+    raise Unforeseen("an unforeseen error")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def break_recorder(rig: Rig, run: Run) -> None:
 
 
 def break_localizer(rig: Rig, run: Run) -> None:
-    rig.localizer.failure = Unforeseen("nobody thought of it")
+    rig.localizer.failure = Unforeseen("an unforeseen error")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_thread_that_fails_ends_the_run_with_the_reason(
         run.stop_camera()
     item = ended_truly(rig, run)
     assert item.state == "failed"
-    assert f"{what} stopped (Unforeseen: 'nobody thought of it')" in (item.problem or "")
+    assert f"{what} stopped (Unforeseen: 'an unforeseen error')" in (item.problem or "")
     assert not rig.microscope.is_running
     assert rig.ended == [run]
     left = item.ledger["grabbed"] - item.ledger["analysed"]
@@ -351,10 +351,10 @@ def lock(rig: Rig) -> sqlite3.Connection:
 
 def catch_up_with(rig: Rig, messages: list[str] | None = None) -> list[str]:
     """Let the engine's catch-up do what is to be done; the kinds of its events, and in `messages` what they say."""
-    told: list[str] = []
+    kinds: list[str] = []
 
     def add_event(kind: str, message: str, run_id: str | None) -> None:
-        told.append(kind)
+        kinds.append(kind)
         if messages is not None:
             messages.append(message)
 
@@ -363,7 +363,7 @@ def catch_up_with(rig: Rig, messages: list[str] | None = None) -> list[str]:
     catch_up.wake()
     wait_for(lambda: catch_up.idle)
     catch_up.close()
-    return told
+    return kinds
 
 
 def test_results_that_could_not_be_stored_are_computed_again(quick: Rig) -> None:
@@ -521,7 +521,7 @@ def test_an_end_that_cannot_be_stored_is_told_and_frees_the_microscope(rig: Rig)
     run.stop_camera()
     assert run.wait(30)
     assert rig.ended == [run]
-    assert "The end could not be stored: 'nobody thought of it'" in (run.problem or "")
+    assert "The end could not be stored: 'an unforeseen error'" in (run.problem or "")
 
 
 def test_a_run_that_is_deleted_under_way_fails(rig: Rig) -> None:
@@ -564,7 +564,7 @@ def test_a_recording_whose_folder_is_taken_away_is_not_recorded(rig: Rig, moved:
     assert item.ledger["deferred"] == 0
     assert "was moved or deleted" in (item.problem or "")
     assert "frames cannot be read any more" in (item.problem or "")
-    ((kind, _),) = rig.told
+    ((kind, _),) = rig.events
     assert kind == "recording_stopped"
 
 

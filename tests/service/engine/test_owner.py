@@ -75,10 +75,10 @@ def client(served: Served) -> Iterator[SyncEngineClient]:
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
     deadline = time.monotonic() + limit_s
-    while not (answer := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-    return answer
+    return result
 
 
 def assert_refused(kind: str, says: str, client: SyncEngineClient, command: str, arguments: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class Rig:
         self.live = LivePublisher(self.address)
         self.folder = self.recording_folder = folder
         self.ended = []
-        self.told = []
+        self.events = []
 
     def run(self, request: Any = None, refinement: Any = None, recording: str | None = None, **engine: Any) -> Any:
         request = request or RunRequest()
@@ -58,7 +58,7 @@ class Rig:
             model=AnalysisModel(self.localizer, dot_model(), refinement),
             outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
-            add_event=lambda kind, message: self.told.append((kind, message)),
+            add_event=lambda kind, message: self.events.append((kind, message)),
             ended=self.ended.append,
         )
 
@@ -134,7 +134,7 @@ def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:
 
 
 def test_truth_beyond_the_model_is_ignored(rig: Rig) -> None:
-    rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, where the model has no answer
+    rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, beyond the depth range of the model
     run = rig.run()
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 10)
@@ -310,7 +310,7 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(rig: Rig) -> None:
     item = rig.store.runs.get(run.id)
     assert item.state == "finished"
     assert "free_space_floor_gb" in item.problem
-    ((kind, message),) = rig.told
+    ((kind, message),) = rig.events
     assert kind == "recording_stopped"
     assert "Recording stopped after 0 frames" in message
     assert "free_space_floor_gb" in message
