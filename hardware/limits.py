@@ -18,6 +18,7 @@ from hardware.microscope import (
     MicroscopeDescription,
     MicroscopeError,
     StageLimits,
+    Truth,
 )
 
 __all__ = ["LimitedMicroscope", "check_limits", "check_move"]
@@ -120,7 +121,7 @@ class LimitedMicroscope:
 
     @property
     def inner(self) -> Microscope:
-        """The driver, for what the Protocol does not know (the truth of a simulation)."""
+        """The driver without limits."""
         return self._inner
 
     @property
@@ -165,6 +166,11 @@ class LimitedMicroscope:
     def frame_period_s(self) -> float | None:
         """Time from frame to frame of a sequence, s; None: not known before one runs."""
         return self._inner.frame_period_s
+
+    @property
+    def truth(self) -> Truth | None:
+        """Positions of the emitters in the frames of the last sequence, where they are known."""
+        return self._inner.truth
 
     def snap(self) -> Frame:
         """Expose one frame."""

@@ -124,6 +124,11 @@ class MicroManagerMicroscope:
         """Not known: the core does not read it from the camera."""
         return None
 
+    @property
+    def truth(self) -> None:
+        """Not known."""
+        return None
+
     def snap(self) -> Frame:
         """Expose one frame; see `CoreCamera.snap`."""
         return self._camera.snap()

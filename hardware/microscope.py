@@ -9,8 +9,9 @@ never change.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,14 @@ __all__ = [
     "MicroscopeError",
     "Roi",
     "StageLimits",
+    "Truth",
 ]
+
+Truth: TypeAlias = "Callable[[int], NDArray[np.float64]]"
+"""Image number to the emitters in the middle of that exposure, shape (N, 4): id, x_um, y_um, z_um.
+
+x_um and y_um count from the centre of the frame's top-left pixel. The numbers of lost frames are allowed.
+"""
 
 
 class MicroscopeError(RuntimeError):
@@ -173,6 +181,17 @@ class Microscope(Protocol):
     @property
     def frame_period_s(self) -> float | None:
         """Time from frame to frame of a sequence, s; None: not known before one runs."""
+        ...
+
+    @property
+    def truth(self) -> Truth | None:
+        """Positions of the emitters in the frames of the last sequence; None where they are not known (real optics).
+
+        Raises
+        ------
+        MicroscopeError
+            When they are known, but not for the present camera settings.
+        """
         ...
 
     def snap(self) -> Frame:

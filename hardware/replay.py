@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ from hardware.microscope import (
     MicroscopeError,
     Roi,
     StageLimits,
+    Truth,
 )
 from hardware.software_microscope import SoftwareMicroscope
 
@@ -137,11 +138,8 @@ class ReplayMicroscope(SoftwareMicroscope):
         return self._period_s
 
     @property
-    def truth(self) -> Callable[[int], NDArray[np.float64]] | None:
-        """Tells where the emitters were in the frame of an image number; None when that is not known.
-
-        It answers with an array of shape (N, 4): id, x_um, y_um (from the centre of the frame's top-left
-        pixel), z_um.
+    def truth(self) -> Truth | None:
+        """Positions of the emitters in the frames; None without a table of truth.
 
         Raises
         ------

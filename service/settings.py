@@ -3,9 +3,8 @@
 One frozen model goes through the supervisor to all its children. Values come
 from a TOML file, then the environment (``BATHYSCOPE_PORT=8001``, nested with
 two underscores: ``BATHYSCOPE_CAMERA__EXPOSURE_S=0.009``), then the command
-line; later ones win. A name that is not a setting is refused, with the
-nearest name that is one: a misspelt stage limit that is quietly ignored is
-the worst thing a settings file can do.
+line; later ones win. A name that is not a setting is refused, and the error
+suggests the nearest setting: a misspelt stage limit must not be ignored.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ __all__ = [
 
 _PREFIX = "BATHYSCOPE_"
 _SHORTEST_KEY = 16
-"""Characters of an access key: 16 random letters are far beyond guessing over a network."""
+"""Least number of characters of an access key: 16 random letters cannot be guessed over a network."""
 
 _OTHER_VARIABLES = frozenset({"DEBUG", "SHARED", "PAGE", "BUILD", "CONFIG", "TEST", "REQUIRE"})
 """First words of BATHYSCOPE_ variables that belong to the build and the tests, not to the service."""
@@ -157,48 +156,49 @@ def _within(name: str, error: ValidationError) -> ValidationError:
 
 
 class CameraPart(_Part):
-    """How the camera is set when the microscope is opened."""
+    """Settings of the camera when the microscope is opened."""
 
     # Most cameras give nearly 100 frames a second at 9 ms; the DemoCamera gives 92 at 10 ms.
     exposure_s: float = Field(default=0.009, gt=0, le=60, description="Exposure, s.")
     roi: tuple[int, int, int, int] | None = Field(
         default=None, description="Left, top, width, height on the sensor, binned pixels; absent: the whole sensor."
     )
-    binning: int = Field(default=1, ge=1, le=8, description="Pixels joined to one, each way.")
+    binning: int = Field(default=1, ge=1, le=8, description="Pixels combined to one, in each direction.")
 
 
 class EnginePart(_Part):
     """The real-time process."""
 
-    batch: int = Field(default=8, ge=1, le=256, description="Most frames that are localized at once.")
+    batch: int = Field(default=8, ge=1, le=256, description="Greatest number of frames that are localized at once.")
     deadline_ms: float = Field(
-        default=0.0, ge=0, le=1000, description="Longest that a frame waits for others to fill its batch, ms."
+        default=0.0, ge=0, le=1000, description="Longest time that a frame waits until its batch is full, ms."
     )
-    # What waits longer than this is shown too late to be live; at 100 fps a hiccup of 0.24 s defers nothing.
+    # Frames that wait longer would be shown too late; at 100 fps a pause of 0.24 s defers no frame.
     analysis_queue: int = Field(default=24, ge=1, le=10000, description="Frames that may wait for analysis.")
     # A shard of 64 frames of 2048 x 2048 takes about 1.4 s to compress and write; at 100 fps 140 frames come meanwhile.
     record_queue: int = Field(default=256, ge=2, le=10000, description="Frames that may wait to be recorded.")
     shard_frames: int = Field(default=64, ge=1, le=1024, description="Frames in one file of a recording.")
     free_space_floor_gb: float = Field(default=5.0, ge=0, description="Disk space that a recording leaves free, GB.")
     torch_threads: int | None = Field(
-        default=None, ge=1, le=256, description="Threads of the network on a CPU; absent: as few as keep up."
+        default=None,
+        ge=1,
+        le=256,
+        description="Threads of the network on a CPU; absent: the smallest number that keeps up.",
     )
-    refine: bool = Field(
-        default=False, description="Refine live localizations in the time that is left before the next frame."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the network runs.")
+    refine: bool = Field(default=False, description="Refine live localizations in the time before the next frame.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device on which the network runs.")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto", description="Arithmetic of the network."
     )
     frame_age_limit_s: Positive = Field(
-        default=10.0, description="A run whose newest frame is older, by three exposures, hangs, s."
+        default=10.0, description="A run whose newest frame is older than this time and three exposures hangs, s."
     )
-    # A process beats once a second at the longest.
+    # The longest time between two heartbeats is one second.
     heartbeat_limit_s: float = Field(
-        default=15.0, ge=3.0, description="A process that is silent for longer is killed, s."
+        default=15.0, ge=3.0, description="A process without a heartbeat for this time is killed, s."
     )
-    run_at_start: bool = Field(default=False, description="Start a run as soon as the microscope is there.")
-    record: bool = Field(default=False, description="Record the run that is started at start.")
+    run_at_start: bool = Field(default=False, description="Start a run as soon as the microscope is open.")
+    record: bool = Field(default=False, description="Record the run at start.")
 
 
 class Settings(BaseSettings):
@@ -213,15 +213,15 @@ class Settings(BaseSettings):
         description="Folder of calibrations, models, recordings and database; on a local disk.",
     )
     database_url: str | None = Field(default=None, description="PostgreSQL, by URL; absent: SQLite in the data folder.")
-    host: str = Field(default="127.0.0.1", description="Address to listen at.")
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen at; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free port.")
     access_key: SecretStr | None = Field(
-        default=None, description="What clients must show; required when listening beyond this machine."
+        default=None, description="Key that clients must send; required when other machines can connect."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="Host names, beside loopback and `host`, that browsers may use for this service."
+        default=(), description="Host names that browsers may use for this service, in addition to loopback and `host`."
     )
-    log_level: Literal["debug", "info", "warning"] = Field(default="info", description="What is logged at least.")
+    log_level: Literal["debug", "info", "warning"] = Field(default="info", description="Lowest level that is logged.")
     model: PathName | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is given: `load_settings` has joined file, environment and command line already."""
+        """Only the given values: `load_settings` has already joined file, environment and command line."""
         return (init_settings,)
 
     @model_validator(mode="after")
@@ -246,19 +246,19 @@ class Settings(BaseSettings):
             raise ValueError(f"access_key has {len(key)} characters; at least {_SHORTEST_KEY} are needed")
         if key is not None and (key != key.strip() or not (key.isascii() and key.isprintable())):
             raise ValueError(
-                "access_key holds letters that no client can send, blanks at its ends or letters beyond ASCII; "
-                "take letters and digits, as `openssl rand -hex 24` gives them"
+                "access_key has blanks at its ends or characters beyond ASCII, which clients cannot send; "
+                "use letters and digits, for example from `openssl rand -hex 24`"
             )
         if key is None and not is_loopback(self.host):
             raise ValueError(
                 f"host is {self.host}, which other machines can reach, and there is no access_key; "
-                "set BATHYSCOPE_ACCESS_KEY to a long random word, or listen at 127.0.0.1"
+                "set BATHYSCOPE_ACCESS_KEY to a long random word, or listen on 127.0.0.1"
             )
         return self
 
     @property
     def database(self) -> str | Path:
-        """What `Store.open` takes: the URL, or the SQLite file in the data folder."""
+        """The database for `Store.open`: the URL, or the SQLite file in the data folder."""
         return self.database_url or self.data_dir / "bathyscope.db"
 
 
@@ -291,7 +291,7 @@ def load_settings(
     Raises
     ------
     DataError
-        For a file that cannot be read, a name that is no setting, a value
+        For a file that cannot be read, a name that is not a setting, a value
         out of range, or an address beyond loopback without an access key.
     """
     environment = os.environ if environment is None else environment
@@ -326,7 +326,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
 
 
 def _decoded(written: bytes, config: Path) -> str:
-    """The text of a settings file: UTF-8, or UTF-16 as Windows writes it with its mark."""
+    """The text of a settings file: UTF-8, or UTF-16 with a byte order mark (Windows)."""
     encoding = "utf-16" if written.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return written.decode(encoding)
@@ -341,11 +341,11 @@ def _decoded(written: bytes, config: Path) -> str:
 _LINE = re.compile(r"at line (\d+)")
 
 
-def _toml_remedy(text: str, said: str) -> str:
-    """How to mend the line at which the parser stopped, where it shows one of the usual slips."""
-    place = _LINE.search(said)
+def _toml_remedy(text: str, message: str) -> str:
+    """How to correct the line at which the parser stopped, for the usual mistakes."""
+    place = _LINE.search(message)
     lines = text.splitlines()
-    # At the end of the document there is no line number; then the slip is in the last line.
+    # For an error at the end of the document there is no line number; it is in the last line.
     number = int(place.group(1)) if place else len(lines)
     line = lines[number - 1] if 0 < number <= len(lines) else ""
     begin = f"Line {number}: "
@@ -395,7 +395,7 @@ def _decode_other_drivers(source: EnvSettingsSource, values: dict[str, Any]) -> 
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what the command line did not state."""
+    """Drop the values that the command line does not set."""
     nested = {name: _given(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return {name: value for name, value in nested.items() if value is not None and value != {}}
 
@@ -414,7 +414,7 @@ def _near_miss(name: str, known: Iterable[str], shown: Any = str) -> str:
 
 
 def _explain(error: ValidationError, config: Path | None) -> DataError:
-    """The first fault as value, rule and remedy."""
+    """The first error as value, rule and remedy."""
     fault = error.errors(include_url=False)[0]
     place = [str(part) for part in fault["loc"]]
     where = ".".join(place)
@@ -430,7 +430,7 @@ def _explain(error: ValidationError, config: Path | None) -> DataError:
     if fault["type"] == "value_error" and isinstance(fault["input"], str | os.PathLike):
         return DataError(f"The setting {where} is {str(fault['input'])!r}: {message}.", remedy)
     if not where or fault["type"] == "value_error":
-        return DataError(f"The settings do not fit: {f'{where}: ' if where else ''}{message}.", remedy)
+        return DataError(f"The settings are not valid: {f'{where}: ' if where else ''}{message}.", remedy)
     given = "hidden" if "key" in where else repr(fault["input"])
     if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(fault["input"])):
         remedy = f"Write a decimal point, not a comma. {remedy}"

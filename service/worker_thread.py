@@ -1,8 +1,8 @@
-"""The base of all threads of engine and supervisor: no exception ends one of them unseen.
+"""The base of all threads of engine and supervisor: every exception that ends one is reported.
 
-A subclass writes its loop in `work`. An exception that leaves `work` is kept,
-logged with its traceback and reported to whom the thread serves; then `drain`
-accounts for what still comes, so that no other thread waits for it forever.
+A subclass implements its loop in `work`. An exception that leaves `work` is
+kept, logged with its traceback and reported to the owner of the thread; then
+`drain` accounts for later items, so that no other thread waits forever.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class WorkerThread(threading.Thread):
     name : str
         Of the thread, in logs and stack traces.
     failed : callable
-        Gets the exception that left `work`, once, on this thread.
+        Receives the exception that left `work`, once, on this thread.
 
     Attributes
     ----------
@@ -41,10 +41,10 @@ class WorkerThread(threading.Thread):
 
     @abstractmethod
     def work(self) -> None:
-        """Do everything that this thread is for; return at its end."""
+        """Do the work of the thread; return at its end."""
 
     def drain(self) -> None:
-        """Account for what still comes after a failure, until its source has ended."""
+        """Account for items that come after a failure, until their source has ended."""
 
     def run(self) -> None:
         """Work; report a failure and drain."""
@@ -73,9 +73,9 @@ class Worker(WorkerThread):
     name : str
         Of the thread, in logs and stack traces.
     work : callable
-        Does everything that the thread is for.
+        Does the work of the thread.
     failed : callable
-        Gets the exception that left `work`, once, on this thread.
+        Receives the exception that left `work`, once, on this thread.
     """
 
     def __init__(self, name: str, work: Callable[[], None], failed: Callable[[Exception], None]) -> None:

@@ -223,7 +223,7 @@ def _take(live: _Live, lengths: _Lengths) -> _SweepOnAxis:
     if lengths.z_range_um is None or lengths.z_step_um is None:
         raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
     from service.commands.live_sweep import take_sweep
-    from service.engine.sweep_request import SweepRequest
+    from service.engine.sweep.request import SweepRequest
 
     request = SweepRequest(lengths.z_range_um, lengths.z_step_um, live.repeats, live.settle_s, lengths.pixel_size_um)
     sweep, axis = take_sweep(live.config, live.data, request)

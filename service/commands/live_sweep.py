@@ -13,8 +13,10 @@ from models.calibration.sweep import Sweep
 from models.errors import DataError
 from service.commands.console import note, progress
 from service.engine.opening import open_instrument
-from service.engine.sweep_request import SweepRequest, SweepSize
-from service.engine.sweeping import axis_of, left_as_found, pixel_size_of, sweep_around_focus
+from service.engine.sweep.acquisition import sweep_around_focus
+from service.engine.sweep.geometry import axis_of, pixel_size_of
+from service.engine.sweep.request import SweepRequest, SweepSize
+from service.engine.sweep.restore import left_as_found
 from service.settings import load_settings
 
 __all__ = ["take_sweep"]

@@ -1,7 +1,7 @@
-"""How right the localizations are while they are made, where the truth is known: with a simulated microscope.
+"""Accuracy of the live localizations, where the microscope knows the truth: simulated, or a movie with a table.
 
-Scoring has a stage and a thread of its own, behind the database: when it
-fails, the accuracy is unknown from then on, and no result is lost.
+Scoring has its own stage and thread, behind the database: when it fails, the
+accuracy is unknown from then on, and no result is lost.
 """
 
 from __future__ import annotations
@@ -9,33 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hardware.microscope import Microscope
+from hardware.microscope import Truth
 from models.metrics import Region, Score, score_frame
 from models.model import Model
 from service.engine.analyzer import AnalysisBatch
 from service.engine.stages import Stage
 from service.worker_thread import WorkerThread
 
-__all__ = ["LiveScore", "ScoreThread", "truth_source"]
-
-Truth = Callable[[int], NDArray[np.float64]]
+__all__ = ["LiveScore", "ScoreThread"]
 
 _PATIENCE_S = 0.25
-
-
-def truth_source(microscope: Microscope) -> Truth | None:
-    """What tells the truth of a frame, shape (N, 4): id, x_um, y_um, z_um; None for a real microscope.
-
-    Raises
-    ------
-    MicroscopeError
-        When there is a truth, and it cannot be told as the camera is set.
-    """
-    driver = getattr(microscope, "inner", microscope)
-    return getattr(driver, "truth", None)
 
 
 class LiveScore:
@@ -43,8 +26,8 @@ class LiveScore:
 
     Parameters
     ----------
-    truth : callable
-        Image number to truth.
+    truth : Truth
+        Of the microscope.
     shape : (int, int)
         Rows and columns of the frame.
     """
@@ -56,14 +39,14 @@ class LiveScore:
         self._frames = 0
 
     def add(self, batch: AnalysisBatch) -> None:
-        """Score the frames of a batch, in the depth range of the model that made it."""
+        """Score the frames of a batch, in the depth range of its model."""
         region = _region(self._shape, batch.model)
         for result in batch.results:
             self._total += score_frame(result.found.xyz_um, self._truth(result.frame)[:, 1:4], region=region)
             self._frames += 1
 
     def result(self) -> dict[str, Any]:
-        """The figures so far, None where undefined, and the number of frames they come from."""
+        """The figures so far, None where undefined, and the number of scored frames."""
         return {**self._total.as_dict(), "frames": self._frames}
 
 
@@ -75,14 +58,14 @@ def _region(shape: tuple[int, int], model: Model) -> Region:
 
 
 class ScoreThread(WorkerThread):
-    """Scores the batches that come into its stage, until that has ended.
+    """Scores the batches of its stage, until the stage has ended.
 
     Parameters
     ----------
     score : LiveScore
     stage : Stage of AnalysisBatch
     failed : callable
-        Gets an exception that ends the scoring; the accuracy is unknown then.
+        Receives the exception that ended the scoring; the accuracy is unknown then.
     """
 
     def __init__(self, score: LiveScore, stage: Stage[AnalysisBatch], failed: Callable[[Exception], None]) -> None:
@@ -97,7 +80,7 @@ class ScoreThread(WorkerThread):
                 self._score.add(batch)
 
     def drain(self) -> None:
-        """Take what comes, unseen."""
+        """Take the remaining batches without scoring them."""
         while not self._stage.ended:
             self._stage.take(1, _PATIENCE_S)
 

@@ -1,9 +1,9 @@
 """From frames to localizations to tracks: the one code path, live and offline.
 
-`Analyzer` is a frame-by-frame function with the tracker's memory; the live
+`Analyzer` is a frame-by-frame function with the tracker's state; the live
 thread, `localize`, `track` and reprocessing all run it. `AnalysisThread`
-gives it as many frames as have come, hands the newest state to the view, and
-every 100 ms a batch to the store.
+passes it all waiting frames, hands each result to the view, and every 100 ms
+a batch of results to the store.
 """
 
 from __future__ import annotations
@@ -21,19 +21,28 @@ from hardware.microscope import Frame
 from models.model import Model
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.engine.stages import Stage
 from service.protocol.latency import Latencies
+from service.settings import EnginePart
 from service.worker_thread import WorkerThread
 
-__all__ = ["AnalysisBatch", "AnalysisThread", "Analyzer", "FrameResult", "LocalizesFrames"]
+__all__ = [
+    "AnalysisBatch",
+    "AnalysisModel",
+    "AnalysisOutputs",
+    "AnalysisThread",
+    "Analyzer",
+    "FrameResult",
+    "LocalizesFrames",
+]
 
 _BATCH_S = 0.1
-"""Results of this time go to the store in one transaction: what a killed process can lose, s."""
+"""Results of this time go to the store in one transaction, s: a killed process loses at most these."""
 
 
 class LocalizesFrames(Protocol):
-    """What the engine needs of a localizer."""
+    """The part of a localizer that the engine uses."""
 
     def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
         """Find the emitters of frames of shape (B, H, W)."""
@@ -41,7 +50,7 @@ class LocalizesFrames(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What was found in one frame.
+    """Localizations of one frame, and the tracks after it.
 
     Attributes
     ----------
@@ -70,14 +79,46 @@ class AnalysisBatch:
         return [result.frame for result in self.results]
 
 
+@dataclass(frozen=True, slots=True)
+class AnalysisModel:
+    """A model in memory, as the analysis uses it.
+
+    Attributes
+    ----------
+    localizer : finds the emitters; warmed up
+    description : of the model
+    refinement : refines localizations while there is time; None: never
+    """
+
+    localizer: LocalizesFrames
+    description: Model
+    refinement: LiveRefinement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOutputs:
+    """Functions that receive the results of the analysis; none of them may block.
+
+    Attributes
+    ----------
+    show : receives each result at once
+    keep : receives each batch of results
+    turn_away : receives the image numbers of frames that are not analysed because the analysis failed
+    """
+
+    show: Callable[[FrameResult], None]
+    keep: Callable[[AnalysisBatch], None]
+    turn_away: Callable[[Sequence[int]], None]
+
+
 class Analyzer:
-    """Localizes frames and joins what is found to tracks.
+    """Localizes frames and links the localizations to tracks.
 
     Parameters
     ----------
     localizer : LocalizesFrames
     tracker : TracksLocalizations
-        New for each run: it remembers.
+        New for each run: it keeps state.
     """
 
     def __init__(self, localizer: LocalizesFrames, tracker: TracksLocalizations) -> None:
@@ -86,7 +127,7 @@ class Analyzer:
         self._start_s: float | None = None
 
     def swap(self, localizer: LocalizesFrames) -> None:
-        """Go on with another model: all live tracks end, since its depths are not those of the one before."""
+        """Continue with another model: all live tracks end, because depths of two models differ."""
         self._localizer = localizer
         self._tracker.end_all()
 
@@ -97,7 +138,7 @@ class Analyzer:
         return [found.select(found.frame == number) for number in numbers]
 
     def track(self, frames: Sequence[Frame], found: Sequence[Localizations]) -> Iterator[FrameResult]:
-        """Tracks after each frame, in order. Times count from the first frame that was ever given."""
+        """Tracks after each frame, in order. Times count from the first frame of the first call."""
         for frame, its in zip(frames, found, strict=True):
             if self._start_s is None:
                 self._start_s = frame.time_s
@@ -106,80 +147,65 @@ class Analyzer:
 
 
 class AnalysisThread(WorkerThread):
-    """Runs an analyzer on what comes into a stage, until the stage has ended.
+    """Runs an analyzer on the frames of a stage, until the stage has ended.
 
     Parameters
     ----------
     analyzer : Analyzer
+        With the localizer of `model`.
+    model : AnalysisModel
     stage : Stage of Frame
     latencies : Latencies
-    model : Model
-        Of the analyzer's localizer.
-    batch, deadline_s : int, float
-        Most frames at once, and the longest that the first of them waits for others, s.
-    show : callable
-        Gets each result at once; must not block.
-    keep : callable
-        Gets each batch of results; must not block.
+    outputs : AnalysisOutputs
+    settings : EnginePart
+        `batch` (most frames at once) and `deadline_ms` (longest that the first of them waits for others) are used.
     failed : callable
-        Is called with the exception when analysis cannot go on; frames that come later are turned away.
-    turn_away : callable
-        Gets the image numbers of frames that are not analysed because of it.
-    polish : SparePolish, optional
-        Refines what was found while nothing waits and the next frame is not due.
+        Receives the exception that ended the analysis; later frames are turned away.
 
     Attributes
     ----------
     frames : int
-        How many have been localized and tracked.
+        Number of frames that are localized and tracked.
     """
 
     def __init__(
         self,
         analyzer: Analyzer,
+        model: AnalysisModel,
         stage: Stage[Frame],
         latencies: Latencies,
-        *,
-        model: Model,
-        batch: int,
-        deadline_s: float,
-        show: Callable[[FrameResult], None],
-        keep: Callable[[AnalysisBatch], None],
+        outputs: AnalysisOutputs,
+        settings: EnginePart,
         failed: Callable[[Exception], None],
-        turn_away: Callable[[Sequence[int]], None],
-        polish: SparePolish | None = None,
     ) -> None:
         super().__init__("analyse", failed)
         self.frames = 0
         self._analyzer = analyzer
+        self._model = model
         self._stage = stage
         self._latencies = latencies
-        self._model = model
-        self._next_model: tuple[LocalizesFrames, Model, SparePolish | None] | None = None
+        self._outputs = outputs
+        self._next_model: AnalysisModel | None = None
         self._swap_lock = threading.Lock()
-        self._batch = batch
-        self._deadline_s = deadline_s
-        self._show = show
-        self._keep = keep
-        self._turn_away = turn_away
-        self._polish = polish
+        self._batch = settings.batch
+        self._deadline_s = settings.deadline_ms / 1000
         self._last: Frame | None = None
         self._taken: list[int] = []
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
-    def swap(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
+    def swap(self, model: AnalysisModel) -> None:
         """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
         with self._swap_lock:
-            self._next_model = (localizer, model, polish)
+            self._next_model = model
 
     def _take_next_model(self) -> None:
         with self._swap_lock:
             chosen, self._next_model = self._next_model, None
         if chosen is not None:
             self._commit(np.inf)
-            localizer, self._model, self._polish = chosen
-            self._analyzer.swap(localizer)
+            self._model = chosen
+            self._analyzer.swap(chosen.localizer)
 
     def work(self) -> None:
         """Analyse until the stage has ended."""
@@ -192,17 +218,17 @@ class AnalysisThread(WorkerThread):
         self._commit(np.inf)
 
     def drain(self) -> None:
-        """Hand on the results that are there; turn away the other frames, and all that come."""
+        """Hand on the finished results; turn away the other frames, and all later ones."""
         taken, self._taken = self._taken, []
-        self._turn_away(taken)
+        self._outputs.turn_away(taken)
         self._commit(np.inf)
         while not self._stage.ended:
-            self._turn_away([frame.index for frame in self._stage.take(self._batch, timeout_s=_BATCH_S)])
+            self._outputs.turn_away([frame.index for frame in self._stage.take(self._batch, timeout_s=_BATCH_S)])
 
     def _analyse(self, frames: list[Frame]) -> None:
         self._taken = [frame.index for frame in frames]
         taken_s = time.monotonic()
-        found = self._polished(frames, self._analyzer.localize(frames), taken_s)
+        found = self._refined(frames, self._analyzer.localize(frames), taken_s)
         now_s = time.monotonic()
         for frame in frames:
             self._latencies.of["analysed"].add(now_s - frame.time_s)
@@ -211,14 +237,15 @@ class AnalysisThread(WorkerThread):
             self._waiting.append(result)
             del self._taken[0]
             self.frames += 1
-            self._show(result)
+            self._outputs.show(result)
 
-    def _polished(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
-        """Refined as far as the time allows that these frames may take without holding up the next ones."""
+    def _refined(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
+        """Localizations, refined as far as the time allows before the next frames are due."""
         before, self._last = self._last, frames[-1]
-        if self._polish is None or before is None or self._stage.depth:
+        refinement = self._model.refinement
+        if refinement is None or before is None or self._stage.depth:
             return found
-        return self._polish.polish(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
+        return refinement.refine(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:
@@ -226,4 +253,4 @@ class AnalysisThread(WorkerThread):
         elif now_s - self._waiting_since_s >= _BATCH_S:
             results, self._waiting = self._waiting, []
             self._waiting_since_s = time.monotonic()
-            self._keep(AnalysisBatch(tuple(results), self._model))
+            self._outputs.keep(AnalysisBatch(tuple(results), self._model.description))

@@ -1,14 +1,14 @@
-"""Deferred frames, analysed from the recording when there is time.
+"""Catching up: deferred frames are analysed from the recording when no run is on.
 
 A run that was faster than its analysis, or whose process was killed, leaves
-frames that are recorded and not analysed. When no run is on, they are read
-back and localized with the model of their neighbours; then the tracks of the
-whole run are computed again, from all localizations in the order of the
-frames, as the next revision. Live tracks keep their identities in revision 1.
+frames that are recorded and not analysed. They are read back and localized
+with the model of the neighbouring frames; then the tracks of the whole run are
+computed again, from all localizations in the order of the frames, as the next
+revision. Live tracks keep their identities in revision 1.
 
-All of it goes in steps of a batch. What a step has done is in the database
-with what it was done to, so that work can stop after any of them, at a pause
-or at the death of the process, and nothing is done twice.
+The work is done in steps of one batch. Each step stores its results and the
+frames that they belong to in one transaction, so the work can stop after any
+step, at a pause or when the process is killed, and no step is repeated.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _TRACKED_PER_STEP = 128
 """Frames tracked and stored in one step: about 50 ms of tracking and 2,500 rows at 20 emitters."""
 
 _ROUNDING_S = 1e-6
-"""Times are differences of clock readings: far below a frame, far above their last bit."""
+"""Tolerance of times, which are differences of clock readings: far below a frame period, far above their last bit."""
 
 _DONE = "done"
 
 _RETRY_S = 30.0
-"""After the database did not answer."""
+"""Pause after an error of the database."""
 
 _END_PATIENCE_S = 5.0
 
@@ -56,19 +56,19 @@ _log = structlog.get_logger(__name__)
 
 
 class CatchUp(WorkerThread):
-    """Analyses what was deferred, one run after the other, whenever it is neither paused nor without work.
+    """Analyses deferred frames, one run after the other, unless it is paused.
 
     Parameters
     ----------
     store : Store
     data_dir : Path
-        What the paths of recordings are relative to.
+        The paths of recordings are relative to it.
     load_localizer : callable
-        Gives the localizer of a model id.
+        Returns the localizer of a model id.
     batch : int
         Frames that are localized at once.
-    tell : callable
-        Gets the kind, the message and the run of what happened; no run (None) when it concerns all.
+    add_event : callable
+        Receives the kind, the message and the run of each event; None for an event of all runs.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class CatchUp(WorkerThread):
         load_localizer: Callable[[str], LocalizesFrames],
         *,
         batch: int,
-        tell: Callable[[str, str, str | None], None],
+        add_event: Callable[[str, str, str | None], None],
     ) -> None:
         super().__init__("catch up", self._stopped)
         self._store = store
         self._data_dir = data_dir
         self._load_localizer = load_localizer
         self._batch = batch
-        self._tell = tell
+        self._add_event = add_event
         self._changed = threading.Condition()
         self._work = False
         self._paused = False
@@ -98,13 +98,13 @@ class CatchUp(WorkerThread):
     # ---- from other threads ----
 
     def wake(self) -> None:
-        """A run has ended, or was found unfinished."""
+        """Look for work: a run has ended, or was found unfinished."""
         with self._changed:
             self._work = True
             self._changed.notify()
 
     def pause(self) -> None:
-        """Stop, and return when the step that is on is done: the localizer is free then."""
+        """Pause, and return when the present step is done: the localizer is free then."""
         with self._changed:
             self._paused = True
         with self._step:
@@ -117,7 +117,7 @@ class CatchUp(WorkerThread):
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop for good, after the step that is on."""
+        """End the thread after the present step."""
         with self._changed:
             self._ending = True
             self._changed.notify()
@@ -126,11 +126,11 @@ class CatchUp(WorkerThread):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left of what it was woken for."""
+        """Whether all work since the last `wake` is done."""
         with self._changed:
             return not (self._work or self._busy)
 
-    # ---- its own thread ----
+    # ---- on its own thread ----
 
     def work(self) -> None:
         """Work until it is closed."""
@@ -143,12 +143,12 @@ class CatchUp(WorkerThread):
                 self._busy = False
 
     def drain(self) -> None:
-        """Nothing is done any more."""
+        """Report the thread as idle."""
         with self._changed:
             self._work = self._busy = False
 
     def _stopped(self, error: Exception) -> None:
-        self._tell(
+        self._add_event(
             "catch_up_failed",
             f"The analysis of deferred frames stopped ({type(error).__name__}: {error}). "
             "It goes on when the engine starts the next time.",
@@ -156,7 +156,7 @@ class CatchUp(WorkerThread):
         )
 
     def _catch_all_up(self) -> None:
-        """Catch up with each run; after a database that does not answer, come back later."""
+        """Catch up with each run; after an error of the database, try again later."""
         waits = False
         try:
             for run_id in self._store.catch_ups.waiting():
@@ -175,7 +175,7 @@ class CatchUp(WorkerThread):
                 self._changed.wait_for(lambda: self._ending, _RETRY_S)
 
     def _may_go_on(self, condition: Callable[[], bool] = lambda: True) -> bool:
-        """Wait until there is no pause and `condition` holds; False when the end came first."""
+        """Wait until there is no pause and `condition` holds; False at the end of the thread."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending or (not self._paused and condition()))
             return not self._ending
@@ -185,7 +185,7 @@ class CatchUp(WorkerThread):
         try:
             while self._may_go_on():
                 with self._step:
-                    # A pause that came just now has found no step to wait for.
+                    # A pause may have begun between the two checks; it did not wait for a step then.
                     if not self._paused and next(steps, _DONE) is _DONE:
                         return
         except UnknownItem:
@@ -194,7 +194,7 @@ class CatchUp(WorkerThread):
             raise
         except Exception as error:  # noqa: BLE001  a damaged recording or a lost model concerns this run only
             self._given_up.add(run_id)
-            self._tell(
+            self._add_event(
                 "catch_up_failed",
                 f"The deferred frames of run {run_id} could not be analysed ({type(error).__name__}: {error}). "
                 "It is tried again when the engine starts the next time.",
@@ -209,7 +209,7 @@ class CatchUp(WorkerThread):
         yield from self._track(run)
 
     def _localize(self, run: Run) -> Iterator[str]:
-        """Append the localizations of all frames that are recorded and not analysed."""
+        """Append the localizations of all deferred frames."""
         recorded, batches = self._store.frames.recorded(run.id), self._store.frames.analysed(run.id)
         late = _late(recorded, batches)
         if not len(late) or run.recording is None:
@@ -241,7 +241,7 @@ class CatchUp(WorkerThread):
     def _track(self, run: Run) -> Iterator[str]:
         """Compute the tracks of the whole run again, and make them its newest."""
         while self._store.catch_ups.discard_tracks(run.id):
-            yield "tracks of an earlier try"
+            yield "tracks of an earlier attempt"
         batches = self._store.frames.analysed(run.id)
         numbers = np.concatenate([batch.frames.numbers for batch in batches])
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
@@ -263,7 +263,7 @@ class CatchUp(WorkerThread):
                 states.append(tracker.step(float(times_s[row]), int(numbers[row]), its).rows())
             self._store.catch_ups.add_tracks(run.id, Tracks.concatenate(states))
         revision = self._store.catch_ups.complete(run.id)
-        self._tell(
+        self._add_event(
             "run_caught_up",
             f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
             run.id,
@@ -271,7 +271,7 @@ class CatchUp(WorkerThread):
 
 
 def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:
-    """A recorded frame; Zarr would take one whose file is missing for a dark one."""
+    """A recorded frame; Zarr would return zeros for a missing file."""
     path = shard_path(folder, plane // image.shards[0])
     if not path.exists():
         raise DataError(f"A file of the recording is missing: {path}.", "Put it back, and restart the service.")
@@ -279,20 +279,20 @@ def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:
-    """Rows of `recorded` that no batch is of."""
+    """Rows of `recorded` that are in no batch."""
     known = np.concatenate([np.empty(0, np.int64), *(batch.frames.numbers for batch in batches)])
     return np.flatnonzero(~np.isin(recorded.frames.numbers, known))
 
 
 def _models_of(numbers: NDArray[np.int64], batches: list[AnalysedFrames], first: str) -> list[str]:
-    """For each frame the model that was at work then: that of the newest batch that began before it."""
+    """For each frame the model of the newest batch that began before it."""
     timeline = sorted((int(batch.frames.numbers[0]), batch.model_id) for batch in batches)
     places = np.searchsorted([begin for begin, _ in timeline], numbers)
     return [timeline[place - 1][1] if place else first for place in places]
 
 
 def _batches(model_ids: list[str], rows: NDArray[np.intp], size: int) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """Rows in their order, at most `size` at once and all of one model."""
+    """Rows in their order, in groups of one model and at most `size` rows."""
     for model_id, group in groupby(zip(model_ids, rows, strict=True), key=itemgetter(0)):
         its = np.array([row for _, row in group])
         for first in range(0, len(its), size):

@@ -1,4 +1,4 @@
-"""What a user sets at the microscope by hand, and what it says of itself, as plain values."""
+"""Settings of the microscope that a user changes, and its facts as plain values."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _REFUSALS = {
     "busy": "conflict",
     "continuous_focus": "conflict",
 }
-"""Causes that concern what was asked, not the state of the microscope: it need not be opened again."""
+"""Causes that concern the request, not the state of the microscope: it need not be opened again."""
 
 
 def is_refusal(error: MicroscopeError) -> bool:
-    """Whether the microscope is well and only did not do what was asked."""
+    """Whether only this request was refused, and the microscope is in order."""
     return error.cause in _REFUSALS
 
 
 def refusal_of(error: MicroscopeError) -> EngineRefusal:
-    """A driver's error as the engine's answer."""
+    """The refusal of a command that corresponds to an error of the driver."""
     return EngineRefusal(_REFUSALS.get(error.cause, "microscope"), error.problem, error.remedy)
 
 
 def facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Plain values of what the driver says."""
+    """Description, camera, light and stage of a microscope as plain values."""
     limits = microscope.stage_limits
     has_stage = microscope.description.focus_stage is not None
     return {
@@ -50,7 +50,7 @@ def facts_of(microscope: Microscope) -> dict[str, Any]:
 
 
 def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
-    """Set camera and light: all that is wanted, or nothing.
+    """Set camera and light; when one setting is refused, the camera is set back.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
         Idle.
     wanted : mapping
         Any of ``exposure_s``, ``roi`` (left, top, width, height in binned pixels; None: the whole sensor),
-        ``binning``, ``channel``, ``shutter_open``. What is not named stays as it is; but a region is one of
+        ``binning``, ``channel``, ``shutter_open``. Other settings stay. A region is counted in
         binned pixels, so a new binning without a region takes the whole sensor.
 
     Raises
     ------
     MicroscopeError
-        Whatever the driver refuses; what was set before it refused has been put back, or the text says why not.
+        Whatever the driver refuses; the camera has been set back, or the text says why not.
     """
     before = microscope.camera_settings
     after = _camera(before, wanted)

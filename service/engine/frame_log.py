@@ -1,8 +1,8 @@
-"""The commit record of a recording: which frames are down, written to the database by a thread of its own.
+"""The commit record of a recording: the frames on disk, written to the database on a separate thread.
 
-The recorder says what can be read, and goes on; a database that is locked
-holds up neither it nor the camera. What waits here is a kilobyte per shard,
-and it is written before the run ends.
+The recorder adds the frames of each shard and continues at once, so a locked
+database delays neither recorder nor camera. The waiting entries (1 kB per
+shard) are written before the run ends.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from service.worker_thread import WorkerThread
 __all__ = ["FrameLog"]
 
 _PAUSE_S = 0.25
-"""Between tries; each waits for the database's busy timeout besides."""
+"""Between attempts; each also waits for the database's busy timeout."""
 
 _END_PATIENCE_S = 30.0
-"""How long the end of a run waits for a database that is locked: as long as for its results."""
+"""Longest wait for a locked database at the end of a run: the same as for the results."""
 
 _AT_ONCE = 256
 """Entries in one transaction: milliseconds, also after a long wait."""
 
 
 class FrameLog(WorkerThread):
-    """Writes down which frames can be read, until it is closed and nothing waits.
+    """Stores which frames can be read, until it is closed and all entries are written.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class FrameLog(WorkerThread):
     ledger : Ledger
         Counts frames as recorded once the database has them.
     failed : callable
-        Gets an exception that ends the thread; frames that wait or come later are unrecorded.
+        Receives the exception that ended the thread; waiting and later frames count as unrecorded.
     """
 
     def __init__(self, store: Store, run_id: str, ledger: Ledger, failed: Callable[[Exception], None]) -> None:
@@ -55,19 +55,19 @@ class FrameLog(WorkerThread):
 
     @property
     def problem(self) -> str | None:
-        """How many frames that were written are not in the commit record, and why."""
+        """Number of written frames that are missing in the commit record, and the reason; None: none."""
         if not self._unconfirmed:
             return None
         return f"The last {self._unconfirmed} frames of the recording are not confirmed in the database: {self._reason}"
 
     def add(self, first_plane: int, frames: FrameTimes) -> None:
-        """These frames can be read, from this plane on; returns at once."""
+        """Add frames that can be read, the first of them at this plane; returns at once."""
         with self._changed:
             self._waiting.append((first_plane, frames))
             self._changed.notify()
 
     def close(self) -> None:
-        """Nothing more will come; what waits is tried for another 30 s."""
+        """Accept no more entries; the waiting ones are tried for another 30 s."""
         with self._changed:
             self._deadline_s = time.monotonic() + _END_PATIENCE_S
             self._changed.notify()
@@ -89,12 +89,12 @@ class FrameLog(WorkerThread):
                     self._ledger.record(frames.numbers.tolist())
 
     def drain(self) -> None:
-        """Give up what waits, and what comes until the end."""
+        """Give up the waiting and all later entries."""
         while self._next():
             self._give_up(f"{type(self.failure).__name__}: {self.failure}")
 
     def _next(self) -> list[tuple[int, FrameTimes]]:
-        """What is to be written next; nothing at the end."""
+        """The entries to write next; none at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._deadline_s is not None)
             return self._waiting[:_AT_ONCE]

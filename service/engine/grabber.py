@@ -1,9 +1,8 @@
-"""The thread that fetches frames: it fetches, stamps, hands on, and does nothing else.
+"""The thread that fetches frames: it fetches, stamps and hands on, and does nothing else.
 
-It never writes, encodes or logs per frame, so that nothing but the driver can
-hold it up. It also stops the sequence, so that a running camera is asked by
-one thread only; then it fetches what is left in the driver's buffer, so that
-also the last gap shows.
+It never writes, encodes or logs per frame, so only the driver can delay it. It
+also stops the sequence, so that only one thread calls a running camera; then
+it fetches the rest of the driver's buffer, so that the last gap is counted too.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from service.worker_thread import WorkerThread
 __all__ = ["Grabber"]
 
 _PATIENCE_S = 0.1
-"""How long one call waits for a frame; only a lack of frames, or a stop meanwhile, is noticed with this delay."""
+"""Longest wait of one call for a frame; a stop request is noticed after at most this time."""
 
 
 class Grabber(WorkerThread):
@@ -31,13 +30,13 @@ class Grabber(WorkerThread):
     microscope : Microscope
         Its sequence runs.
     ledger : Ledger
-        Is told of each frame.
+        Counts each frame.
     latency : LatencyHistogram
         From mid-exposure to fetched.
     hand_on : callable
-        Gets each frame; must not block.
+        Receives each frame; must not block.
     ended : callable
-        Is called once at the end, on this thread, with None or the exception that ended it.
+        Is called once at the end, on this thread, with None or the exception that ended the grabbing.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Grabber(WorkerThread):
                 stopped = True
             frame = self._microscope.next_frame(_PATIENCE_S)
             if frame is None:
-                # Only a lack of frames after the sequence was seen to have ended is the end of them.
+                # The last frames may come between the two calls, so the end is an empty buffer after the sequence.
                 if not running:
                     break
                 running = self._microscope.is_running

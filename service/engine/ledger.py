@@ -1,18 +1,18 @@
-"""The account of every frame of a run: what the camera exposed, and what became of it.
+"""The ledger of a run: counts of exposed, lost, recorded and analysed frames, which balance at every instant.
 
     exposed = grabbed + lost
     grabbed = recorded + unrecorded + waiting for the recorder (when recording)
     grabbed = analysed + deferred + skipped + in flight
 
-A frame counts as recorded or analysed when the database has it, and not
-before: until then it is in flight, and results that could not be stored leave
-it deferred or skipped, like a frame that was too late for the analysis.
+A frame counts as recorded or analysed when the database has it; until then it
+is in flight. A frame whose results could not be stored becomes deferred or
+skipped, like a frame that was too late for the analysis.
 
 Lost frames are counted from gaps in the camera's own image numbers, because a
-driver may clear its buffer without a word. A deferred frame has no results in
-the database and is in the recording, or with the recorder; a skipped one is
-not recorded. A deferred frame that could not be written after all becomes skipped, so
-at the end of a run every deferred frame can be read.
+driver may clear its buffer without an error. A deferred frame has no results
+in the database and is in the recording or with the recorder; a skipped one is
+not recorded. A deferred frame that could not be written becomes skipped, so at
+the end of a run every deferred frame can be read.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class LedgerCounts:
 
     Attributes
     ----------
-    exposed : the camera's image numbers say so
+    exposed : according to the camera's image numbers
     grabbed : fetched from the driver
     lost : exposed, but never fetched
     recorded : written, and readable by others
     unrecorded : not written although the run is recorded
     analysed : localized, tracked and stored
     deferred : recorded or with the recorder, to be analysed later
-    skipped : neither
+    skipped : neither analysed nor recorded
     in_flight : grabbed, and still on the way through the analysis into the database
     """
 
@@ -53,7 +53,7 @@ class LedgerCounts:
 
     @property
     def balances(self) -> bool:
-        """Whether every frame is accounted for, and none twice."""
+        """Whether every frame is counted once."""
         return (
             min(asdict(self).values()) >= 0
             and self.exposed == self.grabbed + self.lost
@@ -68,7 +68,7 @@ class LedgerCounts:
 
 @dataclass(slots=True)
 class _Fate:
-    """What is known of a frame that is still on its way through the analysis or the recorder."""
+    """State of a frame that is still in the analysis or with the recorder."""
 
     analysing: bool = True
     recording: bool = False
@@ -79,12 +79,12 @@ class _Fate:
 class Ledger:
     """Counts frames as the stages report them. Every method may be called from any thread.
 
-    In flight is counted on its own, up when a frame is grabbed and down when
-    its results are stored or given up, so that a frame that vanishes on the
-    way shows. Frames are remembered by their image numbers until both analysis
-    and recorder have told what became of them: no more than fit into the
-    queues. A stage that reports a frame twice, or one that never came, is told
-    so.
+    Frames in flight have a counter of their own, which rises when a frame is
+    grabbed and falls when its results are stored or given up; so a frame that
+    vanishes between two stages is noticed. The image number of a frame is kept
+    until both analysis and recorder have reported it; the number of these frames
+    is limited by the queues. A stage that reports a frame twice, or an unknown
+    frame, gets a ValueError.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Ledger:
         self._in_flight = 0
 
     def grab(self, index: int) -> int:
-        """A frame was fetched and enters analysis and recorder; return how many were lost just before it.
+        """Count a fetched frame, which enters analysis and recorder; return the number of frames lost just before it.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class Ledger:
         Raises
         ------
         ValueError
-            When the number does not rise: the camera restarted, and what was lost cannot be known.
+            When the number does not rise: the camera restarted, and the number of lost frames is unknown.
         """
         with self._lock:
             gap = index - self._next_index
@@ -131,7 +131,7 @@ class Ledger:
             return gap
 
     def analyse(self, indices: Iterable[int]) -> None:
-        """The results of frames are in the database.
+        """Count frames whose results are in the database.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Ledger:
                 self._analysed += 1
 
     def turn_away(self, indices: Iterable[int]) -> None:
-        """Frames get no results now: deferred while they are recorded or may be, else skipped.
+        """Count frames that are not analysed now: deferred when they are recorded or with the recorder, else skipped.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Ledger:
                 self._skipped += not fate.deferred
 
     def record(self, indices: Iterable[int]) -> None:
-        """Frames were written and can be read.
+        """Count frames that were written and can be read.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Ledger:
                 self._recorded += 1
 
     def leave_unrecorded(self, indices: Iterable[int]) -> None:
-        """Frames of a recorded run were not written; those that were deferred are skipped now.
+        """Count frames of a recorded run that were not written; deferred ones become skipped.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class Ledger:
                 self._skipped += late
 
     def withdraw(self, frames: int, deferred: int) -> None:
-        """So many recorded frames, `deferred` of them not analysed, cannot be read any more."""
+        """Count recorded frames that cannot be read any more; `deferred` of them are not analysed."""
         with self._lock:
             self._recorded -= frames
             self._unrecorded += frames
@@ -195,7 +195,7 @@ class Ledger:
             self._skipped += deferred
 
     def counts(self, *, storing: int = 0) -> LedgerCounts:
-        """All counts at this moment; with `storing`, as they are when so many frames in flight are stored."""
+        """All counts at this moment; with `storing`, as they will be when that many frames in flight are stored."""
         with self._lock:
             return LedgerCounts(
                 exposed=self._next_index,

@@ -1,4 +1,4 @@
-"""Opening the microscope that the settings name, with its camera set: for the engine, and for a sweep without one."""
+"""Opens the microscope of the settings and sets its camera: for the engine, and for a sweep from the command line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _simulated(part: SimulatedSettings) -> ComputedInputs:
 
 
 def _truth_by_frame(path: Path) -> dict[int, NDArray[np.float64]]:
-    """A table of truth as the replay takes it: frame to id, x_um, y_um, z_um."""
+    """A table of truth in the form for the replay: frame to rows of id, x_um, y_um, z_um."""
     from models.table_files import read_table
     from models.tables import Truth
 

@@ -1,7 +1,7 @@
 """The live views: all tracks after the newest frame, and the newest frame itself.
 
-Views are dropped, data is not: each thread here takes the newest thing from
-its slot, encodes it once for everybody, and publishes it.
+Views may be dropped, data may not: each thread here takes the newest item from
+its slot, encodes it once for all listeners, and publishes it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PATIENCE_S = 0.25
 
 
 def unix_time(monotonic_s: float) -> float:
-    """A moment of the monotonic clock as Unix seconds, by the clocks as they stand now."""
+    """A time of the monotonic clock as Unix seconds, by the present difference of the two clocks."""
     return time.time() - (time.monotonic() - monotonic_s)
 
 
@@ -57,7 +57,7 @@ def track_columns(state: TrackState) -> dict[str, NDArray[Any]]:
 
 
 def preview_of(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], int, float, float]:
-    """A frame for the eye.
+    """A frame as an 8-bit picture for display.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def preview_of(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], int, floa
     Returns
     -------
     picture : ndarray of uint8, shape (H / scale, W / scale)
-        At most 512 pixels a side; black and white are the darkest percent and the brightest of 500 pixels.
+        At most 512 pixels a side; the darkest 1 % of the pixels are black, the brightest 0.2 % white.
     scale : int
         Frame pixels per picture pixel, each way; their mean is shown.
     low_adu, high_adu : float
@@ -96,9 +96,9 @@ class TrackThread(WorkerThread):
     latency : LatencyHistogram
         From mid-exposure to published.
     describe : callable
-        Gives what the header says of the run besides: epoch, run, fps, ledger.
+        Returns further fields of the header: epoch, run, fps, ledger.
     failed : callable
-        Gets an exception that ends the thread.
+        Receives the exception that ended the thread.
     """
 
     def __init__(
@@ -137,7 +137,10 @@ class TrackThread(WorkerThread):
 
 
 class PreviewThread(WorkerThread):
-    """Publishes the newest frame, at most ten times a second, until its slot has ended; parameters as above."""
+    """Publishes the newest frame, at most ten times a second, until its slot has ended.
+
+    Parameters as of `TrackThread`.
+    """
 
     def __init__(
         self,

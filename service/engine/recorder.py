@@ -1,14 +1,14 @@
-"""Recording: every frame, on its own thread, in whole shards of an OME-Zarr image.
+"""Recording: every frame, on a separate thread, in whole shards of an OME-Zarr image.
 
 A shard is one file of many frames, one chunk each. It is written whole, and
-only when its data are down does the array's shape grow over it, so that a
-reader, or a killed process, never meets frames that are announced and not
-there. When recording ends within a shard, the rest is written as a short one.
+the array's shape grows only after its data are on disk; so the shape never
+covers frames that cannot be read, also after the process is killed. When
+recording ends within a shard, the rest is written as a shorter one.
 
-Beside the image lie two small arrays, `frame` (image number) and `time_s`
-(mid-exposure, monotonic clock): lost frames leave no gap in the image, so
-these say which exposure a plane is. The last shape that is grown is the
-image's, so they are never shorter than it.
+Two small arrays lie beside the image: `frame` (image number) and `time_s`
+(mid-exposure, monotonic clock). Lost frames leave no gap in the image, so
+these two state the exposure of each plane. The image's shape grows last, so
+they are never shorter than the image.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _GATHER_S = 0.25
 
 
 def limit_recording_threads() -> None:
-    """Let one thread of this process compress, whatever the number of cores: the analysis needs the others more."""
+    """Compress with one thread, whatever the number of cores: the analysis needs the others more."""
     zarr.config.set({"threading.max_workers": 1, "async.concurrency": 4})
 
 
 def check_free_space(folder: Path, floor_gb: float) -> None:
-    """Refuse to record into a disk that is nearly full.
+    """Refuse to record to a disk that is nearly full.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class Recording:
     Parameters
     ----------
     path : Path
-        Where it is made; ends in ``.ome.zarr``.
+        Of the new image; ends in ``.ome.zarr``.
     shape : (int, int)
         Rows and columns of a frame.
     pixel_size_um : float
@@ -86,7 +86,7 @@ class Recording:
     shard_frames : int
         Frames in one file.
     attributes : dict
-        Further facts for the reader (run, model, camera), JSON values.
+        Further metadata (run, model, camera), JSON values.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Recording:
             group.create_array(name, shape=(0,), chunks=chunk.shape, dtype=chunk.dtype, compressors=None)
 
     def append(self, pixels: Sequence[NDArray[np.uint16]], frames: FrameTimes) -> None:
-        """Write frames behind the last one; when this returns, they can be read.
+        """Write frames after the last one; when this returns, they can be read.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class Recording:
         self.frames = end
 
     def missing(self) -> list[int]:
-        """First planes of the shards that were written and are not there any more: moved or deleted meanwhile."""
+        """First planes of written shards whose files have been moved or deleted."""
         image = self.path / "0"
         shards = range(-(-self.frames // self.shard_frames))
         return [number * self.shard_frames for number in shards if not shard_path(image, number).exists()]
@@ -197,25 +197,25 @@ def _ome(name: str, pixel_size_um: float, frame_period_s: float) -> dict[str, An
 class Recorder(WorkerThread):
     """Takes frames from its stage and writes them shard by shard until the stage has ended.
 
-    When writing fails it stops recording, says why, counts what comes as
-    unrecorded, and goes on taking frames, so that analysis goes on.
+    When writing fails it stops recording, reports why, counts later frames as
+    unrecorded, and goes on taking frames, so that the analysis continues.
 
     Parameters
     ----------
     recording : Recording
-        Where to.
+        The image to write.
     stage : Stage of Frame
-        Where from.
+        Of the frames to record.
     ledger : Ledger
-        Is told what was not written.
+        Counts the frames that were not written.
     floor_gb : float
         Free disk space below which it stops, GB.
     written : callable
-        Gets the first plane and the frames of each shard that can be read.
+        Receives the first plane and the frames of each shard that can be read.
     stopped : callable
-        Gets the reason, once, when recording stops before the stage has ended.
+        Receives the reason, once, when recording stops before the stage has ended.
     failed : callable
-        Gets an exception that ends the thread; frames that it has or that come later are unrecorded.
+        Receives the exception that ended the thread; its present and later frames count as unrecorded.
     """
 
     def __init__(
@@ -242,14 +242,14 @@ class Recorder(WorkerThread):
     def work(self) -> None:
         """Record until the stage has ended."""
         while not self._stage.ended:
-            # Between frames nothing is urgent: about four wake-ups a second keep this thread quiet.
+            # Frames need not be taken one by one: about four wake-ups a second load the processor less.
             room = self._recording.shard_frames - len(self._shard)
             self._shard += self._stage.take(room, timeout_s=_GATHER_S, gather_s=_GATHER_S)
             if len(self._shard) == self._recording.shard_frames or (self._shard and self._stage.ended):
                 self._keep_shard()
 
     def drain(self) -> None:
-        """Count what it has, and what comes, as unrecorded."""
+        """Count the present and all later frames as unrecorded."""
         while True:
             self._leave([frame.index for frame in self._shard])
             if self._stage.ended:

@@ -1,8 +1,8 @@
-"""What recording costs: ``python -m service.engine.recording_cost``.
+"""Benchmark of recording: ``python -m service.engine.recording_cost``.
 
 Prints processor time and size per frame of the reference scene's noise (12-bit
-camera, 20 emitters), for codecs that every Zarr reader has, and for the whole
-way to the disk with the one that is used.
+camera, 20 emitters), for codecs that every Zarr reader has, and for compressing
+and writing with the codec that is used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _print_costs(side: int, folder: Path) -> None:
     recording = Recording(folder / f"{side}.ome.zarr", (side, side), 0.65, 0.01, _SHARD, {})
     numbers = range(_SHARD)
     cost = _milliseconds(lambda: recording.append(frames, FrameTimes.of(numbers, numbers)), _SHARDS)
-    print(f"{side:>5}  the whole way to the disk{cost:>17.3f}")
+    print(f"{side:>5}  compressing and writing{cost:>20.3f}")
 
 
 def main() -> None:

@@ -6,14 +6,14 @@
                        └─ preview
 
 A run ends in the direction of the data: the camera stops, the grabber empties
-the driver's buffer, then each stage finishes what is in it. So a stopped run
-has nothing in flight, and its ledger is final when the database says so.
+the driver's buffer, then each stage finishes its remaining items. So an ended
+run has nothing in flight, and the ledger in the database is final.
 
 Each stage has a thread, and an exception that ends one of them ends the run as
-failed, with the reason; the camera is stopped, and the stage goes on counting
-what it does not do any more. Two go their own way: an analysis that fails in a
-recorded run leaves the frames to be analysed after it, and scoring that fails
-leaves the accuracy unknown.
+failed, with the reason; the camera is stopped, and the stage counts the items
+that it does not process any more. There are two exceptions: after a failure of
+the analysis a recorded run goes on and its frames are analysed later, and
+after a failure of scoring the accuracy is unknown.
 """
 
 from __future__ import annotations
@@ -22,23 +22,28 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
-from models.model import Model
 from models.tracking import Tracker
-from service.engine.accuracy import LiveScore, ScoreThread, truth_source
-from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
+from service.engine.accuracy import LiveScore, ScoreThread
+from service.engine.analyzer import (
+    AnalysisBatch,
+    AnalysisModel,
+    AnalysisOutputs,
+    AnalysisThread,
+    Analyzer,
+    FrameResult,
+)
 from service.engine.frame_log import FrameLog
+from service.engine.frame_rate import FrameRate
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
-from service.engine.polish import SparePolish
 from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
+from service.engine.result_writer import ResultWriter
 from service.engine.stages import Slot, Stage
-from service.engine.storekeeper import Storekeeper
 from service.protocol.latency import Latencies
 from service.protocol.link import LivePublisher
 from service.settings import EnginePart
@@ -47,7 +52,7 @@ from service.store.runs import RunState
 from service.store.store import Store
 from service.worker_thread import Worker, WorkerThread
 
-__all__ = ["NO_RUN", "Run", "RunRequest"]
+__all__ = ["NO_RUN", "Run", "RunOutputs", "RunRequest", "RunSource"]
 
 RecorderState = Literal["off", "writing", "stopped"]
 
@@ -65,24 +70,21 @@ NO_RUN: Mapping[str, Any] = MappingProxyType(
         "accuracy": None,
     }
 )
-"""What `Run.status` tells, while there is none."""
-
-_RECENT_S = 2.0
-"""Time over which the present rate is counted."""
+"""What `Run.status` returns, for an engine without a run."""
 
 _STORE_BATCHES = 600
-"""Batches that may wait for the database: those of the minute for which one of them is tried."""
+"""Batches that may wait for the database: those of one minute, the longest time for which one batch is retried."""
 
 _END_PATIENCE_S = 30.0
-"""How long the end of a run is tried to be stored."""
+"""How long storing the end of a run is retried."""
 
 _PAUSE_S = 1.0
-"""Between these tries; each waits for the database's busy timeout besides."""
+"""Between these attempts; each also waits for the database's busy timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is asked of a run.
+    """What a user or the settings ask of a run.
 
     Attributes
     ----------
@@ -97,6 +99,38 @@ class RunRequest:
     notes: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RunSource:
+    """Where the frames of a run come from, and where they are kept.
+
+    Attributes
+    ----------
+    microscope : idle when the run starts
+    shape : rows and columns of a frame
+    recording : None when the run is not recorded
+    """
+
+    microscope: Microscope
+    shape: tuple[int, int]
+    recording: Recording | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutputs:
+    """Where the results of a run go.
+
+    Attributes
+    ----------
+    store : the database
+    live : the publisher of the live views
+    epoch : of the engine, for the headers of the live views
+    """
+
+    store: Store
+    live: LivePublisher
+    epoch: str
+
+
 class Run:
     """A run from its first exposure to its last row in the database.
 
@@ -105,36 +139,26 @@ class Run:
     run_id : str
         Already in the store.
     request : RunRequest
-    microscope : Microscope
-        Idle.
-    localizer : LocalizesFrames
+    source : RunSource
+    model : AnalysisModel
         Warmed up.
-    model : Model
-        What it localizes with.
-    shape : (int, int)
-        Rows and columns of a frame.
-    recording : Recording or None
-        Where frames are kept.
-    store : Store
-    live : LivePublisher
+    outputs : RunOutputs
     settings : EnginePart
-    epoch : str
-        Of the engine.
-    polish : SparePolish or None
-        Refines while there is time; None: never.
-    tell : callable
-        Gets the kind and the message of what happens on the way.
+    add_event : callable
+        Receives the kind and the message of each event on the way.
     ended : callable
         Is called once, on a thread of the run, when everything is in the database.
 
     Attributes
     ----------
+    model : AnalysisModel
+        The present one; see `swap_model`.
     state : RunState
         How it ended; ``"running"`` until then.
     microscope_failed : bool
-        The microscope does not answer as it should and has to be opened again.
+        The microscope is in an unknown state and has to be opened again.
     interruption : str or None
-        Why it is ended although nobody wanted that, as a sentence; set from outside before `stop_camera`.
+        Why it is ended although no user asked for it, as a sentence; set from outside before `stop_camera`.
     """
 
     def __init__(
@@ -142,41 +166,33 @@ class Run:
         run_id: str,
         request: RunRequest,
         *,
-        microscope: Microscope,
-        localizer: LocalizesFrames,
-        model: Model,
-        shape: tuple[int, int],
-        recording: Recording | None,
-        store: Store,
-        live: LivePublisher,
+        source: RunSource,
+        model: AnalysisModel,
+        outputs: RunOutputs,
         settings: EnginePart,
-        epoch: str,
-        polish: SparePolish | None,
-        tell: Callable[[str, str], None],
+        add_event: Callable[[str, str], None],
         ended: Callable[[Run], None],
     ) -> None:
+        recording, store, live = source.recording, outputs.store, outputs.live
         self.id = run_id
         self.request = request
-        self.model_id = model.id
+        self.model = model
         self.ledger = Ledger(recording=recording is not None)
         self.latencies = Latencies()
         self.state: RunState = "running"
         self.interruption: str | None = None
         self.microscope_failed = False
         self.stage_um: float | None = None
-        self._microscope = microscope
+        self._microscope = source.microscope
         self._store = store
-        self._epoch = epoch
+        self._epoch = outputs.epoch
         self._ended = ended
         self._recording = recording
-        self._polish = polish
         self._failure: str | None = None
         self._remarks: list[str] = []
         self._camera_over = threading.Event()
         self._over = threading.Event()
-        self._first_s: float | None = None
-        self._last_s = 0.0
-        self._recent: tuple[float, int, float | None] = (time.monotonic(), 0, None)
+        self._rate = FrameRate()
 
         self._record_stage: Stage[Frame] = Stage(settings.record_queue)
         self._analysis_stage: Stage[Frame] = Stage(settings.analysis_queue)
@@ -185,9 +201,9 @@ class Run:
         self._track_slot: Slot[FrameResult] = Slot()
         self._preview_slot: Slot[Frame] = Slot()
 
-        self._score = self._score_thread(shape)
+        self._score = self._score_thread(source.shape)
         self._grabber = Grabber(
-            microscope, self.ledger, self.latencies.of["grabbed"], self._hand_on, self._sequence_ended
+            source.microscope, self.ledger, self.latencies.of["grabbed"], self._hand_on, self._sequence_ended
         )
         self._frame_log = FrameLog(store, run_id, self.ledger, self._ends_with("The log of the recording"))
         self._recorder = (
@@ -199,22 +215,18 @@ class Run:
                 self.ledger,
                 settings.free_space_floor_gb,
                 written=self._frame_log.add,
-                stopped=lambda reason: tell("recording_stopped", f"{reason} The analysis goes on."),
+                stopped=lambda reason: add_event("recording_stopped", f"{reason} The analysis goes on."),
                 failed=self._ends_with("The recorder"),
             )
         )
         self._analysis = AnalysisThread(
-            Analyzer(localizer, Tracker()),
+            Analyzer(model.localizer, Tracker()),
+            model,
             self._analysis_stage,
             self.latencies,
-            model=model,
-            batch=settings.batch,
-            deadline_s=settings.deadline_ms / 1000,
-            show=self._track_slot.put,
-            keep=self._keep,
-            failed=self._analysis_failed,
-            turn_away=self.ledger.turn_away,
-            polish=polish,
+            AnalysisOutputs(show=self._track_slot.put, keep=self._keep, turn_away=self.ledger.turn_away),
+            settings,
+            self._analysis_failed,
         )
         self._publisher = TrackThread(
             self._track_slot,
@@ -224,7 +236,7 @@ class Run:
             self._ends_with("Publishing the tracks"),
         )
         self._preview = PreviewThread(self._preview_slot, live, self._head, self._ends_with("The preview"))
-        self._storekeeper = Storekeeper(
+        self._result_writer = ResultWriter(
             store,
             run_id,
             self._store_stage,
@@ -237,13 +249,13 @@ class Run:
 
     def _score_thread(self, shape: tuple[int, int]) -> ScoreThread | None:
         try:
-            truth = truth_source(self._microscope)
+            truth = self._microscope.truth
         except MicroscopeError as error:
             self._remarks.append(f"The accuracy is not known: {error}")
             return None
         return None if truth is None else ScoreThread(LiveScore(truth, shape), self._score_stage, self._scoring_failed)
 
-    # ---- the life of a run ----
+    # ---- start and stop ----
 
     def start(self) -> None:
         """Start the stages from the far end, then the camera.
@@ -271,7 +283,7 @@ class Run:
         threads: list[WorkerThread] = [self._finisher]
         if self._score is not None:
             threads.append(self._score)
-        threads += [self._storekeeper, self._publisher, self._preview, self._analysis]
+        threads += [self._result_writer, self._publisher, self._preview, self._analysis]
         if self._recorder is not None:
             threads += [self._frame_log, self._recorder]
         return threads
@@ -288,14 +300,13 @@ class Run:
             ) from error
 
     def stop_camera(self) -> None:
-        """Ask for the end, from any thread; the stages finish what is in them."""
+        """Ask for the end, from any thread; the stages finish their remaining items."""
         self._grabber.stop()
 
-    def swap_model(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
-        """Go on with another model, warmed up, from the next batch of frames on; all live tracks end."""
-        self._analysis.swap(localizer, model, polish)
-        self._polish = polish
-        self.model_id = model.id
+    def swap_model(self, model: AnalysisModel) -> None:
+        """Continue with another model, warmed up, from the next batch of frames on; all live tracks end."""
+        self._analysis.swap(model)
+        self.model = model
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until everything is in the database; False after `timeout_s`."""
@@ -315,29 +326,17 @@ class Run:
 
     @property
     def refined(self) -> int | None:
-        """Frames whose localizations the live refinement had time for; None where it is off."""
-        return None if self._polish is None else self._polish.frames
+        """Number of frames whose localizations were refined live; None when live refinement is off."""
+        refinement = self.model.refinement
+        return None if refinement is None else refinement.frames
 
     @property
     def fps(self) -> float | None:
         """Frames analysed per second of capture, stored or not yet; None before the second one."""
-        analysed = self._analysis.frames
-        if self._first_s is None or analysed < 2 or self._last_s <= self._first_s:
-            return None
-        # n frames span n - 1 periods
-        return round((analysed - 1) / (self._last_s - self._first_s), 3)
-
-    def _recent_fps(self) -> float | None:
-        """Frames analysed per second over about the last two seconds; since the beginning until these are over."""
-        since_s, before, last = self._recent
-        now_s, analysed = time.monotonic(), self._analysis.frames
-        if now_s - since_s >= _RECENT_S:
-            last = round((analysed - before) / (now_s - since_s), 2)
-            self._recent = (now_s, analysed, last)
-        return last if last is not None else self.fps
+        return self._rate.mean(self._analysis.frames)
 
     def status(self) -> dict[str, Any]:
-        """Where the run stands, as the engine's status tells it."""
+        """State and figures of the run, for the engine's status."""
         return {
             "run_id": self.id,
             "record": self.request.record,
@@ -347,32 +346,32 @@ class Run:
             "stages": self.stages(),
             "latency_ms": self.latencies.summary_ms(),
             "latency_buckets": self.latencies.buckets(),
-            "fps": self._recent_fps(),
+            "fps": self._rate.recent(self._analysis.frames),
             "accuracy": self.accuracy(),
         }
 
     def figures(self) -> dict[str, Any]:
-        """Latencies (ms), how the stages are doing, and frames analysed per second, so far."""
+        """Latencies (ms), reports of the stages, and frames analysed per second, so far."""
         return {"latency_ms": self.latencies.summary_ms(), "stages": self.stages(), "fps": self.fps}
 
     def accuracy(self) -> dict[str, Any] | None:
-        """Scores against the truth so far; None where it is not known, or scoring failed."""
+        """Scores against the truth so far; None where the truth is not known, or scoring failed."""
         return None if self._score is None else self._score.result()
 
     @property
     def recorder_state(self) -> RecorderState:
-        """Whether frames are kept; ``"stopped"`` when they should be and the disk did not take them."""
+        """Whether frames are kept; ``"stopped"`` when writing to the disk failed."""
         if self._recorder is None:
             return "off"
         return "writing" if self._recorder.problem is None else "stopped"
 
     @property
     def problem(self) -> str | None:
-        """Why it failed or was interrupted, and what of it was not kept; None when nothing is wrong."""
+        """Why the run failed or was interrupted, and which data were not kept; None when nothing is wrong."""
         problems = [
             self.interruption,
             self._failure,
-            self._storekeeper.problem,
+            self._result_writer.problem,
             None if self._recorder is None else self._recorder.problem,
             self._frame_log.problem,
             *self._remarks,
@@ -380,7 +379,7 @@ class Run:
         return " ".join(problem for problem in problems if problem) or None
 
     def stages(self) -> dict[str, dict[str, Any]]:
-        """How each stage is doing: depth, capacity, highest, dropped, age_s."""
+        """Report of each stage: depth, capacity, highest, dropped, age_s."""
         stages: dict[str, Stage[Any] | Slot[Any]] = {
             "analyse": self._analysis_stage,
             "publish": self._track_slot,
@@ -399,13 +398,11 @@ class Run:
     def _progress(self) -> dict[str, Any]:
         return {"fps": self.fps, "tracked": self._analysis.frames, "ledger": self.ledger.counts().as_dict()}
 
-    # ---- what the stages call ----
+    # ---- callbacks of the stages ----
 
     def _hand_on(self, frame: Frame) -> None:
         """On the grab thread: to the recorder first, then to the analysis, then to the view."""
-        if self._first_s is None:
-            self._first_s = frame.time_s
-        self._last_s = frame.time_s
+        self._rate.capture(frame.time_s)
         self.stage_um = frame.stage_um
         if self._recorder is not None and not self._record_stage.offer(frame):
             self.ledger.leave_unrecorded([frame.index])
@@ -415,15 +412,15 @@ class Run:
 
     def _keep(self, batch: AnalysisBatch) -> None:
         if not self._store_stage.offer(batch):
-            self._storekeeper.give_up(batch, "The database did not keep up for a minute.")
+            self._result_writer.give_up(batch, "The database did not keep up for a minute.")
 
     def _score_batch(self, batch: AnalysisBatch) -> None:
-        # What is refused is counted by the stage, and the frames that the accuracy comes from are told with it.
+        # The stage counts refused batches, and the accuracy states its number of frames.
         if self._score is not None:
             self._score_stage.offer(batch)
 
     def _ends_with(self, what: str) -> Callable[[Exception], None]:
-        """What a thread reports to that the run cannot do without."""
+        """A function that fails the run with the exception of one of its threads."""
 
         def report(error: Exception) -> None:
             self._fail(f"{what} stopped ({type(error).__name__}: {error}).")
@@ -440,16 +437,16 @@ class Run:
         self._remarks.append(f"The accuracy is not known, because scoring stopped ({type(error).__name__}: {error}).")
 
     def _sequence_ended(self, failure: Exception | None) -> None:
-        """On the grab thread, when no frame will come any more."""
+        """On the grab thread, after the last frame."""
         if failure is not None:
-            told = isinstance(failure, MicroscopeError)
+            is_of_driver = isinstance(failure, MicroscopeError)
             unforeseen = f"Taking frames from the camera failed ({type(failure).__name__}: {failure})."
-            self._fail(str(failure) if told else unforeseen, microscope=told)
+            self._fail(str(failure) if is_of_driver else unforeseen, microscope=is_of_driver)
             self._halt_camera()
         self._camera_over.set()
 
     def _halt_camera(self) -> None:
-        """After a failure: leave the camera idle, or say that it has to be opened again."""
+        """After a failure: leave the camera idle, or note that it has to be opened again."""
         try:
             self._microscope.stop_sequence()
             idle = not self._microscope.is_running
@@ -465,7 +462,7 @@ class Run:
     # ---- the end ----
 
     def _run_to_the_end(self) -> None:
-        """On the finishing thread, from the start on, so that the end needs no thread that may not be had then."""
+        """On the finishing thread, which runs from the start on: at the end a new thread might not be available."""
         if not self._camera_over.wait(self.request.duration_s):
             self.stop_camera()
             self._camera_over.wait()
@@ -482,7 +479,7 @@ class Run:
             self._end()
 
     def _end(self) -> None:
-        """Say in the database how it ended, then to the owner; the run is over even when that fails."""
+        """Store how the run ended, then report it to the engine; the run is over even when that fails."""
         self.state = "interrupted" if self.interruption else "failed" if self._failure else "finished"
         self._store_the_end()
         try:
@@ -491,7 +488,7 @@ class Run:
             self._over.set()
 
     def _finish_stages(self) -> None:
-        """Close each stage behind what feeds it, and wait for its thread."""
+        """Close each stage after the one that feeds it, and wait for its thread."""
         for first in (self._record_stage, self._analysis_stage, self._preview_slot):
             first.close()
         self._join(self._recorder)
@@ -501,7 +498,7 @@ class Run:
             following.close()
         self._join(self._publisher)
         self._join(self._preview)
-        self._join(self._storekeeper)
+        self._join(self._result_writer)
         self._score_stage.close()
         self._join(self._score)
         self._join(self._frame_log)
@@ -519,13 +516,13 @@ class Run:
         try:
             frames, deferred = self._store.frames.withdraw(self.id, missing)
         except StoreError as error:
-            self._remarks.append(f"Files of the recording are gone, which the database could not be told: {error}")
+            self._remarks.append(f"Files of the recording are gone, which could not be stored: {error}")
             return
         self.ledger.withdraw(frames, deferred)
         self._remarks.append(f"{frames} recorded frames cannot be read any more: their files were moved or deleted.")
 
     def _store_the_end(self) -> None:
-        """Try for a while; a run that does not say in the database that it has ended is marked at the next start."""
+        """Retry for a while; a run whose end is not in the database is marked as interrupted at the next start."""
         deadline_s = time.monotonic() + _END_PATIENCE_S
         while True:
             try:
@@ -537,7 +534,7 @@ class Run:
                     accuracy=self.accuracy(),
                     **self.figures(),
                 )
-            except Exception as error:  # noqa: BLE001  the run is over all the same, and says what was missed
+            except Exception as error:  # noqa: BLE001  the run is over all the same; its problem names the error
                 is_away = isinstance(error, StoreError) and not isinstance(error, UnknownItem)
                 if not is_away or time.monotonic() > deadline_s:
                     self._remarks.append(f"The end could not be stored: {error}")
@@ -545,8 +542,3 @@ class Run:
                 time.sleep(_PAUSE_S)
             else:
                 return
-
-    @property
-    def recording_path(self) -> Path | None:
-        """Where the frames are; None without a recording."""
-        return None if self._recording is None else self._recording.path

@@ -1,11 +1,11 @@
 """Shards of a Zarr v3 array, written as whole files.
 
-A shard is what the `sharding_indexed` codec of the Zarr 3 specification says:
-its chunks one behind the other, then the table of their offsets and lengths,
-then the CRC-32C of the table. Written through zarr-python, each chunk costs
-more than its compression does, because it passes through a dozen coroutines
-and copies; here a frame is compressed and its bytes go to the file. The
-arrays are still made by zarr-python, which also reads them back in the tests.
+The format is that of the `sharding_indexed` codec of the Zarr 3 specification:
+its chunks one after the other, then the table of their offsets and lengths,
+then the CRC-32C of the table. In zarr-python, writing a chunk takes longer than
+compressing it, because the chunk passes through a dozen coroutines and copies;
+here a frame is compressed and its bytes go to the file. zarr-python still
+creates the arrays, and reads them back in the tests.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ _COMPRESSOR: Final = "lz4"
 _LEVEL, _TYPESIZE = 5, 2
 
 COMPRESSION = BloscCodec(cname=_COMPRESSOR, clevel=_LEVEL, shuffle="bitshuffle", typesize=_TYPESIZE)
-"""What it costs and what it saves is in docs/performance.md."""
+"""Its time and ratio are in docs/performance.md."""
 
 _ABSENT = 2**64 - 1
-"""Offset and length of a chunk that is not there."""
+"""Offset and length of a missing chunk."""
 
 
 def frame_compressor() -> Blosc:
-    """What compresses as `COMPRESSION` says."""
+    """A compressor with the parameters of `COMPRESSION`."""
     return Blosc(_COMPRESSOR, _LEVEL, Blosc.BITSHUFFLE, typesize=_TYPESIZE)
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` of the image in `folder` (t, y, x) is: shards divide the first axis only."""
+    """Path of shard `number` of the image in `folder` (t, y, x); shards divide the first axis only."""
     return folder / "c" / str(number) / "0" / "0"
 
 
 def write_shard(
     folder: Path, number: int, frames: Sequence[NDArray[np.uint16]], capacity: int, compressor: Blosc
 ) -> None:
-    """Write a shard of one chunk per frame; it is there whole or not at all.
+    """Write a shard of one chunk per frame, complete or not at all.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def write_shard(
     frames : sequence of ndarray of uint16, shape (H, W)
         At most `capacity`.
     capacity : int
-        Chunks that the array's metadata gives a shard.
+        Chunks of a shard, as in the array's metadata.
     compressor : Blosc
-        As the array's metadata says.
+        As in the array's metadata.
 
     Raises
     ------
     OSError
-        When the disk is full or away.
+        When the disk is full or not reachable.
     """
     chunks = [compressor.encode(np.ascontiguousarray(frame, "<u2")) for frame in frames]
     lengths = np.array([len(chunk) for chunk in chunks], "<u8")
@@ -106,18 +106,19 @@ class GrowingShape:
         self._metadata = json.loads(self._path.read_text(encoding="utf-8"))
 
     def grow(self, length: int) -> None:
-        """Let readers see `length` entries."""
+        """Set the length of the first axis, so that readers see `length` entries."""
         self._metadata["shape"][0] = length
         _write_whole(self._folder, self._path, [json.dumps(self._metadata).encode()])
 
 
 def _write_whole(folder: Path, path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file of the array in `folder` aside and put it in its place."""
+    """Write a file of the array in `folder` under another name and rename it when it is complete."""
     aside = path.with_name(f"{path.name}.partial")
     try:
         file = aside.open("wb")
     except FileNotFoundError:
-        # Never the array's own folder: one that was moved or deleted meanwhile would come back without its shards.
+        # Only folders inside the array are made: making the array's folder again, after it was moved or deleted,
+        # would leave an array without its shards.
         if not (folder / "zarr.json").exists():
             raise FileNotFoundError(f"The recording is gone: {folder} was moved or deleted.") from None
         path.parent.mkdir(parents=True)

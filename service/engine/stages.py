@@ -1,8 +1,7 @@
-"""What lies between two threads of the engine: a queue with an end, that says how it is doing.
+"""Queues between two threads of the engine, with an end and a report.
 
-Nothing here grows without bound. A full stage refuses what is offered, and the
-one who offers decides what that means for the frame. A slot holds the newest
-item only, for views.
+They are bounded: a full stage refuses an item, and the producer decides what
+happens with it. A slot holds only the newest item, for views.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Stage(Generic[Item]):
-    """A bounded first-in, first-out queue between one or more givers and one taker.
+    """A bounded first-in, first-out queue between one or more producers and one consumer.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ class Stage(Generic[Item]):
         self._dropped = 0
 
     def offer(self, item: Item) -> bool:
-        """Put an item in; False, at once, when the stage is full or closed."""
+        """Add an item; returns False at once when the stage is full or closed."""
         with self._changed:
             if self._closed or len(self._items) >= self._capacity:
                 self._dropped += 1
@@ -48,7 +47,7 @@ class Stage(Generic[Item]):
             return True
 
     def take(self, limit: int, timeout_s: float, gather_s: float = 0.0) -> list[Item]:
-        """Take what has come, oldest first.
+        """Take the waiting items, oldest first.
 
         Parameters
         ----------
@@ -57,9 +56,9 @@ class Stage(Generic[Item]):
         timeout_s : float
             Longest wait for the first one.
         gather_s : float
-            Longest that the first one waits for others, counted from when it was offered. The taker's thread
-            sleeps until then, or until `limit` items have come or half of the room is taken; items between do
-            not wake it.
+            Longest that the first one waits for others, counted from when it was offered. The consumer's
+            thread sleeps until then, or until `limit` items wait or the stage is half full; single items do not
+            wake it.
 
         Returns
         -------
@@ -69,7 +68,7 @@ class Stage(Generic[Item]):
         with self._changed:
             self._wait_for_items(1, timeout_s)
             if self._items and gather_s > 0:
-                # Half of the room is kept for what comes while the taker works.
+                # Half of the capacity is kept for items that come while the consumer works.
                 enough = min(limit, max(self._capacity // 2, 1))
                 self._wait_for_items(enough, max(self._items[0][0] + gather_s - time.monotonic(), 0.0))
             return [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
@@ -80,14 +79,14 @@ class Stage(Generic[Item]):
         self._awaited = 1
 
     def close(self) -> None:
-        """Refuse new items; what is inside can still be taken."""
+        """Refuse new items; the waiting ones can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the stage takes no more items."""
         return self._closed
 
     @property
@@ -98,11 +97,11 @@ class Stage(Generic[Item]):
 
     @property
     def depth(self) -> int:
-        """Items waiting."""
+        """Number of waiting items."""
         return len(self._items)
 
     def report(self) -> dict[str, Any]:
-        """Items waiting, the most that ever waited, how many were refused, and the age of the oldest (s)."""
+        """Waiting items, capacity, highest number of waiting items, refused items, and age of the oldest one (s)."""
         with self._changed:
             age_s = time.monotonic() - self._items[0][0] if self._items else 0.0
             return {
@@ -115,7 +114,7 @@ class Stage(Generic[Item]):
 
 
 class Slot(Generic[Item]):
-    """Holds the newest item for a view; an older one that nobody took is dropped and counted."""
+    """Holds the newest item for a view; an older one that was not taken is dropped and counted."""
 
     def __init__(self) -> None:
         self._item: Item | None = None
@@ -125,7 +124,7 @@ class Slot(Generic[Item]):
         self._dropped = 0
 
     def put(self, item: Item) -> None:
-        """Replace what is there."""
+        """Replace the item."""
         with self._changed:
             self._dropped += self._item is not None
             self._item, self._since_s = item, time.monotonic()
@@ -139,7 +138,7 @@ class Slot(Generic[Item]):
             return item
 
     def close(self) -> None:
-        """Wake the taker for the end; what is inside can still be taken."""
+        """Wake the consumer for the end; the item can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -151,7 +150,7 @@ class Slot(Generic[Item]):
             return self._closed and self._item is None
 
     def report(self) -> dict[str, Any]:
-        """As of a `Stage` that holds one item."""
+        """The same figures as of a `Stage`, for a capacity of one item."""
         with self._changed:
             waiting = self._item is not None
             age_s = time.monotonic() - self._since_s if waiting else 0.0

@@ -12,7 +12,8 @@ import numpy as np
 
 from hardware.microscope import CameraSettings
 from models.tables import Localizations
-from service.engine.run import Run, RunRequest
+from service.engine.analyzer import AnalysisModel
+from service.engine.run import Run, RunOutputs, RunRequest, RunSource
 from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
@@ -70,18 +71,12 @@ def test_a_stalled_reader_loses_exactly_what_the_camera_counted(tmp_path: Path) 
         run = Run(
             store.runs.create(model_id="dots", record=False).id,
             RunRequest(),
-            microscope=microscope,
-            localizer=Blind(),
-            model=dot_model(),
-            shape=(512, 512),
-            recording=None,
-            store=store,
-            live=live,
+            source=RunSource(microscope, (512, 512)),
+            model=AnalysisModel(Blind(), dot_model()),
+            outputs=RunOutputs(store, live, "test"),
             # The analysis rejects no frame, so missing frames were lost by the reader.
             settings=EnginePart(analysis_queue=10_000, free_space_floor_gb=0.0),
-            epoch="test",
-            polish=None,
-            tell=lambda kind, message: None,
+            add_event=lambda kind, message: None,
             ended=lambda run: None,
         )
         run.start()

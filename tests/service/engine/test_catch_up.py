@@ -50,7 +50,7 @@ class Past:
         self.store.migrate()
         self.localizer = DotLocalizer()
         self.loaded: list[str] = []
-        self.told: list[tuple[str, str, str]] = []
+        self.events: list[tuple[str, str, str]] = []
         self.all = dot_frames()
 
     def run(self, late: Callable[[int], bool], state: Any = "finished", models: tuple[str, ...] = ("dots",)) -> str:
@@ -95,7 +95,9 @@ class Past:
         return self.localizer
 
     def catch_up(self) -> CatchUp:
-        catch_up = CatchUp(self.store, self.folder, self.load, batch=BATCH, tell=lambda *event: self.told.append(event))
+        catch_up = CatchUp(
+            self.store, self.folder, self.load, batch=BATCH, add_event=lambda *event: self.events.append(event)
+        )
         catch_up.start()
         return catch_up
 
@@ -166,7 +168,7 @@ def test_deferred_frames_are_analysed_and_tracked_as_revision_2(past: Past, late
     assert max(past.localizer.batches) == BATCH
     for name, column in tracks_of(past, run, 1).columns().items():
         np.testing.assert_array_equal(column, before[name])
-    ((kind, message, of),) = past.told
+    ((kind, message, of),) = past.events
     assert (kind, of) == ("run_caught_up", run)
     assert "revision 2" in message
 
@@ -175,7 +177,7 @@ def test_nothing_happens_without_deferred_frames(past: Past) -> None:
     run = past.run(lambda _: False)
     past.catch_all_up()
     assert past.store.runs.get(run).revision == 1
-    assert past.loaded == past.told == []
+    assert past.loaded == past.events == []
 
 
 def test_a_pause_lets_the_step_end_and_no_other_begin(past: Past) -> None:
@@ -269,13 +271,13 @@ def test_a_killed_run_is_completed_from_what_it_recorded(past: Past) -> None:
     st.lists(st.tuples(st.sampled_from(["lost", "grabbed"]), st.booleans(), st.booleans()), min_size=1, max_size=40),
     st.integers(0, 40), st.integers(0, 5), st.booleans(),
 )  # fmt: skip
-def test_a_settled_ledger_balances(frames: Any, told: int, slack: int, killed: bool) -> None:
-    """Frames by number: lost or grabbed, analysed, recorded; the ledger knows the first `told` of them, or fewer."""
+def test_a_settled_ledger_balances(frames: Any, counted: int, slack: int, killed: bool) -> None:
+    """Frames by number: lost or grabbed, analysed, recorded; the ledger knows the first `counted` of them, or fewer."""
     known = [n for n, (fate, analysed, _) in enumerate(frames) if fate == "grabbed" and analysed]
     recorded = [n for n, (fate, _, kept) in enumerate(frames) if fate == "grabbed" and kept]
     if not (known or recorded):
         return
-    before = frames[:told] if killed else frames
+    before = frames[:counted] if killed else frames
     grabbed = sum(fate == "grabbed" for fate, _, _ in before)
     out = sum(n < len(before) for n in known[: max(len(known) - slack, 0) if killed else None])
     skipped = 0 if killed else grabbed - len({*known, *recorded})
@@ -312,7 +314,7 @@ def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(past: Past) -> No
     past.catch_all_up()
     caught_up_run = past.store.runs.get(other)
     assert caught_up_run.revision == 2
-    assert [(kind, run) for kind, _, run in past.told] == [("catch_up_failed", lost), ("run_caught_up", other)]
+    assert [(kind, run) for kind, _, run in past.events] == [("catch_up_failed", lost), ("run_caught_up", other)]
     item = past.store.runs.get(lost)
     assert item.revision == 1
     assert item.ledger["deferred"] == 9
@@ -327,7 +329,7 @@ def test_a_model_that_is_gone_is_told(past: Past) -> None:
 
     past.load = load
     past.catch_all_up()
-    ((kind, message, of),) = past.told
+    ((kind, message, of),) = past.events
     assert (kind, of) == ("catch_up_failed", run)
     assert "no model 'dots'" in message
 

@@ -44,15 +44,16 @@ class Served:
         self.store = Store.open(self.settings.database)
         self.store.migrate()
         self.address = LinkAddress.create()
-        self.engine = Engine(self.settings, self.address, lambda _: None)
-        self.engine._store = Store(Database(self.settings.database, busy_timeout_s=0.1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "open", lambda database: Store(Database(database, busy_timeout_s=0.1)))
+            self.engine = Engine(self.settings, self.address, lambda _: None)
         self.thread = threading.Thread(target=self.engine.serve)
         self.thread.start()
 
     @property
     def driver(self) -> Any:
         """The simulated microscope behind its limits."""
-        return self.engine._microscope.inner  # type: ignore[union-attr]
+        return self.engine.microscope.microscope.inner  # type: ignore[union-attr]
 
     def kinds(self, run: str) -> list[str]:
         return [event.kind for event in self.store.events.list(run_id=run).items]
@@ -111,7 +112,7 @@ def test_a_driver_that_raises_anything_at_the_start_ends_the_run(served: Served,
     with pytest.raises(EngineRefusal, match="the trigger box is unplugged"):
         client.request("run.start")
     # It is opened again, as after any failure of the microscope.
-    wait_for(lambda: served.engine._microscope is not None and served.driver is not before)
+    wait_for(lambda: served.engine.microscope.microscope is not None and served.driver is not before)
     run = served.store.runs.list(1).items[0]
     assert run.state == "failed"
     assert "the trigger box is unplugged" in (run.problem or "")
@@ -120,7 +121,7 @@ def test_a_driver_that_raises_anything_at_the_start_ends_the_run(served: Served,
 def test_state_and_event_of_a_run_have_one_word(served: Served, client: SyncEngineClient) -> None:
     """Results that could not be stored, a disk that is full: the run went through, and has a problem all the same."""
     run = served.start_run(client, record=True)
-    recorder = served.engine._run_now()._recorder  # type: ignore[union-attr]
+    recorder = served.engine.lease.run._recorder  # type: ignore[union-attr]
     assert recorder is not None
     recorder._floor_gb = 1e9
     wait_for(lambda: client.status()["recorder"] == "stopped")
@@ -134,7 +135,7 @@ def test_state_and_event_of_a_run_have_one_word(served: Served, client: SyncEngi
 
 def test_a_run_that_is_cut_off_says_why_in_state_problem_and_event(served: Served, client: SyncEngineClient) -> None:
     run = served.start_run(client)
-    on = served.engine._run_now()
+    on = served.engine.lease.run
     assert on is not None
     on.interruption = "The service was ended by SIGHUP."
     on.stop_camera()
@@ -157,11 +158,11 @@ def test_a_confirmed_stop_leaves_the_microscope_free(served: Served, client: Syn
 def test_a_stop_is_confirmed_although_the_run_takes_long_to_end(
     served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.engine._STOP_PATIENCE_S", 0.3)
+    monkeypatch.setattr("service.engine.stop_command._PATIENCE_S", 0.3)
     run = served.start_run(client)
-    storekeeper, go_on = served.engine._run_now()._storekeeper, threading.Event()  # type: ignore[union-attr]
-    append = storekeeper._append
-    monkeypatch.setattr(storekeeper, "_append", lambda batch: (go_on.wait(), append(batch)))
+    result_writer, go_on = served.engine.lease.run._result_writer, threading.Event()  # type: ignore[union-attr]
+    append = result_writer._append
+    monkeypatch.setattr(result_writer, "_append", lambda batch: (go_on.wait(), append(batch)))
     assert client.request("microscope.stop")["confirmed"] is True
     assert client.status()["run_id"] == run
     go_on.set()

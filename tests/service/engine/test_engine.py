@@ -69,10 +69,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
     deadline = time.monotonic() + limit_s
-    while not (answer := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-    return answer
+    return result
 
 
 def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) -> None:
@@ -98,7 +98,7 @@ def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) ->
         with pytest.raises(EngineRefusal, match="is on"):
             client.request("run.start")
         # A driver that fails in the middle: the run is ended with the reason, and the microscope opened again.
-        microscope = served.engine._microscope
+        microscope = served.engine.microscope.microscope
         assert microscope is not None
 
         def fail(timeout_s: float) -> None:
@@ -111,7 +111,7 @@ def test_a_microscope_that_is_away_is_told_of_and_tried_again(served: Served) ->
         assert item.state == "failed"
         assert "The cable fell out" in (item.problem or "")
         assert item.ledger["in_flight"] == 0
-        assert served.engine._microscope is not microscope
+        assert served.engine.microscope.microscope is not microscope
 
         again = client.request("run.start", {"duration_s": 0.2})["id"]
         wait_for(lambda: served.store.runs.get(again).state == "finished")
@@ -189,17 +189,17 @@ def test_a_model_of_other_optics_is_refused(served: Served) -> None:
 
 
 def test_a_driver_that_hangs_leaves_the_stop_unconfirmed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.engine.engine._STOP_PATIENCE_S", 0.1)
+    monkeypatch.setattr("service.engine.stop_command._PATIENCE_S", 0.1)
     served.write_movie()
     released = threading.Event()
     with SyncEngineClient(served.address, 10.0) as client:
         wait_for(lambda: client.status()["ready"])
-        microscope = served.engine._microscope
+        microscope = served.engine.microscope.microscope
         assert microscope is not None
         microscope.stop = released.wait  # type: ignore[method-assign, assignment]
-        answer = client.request("microscope.stop")
-        assert answer["confirmed"] is False
-        assert "did not answer" in answer["reason"]
+        reply = client.request("microscope.stop")
+        assert reply["confirmed"] is False
+        assert "did not respond" in reply["reason"]
         released.set()
 
 
@@ -207,7 +207,6 @@ def test_a_status_that_cannot_be_taken_is_a_problem_and_not_a_silence(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.write_movie()
-    engine = served.engine
     with SyncEngineClient(served.address, 10.0) as client:
         wait_for(lambda: client.status()["ready"] and served.beats)
 
@@ -215,7 +214,7 @@ def test_a_status_that_cannot_be_taken_is_a_problem_and_not_a_silence(
             raise ValueError("what letter is this")
 
         with monkeypatch.context() as failing:
-            failing.setattr(engine, "_take_status", fail)
+            failing.setattr(served.engine.status, "_take", fail)
             wait_for(lambda: "what letter is this" in (served.beats[-1]["problem"] or ""))
             beats = len(served.beats)
             wait_for(lambda: len(served.beats) > beats + 3)
@@ -233,7 +232,7 @@ def test_an_engine_that_gives_no_sign_of_life_ends(served: Served) -> None:
     def fail(values: dict[str, Any]) -> None:
         raise RuntimeError("the pipe is gone")
 
-    served.engine._beat = fail
+    served.engine.status._beat = fail
     served.thread.join(60)
     assert not served.thread.is_alive()
     assert "engine_failed" in [event.kind for event in served.store.events.list().items]
@@ -243,7 +242,7 @@ def test_letters_of_no_alphabet_reach_the_client(served: Served, monkeypatch: py
     served.write_movie()
     with SyncEngineClient(served.address, 10.0) as client:
         wait_for(lambda: client.status()["ready"])
-        monkeypatch.setitem(served.engine._facts, "odd", "25\udcb5m")
+        monkeypatch.setitem(served.engine.microscope.facts, "odd", "25\udcb5m")
         status = wait_for(lambda: (now := client.status())["microscope"].get("odd") and now)
         assert status["microscope"]["odd"] == "25\\udcb5m"
 
@@ -271,14 +270,14 @@ def test_a_microscope_that_cannot_be_made_ready_is_closed_again(
         close(microscope)
 
     monkeypatch.setattr(LimitedMicroscope, "close", close_noted)
-    read_facts, failures = served.engine._read_facts, iter([ValueError("odd facts")])
+    read_facts, failures = served.engine.microscope.read_facts, iter([ValueError("odd facts")])
 
     def fail_once(microscope: LimitedMicroscope) -> None:
         for failure in failures:
             raise failure
         read_facts(microscope)
 
-    monkeypatch.setattr(served.engine, "_read_facts", fail_once)
+    monkeypatch.setattr(served.engine.microscope, "read_facts", fail_once)
     served.write_movie()
     with SyncEngineClient(served.address, 10.0) as client:
         wait_for(lambda: client.status()["ready"])
@@ -296,7 +295,7 @@ def test_the_first_error_is_told_when_reading_fails_too(served: Served, monkeypa
             raise MicroscopeError("device", "The position cannot be read.", "Look.")
 
         with monkeypatch.context() as failing:
-            failing.setattr(served.engine, "_read_facts", unreadable)
+            failing.setattr(served.engine.microscope, "read_facts", unreadable)
             with pytest.raises(EngineRefusal, match="binning 2"):
                 client.request("microscope.set", {"binning": 2})
         kinds = {event.kind: event.message for event in served.store.events.list().items}

@@ -45,7 +45,7 @@ def test_results_of_an_outage_are_stored_late_or_computed_again(
     monkeypatch: pytest.MonkeyPatch,
     patience_s: float,
 ) -> None:
-    monkeypatch.setattr("service.engine.storekeeper._PATIENCE_S", patience_s)
+    monkeypatch.setattr("service.engine.result_writer._PATIENCE_S", patience_s)
     run = rig.run(RunRequest(record=True), recording="dots.ome.zarr", **ROOMY)
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 20)

@@ -1,4 +1,4 @@
-"""What ends a run, or only a part of it, when something fails that nobody foresaw; and what its ledger says then."""
+"""How a run, or only a part of it, ends when a part fails with an unforeseen error; and the ledger afterwards."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from hardware.replay import ReplayMicroscope
 from models.metrics import Region
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore
-from service.engine.analyzer import _BATCH_S, AnalysisBatch, Analyzer
+from service.engine.analyzer import _BATCH_S, AnalysisBatch, AnalysisModel, Analyzer
 from service.engine.catch_up import CatchUp
+from service.engine.result_writer import _PATIENCE_S
 from service.engine.run import _STORE_BATCHES, Run, RunRequest
-from service.engine.storekeeper import _PATIENCE_S
 from service.store.database import Database
 from service.store.errors import StoreError
 from service.store.store import Store
@@ -43,7 +43,7 @@ class Unforeseen(KeyError):
 
 
 def unforeseen(*_: Any, **__: Any) -> Any:
-    raise Unforeseen("nobody thought of it")
+    raise Unforeseen("an unforeseen error")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def break_recorder(rig: Rig, run: Run) -> None:
 
 
 def break_localizer(rig: Rig, run: Run) -> None:
-    rig.localizer.failure = Unforeseen("nobody thought of it")
+    rig.localizer.failure = Unforeseen("an unforeseen error")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_thread_that_fails_ends_the_run_with_the_reason(
         run.stop_camera()
     item = ended_truly(rig, run)
     assert item.state == "failed"
-    assert f"{what} stopped (Unforeseen: 'nobody thought of it')" in (item.problem or "")
+    assert f"{what} stopped (Unforeseen: 'an unforeseen error')" in (item.problem or "")
     assert not rig.microscope.is_running
     assert rig.ended == [run]
     left = item.ledger["grabbed"] - item.ledger["analysed"]
@@ -231,7 +231,7 @@ def test_a_run_swaps_the_model_of_its_batches(rig: Rig) -> None:
     run = rig.run(**ROOMY)
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 10)
-    run.swap_model(rig.localizer, replace(dot_model(), id="shallow", z_range_um=(0.0, 10.0)))
+    run.swap_model(AnalysisModel(rig.localizer, replace(dot_model(), id="shallow", z_range_um=(0.0, 10.0))))
     wait_for(lambda: any(batch.model_id == "shallow" for batch in rig.store.frames.analysed(run.id)))
     counted = run.accuracy()["tp"]
     analysed = run.ledger.counts().analysed
@@ -333,9 +333,9 @@ def test_an_interrupted_run_says_why(rig: Rig) -> None:
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """A rig whose database, and whose patience with it, take a thousandth of the time."""
-    monkeypatch.setattr("service.engine.storekeeper._PAUSE_S", 0.01)
-    monkeypatch.setattr("service.engine.storekeeper._PATIENCE_S", 0.3)
-    monkeypatch.setattr("service.engine.storekeeper._END_PATIENCE_S", 0.1)
+    monkeypatch.setattr("service.engine.result_writer._PAUSE_S", 0.01)
+    monkeypatch.setattr("service.engine.result_writer._PATIENCE_S", 0.3)
+    monkeypatch.setattr("service.engine.result_writer._END_PATIENCE_S", 0.1)
     rig = Rig(tmp_path)
     rig.store.close()
     rig.store = Store(Database(tmp_path / "bathyscope.db", busy_timeout_s=0.02))
@@ -351,19 +351,19 @@ def lock(rig: Rig) -> sqlite3.Connection:
 
 def catch_up_with(rig: Rig, messages: list[str] | None = None) -> list[str]:
     """Let the engine's catch-up do what is to be done; the kinds of its events, and in `messages` what they say."""
-    told: list[str] = []
+    kinds: list[str] = []
 
-    def tell(kind: str, message: str, run_id: str | None) -> None:
-        told.append(kind)
+    def add_event(kind: str, message: str, run_id: str | None) -> None:
+        kinds.append(kind)
         if messages is not None:
             messages.append(message)
 
-    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, tell=tell)
+    catch_up = CatchUp(rig.store, rig.folder, lambda _: rig.localizer, batch=8, add_event=add_event)
     catch_up.start()
     catch_up.wake()
     wait_for(lambda: catch_up.idle)
     catch_up.close()
-    return told
+    return kinds
 
 
 def test_results_that_could_not_be_stored_are_computed_again(quick: Rig) -> None:
@@ -457,7 +457,7 @@ def test_a_database_that_comes_back_in_time_loses_nothing(rig: Rig) -> None:
 
 def test_the_end_of_a_run_waits_once_for_all_that_is_unstored(quick: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that stays: however many batches wait, the end is as patient as for one of them."""
-    monkeypatch.setattr("service.engine.storekeeper._PATIENCE_S", 60.0)
+    monkeypatch.setattr("service.engine.result_writer._PATIENCE_S", 60.0)
     run = quick.run(**ROOMY)
     tried: set[float] = set()
 
@@ -521,7 +521,7 @@ def test_an_end_that_cannot_be_stored_is_told_and_frees_the_microscope(rig: Rig)
     run.stop_camera()
     assert run.wait(30)
     assert rig.ended == [run]
-    assert "The end could not be stored: 'nobody thought of it'" in (run.problem or "")
+    assert "The end could not be stored: 'an unforeseen error'" in (run.problem or "")
 
 
 def test_a_run_that_is_deleted_under_way_fails(rig: Rig) -> None:
@@ -564,7 +564,7 @@ def test_a_recording_whose_folder_is_taken_away_is_not_recorded(rig: Rig, moved:
     assert item.ledger["deferred"] == 0
     assert "was moved or deleted" in (item.problem or "")
     assert "frames cannot be read any more" in (item.problem or "")
-    ((kind, _),) = rig.told
+    ((kind, _),) = rig.events
     assert kind == "recording_stopped"
 
 

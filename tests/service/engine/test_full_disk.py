@@ -32,7 +32,7 @@ def test_a_disk_that_fills_ends_the_recording_and_nothing_else(
     rig.recording_folder = small_disk
     run = rig.run(RunRequest(record=True), free_space_floor_gb=floor_gb, analysis_queue=1, batch=1)
     run.start()
-    wait_for(lambda: rig.told)
+    wait_for(lambda: rig.events)
     rig.localizer.gate.clear()  # from here on all are late, and none of them can be deferred
     before = run.ledger.counts()
     wait_for(lambda: run.ledger.counts().grabbed > before.grabbed + 32)
@@ -55,7 +55,7 @@ def test_a_disk_that_fills_ends_the_recording_and_nothing_else(
     assert counts.deferred == len(np.setdiff1d(committed, known))
     assert not list(small_disk.rglob("*.partial"))
 
-    ((kind, message),) = rig.told
+    ((kind, message),) = rig.events
     assert kind == "recording_stopped"
     assert f"Recording stopped after {counts.recorded} frames" in message
     assert reason in message

@@ -17,9 +17,10 @@ from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.engine import Engine
-from service.engine.sweep_file import SweepFile
-from service.engine.sweep_request import SweepRequest, SweepSize
-from service.engine.sweep_run import SweepRun
+from service.engine.lease import LeaseState
+from service.engine.sweep.exposure_file import SweepFile
+from service.engine.sweep.request import SweepRequest, SweepSize
+from service.engine.sweep.run import SweepRun
 from service.files.jobs import Jobs
 from service.jobs.runner import Runner
 from service.protocol.link import LinkAddress
@@ -27,7 +28,7 @@ from service.settings import Settings, load_settings
 from service.store.store import Store
 from tests.models.bead_sweeps import CAMERA
 from tests.service.conftest import SIZE_BYTES
-from tests.service.engine.test_sweeping import Slide
+from tests.service.engine.sweep.test_acquisition import Slide
 
 SHAPE = (64, 64)
 # 27 planes of 8 KiB fit, with little room beside them.
@@ -67,8 +68,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     address = LinkAddress.create()
     engine = Engine(settings, address, lambda values: None)
     yield engine
-    engine._live.close()
-    engine._store.close()
+    engine.close()
     LinkAddress.remove(address.folder)
 
 
@@ -165,32 +165,35 @@ def test_the_floor_holds_until_the_last_plane(small_disk: Path) -> None:
 def test_what_a_dead_sweep_left_makes_the_room_for_its_end(engine: Engine, jobs: Jobs, small_disk: Path) -> None:
     job = jobs.create("calibrate", "", {}, step="sweep", state="running")
     fill(small_disk).rename(jobs.folder(job.id) / "sweep.npy")
-    assert engine._settle_sweeps()
+    assert engine.calibrations.outcomes.write()
     assert jobs.get(job.id).state == "interrupted"
     assert not (jobs.folder(job.id) / "sweep.npy").exists()
-    assert [event.kind for event in engine._store.events.list().items] == ["calibration_interrupted"]
+    assert [event.kind for event in engine._outputs.store.events.list().items] == ["calibration_interrupted"]
 
 
 def test_a_sweep_is_marked_as_soon_as_the_disk_takes_it(engine: Engine, jobs: Jobs, small_disk: Path) -> None:
     cut_off = jobs.create("calibrate", "", {}, step="sweep", state="running")
     filler = fill(small_disk)
-    assert not engine._settle_sweeps()
+    assert not engine.calibrations.outcomes.write()
     assert jobs.get(cut_off.id).state == "running"
     filler.unlink()
-    assert engine._settle_sweeps()
+    assert engine.calibrations.outcomes.write()
     assert jobs.get(cut_off.id).state == "interrupted"
     # Written once: a sweep that begins now is none of those that were cut off.
     begun = jobs.create("calibrate", "", {}, step="sweep", state="running")
-    assert engine._settle_sweeps()
+    assert engine.calibrations.outcomes.write()
     assert jobs.get(begun.id).state == "running"
 
 
 def test_a_sweep_that_ends_on_a_full_disk_is_written_down_later(
     engine: Engine, jobs: Jobs, microscope: LimitedMicroscope, small_disk: Path
 ) -> None:
-    assert engine._settle_sweeps()
+    assert engine.calibrations.outcomes.write()
     job = jobs.create("calibrate", "", {}, step="sweep", state="running")
-    sweep = SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), FITS, 1.0, 0.0, engine._sweep_ended)
+    sweep = SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), FITS, 1.0, 0.0, engine.calibrations.ended)
+    for state in (LeaseState.OPENING, LeaseState.FREE):
+        engine.lease.become(state)
+    engine.lease.become(LeaseState.SWEEP, sweep=sweep)
     filler = fill(small_disk)
     sweep.halt()
     sweep.start()
@@ -198,7 +201,7 @@ def test_a_sweep_that_ends_on_a_full_disk_is_written_down_later(
     assert jobs.get(job.id).state == "running"
     assert engine._wake.is_set()
     filler.unlink()
-    assert engine._settle_sweeps()
+    assert engine.calibrations.outcomes.write()
     assert jobs.get(job.id).state == "cancelled"
 
 

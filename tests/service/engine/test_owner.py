@@ -75,10 +75,10 @@ def client(served: Served) -> Iterator[SyncEngineClient]:
 
 def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
     deadline = time.monotonic() + limit_s
-    while not (answer := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
-    return answer
+    return result
 
 
 def assert_refused(kind: str, says: str, client: SyncEngineClient, command: str, arguments: dict[str, Any]) -> None:
@@ -186,7 +186,9 @@ def test_a_sweep_that_the_machine_cannot_take_is_refused_with_its_size(
 ) -> None:
     for floor_gb, says in ((1e9, r"32 planes of 1 exposures .* 1e\+09 GB are left free"), (0.0, None)):
         part = served.settings.engine.model_copy(update={"free_space_floor_gb": floor_gb})
-        monkeypatch.setattr(served.engine, "_settings", served.settings.model_copy(update={"engine": part}))
+        monkeypatch.setattr(
+            served.engine.calibrations, "_settings", served.settings.model_copy(update={"engine": part})
+        )
         if says is not None:
             assert_refused("invalid", says, client, "calibration.start", SWEEP)
     monkeypatch.setattr("models.memory.spare_bytes", lambda: 1000)
@@ -211,7 +213,7 @@ def test_arguments_that_do_not_fit_are_told_and_errors_of_the_engine_are_not_tak
     def broken(stage_um: float) -> dict[str, Any]:
         return {} + stage_um  # type: ignore[operator, no-any-return]
 
-    monkeypatch.setitem(served.engine._handlers, "stage.move", broken)
+    monkeypatch.setitem(served.engine.commands.handlers, "stage.move", broken)
     with structlog.testing.capture_logs() as logs:
         assert_refused("internal", "TypeError: unsupported operand", client, "stage.move", {"stage_um": 1.0})
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["command_failed"]
@@ -222,19 +224,19 @@ def test_a_run_may_end_while_a_model_is_made_active(
     served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     first = client.status()["active_model_id"]
-    engine = served.engine
     client.request("run.start", {"name": "ends meanwhile"})
-    run = wait_for(engine._run_now)
+    run = wait_for(lambda: served.engine.lease.run)
+    models = served.engine.models
     owner, name = {
-        "its fit is prepared": (engine, "_polish"),
-        "it is written down": (engine._library, "activate"),
+        "its fit is prepared": (models, "for_analysis"),
+        "it is written down": (models._library, "activate"),
         "it is handed over": (run, "swap_model"),
     }[moment]
     done = getattr(owner, name)
 
     def end_first(*arguments: Any) -> Any:
         run.stop_camera()
-        wait_for(lambda: engine._run_now() is None)
+        wait_for(lambda: run.state != "running")
         return done(*arguments)
 
     with monkeypatch.context() as meanwhile:
@@ -254,7 +256,7 @@ def test_a_model_that_cannot_be_written_down_is_not_made_active(
     def full(model_id: str) -> None:
         raise DataError("There is no room for active.json.", "Free some space.")
 
-    monkeypatch.setattr(served.engine._library, "activate", full)
+    monkeypatch.setattr(served.engine.models._library, "activate", full)
     assert_refused("invalid", "no room", client, "model.activate", {"id": "second"})
     time.sleep(0.6)  # two statuses later
     assert client.status()["active_model_id"] == first
@@ -298,11 +300,10 @@ def test_models_are_swapped_beside_a_run(served: Served, client: SyncEngineClien
     address = LinkAddress.create()
     restarted = Engine(served.settings, address, lambda values: None)
     try:
-        assert restarted._load_active().model.id == "second"
+        assert restarted.models._load_active().model.id == "second"
         shutil.rmtree(served.folder / "models" / "second")
-        assert restarted._load_active().model.id == first
+        assert restarted.models._load_active().model.id == first
         assert served.events()[0] == "model_lost"
     finally:
-        restarted._live.close()
-        restarted._store.close()
+        restarted.close()
         shutil.rmtree(address.folder)

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
+from service.engine.analyzer import AnalysisModel
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.engine.recorder import Recording
-from service.engine.run import NO_RUN, Run, RunRequest
+from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
 from service.protocol.latency import LatencyHistogram
 from service.protocol.link import LinkAddress, LivePublisher
 from service.settings import EnginePart
@@ -42,9 +43,9 @@ class Rig:
         self.live = LivePublisher(self.address)
         self.folder = self.recording_folder = folder
         self.ended = []
-        self.told = []
+        self.events = []
 
-    def run(self, request: Any = None, polish: Any = None, recording: str | None = None, **engine: Any) -> Any:
+    def run(self, request: Any = None, refinement: Any = None, recording: str | None = None, **engine: Any) -> Any:
         request = request or RunRequest()
         writes_to = None
         if request.record:
@@ -53,17 +54,11 @@ class Rig:
         return Run(
             run_id,
             request,
-            microscope=self.microscope,
-            localizer=self.localizer,
-            model=dot_model(),
-            shape=SHAPE,
-            recording=writes_to,
-            store=self.store,
-            live=self.live,
+            source=RunSource(self.microscope, SHAPE, writes_to),
+            model=AnalysisModel(self.localizer, dot_model(), refinement),
+            outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
-            epoch="test",
-            polish=polish,
-            tell=lambda kind, message: self.told.append((kind, message)),
+            add_event=lambda kind, message: self.events.append((kind, message)),
             ended=self.ended.append,
         )
 
@@ -139,7 +134,7 @@ def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:
 
 
 def test_truth_beyond_the_model_is_ignored(rig: Rig) -> None:
-    rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, where the model has no answer
+    rig.microscope.move_stage(200.0)  # the dot is now at -170 µm, beyond the depth range of the model
     run = rig.run()
     run.start()
     wait_for(lambda: run.ledger.counts().analysed >= 10)
@@ -315,7 +310,7 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(rig: Rig) -> None:
     item = rig.store.runs.get(run.id)
     assert item.state == "finished"
     assert "free_space_floor_gb" in item.problem
-    ((kind, message),) = rig.told
+    ((kind, message),) = rig.events
     assert kind == "recording_stopped"
     assert "Recording stopped after 0 frames" in message
     assert "free_space_floor_gb" in message
@@ -393,10 +388,10 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
 
 
 def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
-    polish = SparePolish(lambda _, found: replace(found, chi2=np.ones(len(found))))
-    run = rig.run(polish=polish)
-    polish._costs_s.append(0.0)
-    polish._costs_s.popleft()
+    refinement = LiveRefinement(lambda _, found: replace(found, chi2=np.ones(len(found))))
+    run = rig.run(refinement=refinement)
+    refinement._costs_s.append(0.0)
+    refinement._costs_s.popleft()
     run.start()
     wait_for(lambda: run.refined > 5)
     run.stop_camera()

@@ -61,7 +61,7 @@ def test_the_first_waits_for_others_no_longer_than_the_deadline() -> None:
 
 
 class Counting(threading.Condition):
-    """Counts how often it wakes somebody."""
+    """Counts how often it wakes the consumer."""
 
     woken = 0
 

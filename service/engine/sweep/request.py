@@ -1,8 +1,8 @@
-"""What is asked of a live sweep, and how large it becomes: planes, memory and disk, before anything moves.
+"""The request of a sweep, and its size: planes, memory and disk, checked before the drive moves.
 
-A step in the wrong unit asks for a million planes. So the size is computed
-here, at one place, from the request alone, and compared with what the machine
-can spare; the positions of the drive come from the same range.
+A step in the wrong unit would give a million planes. So the size is computed
+here from the request alone, and compared with the free memory and disk; the
+positions of the drive come from the same range.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class SweepSize:
 
     @property
     def computing_bytes(self) -> int:
-        """Memory that the calibration takes beside the exposures."""
+        """Memory that the calibration needs in addition to the exposures."""
         return self.planes * math.prod(self.shape) * _COMPUTING_BYTES
 
     def __str__(self) -> str:
-        """Planes and bytes, for people."""
+        """Planes and bytes as text."""
         rows, columns = self.shape
         return (
             f"{self.planes} planes of {self.repeats} exposures of {columns} x {rows} pixels, "
@@ -75,7 +75,7 @@ class SweepSize:
         Parameters
         ----------
         exposures_too : bool
-            The exposures are kept in memory, not in a file.
+            Whether the exposures are kept in memory, not in a file.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class SweepSize:
         folder : Path
         floor_gb : float
         written : int
-            Bytes of the sweep that are there already.
+            Bytes of the sweep that are already written.
 
         Raises
         ------
@@ -115,12 +115,12 @@ class SweepSize:
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """What is asked of a sweep.
+    """Range, step and exposures of a sweep.
 
     Attributes
     ----------
     z_range_um : (low, high)
-        Depths to be covered, µm from focus.
+        Depths that the sweep covers, µm from focus.
     z_step_um : float
         Step of the drive, µm.
     repeats : int
@@ -128,9 +128,9 @@ class SweepRequest:
     settle_s : float
         Wait after each move, s.
     pixel_size_um : float or None
-        Camera pixel at the sample, where the microscope does not know it.
+        Camera pixel at the sample, where the microscope does not state it.
     exposure_s : float or None
-        Exposure of the sweep; None: as it is set.
+        Exposure of the sweep; None: the present one.
     """
 
     z_range_um: tuple[float, float]
@@ -141,12 +141,12 @@ class SweepRequest:
     exposure_s: float | None = None
 
     def check(self) -> None:
-        """Refuse what is no sweep.
+        """Refuse values that are out of range.
 
         Raises
         ------
         DataError
-            For a figure beyond its plausible range, or a range of depths that is not rising.
+            For a value beyond its plausible range, or a range of depths that is not rising.
         """
         Z_STEP_UM.check(self.z_step_um)
         for depth_um in self.z_range_um:
@@ -165,7 +165,7 @@ class SweepRequest:
 
     @property
     def covered_um(self) -> tuple[float, float]:
-        """Depths that the sweep goes through where the limits allow: the range, focus and a margin, µm from focus."""
+        """Depths of the sweep where the limits allow: the range, focus and a margin, µm from focus."""
         low, high = self.z_range_um
         return min(low - _BEYOND_END_UM, -_BEYOND_FOCUS_UM), max(high + _BEYOND_END_UM, _BEYOND_FOCUS_UM)
 
@@ -175,11 +175,11 @@ class SweepRequest:
         Raises
         ------
         DataError
-            When it is no sweep (see `check`), or the number of planes is none that a calibration has.
+            For a value out of range (see `check`), or a number of planes that no calibration has.
         """
         self.check()
         low, high = self.covered_um
-        # One more than the whole steps, because the ends of the range may lie between two of them.
+        # One more than the whole steps, because the ends of the range may lie between two steps.
         planes = math.ceil((high - low) / axis.axial_scale / self.z_step_um - 1e-9) + 1
         size = SweepSize(planes, self.repeats, shape)
         if not SWEEP_PLANES.holds(planes):

@@ -16,8 +16,11 @@ from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.commands.live_sweep import take_sweep
-from service.engine.sweep_request import SweepRequest, SweepSize
-from service.engine.sweeping import StageHalted, _positions, axis_of, find_focus, left_as_found, sweep_stage
+from service.engine.sweep.acquisition import _positions, sweep_stage
+from service.engine.sweep.focus import find_focus
+from service.engine.sweep.geometry import axis_of
+from service.engine.sweep.request import SweepRequest, SweepSize
+from service.engine.sweep.restore import StageHalted, left_as_found
 from service.settings import load_settings
 from tests.models.bead_sweeps import CAMERA, pattern
 
@@ -236,14 +239,14 @@ def test_what_could_not_be_put_back_is_told_beside_the_first_error(
 
     monkeypatch.setattr(opened, "set_light", refuse)
     try:
-        with pytest.raises(kind) as told:
+        with pytest.raises(kind) as raised:
             leave(opened, ending)
-        text = str(told.value)
+        text = str(raised.value)
         assert "Not everything was put back: The shutter is stuck." in text
         assert getattr(ending, "problem", "") in text
         assert getattr(ending, "remedy", "") in text
-        if isinstance(told.value, MicroscopeError) and isinstance(ending, MicroscopeError):
-            assert told.value.cause == "no_frame"
+        if isinstance(raised.value, MicroscopeError) and isinstance(ending, MicroscopeError):
+            assert raised.value.cause == "no_frame"
         # The other parts are given back all the same; after a halt nothing moves.
         assert opened.camera_settings == CameraSettings(0.001)
         assert opened.stage_um == (10.0 if isinstance(ending, StageHalted) else 5.0)
@@ -263,9 +266,9 @@ def test_a_sweep_that_succeeds_but_cannot_be_put_back_is_an_error(monkeypatch: p
 
     monkeypatch.setattr(opened, "apply_camera", refuse)
     try:
-        with pytest.raises(MicroscopeError, match="The exposure stays") as told:
+        with pytest.raises(MicroscopeError, match="The exposure stays") as raised:
             leave(opened, None)
-        assert told.value.cause == "not_read_back"
+        assert raised.value.cause == "not_read_back"
         assert opened.stage_um == 5.0
     finally:
         opened.close()
@@ -310,11 +313,11 @@ def test_continuous_focus_is_off_during_a_sweep_and_on_again_after_it(ending: Ba
     inner = Focusing(Slide(), CAMERA, exposure_s=0.001)
     opened = LimitedMicroscope(inner, StageLimits(-40.0, 60.0, 15.0))
     try:
-        with pytest.raises(type(ending)) as told:
+        with pytest.raises(type(ending)) as raised:
             leave(opened, ending)
         assert inner.holding is on
         if not on:
-            assert "continuous focus was on and has been left off" in str(told.value)
+            assert "continuous focus was on and has been left off" in str(raised.value)
         inner.holding = False
         with pytest.raises(type(ending)):
             leave(opened, ending)

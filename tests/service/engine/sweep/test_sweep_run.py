@@ -12,14 +12,14 @@ from hardware.limits import LimitedMicroscope
 from hardware.microscope import CameraSettings, MicroscopeError, StageLimits
 from hardware.simulated import SimulatedMicroscope
 from models.calibration.depth_axis import DepthAxis
-from service.engine.sweep_request import SweepRequest
-from service.engine.sweep_run import SweepRun
+from service.engine.sweep.request import SweepRequest
+from service.engine.sweep.run import SweepRun
 from service.files.job import Job
 from service.files.jobs import Jobs
 from service.files.sweep import read_sweep
 from tests.conftest import need
 from tests.models.bead_sweeps import CAMERA
-from tests.service.engine.test_sweeping import Slide
+from tests.service.engine.sweep.test_acquisition import Slide
 
 REQUEST = SweepRequest((0.0, 20.0), 1.0, repeats=1, settle_s=0.02, exposure_s=0.002)
 FOUND = CameraSettings(0.001)

@@ -1,11 +1,12 @@
 """A sweep on the live microscope, as the first step of a calibration job.
 
-It runs in the engine, because the engine owns the microscope, on a thread of
-its own. What it takes goes into files of the job at once, not into the memory
-of the real-time process; a worker computes the calibration from them.
+It runs on a thread of the engine, because the engine owns the microscope. Its
+exposures are written to a file of the job at once, not kept in the memory of
+the real-time process; a job worker computes the calibration from the file.
 
 However it ends, the microscope is left as it was found, with one exception:
-after a stop the stage stays where it is, and the job says where it was.
+after a stop the stage stays where it is, and the job states the former
+position.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from hardware.microscope import Microscope, MicroscopeError
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.controls import is_refusal
-from service.engine.sweep_file import SweepFile
-from service.engine.sweep_request import SweepRequest
-from service.engine.sweeping import StageHalted, left_as_found, sweep_around_focus
+from service.engine.sweep.acquisition import sweep_around_focus
+from service.engine.sweep.exposure_file import SweepFile
+from service.engine.sweep.request import SweepRequest
+from service.engine.sweep.restore import StageHalted, left_as_found
 from service.files.job import Fault, Job, JobState
 from service.files.jobs import Jobs
 from service.files.outputs import write_json
@@ -36,15 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["SweepRun"]
 
 _LOOK_S = 0.1
-"""How often the file that cancels is looked for."""
+"""Time between two checks whether the job was cancelled, s."""
 
 
 class _Cancelled(RuntimeError):
-    """Somebody has cancelled the job, or the engine ends."""
+    """The job was cancelled, or the engine ends."""
 
 
 class SweepRun(WorkerThread):
-    """One sweep, from the search for focus until the microscope is as it was.
+    """One sweep, from the search for focus until the microscope is put back.
 
     Parameters
     ----------
@@ -60,16 +62,16 @@ class SweepRun(WorkerThread):
     free_space_floor_gb : float
         Disk space that the sweep leaves free.
     ended : callable
-        Is called once, on the sweep's thread, when the microscope is as it was; it lets the job say so: `write_down`.
+        Is called once, on the sweep's thread, when the microscope is put back; it has `write_down` called.
 
     Attributes
     ----------
     state : JobState
-        What becomes of the job: ``"queued"`` for the worker when the sweep succeeded.
+        Next state of the job: ``"queued"`` for the worker when the sweep succeeded.
     fault : Fault or None
-        Why it failed, or what was not put back.
+        Why it failed, or which part was not put back.
     microscope_failed : bool
-        The microscope does not answer as it should and has to be opened again.
+        The microscope is in an unknown state and has to be opened again.
     """
 
     def __init__(
@@ -96,12 +98,12 @@ class SweepRun(WorkerThread):
         self._ended = ended
         self._halted = threading.Event()
         self._interrupted = threading.Event()
-        self._told_s = time.monotonic()
+        self._active_s = time.monotonic()
         self._looked_s = 0.0
         self._exposures = SweepFile(jobs.folder(job.id) / SWEEP_FILES[0], free_space_floor_gb)
 
     def halt(self) -> None:
-        """Nothing is moved any more, from now on; the sweep ends."""
+        """Move nothing any more, and end the sweep."""
         self._halted.set()
 
     def interrupt(self) -> None:
@@ -109,30 +111,30 @@ class SweepRun(WorkerThread):
         self._interrupted.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the microscope is as it was; False after `timeout_s`."""
+        """Wait until the microscope is put back; False after `timeout_s`."""
         self.join(timeout_s)
         return not self.is_alive()
 
     @property
     def age_s(self) -> float:
-        """Time since the microscope last did something, s."""
-        return time.monotonic() - self._told_s
+        """Time since the last move or exposure, s."""
+        return time.monotonic() - self._active_s
 
     @property
     def longest_step_s(self) -> float:
-        """What one exposure and one wait may take beside the driver's own time, s."""
+        """Longest time of one exposure and one wait, in addition to the driver's own time, s."""
         return self._request.settle_s + 3 * (self._request.exposure_s or 0.0)
 
     # ---- on the sweep's thread ----
 
     def work(self) -> None:
-        """Sweep, and keep what was taken."""
+        """Sweep, and describe the exposures for the worker."""
         stage_um: float | None = None
         try:
             stage_um = self._microscope.stage_um
             with left_as_found(self._microscope, self._check_halt), self._exposures:
                 reached_um, focus_um = sweep_around_focus(
-                    self._microscope, self._axis, self._request, self._exposures, self._tell
+                    self._microscope, self._axis, self._request, self._exposures, self._report
                 )
             self._describe(reached_um)
             self._log(f"{len(reached_um)} planes taken, focus near {focus_um:.1f} µm (stage).")
@@ -158,18 +160,18 @@ class SweepRun(WorkerThread):
     def _failed_unexpectedly(self, error: Exception) -> None:
         """A driver or the disk may raise anything: the job fails with it."""
         if self.state != "running":
-            return  # the sweep had ended before, and was told of
+            return  # the sweep had ended and was reported before
         self.state = "failed"
         self.fault = Fault(f"{type(error).__name__}: {error}.", "See the log of the service.")
         self._ended(self)
 
     def write_down(self) -> None:
-        """Let the job say what became of the sweep, and remove what is of no use: first, because it makes room.
+        """Write the outcome into the job; the files of a failed sweep are removed first, which makes room.
 
         Raises
         ------
         DataError, OSError
-            When the disk takes nothing; to be called again then.
+            When the disk is full; to be called again then.
         """
         if self.state != "queued":
             clear_sweep(self._jobs.folder(self.id))
@@ -178,16 +180,16 @@ class SweepRun(WorkerThread):
         self._jobs.move(self.id, self.state, step="compute" if self.state == "queued" else "sweep", error=self.fault)
 
     def _check_halt(self) -> None:
-        self._told_s = time.monotonic()
+        self._active_s = time.monotonic()
         if self._halted.is_set():
             raise StageHalted
 
-    def _tell(self, done: float, what: str) -> None:
+    def _report(self, done: float, step: str) -> None:
         self._check_halt()
         if self._interrupted.is_set():
             raise _Cancelled("interrupted")
-        if self._told_s - self._looked_s >= _LOOK_S:
-            self._looked_s = self._told_s
+        if self._active_s - self._looked_s >= _LOOK_S:
+            self._looked_s = self._active_s
             if self._jobs.is_cancel_requested(self.id):
                 raise _Cancelled("cancelled")
         self._jobs.report_progress(self.id, 100 * done, 100, "%")
@@ -205,6 +207,6 @@ class SweepRun(WorkerThread):
         )
 
     def _log(self, text: str) -> None:
-        """Lines for people beside the job's state, which says the same; without them nothing is lost."""
+        """Add a line to the log of the job; it repeats the state of the job, so an error of the disk is ignored."""
         with suppress(OSError):
             self._jobs.log(self.id, text)

@@ -1,9 +1,8 @@
-"""The exposures of a live sweep in a file: written one by one, never mapped.
+"""The exposures of a live sweep in a file: written one by one, never memory-mapped.
 
-Memory that is mapped on a disk without room kills the process at the first
-byte that has none (SIGBUS). What is written instead fails with an error that
-can be told, before the disk is full: at each plane the free space is compared
-with the floor.
+A memory-mapped file on a full disk kills the process (SIGBUS). Writing fails
+with an exception instead, and before the disk is full: at each plane the free
+space is compared with the floor.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
-from service.engine.sweep_request import SweepSize
+from service.engine.sweep.request import SweepSize
 from service.files.outputs import explain_full_disk
 
 if TYPE_CHECKING:
@@ -28,12 +27,12 @@ __all__ = ["SweepFile"]
 class SweepFile:
     """A NumPy file of shape (Z, R, H, W), uint16, that grows by whole exposures. Used by one thread.
 
-    As a context: closed and on the disk at its end.
+    As a context manager: at its end the file is closed and on disk.
 
     Parameters
     ----------
     path : Path
-        Replaced when it is there.
+        An existing file is replaced.
     floor_gb : float
         Disk space that is left free, GB (10^9 bytes).
     """
@@ -65,7 +64,7 @@ class SweepFile:
         Raises
         ------
         DataError
-            When the sweep would not leave the floor free, or the disk takes nothing.
+            When the sweep would not leave the floor free, or the disk is full.
         """
         size.check_disk(self._path.parent, self._floor_gb)
         self._size = size
@@ -80,7 +79,7 @@ class SweepFile:
         Raises
         ------
         DataError
-            When the disk is full, or what is still to come would not leave the floor free.
+            When the disk is full, or the remaining exposures would not leave the floor free.
         """
         size, file = self._size, self._file
         if size is None or file is None:
@@ -89,7 +88,7 @@ class SweepFile:
             size.check_disk(self._path.parent, self._floor_gb, written=self._kept * size.frame_bytes)
         counts = memoryview(np.ascontiguousarray(pixels, "<u2").tobytes())
         with explain_full_disk(self._path):
-            # A disk that fills takes the beginning of a block first, and says why only at the next call.
+            # A disk that fills writes only the beginning of a block, and fails at the next call.
             while counts:
                 taken = file.write(counts)
                 if not taken:

@@ -1,4 +1,4 @@
-"""The model that the engine works with, and whether it belongs to the microscope."""
+"""A model in memory: loading, warming up, and the check that it fits the microscope."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.model import Model
 from models.weights import reference_model
-from service.engine.polish import SparePolish
+from service.engine.live_refinement import LiveRefinement
 from service.settings import Settings
 
 __all__ = ["LoadedModel", "check_fit", "load_model", "warm_up"]
 
-_POLISH_ITERATIONS = 4
-"""From the network's start the fit is near its optimum after three or four steps."""
+_REFINEMENT_ITERATIONS = 4
+"""Started at the network's localizations, the fit is near its optimum after three or four steps."""
 
 _PIXEL_TOLERANCE = 0.02
-"""A pixel size that differs by two percent shifts depth by as much: more is another microscope, less is rounding."""
+"""Largest difference of the pixel size, which shifts depth by the same share; smaller ones come from rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory and where it came from."""
+    """A model in memory and its folder."""
 
     localizer: Localizer
     folder: Path
 
     @property
     def model(self) -> Model:
-        """What it is."""
+        """Its description."""
         return self.localizer.model
 
-    def polish(self) -> SparePolish:
-        """Refinement with this model's PSF, in few iterations and without a search for what was missed."""
-        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_POLISH_ITERATIONS)
-        return SparePolish(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
+    def live_refinement(self) -> LiveRefinement:
+        """Refinement with this model's PSF, in few iterations and without a search for missed emitters."""
+        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_REFINEMENT_ITERATIONS)
+        return LiveRefinement(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
 
 
 def warm_up(loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings) -> None:
@@ -55,7 +55,7 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     Parameters
     ----------
     folder : Path or None
-        Where it is; None: that of the settings, or else the shipped live one.
+        Of the model; None: that of the settings, or else the shipped live model.
 
     Raises
     ------

@@ -1,9 +1,9 @@
 """The thread that commits results: one transaction per batch, in order.
 
-A database that is locked or away for a while is waited for; what comes
-meanwhile waits in a bounded stage. Frames count as analysed when their batch
-is committed. The frames of a batch that is given up are turned away: deferred
-when they are recorded, and analysed again after the run, else skipped.
+While the database is locked or not reachable, batches wait in a bounded stage.
+Frames count as analysed when their batch is committed. The frames of a batch
+that is given up are turned away: deferred when they are recorded, and analysed
+again after the run, else skipped.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from service.store.frames import FrameTimes
 from service.store.store import Store
 from service.worker_thread import WorkerThread
 
-__all__ = ["Storekeeper"]
+__all__ = ["ResultWriter"]
 
 _PAUSE_S = 0.25
-"""Between tries; each waits for the database's busy timeout besides."""
+"""Between attempts; each also waits for the database's busy timeout."""
 
 _PATIENCE_S = 60.0
-"""How long one batch is tried: the stage before it holds as much, so patience ends when there is no room any more."""
+"""Longest time for one batch: the stage before it holds the batches of the same time."""
 
 _END_PATIENCE_S = 30.0
-"""How long the end of a run waits for a database that does not answer, whatever still waits then."""
+"""Longest wait for the database at the end of a run, for all waiting batches together."""
 
 
-class Storekeeper(WorkerThread):
+class ResultWriter(WorkerThread):
     """Appends the batches of one run until their stage has ended.
 
     Parameters
@@ -43,13 +43,13 @@ class Storekeeper(WorkerThread):
     run_id : str
     stage : Stage of AnalysisBatch
     ledger : Ledger
-        Is told which frames are stored, and which are not.
+        Counts the frames that are stored, and those that are not.
     figures : callable
-        Gives ``latency_ms``, ``stages`` and ``fps`` of the run so far.
+        Returns ``latency_ms``, ``stages`` and ``fps`` of the run so far.
     stored : callable
-        Gets every batch once it is committed; must not block.
+        Receives every batch after its commit; must not block.
     failed : callable
-        Gets an exception that ends the thread; the frames of what waits or comes later are turned away.
+        Receives the exception that ended the thread; the frames of waiting and later batches are turned away.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Storekeeper(WorkerThread):
 
     @property
     def problem(self) -> str | None:
-        """How many frames have no results in the database although they were analysed, and why."""
+        """Number of analysed frames without results in the database, and the reason; None: none."""
         if not self._unstored:
             return None
         return f"Results of {self._unstored} frames could not be stored: {self._reason}"
@@ -92,7 +92,7 @@ class Storekeeper(WorkerThread):
                 self._commit(batch)
 
     def drain(self) -> None:
-        """Give up what was being committed, and what comes."""
+        """Give up the present and all later batches."""
         reason = f"{type(self.failure).__name__}: {self.failure}"
         if self._open is not None:
             self.give_up(self._open, reason)
@@ -112,7 +112,7 @@ class Storekeeper(WorkerThread):
         tried = False
         while not self._over:
             try:
-                # The answer to a commit may be lost with the connection; the batch is there then.
+                # The reply to a commit may be lost with the connection, although the batch is stored.
                 if not (tried and self._is_stored(batch)):
                     self._append(batch)
             except UnknownItem:
@@ -132,7 +132,7 @@ class Storekeeper(WorkerThread):
         self.give_up(batch, self._reason)
 
     def _deadline_s(self, until_s: float) -> float:
-        """When a batch that was to be tried until `until_s` is given up, seeing that the run may have ended."""
+        """Time at which a batch is given up: `until_s`, or earlier at the end of a run."""
         if self._end_s is None and self._stage.closed:
             self._end_s = time.monotonic() + _END_PATIENCE_S
         return until_s if self._end_s is None else min(until_s, self._end_s)
