@@ -17,6 +17,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Read when the libraries of linear algebra are first imported. Their threads wait for each other in a loop: on cores
+# that are shared, with the other process of `pytest -n 2` for example, two take several times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def missing(what: str, *, in_ci: bool = True) -> NoReturn:
     """Skip the test for the lack of `what`; with CI=true fail, unless CI may lack it."""
