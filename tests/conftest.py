@@ -17,6 +17,35 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Read when the libraries of linear algebra are first imported. Their threads wait for each other in a loop: on cores
+# that are shared, with the other process of `pytest -n 2` for example, two take several times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+WHOLE_SERVICES = (
+    "tests/end_to_end/",
+    "tests/evaluation/commands/test_bench.py",
+    "tests/faults/",
+    "tests/service/commands/test_demo.py",
+)
+"""Tests that start all processes of the service, or a browser; never two of them at once."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, each process runs whole files, in the order of the folders.
+
+    The tests of a file share expensive fixtures. The first folders have the longest tests and the last the shortest,
+    so that all processes end at about the same time; pytest-xdist itself would begin with the files of most tests.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "whole services" if nodeid.startswith(WHOLE_SERVICES) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
 
 def missing(what: str, *, in_ci: bool = True) -> NoReturn:
     """Skip the test because `what` is missing. With CI=true the test fails, unless `in_ci` is false."""

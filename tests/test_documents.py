@@ -23,7 +23,7 @@ def test_readme_begins_with_the_demo_and_the_tests() -> None:
     demo, tests = _blocks("README.md", "sh")[:2]
     assert demo == "pip install . && bathyscope demo\n"
     # .ci/run takes the install and the test command from this block.
-    assert tests == 'pip install -e ".[test]" && pytest\n'
+    assert tests == 'pip install -e ".[test]" && pytest -n 2\n'
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

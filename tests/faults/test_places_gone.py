@@ -17,8 +17,11 @@ from tests.faults.running_service import running, settings_for, wait_for
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be moved there")
 
 
-def test_readiness_names_the_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_names_the_missing_file(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.process.storage._PERIOD_S", 0.05)
+    tmp_path = tmp_path_factory.mktemp("gone")  # short enough for sockets in it
     data = tmp_path / "data"
     with running(settings_for(data, record=False)) as service:
         run = service.status()["run_id"]

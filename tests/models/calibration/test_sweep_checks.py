@@ -130,7 +130,7 @@ def test_each_trouble_has_its_own_message(fault: str, says: str) -> None:
         {"sign": -1, "z_um": np.arange(-16.0, 7.0)},
         {"looks": astigmatic_pattern, "focus_um": 0.0, "z_um": np.arange(-10.0, 11.0)},
     ],
-    ids=str,
+    ids=lambda changes: ", ".join(changes) or "unchanged",
 )
 def test_good_sweeps_pass_without_a_word(changes: dict[str, Any]) -> None:
     assert _checked(simulate(**({"beads": 9, "seed": 61} | changes))[0]) == ()

@@ -228,7 +228,7 @@ def test_democamera_is_calibrated_live(application: typer.Typer, tmp_path: Path)
     out = tmp_path / "calibration"
     done = CliRunner().invoke(
         application,
-        ["--live", "--config", str(config), "--z-range-um", "0", "40", "--z-step-um", "1", "--out", str(out),
+        ["--live", "--config", str(config), "--z-range-um", "0", "40", "--z-step-um", "2", "--out", str(out),
          "--repeats", "1", "--settle-s", "0"],
     )  # fmt: skip
     assert done.exit_code == 0, f"{done.output} {done.exception}"

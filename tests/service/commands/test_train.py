@@ -32,7 +32,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_is_one_that_localize_accepts(calibration: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "model"
-    done = _run(train, calibration, "--minutes", 0.2, "--out", out)
+    done = _run(train, calibration, "--minutes", 3, "--samples", 1, "--out", out)
     assert done.exit_code == 0, done.output
     assert str(out) in done.stderr
     assert sorted(path.name for path in out.parent.iterdir()) == ["model"]

@@ -163,7 +163,7 @@ def test_trainings_wait_for_each_other_and_a_cancelled_one_leaves_nothing(
     assert jobs.get(second.id).state == "queued"
     worker = psutil.Process(runner._workers["train"].process.pid)
     assert worker.nice() == 19
-    assert list((tmp_path / "models").iterdir())  # it writes aside
+    until(runner, lambda: list((tmp_path / "models").iterdir()))  # it writes aside
 
     jobs.cancel(second.id)
     until(runner, lambda: jobs.get(second.id).is_over)
