@@ -44,8 +44,8 @@ class Flow:
 
     @classmethod
     def of(cls, moments: F64, sure: NDArray[np.bool_]) -> Flow:
-        """The flow of the sure ones among tracks with the moments (5, N, 3)."""
-        return cls(moments[0, sure], moments[1, sure])
+        """The flow of the sure ones among tracks with the moments (5, 3, N)."""
+        return cls(moments[0, :, sure], moments[1, :, sure])
 
     def at(self, places_um: F64) -> tuple[F64, F64, NDArray[np.bool_]]:
         """Mean velocity (K, 3), its variance (K, 3), and whether there are neighbours (K,), at places (K, 3)."""
@@ -68,21 +68,21 @@ def new_tracks(measured_um: F64, variance_um2: F64, noise: ProcessNoise, flow: F
 
     Parameters
     ----------
-    measured_um, variance_um2 : ndarray of float64, shape (K, 3)
+    measured_um, variance_um2 : ndarray of float64, shape (3, K)
     noise : ProcessNoise
     flow : Flow
 
     Returns
     -------
-    gaussians, weights : ndarray, shapes (5, K, M, 3) and (K, M)
+    gaussians, weights : ndarray, shapes (5, M, 3, K) and (M, K)
     """
-    count, models = len(measured_um), len(noise)
-    gaussians = np.zeros((5, count, models, 3))
-    gaussians[0] = measured_um[:, None]
-    gaussians[2] = variance_um2[:, None]
-    gaussians[4] = noise.birth_speeds_um_s()[:, None] ** 2
+    count, models = measured_um.shape[1], len(noise)
+    gaussians = np.zeros((5, models, 3, count))
+    gaussians[0] = measured_um
+    gaussians[2] = variance_um2
+    gaussians[4] = (noise.birth_speeds_um_s() ** 2)[:, None, None]
     if count and len(flow) >= _LEAST_TRACKS:
-        mean, variance, known = flow.at(measured_um)
-        gaussians[1, known, noise.flow_model] = mean[known]
-        gaussians[4, known, noise.flow_model] = variance[known]
-    return gaussians, np.tile(noise.birth_shares(), (count, 1))
+        mean, variance, known = flow.at(measured_um.T)
+        gaussians[1, noise.flow_model][:, known] = mean[known].T
+        gaussians[4, noise.flow_model][:, known] = variance[known].T
+    return gaussians, np.repeat(noise.birth_shares()[:, None], count, axis=1)

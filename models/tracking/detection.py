@@ -12,12 +12,12 @@ probabilities over the volume.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Densities", "Detection"]
-
-from dataclasses import dataclass
 
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -66,15 +66,15 @@ class Detection:
 
         Parameters
         ----------
-        measured_um : ndarray of float64, shape (K, 3)
+        measured_um : ndarray of float64, shape (3, K)
         odds : ndarray of float64, shape (K,)
             That they are real.
         expected : float
             Number of localizations expected from the tracks.
         """
-        if len(measured_um):
-            self._low = np.minimum(self._low, measured_um.min(axis=0))
-            self._high = np.maximum(self._high, measured_um.max(axis=0))
+        if measured_um.shape[1]:
+            self._low = np.minimum(self._low, measured_um.min(axis=1))
+            self._high = np.maximum(self._high, measured_um.max(axis=1))
         now = float((odds / (1 + odds)).sum())
         self._real = now if self._real is None else self._real + 0.1 * (now - self._real)
         volume = float(np.prod(np.maximum(self._high - self._low, _SMALLEST_BOX_UM)))
@@ -82,8 +82,8 @@ class Detection:
         return Densities(max(self._real, new, 0.5) / volume, new / volume)
 
     def outside(self, position_um: F64) -> Bools:
-        """Which positions, shape (N, 3), are outside the box of all localizations so far."""
-        result: Bools = ((position_um < self._low) | (position_um > self._high)).any(axis=1)
+        """Which positions, shape (3, N), are outside the box of all localizations so far."""
+        result: Bools = ((position_um < self._low[:, None]) | (position_um > self._high[:, None])).any(axis=0)
         return result
 
     def learn(self, seen_before: Bools, seen: Bools) -> None:

@@ -18,7 +18,7 @@ The axes are independent: measurement noise is given along the axes, the
 process noise is equal along all axes, and of the covariance that the mixing
 adds between axes only the diagonal is kept. So a Gaussian is a mean and a
 2 x 2 covariance of position and velocity for each axis, and every step is
-elementwise on arrays of shape (tracks, models, axes).
+elementwise. Tracks are the last axis of all arrays: the others are short, and numpy is fast along long ones.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bank", "Gaussians", "combined", "log_likelihood", "mix", "predict", "update"]
+__all__ = ["Bank", "Gaussians", "combined", "log_likelihood", "mix", "posterior", "predict", "update"]
 
 F64 = NDArray[np.float64]
 
 Gaussians = F64
-"""Means and covariances, shape (5, N, M, 3): position (µm), velocity (µm/s), variance of the position, covariance of
-position and velocity, variance of the velocity, of N tracks, M models and the axes x, y, z."""
+"""Means and covariances, shape (5, M, 3, N): position (µm), velocity (µm/s), variance of the position, covariance of
+position and velocity, variance of the velocity; of M models, the axes x, y, z, and N tracks."""
 
 LOG_2PI_3 = float(3 * np.log(2 * np.pi))
 
@@ -72,10 +72,10 @@ def mix(gaussians: Gaussians, weights: F64, stay: float | F64, shares: F64) -> t
 
     Parameters
     ----------
-    gaussians : ndarray, shape (5, N, M, 3)
-    weights : ndarray of float64, shape (N, M)
+    gaussians : ndarray, shape (5, M, 3, N)
+    weights : ndarray of float64, shape (M, N)
         Probability of each model.
-    stay : float or ndarray of float64, shape (N, 1)
+    stay : float or ndarray of float64, shape (N,)
         Probability that a track keeps its model.
     shares : ndarray of float64, shape (M,)
         Probability of each model after a change.
@@ -86,21 +86,22 @@ def mix(gaussians: Gaussians, weights: F64, stay: float | F64, shares: F64) -> t
         Before the prediction; same shapes.
     """
     kept = stay * weights
-    drawn = (1 - stay) * shares
-    total = kept + drawn
-    fraction = (kept / total)[:, :, None]
-    centred = gaussians[:2] - np.einsum("nm,knma->kna", weights, gaussians[:2])[:, :, None]
-    moments = gaussians.copy()
-    moments[:2] = centred
-    moments[2] += centred[0] ** 2
-    moments[3] += centred[0] * centred[1]
-    moments[4] += centred[1] ** 2
-    overall = np.einsum("nm,knma->kna", weights, moments)[:, :, None]
-    mixed = fraction * moments + (1 - fraction) * overall
-    mixed[2] -= mixed[0] ** 2
-    mixed[3] -= mixed[0] * mixed[1]
-    mixed[4] -= mixed[1] ** 2
-    mixed[:2] += gaussians[:2] - centred
+    total = kept + (1 - stay) * shares[:, None]
+    own = (kept / total)[:, None]
+    each = weights[:, None]
+    mean = (each * gaussians[:2]).sum(axis=1)
+    # About the mean over the models, so that the means over the models are 0 and nothing large is subtracted.
+    away = gaussians[:2] - mean[:, None]
+    second = gaussians[2:].copy()
+    second[:2] += away[0] * away
+    second[2] += away[1] * away[1]
+    overall = (each * second).sum(axis=1)[:, None]
+    mixed = np.empty_like(gaussians)
+    shift = own * away
+    mixed[:2] = mean[:, None] + shift
+    mixed[2:] = overall + own * (second - overall)
+    mixed[2:4] -= shift[0] * shift
+    mixed[4] -= shift[1] * shift[1]
     return mixed, total
 
 
@@ -112,85 +113,75 @@ def predict(gaussians: Gaussians, bank: Bank, step_s: float | F64) -> Gaussians:
 
     Parameters
     ----------
-    gaussians : ndarray, shape (5, N, M, 3)
+    gaussians : ndarray, shape (5, M, 3, N)
     bank : Bank
     step_s : float or ndarray of float64, shape (N,)
         Time to carry them, s; negative steps carry them back.
     """
     position, velocity, pp, pv, vv = gaussians
-    step = np.asarray(step_s)[..., None]
+    # One coefficient for each model, and for each track where the steps differ: shape (M, 1, 1) or (M, 1, N).
+    step = np.atleast_1d(np.asarray(step_s, np.float64))
     length = np.abs(step)
-    # Coefficients of each model (and track, where the steps differ), with an axis for x, y, z.
-    carried = np.where(bank.directed, step, 0.0)[..., None]
-    kept = np.where(bank.directed, 1.0, np.exp(-length / bank.memory_s))[..., None]
-    forgotten = np.where(bank.directed, 0.0, bank.speed_um_s**2)[:, None] * (1 - kept**2)
-    density = bank.acceleration_um2_s3
-    noise_pp = (2 * bank.diffusion_um2_s * length + density * length**3 / 3)[..., None]
-    noise_pv = (density * step * length / 2)[..., None]
-    noise_vv = (density * length)[..., None] + forgotten
+    directed = bank.directed[:, None, None]
+    density = bank.acceleration_um2_s3[:, None, None]
+    carried = directed * step
+    kept = np.where(directed, 1.0, np.exp(-length / bank.memory_s))
+    forgotten = bank.speed_um_s**2 * (1 - kept**2)
+    coupled = pv + carried * vv
     ahead = np.empty_like(gaussians)
     ahead[0] = position + carried * velocity
     ahead[1] = kept * velocity
-    ahead[2] = pp + carried * (2 * pv + carried * vv) + noise_pp
-    ahead[3] = kept * (pv + carried * vv) + noise_pv
-    ahead[4] = kept**2 * vv + noise_vv
+    ahead[2] = pp + carried * (pv + coupled)
+    ahead[2] += 2 * bank.diffusion_um2_s[:, None, None] * length + density * length**3 / 3
+    ahead[3] = kept * coupled + density * step * length / 2
+    ahead[4] = kept**2 * vv + (density * length + forgotten)
     return ahead
 
 
-def log_likelihood(gaussians: Gaussians, measured_um: F64, variance_um2: F64) -> F64:
-    """Log-likelihood of a measured position of each track under each model, shape (N, M).
+def log_likelihood(position_um: F64, spread_um2: F64, measured_um: F64, variance_um2: F64) -> F64:
+    """Log-likelihood of a measured position of each track under each model, shape (M, N).
 
     Parameters
     ----------
-    gaussians : ndarray, shape (5, N, M, 3)
-        Predicted.
-    measured_um, variance_um2 : ndarray of float64, shape (N, 3)
-        Positions, µm, and their variances along the axes, µm².
+    position_um, spread_um2 : ndarray of float64, shape (M, 3, N)
+        Predicted positions, µm, and their variances, µm².
+    measured_um, variance_um2 : ndarray of float64, shape (3, N)
+        Measured positions, µm, and their variances along the axes, µm².
     """
-    spread = gaussians[2] + variance_um2[:, None]
-    residual = measured_um[:, None] - gaussians[0]
+    innovation = spread_um2 + variance_um2
+    residual = measured_um - position_um
+    residual *= residual
+    residual /= innovation
     # The logarithm of the product is one logarithm instead of three.
-    volume = spread[..., 0] * spread[..., 1] * spread[..., 2]
-    result: F64 = -0.5 * ((residual * residual / spread).sum(axis=2) + np.log(volume) + LOG_2PI_3)
+    volume = innovation[:, 0] * innovation[:, 1] * innovation[:, 2]
+    result: F64 = -0.5 * (residual.sum(axis=1) + np.log(volume) + LOG_2PI_3)
     return result
 
 
-def update(gaussians: Gaussians, weights: F64, measured_um: F64, variance_um2: F64) -> tuple[Gaussians, F64]:
-    """Correct predictions by measured positions, and the probabilities of the models by their likelihoods.
+def posterior(weights: F64, logs: F64) -> F64:
+    """Probabilities of the models after measurements with the log-likelihoods `logs`; all of shape (M, N)."""
+    result = weights * np.exp(logs - logs.max(axis=0))
+    result /= result.sum(axis=0)
+    return result
 
-    Parameters
-    ----------
-    gaussians : ndarray, shape (5, N, M, 3)
-        Predicted.
-    weights : ndarray of float64, shape (N, M)
-    measured_um, variance_um2 : ndarray of float64, shape (N, 3)
 
-    Returns
-    -------
-    gaussians, weights
-        Same shapes.
-    """
-    logs = log_likelihood(gaussians, measured_um, variance_um2)
-    posterior = weights * np.exp(logs - logs.max(axis=1, keepdims=True))
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    variance = variance_um2[:, None]
-    spread = gaussians[2] + variance
-    residual = (measured_um[:, None] - gaussians[0]) / spread
+def update(gaussians: Gaussians, measured_um: F64, variance_um2: F64) -> Gaussians:
+    """Correct predictions, shape (5, M, 3, N), by measured positions and their variances, shape (3, N)."""
+    innovation = gaussians[2] + variance_um2
+    residual = (measured_um - gaussians[0]) / innovation
     corrected = np.empty_like(gaussians)
-    corrected[0] = gaussians[0] + gaussians[2] * residual
-    corrected[1] = gaussians[1] + gaussians[3] * residual
-    remaining = variance / spread
-    corrected[2] = gaussians[2] * remaining
-    corrected[3] = gaussians[3] * remaining
-    corrected[4] = gaussians[4] - gaussians[3] ** 2 / spread
-    return corrected, posterior
+    corrected[:2] = gaussians[:2] + gaussians[2:4] * residual
+    corrected[2:4] = gaussians[2:4] * (variance_um2 / innovation)
+    corrected[4] = gaussians[4] - gaussians[3] ** 2 / innovation
+    return corrected
 
 
 def combined(gaussians: Gaussians, weights: F64) -> F64:
-    """Mean and covariance over the models, shape (5, N, 3), in the order of `Gaussians`."""
-    means = np.einsum("nm,knma->kna", weights, gaussians)
-    away = gaussians[:2] - means[:2, :, None]
-    means[2] += np.einsum("nm,nma->na", weights, away[0] ** 2)
-    means[3] += np.einsum("nm,nma->na", weights, away[0] * away[1])
-    means[4] += np.einsum("nm,nma->na", weights, away[1] ** 2)
-    return means
+    """Mean and covariance over the models, shape (5, 3, N), in the order of `Gaussians`."""
+    each = weights[:, None]
+    moments: F64 = (each * gaussians).sum(axis=1)
+    away = gaussians[:2] - moments[:2, None]
+    weighted = each * away
+    moments[2:4] += (weighted[0] * away).sum(axis=1)
+    moments[4] += (weighted[1] * away[1]).sum(axis=0)
+    return moments

@@ -18,12 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tracking.motion_models import Bank, Gaussians, log_likelihood
+from models.tracking.motion_models import Bank, Gaussians
 
 __all__ = ["ProcessNoise"]
 
 F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 _DIRECTED = np.array([False, False, False, True, True])
 
@@ -110,33 +109,33 @@ class ProcessNoise:
         """Probability of each model for a new track, shape (M,)."""
         return 0.5 * self.shares + 0.5 / len(_DIRECTED)
 
-    def learn(self, gaussians: Gaussians, weights: F64, measured_um: F64, variance_um2: F64) -> None:
+    def learn(self, gaussians: Gaussians, after: F64, measured_um: F64, variance_um2: F64) -> None:
         """Take the innovations of sure tracks.
 
         Parameters
         ----------
-        gaussians, weights : ndarray, shapes (5, N, M, 3) and (N, M)
-            Predictions, and the probabilities of the models before the measurement.
-        measured_um, variance_um2 : ndarray of float64, shape (N, 3)
+        gaussians : ndarray, shape (5, M, 3, N)
+            Predictions.
+        after : ndarray of float64, shape (M, N)
+            Probabilities of the models after the measurement.
+        measured_um, variance_um2 : ndarray of float64, shape (3, N)
         """
-        count = len(weights)
+        count = after.shape[1]
         if count == 0:
             return
-        logs = log_likelihood(gaussians, measured_um, variance_um2)
-        posterior = weights * np.exp(logs - logs.max(axis=1, keepdims=True))
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        self._occupied = self._occupied * np.exp(-count / _MEMORY_SHARES) + posterior.sum(axis=0)
+        self._occupied = self._occupied * np.exp(-count / _MEMORY_SHARES) + after.sum(axis=1)
         share = self._occupied / self._occupied.sum()
         self.shares = _LEAST_SHARE + (1 - _LEAST_SHARE * len(share)) * share
         if not self._adapt:
             return
-        spread = gaussians[2] + variance_um2[:, None]
+        innovation = gaussians[2] + variance_um2
         # An outlier of many sigmas is another motion or a wrong assignment, not noise: its weight is limited.
-        excess = np.minimum((measured_um[:, None] - gaussians[0]) ** 2 / spread - 1, 8.0)
+        excess = np.minimum((measured_um - gaussians[0]) ** 2 / innovation - 1, 8.0)
         # Derivative of log S by the logarithm of the process noise: the predicted part of S, in the steady state.
-        slope = gaussians[2] / spread
-        gradient = 0.5 * np.einsum("nm,nma->m", posterior, slope * excess)
-        information = 0.5 * np.einsum("nm,nma->m", posterior, slope**2)
+        slope = gaussians[2] / innovation
+        weighted = 0.5 * after[:, None] * slope
+        gradient = (weighted * excess).sum(axis=(1, 2))
+        information = (weighted * slope).sum(axis=(1, 2))
         self._gradient_information = self._gradient_information * np.exp(-count / _MEMORY_NOISE) + information
         change = gradient / (self._gradient_information + _PRIOR_INFORMATION)
         steps = self._steps_um * np.exp(0.5 * change)

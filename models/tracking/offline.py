@@ -160,7 +160,7 @@ def _path(track: TrackLinks, starts: dict[int, int], measured: F64, variance: F6
     seen = np.zeros(last - first + 1, bool)
     seen[at] = True
     where, spread = np.zeros((len(seen), 3)), np.ones((len(seen), 3))
-    where[at], spread[at] = measured[rows], variance[rows]
+    where[at], spread[at] = measured[:, rows].T, variance[:, rows].T
     return Path(np.arange(first, last + 1) / fps, seen, where, spread)
 
 

@@ -72,7 +72,7 @@ class PublishedTracker:
     def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
         """Take the localizations of one frame; see `TracksLocalizations.step`."""
         check_order(self._last_frame, self._last_t_s, frame, t_s)
-        measured = measurements(found, np.arange(len(found)), TrackerSettings())[0] / _UNIT_UM
+        measured = measurements(found, np.arange(len(found)), TrackerSettings())[0].T / _UNIT_UM
         frame_s = 1.0 if self._last_frame is None else (t_s - self._last_t_s) / (frame - self._last_frame)
         for target in self._targets:
             for _ in range(frame - (self._last_frame or 0)):

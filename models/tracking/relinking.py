@@ -60,10 +60,10 @@ def relink(tracks: Sequence[TrackLinks], paths: Sequence[Path], motion: Motion) 
     if len(one) == 0:
         return list(tracks)
     elapsed = times_first[two] - times_last[one]
-    mixed, mixed_weights = mix(ends[:, one], weights[one], motion.stays(elapsed), motion.shares)
+    mixed, mixed_weights = mix(ends[..., one], weights[:, one], motion.stays(elapsed), motion.shares)
     ahead = predict(mixed, motion.bank, elapsed)
-    speeds = np.mean(combined(begins, begin_weights)[1] ** 2, axis=0)
-    gains = _overlap(ahead, mixed_weights, begins[:, two], begin_weights[two], speeds)
+    speeds = np.mean(combined(begins, begin_weights)[1] ** 2, axis=1)
+    gains = _overlap(ahead, mixed_weights, begins[..., two], begin_weights[:, two], speeds)
     gains += gap[one, two] * np.log(_UNSEEN) - np.log(_appearing(paths, first, last))
     good = gains > _LEAST_GAIN
     left, right = assign(one[good], two[good], -gains[good], (len(tracks), len(tracks)), -_LEAST_GAIN)
@@ -79,22 +79,22 @@ def relink(tracks: Sequence[TrackLinks], paths: Sequence[Path], motion: Motion) 
 
 
 def _overlap(a: Gaussians, a_weights: F64, b: Gaussians, b_weights: F64, speeds: F64) -> F64:
-    """Log-likelihood (P,) that two states (5, P, M, 3) are of one emitter, against any velocity of the second.
+    """Log-likelihood (P,) that two states (5, M, 3, P) are of one emitter, against any velocity of the second.
 
     `speeds` (3,) is the mean squared velocity of all emitters, µm²/s².
     """
-    one, two = a[:, :, :, None], b[:, :, None, :]
+    one, two = a[:, :, None], b[:, None]
     away_p, away_v = two[0] - one[0], two[1] - one[1]
     s_pp, s_pv, s_vv = one[2] + two[2], one[3] + two[3], one[4] + two[4]
     determinant = s_pp * s_vv - s_pv**2
     square = (s_vv * away_p**2 - 2 * s_pv * away_p * away_v + s_pp * away_v**2) / determinant
-    logs = -0.5 * (square + np.log(determinant) + 2 * np.log(2 * np.pi)).sum(axis=-1)
-    logs += np.log(a_weights[:, :, None] * b_weights[:, None, :])
-    best = logs.max(axis=(1, 2))
-    together = best + np.log(np.exp(logs - best[:, None, None]).sum(axis=(1, 2)))
+    logs = -0.5 * (square + np.log(determinant) + 2 * np.log(2 * np.pi)).sum(axis=2)
+    logs += np.log(a_weights[:, None] * b_weights[None])
+    best = logs.max(axis=(0, 1))
+    together = best + np.log(np.exp(logs - best).sum(axis=(0, 1)))
     alone = combined(b, b_weights)
-    spread = alone[4] + speeds
-    apart = -0.5 * (alone[1] ** 2 / spread + np.log(spread) + np.log(2 * np.pi)).sum(axis=-1)
+    spread = alone[4] + speeds[:, None]
+    apart = -0.5 * (alone[1] ** 2 / spread + np.log(spread) + np.log(2 * np.pi)).sum(axis=0)
     result: F64 = together - apart
     return result
 

@@ -21,7 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tracking.motion_models import Bank, Gaussians, combined, mix, predict, update
+from models.tracking.motion_models import (
+    Bank,
+    Gaussians,
+    combined,
+    log_likelihood,
+    mix,
+    posterior,
+    predict,
+    update,
+)
 from models.tracking.noise import ProcessNoise
 
 __all__ = ["Motion", "Path", "Smoothed", "filter_paths", "smooth"]
@@ -91,8 +100,8 @@ class Motion:
         )
 
     def stays(self, step_s: F64) -> F64:
-        """Probability to keep the model for steps (N,), shape (N, 1)."""
-        result: F64 = (self.stay ** (np.abs(step_s) / self.frame_s))[:, None]
+        """Probability to keep the model for steps (N,), shape (N,)."""
+        result: F64 = self.stay ** (np.abs(step_s) / self.frame_s)
         return result
 
 
@@ -132,15 +141,15 @@ def smooth(paths: Sequence[Path], motion: Motion) -> list[Smoothed]:
 
 
 def filter_paths(paths: Sequence[Path], motion: Motion) -> tuple[Gaussians, F64]:
-    """Gaussians and weights of the models after the last point of each path, shapes (5, N, M, 3) and (N, M)."""
+    """Gaussians (5, M, 3, N) and weights (M, N) of the models after the last point of each path."""
     models = len(motion.bank)
-    gaussians, weights = np.zeros((5, len(paths), models, 3)), np.zeros((len(paths), models))
+    gaussians, weights = np.zeros((5, models, 3, len(paths))), np.zeros((models, len(paths)))
     for block in _blocks(paths):
         lengths = np.array([len(paths[number]) for number in block])
         filtered, filtered_weights, _, _ = _filter([paths[number] for number in block], lengths, motion)
-        rows = np.arange(len(block))
-        gaussians[:, block] = filtered[:, lengths - 1, rows]
-        weights[block] = filtered_weights[lengths - 1, rows]
+        for place, (number, length) in enumerate(zip(block, lengths.tolist(), strict=True)):
+            gaussians[..., number] = filtered[length - 1, ..., place]
+            weights[:, number] = filtered_weights[length - 1, :, place]
     return gaussians, weights
 
 
@@ -163,77 +172,82 @@ def _smooth_block(paths: list[Path], motion: Motion) -> list[Smoothed]:
     results = []
     for number, path in enumerate(paths):
         length = len(path)
-        back = slice(length - 1, None, -1) if length else slice(0)
-        ahead, ahead_weights = future[:, :length, number][:, back], future_weights[:length, number][back]
-        own, own_weights = past[:, :length, number], past_weights[:length, number]
-        moments = np.empty((5, length, 3))
-        if length > 1:
-            steps = np.diff(path.t_s)
-            moments[:, :-1] = _product(
-                own[:, :-1], own_weights[:-1], ahead[:, :-1], ahead_weights[:-1], motion.stays(steps), motion.shares
-            )
+        # Time is the last axis from here on, in the place of the tracks.
+        own, own_weights = np.moveaxis(past[:length, ..., number], 0, -1), past_weights[:length, :, number].T
+        ahead = np.moveaxis(future[:length, ..., number][::-1], 0, -1)
+        ahead_weights = future_weights[:length, :, number][::-1].T
+        moments = np.empty((5, 3, length))
         # The last point has no future.
-        moments[:, -1:] = combined(own[:, -1:], own_weights[-1:])
-        results.append(Smoothed(moments[0], moments[1], np.sqrt(moments[2])))
+        moments[..., -1:] = combined(own[..., -1:], own_weights[:, -1:])
+        if length > 1:
+            moments[..., :-1] = _product(
+                (own[..., :-1], own_weights[:, :-1]),
+                (ahead[..., :-1], ahead_weights[:, :-1]),
+                motion.stays(np.diff(path.t_s)),
+                motion.shares,
+            )
+        results.append(Smoothed(moments[0].T, moments[1].T, np.sqrt(moments[2]).T))
     return results
 
 
-def _filter(paths: list[Path], lengths: I64, motion: Motion) -> tuple[Gaussians, F64, Gaussians, F64]:
-    """Filtered and predicted Gaussians of all points, shapes (5, T, N, M, 3), and their weights (T, N, M).
+def _filter(paths: list[Path], lengths: I64, motion: Motion) -> tuple[F64, F64, F64, F64]:
+    """Filtered and predicted Gaussians of all points, shapes (T, 5, M, 3, N), each with their weights (T, M, N).
 
     The prediction of a point is made by the models of the step to it, before these change: in a filter that goes
     back it is what the future says about the point.
     """
     most, count, models = int(lengths.max()), len(paths), len(motion.bank)
     times, seen = np.zeros((most, count)), np.zeros((most, count), bool)
-    measured, variance = np.zeros((most, count, 3)), np.ones((most, count, 3))
+    measured, variance = np.zeros((most, 3, count)), np.ones((most, 3, count))
     for number, path in enumerate(paths):
         rows = slice(0, len(path))
         times[rows, number], seen[rows, number] = path.t_s, path.seen
-        measured[rows, number], variance[rows, number] = path.measured_um, path.variance_um2
-    filtered, predicted = np.zeros((5, most, count, models, 3)), np.zeros((5, most, count, models, 3))
-    filtered_weights, predicted_weights = np.zeros((most, count, models)), np.zeros((most, count, models))
-    now = np.zeros((5, count, models, 3))
-    now[0], now[2] = measured[0][:, None], variance[0][:, None]
-    now[4] = motion.birth_speeds_um_s[:, None] ** 2
-    weights = np.tile(motion.birth_shares, (count, 1))
-    filtered[:, 0], filtered_weights[0] = now, weights
+        measured[rows, :, number], variance[rows, :, number] = path.measured_um, path.variance_um2
+    filtered, predicted = np.zeros((most, 5, models, 3, count)), np.zeros((most, 5, models, 3, count))
+    filtered_weights, predicted_weights = np.zeros((most, models, count)), np.zeros((most, models, count))
+    now, weights = filtered[0], filtered_weights[0]
+    now[0], now[2] = measured[0], variance[0]
+    now[4] = (motion.birth_speeds_um_s**2)[:, None, None]
+    weights[:] = motion.birth_shares[:, None]
     for step in range(1, most):
-        alive = np.flatnonzero(lengths > step)
-        elapsed = times[step, alive] - times[step - 1, alive]
+        # The paths of a block are in order of their lengths.
+        alive = int(np.count_nonzero(lengths > step))
+        elapsed = times[step, :alive] - times[step - 1, :alive]
         backward = bool(elapsed[0] < 0)
-        now, weights = filtered[:, step - 1, alive], filtered_weights[step - 1, alive]
+        now, weights = now[..., :alive], weights[:, :alive]
         if not backward:
             now, weights = mix(now, weights, motion.stays(elapsed), motion.shares)
         now = predict(now, motion.bank, elapsed)
-        predicted[:, step, alive], predicted_weights[step, alive] = now, weights
+        predicted[step, ..., :alive], predicted_weights[step, :, :alive] = now, weights
         if backward:
             now, weights = mix(now, weights, motion.stays(elapsed), motion.shares)
-        hit = np.flatnonzero(seen[step, alive])
-        who = alive[hit]
-        now[:, hit], weights[hit] = update(now[:, hit], weights[hit], measured[step, who], variance[step, who])
-        filtered[:, step, alive], filtered_weights[step, alive] = now, weights
+        hit = np.flatnonzero(seen[step, :alive])
+        at, of = measured[step][:, hit], variance[step][:, hit]
+        logs = log_likelihood(now[0][..., hit], now[2][..., hit], at, of)
+        now[..., hit] = update(now[..., hit], at, of)
+        weights = weights.copy()
+        weights[:, hit] = posterior(weights[:, hit], logs)
+        filtered[step, ..., :alive], filtered_weights[step, :, :alive] = now, weights
     return filtered, filtered_weights, predicted, predicted_weights
 
 
-def _product(
-    past: Gaussians, past_weights: F64, future: Gaussians, future_weights: F64, stay: F64, shares: F64
-) -> F64:
-    """Moments (5, T, 3) of the product of two mixtures (5, T, M, 3), coupled by the changes of model."""
-    a, b = past[:, :, :, None], future[:, :, None, :]
+def _product(past: tuple[Gaussians, F64], future: tuple[Gaussians, F64], stay: F64, shares: F64) -> F64:
+    """Moments (5, 3, T) of the product of two mixtures (5, M, 3, T), (M, T), coupled by the changes of model."""
+    (a, a_weights), (b, b_weights) = past, future
+    a, b = a[:, :, None], b[:, None]
     away_p, away_v = b[0] - a[0], b[1] - a[1]
     s_pp, s_pv, s_vv = a[2] + b[2], a[3] + b[3], a[4] + b[4]
     determinant = s_pp * s_vv - s_pv**2
     # The inverse of the sum of the covariances, times the distance.
     q_p = (s_vv * away_p - s_pv * away_v) / determinant
     q_v = (s_pp * away_v - s_pv * away_p) / determinant
-    models = past.shape[2]
-    change = stay[:, :, None] * np.eye(models) + (1 - stay)[:, :, None] * shares
-    logs = -0.5 * (away_p * q_p + away_v * q_v + np.log(determinant)).sum(axis=-1)
+    models, count = a_weights.shape
+    change = stay * np.eye(models)[:, :, None] + (1 - stay) * shares[:, None]
+    logs = -0.5 * (away_p * q_p + away_v * q_v + np.log(determinant)).sum(axis=2)
     with np.errstate(divide="ignore"):
-        logs += np.log(past_weights[:, :, None] * change * future_weights[:, None, :])
-    pairs = np.exp(logs - logs.max(axis=(1, 2), keepdims=True))
-    pairs /= pairs.sum(axis=(1, 2), keepdims=True)
+        logs += np.log(a_weights[:, None] * change * b_weights[None])
+    pairs = np.exp(logs - logs.max(axis=(0, 1)))
+    pairs /= pairs.sum(axis=(0, 1))
     # Gain K = A S⁻¹, and the covariance A - K A.
     k_pp, k_pv = (a[2] * s_vv - a[3] * s_pv) / determinant, (a[3] * s_pp - a[2] * s_pv) / determinant
     k_vp, k_vv = (a[3] * s_vv - a[4] * s_pv) / determinant, (a[4] * s_pp - a[3] * s_pv) / determinant
@@ -246,5 +260,4 @@ def _product(
             a[4] - k_vp * a[3] - k_vv * a[4],
         ]
     )
-    count = len(pairs)
-    return combined(fused.reshape(5, count, models * models, 3), pairs.reshape(count, -1))
+    return combined(fused.reshape(5, models * models, 3, count), pairs.reshape(-1, count))

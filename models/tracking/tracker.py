@@ -41,7 +41,7 @@ from models.tracking.association import associate, pairs_near
 from models.tracking.births import Flow, new_tracks
 from models.tracking.detection import Densities, Detection
 from models.tracking.links import Links
-from models.tracking.motion_models import Gaussians, combined, log_likelihood, mix, predict, update
+from models.tracking.motion_models import Gaussians, combined, log_likelihood, mix, posterior, predict, update
 from models.tracking.noise import ProcessNoise
 from models.tracking.settings import TrackerSettings
 from models.tracking.state import NEAR_FOCUS_UM, TrackState
@@ -92,20 +92,21 @@ class _Pool:
     @classmethod
     def empty(cls, models: int) -> Self:
         """No tracks."""
-        return cls.begin(np.zeros((5, 0, models, 3)), np.zeros((0, models)), np.zeros(0), _NO_ROWS, _NO_ROWS, 0)
+        return cls.begin(np.zeros((5, models, 3, 0)), np.zeros((models, 0)), np.zeros(0), _NO_ROWS, _NO_ROWS, 0)
 
     def select(self, rows: NDArray[Any]) -> _Pool:
         """The tracks of a mask or an index array."""
-        first, *others = (getattr(self, each.name) for each in fields(self))
-        return _Pool(first[:, rows], *(column[rows] for column in others))
+        return _Pool(*(getattr(self, name)[..., rows] for name in _COLUMNS))
 
     def append(self, other: _Pool) -> _Pool:
         """These tracks and the others."""
-        pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
-        return _Pool(np.concatenate(pairs[0], axis=1), *(np.concatenate(pair) for pair in pairs[1:]))
+        return _Pool(*(np.concatenate([getattr(self, n), getattr(other, n)], axis=-1) for n in _COLUMNS))
 
     def __len__(self) -> int:
         return len(self.track_id)
+
+
+_COLUMNS = tuple(each.name for each in fields(_Pool))
 
 
 class Tracker:
@@ -190,10 +191,10 @@ class Tracker:
         ended = np.concatenate([self._ended_before, pool.track_id[over]])
         state = self._state(t_s, frame, pool, moments, shown & ~over, np.sort(ended[ended > 0]))
 
-        free = np.ones(len(measured), bool)
+        free = np.ones(len(used), bool)
         free[hit[seen]] = False
         flow = Flow.of(moments, (pool.track_id > 0) & (pool.hits >= Flow.LEAST_HITS) & seen)
-        born = new_tracks(measured[free], variance[free], self.noise, flow)
+        born = new_tracks(measured[:, free], variance[:, free], self.noise, flow)
         log_odds = np.log(odds[free] * (densities.new / densities.real))
         births = self._births + np.arange(len(log_odds))
         self._births += len(log_odds)
@@ -225,34 +226,37 @@ class Tracker:
         """Give each track its localization, or none; the row of the localization, -1 for none, shape (N,)."""
         hit = np.full(len(pool), -1, np.int64)
         evidence = np.log1p(-detected)
-        if len(pool) and len(measured):
+        if len(pool) and len(odds):
             tracks, rows = pairs_near(*self._gates(pool, float(variance.max())), measured)
-            logs = log_likelihood(pool.gaussians[:, tracks], measured[rows], variance[rows])
-            best = logs.max(axis=1)
-            density = best + np.log((pool.weights[tracks] * np.exp(logs - best[:, None])).sum(axis=1))
+            position, _, spread = pool.gaussians[:3, :, :, tracks]
+            logs = log_likelihood(position, spread, measured[:, rows], variance[:, rows])
+            best = logs.max(axis=0)
+            density = best + np.log((pool.weights[:, tracks] * np.exp(logs - best)).sum(axis=0))
             # Against the two other sources of the localization: it is false, or an emitter without a track.
             other = np.log1p(odds * (densities.new / densities.real))
             ratio = density + np.log(detected)[tracks] + (np.log(odds / densities.real) - other)[rows]
             gains = ratio + (np.log(exists) - np.log1p(-exists * detected))[tracks]
-            chosen = associate(tracks, rows, gains, (len(pool), len(measured)))
+            chosen = associate(tracks, rows, gains, (len(pool), len(odds)))
             own, hits = chosen.tracks, chosen.hits
             hit[own] = hits
             evidence[own] = ratio[chosen.pairs]
             pool.ambiguity[own] = chosen.ambiguity
+            predicted, at, of = pool.gaussians[..., own], measured[:, hits], variance[:, hits]
+            after = posterior(pool.weights[:, own], logs[:, chosen.pairs])
             sure = np.flatnonzero(exists[own] > _SURE)
-            gaussians, weights = pool.gaussians[:, own], pool.weights[own]
-            at, of = measured[hits], variance[hits]
-            self.noise.learn(gaussians[:, sure], weights[sure], at[sure], of[sure])
-            pool.gaussians[:, own], pool.weights[own] = update(gaussians, weights, at, of)
+            self.noise.learn(predicted[..., sure], after[:, sure], at[:, sure], of[:, sure])
+            pool.gaussians[..., own] = update(predicted, at, of)
+            pool.weights[:, own] = after
         pool.log_odds = pool.log_odds + evidence
         return hit
 
     def _gates(self, pool: _Pool, largest_variance: float) -> tuple[F64, F64]:
-        """Centre (N, 3) and radius (N,) of a ball that holds the gates of all models of a track, µm."""
-        centre = np.einsum("nm,nma->na", pool.weights, pool.gaussians[0])
-        reach = np.sqrt(self.settings.gate * (pool.gaussians[2].max(axis=2) + largest_variance))
-        reach += np.abs(pool.gaussians[0] - centre[:, None]).max(axis=2)
-        return centre, np.where(pool.weights > _LEAST_WEIGHT, reach, 0.0).max(axis=1)
+        """Centre (3, N) and radius (N,) of a ball that holds the gates of all models of a track, µm."""
+        position = pool.gaussians[0]
+        centre = (pool.weights[:, None] * position).sum(axis=0)
+        reach = np.sqrt(self.settings.gate * (pool.gaussians[2].max(axis=1) + largest_variance))
+        reach += np.abs(position - centre).max(axis=1)
+        return centre, np.where(pool.weights > _LEAST_WEIGHT, reach, 0.0).max(axis=0)
 
     def _fate(
         self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities
@@ -263,10 +267,10 @@ class Tracker:
         pool.log_odds[leaving] += np.log(_LEAVING)
         exists = expit(pool.log_odds)
         # The largest density that a localization of the track can have: below that of new emitters it has no chance.
-        peak = -0.5 * (np.log(moments[2]).sum(axis=1) + 3 * np.log(2 * np.pi))
+        peak = -0.5 * (np.log(moments[2]).sum(axis=0) + 3 * np.log(2 * np.pi))
         lost = pool.log_odds + peak < np.log(densities.new)
         over = (exists < settings.end_probability) | lost | (frame - pool.last_frame > settings.coast_frames)
-        certain = moments[2].mean(axis=1) < settings.show_sigma_um**2
+        certain = moments[2].mean(axis=0) < settings.show_sigma_um**2
         shown = (pool.track_id > 0) & (exists >= settings.show_probability) & (seen | certain & ~leaving)
         return over, shown
 
@@ -282,14 +286,14 @@ class Tracker:
     def _state(t_s: float, frame: int, pool: _Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
         rows = np.flatnonzero(shown)
         rows = rows[np.argsort(pool.track_id[rows])]
-        position, velocity, sigma = moments[0, rows].T, moments[1, rows].T, np.sqrt(moments[2, rows]).T
+        position, velocity, variance = moments[:3, :, rows]
         return TrackState(
             t_s,
             frame,
             pool.track_id[rows],
             *position,
             *velocity,
-            *sigma,
+            *np.sqrt(variance),
             age=frame - pool.first_frame[rows],
             observed=pool.last_frame[rows] == frame,
             near_focus=np.abs(position[2]) < NEAR_FOCUS_UM,
@@ -317,22 +321,23 @@ def check_order(last_frame: int | None, last_t_s: float, frame: int, t_s: float)
 
 
 def measurements(found: Localizations, used: I64, settings: TrackerSettings) -> tuple[F64, F64]:
-    """Positions and their variances, shape (K, 3) each, of the used rows.
+    """Positions and their variances, shape (3, K) each, of the used rows.
 
     Raises
     ------
     DataError
         When a position or sigma is not a finite number.
     """
-    measured, sigma = found.xyz_um, found.sigma_um
+    measured = np.stack([found.x_um, found.y_um, found.z_um])
+    sigma = np.stack([found.sigma_x_um, found.sigma_y_um, found.sigma_z_um])
     for values, name in ((measured, "position"), (sigma, "sigma")):
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            row = int(np.argmax(bad))
+        finite = np.isfinite(values)
+        if not finite.all():
+            row = int(np.argmin(finite.all(axis=0)))
             raise DataError(
-                f"Localization {row} of frame {found.frame[row]} has the {name} {values[row].tolist()} µm; "
+                f"Localization {row} of frame {found.frame[row]} has the {name} {values[:, row].tolist()} µm; "
                 "it must be finite.",
                 "Remove such rows, or localize again.",
             )
-    sigma = np.maximum(sigma[used], settings.sigma_floor_um) * settings.sigma_inflation
-    return measured[used], sigma**2
+    sigma = np.maximum(sigma[:, used], settings.sigma_floor_um) * settings.sigma_inflation
+    return measured[:, used], sigma * sigma
