@@ -57,17 +57,21 @@ def pairs_near(centres_um: F64, reach_um: F64, measured_um: F64) -> tuple[I64, I
     -------
     centres, measured : ndarray of int64, shape (P,)
     """
-    axis = int(np.argmax(np.ptp(measured_um, axis=1)))
+    axis, *others = np.argsort(-np.ptp(measured_um, axis=1)).tolist()
     order = np.argsort(measured_um[axis])
-    along = measured_um[axis, order]
-    first = np.searchsorted(along, centres_um[axis] - reach_um)
-    counts = np.searchsorted(along, centres_um[axis] + reach_um, side="right") - first
+    ordered = measured_um[:, order]
+    first = np.searchsorted(ordered[axis], centres_um[axis] - reach_um)
+    counts = np.searchsorted(ordered[axis], centres_um[axis] + reach_um, side="right") - first
     ends = np.cumsum(counts)
     centres = np.repeat(np.arange(len(reach_um)), counts)
-    measured = order[np.arange(ends[-1]) + np.repeat(first - ends + counts, counts)]
-    away = centres_um[:, centres] - measured_um[:, measured]
+    places = np.arange(ends[-1]) + np.repeat(first - ends + counts, counts)
+    # The second axis leaves few of the pairs for the third comparison.
+    for other in others:
+        near = np.abs(centres_um[other, centres] - ordered[other, places]) <= reach_um[centres]
+        centres, places = centres[near], places[near]
+    away = centres_um[:, centres] - ordered[:, places]
     near = (away * away).sum(axis=0) <= (reach_um * reach_um)[centres]
-    return centres[near], measured[near]
+    return centres[near], order[places[near]]
 
 
 def associate(tracks: I64, hits: I64, gains: F64, shape: tuple[int, int]) -> Association:

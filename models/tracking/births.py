@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from models.tracking.motion_models import Gaussians
 from models.tracking.noise import ProcessNoise
@@ -22,7 +21,6 @@ __all__ = ["Flow", "new_tracks"]
 
 F64 = NDArray[np.float64]
 
-_NEIGHBOURS = 6
 _REACH_UM = 12.0
 """Distance at which a neighbour's weight is exp(-1/2)."""
 
@@ -49,15 +47,14 @@ class Flow:
 
     def at(self, places_um: F64) -> tuple[F64, F64, NDArray[np.bool_]]:
         """Mean velocity (K, 3), its variance (K, 3), and whether there are neighbours (K,), at places (K, 3)."""
-        distance, who = KDTree(self.position_um).query(places_um, k=min(_NEIGHBOURS, len(self.position_um)))
-        weight = np.exp(-0.5 * (distance / _REACH_UM) ** 2)
-        total = weight.sum(axis=1)
-        weight = (weight / np.maximum(total, 1e-9)[:, None])[:, :, None]
-        velocity = self.velocity_um_s[who]
-        mean = (weight * velocity).sum(axis=1)
-        speed = np.linalg.norm(mean, axis=1, keepdims=True)
-        variance = (weight * (velocity - mean[:, None]) ** 2).sum(axis=1)
-        return mean, variance + _SHEAR_UM_S**2 + (_RELATIVE_SHEAR * speed) ** 2, total > _LEAST_WEIGHT
+        square = ((places_um[:, None] - self.position_um) ** 2).sum(axis=2)
+        weight = np.exp(-0.5 / _REACH_UM**2 * square)
+        total = weight.sum(axis=1, keepdims=True)
+        weight /= np.maximum(total, 1e-9)
+        mean = weight @ self.velocity_um_s
+        variance = np.maximum(weight @ self.velocity_um_s**2 - mean**2, 0.0)
+        shear = _SHEAR_UM_S**2 + (_RELATIVE_SHEAR**2) * (mean**2).sum(axis=1, keepdims=True)
+        return mean, variance + shear, total[:, 0] > _LEAST_WEIGHT
 
     def __len__(self) -> int:
         return len(self.position_um)
