@@ -29,6 +29,9 @@ _KEPT = 0.99
 """Weight of the trials so far, from frame to frame."""
 
 _SMALLEST_BOX_UM = np.array([50.0, 50.0, 20.0])
+_MARGIN_UM = 5.0
+"""How far outside the box an emitter may still be found."""
+
 _LEAST_NEW_SHARE, _LEAST_NEW = 0.02, 0.1
 """Localizations of emitters without a track are never fewer than this share of all, and this number, per frame."""
 
@@ -83,7 +86,11 @@ class Detection:
 
     def outside(self, position_um: F64) -> Bools:
         """Which positions, shape (3, N), are outside the box of all localizations so far."""
-        result: Bools = ((position_um < self._low[:, None]) | (position_um > self._high[:, None])).any(axis=0)
+        if not np.isfinite(self._low).all():
+            return np.zeros(position_um.shape[1], bool)
+        middle, half = (self._high + self._low) / 2, (self._high - self._low) / 2
+        reach = np.maximum(half, _SMALLEST_BOX_UM / 2) + _MARGIN_UM
+        result: Bools = (np.abs(position_um - middle[:, None]) > reach[:, None]).any(axis=0)
         return result
 
     def learn(self, seen_before: Bools, seen: Bools) -> None:

@@ -170,7 +170,9 @@ class Tracker:
         probability = np.minimum(found.probability[used], self.settings.most_probability)
         odds = probability / (1 - probability)
 
-        pool = self._pool
+        lost = frame - self._pool.last_frame - 1 > self.settings.coast_frames
+        ended = [self._ended_before, self._pool.track_id[lost]]
+        pool = self._pool.select(~lost) if lost.any() else self._pool
         seen_before = pool.last_frame == self._last_frame
         self._predict(pool, t_s, frame)
         exists = expit(pool.log_odds)
@@ -188,8 +190,8 @@ class Tracker:
 
         moments = combined(pool.gaussians, pool.weights)
         over, shown = self._fate(pool, moments, seen, frame, densities)
-        ended = np.concatenate([self._ended_before, pool.track_id[over]])
-        state = self._state(t_s, frame, pool, moments, shown & ~over, np.sort(ended[ended > 0]))
+        ids = np.concatenate([*ended, pool.track_id[over]])
+        state = self._state(t_s, frame, pool, moments, shown & ~over, np.sort(ids[ids > 0]))
 
         free = np.ones(len(used), bool)
         free[hit[seen]] = False
@@ -217,8 +219,7 @@ class Tracker:
                 pool.gaussians, pool.weights, self.settings.keep_model**frames, self.noise.shares
             )
             pool.gaussians = predict(mixed, self.noise.bank(), step_s)
-            survives = expit(pool.log_odds) * self.settings.survival**frames
-            pool.log_odds = np.log(survives / (1 - survives))
+            pool.log_odds = _survive(pool.log_odds, self.settings.survival**frames)
 
     def _update(
         self, pool: _Pool, measured: F64, variance: F64, odds: F64, exists: F64, detected: F64, densities: Densities
@@ -227,7 +228,10 @@ class Tracker:
         hit = np.full(len(pool), -1, np.int64)
         evidence = np.log1p(-detected)
         if len(pool) and len(odds):
-            tracks, rows = pairs_near(*self._gates(pool, float(variance.max())), measured)
+            centre, reach = self._gates(pool, float(variance.max()))
+            tracks, rows = pairs_near(centre, reach, measured)
+            allowed = ~self._reflected(pool, centre[2], tracks, measured[2, rows], variance[2, rows])
+            tracks, rows = tracks[allowed], rows[allowed]
             position, _, spread = pool.gaussians[:3, :, :, tracks]
             logs = log_likelihood(position, spread, measured[:, rows], variance[:, rows])
             best = logs.max(axis=0)
@@ -257,6 +261,22 @@ class Tracker:
         reach = np.sqrt(self.settings.gate * (pool.gaussians[2].max(axis=1) + largest_variance))
         reach += np.abs(position - centre).max(axis=1)
         return centre, np.where(pool.weights > _LEAST_WEIGHT, reach, 0.0).max(axis=0)
+
+    def _reflected(self, pool: _Pool, depth: F64, tracks: I64, measured: F64, variance: F64) -> Bools:
+        """Pairs that only a reversal at focus would explain: the track is predicted on the other side of focus.
+
+        A particle that falls through focus is found at |z|. There, only the most probable model may explain a
+        localization, and not a change of motion.
+        """
+        reflected = depth[tracks] * measured < 0
+        across = np.flatnonzero(reflected)
+        if len(across):
+            own = tracks[across]
+            model = pool.weights[:, own].argmax(axis=0)
+            spread = pool.gaussians[2, model, 2, own] + variance[across]
+            away = (measured[across] - pool.gaussians[0, model, 2, own]) ** 2
+            reflected[across] = away > self.settings.gate * spread
+        return reflected
 
     def _fate(
         self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities
@@ -302,6 +322,14 @@ class Tracker:
             ambiguity=pool.ambiguity[rows],
             ended=ended,
         )
+
+
+def _survive(log_odds: F64, probability: float) -> F64:
+    """Log odds of existence after a time that an emitter survives with a probability."""
+    # r -> s r is L -> L + log s - log(1 + (1 - s) exp L).
+    lost = np.logaddexp(0.0, log_odds + np.log(1 - probability)) if probability < 1 else 0.0
+    result: F64 = log_odds + np.log(max(probability, 1e-300)) - lost
+    return result
 
 
 def check_order(last_frame: int | None, last_t_s: float, frame: int, t_s: float) -> None:
