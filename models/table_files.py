@@ -59,9 +59,13 @@ _NAMES: dict[type[Table], str] = {Localizations: "localizations", Tracks: "track
 _ALL_NAMES = frozenset(name for kind in _NAMES for name in kind.names())
 _WHOLE = frozenset({"frame", "track_id", "observed"})
 _TRUE_OR_FALSE = frozenset({"observed"})
-_MISSING: dict[tuple[type[Table], str], float] = {(Localizations, "chi2"): np.nan, (Truth, "track_id"): -1}
+_MISSING: dict[tuple[type[Table], str], float] = {
+    (Localizations, "chi2"): np.nan,
+    (Tracks, "probability"): np.nan,
+    (Truth, "track_id"): -1,
+}
 """Cells that may be empty, and what they are then."""
-_OPTIONAL = {(Truth, "track_id")}
+_OPTIONAL = {(Tracks, "probability"), (Truth, "track_id")}
 """Columns that may be absent."""
 _Rule: TypeAlias = tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]], str]
 

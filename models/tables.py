@@ -107,6 +107,7 @@ class Tracks(_Columns):
     """Track points, one row per track and frame.
 
     Every field has shape (N,); float64 but for the int64 `track_id`, `frame` and `observed` (0 while coasting).
+    `probability` is that of the track's existence in the frame; NaN in tables that do not state it.
     """
 
     track_id: NDArray[np.int64]
@@ -122,6 +123,7 @@ class Tracks(_Columns):
     sigma_y_um: NDArray[np.float64]
     sigma_z_um: NDArray[np.float64]
     observed: NDArray[np.int64]
+    probability: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

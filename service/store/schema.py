@@ -154,6 +154,7 @@ points = Table(
     Column("sigma_y_um", Double),
     Column("sigma_z_um", Double),
     Column("observed", Integer),
+    Column("probability", Double),
     sqlite_with_rowid=False,
 )
 
