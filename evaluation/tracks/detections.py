@@ -61,9 +61,10 @@ def detections(truth: Truth, quality: Quality, seed: int, probability: float = 0
     order = rng.permutation(len(xyz))
     order = order[np.argsort(frames[order], kind="stable")]
     ones = np.ones(len(xyz))
-    found = Localizations(
-        frames.astype(np.int64), *xyz.T, 1000 * ones, ones, probability * ones, *sigma.T, np.nan * ones
-    )
+    columns = dict(zip(("x_um", "y_um", "z_um"), xyz.T, strict=True))
+    columns |= dict(zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), sigma.T, strict=True))
+    columns |= {"frame": frames, "photons": 1000 * ones, "background": ones, "chi2": np.nan * ones}
+    found = Localizations.from_columns(columns | {"probability": probability * ones})
     return found.select(order)
 
 

@@ -50,7 +50,7 @@ def true_tracks(pattern: Pattern, objects: int, frames: int, fps: float, seed: i
     """Positions of all objects inside the box in all frames, with one number for each way through it."""
     rng = np.random.default_rng(seed)
     paths = pattern.paths(objects, np.arange(frames) / fps, rng)
-    inside = ((paths >= _LOW) & (paths <= _HIGH)).all(axis=2)
+    inside = np.all((paths >= _LOW) & (paths <= _HIGH), axis=2)
     # A jump by more than half of the box is the entry of a new object at the other end of a vessel.
     jumped = np.zeros_like(inside)
     jumped[1:] = np.linalg.norm(np.diff(paths, axis=0), axis=2) > 60.0
@@ -86,9 +86,9 @@ def _brownian(diffusion_um2_s: float) -> Callable[[int, F64, np.random.Generator
 def _confined(objects: int, times_s: F64, rng: np.random.Generator) -> F64:
     """Diffusion with 10 µm²/s in a cage of 3 µm."""
     cage = ((-1.5, 1.5),) * 3
-    moved = _positions(Brownian(rng.uniform(-1.5, 1.5, (objects, 3)), 10.0, int(rng.integers(2**31)), box_um=cage), times_s)
-    centre: F64 = _start(objects, rng)
-    return centre + moved
+    motion = Brownian(rng.uniform(-1.5, 1.5, (objects, 3)), 10.0, int(rng.integers(2**31)), box_um=cage)
+    moved: F64 = _positions(motion, times_s) + _start(objects, rng)
+    return moved
 
 
 def _directed(objects: int, times_s: F64, rng: np.random.Generator) -> F64:

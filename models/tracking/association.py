@@ -21,6 +21,7 @@ __all__ = ["Association", "associate", "pairs_near"]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
+
 @dataclass(frozen=True, slots=True)
 class Association:
     """The assignment of one frame.

@@ -62,7 +62,8 @@ class Detection:
     def probability(self, seen_before: Bools) -> F64:
         """Probability that an emitter is found, by whether it was found in the frame before."""
         after_hit, after_miss = self._trials[:, 0] / self._trials[:, 1]
-        return np.where(seen_before, after_hit, after_miss)
+        result: F64 = np.where(seen_before, after_hit, after_miss)
+        return result
 
     def densities(self, measured_um: F64, odds: F64, expected: float) -> Densities:
         """Take the localizations of a frame.

@@ -36,7 +36,7 @@ class TrackLinks:
     localization: I64
 
     def join(self, later: TrackLinks) -> TrackLinks:
-        """This track, continued by another one."""
+        """Continue the track by another one."""
         return TrackLinks(
             self.track_id,
             np.concatenate([self.frame, later.frame]),
@@ -76,8 +76,6 @@ class Links:
         order = np.lexsort((frames, births))
         frames, births, rows = frames[order], births[order], rows[order]
         starts = np.flatnonzero(np.diff(births, prepend=-1))
-        parts = zip(
-            births[starts].tolist(), np.split(frames, starts[1:]), np.split(rows, starts[1:]), strict=True
-        )
+        parts = zip(births[starts].tolist(), np.split(frames, starts[1:]), np.split(rows, starts[1:]), strict=True)
         found = [TrackLinks(self._numbers[birth], frame, row) for birth, frame, row in parts if len(frame)]
         return sorted(found, key=lambda track: track.track_id)

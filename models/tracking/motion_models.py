@@ -160,9 +160,9 @@ def log_likelihood(position_um: F64, spread_um2: F64, measured_um: F64, variance
 
 def posterior(weights: F64, logs: F64) -> F64:
     """Probabilities of the models after measurements with the log-likelihoods `logs`; all of shape (M, N)."""
-    result = weights * np.exp(logs - logs.max(axis=0))
-    result /= result.sum(axis=0)
-    return result
+    likely: F64 = weights * np.exp(logs - logs.max(axis=0))
+    likely /= likely.sum(axis=0)
+    return likely
 
 
 def update(gaussians: Gaussians, measured_um: F64, variance_um2: F64) -> Gaussians:

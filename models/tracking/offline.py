@@ -79,9 +79,7 @@ def track_table(
     """
     tracker = make_tracker(preset, settings)
     ordered, frames = _by_frame(found, fps)
-    rows = [
-        tracker.step(frame / fps, frame, ordered.select(part)).rows() for frame, part in _steps(tracker, frames)
-    ]
+    rows = [tracker.step(frame / fps, frame, ordered.select(part)).rows() for frame, part in _steps(tracker, frames)]
     return Tracks.concatenate(rows)
 
 
@@ -173,9 +171,15 @@ def _table(tracks: Sequence[TrackLinks], smoothed: Sequence[Smoothed], fps: floa
                 np.full(len(frames), track.track_id),
                 frames,
                 frames / fps,
-                *points.position_um.T,
-                *points.velocity_um_s.T,
-                *points.sigma_um.T,
+                points.position_um[:, 0],
+                points.position_um[:, 1],
+                points.position_um[:, 2],
+                points.velocity_um_s[:, 0],
+                points.velocity_um_s[:, 1],
+                points.velocity_um_s[:, 2],
+                points.sigma_um[:, 0],
+                points.sigma_um[:, 1],
+                points.sigma_um[:, 2],
                 np.isin(frames, track.frame).astype(np.int64),
                 np.ones(len(frames)),
             )

@@ -101,6 +101,6 @@ def _overlap(a: Gaussians, a_weights: F64, b: Gaussians, b_weights: F64, speeds:
 
 def _appearing(paths: Sequence[Path], first: NDArray[np.int64], last: NDArray[np.int64]) -> float:
     """Emitters that appear, per frame and µm³."""
-    corners = np.array([(path.measured_um[path.seen].min(axis=0), path.measured_um[path.seen].max(axis=0)) for path in paths])
-    size = np.maximum(corners[:, 1].max(axis=0) - corners[:, 0].min(axis=0), 1.0)
+    found = np.concatenate([path.measured_um[path.seen] for path in paths])
+    size = np.maximum(np.ptp(found, axis=0), 1.0)
     return len(paths) / float(np.prod(size) * (last.max() - first.min() + 1))

@@ -80,9 +80,7 @@ class _Pool:
     localization: I64
 
     @classmethod
-    def begin(
-        cls, gaussians: Gaussians, weights: F64, log_odds: F64, births: I64, rows: I64, frame: int
-    ) -> Self:
+    def begin(cls, gaussians: Gaussians, weights: F64, log_odds: F64, births: I64, rows: I64, frame: int) -> Self:
         """Tracks with one localization each, given by its row among those of the frame."""
         count = len(log_odds)
         frames = np.full(count, frame, np.int64)
@@ -215,9 +213,7 @@ class Tracker:
         self.noise.time(step_s, frame - self._last_frame)
         if len(pool):
             frames = step_s / self.noise.frame_s
-            mixed, pool.weights = mix(
-                pool.gaussians, pool.weights, self.settings.keep_model**frames, self.noise.shares
-            )
+            mixed, pool.weights = mix(pool.gaussians, pool.weights, self.settings.keep_model**frames, self.noise.shares)
             pool.gaussians = predict(mixed, self.noise.bank(), step_s)
             pool.log_odds = _survive(pool.log_odds, self.settings.survival**frames)
 
@@ -278,9 +274,7 @@ class Tracker:
             reflected[across] = away > self.settings.gate * spread
         return reflected
 
-    def _fate(
-        self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities
-    ) -> tuple[Bools, Bools]:
+    def _fate(self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities) -> tuple[Bools, Bools]:
         """Which tracks end now, and which are shown."""
         settings = self.settings
         leaving = self._detection.outside(moments[0]) & ~seen
@@ -311,9 +305,15 @@ class Tracker:
             t_s,
             frame,
             pool.track_id[rows],
-            *position,
-            *velocity,
-            *np.sqrt(variance),
+            position[0],
+            position[1],
+            position[2],
+            velocity[0],
+            velocity[1],
+            velocity[2],
+            np.sqrt(variance[0]),
+            np.sqrt(variance[1]),
+            np.sqrt(variance[2]),
             age=frame - pool.first_frame[rows],
             observed=pool.last_frame[rows] == frame,
             near_focus=np.abs(position[2]) < NEAR_FOCUS_UM,
