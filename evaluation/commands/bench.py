@@ -6,12 +6,15 @@ import shutil
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evaluation.commands import baselines, beads, dense_beads, psf_error
 from service.commands.checks import LONGEST_S
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 __all__ = ["application"]
 
@@ -77,10 +80,11 @@ def live(
     if discard and data is not None:
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.report import show
     from models.model import Model
     from service.commands.console import note
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
     from service.measurement.live import Workload, measure
     from service.settings import load_settings
 
@@ -106,7 +110,7 @@ def live(
         if soak:
             figures["soak"] = measured.soak
         if json_file is not None:
-            write_json(json_file, figures)
+            write_result(json_file, figures, _seeds(microscope, settings))
         show(figures)
     finally:
         aside.cleanup()
@@ -127,9 +131,10 @@ def api(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Processor time of the API process for live tracks to many clients."""
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.api import measure_api
     from evaluation.speed.report import show_api
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
     from service.settings import load_settings
 
     check_json(json_file)
@@ -137,7 +142,7 @@ def api(
         settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
         figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures)
     show_api(figures)
 
 
@@ -177,12 +182,14 @@ def localize(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Processor time per frame on one core, for both shipped models and every number format, in turns."""
-    from evaluation.speed.fitting import measure_fitting
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.fitting import FRAMES_SEED, measure_fitting
     from evaluation.speed.localizing import measure_localizing
+    from evaluation.speed.movie import SCENE_SEED
     from evaluation.speed.report import show_localizing
     from evaluation.speed.runtimes import RUNTIMES
     from service.commands.console import progress
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     with progress("Localizing", rounds, "rounds") as advance:
@@ -192,7 +199,7 @@ def localize(
         with progress("Fitting", 1.0) as advance:
             figures["fits"] = measure_fitting(fit_frames, advance)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures, {"scene": SCENE_SEED} | ({"fits": FRAMES_SEED} if fits else {}))
     show_localizing(figures)
 
 
@@ -205,17 +212,26 @@ def kills(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Kill the engine repeatedly while it records: frames lost, frames readable, time to restart."""
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.kills import measure_kills
     from evaluation.speed.report import show_kills
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
     from service.process.logs import configure_logs
 
     check_json(json_file)
     configure_logs("warning")
     figures = measure_kills(count, size, fps, seed)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures, {"kills": seed})
     show_kills(figures)
+
+
+def _seeds(microscope: Source, settings: Settings) -> dict[str, int]:
+    """Seeds of the source; the DemoCamera's is not known."""
+    from evaluation.speed.movie import SCENE_SEED
+
+    known = {Source.SIMULATED: settings.microscope.simulated.seed, Source.REPLAY: SCENE_SEED}
+    return {"scene": known[microscope]} if microscope in known else {}
 
 
 def _source(

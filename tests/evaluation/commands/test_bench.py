@@ -67,6 +67,8 @@ def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -
     assert figures["settings"]["time_source"].endswith("(monotonic)")
     assert figures["settings"]["microscope"]["driver"] == "replay"
     assert figures["machine"]["processors"] >= 1
+    assert figures["provenance"]["command"].startswith("bathyscope bench live --size 64")
+    assert figures["provenance"]["seeds"] == {"scene": 1}
 
     clients = figures["clients"]
     assert (clients["healthy"], clients["stalled"], clients["broken"]) == (2, 1, 0)
@@ -189,6 +191,7 @@ def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path, monkey
     assert done.exit_code == 0, done.output
     figures = json.loads(file.read_text())
     rows = figures["rows"]
+    assert figures["provenance"]["seeds"] == {"scene": 1}
     assert {(row["model"], row["runtime"], row["precision"]) for row in rows} >= {
         ("full", "ours", "float32"),
         ("live", "ours", "float32"),
