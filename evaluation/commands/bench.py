@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evaluation.commands import baselines, beads, dense_beads, psf_error
+from evaluation.commands import baselines, beads, dense_beads, performance, psf_error
 from service.commands.checks import LONGEST_S
 
 if TYPE_CHECKING:
@@ -281,3 +281,4 @@ application.command("dense-beads")(dense_beads.run)
 application.command("psf")(psf_error.run)
 application.command("isolated")(baselines.run_isolated)
 application.command("baseline-beads")(baselines.run_beads)
+application.command("report")(performance.run)

@@ -30,8 +30,8 @@ _KNOWN_BY = ("model.json", "weights.safetensors", "calibration.json", "psf.zarr"
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "psf-generator", "scikit-image")
 """Packages that compute figures; some are not everywhere."""
 
-_ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "provenance.py", "results.py", "targets.py", "model_card.py")
-"""Code that only draws and writes tables."""
+_ONLY_SHOW = ("report", "comparison.py", "provenance.py", "results.py", "targets.py", "model_card.py")
+"""Files and folders of code that only draws and writes tables."""
 
 _DIGITS = 16
 
@@ -118,7 +118,7 @@ def code_digest(*roots: Path) -> str:
     digest = hashlib.sha256()
     sources = [(folder, path) for folder in roots for path in sorted(folder.rglob("*.py"))]
     for folder, path in sources:
-        if path.name in _ONLY_SHOW:
+        if not set(path.relative_to(folder).parts).isdisjoint(_ONLY_SHOW):
             continue
         tree = ast.parse(path.read_bytes())
         for node in ast.walk(tree):

@@ -96,7 +96,9 @@ def test_comments_and_docstrings_make_no_other_code(tmp_path: Path) -> None:
     file.write_text('"""Module."""\ndef f(x):\n    """One."""\n    return x + 1\n')
     before = code_digest(tmp_path)
     file.write_text('"""Better."""\n\n\ndef f(x):\n    """Two."""\n    # why\n    return (x + 1)\n')
-    (tmp_path / "pages.py").write_text("shown = True\n")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "pages.py").write_text("shown = True\n")
+    (tmp_path / "provenance.py").write_text("known = True\n")
     assert code_digest(tmp_path) == before
     file.write_text('"""Better."""\ndef f(x):\n    return x + 2\n')
     assert code_digest(tmp_path) != before

@@ -1,0 +1,24 @@
+"""`bathyscope bench report`: the performance page from the kept results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+
+def run(
+    docs: Annotated[
+        Path, typer.Option("--docs", metavar="DIR", help="Folder of the documentation, in a checkout.")
+    ] = Path("docs"),
+) -> None:
+    """Write docs/performance.md from the results in docs/performance."""
+    from evaluation.report.performance import PAGE, performance_page
+    from service.commands.console import note
+
+    page = docs / PAGE
+    page.write_text(performance_page(docs), encoding="utf-8")
+    note(f"{page} is written.")
