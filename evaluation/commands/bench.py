@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from enum import StrEnum
@@ -47,7 +48,7 @@ def live(
         int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
     ] = 0,
     history_rps: Annotated[
-        float, typer.Option("--history-rps", min=0, max=1000, help="Questions about past tracks a second.")
+        float, typer.Option("--history-rps", min=0, max=1000, help="Queries of past tracks a second.")
     ] = 0.0,
     microscope: Annotated[
         Source,
@@ -63,7 +64,7 @@ def live(
         Path | None, typer.Option("--model", metavar="DIR", help="Model; absent: the shipped one.")
     ] = None,
     soak: Annotated[
-        bool, typer.Option("--soak", help="Tell memory, descriptors and threads of each process over time.")
+        bool, typer.Option("--soak", help="Report memory, descriptors and threads of each process over time.")
     ] = False,
     data: Annotated[
         Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
@@ -82,6 +83,7 @@ def live(
 
     from evaluation.runs.provenance import write_result
     from evaluation.speed.report import show
+    from models.errors import DataError
     from models.model import Model
     from service.commands.console import note
     from service.files.outputs import check_json
@@ -89,6 +91,11 @@ def live(
     from service.settings import load_settings
 
     check_json(json_file)
+    if history_rps > 0 and importlib.util.find_spec("httpx") is None:
+        raise DataError(
+            "History queries need httpx, which is not installed.",
+            "Install the extra: pip install 'bathyscope[evaluation]'; or leave --history-rps out.",
+        )
     if model is not None:
         Model.load(model)  # an unreadable model is reported before the service starts
     if data is not None:

@@ -105,6 +105,12 @@ def test_an_unreadable_model_is_reported_before_the_service_starts(tmp_path: Pat
         CliRunner().invoke(application, ["live", "--model", str(tmp_path / "no-model")], catch_exceptions=False)
 
 
+def test_history_queries_need_a_client_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(DataError, match="need httpx"):
+        CliRunner().invoke(application, ["live", "--history-rps", "5"], catch_exceptions=False)
+
+
 def test_the_movie_and_its_truth_are_those_of_the_scene(tmp_path: Path) -> None:
     fps, shape = 50.0, (64, 80)
     rendered = render_movie(tmp_path, shape, emitters=4, fps=fps, frames=6, seed=3)
