@@ -79,7 +79,7 @@ def run(
         ),
     ] = 10.0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that is in --out, finished or interrupted.")
+        bool, typer.Option("--resume", help="Resume the run in --out, finished or interrupted.")
     ] = False,
 ) -> None:
     """Measure methods on the published experiments (simulated frames)."""
@@ -139,13 +139,13 @@ def _reproduce(request: RunRequest) -> None:
     missing = run.missing()
     done = [name for name in request.experiments if name not in missing]
     if done:
-        note(f"{request.out} holds already: {', '.join(done)}.")
+        note(f"{request.out} already contains: {', '.join(done)}.")
     try:
         for name in missing:
             for table, rows in run.measure(name).items():
                 _print_rows(table, rows)
     except KeyboardInterrupt:
-        note("What was measured is kept: go on with the same command and --resume.")
+        note("Results so far are kept: resume with the same command and --resume.")
         raise
     run.end()
 
