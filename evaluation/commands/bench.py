@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from evaluation.commands import baselines, beads, dense_beads, performance, psf_error
 from service.commands.checks import LONGEST_S
-
-if TYPE_CHECKING:
-    from service.settings import Settings
 
 __all__ = ["application"]
 
@@ -82,13 +78,11 @@ def live(
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
     from evaluation.runs.provenance import write_result
+    from evaluation.speed.live import LiveBench, measure_live
     from evaluation.speed.report import show
     from models.errors import DataError
-    from models.model import Model
     from service.commands.console import note
     from service.files.outputs import check_json
-    from service.measurement.live import Workload, measure
-    from service.settings import load_settings
 
     check_json(json_file)
     if history_rps > 0 and importlib.util.find_spec("httpx") is None:
@@ -96,33 +90,26 @@ def live(
             "History queries need httpx, which is not installed.",
             "Install the extra: pip install 'bathyscope[evaluation]'; or leave --history-rps out.",
         )
-    if model is not None:
-        Model.load(model)  # an unreadable model is reported before the service starts
-    if data is not None:
-        load_settings(command_line={"data_dir": data})  # so is an invalid data directory
-    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
-    keep = data is not None
-    aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
-    try:
-        source = _source(microscope, Path(aside.name), size, fps, emitters, model)
-        settings = load_settings(
-            command_line={**source, "data_dir": folder, "model": model, "port": 0, "log_level": "warning"}
+    figures, seeds = measure_live(
+        LiveBench(
+            source=microscope.value,
+            size=size,
+            fps=fps,
+            emitters=emitters,
+            seconds=seconds,
+            clients=clients,
+            slow_clients=slow_clients,
+            history_rps=history_rps,
+            record=record,
+            model=model,
+            data=data,
+            discard=discard,
+            soak=soak,
         )
-        workload = Workload(clients, slow_clients, history_rps, (size, size))
-        measured = measure(settings, seconds, workload, record=record)
-        if discard:
-            measured.figures["recording"] = None
-        keep |= measured.figures["recording"] is not None
-        figures = {**measured.figures, "clients": measured.clients, "processes": measured.processes}
-        if soak:
-            figures["soak"] = measured.soak
-        if json_file is not None:
-            write_result(json_file, figures, _seeds(microscope, settings))
-        show(figures)
-    finally:
-        aside.cleanup()
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+    )
+    if json_file is not None:
+        write_result(json_file, figures, seeds)
+    show(figures)
     if figures["recording"] is not None:
         note(f"The recording is {figures['recording']}")
 
@@ -231,56 +218,6 @@ def kills(
     if json_file is not None:
         write_result(json_file, figures, {"kills": seed})
     show_kills(figures)
-
-
-def _seeds(microscope: Source, settings: Settings) -> dict[str, int]:
-    """Seeds of the source; the DemoCamera's is not known."""
-    from evaluation.speed.movie import SCENE_SEED
-
-    known = {Source.SIMULATED: settings.microscope.simulated.seed, Source.REPLAY: SCENE_SEED}
-    return {"scene": known[microscope]} if microscope in known else {}
-
-
-def _source(
-    microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
-) -> dict[str, Any]:
-    """Settings of microscope and camera."""
-    from service.commands.console import note
-
-    if microscope is Source.SIMULATED:
-        return {
-            "microscope": {
-                "driver": "simulated",
-                "simulated": {"height": size, "width": size, "emitters": emitters, "frame_period_s": 1 / fps},
-            },
-            # What a camera needs to read out is not exposed.
-            "camera": {"exposure_s": 0.9 / fps},
-        }
-    if microscope is Source.MICROMANAGER:
-        from evaluation.speed.democamera import democamera_settings
-        from models.model import Model
-        from models.weights import reference_model
-
-        pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um
-        return democamera_settings(folder, size, fps, emitters, pixel_size_um)
-
-    from evaluation.speed.movie import render_movie
-
-    note(f"Rendering {emitters} emitters in {size} x {size} pixels ...")
-    scene = render_movie(folder, (size, size), emitters, fps)
-    return {
-        "microscope": {
-            "driver": "replay",
-            "replay": {
-                "movie": scene.movie,
-                "truth": scene.truth,
-                "fps": fps,
-                "loop": True,
-                "back_and_forth": True,
-                "in_memory": True,
-            },
-        }
-    }
 
 
 application.command("beads")(beads.run)

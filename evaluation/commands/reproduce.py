@@ -78,9 +78,7 @@ def run(
             min=0.1, max=LONGEST_S / 60, help="`adoption`: wall time from a sweep to a model of other optics."
         ),
     ] = 10.0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in --out, finished or interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out, finished or interrupted.")] = False,
 ) -> None:
     """Measure methods on the published experiments (simulated frames)."""
     if (experiment == _Name.merge) != bool(folders):
