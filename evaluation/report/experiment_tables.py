@@ -1,7 +1,7 @@
 """Tables of the performance page from results of `reproduce`: one function for each experiment.
 
-Each function takes the records of a topic. Rows of all records are in one
-table; of a method that is in several, the last record is shown.
+Each function takes the records of a topic, the newest first. Rows of all
+records are in one table; of a method that is in several, the newest is shown.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def by_light(name: str, published: str, across: str) -> Callable[[Records], list
         for row in physical:
             for method, key in ((row["method"], "jaccard"), ("ideal detector", "limit_jaccard")):
                 pair = pairs.setdefault((method, row[along]), {"of": _code(method), along: row[along]})
-                pair[row["background_e"]] = row.get(key)
+                pair.setdefault(row["background_e"], row.get(key))
         # The limit is the last line, as in the published form.
         ordered = sorted(pairs.values(), key=lambda pair: pair["of"] == "ideal detector")
 
@@ -129,7 +129,7 @@ def resolution(records: Records) -> list[str]:
     for row in _rows(records, "resolution"):
         place = f"{row['photons']:,.0f} e⁻, {row['depth_um']:g} µm"
         pair = pairs.setdefault((row["method"], place), {"method": row["method"], "place": place})
-        pair[row["direction"]] = row["resolved_um"]
+        pair.setdefault(row["direction"], row["resolved_um"])
 
     def cell(row: Row) -> str:
         return ", ".join(number(row.get(direction), 1) for direction in ("lateral", "axial"))

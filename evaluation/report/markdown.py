@@ -19,7 +19,7 @@ def grid(rows: Sequence[Row], across: str, cell: Cell, *, down: str = "method", 
     Parameters
     ----------
     rows : sequence of Row
-        Of equal `down` and `across` the last one is shown.
+        Of equal `down` and `across` the first one is shown.
     across, down : str
         Keys of the rows. Numbers are sorted; methods are set as code.
     cell : callable
@@ -30,7 +30,7 @@ def grid(rows: Sequence[Row], across: str, cell: Cell, *, down: str = "method", 
     if all(isinstance(value, int | float) for value in values):
         values.sort()
     names = list(dict.fromkeys(row[down] for row in rows))
-    at = {(row[down], row[across]): row for row in rows}
+    at = {(row[down], row[across]): row for row in reversed(rows)}
     lines = []
     for name in names:
         cells = [cell(at[name, value]) if (name, value) in at else "" for value in values]

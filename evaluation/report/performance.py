@@ -59,7 +59,8 @@ def performance_page(docs: Path) -> str:
     parts = [_INTRODUCTION]
     above: dict[str, set[str]] = {}
     for topic in TOPICS:
-        chosen = [record for record in current if record.topic == topic.name]
+        own = [record for record in current if record.topic == topic.name]
+        chosen = sorted(own, key=lambda record: record.date, reverse=True)
         if chosen:
             try:
                 tables = topic.tables(chosen)

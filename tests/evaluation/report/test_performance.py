@@ -92,6 +92,9 @@ def test_results_of_reproduce_are_drawn(tmp_path: Path) -> None:
         physical | {"background_e": 50.0, "jaccard": 0.16},
     ]
     record(tmp_path, "snr/all-2026-12-01.json", {"tables": {"snr": rows}})
+    # Of a method that is in two records, the newer result is shown.
+    older = [row | {"jaccard": 0.4}, physical | {"jaccard": 0.2}]
+    record(tmp_path, "snr/a-2026-11-01.json", {"tables": {"snr": older}})
     page = performance_page(tmp_path)
     assert "|  | 0 |\n|---|---|\n| `cascade` | 0.44 ± 0.01 |\n| ideal detector | 0.67 |\n| chance | 0.02 |" in page
     assert "|  | 1000 |\n|---|---|\n| `cascade` | 0.30, 0.16 |\n| ideal detector | 0.41, 0.41 |" in page
