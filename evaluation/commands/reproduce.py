@@ -68,7 +68,7 @@ def run(
     seconds: Annotated[
         float,
         typer.Option(
-            min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow ones see fewer frames."
+            min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow methods get fewer frames."
         ),
     ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the test frames.")] = 20260,

@@ -225,7 +225,7 @@ def _check_alike(first: Path, merged: Record, folder: Path, record: Record) -> N
         ]
     if different:
         raise DataError(
-            f"{first} and {folder} differ in {', '.join(different)}: their methods did not see the same frames.",
+            f"{first} and {folder} differ in {', '.join(different)}: their methods did not have the same frames.",
             "Run both with the same --seed, --optics, --quick and --calibration.",
         )
 
