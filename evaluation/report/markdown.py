@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.scores.scoring import Row
@@ -59,7 +59,7 @@ def jaccard(row: Row) -> str:
     return number(row["jaccard"]) + ("" if error is None else f" ± {error:.2f}")
 
 
-def errors(row: Row) -> str:
+def errors(row: Mapping[str, Any]) -> str:
     """Lateral and axial RMSE, µm."""
     return f"{number(row['rmse_lateral_um'])} / {number(row['rmse_axial_um'])}"
 
