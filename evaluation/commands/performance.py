@@ -18,7 +18,9 @@ def run(
     """Write docs/performance.md from the results in docs/performance."""
     from evaluation.report.performance import PAGE, performance_page
     from service.commands.console import note
+    from service.files.outputs import complete_output
 
-    page = docs / PAGE
-    page.write_text(performance_page(docs), encoding="utf-8")
+    page, text = docs / PAGE, performance_page(docs)
+    with complete_output(page, Path.is_file) as aside:
+        aside.write_text(text, encoding="utf-8")
     note(f"{page} is written.")

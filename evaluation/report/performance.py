@@ -50,7 +50,7 @@ def performance_page(docs: Path) -> str:
     """
     records = read_records(docs / _FOLDER / "records")
     if not records:
-        raise DataError(f"{docs} has no records of performance.", "Name the folder docs of a checkout.")
+        raise DataError(f"{docs} has no records of performance.", "Name the folder docs of a checkout with --docs.")
     known = [topic.name for topic in TOPICS]
     unknown = sorted({record.topic for record in records}.difference(known))
     if unknown:
