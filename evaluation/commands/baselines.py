@@ -228,9 +228,9 @@ def _one_bead(calibration: Calibration, sweep: Sweep) -> NDArray[np.bool_]:
 
 
 def _write(json_file: Path | None, rows: Sequence[dict[str, Any]]) -> None:
+    from evaluation.runs.provenance import write_result
     from service.commands.console import note
-    from service.files.outputs import write_json
 
     if json_file is not None:
-        write_json(json_file, {"rows": list(rows)})
+        write_result(json_file, {"rows": list(rows)})
         note(f"Scores in {json_file}.")

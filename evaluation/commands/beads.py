@@ -34,12 +34,13 @@ def run(
     """Depth errors of a model on a real sweep: beads that the calibration used, and beads that it left out."""
     from evaluation.beads.bead_groups import bead_groups, score_line
     from evaluation.beads.bead_scores import localize_bead_sweep
+    from evaluation.runs.provenance import write_result
     from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
     from models.localization import Localizer
     from service.commands.console import note, result
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     known = Calibration.load(calibration)
@@ -70,5 +71,5 @@ def run(
         scores[name] = {"beads": int(chosen.sum()), **asdict(score)}
         result(score_line(name, int(chosen.sum()), score))
     if json_file is not None:
-        write_json(json_file, scores)
+        write_result(json_file, scores)
         note(f"Scores in {json_file}.")

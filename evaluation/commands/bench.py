@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import importlib.util
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from evaluation.commands import baselines, beads, dense_beads, psf_error
+from evaluation.commands import baselines, beads, dense_beads, performance, psf_error
 from service.commands.checks import LONGEST_S
 
 __all__ = ["application"]
@@ -44,7 +44,7 @@ def live(
         int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
     ] = 0,
     history_rps: Annotated[
-        float, typer.Option("--history-rps", min=0, max=1000, help="Questions about past tracks a second.")
+        float, typer.Option("--history-rps", min=0, max=1000, help="Queries of past tracks a second.")
     ] = 0.0,
     microscope: Annotated[
         Source,
@@ -60,7 +60,7 @@ def live(
         Path | None, typer.Option("--model", metavar="DIR", help="Model; absent: the shipped one.")
     ] = None,
     soak: Annotated[
-        bool, typer.Option("--soak", help="Tell memory, descriptors and threads of each process over time.")
+        bool, typer.Option("--soak", help="Report memory, descriptors and threads of each process over time.")
     ] = False,
     data: Annotated[
         Path | None, typer.Option("--data", help="Data directory to keep; absent: a temporary one.")
@@ -77,41 +77,39 @@ def live(
     if discard and data is not None:
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.live import LiveBench, measure_live
     from evaluation.speed.report import show
-    from models.model import Model
+    from models.errors import DataError
     from service.commands.console import note
-    from service.files.outputs import check_json, write_json
-    from service.measurement.live import Workload, measure
-    from service.settings import load_settings
+    from service.files.outputs import check_json
 
     check_json(json_file)
-    if model is not None:
-        Model.load(model)  # an unreadable model is reported before the service starts
-    if data is not None:
-        load_settings(command_line={"data_dir": data})  # so is an invalid data directory
-    folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
-    keep = data is not None
-    aside = tempfile.TemporaryDirectory(prefix="bathyscope-source-")
-    try:
-        source = _source(microscope, Path(aside.name), size, fps, emitters, model)
-        settings = load_settings(
-            command_line={**source, "data_dir": folder, "model": model, "port": 0, "log_level": "warning"}
+    if history_rps > 0 and importlib.util.find_spec("httpx") is None:
+        raise DataError(
+            "History queries need httpx, which is not installed.",
+            "Install the extra: pip install 'bathyscope[evaluation]'; or leave --history-rps out.",
         )
-        workload = Workload(clients, slow_clients, history_rps, (size, size))
-        measured = measure(settings, seconds, workload, record=record)
-        if discard:
-            measured.figures["recording"] = None
-        keep |= measured.figures["recording"] is not None
-        figures = {**measured.figures, "clients": measured.clients, "processes": measured.processes}
-        if soak:
-            figures["soak"] = measured.soak
-        if json_file is not None:
-            write_json(json_file, figures)
-        show(figures)
-    finally:
-        aside.cleanup()
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+    figures, seeds = measure_live(
+        LiveBench(
+            source=microscope.value,
+            size=size,
+            fps=fps,
+            emitters=emitters,
+            seconds=seconds,
+            clients=clients,
+            slow_clients=slow_clients,
+            history_rps=history_rps,
+            record=record,
+            model=model,
+            data=data,
+            discard=discard,
+            soak=soak,
+        )
+    )
+    if json_file is not None:
+        write_result(json_file, figures, seeds)
+    show(figures)
     if figures["recording"] is not None:
         note(f"The recording is {figures['recording']}")
 
@@ -127,9 +125,10 @@ def api(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Processor time of the API process for live tracks to many clients."""
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.api import measure_api
     from evaluation.speed.report import show_api
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
     from service.settings import load_settings
 
     check_json(json_file)
@@ -137,7 +136,7 @@ def api(
         settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
         figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures)
     show_api(figures)
 
 
@@ -177,12 +176,14 @@ def localize(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Processor time per frame on one core, for both shipped models and every number format, in turns."""
-    from evaluation.speed.fitting import measure_fitting
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.fitting import FRAMES_SEED, measure_fitting
     from evaluation.speed.localizing import measure_localizing
+    from evaluation.speed.movie import SCENE_SEED
     from evaluation.speed.report import show_localizing
     from evaluation.speed.runtimes import RUNTIMES
     from service.commands.console import progress
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     with progress("Localizing", rounds, "rounds") as advance:
@@ -192,7 +193,7 @@ def localize(
         with progress("Fitting", 1.0) as advance:
             figures["fits"] = measure_fitting(fit_frames, advance)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures, {"scene": SCENE_SEED} | ({"fits": FRAMES_SEED} if fits else {}))
     show_localizing(figures)
 
 
@@ -205,59 +206,18 @@ def kills(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Kill the engine repeatedly while it records: frames lost, frames readable, time to restart."""
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.kills import measure_kills
     from evaluation.speed.report import show_kills
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
     from service.process.logs import configure_logs
 
     check_json(json_file)
     configure_logs("warning")
     figures = measure_kills(count, size, fps, seed)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures, {"kills": seed})
     show_kills(figures)
-
-
-def _source(
-    microscope: Source, folder: Path, size: int, fps: float, emitters: int, model: Path | None
-) -> dict[str, Any]:
-    """Settings of microscope and camera."""
-    from service.commands.console import note
-
-    if microscope is Source.SIMULATED:
-        return {
-            "microscope": {
-                "driver": "simulated",
-                "simulated": {"height": size, "width": size, "emitters": emitters, "frame_period_s": 1 / fps},
-            },
-            # What a camera needs to read out is not exposed.
-            "camera": {"exposure_s": 0.9 / fps},
-        }
-    if microscope is Source.MICROMANAGER:
-        from evaluation.speed.democamera import democamera_settings
-        from models.model import Model
-        from models.weights import reference_model
-
-        pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um
-        return democamera_settings(folder, size, fps, emitters, pixel_size_um)
-
-    from evaluation.speed.movie import render_movie
-
-    note(f"Rendering {emitters} emitters in {size} x {size} pixels ...")
-    scene = render_movie(folder, (size, size), emitters, fps)
-    return {
-        "microscope": {
-            "driver": "replay",
-            "replay": {
-                "movie": scene.movie,
-                "truth": scene.truth,
-                "fps": fps,
-                "loop": True,
-                "back_and_forth": True,
-                "in_memory": True,
-            },
-        }
-    }
 
 
 application.command("beads")(beads.run)
@@ -265,3 +225,4 @@ application.command("dense-beads")(dense_beads.run)
 application.command("psf")(psf_error.run)
 application.command("isolated")(baselines.run_isolated)
 application.command("baseline-beads")(baselines.run_beads)
+application.command("report")(performance.run)

@@ -49,13 +49,14 @@ def run(
     from evaluation.beads.bead_crowds import best_threshold, compose_crowds, score_crowd_depths, score_crowds
     from evaluation.beads.bead_groups import bead_groups
     from evaluation.methods.registry import METHODS, make_method, needs_model
+    from evaluation.runs.provenance import write_result
     from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
     from models.model import Model
     from models.tables import Localizations
     from service.commands.console import note, result
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     described = None if model is None else Model.load(model)
@@ -100,5 +101,5 @@ def run(
         matched = {tolerance: score.as_dict() for tolerance, score in scores.items()}
         flattened = {key: asdict(flat)[key] for key in ("sigma_um", "lateral_um", "bias_um", "slope", "tilt_um")}
         record = {"method": name, "frames": len(crowds), "threshold": threshold, "seconds_per_frame": seconds}
-        write_json(json_file, record | {"within_um": matched, "flattened": flattened})
+        write_result(json_file, record | {"within_um": matched, "flattened": flattened}, {"frames": seed})
         note(f"Scores in {json_file}.")

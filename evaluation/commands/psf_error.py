@@ -40,10 +40,12 @@ def run(
     import platformdirs
 
     from evaluation.optics.benchmark_optics import hidden_benchmark_optics
+    from evaluation.optics.hidden_optics import HIDDEN_SEED
+    from evaluation.runs.provenance import write_result
     from evaluation.scores.psf_error import pattern_errors
     from models.calibration.calibration import Calibration
     from service.commands.console import note, result
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     known = Calibration.load(calibration)
@@ -61,5 +63,5 @@ def run(
         relative = np.array([each.relative for each in inner])
         result(f"5 to 90 µm: PSF model error {relative.mean():.2%}, at most {relative.max():.2%}")
     if json_file is not None:
-        write_json(json_file, {"depths": [asdict(each) for each in errors]})
+        write_result(json_file, {"depths": [asdict(each) for each in errors]}, {"hidden optics": HIDDEN_SEED})
         note(f"Errors in {json_file}.")

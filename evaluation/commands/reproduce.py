@@ -68,7 +68,7 @@ def run(
     seconds: Annotated[
         float,
         typer.Option(
-            min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow ones see fewer frames."
+            min=1.0, max=LONGEST_S, help="Processor time of a method per condition; slow methods get fewer frames."
         ),
     ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the test frames.")] = 20260,
@@ -78,9 +78,7 @@ def run(
             min=0.1, max=LONGEST_S / 60, help="`adoption`: wall time from a sweep to a model of other optics."
         ),
     ] = 10.0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that is in --out, finished or interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out, finished or interrupted.")] = False,
 ) -> None:
     """Measure methods on the published experiments (simulated frames)."""
     if (experiment == _Name.merge) != bool(folders):
@@ -139,13 +137,13 @@ def _reproduce(request: RunRequest) -> None:
     missing = run.missing()
     done = [name for name in request.experiments if name not in missing]
     if done:
-        note(f"{request.out} holds already: {', '.join(done)}.")
+        note(f"{request.out} already contains: {', '.join(done)}.")
     try:
         for name in missing:
             for table, rows in run.measure(name).items():
                 _print_rows(table, rows)
     except KeyboardInterrupt:
-        note("What was measured is kept: go on with the same command and --resume.")
+        note("Results so far are kept: resume with the same command and --resume.")
         raise
     run.end()
 

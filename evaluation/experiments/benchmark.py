@@ -57,7 +57,7 @@ _AS_GOOD = 0.005
 
 _FEWEST_FRAMES, _MOST_OF_FEWEST = 4, 10
 _ENOUGH_EMITTERS = 100
-"""A slow method sees frames with at least so many emitters, which gives J to about 0.05."""
+"""A slow method gets frames with at least so many emitters in all, which determines J to about 0.05."""
 
 
 @dataclass
@@ -194,7 +194,7 @@ class Benchmark:
     seed : int
         Of the test frames.
     seconds : float
-        Processor time that a method may take for the frames of one condition; slow ones see the first of them.
+        Processor time that a method may take for the frames of one condition; slow methods get the first of them.
     advance : callable
         Called with the share of the experiment that is done and what was done.
     minutes : float

@@ -85,5 +85,5 @@ def sweep_calibration(
     z_range_um: tuple[float, float],
     axial_scale: float = 1.0,
 ) -> Calibration:
-    """What `bathyscope calibrate` learns from the sweep, the camera being known from darks and flats."""
+    """Calibration of the sweep as `bathyscope calibrate` makes it, with the camera known from darks and flats."""
     return calibrate(sweep, z_range_um=z_range_um, camera=camera, axial_scale=axial_scale, progress=progress)

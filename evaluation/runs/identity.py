@@ -21,15 +21,17 @@ __all__ = ["Identity", "code_digest", "differences", "folder_digest", "run_ident
 
 Identity = dict[str, Any]
 
-_MODELS = Path(__file__).parents[1]
+_OWN_PACKAGES = tuple(Path(__file__).parents[2] / name for name in ("evaluation", "models"))
+"""Folders of the project's packages that compute tables."""
+
 _KNOWN_BY = ("model.json", "weights.safetensors", "calibration.json", "psf.zarr")
 """Files that define a model or a calibration; reports and display names do not."""
 
 _PACKAGES = ("numpy", "scipy", "numba", "torch", "smappy-smlm", "picassosr", "psf-generator", "scikit-image")
 """Packages that compute figures; some are not everywhere."""
 
-_ONLY_SHOW = ("figures.py", "pages.py", "comparison.py", "results.py", "targets.py", "model_card.py")
-"""Code that only draws and writes tables."""
+_ONLY_SHOW = ("report", "comparison.py", "provenance.py", "results.py", "targets.py", "model_card.py")
+"""Files and folders of code that only draws and writes tables."""
 
 _DIGITS = 16
 
@@ -108,21 +110,22 @@ def folder_digest(folder: Path) -> str:
 @cache
 def _own_code() -> str:
     """Of the code that runs: files that are changed later belong to the next process."""
-    return code_digest(_MODELS)
+    return code_digest(*_OWN_PACKAGES)
 
 
-def code_digest(root: Path) -> str:
-    """Digest of the Python code beneath `root` but what only shows; comments, docstrings and layout are left out."""
+def code_digest(*roots: Path) -> str:
+    """Digest of the Python code beneath `roots` but what only shows; comments, docstrings and layout are left out."""
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.name in _ONLY_SHOW:
+    sources = [(folder, path) for folder in roots for path in sorted(folder.rglob("*.py"))]
+    for folder, path in sources:
+        if not set(path.relative_to(folder).parts).isdisjoint(_ONLY_SHOW):
             continue
         tree = ast.parse(path.read_bytes())
         for node in ast.walk(tree):
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
             if documented and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
                 node.body = node.body[1:]  # type: ignore[attr-defined]
-        digest.update(f"{path.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:_DIGITS]
 
 

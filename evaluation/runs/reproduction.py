@@ -24,7 +24,8 @@ from evaluation.optics.hidden_sweep import SWEEP_SEED
 from evaluation.report.tables import write_table
 from evaluation.runs.identity import run_identity
 from evaluation.runs.kept_results import KeptResults
-from evaluation.runs.results import RECORD, draw_results, is_results, read_record
+from evaluation.runs.provenance import current_provenance
+from evaluation.runs.results import RECORD, draw_results, is_results, read_record, write_results
 from evaluation.runs.unfinished import Unfinished, check_same_run
 from evaluation.scores.scoring import Row
 from models.errors import DataError
@@ -170,16 +171,17 @@ class Reproduction:
     def _new_record(self) -> dict[str, Any]:
         """Everything that is needed to repeat the run: the part common to all runs of a folder, and this run."""
         request = self._request
+        seeds = {
+            "judging": request.seed,
+            "validation": VALIDATION_SEED,
+            "hidden optics": HIDDEN_SEED,
+            "sweep": SWEEP_SEED,
+        }
         return {
             "simulated": True,
             "quick": request.quick,
             "optics": request.optics,
-            "seeds": {
-                "judging": request.seed,
-                "validation": VALIDATION_SEED,
-                "hidden optics": HIDDEN_SEED,
-                "sweep": SWEEP_SEED,
-            },
+            "seeds": seeds,
             "matching": "gate at the tolerance in 3D, then most pairs, then least total distance",
             "microscopes": {},
             "left_out": {},
@@ -187,6 +189,7 @@ class Reproduction:
             "runs": [
                 {
                     "command": request.command,
+                    "provenance": current_provenance(seeds, request.command).as_dict(),
                     "identity": self._identity,
                     "seconds_per_condition": request.seconds,
                     "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -251,6 +254,7 @@ class Reproduction:
                 if rows:
                     write_table(aside / f"{table}.csv", rows, self._record["left_out"])
             write_json(aside / RECORD, self._record)
+            write_results(aside)
             draw_results(aside, name)
         self._unfinished.experiment_done()
 

@@ -4,12 +4,14 @@ Slow methods run apart from fast ones, in processes of their own and into
 folders of their own; afterwards the folders are merged. Figures are drawn from
 the tables alone, for single runs and merged folders alike. Runs can be merged
 only if all methods had the same frames, the same optics and the same calibration;
-otherwise the merge is refused.
+otherwise the merge is refused. `results.json` repeats all tables in one file,
+with the provenance.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,36 @@ from typing import Any
 from evaluation.experiments.registry import EXPERIMENTS, experiment_named
 from evaluation.report.pages import page
 from evaluation.report.tables import read_table, write_table
+from evaluation.runs.provenance import write_result
 from evaluation.scores.comparison import compare_with_baselines, comparison_summary
 from evaluation.scores.scoring import Row
 from evaluation.scores.targets import met, targets
 from models.errors import DataError
 
-__all__ = ["RECORD", "draw_results", "is_results", "merge_results", "read_record", "result_summary"]
+__all__ = [
+    "RECORD",
+    "RESULTS",
+    "draw_results",
+    "is_results",
+    "merge_results",
+    "read_record",
+    "result_summary",
+    "write_results",
+]
 
 RECORD = "reproduce.json"
 """File of a folder's record."""
+
+RESULTS = "results.json"
+"""File of all tables of a folder, with their provenance."""
 
 _COMPARISON, _PAGE = "comparison", "tables.md"
 """What `merge` writes beside the tables."""
 
 Record = dict[str, Any]
+
+_CONDITIONS = ("simulated", "quick", "optics", "seeds", "matching", "microscopes", "left_out")
+"""Parts of the record that `RESULTS` repeats."""
 
 _SHARED = ("quick", "optics", "seeds", "matching")
 """What all runs of a folder have in common."""
@@ -101,9 +119,31 @@ def merge_results(folders: Sequence[Path], out: Path) -> Record:
             if rows:
                 write_table(out / f"{table}.csv", rows, left_out)
     (out / RECORD).write_text(json.dumps(merged, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_results(out)
     draw_results(out)
     _write_pages(out, merged)
     return merged
+
+
+def write_results(folder: Path) -> None:
+    """Write all tables of a folder as one JSON file.
+
+    Its ``provenance`` is that of the command that writes it; ``runs`` has that
+    of each run whose tables are in the folder. Undefined figures are null.
+
+    Raises
+    ------
+    DataError
+        When the folder has no results, or cannot be written.
+    """
+    record = read_record(folder)
+    tables = _all_tables(folder, record)
+    result = {
+        **{key: record[key] for key in _CONDITIONS if key in record},
+        "tables": {table: [_defined(row) for row in rows] for table, rows in tables.items()},
+        "runs": [run["provenance"] for run in record["runs"] if "provenance" in run],
+    }
+    write_result(folder / RESULTS, result, record["seeds"])
 
 
 def result_summary(folder: Path) -> list[str]:
@@ -132,6 +172,11 @@ def _write_pages(folder: Path, record: Record) -> None:
 def _all_tables(folder: Path, record: Record) -> dict[str, list[Row]]:
     names = [table for experiment in record["experiments"].values() for table in experiment["tables"]]
     return {table: _read_rows(folder, table)[0] for table in names}
+
+
+def _defined(row: Row) -> Row:
+    """The row with None for figures that are not finite, which JSON does not have."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
 
 
 def _optics(record: Record) -> dict[str, str]:
@@ -180,7 +225,7 @@ def _check_alike(first: Path, merged: Record, folder: Path, record: Record) -> N
         ]
     if different:
         raise DataError(
-            f"{first} and {folder} differ in {', '.join(different)}: their methods did not see the same frames.",
+            f"{first} and {folder} differ in {', '.join(different)}: their methods did not have the same frames.",
             "Run both with the same --seed, --optics, --quick and --calibration.",
         )
 

@@ -44,8 +44,8 @@ class Unfinished:
         """
         check_destination(self.folder, lambda folder: (folder / _IDENTITY).is_file())
         if resume and self.folder.exists():
-            begun = self._read(_IDENTITY)
-            check_same_run(self.folder, begun["identity"], identity, begun["command"])
+            earlier = self._read(_IDENTITY)
+            check_same_run(self.folder, earlier["identity"], identity, earlier["command"])
             return
         self.end()
         write_json(self.folder / _IDENTITY, {"identity": identity, "command": command})
@@ -73,14 +73,14 @@ class Unfinished:
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if name == _IDENTITY and not {"identity", "command"} <= set(values):
-                raise ValueError("something is missing")
+                raise ValueError("identity or command is missing")
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{path} is damaged ({error}).", "Leave --resume out, and the run begins anew.") from error
+            raise DataError(f"{path} is damaged ({error}).", "Leave --resume out to start a new run.") from error
         return values
 
 
 def check_same_run(folder: Path, before: Identity, now: Identity, command: str) -> None:
-    """Refuse to go on with another run.
+    """Refuse to resume a different run.
 
     Raises
     ------
@@ -91,5 +91,5 @@ def check_same_run(folder: Path, before: Identity, now: Identity, command: str) 
     if different:
         raise DataError(
             f"{folder} is of another run: {'; '.join(different)}. Only the same run can be resumed.",
-            f"Go on as it was begun ({command}), choose another --out, or leave --resume out to begin anew.",
+            f"Resume with the same command ({command}), choose another --out, or leave --resume out to start anew.",
         )

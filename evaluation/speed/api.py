@@ -52,7 +52,7 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
     -------
     dict
         ``cpu_percent`` of the API without and with the clients, ``us_per_message_and_client``
-        (None when no message came), ``published_ms`` (publication to reception) and what the clients saw.
+        (None when no message came), ``published_ms`` (publication to reception) and the results of the clients.
 
     Raises
     ------

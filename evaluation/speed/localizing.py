@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.speed.movie import SCENE_SEED
 from evaluation.speed.runtimes import RuntimeMissing, other_localizer
 from models.localization import Localizer
 from models.networks import architecture_named
@@ -26,8 +27,6 @@ from service.process.machine import machine
 __all__ = ["measure_localizing"]
 
 _EMITTERS = 20
-
-
 _OURS = "ours"
 
 
@@ -119,5 +118,5 @@ def _formats(size: str) -> list[str]:
 
 
 def _frames(side: int, count: int) -> Any:
-    scene, camera = reference_scene((side, side), _EMITTERS, 1), reference_camera()
+    scene, camera = reference_scene((side, side), _EMITTERS, SCENE_SEED), reference_camera()
     return np.stack([camera.expose(scene.render(0.01 * n, 0.009, 0.0), n) for n in range(count)])

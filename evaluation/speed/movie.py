@@ -13,7 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SceneMovie", "render_movie"]
+__all__ = ["SCENE_SEED", "SceneMovie", "render_movie"]
+
+SCENE_SEED = 1
+"""Of scene and noise, unless another is given."""
 
 _FRAMES = 400
 """Four seconds at 100 fps; played back and forth the same frame comes again after at most eight."""
@@ -32,7 +35,13 @@ class SceneMovie:
 
 
 def render_movie(
-    folder: Path, shape: tuple[int, int], emitters: int, fps: float, *, frames: int | None = None, seed: int = 1
+    folder: Path,
+    shape: tuple[int, int],
+    emitters: int,
+    fps: float,
+    *,
+    frames: int | None = None,
+    seed: int = SCENE_SEED,
 ) -> SceneMovie:
     """Render the reference scene, exposed all the time, through the reference camera.
 

@@ -40,7 +40,7 @@ def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
     _rows(console, "process", processes, ("cpu_percent", "rss_mb", "descriptors", "threads"))
     if clients:
         shown = {name: clients[name] for name in ("healthy", "broken", "stalled", "cpu_percent")}
-        shown["let go"] = clients["stalled_disconnected"]
+        shown["disconnected"] = clients["stalled_disconnected"]
         rates = [rate for rate in clients["messages_per_s"] if rate is not None]
         shown["messages/s"] = f"{min(rates):g} to {max(rates):g}" if rates else None
         if history is not None:

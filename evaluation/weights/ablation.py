@@ -3,7 +3,7 @@
 ``python -m evaluation.weights.ablation --minutes 7 shipped adamw`` trains the
 named variants one after the other on the reference optics, each for as many
 minutes, and prints the scores that the choice of the decision threshold gave:
-160 frames of 0 to 30 dB and 1 to 110 emitters that no training sees, the same
+160 frames of 0 to 30 dB and 1 to 110 emitters that no training uses, the same
 for all. Short trainings show which variant learns fast, not which ends best;
 the record with its caution is docs/cascade.md.
 """
@@ -77,7 +77,7 @@ def ablate(name: str, minutes: float, seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        Frames learnt from and validation scores.
+        Number of training frames and validation scores.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _LEFT_OUT = {"workers", "minutes"}
 
 
 def write_card(folder: Path) -> str:
-    """Write the card of the model in `folder` beside it, and give it.
+    """Write the card of the model in `folder` beside it, and return it.
 
     Raises
     ------
@@ -106,16 +106,16 @@ def _scores(model: Model) -> dict[str, Any]:
 def _limits(model: Model) -> list[str]:
     scene = model.training.get("scene", {})
     limits = [
-        f"It answers for {_text(model.z_range_um)} µm from focus and a pixel of {model.pixel_size_um:g} µm; other "
-        "optics need a calibration and a training of their own, which starts from these weights.",
-        "Nearer than 3 µm to focus depth is uncertain, and where the pattern is the same on both sides of focus, "
-        "nothing tells them apart.",
+        f"It localizes at {_text(model.z_range_um)} µm from focus with a pixel of {model.pixel_size_um:g} µm; other "
+        "optics need a calibration and a training, which starts from these weights.",
+        "Nearer than 3 µm to focus depth is uncertain; where the pattern is the same on both sides of focus, the sign "
+        "of the depth cannot be determined.",
     ]
     if "wrong_side_share" in scene:
         taught = scene["wrong_side_share"] > 0
         limits.append(
-            f"Emitters on the wrong side of focus were {'among' if taught else 'not among'} its training frames"
-            + ("." if taught else ", so it answers them as if they were on the right one.")
+            f"Its training frames contained {'' if taught else 'no '}emitters with negative defocus"
+            + ("." if taught else ": it localizes them as if they had positive defocus.")
         )
     if "count" in scene:
         limits.append(f"Frames of more than {scene['count'][1]} emitters on {_text(scene['shape'])} px were not seen.")

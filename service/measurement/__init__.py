@@ -1,1 +1,1 @@
-"""Measuring the instrument as it runs: load, source, costs and figures of `demo` and `bench`."""
+"""Measurement of the running instrument: load, costs and figures of `demo` and `bench`."""

@@ -1,7 +1,7 @@
-"""The load on the API: clients of the track stream, some of them stalled, and questions about the past.
+"""Load on the API: clients of the track stream, some of them stalled, and history queries.
 
-All of it runs in one process with one event loop, apart from the service, so
-that its own processor time can be told from that of the service.
+All clients run in one process with one event loop, separate from the service,
+so that their processor time is measured separately.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ _START_LIMIT_S = 60.0
 _END_LIMIT_S = 20.0
 
 _STALLED_BUFFER_BYTES = 16 * 1024
-"""What the system takes in for a stalled client: little, so that it stalls within seconds and not after a minute."""
+"""Receive buffer of a stalled client: small, so that it stalls within seconds and not after a minute."""
 
 _DRAIN_S = 1.0
-"""A stalled client that wakes and still gets messages after this time was never let go."""
+"""A stalled client that reads again and still gets messages after this time was not disconnected."""
 
 _MOST_WAITING = 10
-"""Questions that wait for an answer; when the service is slower than that, the next ones are not asked, and counted."""
+"""Queries in flight; while there are so many, further ones are not sent, and counted."""
 
 _RECENT_S, _BOX_S = 2.0, 5.0
-"""Windows of the questions: the newest tracks of the whole field, and a quarter of it for longer."""
+"""Time windows of the queries: the newest tracks of the whole field, and a quarter of it for longer."""
 
-_ANSWER_LIMIT_S = 10.0
+_RESPONSE_LIMIT_S = 10.0
 _LOOK_S = 0.2
 
 _CAPTURED = b"captured_monotonic_s\xcb"
-"""In MessagePack the name of a field is followed by the mark of a float64, and that by its eight bytes."""
+"""In MessagePack the name of a field is followed by the type byte of a float64 and its eight bytes."""
 
 _FIRST_ID = re.compile(rb'"id": ?(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is put on the API.
+    """Load on the API.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Load:
     access_key : or None
     clients : stream clients, the stalled ones included
     slow_clients : how many of them connect and then never read
-    history_rps : questions about tracks per second
+    history_rps : queries of tracks per second
     field_um : width and height of the field, µm
     """
 
@@ -78,7 +78,7 @@ class Load:
 
 
 class Clients:
-    """The clients' process, seen from the bench; a context manager that ends it.
+    """The process of the clients, as the benchmark uses it; a context manager that ends it.
 
     Parameters
     ----------
@@ -112,17 +112,17 @@ class Clients:
             raise DataError(f"The stream clients could not connect: {refused}", "See the log of the service.")
 
     def finish(self) -> dict[str, Any]:
-        """End them and return what they saw.
+        """End the clients and return their results.
 
         Raises
         ------
         DataError
-            When their process does not answer.
+            When their process does not respond.
         """
         with contextlib.suppress(OSError):
             self._pipe.send(STOP)
         if not self._pipe.poll(_END_LIMIT_S):
-            raise DataError("The stream clients did not tell what they received.", "Run again.")
+            raise DataError("The stream clients sent no results.", "Run again.")
         seen: dict[str, Any] = self._receive()
         return seen
 
@@ -145,7 +145,7 @@ class Clients:
 
 def _clients_process(load: Load, parent: Connection) -> None:
     ignore_signals()
-    # The parent closes the pipe when it has heard what there is to hear.
+    # The parent closes the pipe when it has received the results.
     with contextlib.suppress(OSError):
         asyncio.run(_run(load, parent))
 
@@ -172,18 +172,18 @@ async def _run(load: Load, parent: Connection) -> None:
     parent.send(None)
     begin_s, spent_s = time.monotonic(), time.process_time()
     history = _History(load)
-    asking = asyncio.create_task(history.ask_until_cancelled()) if load.history_rps else None
+    sending = asyncio.create_task(history.send_until_cancelled()) if load.history_rps else None
     await ending.wait()
     wall_s, cpu_s = time.monotonic() - begin_s, time.process_time() - spent_s
-    if asking is not None:
-        asking.cancel()
+    if sending is not None:
+        sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asking
+            await sending
     parent.send(
         {
             "healthy": len(viewers),
             "stalled": len(stalled),
-            "stalled_disconnected": await _let_go(stalled),
+            "stalled_disconnected": await _disconnected(stalled),
             "broken": sum(viewer.client.closed for viewer in viewers),
             "latency": _merged([viewer.latency for viewer in viewers]),
             "messages": [viewer.latency.count for viewer in viewers],
@@ -206,8 +206,8 @@ def _merged(histograms: list[LatencyHistogram]) -> LatencyHistogram:
     return merged
 
 
-async def _let_go(stalled: list[_Viewer]) -> int:
-    """How many of the stalled clients the service has disconnected: their streams end when they read on."""
+async def _disconnected(stalled: list[_Viewer]) -> int:
+    """Number of stalled clients that the service has disconnected: their streams end when they read on."""
     for viewer in stalled:
         viewer.client.wake()
     if stalled:
@@ -216,7 +216,7 @@ async def _let_go(stalled: list[_Viewer]) -> int:
 
 
 class _Viewer:
-    """One client of the track stream and how late its messages were."""
+    """One client of the track stream, and the latency of its messages."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -226,7 +226,7 @@ class _Viewer:
         self.client = ViewClient(f"{host}:{load.port}", _PATH, load.access_key, self._receive)
 
     async def connect(self, buffer_bytes: int | None = None) -> None:
-        """Open the WebSocket; `buffer_bytes`: what the system may receive for it.
+        """Open the WebSocket; `buffer_bytes`: size of the receive buffer.
 
         Raises
         ------
@@ -259,32 +259,32 @@ class _Viewer:
 def _captured_s(message: memoryview) -> float:
     """Mid-exposure time of a track message, monotonic, s.
 
-    Found by its name instead of by reading the header, which would be most of a client's work.
+    Found by its name: decoding the header would take most of the processor time of a client.
     """
     head = bytes(message[: wire.body_offset(message)])
     return float(struct.unpack_from(">d", head, head.index(_CAPTURED) + len(_CAPTURED))[0])
 
 
 class _History:
-    """Asks for windows of the past at a steady rate, and times the answers."""
+    """Queries of past tracks at a steady rate, with the latency of the responses."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
         self._latency = {name: LatencyHistogram() for name in ("recent", "box", "track")}
         self._statuses: Counter[str] = Counter()
-        self._not_asked = 0
+        self._not_sent = 0
         self._track: int | None = None
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def ask_until_cancelled(self) -> None:
-        """Ask as soon as a run is on; what is late is asked later, but no more than ten at a time."""
+    async def send_until_cancelled(self) -> None:
+        """Send queries once a run is on; late ones are sent later, but no more than ten at a time."""
         import httpx
 
         load = self._load
         host = f"[{load.host}]" if ":" in load.host else load.host
         headers = {"Authorization": f"Bearer {load.access_key}"} if load.access_key else {}
         async with httpx.AsyncClient(
-            base_url=f"http://{host}:{load.port}/api/v1", headers=headers, timeout=_ANSWER_LIMIT_S
+            base_url=f"http://{host}:{load.port}/api/v1", headers=headers, timeout=_RESPONSE_LIMIT_S
         ) as client:
             run, begin_s = await self._wait_for_a_run(client), time.monotonic()
             try:
@@ -292,10 +292,10 @@ class _History:
                     due_s = begin_s + number / load.history_rps
                     await asyncio.sleep(max(due_s - time.monotonic(), 0.0))
                     if len(self._waiting) >= _MOST_WAITING:
-                        self._not_asked += 1
+                        self._not_sent += 1
                         continue
-                    question = self._ask(client, name, *self._question(name, run, time.monotonic() - begin_s))
-                    task = asyncio.create_task(question)
+                    query = self._send(client, name, *self._query(name, run, time.monotonic() - begin_s))
+                    task = asyncio.create_task(query)
                     self._waiting.add(task)
                     task.add_done_callback(self._waiting.discard)
             finally:
@@ -310,7 +310,7 @@ class _History:
                 return str(items[0]["id"])
             await asyncio.sleep(_LOOK_S)
 
-    def _question(self, name: str, run: str, t_s: float) -> tuple[str, dict[str, Any]]:
+    def _query(self, name: str, run: str, t_s: float) -> tuple[str, dict[str, Any]]:
         width_um, height_um = self._load.field_um
         if name == "track" and self._track is not None:
             return f"/runs/{run}/tracks/{self._track}", {}
@@ -319,25 +319,25 @@ class _History:
             window |= {"x_min_um": 0.0, "x_max_um": width_um / 2, "y_min_um": 0.0, "y_max_um": height_um / 2}
         return f"/runs/{run}/tracks", window
 
-    async def _ask(self, client: Any, name: str, path: str, parameters: dict[str, Any]) -> None:
+    async def _send(self, client: Any, name: str, path: str, parameters: dict[str, Any]) -> None:
         import httpx
 
-        asked_s = time.monotonic()
+        sent_s = time.monotonic()
         try:
-            answer = await client.get(path, params=parameters)
+            response = await client.get(path, params=parameters)
         except httpx.HTTPError as error:
             self._statuses[type(error).__name__] += 1
             return
-        self._latency[name].add(time.monotonic() - asked_s)
-        self._statuses[str(answer.status_code)] += 1
-        if name == "recent" and (first := _FIRST_ID.search(answer.content)):
+        self._latency[name].add(time.monotonic() - sent_s)
+        self._statuses[str(response.status_code)] += 1
+        if name == "recent" and (first := _FIRST_ID.search(response.content)):
             self._track = int(first[1])
 
     def result(self) -> dict[str, Any]:
-        """Answers by status, questions that were not asked, and latency by kind of question."""
+        """Responses by status, queries that were not sent, and latency by kind of query."""
         return {
             "asked_per_s": self._load.history_rps,
             "answers": dict(self._statuses),
-            "not_asked": self._not_asked,
+            "not_asked": self._not_sent,
             "latency_ms": {name: histogram.summary_ms() for name, histogram in self._latency.items()},
         }

@@ -1,4 +1,4 @@
-"""What the processes of the service cost, over time: processor, memory, descriptors, threads."""
+"""Processor time, memory, descriptors and threads of the processes of the service, over time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 __all__ = ["Costs"]
 
 _WINDOW_S = 60.0
-"""A soak compares its first minute with its last one."""
+"""A soak test compares its first minute with its last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class _Sample:
 
 
 class Costs:
-    """Watches named processes from the moment it is made; `sample` at a steady rate.
+    """Records the costs of named processes from its construction on; call `sample` at a steady rate.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class Costs:
         self._spent_s: dict[str, float] = {}
         self._samples: dict[str, list[_Sample]] = {}
         for name, pid in pids.items():
-            self._meet(name, pid)
+            self._register(name, pid)
             if name in self._processes:
                 self._before_s[name] = _cpu_s(self._processes[name])
 
     def sample(self, pids: Mapping[str, int | None]) -> None:
-        """Look at all processes; one that was started again meanwhile counts from its own start."""
+        """Sample all processes; a process that was restarted counts from its start."""
         for name, pid in pids.items():
-            self._meet(name, pid)
+            self._register(name, pid)
             process = self._processes.get(name)
             if process is None:
                 continue
@@ -68,7 +68,7 @@ class Costs:
             self._samples.setdefault(name, []).append(sample)
 
     def result(self) -> dict[str, dict[str, Any]]:
-        """Process to cpu_percent (100 is one core) and what the last sample said."""
+        """Process to cpu_percent (100 is one core) and the figures of the last sample."""
         wall_s = max(time.monotonic() - self._begin_s, 1e-9)
         return {
             name: {
@@ -102,7 +102,7 @@ class Costs:
             }
         return {"window_s": round(window_s, 1), "processes": processes}
 
-    def _meet(self, name: str, pid: int | None) -> None:
+    def _register(self, name: str, pid: int | None) -> None:
         known = self._processes.get(name)
         if pid is None or (known is not None and known.pid == pid):
             return
@@ -110,7 +110,7 @@ class Costs:
             self._processes[name] = psutil.Process(pid)
         except psutil.NoSuchProcess:
             return
-        # What its predecessor spent stays in the account.
+        # The time of the process that it replaces is added.
         self._before_s[name] = -self._spent_s.get(name, 0.0)
 
 

@@ -1,9 +1,9 @@
 """Running the instrument for a while and measuring it: frames, rate, latency, accuracy, cost.
 
-Used by `demo` and `bench live`. `published` is when a WebSocket client of the
-API has received a track message, on the same monotonic clock as the
-mid-exposure time in its header. The clients run in a process of their own,
-and their processor time is told apart from that of the service.
+Used by `demo` and `bench live`. `published` is the time at which a WebSocket
+client of the API has received a track message, on the same monotonic clock as
+the mid-exposure time in its header. The clients run in a separate process, so
+their processor time is measured separately from that of the service.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from service.store.store import Store
 __all__ = ["Measured", "Workload", "measure"]
 
 _READY_LIMIT_S = 180.0
-"""Cold start on a slow, busy machine: imports, compilation and the model's warm-up."""
+"""Cold start on a slow, busy machine: imports, compilation and warm-up of the model."""
 
 _PATIENCE_S = 5.0
-"""What is still away after this time is told."""
+"""After this time the reason of the wait is printed."""
 
 _POLL_S = 0.2
 _SAMPLE_S = 1.0
@@ -52,12 +52,12 @@ _TIME_SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is asked of the service while it is measured.
+    """Load of the service while it is measured.
 
     Attributes
     ----------
     clients, slow_clients, history_rps : as of `Load`
-    shape : rows and columns of the frames, for questions about a part of the field
+    shape : rows and columns of the frames, for queries of a part of the field
     """
 
     clients: int = 1
@@ -68,12 +68,12 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured.
+    """Results of a measurement.
 
     Attributes
     ----------
-    figures : the contract's result of `demo` and `bench live`; what is undefined is None
-    clients : what the stream clients and the questions about the past saw; None when it was interrupted
+    figures : the contract's result of `demo` and `bench live`; undefined figures are None
+    clients : results of the stream clients and the history queries; None when it was interrupted
     processes : process to cpu_percent, rss_mb, descriptors and threads
     soak : first and last minute of each process, and all samples
     """
@@ -85,8 +85,8 @@ class Measured:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What is known so far; an interrupt leaves the rest as it is."""
+class _Results:
+    """Results so far; an interrupt leaves the others at their defaults."""
 
     clients: dict[str, Any] | None = None
     processes: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def measure(
     """
     workload = workload or Workload()
     configure_logs(settings.log_level)
-    seen = _Seen()
+    results = _Results()
     with interruptible() as pause, Supervisor(settings) as supervisor:
         try:
             _wait_until_ready(settings, supervisor, pause)
@@ -130,9 +130,9 @@ def measure(
                     _watch(supervisor, pause, seconds, costs)
                 finally:
                     costs.sample(_pids(supervisor))
-                    seen.processes, seen.soak = costs.result(), costs.soak()
+                    results.processes, results.soak = costs.result(), costs.soak()
                     _stop_run(supervisor)
-                    seen.clients = clients.finish()
+                    results.clients = clients.finish()
         except Interrupted as interrupted:
             note(f"Stopping, since {interrupted.ending.reason}.")
         _stop_run(supervisor)
@@ -143,7 +143,7 @@ def measure(
         ledger = _live_ledger(store, runs[0]) if runs else {}
     finally:
         store.close()
-    return _measured(settings, workload, runs[0] if runs else None, ledger, seen, restarts)
+    return _measured(settings, workload, runs[0] if runs else None, ledger, results, restarts)
 
 
 def _load(settings: Settings, supervisor: Supervisor, workload: Workload) -> Load:
@@ -162,25 +162,25 @@ def _load(settings: Settings, supervisor: Supervisor, workload: Workload) -> Loa
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, pause: Pause) -> None:
-    begin_s, told = time.monotonic(), None
+    begin_s, shown = time.monotonic(), None
     while (reason := readiness(settings.host, supervisor.port)) is not None:
         _still_up(supervisor)
         waited_s = time.monotonic() - begin_s
         if waited_s > _READY_LIMIT_S:
             raise DataError(
                 f"The instrument was not ready within {_READY_LIMIT_S:.0f} s: {reason}",
-                "Free the processor, or mend what the reason names.",
+                "Free the processor, or remove the cause that is stated.",
             )
         if waited_s > _PATIENCE_S:
             _nothing_away(supervisor)
-            if reason != told:
+            if reason != shown:
                 note(f"Starting: {reason}")
-                told = reason
+                shown = reason
         pause(_POLL_S)
 
 
 def _nothing_away(supervisor: Supervisor) -> None:
-    """Refuse to wait for a microscope, a model or a run that the engine says it cannot have."""
+    """Refuse to wait when the engine reports a microscope, model or run that is not available."""
     try:
         with SyncEngineClient(supervisor.address, _POLL_S) as engine:
             status = engine.status()
@@ -249,12 +249,12 @@ def _measured(
     workload: Workload,
     run: Run | None,
     ledger: dict[str, Any],
-    seen: _Seen,
+    results: _Results,
     restarts: dict[str, int],
 ) -> Measured:
     latency = dict(run.latency_ms) if run else {}
     accuracy = (run.accuracy if run else None) or {}
-    clients = None if seen.clients is None else dict(seen.clients)
+    clients = None if results.clients is None else dict(results.clients)
     received = LatencyHistogram() if clients is None else clients.pop("latency")
     figures = {
         "frames": {name: ledger.get(name) for name in _FRAMES},
@@ -264,8 +264,8 @@ def _measured(
             "published": received.summary_ms(),
         },
         "accuracy": {name: accuracy.get(name) for name in _ACCURACY},
-        "cpu_percent": _total(seen.processes, "cpu_percent"),
-        "rss_mb": _total(seen.processes, "rss_mb"),
+        "cpu_percent": _total(results.processes, "cpu_percent"),
+        "rss_mb": _total(results.processes, "rss_mb"),
         "recording": str(settings.data_dir / run.recording) if run and run.recording else None,
         "settings": {
             "run": run.id if run else None,
@@ -283,7 +283,7 @@ def _measured(
         },
         "machine": machine(),
     }
-    return Measured(figures, clients, seen.processes, seen.soak)
+    return Measured(figures, clients, results.processes, results.soak)
 
 
 def _total(processes: dict[str, Any], name: str) -> float | None:

@@ -1,9 +1,9 @@
-"""A client of a live view that costs next to nothing, so that what is measured is the service.
+"""A client of a live view that takes almost no processor time, so that the service is measured and not the client.
 
 Twenty clients of an ordinary WebSocket library take as much processor time as
-the service that feeds them. This one knows only what the service sends: whole
-binary frames, pings and a farewell. Its own frames are masked with zeros,
-which the protocol allows and which leaves the payload as it is.
+the service that feeds them. This client reads only what the service sends:
+whole binary frames, pings and close frames. Its own frames are masked with
+zeros, which the protocol allows and which leaves the payload unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["ViewClient"]
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 _FINAL, _MASKED = 0x80, 0x80
 _SHORT, _MIDDLE = 125, 126
-"""Lengths up to 125 stand in the second byte; 126 announces two bytes of length, and 127 eight."""
+"""Lengths up to 125 are in the second byte; 126 means two bytes of length, and 127 eight."""
 
 
 class ViewClient(asyncio.Protocol):
@@ -33,16 +33,16 @@ class ViewClient(asyncio.Protocol):
     access_key : str or None
         Sent as the first message.
     receive : callable
-        Gets each message (a view that holds only during the call) and the time at which it came (monotonic, s).
+        Gets each message (a view that is valid only during the call) and its time of arrival (monotonic, s).
 
     Attributes
     ----------
     opened : asyncio.Future
-        Done when the service has said yes; fails when it has not.
+        Done when the service has accepted the WebSocket; fails when it has refused.
     closed : bool
         Whether the connection has ended.
     close_code : int or None
-        With which the service said farewell; None when it did not.
+        Of the close frame of the service; None when it sent none.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ViewClient(asyncio.Protocol):
         self.close_code: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the WebSocket."""
+        """Request the WebSocket."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  a stream connection has no other
         self._transport = transport
         key = base64.b64encode(os.urandom(16)).decode()
@@ -69,32 +69,32 @@ class ViewClient(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        """Hand on the messages that are complete."""
+        """Pass on the messages that are complete."""
         now_s = time.monotonic()
         self._buffer += data
-        if not self.opened.done() and not self._read_answer():
+        if not self.opened.done() and not self._read_response():
             return
         position = 0
         with memoryview(self._buffer) as view:
             while (frame := _frame_at(view, position)) is not None:
                 begin, end = frame
-                self._use(self._buffer[position] & 0x0F, view[begin:end], now_s)
+                self._handle(self._buffer[position] & 0x0F, view[begin:end], now_s)
                 position = end
         del self._buffer[:position]
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Remember the end."""
+        """Record the end."""
         self.closed = True
         if not self.opened.done():
             self.opened.set_exception(ConnectionError(f"The service closed {self._path} before it was open ({error})."))
 
     def stall(self) -> None:
-        """Read nothing any more, as the page of a sleeping laptop."""
+        """Stop reading, as the page of a sleeping laptop does."""
         if self._transport is not None:
             self._transport.pause_reading()
 
     def wake(self) -> None:
-        """Read again what the system still holds."""
+        """Continue to read what the system has buffered."""
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
 
@@ -103,8 +103,8 @@ class ViewClient(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _read_answer(self) -> bool:
-        """Whether the service's HTTP answer has come, and was a yes."""
+    def _read_response(self) -> bool:
+        """Whether the HTTP response is complete and accepts the WebSocket."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return False
@@ -119,7 +119,7 @@ class ViewClient(asyncio.Protocol):
             self._send(_TEXT, json.dumps({"access_key": self._access_key}).encode())
         return True
 
-    def _use(self, kind: int, payload: memoryview, now_s: float) -> None:
+    def _handle(self, kind: int, payload: memoryview, now_s: float) -> None:
         with payload:
             if kind == _BINARY:
                 self._receive(payload, now_s)

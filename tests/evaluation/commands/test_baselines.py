@@ -56,6 +56,7 @@ def test_beads_are_scored_with_calibrations_from_all_and_from_one(
         (known, group) for known in ("all black beads", "one black bead") for group in ("unseen", "unseen, isolated")
     ]
     assert rows[0]["beads"] > 1
+    assert json.loads(scores.read_text())["provenance"]["machine"]["cores"] >= 1
     assert rows[0]["found"] > 0.8
     assert printed.count("lookup, ") == 4
 

@@ -67,6 +67,8 @@ def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -
     assert figures["settings"]["time_source"].endswith("(monotonic)")
     assert figures["settings"]["microscope"]["driver"] == "replay"
     assert figures["machine"]["processors"] >= 1
+    assert figures["provenance"]["command"].startswith("bathyscope bench live --size 64")
+    assert figures["provenance"]["seeds"] == {"scene": 1}
 
     clients = figures["clients"]
     assert (clients["healthy"], clients["stalled"], clients["broken"]) == (2, 1, 0)
@@ -101,6 +103,12 @@ def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:
 def test_an_unreadable_model_is_reported_before_the_service_starts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no-model"):
         CliRunner().invoke(application, ["live", "--model", str(tmp_path / "no-model")], catch_exceptions=False)
+
+
+def test_history_queries_need_a_client_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(DataError, match="need httpx"):
+        CliRunner().invoke(application, ["live", "--history-rps", "5"], catch_exceptions=False)
 
 
 def test_the_movie_and_its_truth_are_those_of_the_scene(tmp_path: Path) -> None:
@@ -189,6 +197,7 @@ def test_bench_localize_compares_sizes_and_number_formats(tmp_path: Path, monkey
     assert done.exit_code == 0, done.output
     figures = json.loads(file.read_text())
     rows = figures["rows"]
+    assert figures["provenance"]["seeds"] == {"scene": 1}
     assert {(row["model"], row["runtime"], row["precision"]) for row in rows} >= {
         ("full", "ours", "float32"),
         ("live", "ours", "float32"),

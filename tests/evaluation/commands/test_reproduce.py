@@ -23,6 +23,9 @@ from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.weights import reference_model
 
+FILES = {"brownian.csv", "brownian.png", "reproduce.json", "results.json"}
+"""Of results of `brownian`."""
+
 
 def _run(*arguments: Any) -> Result:
     application = typer.Typer()
@@ -39,7 +42,7 @@ def test_tables_figures_and_provenance_are_written(finished: Path, tmp_path: Pat
     out = tmp_path / "figures"
     done = _run("brownian", "--quick", "--methods", "cascade,vgg", "--out", out)
     assert done.exit_code == 0, done.output
-    assert {path.name for path in out.iterdir()} == {"brownian.csv", "brownian.png", "reproduce.json"}
+    assert {path.name for path in out.iterdir()} == FILES
     rows = _table(out / "brownian.csv")
     assert [row["axis"] for row in rows if row["method"] == "cascade"] == ["x", "y", "z"]
     # A method that cannot run is in the table with the reason.
@@ -53,6 +56,11 @@ def test_tables_figures_and_provenance_are_written(finished: Path, tmp_path: Pat
     assert "vgg" in provenance["left_out"]
     assert provenance["runs"][0]["command"].startswith("bathyscope")
     assert provenance["runs"][0]["unfinished"] == []
+    results = json.loads((out / "results.json").read_text())
+    assert [row["axis"] for row in results["tables"]["brownian"]] == ["x", "y", "z"]
+    assert results["provenance"]["seeds"] == provenance["seeds"] == results["seeds"]
+    assert results["runs"] == [provenance["runs"][0]["provenance"]]
+    assert "vgg" in results["left_out"]
     # The same frames again: the same figures.
     kept = [
         {key: value for key, value in row.items() if key != "left_out"} for row in rows if row["method"] == "cascade"
@@ -92,7 +100,7 @@ def test_experiments_that_are_finished_stay_when_a_later_one_fails(
     monkeypatch.setattr(stacked, "run", fail)
     out = tmp_path / "figures"
     assert _run("all", "--quick", "--out", out).exit_code != 0
-    assert {path.name for path in out.iterdir()} == {"brownian.csv", "brownian.png", "reproduce.json"}
+    assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "reproduce.json").read_text())["runs"][0]["unfinished"] == ["stacked"]
     # Figures come from tables alone: merging one folder draws them again.
     again = tmp_path / "again"

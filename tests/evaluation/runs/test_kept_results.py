@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evaluation.experiments.benchmark import MethodRun
 from evaluation.optics.benchmark_optics import computed_calibration, exact_optics
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose, middle_box, uniform_emitters
+from evaluation.runs import identity
 from evaluation.runs.identity import code_digest, differences, folder_digest, run_identity
 from evaluation.runs.kept_results import KeptResults
 from models.camera import CameraModel
@@ -95,10 +96,24 @@ def test_comments_and_docstrings_make_no_other_code(tmp_path: Path) -> None:
     file.write_text('"""Module."""\ndef f(x):\n    """One."""\n    return x + 1\n')
     before = code_digest(tmp_path)
     file.write_text('"""Better."""\n\n\ndef f(x):\n    """Two."""\n    # why\n    return (x + 1)\n')
-    (tmp_path / "pages.py").write_text("shown = True\n")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "pages.py").write_text("shown = True\n")
+    (tmp_path / "provenance.py").write_text("known = True\n")
     assert code_digest(tmp_path) == before
     file.write_text('"""Better."""\ndef f(x):\n    return x + 2\n')
     assert code_digest(tmp_path) != before
+
+
+def test_code_of_models_and_evaluation_is_part_of_the_identity(tmp_path: Path) -> None:
+    assert [folder.name for folder in identity._OWN_PACKAGES] == ["evaluation", "models"]
+    assert all((folder / "__init__.py").is_file() for folder in identity._OWN_PACKAGES)
+    folders = tmp_path / "evaluation", tmp_path / "models"
+    for folder in folders:
+        folder.mkdir()
+        (folder / "a.py").write_text("x = 1\n")
+    before = code_digest(*folders)
+    (folders[1] / "a.py").write_text("x = 2\n")
+    assert code_digest(*folders) != before
 
 
 def test_a_model_is_known_by_its_weights_and_not_by_its_card(tmp_path: Path) -> None:

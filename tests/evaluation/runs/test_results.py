@@ -76,6 +76,9 @@ def test_runs_are_joined_and_later_ones_replace_a_method(tmp_path: Path) -> None
     assert (out / "brownian.png").stat().st_size > 20_000
     assert is_results(out)
     assert (out / "tables.md").is_file()
+    written = json.loads((out / "results.json").read_text())
+    assert [row["ratio"] for row in written["tables"]["brownian"][::3]] == [1.0, None, 1.1]
+    assert written["provenance"]["seeds"] == {"judging": 1}
     assert not (out / "comparison.csv").exists()
     # What was joined can be joined again.
     once_more = tmp_path / "more"

@@ -159,6 +159,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench dense-beads": [path["sweep.tif"], "--calibration", path["calibration"], "--method", "lookup"],
         "bench psf": [path["calibration"]],
         "bench isolated": [],
+        "bench report": [],
         "bench baseline-beads": [path["sweep.tif"], "--pixel-size-um", "1", "--z-step-um", "1"],
     }
 

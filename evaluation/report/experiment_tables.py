@@ -1,0 +1,209 @@
+"""Tables of the performance page from results of `reproduce`: one function for each experiment.
+
+Each function takes the records of a topic, the newest first. Rows of all
+records are in one table; of a method that is in several, the newest is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from evaluation.report.listing import Column, joined, listed, shown
+from evaluation.report.markdown import Cell, errors, grid, jaccard, light, number
+from evaluation.report.records import Record
+from evaluation.scores.scoring import Row
+
+__all__ = [
+    "adoption",
+    "brownian",
+    "by_light",
+    "cells",
+    "depth",
+    "ghosts",
+    "isolated",
+    "psf",
+    "resolution",
+    "stacked",
+    "tracking",
+    "training_size",
+]
+
+Records = Sequence[Record]
+
+_TOLERANCE_UM = 10.0
+
+_COST: tuple[Column, ...] = (
+    ("optics", shown("optics")),
+    ("calibration, min", shown("calibration_minutes")),
+    ("training, min", shown("training_minutes")),
+    ("training frames", shown("training_frames")),
+)
+_DEPTH: tuple[Column, ...] = (
+    ("method", lambda row: f"`{row['method']}`"),
+    ("recall of at least 0.9, µm", joined("range_from_um", "range_to_um")),
+    ("Jaccard", shown("jaccard", 2)),
+    ("RMSE lateral / axial, µm", errors),
+)
+
+
+def _rows(records: Records, name: str, **where: Any) -> list[Row]:
+    """Rows of a table of `reproduce` that have the values `where`."""
+    rows: list[Row] = [row for record in records for row in record.result["tables"].get(name, [])]
+    return [row for row in rows if all(row.get(key) == value for key, value in where.items())]
+
+
+def _titled(title: str, rows: Sequence[Row], across: str, cell: Cell, **options: Any) -> list[str]:
+    return [f"{title}:\n\n{grid(rows, across, cell, **options)}"] if rows else []
+
+
+def by_light(name: str, published: str, across: str) -> Callable[[Records], list[str]]:
+    """Jaccard index within 10 µm of a table of conditions, in both forms of light.
+
+    Parameters
+    ----------
+    name : str
+        Table.
+    published : str
+        Title of the published form.
+    across : str
+        Key of the conditions, ``snr_db`` or ``points``.
+    """
+
+    def draw(records: Records) -> list[str]:
+        rows = _rows(records, name, form="published", tolerance_um=_TOLERANCE_UM)
+        parts = _titled(published, rows, across, jaccard, limits=True)
+        physical = _rows(records, name, form="physical", tolerance_um=_TOLERANCE_UM)
+        along, what = ("photons", "photo-electrons per emitter") if across == "snr_db" else (across, "number of points")
+        backgrounds = list(dict.fromkeys(row["background_e"] for row in physical))
+        pairs: dict[tuple[Any, ...], Row] = {}
+        for row in physical:
+            for method, key in ((row["method"], "jaccard"), ("ideal detector", "limit_jaccard")):
+                pair = pairs.setdefault((method, row[along]), {"of": _code(method), along: row[along]})
+                pair.setdefault(row["background_e"], row.get(key))
+        # The limit is the last line, as in the published form.
+        ordered = sorted(pairs.values(), key=lambda pair: pair["of"] == "ideal detector")
+
+        def cell(row: Row) -> str:
+            return ", ".join(number(row.get(background)) for background in backgrounds)
+
+        title = f"sCMOS, {' and '.join(f'{background:g}' for background in backgrounds)} e⁻/px, by {what}"
+        return parts + _titled(title, ordered, along, cell, down="of")
+
+    return draw
+
+
+def _code(method: str) -> str:
+    return method if method == "ideal detector" else f"`{method}`"
+
+
+def isolated(records: Records) -> list[str]:
+    """Errors of one emitter over the bound and over sigma, by light and depth."""
+    rows = [
+        {**row, "of": f"`{row['method']}`, {light(row)}", "depths": f"{row['from_um']:g} to {row['to_um']:g} µm"}
+        for row in _rows(records, "isolated")
+    ]
+
+    def cell(row: Row) -> str:
+        pairs = ((row[f"lateral_over_{by}"], row[f"axial_over_{by}"]) for by in ("bound", "sigma"))
+        return "; ".join(" / ".join(map(number, pair)) for pair in pairs)
+
+    title = "Error over the Cramér-Rao bound, lateral / axial; error over sigma, lateral / axial"
+    return _titled(title, rows, "depths", cell, down="of")
+
+
+def ghosts(records: Records) -> list[str]:
+    """False localizations for each emitter with negative defocus, by light."""
+    rows = [{**row, "light": light(row)} for row in _rows(records, "ghosts", kind="wrong side", whole=True)]
+
+    def cell(row: Row) -> str:
+        error = row.get("ghosts_error")
+        return number(row["ghosts"], 3) + ("" if error is None else f" ± {error:.3f}")
+
+    return _titled("False localizations per emitter", rows, "light", cell)
+
+
+def resolution(records: Records) -> list[str]:
+    """Smallest resolved lateral and axial distance, by light and depth."""
+    pairs: dict[tuple[Any, ...], Row] = {}
+    for row in _rows(records, "resolution"):
+        place = f"{row['photons']:,.0f} e⁻, {row['depth_um']:g} µm"
+        pair = pairs.setdefault((row["method"], place), {"method": row["method"], "place": place})
+        pair.setdefault(row["direction"], row["resolved_um"])
+
+    def cell(row: Row) -> str:
+        return ", ".join(number(row.get(direction), 1) for direction in ("lateral", "axial"))
+
+    return _titled("Smallest resolved distance, lateral, axial, µm", list(pairs.values()), "place", cell)
+
+
+def adoption(records: Records) -> list[str]:
+    """Jaccard index with other optics, and the time from the sweep to the model."""
+    rows = [
+        {**row, "of": f"`{row['method']}`, {row['optics']}"} for row in _rows(records, "adoption", tolerance_share=0.1)
+    ]
+    parts = _titled("Jaccard index by SNR in dB", rows, "snr_db", jaccard, down="of")
+    return [*parts, *listed(_rows(records, "adoption-cost"), _COST)]
+
+
+def stacked(records: Records) -> list[str]:
+    """Share of frames with both emitters found, by SNR and distance."""
+    rows = [
+        {**row, "case": f"{row['snr_db']:g} dB, {row['apart_um']:g} µm"}
+        for row in _rows(records, "stacked", tolerance_um=5.0)
+    ]
+    return _titled(
+        "Share of frames with both found within 5 µm, by SNR and axial distance",
+        rows,
+        "case",
+        lambda row: number(row["both_found"]),
+    )
+
+
+def psf(records: Records) -> list[str]:
+    """Scores with the measured and the computed PSF."""
+    rows = [{**row, "case": f"{row['points']} points"} for row in _rows(records, "psf", tolerance_um=_TOLERANCE_UM)]
+
+    def cell(row: Row) -> str:
+        if row["points"] > 1:
+            return f"{number(row['jaccard'])}; {number(row['rmse_axial_um'])} µm"
+        return (
+            f"{number(row['jaccard'])}; {number(row['lateral_over_bound'], 1)} / {number(row['axial_over_bound'], 1)}"
+        )
+
+    return _titled("Jaccard index; error over the bound (one point) or axial RMSE", rows, "case", cell)
+
+
+def cells(records: Records) -> list[str]:
+    """Jaccard index of cells, with and without background removal."""
+    rows = _rows(records, "cells", tolerance_um=_TOLERANCE_UM)
+    return _titled("Jaccard index within 10 µm", rows, "frames_are", jaccard)
+
+
+def tracking(records: Records) -> list[str]:
+    """Jaccard index of localizations and of tracks, by motion."""
+
+    def cell(row: Row) -> str:
+        return f"{number(row['localization_jaccard'])} / {number(row['jaccard'])}"
+
+    return _titled("Jaccard index of localizations / of tracks", _rows(records, "tracking"), "motion", cell)
+
+
+def brownian(records: Records) -> list[str]:
+    """Recovered over true diffusion coefficient, by axis."""
+    rows = [{**row, "case": f"{row['diffusion_um2_s']:g} µm²/s, {row['axis']}"} for row in _rows(records, "brownian")]
+    return _titled("Recovered over true diffusion coefficient", rows, "case", lambda row: number(row["ratio"]))
+
+
+def training_size(records: Records) -> list[str]:
+    """Jaccard index over the size of the training, by SNR."""
+    rows = [
+        {**row, "of": f"`{row['network']}`, {row['samples']:,} samples, {row['minutes']:g} min"}
+        for row in _rows(records, "training-size", tolerance_um=_TOLERANCE_UM)
+    ]
+    return _titled("Jaccard index by SNR in dB", rows, "snr_db", jaccard, down="of")
+
+
+def depth(records: Records) -> list[str]:
+    """Depths with a high recall, and errors."""
+    return listed(_rows(records, "depth-range"), _DEPTH)

@@ -1,0 +1,169 @@
+"""Topics of the performance page, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evaluation.report import bench_tables, experiment_tables
+from evaluation.report.records import Record
+
+__all__ = ["TOPICS", "Topic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One section of the page.
+
+    Attributes
+    ----------
+    name : str
+        Folder of its records.
+    title : str
+    text : str
+        Conditions, and how the tables are read.
+    tables : callable
+        Markdown of the records' tables.
+    """
+
+    name: str
+    title: str
+    text: str
+    tables: Callable[[Sequence[Record]], list[str]]
+
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(
+        "snr",
+        "Accuracy by signal-to-noise ratio",
+        "Simulated. Jaccard index within 10 µm, 20 points, ± jackknife over frames.",
+        experiment_tables.by_light("snr", "Published form, by SNR in dB", "snr_db"),
+    ),
+    Topic(
+        "density",
+        "Accuracy by density",
+        "Simulated. Jaccard index within 10 µm, ± jackknife over frames.",
+        experiment_tables.by_light("density", "Published form, 30 dB, by the number of points", "points"),
+    ),
+    Topic("isolated", "One emitter alone", "Simulated, 100 frames per cell.", experiment_tables.isolated),
+    Topic(
+        "resolution",
+        "Resolution",
+        "Simulated. Two emitters, apart laterally or axially; -: none.",
+        experiment_tables.resolution,
+    ),
+    Topic(
+        "stacked",
+        "Two emitters at one lateral position",
+        "Simulated.",
+        experiment_tables.stacked,
+    ),
+    Topic(
+        "ghosts",
+        "Emitters with negative defocus",
+        "Simulated. False localizations for each emitter at -20 to -3 µm; the target is at most 0.1.",
+        experiment_tables.ghosts,
+    ),
+    Topic(
+        "depth",
+        "Depth",
+        "Simulated. 40 beads in 200 x 200 x 100 µm³, 30,000 photo-electrons on 5 e⁻/px.",
+        experiment_tables.depth,
+    ),
+    Topic(
+        "psf",
+        "Measured and computed PSF",
+        "Simulated. 30,000 photo-electrons on 5 e⁻/px. `(computed)`: PSF from the data sheet, else from the sweep.",
+        experiment_tables.psf,
+    ),
+    Topic(
+        "cells",
+        "Cells",
+        "Simulated. 5-µm bodies over autofluorescence; calibrated with beads or cells.",
+        experiment_tables.cells,
+    ),
+    Topic("tracking", "Tracking", "Simulated. One Kalman tracker for all methods.", experiment_tables.tracking),
+    Topic("brownian", "Diffusion", "Simulated. 1 is exact.", experiment_tables.brownian),
+    Topic("training-size", "Size of the training", "Simulated.", experiment_tables.training_size),
+    Topic(
+        "adoption",
+        "Other optics: from a sweep to a model in 10 minutes",
+        "Simulated. Jaccard index within a tenth of the depth range; two cores, one of which exposes the sweep.",
+        experiment_tables.adoption,
+    ),
+    Topic(
+        "beads",
+        "Real beads",
+        "A sweep of beads, 10x/0.45, 1.6 µm/px, 1-µm steps: beads in the black squares of a checkerboard calibrate, "
+        "those in the white squares are scored from 3 to 55 µm. Bias and the tilt of the slide are removed.",
+        bench_tables.beads,
+    ),
+    Topic(
+        "dense-beads",
+        "Real beads, dense frames",
+        "Frames composed of three planes of the same sweep, 246 emitters a frame.",
+        bench_tables.dense_beads,
+    ),
+    Topic(
+        "baseline-isolated",
+        "Baseline: published fit of isolated emitters",
+        "Simulated, exact PSF, maximum likelihood of smappy-smlm. RMS error over the Cramér-Rao bound, lateral / axial "
+        "(fits per second); ± 0.10 laterally, ± 0.14 axially.",
+        bench_tables.baseline_isolated,
+    ),
+    Topic(
+        "baseline-beads",
+        "Baseline: published fit of the real beads",
+        "The sweep of the real beads above, every second plane, maximum likelihood.",
+        bench_tables.baseline_beads,
+    ),
+    Topic(
+        "democamera",
+        "Micro-Manager's DemoCamera",
+        "`calibrate --live`, `train`, then frames between the planes of the sweep: median error of depth over the "
+        "isolated beads, µm, by stage position. The target is 1 µm.",
+        bench_tables.rows_of_files,
+    ),
+    Topic(
+        "live",
+        "Live rate and latency",
+        "The whole instrument: 20 emitters, recording on, 20 stream clients of which 2 never read, 5 history queries a "
+        "second. Latency from mid-exposure. The DemoCamera has no truth.",
+        bench_tables.live,
+    ),
+    Topic(
+        "soak",
+        "Ten minutes live",
+        "Memory of each process, median of the first and the last minute.",
+        bench_tables.rows_of_files,
+    ),
+    Topic("kills", "Killed while recording", "SIGKILL of the engine at random moments.", bench_tables.kills),
+    Topic(
+        "localize",
+        "Localize: time per frame",
+        "ms of processor time per frame on one thread, by frame size and batch; shipped weights, 20 emitters.",
+        bench_tables.localize,
+    ),
+    Topic(
+        "fits",
+        "Fit: time per frame",
+        "Processor time per frame (emitters per second); 256 x 256 px, 20 dB, exact PSF, median over frames.",
+        bench_tables.fits,
+    ),
+    Topic("training", "Calibration and training time", "Two cores, nothing else running.", bench_tables.rows_of_files),
+    Topic("api", "API", "Processor time of the API process for live tracks.", bench_tables.api),
+    Topic(
+        "storage",
+        "Storage: codec of recordings",
+        "Processor time and size per frame of the reference scene (20 emitters, 12-bit camera), one chunk per frame, "
+        "shards of 64. lz4, level 5, shuffled bits is used.",
+        bench_tables.rows_of_files,
+    ),
+    Topic(
+        "storage-path",
+        "Storage: whole way to the disk",
+        "Compress, write the shard, its log and the shapes: ms per frame, user and system time.",
+        bench_tables.rows_of_files,
+    ),
+)
+"""All topics."""
