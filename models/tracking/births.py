@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tracking.association import pairs_near
 from models.tracking.motion_models import Gaussians
 from models.tracking.noise import ProcessNoise
 
@@ -23,6 +24,8 @@ F64 = NDArray[np.float64]
 
 _REACH_UM = 12.0
 """Distance at which a neighbour's weight is exp(-1/2)."""
+
+_FARTHEST_UM = 3 * _REACH_UM
 
 _LEAST_WEIGHT = 0.3
 _LEAST_TRACKS = 3
@@ -47,14 +50,21 @@ class Flow:
 
     def at(self, places_um: F64) -> tuple[F64, F64, NDArray[np.bool_]]:
         """Mean velocity (K, 3), its variance (K, 3), and whether there are neighbours (K,), at places (K, 3)."""
-        square = ((places_um[:, None] - self.position_um) ** 2).sum(axis=2)
+        count = len(places_um)
+        places, tracks = pairs_near(places_um.T, np.full(count, _FARTHEST_UM), self.position_um.T)
+        square = ((places_um[places] - self.position_um[tracks]) ** 2).sum(axis=1)
         weight = np.exp(-0.5 / _REACH_UM**2 * square)
-        total = weight.sum(axis=1, keepdims=True)
-        weight /= np.maximum(total, 1e-9)
-        mean = weight @ self.velocity_um_s
-        variance = np.maximum(weight @ self.velocity_um_s**2 - mean**2, 0.0)
+        total = np.bincount(places, weight, count)
+        velocity = self.velocity_um_s[tracks]
+
+        def mean_of(values: F64) -> F64:
+            sums = [np.bincount(places, weight * column, count) for column in values.T]
+            return np.stack(sums, axis=1) / np.maximum(total, 1e-9)[:, None]
+
+        mean = mean_of(velocity)
+        variance = np.maximum(mean_of(velocity**2) - mean**2, 0.0)
         shear = _SHEAR_UM_S**2 + (_RELATIVE_SHEAR**2) * (mean**2).sum(axis=1, keepdims=True)
-        return mean, variance + shear, total[:, 0] > _LEAST_WEIGHT
+        return mean, variance + shear, total > _LEAST_WEIGHT
 
     def __len__(self) -> int:
         return len(self.position_um)

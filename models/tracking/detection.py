@@ -96,6 +96,6 @@ class Detection:
 
     def learn(self, seen_before: Bools, seen: Bools) -> None:
         """Take whether tracks that surely exist were found, in the frame before and in this one; shape (N,)."""
-        hits = np.array([np.count_nonzero(seen & seen_before), np.count_nonzero(seen & ~seen_before)])
-        trials = np.array([np.count_nonzero(seen_before), np.count_nonzero(~seen_before)])
-        self._trials = self._trials * _KEPT + _PRIOR * (1 - _KEPT) + np.stack([hits, trials], axis=1)
+        both, now, before = (np.count_nonzero(each) for each in (seen & seen_before, seen, seen_before))
+        new = np.array([[both, before], [now - both, len(seen) - before]])
+        self._trials = self._trials * _KEPT + _PRIOR * (1 - _KEPT) + new

@@ -62,10 +62,8 @@ class TrackState:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        for each in fields(self):
-            column = getattr(self, each.name)
-            if isinstance(column, np.ndarray):
-                column.flags.writeable = False
+        for name in _ARRAYS:
+            getattr(self, name).flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.track_id)
@@ -81,6 +79,9 @@ class TrackState:
             observed=self.observed.astype(np.int64),
             **columns,
         )
+
+
+_ARRAYS = tuple(each.name for each in fields(TrackState) if each.name not in ("t_s", "frame"))
 
 
 class TracksLocalizations(Protocol):

@@ -28,7 +28,7 @@ of focus; a track is never reflected through focus to fit a localization.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -66,45 +66,86 @@ _NO_ROWS: I64 = np.zeros(0, np.int64)
 
 @dataclass(slots=True)
 class _Pool:
-    """All tracks, confirmed or not, as arrays of equal length; number 0 is not yet confirmed."""
+    """All tracks, confirmed or not; number 0 is not yet confirmed.
+
+    Few arrays with the tracks along the last axis: choosing and appending tracks costs one operation for each array.
+    """
 
     gaussians: Gaussians
     weights: F64
-    log_odds: F64
-    birth: I64
-    track_id: I64
-    first_frame: I64
-    last_frame: I64
-    hits: I64
-    ambiguity: F64
-    localization: I64
+    existence: F64
+    """Shape (2, N): log odds that the track exists; ambiguity of its last assignment."""
+
+    history: I64
+    """Shape (6, N): number of the birth, track id, first frame, last frame seen, localizations, row of the last one."""
 
     @classmethod
     def begin(cls, gaussians: Gaussians, weights: F64, log_odds: F64, births: I64, rows: I64, frame: int) -> Self:
         """Tracks with one localization each, given by its row among those of the frame."""
-        count = len(log_odds)
-        frames = np.full(count, frame, np.int64)
-        ids, hits = np.zeros(count, np.int64), np.ones(count, np.int64)
-        return cls(gaussians, weights, log_odds, births, ids, frames, frames.copy(), hits, np.zeros(count), rows)
+        history = np.zeros((6, len(births)), np.int64)
+        history[0], history[2:4], history[4], history[5] = births, frame, 1, rows
+        return cls(gaussians, weights, np.stack([log_odds, np.zeros(len(births))]), history)
 
     @classmethod
     def empty(cls, models: int) -> Self:
         """No tracks."""
         return cls.begin(np.zeros((5, models, 3, 0)), np.zeros((models, 0)), np.zeros(0), _NO_ROWS, _NO_ROWS, 0)
 
+    @property
+    def log_odds(self) -> F64:
+        """Log odds of existence, shape (N,); a view."""
+        return self.existence[0]
+
+    @property
+    def ambiguity(self) -> F64:
+        """Ambiguity of the last assignment, shape (N,); a view."""
+        return self.existence[1]
+
+    @property
+    def birth(self) -> I64:
+        """Number of the birth, shape (N,); a view."""
+        return self.history[0]
+
+    @property
+    def track_id(self) -> I64:
+        """Number of the track, 0 when not confirmed, shape (N,); a view."""
+        return self.history[1]
+
+    @property
+    def first_frame(self) -> I64:
+        """Frame of the first localization, shape (N,); a view."""
+        return self.history[2]
+
+    @property
+    def last_frame(self) -> I64:
+        """Frame of the last localization, shape (N,); a view."""
+        return self.history[3]
+
+    @property
+    def hits(self) -> I64:
+        """Number of localizations, shape (N,); a view."""
+        return self.history[4]
+
+    @property
+    def localization(self) -> I64:
+        """Row of the localization in the frame, -1 when unseen, shape (N,); a view."""
+        return self.history[5]
+
     def select(self, rows: NDArray[Any]) -> _Pool:
         """The tracks of a mask or an index array."""
-        return _Pool(*(getattr(self, name)[..., rows] for name in _COLUMNS))
+        return _Pool(self.gaussians[..., rows], self.weights[:, rows], self.existence[:, rows], self.history[:, rows])
 
     def append(self, other: _Pool) -> _Pool:
         """These tracks and the others."""
-        return _Pool(*(np.concatenate([getattr(self, n), getattr(other, n)], axis=-1) for n in _COLUMNS))
+        return _Pool(
+            np.concatenate([self.gaussians, other.gaussians], axis=3),
+            np.concatenate([self.weights, other.weights], axis=1),
+            np.concatenate([self.existence, other.existence], axis=1),
+            np.concatenate([self.history, other.history], axis=1),
+        )
 
     def __len__(self) -> int:
-        return len(self.track_id)
-
-
-_COLUMNS = tuple(each.name for each in fields(_Pool))
+        return self.history.shape[1]
 
 
 class Tracker:
@@ -179,9 +220,9 @@ class Tracker:
 
         hit = self._update(pool, measured, variance, odds, exists, detected, densities)
         seen = hit >= 0
-        pool.hits += seen
+        pool.hits[:] += seen
         pool.last_frame[seen] = frame
-        pool.localization = np.where(seen, used[hit] if len(used) else -1, -1)
+        pool.localization[:] = np.where(seen, used[hit] if len(used) else -1, -1)
         sure = exists > _SURE
         self._detection.learn(seen_before[sure], seen[sure])
         self._confirm(pool)
@@ -201,7 +242,8 @@ class Tracker:
         if self._links is not None:
             self._links.add(frame, t_s, pool.birth[seen], pool.localization[seen])
             self._links.add(frame, t_s, births, used[free])
-        self._pool = pool.select(~over).append(_Pool.begin(*born, log_odds, births, used[free], frame))
+        kept = pool.select(~over) if over.any() else pool
+        self._pool = kept.append(_Pool.begin(*born, log_odds, births, used[free], frame))
         self._ended_before = _NO_ROWS
         self._last_frame, self._last_t_s = frame, t_s
         return state
@@ -215,7 +257,7 @@ class Tracker:
             frames = step_s / self.noise.frame_s
             mixed, pool.weights = mix(pool.gaussians, pool.weights, self.settings.keep_model**frames, self.noise.shares)
             pool.gaussians = predict(mixed, self.noise.bank(), step_s)
-            pool.log_odds = _survive(pool.log_odds, self.settings.survival**frames)
+            pool.log_odds[:] = _survive(pool.log_odds, self.settings.survival**frames)
 
     def _update(
         self, pool: _Pool, measured: F64, variance: F64, odds: F64, exists: F64, detected: F64, densities: Densities
@@ -247,7 +289,7 @@ class Tracker:
             self.noise.learn(predicted[..., sure], after[:, sure], at[:, sure], of[:, sure])
             pool.gaussians[..., own] = update(predicted, at, of)
             pool.weights[:, own] = after
-        pool.log_odds = pool.log_odds + evidence
+        pool.log_odds[:] += evidence
         return hit
 
     def _gates(self, pool: _Pool, largest_variance: float) -> tuple[F64, F64]:
