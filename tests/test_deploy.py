@@ -20,8 +20,9 @@ from service.api.live import Live
 from service.api.metrics import Metrics
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
 from service.protocol.latency import Latencies
-from service.protocol.link import EngineClient, LinkAddress
 from service.settings import load_settings
 from tests.conftest import missing
 

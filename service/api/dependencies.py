@@ -14,7 +14,7 @@ from service.api.reads import Reads
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
-from service.protocol.link import EngineClient
+from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from service.api.problems import NotReady
 from service.api.tasks import keep_on
-from service.protocol.link import EngineClient
+from service.protocol.clients import EngineClient
 from service.store.values import dump_json
 
 __all__ = ["FEED", "PREVIEW", "STREAM", "Live", "Outbox"]

@@ -25,8 +25,8 @@ from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.problems import NotReady
 from service.api.repeats import Repeats
+from service.protocol.clients import EngineClient
 from service.protocol.latency import BUCKETS_S
-from service.protocol.link import EngineClient
 
 __all__ = ["Metrics", "router"]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import Engine
 from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, StageUm
-from service.protocol.link import EngineAway, EngineRefusal
+from service.protocol.errors import EngineAway, EngineRefusal
 
 __all__ = ["router"]
 

@@ -19,7 +19,7 @@ from starlette.routing import Match
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
 from service.files.descriptions import FolderUnreadable
-from service.protocol.link import EngineAway, EngineRefusal
+from service.protocol.errors import EngineAway, EngineRefusal
 from service.store.errors import StoreError, UnknownItem
 from service.store.values import dump_json
 

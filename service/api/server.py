@@ -31,7 +31,8 @@ from service.api.app import create_app
 from service.api.problems import problem_response
 from service.api.repeats import CountRepeats, Repeats
 from service.api.stream import SEND_NOW
-from service.protocol.link import EngineClient, LinkAddress
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 

@@ -40,7 +40,10 @@ from service.files.camera_choice import camera_of
 from service.files.jobs import Fault, Jobs
 from service.files.library import Library
 from service.files.sweep import clear_sweep
-from service.protocol.link import CommandServer, EngineRefusal, LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.command_server import CommandServer
+from service.protocol.errors import EngineRefusal
+from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import new_run_id

@@ -40,7 +40,7 @@ from service.engine.recorder import Recorder, Recording
 from service.engine.stages import Slot, Stage
 from service.engine.storekeeper import Storekeeper
 from service.protocol.latency import Latencies
-from service.protocol.link import LivePublisher
+from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import RunState

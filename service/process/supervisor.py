@@ -40,7 +40,7 @@ from service.process.failure_record import FailureRecord
 from service.process.signals import Ending
 from service.process.storage import Storage, StorageWatch
 from service.process.watched_child import WatchedChild
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from service.worker_thread import WorkerThread

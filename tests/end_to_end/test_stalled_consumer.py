@@ -13,7 +13,8 @@ import numpy as np
 from hardware.microscope import CameraSettings
 from models.tables import Localizations
 from service.engine.run import Run, RunRequest
-from service.protocol.link import LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
 from tests.conftest import need

@@ -14,7 +14,11 @@ from service.api.app import create_app
 from service.api.server import serve_app
 from service.files.jobs import Jobs
 from service.protocol import wire
-from service.protocol.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
+from service.protocol.command_server import CommandServer
+from service.protocol.errors import EngineRefusal
+from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger

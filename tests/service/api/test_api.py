@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
+from service.protocol.addresses import LinkAddress
+from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
-from service.protocol.link import EngineRefusal, LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.store import Store

@@ -26,7 +26,7 @@ from websockets.asyncio.client import connect
 from service.api.repeats import CountRepeats, Repeats
 from service.api.server import most_connections
 from service.api.tasks import keep_on
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.conftest import ROOT
@@ -293,7 +293,7 @@ import resource, sys, tempfile
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from service.api.server import serve
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.process.logs import configure_logs
 from service.settings import Settings
 from service.store.store import Store
@@ -492,7 +492,8 @@ async def test_a_reply_that_cannot_be_read_does_not_end_the_requests(address: Li
     """Of the engine's client: the task that reads replies begins anew with the next request."""
     import zmq.asyncio
 
-    from service.protocol.link import EngineAway, EngineClient
+    from service.protocol.clients import EngineClient
+    from service.protocol.errors import EngineAway
 
     context = zmq.asyncio.Context()
     door = context.socket(zmq.ROUTER)

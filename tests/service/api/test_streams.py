@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from service.api.live import Outbox
 from service.protocol import wire
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link

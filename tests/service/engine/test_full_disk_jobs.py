@@ -22,7 +22,7 @@ from service.engine.sweep_request import SweepRequest, SweepSize
 from service.engine.sweep_run import SweepRun
 from service.files.jobs import Jobs
 from service.jobs.runner import Runner
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings, load_settings
 from service.store.store import Store
 from tests.models.bead_sweeps import CAMERA

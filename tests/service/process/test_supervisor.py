@@ -22,7 +22,9 @@ from models.errors import DataError
 from service.process import supervisor as module
 from service.process import watched_child
 from service.process.supervisor import Supervisor
-from service.protocol.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineAway, EngineRefusal
 from service.settings import Settings, load_settings
 from service.store.store import Store
 
@@ -342,7 +344,7 @@ def test_trouble_with_one_child_spares_the_others_and_is_told(
 def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     with_engine: Callable[..., Supervisor], quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.5)
+    monkeypatch.setattr("service.protocol.addresses._RECORD_LIMIT_S", 0.5)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     folder = Path(supervisor.address.folder)
@@ -371,7 +373,7 @@ def test_a_record_that_grows_old_is_told(
     address.write_record({"engine": {"state": "running"}})
     tcp = LinkAddress(address.folder, *(f"tcp://127.0.0.1:{port}" for port in (1, 2, 3)))
     assert tcp.trouble() is None
-    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.0)
+    monkeypatch.setattr("service.protocol.addresses._RECORD_LIMIT_S", 0.0)
     assert "has not written its record" in (tcp.trouble() or "")
     assert "socket files" in (address.trouble() or "")
     assert LinkAddress.remove(address.folder)

@@ -13,15 +13,11 @@ import pytest
 import structlog
 import zmq
 
-from service.protocol.link import (
-    CommandServer,
-    EngineAway,
-    EngineClient,
-    EngineRefusal,
-    LinkAddress,
-    LivePublisher,
-    SyncEngineClient,
-)
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient, SyncEngineClient
+from service.protocol.command_server import CommandServer
+from service.protocol.errors import EngineAway, EngineRefusal
+from service.protocol.live import LivePublisher
 from tests.conftest import missing
 
 
