@@ -132,7 +132,7 @@ def test_unit_is_valid(tmp_path: Path) -> None:
 async def _metric_names(folder: Path) -> set[str]:
     """Names of all figures that the service tells while a recorded run is on."""
     latencies, address = Latencies(), LinkAddress.create()
-    address.write_record({"engine": {"state": "running", "restarts": 0}})
+    address.record.write({"engine": {"state": "running", "restarts": 0}})
     engine = EngineClient(address)
     live = Live(engine)
     live.take_status(

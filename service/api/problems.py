@@ -62,7 +62,7 @@ _MICROSCOPE = {"stage_limit": 422, "busy": 409, "running": 409}
 
 
 class NotReady(RuntimeError):
-    """The instrument cannot track now: the engine or the microscope is away, or the database does not answer.
+    """The instrument cannot track now: the engine or the microscope is away, or the database does not respond.
 
     Parameters
     ----------

@@ -409,7 +409,7 @@ class Supervisor:
         if now == told and time.monotonic() - written_s < _RECORD_S:
             return
         try:
-            self.address.write_record(now)
+            self.address.record.write(now)
         except OSError as error:  # tried again in the next round
             if not self._record_failed:
                 _log.warning("record_not_written", error=str(error))

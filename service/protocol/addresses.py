@@ -1,40 +1,37 @@
-"""How the API process talks to the real-time engine.
+"""Addresses of the sockets between the engine and the other processes.
 
-ZeroMQ sockets carry MessagePack, never pickle. Three doors lead into the
-engine: `commands`, one request and one reply at a time; `stop`, on a thread
-of its own, so that halting the microscope never waits behind other work; and
-`live`, which publishes to whoever listens and waits for nobody. Where
-something is a view (tracks, preview, status) a listener holds exactly one
-message, the newest.
+ZeroMQ sockets carry MessagePack, never pickle. The engine has three sockets:
+`commands` takes one request and sends one reply at a time; `stop` has its own
+thread, so that halting the microscope never waits behind other work; `live`
+publishes to all listeners and never waits for one. Of a view (tracks, preview,
+status) a listener holds exactly one message, the newest.
 
-The doors are socket files in a private folder within the data directory,
-because what lies in a temporary folder is cleared away there after some days.
-The temporary folder is taken only when the path of the data directory is too
-long for socket files, or its disk takes none. A socket file that is removed
-all the same is made again. Where the platform has none (Windows) the doors are
+The sockets are files in a private folder within the data directory, because
+files in a temporary folder are deleted there after some days. The temporary
+folder is used only when the path of the data directory is too long for socket
+files, or its disk does not support them. A socket file that was removed is
+made again. Where the platform has no socket files (Windows) the sockets are
 loopback TCP with CURVE keys, because any program of the machine could reach an
 open port.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import stat
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import zmq
 
 from service.protocol.errors import EngineAway
+from service.protocol.process_record import RECORD_ASIDE, RECORD_FILE, ProcessRecord
 
 __all__ = ["LinkAddress"]
 
@@ -46,16 +43,11 @@ _FOLDER_NAME = re.compile(re.escape(_FOLDER_PREFIX) + "[a-z0-9_]{8}")
 """What `tempfile.mkdtemp` makes of the prefix."""
 
 _SOCKETS = ("commands", "stop", "live")
-_RECORD = "processes.json"
-_RECORD_ASIDE = "processes.new"
-
-_RECORD_LIMIT_S = 15.0
-"""The supervisor writes its record every second; after this time it cannot, or it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
-    """Where the engine's doors are; the same through all its restarts.
+    """Where the engine's sockets are; the same through all its restarts.
 
     Attributes
     ----------
@@ -81,9 +73,9 @@ class LinkAddress:
         Parameters
         ----------
         parent : Path or None
-            Where the folder shall be; absent, or when socket files cannot be there: the temporary folder.
+            Folder for the new folder. The temporary folder is used when it is None or cannot hold socket files.
         tcp : bool
-            Take loopback TCP also where there are socket files.
+            Use loopback TCP also on platforms with socket files.
 
         Raises
         ------
@@ -106,10 +98,10 @@ class LinkAddress:
 
     @staticmethod
     def remove(folder: str) -> bool:
-        """Remove a folder that `create` made; whether it is gone.
+        """Remove a folder that `create` made, and return whether it is gone.
 
-        A folder with another name, of another user, behind a link, or with anything in it that Bathyscope does not
-        put there, is left alone.
+        A folder is kept when its name is another one, it belongs to another user, it is a link, or it holds anything
+        that Bathyscope does not put there.
         """
         if not _FOLDER_NAME.fullmatch(Path(folder).name):
             return False
@@ -118,7 +110,7 @@ class LinkAddress:
             if not stat.S_ISDIR(found.st_mode) or (sys.platform != "win32" and found.st_uid != os.getuid()):
                 return False
             entries = list(os.scandir(folder))
-            if not all(_is_ours(entry) for entry in entries):
+            if not all(_is_own(entry) for entry in entries):
                 return False
             for entry in entries:
                 os.unlink(entry.path)
@@ -130,54 +122,22 @@ class LinkAddress:
         return True
 
     @property
-    def record(self) -> Path:
-        """Where the supervisor writes what it knows about its processes (JSON)."""
-        return Path(self.folder) / _RECORD
-
-    def write_record(self, processes: Mapping[str, Any]) -> None:
-        """Tell the other processes what the supervisor knows, complete or not at all.
-
-        Raises
-        ------
-        OSError
-            When it cannot be written.
-        """
-        aside = self.record.with_name(_RECORD_ASIDE)
-        text = json.dumps({"written_s": time.monotonic(), "processes": processes})
-        try:
-            aside.write_text(text, encoding="utf-8")
-        except FileNotFoundError:
-            os.mkdir(self.folder, mode=0o700)
-            aside.write_text(text, encoding="utf-8")
-        os.replace(aside, self.record)
-
-    def processes(self) -> dict[str, Any]:
-        """The supervisor's record: ``{name: {state, pid, restarts, problem}}``; empty when there is none."""
-        return cast(dict[str, Any], self._read_record().get("processes", {}))
+    def record(self) -> ProcessRecord:
+        """What the supervisor has written about its processes."""
+        return ProcessRecord(Path(self.folder) / RECORD_FILE)
 
     def trouble(self) -> str | None:
-        """What keeps the processes from each other: socket files that are gone, a record that grows old; or None."""
+        """What separates the processes: missing socket files, or a record that is too old; None when all is well."""
         with_files = [self.commands, self.stop, self.live] if self.commands.startswith("ipc://") else []
         paths = [Path(endpoint.removeprefix("ipc://")) for endpoint in with_files]
         missing = [path.name for path in paths if not path.exists()]
         if missing:
             return f"The engine's socket files are not in {self.folder}: {', '.join(missing)}."
-        written_s = self._read_record().get("written_s")
-        # The clock is that of the machine's start, the same for all processes.
-        age_s = None if written_s is None else time.monotonic() - written_s
-        if age_s is not None and age_s > _RECORD_LIMIT_S:
-            return f"The supervisor has not written its record ({self.record}) for {age_s:.0f} s."
-        return None
-
-    def _read_record(self) -> dict[str, Any]:
-        try:
-            return cast(dict[str, Any], json.loads(self.record.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}
+        return self.record.trouble()
 
     def away(self) -> EngineAway:
-        """Why the engine does not answer, as far as the supervisor has recorded it."""
-        engine = self.processes().get("engine", {})
+        """The error of a request without a reply, with the reason that the supervisor has recorded."""
+        engine = self.record.processes().get("engine", {})
         if engine.get("state") == "down":
             return EngineAway(
                 f"The engine stays down after {engine.get('failures')} failures in a row: {engine.get('problem')}.",
@@ -189,39 +149,39 @@ class LinkAddress:
             return EngineAway(f"The engine is being restarted: {problem}.")
         if engine.get("state") == "running" and (trouble := self.trouble()):
             return EngineAway(trouble, "They are made again within a second, where the folder can be written.")
-        return EngineAway("The engine does not answer (yet).")
+        return EngineAway("The engine does not respond (yet).")
 
-    def bind(self, door: zmq.Socket[bytes], endpoint: str) -> None:
-        """Open `door` as the engine's side."""
+    def bind(self, zmq_socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Open `zmq_socket` at `endpoint` on the engine's side."""
         if self.secret_key is not None:
-            door.curve_server = True
-            door.curve_publickey, door.curve_secretkey = self.public_key, self.secret_key
-        door.bind(endpoint)
+            zmq_socket.curve_server = True
+            zmq_socket.curve_publickey, zmq_socket.curve_secretkey = self.public_key, self.secret_key
+        zmq_socket.bind(endpoint)
 
-    def restore(self, door: zmq.Socket[bytes], endpoint: str) -> None:
-        """Make the socket file of an open `door` again when somebody has removed it.
+    def restore(self, zmq_socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Make the socket file of an open `zmq_socket` again if it was removed.
 
-        Clients that are connected stay so in either case. The listener whose file is gone stays open without use:
-        closing it would remove the new file, some time later.
+        Connected clients stay connected in both cases. The old listener, whose file is gone, stays open without use:
+        closing it would remove the new file some time later.
         """
         path = endpoint.removeprefix("ipc://")
         if path == endpoint or os.path.exists(path):
             return
-        with suppress(OSError, zmq.ZMQError):  # without its folder there is nothing to do but to look again
+        with suppress(OSError, zmq.ZMQError):  # without its folder it can only be tried again later
             with suppress(FileExistsError):
                 os.mkdir(self.folder, mode=0o700)
-            door.bind(endpoint)
+            zmq_socket.bind(endpoint)
 
-    def connect(self, door: Any, endpoint: str) -> None:
-        """Open `door` as a client's side."""
+    def connect(self, zmq_socket: Any, endpoint: str) -> None:
+        """Open `zmq_socket` (blocking or asyncio) to `endpoint` on a client's side."""
         if self.secret_key is not None:
-            door.curve_serverkey = door.curve_publickey = self.public_key
-            door.curve_secretkey = self.secret_key
-        door.connect(endpoint)
+            zmq_socket.curve_serverkey = zmq_socket.curve_publickey = self.public_key
+            zmq_socket.curve_secretkey = self.secret_key
+        zmq_socket.connect(endpoint)
 
 
 def _takes_sockets(folder: str) -> bool:
-    """Whether socket files can be made in `folder`: its path is short enough, and its file system has them."""
+    """Whether socket files can be made in `folder`: its path is short enough, its file system supports them."""
     try:
         folder.encode("utf-8")  # as ZeroMQ writes it
     except UnicodeEncodeError:
@@ -238,12 +198,12 @@ def _takes_sockets(folder: str) -> bool:
     return True
 
 
-def _is_ours(entry: os.DirEntry[str]) -> bool:
-    """Whether `create` or the supervisor has made this entry of a folder."""
+def _is_own(entry: os.DirEntry[str]) -> bool:
+    """Whether `LinkAddress` or the supervisor has made this entry of a folder."""
     mode = entry.stat(follow_symlinks=False).st_mode
     if entry.name in _SOCKETS:
         return stat.S_ISSOCK(mode)
-    return entry.name in (_RECORD, _RECORD_ASIDE) and stat.S_ISREG(mode)
+    return entry.name in (RECORD_FILE, RECORD_ASIDE) and stat.S_ISREG(mode)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""The engine as seen from other processes."""
+"""Clients of the engine: they send commands and wait for the reply, and listen to its live messages.
+
+`EngineClient` is for asyncio programs, `SyncEngineClient` for all others.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +28,21 @@ _log = structlog.get_logger(__name__)
 
 
 class EngineClient:
-    """The engine as seen from an asyncio program, which is the API. Use it from one event loop.
+    """Client for an asyncio program, which is the API. Use it from one event loop.
 
     Parameters
     ----------
     address : LinkAddress
-        Where the engine's doors are.
+        Where the engine's sockets are.
     timeout_s : float
-        Longest wait for an answer, unless a request states its own.
+        Longest wait for a reply, unless a request states its own.
     """
 
     def __init__(self, address: LinkAddress, timeout_s: float = 5.0) -> None:
         self.address = address
         self._timeout_s = timeout_s
         self._context = zmq.asyncio.Context()
-        self._doors: dict[str, zmq.asyncio.Socket] = {}
+        self._sockets: dict[str, zmq.asyncio.Socket] = {}
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
         self._readers: list[asyncio.Task[None]] = []
@@ -47,23 +50,23 @@ class EngineClient:
     async def request(
         self, command: str, arguments: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> Any:
-        """Ask the engine to do something and return its result.
+        """Run a command in the engine and return its result.
 
         Raises
         ------
         EngineAway
-            When no answer comes in time.
+            When no reply comes in time.
         EngineRefusal
-            When the engine says no.
+            When the engine refuses the command.
         """
-        door = self._door(self.address.stop if command == "microscope.stop" else self.address.commands)
+        commands = self._socket(_endpoint(self.address, command))
         number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             request = msgpack.packb({"id": number, "command": command, "arguments": dict(arguments or {})})
             async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                await door.send(request)
-                return result_of(await answer)
+                await commands.send(request)
+                return result_of(await reply)
         except TimeoutError:
             raise self.address.away() from None
         finally:
@@ -76,17 +79,17 @@ class EngineClient:
     async def subscribe(self, topic: Topic) -> AsyncIterator[bytes]:
         """Messages of one topic as they come; of a view always the newest.
 
-        Each call opens a socket: listen once in a process and share what comes.
+        Each call opens a socket, so subscribe once in a process and share the messages.
         ``tracks`` and ``preview`` are encoded BTHY messages; ``feed`` and
         ``status`` are MessagePack.
         """
-        door = listen(self._context, self.address, topic)
+        listener = listen(self._context, self.address, topic)
         try:
             while True:
-                message = await door.recv()
+                message = await listener.recv()
                 yield message[len(topic) + 1 :]
         finally:
-            door.close()
+            listener.close()
 
     async def subscribe_values(self, topic: Literal["feed", "status"]) -> AsyncIterator[dict[str, Any]]:
         """Like `subscribe`, unpacked."""
@@ -94,44 +97,44 @@ class EngineClient:
             yield msgpack.unpackb(message)
 
     def processes(self) -> dict[str, Any]:
-        """The supervisor's record of its processes: ``{name: {state, pid, restarts, problem}}``."""
-        return self.address.processes()
+        """State of each process of the service: ``{name: {state, pid, restarts, problem}}``."""
+        return self.address.record.processes()
 
     async def close(self) -> None:
-        """Give up all waiting requests and shut the doors."""
+        """Cancel all waiting requests and close the sockets."""
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._context.destroy(linger=0)
 
-    def _door(self, endpoint: str) -> zmq.asyncio.Socket:
-        if endpoint not in self._doors:
-            door = self._context.socket(zmq.DEALER)
-            door.linger = 0
-            # A request to an engine that is away is not kept for the next one, which would surprise its user.
-            door.immediate = True
-            self.address.connect(door, endpoint)
-            self._doors[endpoint] = door
-            self._readers.append(asyncio.create_task(self._read(door, endpoint)))
-        return self._doors[endpoint]
+    def _socket(self, endpoint: str) -> zmq.asyncio.Socket:
+        if endpoint not in self._sockets:
+            commands = self._context.socket(zmq.DEALER)
+            commands.linger = 0
+            # ZeroMQ must not keep a request for the next engine: it would run at a time its user does not expect.
+            commands.immediate = True
+            self.address.connect(commands, endpoint)
+            self._sockets[endpoint] = commands
+            self._readers.append(asyncio.create_task(self._read(commands, endpoint)))
+        return self._sockets[endpoint]
 
-    async def _read(self, door: zmq.asyncio.Socket, endpoint: str) -> None:
-        """Hand replies to those who wait, until a reply cannot be read; the next request opens the door anew."""
+    async def _read(self, commands: zmq.asyncio.Socket, endpoint: str) -> None:
+        """Pass replies to the waiting requests until one cannot be read; the next request opens a new socket."""
         try:
             while True:
-                reply = msgpack.unpackb(await door.recv())
-                answer = self._waiting.get(reply["id"])
-                if answer is not None and not answer.done():
-                    answer.set_result(reply)
-        except Exception:  # noqa: BLE001  nobody awaits this task; without it every request would wait in vain
+                message = msgpack.unpackb(await commands.recv())
+                reply = self._waiting.get(message["id"])
+                if reply is not None and not reply.done():
+                    reply.set_result(message)
+        except Exception:  # noqa: BLE001  no task awaits this one; without it every request would wait in vain
             _log.exception("reader_failed", endpoint=endpoint)
-            if self._doors.get(endpoint) is door:
-                del self._doors[endpoint]
-            door.close()
+            if self._sockets.get(endpoint) is commands:
+                del self._sockets[endpoint]
+            commands.close()
 
 
 class SyncEngineClient(AbstractContextManager["SyncEngineClient"]):
-    """The engine as seen from ordinary code: the supervisor and the commands. Use it from one thread."""
+    """Client for code without an event loop: the supervisor and the command line. Use it from one thread."""
 
     def __init__(self, address: LinkAddress, timeout_s: float = 5.0) -> None:
         self.address = address
@@ -139,38 +142,38 @@ class SyncEngineClient(AbstractContextManager["SyncEngineClient"]):
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     def request(self, command: str, arguments: Mapping[str, Any] | None = None, timeout_s: float | None = None) -> Any:
-        """Ask the engine to do something and return its result.
+        """Run a command in the engine and return its result.
 
         Raises
         ------
         EngineAway
-            When no answer comes in time.
+            When no reply comes in time.
         EngineRefusal
-            When the engine says no.
+            When the engine refuses the command.
         """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
-        door = self._context.socket(zmq.DEALER)
+        commands = self._context.socket(zmq.DEALER)
         try:
-            door.linger = 0
-            door.immediate = True
-            door.sndtimeo = int(limit_s * 1000)
-            self.address.connect(door, self.address.stop if command == "microscope.stop" else self.address.commands)
-            door.send(msgpack.packb({"id": 0, "command": command, "arguments": dict(arguments or {})}))
-            if not door.poll(int(max(deadline - time.monotonic(), 0) * 1000)):
+            commands.linger = 0
+            commands.immediate = True
+            commands.sndtimeo = int(limit_s * 1000)
+            self.address.connect(commands, _endpoint(self.address, command))
+            commands.send(msgpack.packb({"id": 0, "command": command, "arguments": dict(arguments or {})}))
+            if not commands.poll(int(max(deadline - time.monotonic(), 0) * 1000)):
                 raise self.address.away()
-            return result_of(msgpack.unpackb(door.recv()))
+            return result_of(msgpack.unpackb(commands.recv()))
         except zmq.Again:
             raise self.address.away() from None
         finally:
-            door.close()
+            commands.close()
 
     def status(self) -> dict[str, Any]:
         """The engine's status now."""
         return cast(dict[str, Any], self.request("status"))
 
     def close(self) -> None:
-        """Shut the doors."""
+        """Close the sockets."""
         self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
@@ -180,3 +183,8 @@ class SyncEngineClient(AbstractContextManager["SyncEngineClient"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _endpoint(address: LinkAddress, command: str) -> str:
+    """The socket of a command: the stop command has its own."""
+    return address.stop if command == "microscope.stop" else address.commands

@@ -12,18 +12,18 @@ from service.protocol.errors import EngineRefusal
 __all__ = ["pack", "pack_refusal", "result_of"]
 
 
-def pack_refusal(request: Any, kind: str, problem: str, remedy: str) -> bytes:
-    """The reply to a request that failed."""
-    error = {"kind": kind, "problem": problem, "remedy": remedy}
-    return pack({"id": request, "error": error})
-
-
 def pack(values: Mapping[str, Any]) -> bytes:
-    """MessagePack. A letter that has no place in UTF-8 (undecoded bytes of a file name) is written as its number."""
+    """MessagePack; a character that UTF-8 cannot hold (undecoded bytes of a file name) is written as its number."""
     return cast(bytes, msgpack.packb(values, unicode_errors="backslashreplace"))
 
 
-def result_of(reply: dict[str, Any]) -> Any:
+def pack_refusal(request: Any, refusal: EngineRefusal) -> bytes:
+    """The reply to a request that is refused; `request` is the request's id."""
+    error = {"kind": refusal.kind, "problem": refusal.problem, "remedy": refusal.remedy}
+    return pack({"id": request, "error": error})
+
+
+def result_of(reply: Mapping[str, Any]) -> Any:
     """The result in a reply.
 
     Raises

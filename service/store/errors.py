@@ -10,7 +10,7 @@ __all__ = ["StoreError", "UnknownItem"]
 
 
 class StoreError(RuntimeError):
-    """The database cannot be opened, is of another version, or does not answer in time.
+    """The database cannot be opened, is of another version, or does not respond in time.
 
     Parameters
     ----------

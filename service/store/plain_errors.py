@@ -28,7 +28,7 @@ _FULL = ("has no room: its disk is full.", "Make room; the service goes on by it
 _NO_TABLES = ("has no tables yet ({reason}).", "Start the service on it once, which makes them.")
 _BUSY = ("answers too slowly ({reason}).", "Try again; when it persists, see what else the database server does.")
 _NO_ANSWER = (
-    "does not answer ({reason}).",
+    "does not respond ({reason}).",
     "Check that the server runs and can be reached; the service goes on by itself.",
 )
 _UNSURE = (

@@ -87,7 +87,7 @@ class Store:
         Raises
         ------
         StoreError
-            When the database does not answer.
+            When the database does not respond.
         """
         with self._database.reading() as connection:
             connection.execute(select(runs.c.key).limit(1)).all()

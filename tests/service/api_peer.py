@@ -1,4 +1,4 @@
-"""The API under test, and a peer that speaks the engine's protocol through the engine's own doors."""
+"""The API under test, and a peer that speaks the engine's protocol through the engine's own sockets."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
 
 def unexpected(error: Exception) -> None:
-    """Nothing in a test ends the peer's doors."""
-    raise AssertionError("the door failed") from error
+    """Nothing in a test ends the peer's servers."""
+    raise AssertionError("the server failed") from error
 
 
 class Peer:
@@ -40,7 +40,7 @@ class Peer:
         self.refusal: EngineRefusal | None = None
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.live = LivePublisher(address)
-        self._doors = [
+        self._servers = [
             CommandServer(address, address.commands, self._answer, unexpected),
             CommandServer(address, address.stop, lambda command, arguments: self.stop_answer, unexpected),
         ]
@@ -100,8 +100,8 @@ class Peer:
         self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
 
     def close(self) -> None:
-        for door in self._doors:
-            door.close()
+        for server in self._servers:
+            server.close()
         self.live.close()
 
 

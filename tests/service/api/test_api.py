@@ -126,7 +126,7 @@ def assert_problem(response: Any, status: int, *words: str) -> dict[str, Any]:
 
 def test_alive_without_an_engine(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert_problem(client.get("/readyz"), 503, "engine does not answer")
+    assert_problem(client.get("/readyz"), 503, "engine does not respond")
     assert client.get("/readyz").headers["retry-after"] == "2"
 
 
@@ -332,7 +332,7 @@ def test_microscope(client: httpx.Client, peer: Peer) -> None:
 
 
 def test_microscope_is_away(client: httpx.Client) -> None:
-    assert_problem(client.get("/api/v1/microscope"), 503, "does not answer")
+    assert_problem(client.get("/api/v1/microscope"), 503, "does not respond")
 
 
 def test_stop_is_always_accepted(client: httpx.Client, peer: Peer) -> None:
@@ -842,7 +842,7 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
     latencies = Latencies()
     for latency_s in (0.004, 0.04, 0.04, 30.0):
         latencies.of["tracked"].add(latency_s)
-    address.write_record({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
+    address.record.write({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
 
     def up() -> bool:
         peer.publish_status(latency_buckets=latencies.buckets(), recorder="stopped")
@@ -852,7 +852,7 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
         eventually(up, "the engine's status arrives")
         values = metric_values(client)
     finally:
-        address.record.unlink()
+        address.record.path.unlink()
     assert values["bathyscope_recorder_state", (("state", "writing"),)] == 0
     assert values["bathyscope_process_up", (("process", "engine"),)] == 1
     assert values["bathyscope_process_up", (("process", "api"),)] == 0

@@ -152,7 +152,7 @@ async def test_feed_tells_that_the_engine_is_away(server: Server, peer: Peer, mo
             while (message := json.loads(await feed.recv())).get("state") != "engine away":
                 pass
         assert message["ready"] is False
-        assert "does not answer" in message["problem"]
+        assert "does not respond" in message["problem"]
         assert message["remedy"]
 
 

@@ -275,7 +275,7 @@ def test_a_healthy_child_is_forgiven(with_engine: Callable[..., Supervisor], mon
     wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
     monkeypatch.setattr(supervisor, "_healthy_s", 0.1)
     wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
-    assert supervisor.address.processes()["engine"]["restarts"] == 1
+    assert supervisor.address.record.processes()["engine"]["restarts"] == 1
 
 
 # ---- trouble of the supervisor itself ----
@@ -344,7 +344,7 @@ def test_trouble_with_one_child_spares_the_others_and_is_told(
 def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     with_engine: Callable[..., Supervisor], quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.protocol.addresses._RECORD_LIMIT_S", 0.5)
+    monkeypatch.setattr("service.protocol.process_record._LIMIT_S", 0.5)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     folder = Path(supervisor.address.folder)
@@ -356,9 +356,9 @@ def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     kill(supervisor, "api")
     wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
-    assert supervisor.address.processes() == {}
+    assert supervisor.address.record.processes() == {}
     folder.unlink()
-    record = wait_for(supervisor.address.processes)
+    record = wait_for(supervisor.address.record.processes)
     assert record["api"]["restarts"] == 1
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -367,13 +367,13 @@ def test_a_record_that_grows_old_is_told(
     with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = with_engine(live)
-    address = wait_for(lambda: supervisor.address if supervisor.address.processes() else None)
+    address = wait_for(lambda: supervisor.address if supervisor.address.record.processes() else None)
     supervisor.stop()
     Path(address.folder).mkdir()
-    address.write_record({"engine": {"state": "running"}})
+    address.record.write({"engine": {"state": "running"}})
     tcp = LinkAddress(address.folder, *(f"tcp://127.0.0.1:{port}" for port in (1, 2, 3)))
     assert tcp.trouble() is None
-    monkeypatch.setattr("service.protocol.addresses._RECORD_LIMIT_S", 0.0)
+    monkeypatch.setattr("service.protocol.process_record._LIMIT_S", 0.0)
     assert "has not written its record" in (tcp.trouble() or "")
     assert "socket files" in (address.trouble() or "")
     assert LinkAddress.remove(address.folder)
@@ -469,7 +469,7 @@ def test_a_folder_that_is_not_certainly_ours_is_left_alone(tmp_path: Path, left:
 @posix
 def test_the_folder_of_an_earlier_one_is_removed_and_nothing_behind_a_link(tmp_path: Path) -> None:
     address = LinkAddress.create(tmp_path)
-    address.write_record({})
+    address.record.write({})
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address.folder}/live")
     theirs = tmp_path / "theirs"

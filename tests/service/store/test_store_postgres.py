@@ -181,7 +181,7 @@ def test_database_of_a_newer_version_is_refused(store: Store, url: str) -> None:
 
 def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
     away = Store.open("postgresql://tester@/nothing?host=/nowhere")
-    with pytest.raises(StoreError, match=r"does not answer.*server runs"):
+    with pytest.raises(StoreError, match=r"does not respond.*server runs"):
         away.check()
 
 
@@ -193,7 +193,7 @@ def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
         ("locked@/postgres?host={server}", r"refuses this user.*Correct user and password"),
         ("locked:secret@/postgres?host={server}", r"refuses this user.*Correct user and password"),
         ("tester@no-such-host.invalid/name", r"host that nobody knows.*no-such-host.invalid.*Correct the host"),
-        ("tester@127.0.0.1:9/name", r"does not answer.*refused.*server runs"),
+        ("tester@127.0.0.1:9/name", r"does not respond.*refused.*server runs"),
         ("tester@/postgres?host={server}&colour=red", r"driver refuses.*colour.*postgresql://user"),
     ],
 )
@@ -270,7 +270,7 @@ def test_server_that_stands_still_is_not_waited_for(
             new.check,
         ]
         for ask in asks:
-            with pytest.raises(StoreError, match=r"does not answer.*goes on by itself"):
+            with pytest.raises(StoreError, match=r"does not respond.*goes on by itself"):
                 ask()
     monkeypatch.undo()
     store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
@@ -297,7 +297,7 @@ def test_status_never_waits_behind_heavy_reads(store: Store, url: str, tmp_path:
             wait(waiting, return_when="FIRST_COMPLETED")  # some were refused at once, so all places are taken
             for path in ("api/v1/system", "api/v1/models", "api/v1/runs", f"api/v1/runs/{run.id}", "api/v1/events"):
                 assert client.get(f"/{path}").status_code == 200
-            assert "engine does not answer" in client.get("/readyz").text
+            assert "engine does not respond" in client.get("/readyz").text
             assert sum(answer.done() for answer in waiting) < len(waiting)
             holder.rollback()
             answers = [answer.result() for answer in waiting]
