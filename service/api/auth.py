@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.bodies import read_body
-from service.api.problems import problem_response
+from service.api.problems import problem
 from service.api.repeats import Repeats
 
 __all__ = ["AccessKey", "Doorkeeper", "Guard"]
@@ -156,31 +156,28 @@ class Guard:
         host = headers.get("host", "")
         if not self._knows(host, scope.get("server")):
             self._doorkeeper.note("host", HTTPConnection(scope))
-            return problem_response(
-                403,
+            return problem(
+                "host",
                 f"Host is {host[:200]!r}, which is no name of this service.",
                 "Use http://127.0.0.1 and the port, or add the name to the setting allowed_hosts.",
-                kind="host",
             )
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         origin = headers.get("origin")
         if changes and origin is not None and not _same_origin(origin, host):
             self._doorkeeper.note("origin", HTTPConnection(scope))
-            return problem_response(
-                403,
+            return problem(
+                "origin",
                 f"Origin is {origin[:200]!r}: another site's page asks for this.",
                 "Use the service's own page, or a program that sends no Origin.",
-                kind="origin",
             )
         needs_key = scope["type"] == "http" and path not in self._public
         if needs_key and not self._key.fits_header(headers.get("authorization")):
             if "authorization" in headers:
                 self._doorkeeper.note("key", HTTPConnection(scope))
-            return problem_response(
-                401,
+            return problem(
+                "access-key",
                 "This service asks for its access key.",
                 "Send the header Authorization: Bearer KEY, with the key of the setting access_key.",
-                kind="access-key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return None

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from service.api.problems import problem_response
+from service.api.problems import http_problem
 
 __all__ = ["LONGEST_BODY_BYTES", "Body", "read_body"]
 
@@ -94,9 +94,9 @@ async def read_body(headers: Headers, receive: Receive, *, wanted: bool) -> Body
 
 def _too_long() -> Response:
     detail = f"The body is larger than {LONGEST_BODY_BYTES} bytes."
-    return problem_response(413, detail, "Send less; the bodies of this service are short.")
+    return http_problem(413, detail, "Send less; the bodies of this service are short.")
 
 
 def _too_slow() -> Response:
     detail = f"The body was not there within {BODY_TIMEOUT_S:g} s."
-    return problem_response(408, detail, "Send the whole body at once, with its right Content-Length.")
+    return http_problem(408, detail, "Send the whole body at once, with its right Content-Length.")

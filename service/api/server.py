@@ -28,7 +28,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from service.api.app import create_app
-from service.api.problems import problem_response
+from service.api.problems import http_problem
 from service.api.repeats import CountRepeats, Repeats
 from service.api.stream import SEND_NOW
 from service.protocol.addresses import LinkAddress
@@ -291,7 +291,7 @@ class _BoundedHttp(H11Protocol):
 
     def _refuse(self, status: int, detail: str, remedy: str) -> None:
         """Answer before there is a request, and close."""
-        answer = problem_response(status, detail, remedy, headers={"Connection": "close"})
+        answer = http_problem(status, detail, remedy, {"Connection": "close"})
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         lines += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))

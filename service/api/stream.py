@@ -15,7 +15,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from service.api.auth import AccessKey
 from service.api.dependencies import LiveViews
 from service.api.live import FEED, PREVIEW, STREAM, Live, Outbox
-from service.api.problems import problem_response
+from service.api.problems import http_problem
 
 __all__ = ["KEY_REFUSED", "SEND_NOW", "router"]
 
@@ -98,7 +98,7 @@ async def _admitted(socket: WebSocket, live: Live) -> bool:
         return True
     if live.newcomers >= MOST_NEWCOMERS:
         detail = f"{live.newcomers} WebSockets are waiting to show their access key."
-        await socket.send_denial_response(problem_response(503, detail, "Try again in a few seconds."))
+        await socket.send_denial_response(http_problem(503, detail, "Try again in a few seconds."))
         return False
     live.newcomers += 1
     try:

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import typer
 
+from bathyscope_errors import BathyscopeError
 from service.commands.console import cancel, is_cancelled, printable, protect_streams
 from service.process.caches import use_writable_caches
 from service.process.signals import answer_ending_signals
@@ -112,7 +113,7 @@ def _end_cancelled() -> NoReturn:
 def _explained(error: Exception) -> str:
     """The error in one line: as it was written for the user, or said to be unforeseen."""
     said = " ".join(str(error).split())
-    if hasattr(error, "remedy"):
+    if isinstance(error, BathyscopeError):
         return said
     return (
         f"{type(error).__name__}: {said}. This was not foreseen. "

@@ -50,6 +50,8 @@ Description = TypeVar("Description", bound=BaseModel)
 class FolderUnreadable(DataError):
     """A folder of the data directory is there and cannot be read as what it should be."""
 
+    kind = "folder-unreadable"
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

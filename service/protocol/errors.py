@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+from bathyscope_errors import BathyscopeError
+
 __all__ = ["EngineAway", "EngineRefusal"]
 
 
-class EngineAway(RuntimeError):
-    """The engine does not answer: it is starting, being restarted, or stays down after failing again and again.
+class EngineAway(BathyscopeError):
+    """The engine does not respond: it is starting, being restarted, or stays down after repeated failures.
 
-    Attributes
-    ----------
-    problem, remedy : str
-        What is known about it, from the supervisor's record.
+    `problem` and `remedy` are taken from the supervisor's record where it states them.
     """
 
+    kind = "engine-away"
+
     def __init__(self, problem: str, remedy: str = "Try again in a few seconds.") -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+        super().__init__(problem, remedy)
 
 
-class EngineRefusal(RuntimeError):
-    """The engine answers, and says no.
+class EngineRefusal(BathyscopeError):
+    """The engine has received the command and does not run it.
 
-    Attributes
+    Parameters
     ----------
     kind : str
-        ``"conflict"`` (something else is going on), ``"not_found"``, ``"invalid"`` (bad arguments), ``"unavailable"``
+        ``"conflict"`` (the microscope is in use), ``"not_found"``, ``"invalid"`` (wrong arguments), ``"unavailable"``
         (no microscope or no model now), ``"microscope"`` (a driver's error), ``"internal"``.
     problem, remedy : str
         What is wrong and what to do about it.
     """
 
     def __init__(self, kind: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
+        super().__init__(problem, remedy)
         self.kind = kind
-        self.problem = problem
-        self.remedy = remedy
