@@ -18,7 +18,7 @@ from service.store.pages import Page, parse_cursor
 from service.store.rows import damaged_row, moment, page_of
 from service.store.schema import LIVE_REVISION, runs
 
-__all__ = ["LEDGER_KEYS", "Run", "RunState", "Runs", "new_run_id", "run_key"]
+__all__ = ["LEDGER_KEYS", "Run", "RunFigures", "RunState", "Runs", "new_run_id", "run_key"]
 
 RunState = Literal["running", "finished", "interrupted", "failed"]
 
@@ -68,6 +68,27 @@ class Run:
     accuracy: dict[str, Any] | None
     settings: dict[str, Any]
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """Speed and latencies of a run so far; None leaves a figure as it is in the database.
+
+    Attributes
+    ----------
+    latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
+    stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s)
+    fps : frames analysed per second
+    """
+
+    latency_ms: Mapping[str, Any] | None = None
+    stages: Mapping[str, Any] | None = None
+    fps: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The figures that are not None, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def new_run_id(started_at: float | None = None) -> str:
@@ -124,13 +145,9 @@ class Runs:
         state: RunState = "finished",
         *,
         problem: str | None = None,
-        recording: str | None = None,
-        fps: float | None = None,
         ledger: Mapping[str, int | None] | None = None,
-        latency_ms: Mapping[str, Any] | None = None,
-        stages: Mapping[str, Any] | None = None,
         accuracy: Mapping[str, Any] | None = None,
-        ended_at: float | None = None,
+        figures: RunFigures | None = None,
     ) -> Run:
         """End a run with its last figures; what is None stays as the last batch left it.
 
@@ -141,19 +158,11 @@ class Runs:
         UnknownItem
             When there is no such run.
         """
-        given = {
-            "problem": problem,
-            "recording": recording,
-            "fps": fps,
-            "ledger": ledger,
-            "latency_ms": latency_ms,
-            "stages": stages,
-            "accuracy": accuracy,
-        }
+        given = {"problem": problem, "ledger": ledger, "accuracy": accuracy, **(figures or RunFigures()).given()}
         values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        values |= {"state": state, "ended_at": time.time() if ended_at is None else ended_at}
+        values |= {"state": state, "ended_at": time.time()}
         if ledger is not None and (ledger.get("analysed") or 0) < (ledger.get("grabbed") or 0):
-            # Whatever became of them: what is recorded and has no results is analysed now.
+            # In any state: frames that are recorded and have no results are analysed next.
             values["catch_up"] = case((runs.c.record, "check"), else_=None)
         with self._database.writing() as connection:
             key = run_key(connection, run_id)

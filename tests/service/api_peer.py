@@ -20,6 +20,8 @@ from service.protocol.command_server import CommandServer
 from service.protocol.errors import EngineRefusal
 from service.protocol.live import LivePublisher
 from service.settings import Settings
+from service.store.result_batch import ResultBatch
+from service.store.runs import RunFigures
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
@@ -150,7 +152,11 @@ def filled_store(folder: Path) -> tuple[Store, str]:
     store.migrate()
     run = store.runs.create(model_id="reference", record=False, name="beads", notes="in water")
     for batch in range(5):
-        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch), fps=99.0)
-    store.runs.finish(run.id, latency_ms={"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}})
+        store.append(
+            run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch), RunFigures(fps=99.0)
+        )
+    store.runs.finish(
+        run.id, figures=RunFigures(latency_ms={"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}})
+    )
     store.events.add("run_finished", "The run ended.", run_id=run.id, details={"frames": 50})
     return store, run.id

@@ -25,6 +25,7 @@ from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
 from service.settings import Settings
 from service.store.errors import StoreError
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link
 from tests.service.store_samples import frame_times, recompute, sample_batch, sample_ledger
@@ -422,7 +423,7 @@ def test_pages_stay_on_the_revision_of_the_first(client: httpx.Client, stored: t
     store, _ = stored
     run = store.runs.create(model_id="m", record=False).id
     for batch in range(2):
-        store.append(run, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     path = f"/api/v1/runs/{run}/tracks"
     first = client.get(path, params={"limit": 1})
     first_csv = client.get(path, params={"limit": 1}, headers={"Accept": "text/csv"})
@@ -588,7 +589,7 @@ def test_undefined_numbers_are_null(client: httpx.Client, stored: tuple[Store, s
     new = store.runs.create(model_id="m", record=False).id
     found, tracks = sample_batch(0, (1,))
     tracks.sigma_z_um[2] = np.nan
-    store.append(new, found, tracks, sample_ledger(0), frame_times(0))
+    store.append(new, ResultBatch(found, tracks, frame_times(0)), sample_ledger(0))
     item = client.get(f"/api/v1/runs/{new}/tracks/1").json()
     assert item["sigma_z_um"][1:4] == [0.5, None, 0.5]
     line = client.get(f"/api/v1/runs/{new}/tracks/1", headers={"Accept": "text/csv"}).text.splitlines()[3]

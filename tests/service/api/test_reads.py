@@ -20,6 +20,7 @@ from service.api.problems import NotReady
 from service.api.reads import ReadLimit
 from service.settings import Settings
 from service.store.errors import StoreError
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.api_peer import Server, link
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
@@ -37,9 +38,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     columns = dict.fromkeys(Tracks.names(), values) | {"track_id": np.ones(_POINTS), "frame": frame, "t_s": frame / 100}
     store.runs.create(model_id="m", record=False, run_id="long")
     tracks = Tracks.from_columns(columns | {"observed": np.ones(_POINTS)})
-    store.append("long", Localizations.empty(), tracks, sample_ledger(0), frame_times(0))
+    store.append("long", ResultBatch(Localizations.empty(), tracks, frame_times(0)), sample_ledger(0))
     store.runs.create(model_id="m", record=False, run_id="short")
-    store.append("short", *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append("short", ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     yield store
     store.close()
 

@@ -22,6 +22,7 @@ from service.engine.recorder import Recording
 from service.store.catch_ups import _settled
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
@@ -71,12 +72,14 @@ class Past:
             ledger = self.ledger(first + len(part), FRAMES - len(live))
             self.store.append(
                 name,
-                Localizations.concatenate(result.found for result in results),
-                Tracks.concatenate(result.state.rows() for result in results),
+                ResultBatch(
+                    Localizations.concatenate(result.found for result in results),
+                    Tracks.concatenate(result.state.rows() for result in results),
+                    (results[0].state.t_s, results[-1].state.t_s),
+                    analysed=times_of(part),
+                    model_id=models[place % len(models)],
+                ),
                 ledger,
-                (results[0].state.t_s, results[-1].state.t_s),
-                analysed=times_of(part),
-                model_id=models[place % len(models)],
             )
         if state == "finished":
             self.store.runs.finish(name, ledger=ledger)
@@ -250,7 +253,9 @@ def test_a_killed_run_is_completed_from_what_it_recorded(past: Past) -> None:
     }  # fmt: skip
     ledger["lost"] = ledger["exposed"] - 22
     past.store.append(
-        run, Localizations.empty(), Tracks.empty(), ledger, (9.0, 9.0), analysed=FrameTimes.of([2000], [509.0])
+        run,
+        ResultBatch(Localizations.empty(), Tracks.empty(), (9.0, 9.0), analysed=FrameTimes.of([2000], [509.0])),
+        ledger,
     )
     assert past.store.runs.interrupt_open() == [run]
     past.catch_all_up()
