@@ -15,9 +15,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.errors import DataError
-from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.metrics import Metrics
+from service.api.refusals import RefusalCounter
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
 from service.protocol.addresses import LinkAddress
@@ -135,7 +135,7 @@ async def _metric_names(folder: Path) -> set[str]:
     address.record.write({"engine": {"state": "running", "restarts": 0}})
     engine = EngineClient(address)
     live = Live(engine)
-    live.take_status(
+    live.set_status(
         {
             "ready": True,
             "ledger": LedgerCounts().as_dict(),
@@ -146,7 +146,7 @@ async def _metric_names(folder: Path) -> set[str]:
         }
     )
     live.failures["feed"] += 1
-    text = (await Metrics(live, engine, folder, Doorkeeper()).text()).decode()
+    text = (await Metrics(live, engine, folder, RefusalCounter()).text()).decode()
     await engine.close()
     shutil.rmtree(address.folder)
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}

@@ -374,7 +374,7 @@ async def test_few_websockets_wait_for_their_key(server: Server, monkeypatch: py
                 await socket_.recv()
             assert socket_.close_code == 4401
     assert server.app.state.live.newcomers == 0
-    assert server.app.state.doorkeeper.refused["key"] == 2
+    assert server.app.state.refusals.counts["key"] == 2
 
 
 @pytest.mark.anyio

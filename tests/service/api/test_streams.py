@@ -15,7 +15,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from service.api.live import Outbox
+from service.api.outbox import Outbox
 from service.protocol import wire
 from service.protocol.addresses import LinkAddress
 from service.settings import Settings
