@@ -1,4 +1,4 @@
-"""What handlers ask for: the engine, the store, the live views."""
+"""What route handlers receive as arguments: the engine, the store, the live views."""
 
 from __future__ import annotations
 

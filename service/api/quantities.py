@@ -106,10 +106,10 @@ PathId = Annotated[str, Path(max_length=LONGEST_ID)]
 Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
 """What a list gives as `next`: an id, or keys with a revision."""
 
-# ---- what an answer costs ----
+# ---- size of a response ----
 
 MOST_POINTS = 50_000
-"""Points of tracks, or localizations, of one JSON answer: about 10 MB, made within a second."""
+"""Points of tracks, or localizations, of one JSON response: about 10 MB, made within a second."""
 
 Limit = Annotated[int, Field(ge=1, le=1000)]
 """Items of one page, of every list."""

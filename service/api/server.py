@@ -2,7 +2,7 @@
 
 The supervisor runs `serve` in a child process with the socket that it has
 bound, so that a restart keeps the port, and a port that is taken is an error
-at the start. Signals belong to the supervisor; this process ends when it is told to.
+at the start. Signals belong to the supervisor; this process ends when the event `stop` is set.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SEND_BUFFER_BYTES = 256 * 1024
 
 _PING_S = 10.0
 _PONG_S = 20.0
-"""A connection that is gone without a farewell is noticed in half a minute; a browser on a busy machine is not cut."""
+"""A connection that broke without closing is noticed in half a minute; a busy browser is not cut off."""
 
 _LONGEST_MESSAGE = 4096
 """Clients send their access key, and nothing else."""
@@ -57,10 +57,10 @@ _SPARE_DESCRIPTORS = 96
 _FEWEST_CONNECTIONS = 16
 
 HEAD_TIMEOUT_S = 10.0
-"""The head of a request is a single packet; who needs longer has no request."""
+"""The head of a request is a single packet; a client that needs longer sends no request."""
 
 WRITE_TIMEOUT_S = 30.0
-"""A client that takes nothing of an answer for so long is gone, or asleep; its part of the answer is in memory."""
+"""A client that receives nothing for so long is gone or asleep, and its part of the response holds memory."""
 
 _STOP_S = 3
 """Connections that are open when the service stops are cut after half of this time, tasks are cancelled after it."""
@@ -93,7 +93,7 @@ def serve(
     settings : Settings
         Host, port, key and database. The tables must be there (`Store.migrate`).
     address : LinkAddress
-        Where the engine's doors are.
+        Where the engine's sockets are.
     listener : socket, optional
         A bound socket; absent: one is bound to the settings' host and port.
     stop : threading.Event, optional
@@ -172,7 +172,7 @@ def page_folder() -> Path:
 
 
 class _Config(uvicorn.Config):
-    """What uvicorn asks for, and what its connections share."""
+    """The options of uvicorn, and the state that its connections share."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -181,7 +181,7 @@ class _Config(uvicorn.Config):
 
 
 class _Server(uvicorn.Server):
-    """A server that is stopped by an event, and says when it is up."""
+    """A server that is stopped by an event, and reports its start."""
 
     def __init__(
         self,
@@ -219,9 +219,9 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedHttp(H11Protocol):
-    """An HTTP connection that ends when its request does not come, or its answer is not taken.
+    """An HTTP connection that ends when its request does not come, or its response is not received.
 
-    As it comes, the protocol waits for ever for the rest of a request's head, and for a client to read. Bodies
+    Unchanged, the protocol waits for ever for the rest of a request's head, and for a client to read. Bodies
     are bounded by `service.api.bodies`.
     """
 
@@ -232,7 +232,7 @@ class _BoundedHttp(H11Protocol):
         super().connection_made(transport)
         most = cast(_Config, self.config).most_connections
         if len(self.connections) > most:
-            self._refuse(503, f"{most} connections are open, and no more are taken.", "Close some, or try again later.")
+            self._refuse(503, f"{most} connections are open, which is the limit.", "Close some, or try again later.")
             held_back = cast(_Config, self.config).full.held_back(None)
             if held_back is not None:
                 _log.warning("connections_full", most=most, not_logged=held_back)
@@ -253,7 +253,7 @@ class _BoundedHttp(H11Protocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        # An answer that nobody takes would hold up the stop, and be logged as a failure when its task is cancelled.
+        # A response that the client does not read would delay the stop, and its cancelled task be logged as a failure.
         self.loop.call_later(_STOP_S / 2, self.transport.abort)
 
     def pause_writing(self) -> None:
@@ -290,19 +290,19 @@ class _BoundedHttp(H11Protocol):
         self._refuse(408, detail, "Send the whole request at once.")
 
     def _refuse(self, status: int, detail: str, remedy: str) -> None:
-        """Answer before there is a request, and close."""
-        answer = http_problem(status, detail, remedy, {"Connection": "close"})
+        """Send an error before there is a request, and close."""
+        response = http_problem(status, detail, remedy, {"Connection": "close"})
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in answer.raw_headers]
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        lines += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self.transport.close()
 
 
 class _BoundedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket whose unsent data is bounded, and that does not wait for a client that stopped reading.
 
-    As it comes, the protocol closes politely: it waits until all is sent,
-    which for a sleeping client is never.
+    Unchanged, the protocol waits until all is sent before it closes, which
+    for a sleeping client is never.
     """
 
     def connection_made(self, transport: object) -> None:
@@ -317,7 +317,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
             cast(dict[str, Any], self.scope["extensions"])[SEND_NOW] = self._send_now
 
     def _send_now(self, message: bytes | str) -> bool:
-        """Send a binary message, if the client takes it without waiting.
+        """Send a binary message, if the client can receive it without waiting.
 
         Through the application's own task a message takes three times the processor time, most of it in
         switching tasks and checking states.
@@ -335,7 +335,7 @@ class _BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        if not self.writable.is_set():  # the application has let a client go that does not read
+        if not self.writable.is_set():  # the application has disconnected a client that does not read
             self.transport.abort()
 
     def keepalive_timeout(self) -> None:

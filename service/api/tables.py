@@ -59,7 +59,7 @@ def wanted_form(request: Request) -> Form:
 
 
 def _quality(accept: str, form: str) -> float:
-    """How much `accept` wants `form`: the q of the most exact range that covers it (RFC 9110, 12.5.1)."""
+    """Preference of `accept` for `form`: the q of the most exact range that covers it (RFC 9110, 12.5.1)."""
     found: tuple[int, float] = (0, 0.0)
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -81,12 +81,12 @@ def _q(parameters: Iterable[str]) -> float:
 
 
 class Download(Response):
-    """A long body that is made part by part, each when the client has taken the one before.
+    """A long body that is made part by part, each when the client has received the one before.
 
     The first part is made before the status is sent, so that a failure of
-    the database is an answer. A later failure breaks the connection off, and
-    the client sees that the body is not whole. The connection ends itself
-    when its client takes nothing for too long.
+    the database gets an error status. A later failure closes the connection,
+    and the client notices that the body is not whole. The connection is closed
+    when its client receives nothing for too long.
 
     Parameters
     ----------
