@@ -1,4 +1,4 @@
-"""A batch of results: what the engine writes to the store in one transaction."""
+"""A batch of results, which the engine writes to the store in one transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ResultBatch:
     Attributes
     ----------
     localizations, tracks : Localizations, Tracks
-        What was found; either may be empty.
+        Either may be empty.
     t_s : (float, float)
         Times of the first and last frame, s from the start of the run.
     frames : (int, int) or None
@@ -52,5 +52,5 @@ class ResultBatch:
             return int(self.analysed.numbers[0]), int(self.analysed.numbers[-1])
         numbers = np.concatenate([self.localizations.frame, self.tracks.frame])
         if not len(numbers):
-            raise DataError("A batch without rows does not say which frames it is of.", "Give frames=(first, last).")
+            raise DataError("A batch without rows does not state its frames.", "Give frames=(first, last).")
         return int(numbers.min()), int(numbers.max())

@@ -1,4 +1,4 @@
-"""Runs: what was tracked, when, with which model, and what became of every frame."""
+"""Runs: model, times, state, and the ledger of all frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RunState = Literal["running", "finished", "interrupted", "failed"]
 LEDGER_KEYS = (
     "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",
 )  # fmt: skip
-"""What is counted of the frames of a run."""
+"""Counts of the frames of a run."""
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
@@ -39,14 +39,14 @@ class Run:
     id : sortable by start time, for example ``20261122T011500-ab12``
     started_at, ended_at : UTC; `ended_at` of an interrupted run is its last commit
     recording : path relative to the data directory; None without one
-    duration_s : seconds asked for; None: until stopped
+    duration_s : requested duration, s; None: until stopped
     fps : frames analysed per second at the last commit
     revision : newest complete revision of the tracks; the live one is 1
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
     accuracy : scores against the truth, where it is known
-    settings : what the run was made with
+    settings : the settings of the run
     problem : why it was interrupted or failed
     """
 
@@ -174,7 +174,7 @@ class Runs:
         problem: str = "The engine ended while the run was on; what was committed until then is kept.",
         only: Collection[str] | None = None,
     ) -> list[str]:
-        """Mark every run that still says it runs as interrupted, ended at its last commit; return their ids.
+        """Mark every run in the state running as interrupted, ended at its last commit; return their ids.
 
         Called before an engine starts: a run that is open then belongs to an
         engine that was killed. Later, `only` names those runs, because another
@@ -192,7 +192,7 @@ class Runs:
                     ended_at=func.coalesce(runs.c.committed_at, runs.c.started_at),
                 )
             )
-            # A killed process may have recorded more than it said in its last ledger.
+            # A killed process may have recorded more than its last ledger counts.
             connection.execute(update(runs).where(runs.c.id.in_(ids), runs.c.record).values(catch_up="check"))
         return ids
 
@@ -213,7 +213,7 @@ class Runs:
         Raises
         ------
         DataError
-            When `cursor` is none that a list gave.
+            When no list returned `cursor`.
         """
         query = select(runs).where(runs.c.key < parse_cursor(cursor)).order_by(runs.c.key.desc()).limit(limit + 1)
         with self._database.reading() as connection:

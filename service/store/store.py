@@ -1,9 +1,9 @@
-"""The store: what the runs of one data directory found, in a database that survives a killed process.
+"""The store: results of all runs of one data directory, in a database that survives a killed process.
 
 The engine appends a batch of 100 ms in one transaction: localizations,
 track points, and the ledger that accounts for every frame until then. So
-the ledger in the database is the commit record: what it counts as analysed
-is there. All calls block; the HTTP layer makes them in threads.
+the ledger in the database is the commit record: the results of all frames
+that it counts as analysed are stored. All calls block; the HTTP layer makes them in threads.
 """
 
 from __future__ import annotations

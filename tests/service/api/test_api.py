@@ -185,7 +185,7 @@ def test_a_silent_engine_is_away(client: httpx.Client, peer: Peer, monkeypatch: 
         ("GET", "/api/v1/runs/nope/localizations", 404, ["nope"]),
         ("GET", "/api/v1/runs?limit=0", 422, ["query.limit", "'0'", "greater than or equal to 1"]),
         ("GET", "/api/v1/runs?limt=5", 422, ["query.limt", "no such field"]),
-        ("GET", "/api/v1/runs?cursor=x", 422, ["'x'", "none that a list gave"]),
+        ("GET", "/api/v1/runs?cursor=x", 422, ["'x'", "not one that a list returned"]),
         ("GET", "/api/v1/events?kind=%27", 422, ["query.kind"]),
     ],
 )
@@ -455,7 +455,7 @@ def test_pages_stay_on_the_revision_of_the_first(client: httpx.Client, stored: t
     assert_problem(client.get(path, params={"revision": 3}), 404, "no revision 3", "newest is 2")
     assert_problem(client.get(path, params={"cursor": "3.2"}), 404, "no revision 3")
     problem = client.get(path, params={"revision": 2, "cursor": first.json()["next"]})
-    assert_problem(problem, 422, "revision 2 is asked for, and the cursor is of revision 1")
+    assert_problem(problem, 422, "revision is 2, and the cursor is of revision 1")
 
 
 def test_answers_are_bounded(client: httpx.Client, run: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,9 +272,9 @@ def test_rights_of_another_user() -> None:
             assert "cannot be written: the file, its folder or its disk is read-only" in answer
         path.chmod(0o600)
         for answer in elsewhere(_TRY, path).splitlines():
-            assert "cannot be read: this user may not" in answer
+            assert "cannot be read: this user has no permission" in answer
         assert "cannot be made" in elsewhere(_TRY, folder / "new.db").splitlines()[-1]
         folder.chmod(0o700)
         *asked, migrated = elsewhere(_TRY, path).splitlines()
-        assert all("cannot be read: this user may not" in answer for answer in asked)
+        assert all("cannot be read: this user has no permission" in answer for answer in asked)
         assert "cannot be made (Permission denied)" in migrated

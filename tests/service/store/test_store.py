@@ -139,7 +139,7 @@ def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
 )
 def test_cursor_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
     for ask in (store.runs.list, store.events.list):
-        with pytest.raises(DataError, match="none that a list gave"):
+        with pytest.raises(DataError, match="not one that a list returned"):
             ask(cursor=cursor)
 
 
@@ -148,9 +148,9 @@ def test_cursor_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
 )
 def test_cursor_of_tracks_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
     run = filled_run(store, batches=1)
-    with pytest.raises(DataError, match="none that a list gave"):
+    with pytest.raises(DataError, match="not one that a list returned"):
         store.tracks.query(run.id, cursor=cursor)
-    with pytest.raises(DataError, match="none that a list gave"):
+    with pytest.raises(DataError, match="not one that a list returned"):
         store.tracks.get(run.id, 1, cursor=cursor)
 
 
@@ -235,7 +235,7 @@ def test_batch_knows_its_model_and_frames_without_rows(store: Store) -> None:
     newest, oldest = store.localizations.list(run.id).items
     assert (oldest.model_id, oldest.frame_from, oldest.frame_to, len(oldest.localizations)) == ("first", 0, 9, 0)
     assert (newest.model_id, newest.frame_from, newest.frame_to, len(newest.localizations)) == ("second", 10, 19, 30)
-    with pytest.raises(DataError, match="which frames"):
+    with pytest.raises(DataError, match="does not state its frames"):
         store.append(run.id, ResultBatch(*nothing, (0, 0)), {})
 
 
@@ -300,10 +300,10 @@ def test_revision_that_is_not_there(store: Store) -> None:
         lambda: store.tracks.get(run.id, 1, cursor="2.1.5"),
     ]
     for ask in asks:
-        with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*tells its newest"):
+        with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*states its newest"):
             ask()
     store.catch_ups.complete(run.id)
-    with pytest.raises(DataError, match=r"revision 2 is asked for, and the cursor is of revision 1"):
+    with pytest.raises(DataError, match=r"revision is 2, and the cursor is of revision 1"):
         store.tracks.query(run.id, TrackQuery(revision=2), cursor="1.3")
     with pytest.raises(DataError, match="not of track 1"):
         store.tracks.get(run.id, 1, cursor="1.2.5")

@@ -199,7 +199,7 @@ def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
         ("nobody@/postgres?host={server}", r"refuses this user.*nobody.*Correct user and password"),
         ("locked@/postgres?host={server}", r"refuses this user.*Correct user and password"),
         ("locked:secret@/postgres?host={server}", r"refuses this user.*Correct user and password"),
-        ("tester@no-such-host.invalid/name", r"host that nobody knows.*no-such-host.invalid.*Correct the host"),
+        ("tester@no-such-host.invalid/name", r"unknown host.*no-such-host.invalid.*Correct the host"),
         ("tester@127.0.0.1:9/name", r"does not respond.*refused.*server runs"),
         ("tester@/postgres?host={server}&colour=red", r"driver refuses.*colour.*postgresql://user"),
     ],
@@ -268,7 +268,7 @@ def test_server_that_stands_still_is_not_waited_for(
     from service.store.postgres import BoundedConnection
 
     run = store.runs.create(model_id="m", record=False)
-    monkeypatch.setattr(BoundedConnection, "answer_timeout_s", 0.5)
+    monkeypatch.setattr(BoundedConnection, "reply_timeout_s", 0.5)
     monkeypatch.setattr("service.store.postgres._CONNECT_TIMEOUT_S", 2)  # the least that the driver takes
     new = Store.open(url)
     with frozen(server):
