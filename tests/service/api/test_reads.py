@@ -98,7 +98,7 @@ def test_downloads_that_nobody_reads_are_few_and_end(
     for one in deaf[:4]:
         one.socket.close()
     eventually(lambda: open_downloads(server) == 12, "clients that have left make room")
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 0.2)
     late = [Deaf(server) for _ in range(4)]
     eventually(lambda: download(client).status_code == 200, "clients that take nothing are let go")
     assert len(download(client).text.splitlines()) == _POINTS + 1
@@ -110,7 +110,7 @@ def test_downloads_that_nobody_reads_are_few_and_end(
 def test_a_download_that_is_broken_off_is_seen_to_be(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 0.2)
     deaf = Deaf(server)
     eventually(lambda: open_downloads(server) == 1, "it is open")
     eventually(lambda: open_downloads(server) == 0, "it is let go")
