@@ -74,7 +74,7 @@ LiveViews = Annotated[Live, Depends(_live)]
 
 
 class PageParameters(BaseModel):
-    """Which page of a list."""
+    """Selection of a page of a list."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -24,7 +24,7 @@ __all__ = ["MEDIA_TYPE", "STATUSES", "NotReady", "Problem", "http_problem", "ins
 MEDIA_TYPE = "application/problem+json"
 
 _RETRY_AFTER_S = "2"
-"""The supervisor restarts an engine within a few seconds."""
+"""The supervisor restarts the engine within a few seconds."""
 
 _TITLES = {
     400: "The request cannot be read",
@@ -87,8 +87,8 @@ class NotReady(BathyscopeError):
 class FieldError(BaseModel):
     """One value of the request that breaks a rule."""
 
-    field: str = Field(description="Where: query.limit, body.record, path.track.")
-    value: Any = Field(description="What was given; null when it was missing.")
+    field: str = Field(description="Place of the value: query.limit, body.record, path.track.")
+    value: Any = Field(description="The value; null when it was missing.")
     rule: str = Field(description="The rule that it breaks.")
 
 
@@ -98,7 +98,7 @@ class Problem(BaseModel):
     type: str = Field(description="Name of the kind of problem, as a URN.")
     title: str = Field(description="The kind of problem, in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What happened: value and rule.")
+    detail: str = Field(description="What happened: the value and the rule that it breaks.")
     remedy: str = Field(description="What to do about it.")
     errors: list[FieldError] | None = Field(None, description="The values that break a rule.")
 

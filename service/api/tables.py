@@ -1,8 +1,8 @@
-"""Tables over HTTP: which form the client wants, and long ones in parts.
+"""Tables over HTTP: choice of the format, and long tables in parts.
 
 A run of an hour has millions of rows. CSV and Parquet are therefore made
-part by part from the database's own parts, and sent as they are taken: a
-client that reads slowly holds one part, and no transaction.
+part by part from the parts that the database returns, each sent when the one
+before was received: a slow client holds one part in memory, and no transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FORMS: tuple[Form, ...] = (JSON, CSV, PARQUET)
 _REVISION = "Bathyscope-Revision"
 
 _SENT_AT_ONCE = 64 * 1024
-"""What the server may hold back for a slow client, beside the part that is being sent."""
+"""Bytes that the server may hold for a slow client, besides the part that is being sent."""
 
 
 def wanted_form(request: Request) -> Form:
