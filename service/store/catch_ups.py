@@ -66,7 +66,7 @@ class CatchUps:
             values: dict[str, Any] = {"catch_up": "due" if len(late) else None}
             killed = row.state == "interrupted"
             if len(late) or (killed and len(recorded)):
-                values["ledger"] = _corrected(row.ledger or {}, recorded, known, late, killed=killed)
+                values["ledger"] = _corrected_ledger(row.ledger or {}, recorded, known, late, killed=killed)
             connection.execute(update(runs).where(runs.c.key == key).values(values))
         return bool(len(late))
 
@@ -160,7 +160,7 @@ def _revision(connection: Connection, run_id: str) -> tuple[int, int]:
     return key, int(connection.scalar(select(func.max(runs.c.revision)).where(runs.c.key == key)) or 0)
 
 
-def _corrected(
+def _corrected_ledger(
     ledger: Mapping[str, int | None],
     recorded: NDArray[np.int64],
     known: NDArray[np.int64],

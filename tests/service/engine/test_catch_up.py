@@ -19,7 +19,7 @@ from service.engine.analyzer import Analyzer
 from service.engine.catch_up import CatchUp
 from service.engine.ledger import LedgerCounts
 from service.engine.recorder import Recording
-from service.store.catch_ups import _settled
+from service.store.catch_ups import _corrected_ledger
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.result_batch import ResultBatch
@@ -290,7 +290,9 @@ def test_a_settled_ledger_balances(frames: Any, told: int, slack: int, killed: b
     )  # fmt: skip
     assert ledger.balances
     late = np.setdiff1d(recorded, known).astype(np.int64)
-    settled = _settled(ledger.as_dict(), np.array(recorded, np.int64), np.array(known, np.int64), late, killed=killed)
+    settled = _corrected_ledger(
+        ledger.as_dict(), np.array(recorded, np.int64), np.array(known, np.int64), late, killed=killed
+    )
     counts = LedgerCounts(**settled)
     assert counts.balances
     assert (counts.recorded, counts.analysed, counts.deferred) == (len(recorded), len(known), len(late))
