@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
+from bathyscope_errors import BathyscopeError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -36,8 +38,8 @@ x_um and y_um count from the centre of the frame's top-left pixel. The numbers o
 """
 
 
-class MicroscopeError(RuntimeError):
-    """The microscope refused, failed or does not answer.
+class MicroscopeError(BathyscopeError):
+    """The microscope refused, failed or does not respond.
 
     Parameters
     ----------
@@ -48,17 +50,21 @@ class MicroscopeError(RuntimeError):
         The value involved and the rule that it breaks, or what happened.
     remedy : str
         What the user can do about it.
+
+    Attributes
+    ----------
+    kind : str
+        ``"microscope:"`` and the cause.
     """
 
     def __init__(self, cause: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.cause = cause
-        self.problem = problem
-        self.remedy = remedy
+        super().__init__(problem, remedy)
+        self.kind = f"microscope:{cause}"
 
-    def __reduce__(self) -> tuple[type[MicroscopeError], tuple[str, str, str]]:
-        """Pickle with all parts, so that the error crosses process boundaries whole."""
-        return (type(self), (self.cause, self.problem, self.remedy))
+    @property
+    def cause(self) -> str:
+        """The kind without the word microscope."""
+        return self.kind.partition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)

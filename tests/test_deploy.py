@@ -15,13 +15,14 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.errors import DataError
-from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.metrics import Metrics
+from service.api.refusals import RefusalCounter
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
 from service.protocol.latency import Latencies
-from service.protocol.link import EngineClient, LinkAddress
 from service.settings import load_settings
 from tests.conftest import missing
 
@@ -131,10 +132,10 @@ def test_unit_is_valid(tmp_path: Path) -> None:
 async def _metric_names(folder: Path) -> set[str]:
     """Names of all figures of the service during a recorded run."""
     latencies, address = Latencies(), LinkAddress.create()
-    address.write_record({"engine": {"state": "running", "restarts": 0}})
+    address.record.write({"engine": {"state": "running", "restarts": 0}})
     engine = EngineClient(address)
     live = Live(engine)
-    live.take_status(
+    live.set_status(
         {
             "ready": True,
             "ledger": LedgerCounts().as_dict(),
@@ -145,7 +146,7 @@ async def _metric_names(folder: Path) -> set[str]:
         }
     )
     live.failures["feed"] += 1
-    text = (await Metrics(live, engine, folder, Doorkeeper()).text()).decode()
+    text = (await Metrics(live, engine, folder, RefusalCounter()).text()).decode()
     await engine.close()
     shutil.rmtree(address.folder)
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}

@@ -25,6 +25,9 @@ FORBIDDEN = {
 }
 """Folder -> packages and modules that none of its files may import."""
 
+SHARED = "bathyscope_errors"
+"""The one module beside the packages. All of them may import it, because it imports nothing of theirs."""
+
 HEAVY = ("torch", "zarr", "matplotlib", "fastapi", "numba", "pyarrow", "sqlalchemy")
 """Packages that take a second or more to load; `bathyscope --help` must print at once."""
 
@@ -54,6 +57,11 @@ def test_a_folder_does_not_import_those_above_it(folder: str) -> None:
         if any(f"{name}.".startswith(f"{above}.") for above in FORBIDDEN[folder])
     ]
     assert against == []
+
+
+def test_the_shared_module_imports_only_the_standard_library() -> None:
+    for line, name in _imported(ROOT / f"{SHARED}.py"):
+        assert name.partition(".")[0] in sys.stdlib_module_names, f"{SHARED}.py:{line} imports {name}"
 
 
 def test_command_line_loads_nothing_heavy() -> None:

@@ -27,7 +27,8 @@ from service.process.api_child import api_process
 from service.process.children import STOP
 from service.process.machine import machine
 from service.protocol import wire
-from service.protocol.link import LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 

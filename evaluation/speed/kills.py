@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from service.protocol.link import SyncEngineClient
+from service.protocol.clients import SyncEngineClient
 from service.store.store import Store
 
 __all__ = ["Aftermath", "inspect_recording", "measure_kills"]

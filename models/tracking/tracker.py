@@ -94,42 +94,50 @@ class _Pool:
     @property
     def log_odds(self) -> F64:
         """Log odds of existence, shape (N,); a view."""
-        return self.existence[0]
+        row: F64 = self.existence[0]
+        return row
 
     @property
     def ambiguity(self) -> F64:
         """Ambiguity of the last assignment, shape (N,); a view."""
-        return self.existence[1]
+        row: F64 = self.existence[1]
+        return row
 
     @property
     def birth(self) -> I64:
         """Number of the birth, shape (N,); a view."""
-        return self.history[0]
+        row: I64 = self.history[0]
+        return row
 
     @property
     def track_id(self) -> I64:
         """Number of the track, 0 when not confirmed, shape (N,); a view."""
-        return self.history[1]
+        row: I64 = self.history[1]
+        return row
 
     @property
     def first_frame(self) -> I64:
         """Frame of the first localization, shape (N,); a view."""
-        return self.history[2]
+        row: I64 = self.history[2]
+        return row
 
     @property
     def last_frame(self) -> I64:
         """Frame of the last localization, shape (N,); a view."""
-        return self.history[3]
+        row: I64 = self.history[3]
+        return row
 
     @property
     def hits(self) -> I64:
         """Number of localizations, shape (N,); a view."""
-        return self.history[4]
+        row: I64 = self.history[4]
+        return row
 
     @property
     def localization(self) -> I64:
         """Row of the localization in the frame, -1 when unseen, shape (N,); a view."""
-        return self.history[5]
+        row: I64 = self.history[5]
+        return row
 
     def select(self, rows: NDArray[Any]) -> _Pool:
         """The tracks of a mask or an index array."""
@@ -145,7 +153,7 @@ class _Pool:
         )
 
     def __len__(self) -> int:
-        return self.history.shape[1]
+        return len(self.track_id)
 
 
 class Tracker:

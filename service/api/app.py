@@ -1,4 +1,4 @@
-"""The HTTP application, put together from what it is given.
+"""The HTTP application, assembled from its arguments.
 
 Nothing here is global: engine, store, settings and page come in as
 arguments, so a test builds the same application that the service runs.
@@ -27,15 +27,16 @@ from service.api import (
     system,
     tracks,
 )
-from service.api.auth import AccessKey, Doorkeeper, Guard
+from service.api.auth import AccessKey, Guard
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
 from service.api.problems import install_problems
 from service.api.reads import Reads
+from service.api.refusals import RefusalCounter
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
-from service.protocol.link import EngineClient
+from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 
@@ -53,7 +54,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     Parameters
     ----------
     engine : EngineClient
-        The engine's doors; the application closes it when it ends.
+        Client of the engine; the application closes it when it ends.
     store : Store
         The database, with its tables made.
     settings : Settings
@@ -84,8 +85,8 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live
-    app.state.doorkeeper = Doorkeeper()
-    app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.doorkeeper)
+    app.state.refusals = RefusalCounter()
+    app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
@@ -101,6 +102,6 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     install_description(app)
     hosts = {settings.host, *settings.allowed_hosts}
     app.add_middleware(
-        Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), doorkeeper=app.state.doorkeeper
+        Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), refusals=app.state.refusals
     )
     return app

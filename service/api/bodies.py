@@ -1,10 +1,9 @@
-"""The bodies of requests: read whole before anything else sees them, within bounds of size and time.
+"""The bodies of requests: read whole before the application runs, within limits of size and time.
 
-A server that reads on while a client sends on can be kept busy for ever, by a
-body without end or by one that comes at a byte a minute. The bodies of this
-service are short, so they are read first. What is too long or too slow is
-answered and its connection closed, also where the request is refused for
-another reason.
+A client could keep a server busy for ever with a body without end, or with one
+that comes at a byte a minute. The bodies of this service are short, so they
+are read first. A body that is too long or too slow gets an error, and its
+connection is closed, also where the request is refused for another reason.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from service.api.problems import problem_response
+from service.api.problems import http_problem
 
 __all__ = ["LONGEST_BODY_BYTES", "Body", "read_body"]
 
 LONGEST_BODY_BYTES = 64 * 1024
-"""A run's notes are the longest thing that anyone sends."""
+"""The notes of a run are the longest text of a request."""
 
 _READ_ON_BYTES = 1024 * 1024
-"""What of a body that is too long is read and thrown away, so that its sender gets to read the answer."""
+"""Bytes of a body that is too long which are read and dropped, so that its sender reads the response."""
 
 BODY_TIMEOUT_S = 10.0
-"""64 KiB in this time are 52 kbit/s, less than any network gives."""
+"""64 KiB in this time are 52 kbit/s, slower than any network in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What came of a request's body.
+    """The body of a request, as far as it was read.
 
     Attributes
     ----------
-    content : what was sent; None when there is no body, or it was not taken
-    fault : why it was not taken: the answer to the request
-    whole : whether all of it has been read; else the connection is of no more use
+    content : None when there is no body, or it was not accepted
+    fault : the response to the request when its body was not accepted
+    whole : whether all of it was read; otherwise the connection must be closed
     """
 
     content: bytes | None = None
@@ -46,7 +45,7 @@ class Body:
     whole: bool = True
 
     def replayed(self, receive: Receive) -> Receive:
-        """Give the content to whoever asks, then whatever else `receive` gives."""
+        """A channel that gives the content first, then the messages of `receive`."""
         if self.content is None:
             return receive
         first: list[Message] = [{"type": "http.request", "body": self.content, "more_body": False}]
@@ -67,7 +66,7 @@ async def read_body(headers: Headers, receive: Receive, *, wanted: bool) -> Body
     receive : callable
         The ASGI channel.
     wanted : bool
-        Whether the request will be looked at; a body that waits for leave to be sent is not asked for otherwise.
+        Whether the request is accepted; if not, a client that waits for "100 Continue" does not get it.
     """
     if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
         return Body()
@@ -94,9 +93,9 @@ async def read_body(headers: Headers, receive: Receive, *, wanted: bool) -> Body
 
 def _too_long() -> Response:
     detail = f"The body is larger than {LONGEST_BODY_BYTES} bytes."
-    return problem_response(413, detail, "Send less; the bodies of this service are short.")
+    return http_problem(413, detail, "Send less; the bodies of this service are short.")
 
 
 def _too_slow() -> Response:
     detail = f"The body was not there within {BODY_TIMEOUT_S:g} s."
-    return problem_response(408, detail, "Send the whole body at once, with its right Content-Length.")
+    return http_problem(408, detail, "Send the whole body at once, with its right Content-Length.")

@@ -1,4 +1,4 @@
-"""Calibrations: what a z-sweep of beads taught about the optics."""
+"""Calibrations: the optics as measured by a z-sweep of beads."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class CalibrationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    name: Line = Field("", description="A name for people.")
+    name: Line = Field("", description="A name for display.")
     z_range_um: list[DepthUm] = Field(
-        min_length=2, max_length=2, description="Depths to tell apart, low and high, µm from focus."
+        min_length=2, max_length=2, description="Range of depths to localize, low and high, µm from focus."
     )
     z_step_um: StepUm = Field(description="Step of the focus drive, µm.")
     repeats: Repeats = Field(2, description="Exposures at each plane.")
     settle_s: SettleS = Field(0.05, description="Wait after each move, s.")
-    exposure_s: ExposureS | None = Field(None, description="Exposure of the sweep, s; absent: as it is set.")
+    exposure_s: ExposureS | None = Field(None, description="Exposure of the sweep, s; absent: the present setting.")
     pixel_size_um: PixelSizeUm | None = Field(
-        None, description="Camera pixel at the sample, µm; absent: what the microscope says."
+        None, description="Camera pixel at the sample, µm; absent: the value of the microscope."
     )
 
     camera: CameraDescription | None = Field(
@@ -92,7 +92,7 @@ def list_calibrations(library: FolderLibrary, parameters: Annotated[PageParamete
 
 @router.post("", status_code=202)
 async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: JobFolders, response: Response) -> Job:
-    """Sweep the live microscope, then compute; 409 with who has the microscope while it is in use."""
+    """Sweep the live microscope, then compute; 409 naming the owner while the microscope is in use."""
     started = await engine.request("calibration.start", wanted.model_dump(), _START_TIMEOUT_S)
     response.headers["Location"] = f"/api/v1/jobs/{started['id']}"
     return await run_in_threadpool(jobs.get, started["id"])

@@ -1,4 +1,4 @@
-"""What handlers ask for: the engine, the store, the live views."""
+"""What route handlers receive as arguments: the engine, the store, the live views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.api.reads import Reads
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
-from service.protocol.link import EngineClient
+from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 
@@ -74,7 +74,7 @@ LiveViews = Annotated[Live, Depends(_live)]
 
 
 class PageParameters(BaseModel):
-    """Which page of a list."""
+    """Selection of a page of a list."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Events: what happened, newest first."""
+"""Events of the service, newest first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/events", tags=["events"])
 
 
 class EventParameters(PageParameters):
-    """Which events."""
+    """Selection of events."""
 
     kind: str | None = Field(
         None, pattern=r"^[a-z0-9_.-]{1,64}$", max_length=LONGEST_ID, description="Only of this kind."
@@ -38,7 +38,7 @@ class EventList(BaseModel):
 async def list_events(
     store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotated[EventParameters, Query()]
 ) -> Response:
-    """What happened: device lost and recovered, frames dropped, runs interrupted."""
+    """Events, newest first: device lost and recovered, frames dropped, runs interrupted."""
 
     def read() -> Response:
         page = store.events.list(parameters.limit, parameters.cursor, kind=parameters.kind, run_id=parameters.run)

@@ -17,7 +17,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The API process answers. It says nothing of the microscope: restarting the API would not bring that back."""
+    """The API process is alive. The microscope does not count: restarting the API would not bring it back."""
     return {"status": "ok"}
 
 
@@ -30,7 +30,7 @@ async def readyz(
     store: StoreOfRuns,
     reads: ReadsOfStore,
 ) -> dict[str, Any]:
-    """The instrument tracks, or could at once, and what it finds can be kept; 503 with the reason otherwise."""
+    """The instrument tracks, or could at once, and results can be stored; 503 with the reason otherwise."""
     status = live.require_ready()
     await reads.health.run(storage.check)
     if trouble := engine.address.trouble():

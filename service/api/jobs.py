@@ -1,4 +1,4 @@
-"""Jobs: long work, how far it is, and what came of it."""
+"""Jobs: long computations, with progress and result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ __all__ = ["JobList", "follow_jobs", "router"]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-_LOOK_S = 0.5
-"""How often the feed tells how far jobs are."""
-
+_INTERVAL_S = 0.5
+"""Time between two messages about running jobs in the feed."""
 
 _PLAIN = TypeAdapter(Job)
 
@@ -55,42 +54,42 @@ def get_job(job: PathId, jobs: JobFolders) -> Job:
 
 @router.delete("/{job}")
 def cancel_job(job: PathId, jobs: JobFolders) -> Job:
-    """Ask for the end of a job, and answer how it stands; cancelling one that is over changes nothing."""
+    """Request the end of a job and return its state; cancelling one that has ended changes nothing."""
     return jobs.cancel(job)
 
 
 @asynccontextmanager
 async def follow_jobs(jobs: Jobs, live: Live) -> AsyncIterator[None]:
-    """Tell the feed of every change of a job while the block runs."""
-    told: dict[str, Job] = {}
+    """Send every change of a job to the feed while the block runs."""
+    sent: dict[str, Job] = {}
 
     async def follow() -> None:
-        nonlocal told
+        nonlocal sent
         while True:
-            now = await anyio.to_thread.run_sync(_look, jobs, list(told.values()))
+            now = await anyio.to_thread.run_sync(_changed, jobs, list(sent.values()))
             for job in now:
-                if told.get(job.id) != job:
-                    live.tell({"type": "job", **_PLAIN.dump_python(job, mode="json")})
-            told = {job.id: job for job in now if not job.is_over}
-            await asyncio.sleep(_LOOK_S)
+                if sent.get(job.id) != job:
+                    live.publish({"type": "job", **_PLAIN.dump_python(job, mode="json")})
+            sent = {job.id: job for job in now if not job.is_over}
+            await asyncio.sleep(_INTERVAL_S)
 
-    async with live.going_on("jobs", follow):
+    async with live.keep_running("jobs", follow):
         yield
 
 
-def _look(jobs: Jobs, before: list[Job]) -> list[Job]:
-    """Jobs that are on, and those that were on at the last look and have ended since."""
+def _changed(jobs: Jobs, before: list[Job]) -> list[Job]:
+    """Jobs that run now, and jobs that ran at the check before and have ended since."""
     now = jobs.open_jobs()
     known = {job.id for job in now}
     return [*now, *(_ended(jobs, job) for job in before if job.id not in known)]
 
 
 def _ended(jobs: Jobs, before: Job) -> Job:
-    """How a job that is no longer on stands; one whose folder was taken away or damaged has been interrupted."""
+    """State of a job that no longer runs; one whose folder was removed or damaged counts as interrupted."""
     try:
         return jobs.get(before.id)
     except UnknownItem:
-        fault = Fault(f"The folder of job {before.id} was taken away while the job was on.", "Start it again.")
+        fault = Fault(f"The folder of job {before.id} was removed while the job was running.", "Start it again.")
     except FolderUnreadable as error:
         fault = Fault(error.problem, error.remedy)
     return replace(before, state="interrupted", ended_at=datetime.now(UTC), error=fault)

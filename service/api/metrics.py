@@ -1,8 +1,9 @@
 """Figures for Prometheus: `bathyscope_<noun>_<unit>`, in base units.
 
 They are taken from the engine's newest status and the supervisor's record at
-the moment of the scrape. Runs and tracks are never labels, because their number is not bounded. The
-frame counters begin again with each run, as counters do after a restart.
+the moment of the scrape. Runs and tracks are never labels, because their
+number is not bounded. The frame counters restart with each run, as counters do
+after a restart of a process.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.api.auth import Doorkeeper
 from service.api.live import Live
 from service.api.problems import NotReady
+from service.api.refusals import RefusalCounter
 from service.api.repeats import Repeats
+from service.protocol.clients import EngineClient
 from service.protocol.latency import BUCKETS_S
-from service.protocol.link import EngineClient
 
 __all__ = ["Metrics", "router"]
 
@@ -65,25 +66,24 @@ class Metrics:
         Knows the supervisor's record.
     data_dir : Path
         Whose disk is watched.
-    doorkeeper : Doorkeeper
-        Counts refusals.
+    refusals : RefusalCounter
     """
 
-    def __init__(self, live: Live, engine: EngineClient, data_dir: Path, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, live: Live, engine: EngineClient, data_dir: Path, refusals: RefusalCounter) -> None:
         self._engine = engine
         self._data_dir = data_dir
         self._registry = CollectorRegistry()
-        self._collector = _LiveCollector(live, doorkeeper)
+        self._collector = _LiveCollector(live, refusals)
         self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
 
     async def text(self) -> bytes:
         """All figures in the text form of Prometheus."""
-        # A disk that hangs must not hold up the streams, so it is asked on another thread.
-        self._collector.surroundings = await run_in_threadpool(self._look_around)
+        # A disk that hangs must not block the streams, so another thread reads it.
+        self._collector.surroundings = await run_in_threadpool(self._read_surroundings)
         return generate_latest(self._registry)
 
-    def _look_around(self) -> _Surroundings:
+    def _read_surroundings(self) -> _Surroundings:
         try:
             free_bytes = shutil.disk_usage(self._data_dir).free
         except OSError:
@@ -92,11 +92,11 @@ class Metrics:
 
 
 class _LiveCollector(Collector):
-    """The live figures, read when they are asked for."""
+    """The live figures, read at the moment of the scrape."""
 
-    def __init__(self, live: Live, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, live: Live, refusals: RefusalCounter) -> None:
         self._live = live
-        self._doorkeeper = doorkeeper
+        self._refusals = refusals
         self._repeats = Repeats()
         self.surroundings = _Surroundings({}, None)
 
@@ -106,10 +106,10 @@ class _LiveCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         known = self._live.status
         status = known or {}
-        yield _gauge("engine_up", "1 while the engine tells its status.", float(known is not None))
+        yield _gauge("engine_up", "1 while the engine sends its status.", float(known is not None))
         yield _gauge("instrument_ready", "1 while the instrument tracks or could at once.", float(self._ready()))
         yield from _clients(self._live)
-        yield from _refusals(self._doorkeeper.refused, self._live.failures)
+        yield from _refusals(self._refusals.counts, self._live.failures)
         yield from _around(self.surroundings)
         parts: dict[str, Callable[[], Iterator[Metric]]] = {
             "frames": lambda: _frames(status, known is not None),
@@ -125,7 +125,7 @@ class _LiveCollector(Collector):
             failed = False
             try:
                 yield from list(part())
-            except Exception:  # noqa: BLE001  an engine of another version must not take the other figures away
+            except Exception:  # noqa: BLE001  an engine of another version must not hide the other figures
                 failed = True
                 if self._repeats.held_back(name) is not None:
                     _log.exception("figures_missing", figures=name)
@@ -174,7 +174,7 @@ def _around(surroundings: _Surroundings) -> Iterator[Metric]:
         float(bool(surroundings.processes)),
     )
     free = math.nan if surroundings.free_bytes is None else surroundings.free_bytes
-    yield _gauge("disk_free_bytes", "Free space where recordings and database are; NaN when it cannot be told.", free)
+    yield _gauge("disk_free_bytes", "Free space where recordings and database are; NaN when it cannot be read.", free)
 
 
 def _refusals(refused: Mapping[str, int], failures: Mapping[str, int]) -> Iterator[Metric]:
@@ -185,7 +185,7 @@ def _refusals(refused: Mapping[str, int], failures: Mapping[str, int]) -> Iterat
         family.add_metric([reason], count)
     yield family
     family = CounterMetricFamily(
-        "bathyscope_api_task_failures", "Failures of the API's own tasks, which were begun again.", labels=["task"]
+        "bathyscope_api_task_failures", "Failures of the API's own tasks, which were restarted.", labels=["task"]
     )
     for task, count in failures.items():
         family.add_metric([task], count)

@@ -9,22 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import Engine
 from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, StageUm
-from service.protocol.link import EngineAway, EngineRefusal
+from service.protocol.errors import EngineAway, EngineRefusal
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/microscope", tags=["microscope"])
 
 _STOP_TIMEOUT_S = 5.0
-"""The engine answers after 3 s, whatever the driver does; more means that the engine is away."""
-
+"""The engine replies after 3 s even if the driver hangs; a longer wait means that the engine is away."""
 
 _CHANGE_TIMEOUT_S = 60.0
-"""Drives and filter wheels take their time."""
+"""Long enough for slow drives and filter wheels."""
 
 
 class MicroscopeChange(BaseModel):
-    """What is to be set; what is absent stays as it is. It holds until the microscope is opened again."""
+    """New settings; absent ones stay as they are. They hold until the microscope is opened again."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -35,12 +34,12 @@ class MicroscopeChange(BaseModel):
     binning: BinningFactor = Field(default=1, description="Pixels joined to one, each way; alone: the whole sensor.")
     channel: Line = Field(default="", description="Preset of the light.")
     shutter: Literal["open", "closed"] = Field(
-        default="closed", description="A shutter that followed the camera stays as it is told from now on."
+        default="closed", description="From now on the shutter keeps this state, even if it followed the camera before."
     )
 
 
 class StageMove(BaseModel):
-    """Where the focus drive shall go."""
+    """Target of the focus drive."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -48,9 +47,9 @@ class StageMove(BaseModel):
 
 
 class StopAnswer(BaseModel):
-    """What is known about a stop."""
+    """Outcome of a stop."""
 
-    confirmed: bool = Field(description="Whether the microscope has said that stage and camera stand still.")
+    confirmed: bool = Field(description="Whether the microscope has confirmed that stage and camera stand still.")
     detail: str
     remedy: str | None = Field(description="What to do when it is not confirmed.")
 
@@ -63,7 +62,7 @@ async def microscope(engine: Engine) -> dict[str, Any]:
 
 @router.patch("")
 async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
-    """Set camera and light, all or nothing; 409 with who has the microscope while it is in use."""
+    """Set camera and light, all or nothing; 409 naming the owner while the microscope is in use."""
     values = wanted.model_dump(exclude_unset=True)
     if "shutter" in values:
         values["shutter_open"] = values.pop("shutter") == "open"
@@ -72,7 +71,7 @@ async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
 
 @router.post("/stage")
 async def move_stage(wanted: StageMove, engine: Engine) -> dict[str, Any]:
-    """Move the focus drive within its limits; 409 with who has the microscope while it is in use."""
+    """Move the focus drive within its limits; 409 naming the owner while the microscope is in use."""
     return dict(await engine.request("stage.move", wanted.model_dump(), _CHANGE_TIMEOUT_S))
 
 
@@ -83,11 +82,11 @@ async def stop(engine: Engine) -> StopAnswer:
     This is not an emergency stop: use the one of the microscope.
     """
     try:
-        answer = await engine.request("microscope.stop", timeout_s=_STOP_TIMEOUT_S)
+        reply = await engine.request("microscope.stop", timeout_s=_STOP_TIMEOUT_S)
     except (EngineAway, EngineRefusal) as error:
         return _unconfirmed(error.problem)
-    if not answer["confirmed"]:
-        return _unconfirmed(answer["reason"])
+    if not reply["confirmed"]:
+        return _unconfirmed(reply["reason"])
     return StopAnswer(confirmed=True, detail="Stage and camera stand still.", remedy=None)
 
 

@@ -28,7 +28,7 @@ _LIVE = "live"
 
 
 class TrainingRequest(BaseModel):
-    """A training for a calibration, beside whatever else is going on."""
+    """A training for a calibration; it may run beside tracking."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -47,7 +47,7 @@ class TrainingRequest(BaseModel):
         },
     )
     seed: Seed = Field(1, description="Equal seeds draw equal frames.")
-    name: Line = Field("", description="A name for people.")
+    name: Line = Field("", description="A name for display.")
 
     @field_validator("architecture")
     @classmethod
@@ -61,7 +61,7 @@ class TrainingRequest(BaseModel):
     def _sized(cls, size: str | None, known: ValidationInfo) -> str | None:
         name = known.data.get("architecture")
         if name is None:
-            # What is wrong with the architecture is told by itself.
+            # The error of the architecture is reported by its own validator.
             return size
         sizes = architecture_sizes(name)
         if size is None:
@@ -98,7 +98,7 @@ def list_models(library: FolderLibrary, live: LiveViews, parameters: Annotated[P
 
 @router.post("", status_code=202)
 def start_training(wanted: TrainingRequest, library: FolderLibrary, jobs: JobFolders, response: Response) -> Job:
-    """Train a model; trainings wait for each other, and take only the time that tracking leaves."""
+    """Train a model; trainings wait for each other, and use only the processor time that tracking leaves."""
     _check_calibration(library, wanted.calibration)
     request = wanted.model_dump(exclude={"name"})
     job = jobs.create("train", wanted.name, request, step="compute")
@@ -108,7 +108,7 @@ def start_training(wanted: TrainingRequest, library: FolderLibrary, jobs: JobFol
 
 @router.put("/active")
 async def activate_model(wanted: ActiveModel, engine: Engine, library: FolderLibrary) -> dict[str, Any]:
-    """Load a model, warm it up, and swap; a run that is on goes on with it, and its live tracks end."""
+    """Load a model, warm it up, and swap; a running run continues with it, and its live tracks end."""
     await engine.request("model.activate", {"id": wanted.id}, _SWAP_TIMEOUT_S)
     return await run_in_threadpool(library.models.description, wanted.id)
 
@@ -120,5 +120,5 @@ def get_model(model: PathId, library: FolderLibrary) -> dict[str, Any]:
 
 
 def _check_calibration(library: Library, calibration: str) -> None:
-    """Refuse a calibration that is not there before anybody waits for it."""
+    """Refuse a calibration that does not exist before a job is made."""
     library.calibrations.folder(calibration)

@@ -1,4 +1,4 @@
-"""The API's description, with errors as they are: application/problem+json everywhere."""
+"""The OpenAPI document of the API; all errors are application/problem+json."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "A value of the request breaks a rule."},
     "default": {"model": Problem, "description": "Any other error."},
 }
-"""For every route: the answers that are problems."""
+"""Responses of every route that are problems."""
 
 
 def install_description(app: FastAPI) -> None:
-    """Let `app` describe its problems and its access key rightly."""
+    """Describe the problems and the access key in the OpenAPI document of `app`."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -33,9 +33,9 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     for path in document["paths"].values():
         for operation in path.values():
-            for status, answer in operation["responses"].items():
+            for status, response in operation["responses"].items():
                 if not status.startswith("2"):
-                    answer["content"] = {MEDIA_TYPE: answer["content"]["application/json"]}
+                    response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
     document.setdefault("components", {})["securitySchemes"] = {
         "accessKey": {"type": "http", "scheme": "bearer", "description": "The setting access_key, where it is set."}
     }

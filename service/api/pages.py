@@ -1,7 +1,7 @@
 """The browser page and the API's own documentation, without the internet.
 
 Both are built with the package. Where the build could not fetch its tools
-the service still runs, and these addresses say what is missing.
+the service still runs, and these addresses state what is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPEN = frozenset({"/", "/healthz", "/docs", "/docs/start.js", "/openapi.json"})
 
 _NOT_BUILT = """The page of Bathyscope is not here: it was not built when the package was installed.
 
-Why: the build fetches three.js, uPlot and Vite from the npm registry, and could not reach it (or was told not to).
+Why: the build fetches three.js, uPlot and Vite from the npm registry, and could not reach it (or was run without it).
 How: install again with a connection to the npm registry:  pip install --force-reinstall --no-deps .
 Everything else works: the API is described at /openapi.json, and docs/api-guide.md shows how to use it.
 """

@@ -1,8 +1,8 @@
-"""Errors as application/problem+json (RFC 9457): one map from exceptions to answers.
+"""Errors as application/problem+json (RFC 9457), with one table from kinds of error to HTTP statuses.
 
-Every answer says what happened (`detail`) and what the user can do about it
-(`remedy`). Handlers raise the errors of the parts that they call, and none
-of them chooses a status.
+Every problem states what happened (`detail`) and what the user can do about it
+(`remedy`). No route chooses a status: it lets the errors of the parts that it
+calls pass, and the kind of the error decides.
 """
 
 from __future__ import annotations
@@ -16,19 +16,15 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from hardware.microscope import MicroscopeError
-from models.errors import DataError
-from service.files.descriptions import FolderUnreadable
-from service.protocol.link import EngineAway, EngineRefusal
-from service.store.errors import StoreError, UnknownItem
+from bathyscope_errors import BathyscopeError
 from service.store.values import dump_json
 
-__all__ = ["MEDIA_TYPE", "NotReady", "Problem", "install_problems", "problem_response"]
+__all__ = ["MEDIA_TYPE", "STATUSES", "NotReady", "Problem", "http_problem", "install_problems", "problem"]
 
 MEDIA_TYPE = "application/problem+json"
 
 _RETRY_AFTER_S = "2"
-"""The supervisor restarts an engine within a few seconds."""
+"""The supervisor restarts the engine within a few seconds."""
 
 _TITLES = {
     400: "The request cannot be read",
@@ -55,32 +51,44 @@ _REMEDIES = {
 }
 _REMEDY = "See /docs, and the log of the service."
 
-_REFUSALS = {"conflict": 409, "not_found": 404, "invalid": 422, "unavailable": 503, "microscope": 503}
+STATUSES = {
+    # The request.
+    "access-key": 401,
+    "host": 403,
+    "origin": 403,
+    "unknown-item": 404,
+    "validation": 422,
+    "data": 422,
+    # The service.
+    "folder-unreadable": 503,
+    "store": 503,
+    "not-ready": 503,
+    "engine-away": 503,
+    # The engine's refusals.
+    "conflict": 409,
+    "not_found": 404,
+    "invalid": 422,
+    "unavailable": 503,
+    "internal": 500,
+    # The microscope: some causes are errors of the request or pass by themselves, the others mean that it is away.
+    "microscope": 503,
+    "microscope:busy": 409,
+    "microscope:stage_limit": 422,
+}
+"""Kind of error -> HTTP status. A kind with a colon that has no row of its own has the status of the part before it."""
 
-_MICROSCOPE = {"stage_limit": 422, "busy": 409, "running": 409}
-"""Causes that are the request's fault, or that pass; all others mean that the microscope is not to be had."""
 
+class NotReady(BathyscopeError):
+    """The instrument cannot track now: the engine or the microscope is away, or the database does not respond."""
 
-class NotReady(RuntimeError):
-    """The instrument cannot track now: the engine or the microscope is away, or the database does not answer.
-
-    Parameters
-    ----------
-    problem, remedy : str
-        Why, and what the user can do about it.
-    """
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem} {remedy}")
-        self.problem = problem
-        self.remedy = remedy
+    kind = "not-ready"
 
 
 class FieldError(BaseModel):
     """One value of the request that breaks a rule."""
 
-    field: str = Field(description="Where: query.limit, body.record, path.track.")
-    value: Any = Field(description="What was given; null when it was missing.")
+    field: str = Field(description="Place of the value: query.limit, body.record, path.track.")
+    value: Any = Field(description="The value; null when it was missing.")
     rule: str = Field(description="The rule that it breaks.")
 
 
@@ -90,95 +98,83 @@ class Problem(BaseModel):
     type: str = Field(description="Name of the kind of problem, as a URN.")
     title: str = Field(description="The kind of problem, in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What happened: value and rule.")
+    detail: str = Field(description="What happened: the value and the rule that it breaks.")
     remedy: str = Field(description="What to do about it.")
     errors: list[FieldError] | None = Field(None, description="The values that break a rule.")
 
 
-def problem_response(
-    status: int,
+def problem(
+    kind: str,
     detail: str,
     remedy: str,
     *,
-    kind: str | None = None,
     errors: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """One problem as a response; `kind` is its machine-readable name."""
-    title = _TITLES.get(status, "The request failed")
+    """One problem as a response, with the status of its kind."""
+    status = STATUSES.get(kind) or STATUSES.get(kind.partition(":")[0], 500)
+    return _response(status, kind, detail, remedy, errors, headers)
+
+
+def http_problem(status: int, detail: str, remedy: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem of HTTP itself, which has a status and no kind of its own."""
+    return _response(status, _title(status).lower().replace(" ", "-"), detail, remedy, None, headers)
+
+
+def _response(
+    status: int,
+    kind: str,
+    detail: str,
+    remedy: str,
+    errors: list[dict[str, Any]] | None,
+    headers: Mapping[str, str] | None,
+) -> Response:
     body: dict[str, Any] = {
-        "type": f"urn:bathyscope:problem:{kind or title.lower().replace(' ', '-')}",
-        "title": title,
+        "type": f"urn:bathyscope:problem:{kind}",
+        "title": _title(status),
         "status": status,
         "detail": detail,
         "remedy": remedy,
     }
     if errors is not None:
         body["errors"] = errors
-    # Also where no middleware adds it: an answer to a failure must not be taken for a page.
+    # Also where no middleware adds it: a browser must not take the response to a failure for a page.
     headers = {"X-Content-Type-Options": "nosniff", **(headers or {})}
     if status == 503:
         headers.setdefault("Retry-After", _RETRY_AFTER_S)
     return Response(dump_json(body), status, headers, MEDIA_TYPE)
 
 
+def _title(status: int) -> str:
+    return _TITLES.get(status, "The request failed")
+
+
 def install_problems(app: FastAPI) -> None:
-    """Give `app` the map from exceptions to problems."""
+    """Make `app` send every exception as a problem."""
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> Response:
-        kind = _other_kind(request, error.errors())
-        if kind is not None:
-            said = f"is {kind[:100]!r}" if kind else "is missing"
-            return problem_response(415, f"Content-Type {said}; this resource takes application/json.", _REMEDIES[415])
+        media_type = _other_media_type(request, error.errors())
+        if media_type is not None:
+            given = f"is {media_type[:100]!r}" if media_type else "is missing"
+            return http_problem(415, f"Content-Type {given}; this resource takes application/json.", _REMEDIES[415])
         errors = [_field_error(fault) for fault in error.errors()]
-        remedy = "Correct it; /docs states every rule."
-        return problem_response(422, _sentence(errors[0]), remedy, kind="validation", errors=errors)
+        return problem("validation", _sentence(errors[0]), "Correct it; /docs states every rule.", errors=errors)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
-        asked = f"{request.method} {request.url.path[:200]}"
-        remedy = _REMEDIES.get(error.status_code, _REMEDY)
+        detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
         headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
-        return problem_response(error.status_code, f"{asked}: {error.detail}.", remedy, headers=headers)
+        return http_problem(error.status_code, detail, _REMEDIES.get(error.status_code, _REMEDY), headers)
 
-    @app.exception_handler(UnknownItem)
-    def _unknown(_: Request, error: UnknownItem) -> Response:
-        return problem_response(404, error.problem, error.remedy, kind="unknown-item")
-
-    @app.exception_handler(DataError)
-    def _data(_: Request, error: DataError) -> Response:
-        return problem_response(422, error.problem, error.remedy, kind="data")
-
-    @app.exception_handler(FolderUnreadable)
-    def _unreadable(_: Request, error: FolderUnreadable) -> Response:
-        return problem_response(503, error.problem, error.remedy, kind="folder-unreadable")
-
-    @app.exception_handler(MicroscopeError)
-    def _microscope(_: Request, error: MicroscopeError) -> Response:
-        status = _MICROSCOPE.get(error.cause, 503)
-        return problem_response(status, error.problem, error.remedy, kind=f"microscope:{error.cause}")
-
-    @app.exception_handler(EngineRefusal)
-    def _refusal(_: Request, error: EngineRefusal) -> Response:
-        return problem_response(_REFUSALS.get(error.kind, 500), error.problem, error.remedy, kind=error.kind)
-
-    @app.exception_handler(EngineAway)
-    def _away(_: Request, error: EngineAway) -> Response:
-        return problem_response(503, error.problem, error.remedy, kind="engine-away")
-
-    @app.exception_handler(NotReady)
-    def _not_ready(_: Request, error: NotReady) -> Response:
-        return problem_response(503, error.problem, error.remedy, kind="not-ready")
-
-    @app.exception_handler(StoreError)
-    def _store(_: Request, error: StoreError) -> Response:
-        return problem_response(503, error.problem, error.remedy, kind="store")
+    @app.exception_handler(BathyscopeError)
+    def _known(_: Request, error: BathyscopeError) -> Response:
+        return problem(error.kind, error.problem, error.remedy)
 
     @app.exception_handler(Exception)
-    def _anything(_: Request, error: Exception) -> Response:
+    def _unforeseen(_: Request, error: Exception) -> Response:
         detail = f"The service failed at this request ({type(error).__name__})."
-        return problem_response(500, detail, "See the log of the service, and report it.", kind="internal")
+        return problem("internal", detail, "See the log of the service, and report it.")
 
 
 def _allowed(request: Request) -> str:
@@ -192,12 +188,12 @@ def _allowed(request: Request) -> str:
     return ", ".join(["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found)
 
 
-def _other_kind(request: Request, errors: Sequence[Any]) -> str | None:
-    """The Content-Type of a request whose body was not read because it is not said to be JSON."""
-    kind = request.headers.get("content-type")
-    is_json = kind is not None and kind.partition(";")[0].strip().lower() == "application/json"
+def _other_media_type(request: Request, errors: Sequence[Any]) -> str | None:
+    """The Content-Type of a request whose body was not read because it is not JSON; "" when it is not stated."""
+    media_type = request.headers.get("content-type")
+    is_json = media_type is not None and media_type.partition(";")[0].strip().lower() == "application/json"
     unread = any(isinstance(fault.get("input"), bytes) for fault in errors)
-    return None if is_json or not unread else kind or ""
+    return None if is_json or not unread else media_type or ""
 
 
 def _field_error(fault: dict[str, Any]) -> dict[str, Any]:

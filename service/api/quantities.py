@@ -1,10 +1,10 @@
 """The types of all numbers, texts and lists of requests, each with its bounds.
 
-A number without bounds is a fault: a step of 1e-7 µm asks for millions of
-planes, and a training of 1e-300 minutes makes a network that has learned
-nothing. So request models take their numbers, texts and lists from here, and
-a test walks the API's whole description for any that are not bounded. What
-commands and settings take too has its range in `models.quantities`.
+Numbers without bounds are harmful: a step of 1e-7 µm means millions of planes,
+and a training of 1e-300 minutes gives an untrained network. So request models
+take their numbers, texts and lists from here, and a test checks that the
+OpenAPI document has none without bounds. Quantities that commands and settings
+have too get their range from `models.quantities`.
 """
 
 from __future__ import annotations
@@ -98,18 +98,18 @@ PathTrack = Annotated[int, Path(ge=0, le=MOST_KEY)]
 LONGEST_ID = 64
 """Characters of the id of a run, job, calibration or model."""
 
-# Line breaks and tabs are text; other control characters are not, and PostgreSQL takes no NUL.
+# Line breaks and tabs are allowed; other control characters are not, and PostgreSQL refuses NUL.
 Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Lines = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")]
 PathId = Annotated[str, Path(max_length=LONGEST_ID)]
 Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
-"""What a list gives as `next`: an id, or keys with a revision."""
+"""The `next` of a list: an id, or keys with a revision."""
 
-# ---- what an answer costs ----
+# ---- size of a response ----
 
 MOST_POINTS = 50_000
-"""Points of tracks, or localizations, of one JSON answer: about 10 MB, made within a second."""
+"""Points of tracks, or localizations, of one JSON response: about 10 MB, made within a second."""
 
 Limit = Annotated[int, Field(ge=1, le=1000)]
 """Items of one page, of every list."""

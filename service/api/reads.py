@@ -1,10 +1,11 @@
-"""How many database reads are under way, and in which threads.
+"""Limits of the database reads that run at the same time, and their threads.
 
-Reading and encoding many rows keeps a processor busy, and Python's lock with
-it: many at once starve the event loop, whose silence ends the process. So
-heavy reads have two threads, light ones have others, and the look at the
-database's health has its own: none of them waits behind a slower kind, nor
-behind requests that read no database. Who would wait for long is told 503.
+Reading and encoding many rows holds a processor and Python's global lock: many
+reads at once would block the event loop, and the supervisor would end the
+process. So heavy reads have two threads, light ones have others, and the
+health check of the database has its own: none waits behind a slower kind, nor
+behind requests that read no database. A request that would wait too long gets
+a 503.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from service.api.problems import NotReady
 __all__ = ["ReadLimit", "Reads"]
 
 _HEAVY_AT_ONCE, _HEAVY_WAITING = 2, 14
-"""One reads while the other encodes. The last of those that wait has its answer within about 10 s."""
+"""One reads while the other encodes. The last waiting request is served within about 10 s."""
 
 _LIGHT_AT_ONCE, _LIGHT_WAITING = 6, 200
-"""A light read takes milliseconds; six stay below the connections that the database's pool keeps."""
+"""A light read takes milliseconds; six are fewer than the connections of the database's pool."""
 
 _HEALTH_AT_ONCE, _HEALTH_WAITING = 1, 50
 
 _DOWNLOADS = 16
-"""Open downloads. Each holds a few MB (one part of its table) until its client has taken it."""
+"""Open downloads. Each holds a few MB (one part of its table) until its client has received it."""
 
 Parameters = ParamSpec("Parameters")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class ReadLimit:
@@ -50,18 +51,18 @@ class ReadLimit:
         self._threads = anyio.CapacityLimiter(at_once)
 
     async def run(
-        self, function: Callable[Parameters, Answer], *arguments: Parameters.args, **named: Parameters.kwargs
-    ) -> Answer:
-        """What `function` returns.
+        self, function: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
+    ) -> Result:
+        """Call `function` and return its result.
 
         Raises
         ------
         NotReady
-            When as many as may wait are waiting.
+            When the queue is full.
         """
         if self._inside >= self._most:
             raise NotReady(
-                f"{self._inside} reads of this kind are under way, which is as many as may be.",
+                f"{self._inside} reads of this kind are running or waiting, which is the limit.",
                 "Try again in a moment, with fewer requests at once.",
             )
         self._inside += 1
@@ -71,9 +72,9 @@ class ReadLimit:
             self._inside -= 1
 
     async def step(
-        self, function: Callable[Parameters, Answer], *arguments: Parameters.args, **named: Parameters.kwargs
-    ) -> Answer:
-        """As `run`, for one more part of what has been let in: it waits, and is never refused."""
+        self, function: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
+    ) -> Result:
+        """As `run`, for a further part of an accepted request: it waits, and is never refused."""
         call = functools.partial(function, *arguments, **named)
         return await anyio.to_thread.run_sync(call, limiter=self._threads)
 
@@ -85,7 +86,7 @@ class Reads:
     ----------
     heavy : of points and localizations
     light : of a few rows
-    health : whether the database answers
+    health : of one row, to check that the database responds
     """
 
     def __init__(self) -> None:
@@ -101,12 +102,12 @@ class Reads:
         Raises
         ------
         NotReady
-            When as many as may be open are open.
+            When the limit of open downloads is reached.
         """
         if self._downloads >= _DOWNLOADS:
             raise NotReady(
-                f"{self._downloads} downloads are open, which is as many as may be.",
-                "Try again when one of them has ended; a download that nobody reads is ended by the service.",
+                f"{self._downloads} downloads are open, which is the limit.",
+                "Try again when one of them has ended; the service ends a download whose client does not read.",
             )
         self._downloads += 1
         try:

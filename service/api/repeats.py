@@ -1,8 +1,8 @@
 """Equal lines of the log are counted, not repeated.
 
 A client that fails a thousand times a second must not fill the disk with
-lines that say the same. The first line is written, and the next equal one
-after a minute, with the number of those between.
+equal lines. The first line is written, and the next equal one after a minute,
+with the number of those between.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["CountRepeats", "Repeats"]
 
 _EVERY_S = 60.0
 _MOST_KEYS = 64
-"""Kinds of lines that are told apart; what comes beyond shares one line a minute."""
+"""Kinds of lines that are counted separately; all further kinds share one line a minute."""
 
 
 class Repeats:
-    """Which of many equal lines are written.
+    """Selection of the lines to write among many equal ones.
 
     Parameters
     ----------
     every_s : float
         Shortest time between two equal lines, s.
     most : int
-        Kinds of lines that are told apart.
+        Kinds of lines that are counted separately.
     clock : callable
         Seconds that never go back.
     """
@@ -54,7 +54,7 @@ class Repeats:
         return count
 
     def _forget(self, now_s: float) -> None:
-        """Drop the kinds of which a new line would be written anyway, and none is owed."""
+        """Drop the kinds whose next line would be written anyway and has no count to report."""
         self._seen = {
             key: (written_s, count)
             for key, (written_s, count) in self._seen.items()
@@ -70,7 +70,7 @@ class CountRepeats(logging.Filter):
         self._repeats = repeats or Repeats()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written; one that follows others says how many."""
+        """Whether the line is written; the number of equal lines before it is added to its text."""
         held_back = self._repeats.held_back((record.levelno, str(record.msg).partition("\n")[0], _place(record)))
         if held_back:
             record.msg = f"{record.getMessage()} ({held_back} equal lines before this one were not written)"

@@ -20,19 +20,19 @@ _START_TIMEOUT_S = 60.0
 """The model is warmed up before a run starts."""
 
 _STOP_TIMEOUT_S = 60.0
-"""What has been grabbed is analysed, recorded and stored before a run is finished."""
+"""Grabbed frames are analysed, recorded and stored before a run is finished."""
 
 
 class RunRequest(BaseModel):
-    """What a run is started with."""
+    """Options of a new run."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: Id | None = Field(None, description="Id of the model; absent: the active one.")
     record: bool = Field(False, description="Keep every frame, as OME-Zarr.")
     duration_s: DurationS | None = Field(None, description="Seconds; absent: until stopped.")
-    name: Line = Field("", description="A name for people.")
-    notes: Lines = Field("", description="Anything worth keeping with the run.")
+    name: Line = Field("", description="A name for display.")
+    notes: Lines = Field("", description="Free text, stored with the run.")
 
 
 class RunList(BaseModel):
@@ -57,7 +57,7 @@ async def list_runs(
 
 @router.post("", status_code=201)
 async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
-    """Start streaming; 409 with who has the microscope while it is in use."""
+    """Start streaming; 409 naming the owner while the microscope is in use."""
     started: dict[str, Any] = await engine.request("run.start", wanted.model_dump(), _START_TIMEOUT_S)
     response.headers["Location"] = f"/api/v1/runs/{started['id']}"
     return await run_in_threadpool(store.runs.get, started["id"])
@@ -72,7 +72,7 @@ async def get_run(run: PathId, store: StoreOfRuns, reads: ReadsOfStore) -> Run:
 @router.post("/{run}/stop")
 async def stop_run(run: PathId, engine: Engine, store: StoreOfRuns) -> Run:
     """Stop a run and wait until all is stored; stopping one that has ended changes nothing."""
-    # Not as one of the reads: however many there are, a run can be stopped.
+    # Outside the limits of reads, so that a run can be stopped however many reads are waiting.
     if (await run_in_threadpool(store.runs.get, run)).state == "running":
         await engine.request("run.stop", {"id": run}, _STOP_TIMEOUT_S)
     return await run_in_threadpool(store.runs.get, run)

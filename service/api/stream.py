@@ -1,8 +1,8 @@
 """The WebSockets: live tracks, newest camera frame, and the feed of state and events.
 
-Tracks and preview are sent on exactly as the engine encoded them. Each
-client takes what it can; one that takes nothing for `SEND_TIMEOUT_S` is
-disconnected, so that a sleeping laptop holds nothing.
+Tracks and preview are sent exactly as the engine encoded them. A client that
+receives nothing for `SEND_TIMEOUT_S` is disconnected, so that a sleeping
+laptop holds no memory.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from service.api.auth import AccessKey
 from service.api.dependencies import LiveViews
-from service.api.live import FEED, PREVIEW, STREAM, Live, Outbox
-from service.api.problems import problem_response
+from service.api.live import FEED, PREVIEW, STREAM, Live
+from service.api.outbox import Outbox
+from service.api.problems import http_problem
 
 __all__ = ["KEY_REFUSED", "SEND_NOW", "router"]
 
 SEND_NOW = "bathyscope.send_now"
-"""ASGI extension of our server: sends a binary message in the calling task, or says that it cannot."""
+"""ASGI extension of our server: sends a binary message in the calling task, or returns False when it cannot."""
 
 SEND_TIMEOUT_S = 5.0
 """A client on a bad network recovers within this time; a page that sleeps does not."""
@@ -32,10 +33,10 @@ MOST_NEWCOMERS = 64
 """WebSockets that have not shown their key yet; a page opens three."""
 
 KEY_REFUSED = 4401
-"""Close code: the first message did not bear the access key (4000 + the HTTP status)."""
+"""Close code: the first message did not hold the access key (4000 + the HTTP status)."""
 
 _TOO_SLOW = 1013
-"""Close code "try again later": the client took nothing for too long."""
+"""Close code "try again later": the client received nothing for too long."""
 
 router = APIRouter(prefix="/api/v1")
 
@@ -65,15 +66,15 @@ async def _serve(socket: WebSocket, live: Live, view: str) -> None:
         held_up = await _send_until_gone(socket, outbox)
     if held_up:
         live.disconnected[view] += 1
-        await _let_go(socket)
+        await _disconnect(socket)
 
 
 async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
-    """Send until the client leaves (False), or has taken nothing for too long (True)."""
+    """Send until the client leaves (False), or has received nothing for too long (True)."""
     tasks = [asyncio.create_task(_send(socket, outbox)), asyncio.create_task(_receive_until_gone(socket))]
     outbox.send_now = socket.scope.get("extensions", {}).get(SEND_NOW)
     try:
-        # One look now and then is much cheaper than a time-out for every message.
+        # One check a second is much cheaper than a time-out for every message.
         while outbox.held_up_s < SEND_TIMEOUT_S:
             done, _ = await asyncio.wait(tasks, timeout=SEND_TIMEOUT_S / 5, return_when=asyncio.FIRST_COMPLETED)
             if done:
@@ -91,14 +92,14 @@ async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
 
 
 async def _admitted(socket: WebSocket, live: Live) -> bool:
-    """Accept a WebSocket, and ask for its key where one is set; False when it has been refused."""
+    """Accept a WebSocket and check its key where one is set; False when it is refused."""
     key: AccessKey = socket.app.state.key
     if not key.is_set:
         await socket.accept()
         return True
     if live.newcomers >= MOST_NEWCOMERS:
         detail = f"{live.newcomers} WebSockets are waiting to show their access key."
-        await socket.send_denial_response(problem_response(503, detail, "Try again in a few seconds."))
+        await socket.send_denial_response(http_problem(503, detail, "Try again in a few seconds."))
         return False
     live.newcomers += 1
     try:
@@ -107,7 +108,7 @@ async def _admitted(socket: WebSocket, live: Live) -> bool:
     finally:
         live.newcomers -= 1
     if not admitted:
-        socket.app.state.doorkeeper.note("key", socket)
+        socket.app.state.refusals.note("key", socket)
         await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
     return admitted
 
@@ -128,12 +129,12 @@ async def _send(socket: WebSocket, outbox: Outbox) -> None:
 
 
 async def _receive_until_gone(socket: WebSocket) -> None:
-    """Read on, so that the client's pongs and its farewell are seen; what it says has no meaning."""
+    """Read until the client closes, so that its pongs are processed; its messages are ignored."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 
 
-async def _let_go(socket: WebSocket) -> None:
+async def _disconnect(socket: WebSocket) -> None:
     """Close without waiting for a client that does not read."""
     try:
         async with asyncio.timeout(0.1):

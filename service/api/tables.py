@@ -1,8 +1,8 @@
-"""Tables over HTTP: which form the client wants, and long ones in parts.
+"""Tables over HTTP: choice of the format, and long tables in parts.
 
 A run of an hour has millions of rows. CSV and Parquet are therefore made
-part by part from the database's own parts, and sent as they are taken: a
-client that reads slowly holds one part, and no transaction.
+part by part from the parts that the database returns, each sent when the one
+before was received: a slow client holds one part in memory, and no transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FORMS: tuple[Form, ...] = (JSON, CSV, PARQUET)
 _REVISION = "Bathyscope-Revision"
 
 _SENT_AT_ONCE = 64 * 1024
-"""What the server may hold back for a slow client, beside the part that is being sent."""
+"""Bytes that the server may hold for a slow client, besides the part that is being sent."""
 
 
 def wanted_form(request: Request) -> Form:
@@ -59,7 +59,7 @@ def wanted_form(request: Request) -> Form:
 
 
 def _quality(accept: str, form: str) -> float:
-    """How much `accept` wants `form`: the q of the most exact range that covers it (RFC 9110, 12.5.1)."""
+    """Preference of `accept` for `form`: the q of the most exact range that covers it (RFC 9110, 12.5.1)."""
     found: tuple[int, float] = (0, 0.0)
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -81,12 +81,12 @@ def _q(parameters: Iterable[str]) -> float:
 
 
 class Download(Response):
-    """A long body that is made part by part, each when the client has taken the one before.
+    """A long body that is made part by part, each when the client has received the one before.
 
     The first part is made before the status is sent, so that a failure of
-    the database is an answer. A later failure breaks the connection off, and
-    the client sees that the body is not whole. The connection ends itself
-    when its client takes nothing for too long.
+    the database gets an error status. A later failure closes the connection,
+    and the client notices that the body is not whole. The connection is closed
+    when its client receives nothing for too long.
 
     Parameters
     ----------

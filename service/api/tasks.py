@@ -1,7 +1,7 @@
-"""The tasks that go on behind the API: none of them ends unseen.
+"""Background tasks of the API: an unexpected exception restarts them.
 
-An exception that nobody expected must not silence a feed for ever, as a task
-does that nobody awaits. So every such task runs in `keep_on`.
+An exception in a task that no code awaits would stop its feed for ever without
+a message. So every such task runs in `keep_on`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["keep_on"]
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-"""A failure that lasts is logged once a minute at most."""
+"""A lasting failure is logged at most once a minute."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def keep_on(name: str, work: Callable[[], Awaitable[None]], failed: Callable[[str, Exception], None]) -> None:
-    """Do `work` until it returns or this task is cancelled; after an exception, begin it again.
+    """Do `work` until it returns or this task is cancelled; after an exception, restart it.
 
     Parameters
     ----------

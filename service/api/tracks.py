@@ -1,4 +1,4 @@
-"""Tracks and localizations of a run: JSON for looking, CSV and Parquet for taking along."""
+"""Tracks and localizations of a run: JSON for display, CSV and Parquet for files."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class _Window(BaseModel):
 
 
 class LocalizationParameters(_Window):
-    """Which batches of localizations."""
+    """Selection of batches of localizations."""
 
 
 class TrackParameters(_Window):
-    """Which tracks, and which of their points."""
+    """Selection of tracks and of their points."""
 
     x_min_um: PositionUm | None = Field(None, description="Only points with x from here on, µm.")
     x_max_um: PositionUm | None = Field(None, description="Only points with x up to here, µm.")
@@ -61,7 +61,7 @@ class TrackParameters(_Window):
     y_max_um: PositionUm | None = Field(None, description="Only points with y up to here, µm.")
     z_min_um: PositionUm | None = Field(None, description="Only points with z from here on, µm.")
     z_max_um: PositionUm | None = Field(None, description="Only points with z up to here, µm.")
-    min_length: TrackLength = Field(1, description="Only tracks with so many points in all.")
+    min_length: TrackLength = Field(1, description="Only tracks with at least this number of points.")
     revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
 
     @model_validator(mode="after")
@@ -72,13 +72,13 @@ class TrackParameters(_Window):
         return self
 
     def query(self) -> TrackQuery:
-        """As the store takes it."""
+        """The query of the store."""
         bounds = Bounds(**{name: getattr(self, name) for name in Bounds.__slots__})
         return TrackQuery(self.t_from_s, self.t_to_s, bounds, self.min_length, self.revision)
 
 
 class OneTrackParameters(BaseModel):
-    """Which points of one track."""
+    """Selection of points of one track."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -118,7 +118,7 @@ class _BatchHead(BaseModel):
 
 class _PageHead(_TrackHead):
     revision: int = Field(description="Of the tracks; 1: as tracked live.")
-    next: str | None = Field(description="Cursor of the points that follow; null: these were the last.")
+    next: str | None = Field(description="Cursor of the points that follow; null: there are no more.")
 
 
 TrackItem = create_model("TrackItem", __base__=_TrackHead, **_array_fields(Tracks, "track_id"))

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import typer
 
+from bathyscope_errors import BathyscopeError
 from service.commands.console import cancel, is_cancelled, printable, protect_streams
 from service.process.caches import use_writable_caches
 from service.process.signals import handle_ending_signals
@@ -112,7 +113,7 @@ def _end_cancelled() -> NoReturn:
 def _message_of(error: Exception) -> str:
     """The error in one line. An error without a remedy is reported as unexpected."""
     text = " ".join(str(error).split())
-    if hasattr(error, "remedy"):
+    if isinstance(error, BathyscopeError):
         return text
     return (
         f"{type(error).__name__}: {text}. This error is unexpected. "

@@ -15,7 +15,7 @@ from service.engine.sweep.request import SweepRequest
 from service.engine.sweep.run import SweepRun
 from service.files.camera_choice import camera_of
 from service.files.jobs import Jobs
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 
 __all__ = ["CalibrationControl"]

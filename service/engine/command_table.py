@@ -9,7 +9,7 @@ from typing import Any
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
 from service.engine.controls import refusal_of
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 from service.store.errors import StoreError, UnknownItem
 
 __all__ = ["CommandTable"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 
 __all__ = ["facts_of", "is_refusal", "refusal_of", "set_microscope"]
 

@@ -37,7 +37,9 @@ from service.engine.run_control import RunControl
 from service.engine.status import StatusReport, StatusThread
 from service.engine.stop_command import StopCommand
 from service.files.library import Library
-from service.protocol.link import CommandServer, LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.command_server import CommandServer
+from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 

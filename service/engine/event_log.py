@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from service.protocol.link import LivePublisher
+from service.protocol.live import LivePublisher
 from service.store.store import Store
 
 __all__ = ["EventLog"]

@@ -21,7 +21,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 
 if TYPE_CHECKING:
     from service.engine.run import Run

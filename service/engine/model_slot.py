@@ -17,7 +17,7 @@ from service.engine.event_log import EventLog
 from service.engine.lease import Lease
 from service.engine.microscope_slot import MicroscopeSlot
 from service.files.library import Library
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 from service.store.errors import UnknownItem
 

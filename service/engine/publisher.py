@@ -19,7 +19,7 @@ from service.engine.analyzer import FrameResult
 from service.engine.stages import Slot
 from service.protocol import wire
 from service.protocol.latency import LatencyHistogram
-from service.protocol.link import LivePublisher
+from service.protocol.live import LivePublisher
 from service.worker_thread import WorkerThread
 
 __all__ = ["PreviewThread", "TrackThread", "preview_of", "track_columns", "unix_time"]

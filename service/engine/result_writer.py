@@ -19,6 +19,8 @@ from service.engine.ledger import Ledger
 from service.engine.stages import Stage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
+from service.store.result_batch import ResultBatch
+from service.store.runs import RunFigures
 from service.store.store import Store
 from service.worker_thread import WorkerThread
 
@@ -145,11 +147,13 @@ class ResultWriter(WorkerThread):
         results = batch.results
         self._store.append(
             self._run_id,
-            Localizations.concatenate(result.found for result in results),
-            Tracks.concatenate(result.state.rows() for result in results),
+            ResultBatch(
+                Localizations.concatenate(result.found for result in results),
+                Tracks.concatenate(result.state.rows() for result in results),
+                (results[0].state.t_s, results[-1].state.t_s),
+                analysed=FrameTimes.of(batch.numbers, (result.time_s for result in results)),
+                model_id=batch.model.id,
+            ),
             self._ledger.counts(storing=len(results)).as_dict(),
-            (results[0].state.t_s, results[-1].state.t_s),
-            analysed=FrameTimes.of(batch.numbers, (result.time_s for result in results)),
-            model_id=batch.model.id,
-            **self._figures(),
+            RunFigures(**self._figures()),
         )

@@ -45,10 +45,10 @@ from service.engine.recorder import Recorder, Recording
 from service.engine.result_writer import ResultWriter
 from service.engine.stages import Slot, Stage
 from service.protocol.latency import Latencies
-from service.protocol.link import LivePublisher
+from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError, UnknownItem
-from service.store.runs import RunState
+from service.store.runs import RunFigures, RunState
 from service.store.store import Store
 from service.worker_thread import Worker, WorkerThread
 
@@ -532,7 +532,7 @@ class Run:
                     problem=self.problem,
                     ledger=self.ledger.counts().as_dict(),
                     accuracy=self.accuracy(),
-                    **self.figures(),
+                    figures=RunFigures(**self.figures()),
                 )
             except Exception as error:  # noqa: BLE001  the run is over all the same; its problem names the error
                 is_away = isinstance(error, StoreError) and not isinstance(error, UnknownItem)

@@ -18,7 +18,7 @@ from service.engine.model_slot import ModelSlot
 from service.engine.recorder import Recording, check_free_space
 from service.engine.run import Run, RunOutputs, RunRequest, RunSource
 from service.engine.unattended_run import UnattendedRun
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.runs import new_run_id

@@ -15,7 +15,7 @@ import structlog
 
 from service.engine.lease import Lease
 from service.engine.microscope_slot import MicroscopeSlot
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 
 __all__ = ["StopCommand"]
 

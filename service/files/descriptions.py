@@ -49,6 +49,8 @@ Description = TypeVar("Description", bound=BaseModel)
 class FolderUnreadable(DataError):
     """A folder of the data directory exists but cannot be read as a job, calibration or model."""
 
+    kind = "folder-unreadable"
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -27,7 +27,7 @@ from service.files.sweep import clear_sweep
 from service.jobs.worker import result_folder, worker_process
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
 

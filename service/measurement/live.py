@@ -21,8 +21,9 @@ from service.measurement.costs import Costs
 from service.process.logs import configure_logs
 from service.process.machine import machine
 from service.process.supervisor import Supervisor
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineAway, EngineRefusal
 from service.protocol.latency import LatencyHistogram
-from service.protocol.link import EngineAway, EngineRefusal, SyncEngineClient
 from service.settings import Settings
 from service.store.runs import Run
 from service.store.store import Store

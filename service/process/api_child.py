@@ -12,7 +12,7 @@ import psutil
 
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.worker_thread import WorkerThread
 

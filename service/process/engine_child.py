@@ -13,7 +13,7 @@ from service.engine.engine import Engine
 from service.engine.recorder import limit_recording_threads
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 
 __all__ = ["engine_process"]

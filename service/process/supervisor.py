@@ -41,7 +41,7 @@ from service.process.failure_record import FailureRecord
 from service.process.signals import Ending
 from service.process.storage import Storage, StorageWatch
 from service.process.watched_child import WatchedChild
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from service.worker_thread import WorkerThread
@@ -410,7 +410,7 @@ class Supervisor:
         if now == written and time.monotonic() - written_s < _RECORD_S:
             return
         try:
-            self.address.write_record(now)
+            self.address.record.write(now)
         except OSError as error:  # repeated in the next round
             if not self._record_failed:
                 _log.warning("record_not_written", error=str(error))

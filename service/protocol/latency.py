@@ -1,7 +1,7 @@
-"""Time from the middle of an exposure until a stage was done with the frame.
+"""Time from the middle of an exposure until a stage has finished the frame.
 
-A histogram with bins that grow by two percent: any quantile over any length
-of run, in a fixed six kilobytes, right to one percent. The maximum is exact.
+A histogram with bins that grow by two percent: any quantile of a run of any
+length, in a fixed six kilobytes, to within one percent. The maximum is exact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BINS = math.ceil(math.log(_HIGHEST_S / _LOWEST_S) / _LOG_STEP) + 1
 
 
 class LatencyHistogram:
-    """Latencies of one stage. One thread adds, any may read."""
+    """Latencies of one stage. One thread adds; any thread may read."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS, np.int64)
@@ -40,19 +40,19 @@ class LatencyHistogram:
         self._counts[min(int(index), _BINS - 1)] += 1
 
     def include(self, other: LatencyHistogram) -> None:
-        """Count all that another one has counted."""
+        """Add the counts of another histogram."""
         self._counts += other._counts
         self._max_s = max(self._max_s, other._max_s)
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """Number of counted latencies."""
         return int(self._counts.sum())
 
     def buckets(self) -> dict[str, Any]:
-        """For monitoring: ``at_most``, how many were within each of `BUCKETS_S`, ``count``, and their ``sum_s``.
+        """For monitoring: ``at_most``, the number within each of `BUCKETS_S`, the total ``count``, and the ``sum_s``.
 
-        A bin counts as within a bound when its middle is, so both are right to one percent of latency.
+        A bin counts as within a bound when its middle is, so both are within one percent of latency.
         """
         counts = self._counts.copy()
         within = np.searchsorted(_MIDDLES_S, BUCKETS_S, side="right")

@@ -2,8 +2,8 @@
 
 ``b"BTHY" | u8 version | u8 kind | u16 header length | MessagePack header | columns``,
 little-endian. The header is padded so that the columns begin at a multiple of
-eight, and so does each column: a browser wraps typed arrays around the
-received buffer as it is. A message is encoded once for all clients.
+eight, and so does each column: a browser makes typed arrays on the received
+buffer without copying. A message is encoded once for all clients.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TYPES = {
 
 
 class WireError(ValueError):
-    """Bytes that are not a message of this version, or values that no message can hold."""
+    """Bytes that are not a message of this version, or values that a message cannot hold."""
 
 
 def encode(kind: int, header: Mapping[str, Any], columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -74,7 +74,7 @@ def encode(kind: int, header: Mapping[str, Any], columns: Mapping[str, NDArray[A
         offset += len(raw) + padding
     if parts:
         parts.pop()  # nothing follows the last column
-    # Up to seven characters of text cost exactly one byte each in MessagePack, so the length needs no second try.
+    # Up to seven characters of text take exactly one byte each in MessagePack, so one correction gives the length.
     whole = {"rows": lengths.pop() if lengths else 0, **header, "columns": described, "pad": ""}
     packed: bytes = msgpack.packb(whole)
     if missing := -len(packed) % _ALIGNMENT:

@@ -1,10 +1,10 @@
-"""What an ended run still has to do: frames that are recorded and not analysed, and tracks that include them.
+"""Catch-up of ended runs: analysis of frames that are recorded only, then tracks that include them.
 
-`catch_up` of a run says ``"check"`` when it ended and may have such frames,
-``"due"`` when it has, until its tracks are recomputed, and nothing
-otherwise. Each step here is one transaction that leaves a state to go on
-from. Tracks that are being written have a revision that nobody reads yet;
-the last step makes it the newest.
+The column `catch_up` of a run is ``"check"`` when it has ended and may have
+such frames, ``"due"`` when it has, until its tracks are recomputed, and NULL
+otherwise. Each step here is one transaction, from whose result the work can
+continue after a restart. Tracks that are being written have a revision that
+is not read yet; the last step makes it the newest.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from service.store.tracks import add_points
 __all__ = ["CatchUps"]
 
 _POINTS_PER_STEP = 20_000
-"""Points that are deleted in one transaction: it holds up other writers for some 50 ms."""
+"""Points that are deleted in one transaction, which blocks other writers for some 50 ms."""
 
 
 class CatchUps:
-    """The unfinished business of all runs."""
+    """The catch-ups of all runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def waiting(self) -> list[str]:
-        """Ids of the ended runs that have to be looked at, oldest first."""
+        """Ids of the ended runs that may need a catch-up, oldest first."""
         query = select(runs.c.id).where(runs.c.catch_up.is_not(None), runs.c.state != "running").order_by(runs.c.key)
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 
     def examine(self, run_id: str) -> bool:
-        """Settle the ledger of an ended run by what is in database and recording; whether there is anything to do.
+        """Correct the ledger of an ended run from database and recording; return whether frames are left to analyse.
 
-        The ledger of a killed process is older than what it recorded: frames
-        that were committed since are deferred, gaps between them lost. What
-        was on its way then and is nowhere now stays in flight: unknown.
+        The ledger of a killed process is older than its last recorded frames:
+        frames that were committed since are deferred, gaps between them lost.
+        Frames that are in neither stay in flight: their fate is unknown.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class CatchUps:
             values: dict[str, Any] = {"catch_up": "due" if len(late) else None}
             killed = row.state == "interrupted"
             if len(late) or (killed and len(recorded)):
-                values["ledger"] = _settled(row.ledger or {}, recorded, known, late, killed=killed)
+                values["ledger"] = _corrected_ledger(row.ledger or {}, recorded, known, late, killed=killed)
             connection.execute(update(runs).where(runs.c.key == key).values(values))
         return bool(len(late))
 
@@ -127,7 +127,7 @@ class CatchUps:
         return False
 
     def add_tracks(self, run_id: str, found: Tracks) -> None:
-        """Write points of the revision that follows the newest one, unseen by readers until `complete`.
+        """Write points of the revision after the newest one; readers do not get them until `complete`.
 
         Raises
         ------
@@ -160,7 +160,7 @@ def _revision(connection: Connection, run_id: str) -> tuple[int, int]:
     return key, int(connection.scalar(select(func.max(runs.c.revision)).where(runs.c.key == key)) or 0)
 
 
-def _settled(
+def _corrected_ledger(
     ledger: Mapping[str, int | None],
     recorded: NDArray[np.int64],
     known: NDArray[np.int64],
@@ -168,13 +168,13 @@ def _settled(
     *,
     killed: bool,
 ) -> dict[str, int]:
-    """The ledger that fits to the frames that are recorded, analysed (`known`), and recorded but not analysed."""
+    """The ledger of these frames: recorded, analysed (`known`), and recorded but not analysed (`late`)."""
     old = {name: int(ledger.get(name) or 0) for name in LEDGER_KEYS}
     seen = np.union1d(recorded, known)
     exposed = max(old["exposed"], int(seen.max()) + 1)
     new = int(np.count_nonzero(seen >= old["exposed"]))
     grabbed = old["grabbed"] + new
-    # What is left over was on its way when the process was killed; else its results could not be stored.
+    # The rest was in flight when the process was killed; in other cases its results could not be stored.
     rest = grabbed - len(known) - len(late)
     skipped = min(old["skipped"], rest) if killed else rest
     return {

@@ -2,10 +2,10 @@
 
 SQLite allows one writer at a time. A transaction that begins as a reader and
 writes later can fail at once when another process wrote in between, whatever
-the busy timeout; so writing transactions say so at their beginning (BEGIN
-IMMEDIATE) and wait for their turn. With WAL, readers never wait for the
+the busy timeout; so writing transactions begin with BEGIN IMMEDIATE and wait
+for their turn. With WAL, readers never wait for the
 writer. `synchronous = NORMAL` makes a commit survive a killed process, not
-the loss of power. Every wait has a limit: for a lock, an answer, a connection.
+the loss of power. Every wait has a limit: for a lock, a reply, a connection.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from service.store.values import dump_json, load_json
 __all__ = ["Database"]
 
 _BUSY_TIMEOUT_S = 5.0
-"""A writer's transaction takes milliseconds; one that waits this long faces a stuck process."""
+"""A writer's transaction takes milliseconds; a longer wait means that another process hangs."""
 
 _CONNECTIONS = 10
-"""Kept open; the HTTP layer reads with fewer threads."""
+"""Connections that are kept open; the HTTP layer reads with fewer threads."""
 
 _POOL_TIMEOUT_S = 5.0
 """How long a thread waits for one of the connections: as long as for a lock."""
 
 _MIGRATION_TIMEOUT_S = 3600.0
-"""A migration may copy a long table, and another service may be at it."""
+"""A migration may copy a long table, or wait for the migration of another service."""
 
 _WRITE = "bathyscope_write"
 _FILES = "bathyscope_files"
@@ -174,8 +174,8 @@ def _patience(connection: Connection) -> Iterator[None]:
     for limit in ("lock_timeout", "statement_timeout"):
         connection.execute(text(f"SET LOCAL {limit} = '{_MIGRATION_TIMEOUT_S:g}s'"))
     driver: Any = connection.connection.dbapi_connection
-    driver.answer_timeout_s = _MIGRATION_TIMEOUT_S
+    driver.reply_timeout_s = _MIGRATION_TIMEOUT_S
     try:
         yield
     finally:
-        del driver.answer_timeout_s  # what holds for all connections holds again
+        del driver.reply_timeout_s  # the limit of all connections applies again

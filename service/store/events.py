@@ -1,4 +1,4 @@
-"""Events: what happened that a person should know of: a device lost and found, frames dropped, a run interrupted."""
+"""Events for the user: a device lost and found, frames dropped, a run interrupted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Event", "Events"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: its kind is a short machine-readable name, its message a sentence for a person."""
+    """One event: its kind is a short machine-readable name, its message a sentence for the user."""
 
     id: int
     occurred_at: datetime
@@ -45,7 +45,7 @@ class Events:
         details: Mapping[str, Any] | None = None,
         occurred_at: float | None = None,
     ) -> int:
-        """Write an event down; `occurred_at` in Unix seconds, now by default. Return its id."""
+        """Store an event; `occurred_at` in Unix seconds, now by default. Return its id."""
         values = {
             "occurred_at": time.time() if occurred_at is None else occurred_at,
             "kind": kind,
@@ -64,7 +64,7 @@ class Events:
         Raises
         ------
         DataError
-            When `cursor` is none that a list gave.
+            When no list returned `cursor`.
         """
         query = select(events).where(events.c.id < parse_cursor(cursor)).order_by(events.c.id.desc()).limit(limit + 1)
         if kind is not None:

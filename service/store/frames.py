@@ -1,10 +1,10 @@
-"""Which frames of a run are where: the commit record of its recording, and of its analysis.
+"""Places of the frames of a run: the commit record of its recording, and of its analysis.
 
-A recorded frame counts as committed when its row is here, which is written
-after its shard is down and the image has grown over it: so what is said to
-be committed can be read, whenever the process dies. The frames of each batch
-of localizations are kept too, because one without an emitter leaves no row
-there. What is committed and not analysed is what remains to be done.
+A recorded frame counts as committed when its row is here. The row is written
+after the shard is on disk and the image has grown over it, so a committed
+frame can be read, whenever the process dies. The frames of each batch of
+localizations are kept too, because a frame without an emitter leaves no row
+there. Frames that are committed and not analysed are left for the catch-up.
 
 One row holds a few frames: image numbers as int64, then times of
 mid-exposure as float64 (s, monotonic clock of the run), both little-endian.
@@ -89,13 +89,13 @@ class RunFrames:
         self._database = database
 
     def commit(self, run_id: str, entries: Sequence[tuple[int, FrameTimes]]) -> None:
-        """Say in one transaction that frames can be read from the recording; saying it twice changes nothing.
+        """Mark frames in one transaction as readable from the recording; a second call changes nothing.
 
         Parameters
         ----------
         run_id : str
         entries : sequence of (int, FrameTimes)
-            The first plane of each stretch of the image, and the frames that lie there one behind the other.
+            The first plane of each stretch of the image, and its frames in their order.
 
         Raises
         ------
@@ -114,18 +114,18 @@ class RunFrames:
             connection.execute(dialect.insert(recorded_frames).on_conflict_do_nothing(), rows)
 
     def withdraw(self, run_id: str, first_planes: Sequence[int]) -> tuple[int, int]:
-        """Say that stretches of the image cannot be read any more.
+        """Mark stretches of the image as not readable any more.
 
         Parameters
         ----------
         run_id : str
         first_planes : sequence of int
-            As they were given to `commit`.
+            The arguments of `commit`.
 
         Returns
         -------
         frames, deferred : int
-            How many frames lay there, and how many of them are not analysed.
+            Number of frames in them, and number of these that are not analysed.
 
         Raises
         ------

@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Localizations of a few frames, as one model found them; times in s from the start of the run."""
+    """Localizations of a few frames by one model; times in s from the start of the run."""
 
     sequence: int
     frame_from: int
@@ -78,7 +78,7 @@ class RunLocalizations:
         UnknownItem
             When there is no such run.
         DataError
-            When `cursor` is none that a list gave.
+            When no list returned `cursor`.
         """
         below = parse_cursor(cursor)
         with self._database.reading() as connection:

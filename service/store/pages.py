@@ -45,7 +45,7 @@ def parse_cursor(cursor: str | None) -> int:
 
 
 def cursor_numbers(cursor: str, *counts: int) -> tuple[int, ...]:
-    """The numbers of a cursor, which has as many as one of `counts` says.
+    """The numbers of a cursor; `counts` are the allowed counts of numbers.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def cursor_numbers(cursor: str, *counts: int) -> tuple[int, ...]:
     parts = cursor.split(".")
     if len(parts) not in counts or not all(_is_key(part) for part in parts):
         raise DataError(
-            f"cursor {cursor[:_SHOWN]!r} is none that a list gave.",
+            f"cursor {cursor[:_SHOWN]!r} is not one that a list returned.",
             "Use the 'next' of the page before, or leave it out.",
         )
     return tuple(int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""What the databases' drivers say, in words that name the remedy."""
+"""Errors of the database drivers as errors that state a remedy."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ _LOCKED = (
 )
 _FULL = ("has no room: its disk is full.", "Make room; the service goes on by itself.")
 _NO_TABLES = ("has no tables yet ({reason}).", "Start the service on it once, which makes them.")
-_BUSY = ("answers too slowly ({reason}).", "Try again; when it persists, see what else the database server does.")
-_NO_ANSWER = (
-    "does not answer ({reason}).",
+_BUSY = (
+    "responds too slowly ({reason}).",
+    "Try again; when it persists, see what keeps the database server busy.",
+)
+_NO_REPLY = (
+    "does not respond ({reason}).",
     "Check that the server runs and can be reached; the service goes on by itself.",
 )
 _UNSURE = (
@@ -54,7 +57,7 @@ _SQLITE = {
     ),
 }
 
-# SQLSTATE, PostgreSQL's appendix A; a server says them in every language.
+# SQLSTATE, PostgreSQL's appendix A: the same for all languages of the server.
 _STATES = {
     "55P03": _LOCKED,
     "40P01": _LOCKED,
@@ -63,7 +66,7 @@ _STATES = {
     "53100": _FULL,
 }
 
-# What libpq says while it connects has no SQLSTATE.
+# Errors of libpq during the connection have no SQLSTATE.
 _CONNECTING = (
     (
         r'database ".*" does not exist',
@@ -78,7 +81,7 @@ _CONNECTING = (
     ),
     (
         r"translate host name|Name or service not known|resolve host|Temporary failure in name resolution",
-        ("is on a host that nobody knows ({reason}).", "Correct the host in the URL, or its entry in the DNS."),
+        ("is on an unknown host ({reason}).", "Correct the host in the URL, or its entry in the DNS."),
     ),
     (
         r"invalid (connection|URI|port|integer)|connection option",
@@ -87,13 +90,13 @@ _CONNECTING = (
             "Give it as postgresql://user:password@host:5432/name.",
         ),
     ),
-    (r"timeout expired|did not answer|Connection refused|No such file|No route to host", _NO_ANSWER),
+    (r"timeout expired|did not reply|Connection refused|No such file|No route to host", _NO_REPLY),
 )
 
 
 @contextmanager
 def plain_errors(location: str) -> Iterator[None]:
-    """Raise what goes wrong in the block as a `StoreError`, or a `DataError` where a value is to blame."""
+    """Raise the errors of the block as `StoreError`, or as `DataError` where a value is the cause."""
     try:
         yield
     except (ValueOutOfRange, OverflowError, UnicodeEncodeError) as error:
@@ -103,7 +106,7 @@ def plain_errors(location: str) -> Iterator[None]:
         ) from error
     except IntegrityError as error:
         raise StoreError(
-            f"The database {location} has these rows already, or they do not belong together: {_reason(error)}.",
+            f"The database {location} has these rows already, or they contradict each other: {_reason(error)}.",
             "Write each frame of a track once, and into a run that exists.",
         ) from error
     except SQLAlchemyError as error:

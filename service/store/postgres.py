@@ -1,9 +1,8 @@
-"""Connections to PostgreSQL that never wait for ever.
+"""Connections to PostgreSQL with a limit for every wait.
 
-The server is asked to give up by itself (`lock_timeout`,
-`statement_timeout`). A server that stands still does not do so, and its
-machine still acknowledges what is sent, so that no setting of TCP notices:
-the client measures the time of each answer as well.
+The server ends long waits itself (`lock_timeout`, `statement_timeout`). A
+server that hangs cannot, while its machine still acknowledges data, so that no
+setting of TCP notices: the client limits the time of each reply as well.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ from psycopg import OperationalError
 __all__ = ["BoundedConnection", "connection_options"]
 
 _CONNECT_TIMEOUT_S = 3
-"""A server in the same house answers at once, or not at all."""
+"""A server in the same building accepts at once, or not at all."""
 
 _STATEMENT_TIMEOUT_S = 8
-"""Every statement of the service reads or writes a bounded part, which takes well below a second."""
+"""Every statement of the service reads or writes a limited part, which takes well below a second."""
 
-_ANSWER_TIMEOUT_S = 10.0
-"""The server gives up before: this is for one that cannot."""
+_REPLY_TIMEOUT_S = 10.0
+"""Longer than the limits of the server: it applies when the server hangs."""
 
 _IDLE_TIMEOUT_S = 60
-"""A transaction of a process that stands still holds its locks no longer."""
+"""Longest time that the transaction of a hanging process holds its locks."""
 
 _DEAD_PEER_MS = 10_000
-"""Sent data that is not acknowledged for so long means that the server's machine is gone."""
+"""When sent data is not acknowledged for this time, the machine of the server is gone."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed when an answer takes longer than `answer_timeout_s`."""
+    """A connection that is closed when a reply takes longer than `reply_timeout_s`."""
 
-    answer_timeout_s: float = _ANSWER_TIMEOUT_S
+    reply_timeout_s: float = _REPLY_TIMEOUT_S
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **named: Any) -> Any:
-        """As psycopg's, which everything that waits for the server goes through, but for a limited time."""
+        """As psycopg's method, through which all waits for the server pass, but for a limited time."""
         try:
-            return super().wait(_limited(gen, self.answer_timeout_s), *arguments, **named)
-        except _NoAnswer as error:
+            return super().wait(_limited(gen, self.reply_timeout_s), *arguments, **named)
+        except _NoReply as error:
             self.close()
             raise OperationalError(str(error)) from None
 
 
-class _NoAnswer(Exception):
-    """Not an error of psycopg, which would be handled on the way as one of the statement."""
+class _NoReply(Exception):
+    """Not an error of psycopg, which psycopg would treat as an error of the statement."""
 
 
 def connection_options(busy_timeout_s: float, given: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +79,7 @@ def _limited(steps: Generator[Any, Any, Any], limit_s: float) -> Generator[Any, 
         while True:
             ready = yield wanted
             if not ready and time.monotonic() > deadline_s:
-                raise _NoAnswer(f"the server did not answer within {limit_s:g} s")
+                raise _NoReply(f"the server did not reply within {limit_s:g} s")
             wanted = steps.send(ready)
     except StopIteration as end:
         return end.value

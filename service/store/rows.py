@@ -1,4 +1,4 @@
-"""Rows of the database that a list is made of: one that is damaged does not hide the others."""
+"""Rows of the database as items of a list; a damaged row does not hide the others."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def page_of(rows: Sequence[Row[Any]], limit: int, key: str, build: Callable[[Row
 
 
 def damaged_row(kind: str, item: object, column: str) -> StoreError:
-    """The error for a row that cannot be understood."""
+    """The error for a row that cannot be read."""
     return StoreError(
-        f"The row of {kind} {str(item)[:80]} in the database is damaged: {column} cannot be understood.",
+        f"The row of {kind} {str(item)[:80]} in the database is damaged: {column} cannot be read.",
         "Restore a backup; the other rows are not concerned.",
     )
 

@@ -1,4 +1,4 @@
-"""Runs: what was tracked, when, with which model, and what became of every frame."""
+"""Runs: model, times, state, and the ledger of all frames."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from service.store.pages import Page, parse_cursor
 from service.store.rows import damaged_row, moment, page_of
 from service.store.schema import LIVE_REVISION, runs
 
-__all__ = ["LEDGER_KEYS", "Run", "RunState", "Runs", "new_run_id", "run_key"]
+__all__ = ["LEDGER_KEYS", "Run", "RunFigures", "RunState", "Runs", "new_run_id", "run_key"]
 
 RunState = Literal["running", "finished", "interrupted", "failed"]
 
 LEDGER_KEYS = (
     "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",
 )  # fmt: skip
-"""What is counted of the frames of a run."""
+"""Counts of the frames of a run."""
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 
@@ -39,14 +39,14 @@ class Run:
     id : sortable by start time, for example ``20261122T011500-ab12``
     started_at, ended_at : UTC; `ended_at` of an interrupted run is its last commit
     recording : path relative to the data directory; None without one
-    duration_s : seconds asked for; None: until stopped
+    duration_s : requested duration, s; None: until stopped
     fps : frames analysed per second at the last commit
     revision : newest complete revision of the tracks; the live one is 1
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
     accuracy : scores against the truth, where it is known
-    settings : what the run was made with
+    settings : the settings of the run
     problem : why it was interrupted or failed
     """
 
@@ -68,6 +68,27 @@ class Run:
     accuracy: dict[str, Any] | None
     settings: dict[str, Any]
     problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """Speed and latencies of a run so far; None leaves a figure as it is in the database.
+
+    Attributes
+    ----------
+    latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
+    stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s)
+    fps : frames analysed per second
+    """
+
+    latency_ms: Mapping[str, Any] | None = None
+    stages: Mapping[str, Any] | None = None
+    fps: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The figures that are not None, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def new_run_id(started_at: float | None = None) -> str:
@@ -124,13 +145,9 @@ class Runs:
         state: RunState = "finished",
         *,
         problem: str | None = None,
-        recording: str | None = None,
-        fps: float | None = None,
         ledger: Mapping[str, int | None] | None = None,
-        latency_ms: Mapping[str, Any] | None = None,
-        stages: Mapping[str, Any] | None = None,
         accuracy: Mapping[str, Any] | None = None,
-        ended_at: float | None = None,
+        figures: RunFigures | None = None,
     ) -> Run:
         """End a run with its last figures; what is None stays as the last batch left it.
 
@@ -141,19 +158,11 @@ class Runs:
         UnknownItem
             When there is no such run.
         """
-        given = {
-            "problem": problem,
-            "recording": recording,
-            "fps": fps,
-            "ledger": ledger,
-            "latency_ms": latency_ms,
-            "stages": stages,
-            "accuracy": accuracy,
-        }
+        given = {"problem": problem, "ledger": ledger, "accuracy": accuracy, **(figures or RunFigures()).given()}
         values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        values |= {"state": state, "ended_at": time.time() if ended_at is None else ended_at}
+        values |= {"state": state, "ended_at": time.time()}
         if ledger is not None and (ledger.get("analysed") or 0) < (ledger.get("grabbed") or 0):
-            # Whatever became of them: what is recorded and has no results is analysed now.
+            # In any state: frames that are recorded and have no results are analysed next.
             values["catch_up"] = case((runs.c.record, "check"), else_=None)
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
@@ -165,7 +174,7 @@ class Runs:
         problem: str = "The engine ended while the run was on; what was committed until then is kept.",
         only: Collection[str] | None = None,
     ) -> list[str]:
-        """Mark every run that still says it runs as interrupted, ended at its last commit; return their ids.
+        """Mark every run in the state running as interrupted, ended at its last commit; return their ids.
 
         Called before an engine starts: a run that is open then belongs to an
         engine that was killed. Later, `only` names those runs, because another
@@ -183,7 +192,7 @@ class Runs:
                     ended_at=func.coalesce(runs.c.committed_at, runs.c.started_at),
                 )
             )
-            # A killed process may have recorded more than it said in its last ledger.
+            # A killed process may have recorded more than its last ledger counts.
             connection.execute(update(runs).where(runs.c.id.in_(ids), runs.c.record).values(catch_up="check"))
         return ids
 
@@ -204,7 +213,7 @@ class Runs:
         Raises
         ------
         DataError
-            When `cursor` is none that a list gave.
+            When no list returned `cursor`.
         """
         query = select(runs).where(runs.c.key < parse_cursor(cursor)).order_by(runs.c.key.desc()).limit(limit + 1)
         with self._database.reading() as connection:

@@ -1,6 +1,6 @@
 """The tables of the database, for SQLite and PostgreSQL alike.
 
-Track points are rows, because they are asked for by track, time and place;
+Track points are rows, because they are queried by track, time and place;
 localizations are one blob per batch, because they are only ever read whole
 and there are many. Every run has a short integer key beside its public id,
 so that a row of a track does not repeat a long text. Migrations in
@@ -50,7 +50,7 @@ _Json = JSON(none_as_null=True)
 
 
 class _Words(TypeDecorator[str]):
-    """Text from anywhere (drivers, file names), without halves of characters and NUL, which databases do not take."""
+    """Text from anywhere (drivers, file names), without halves of characters and NUL, which databases refuse."""
 
     impl = Text
     cache_ok = True

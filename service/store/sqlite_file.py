@@ -2,11 +2,10 @@
 
 SQLite keeps committed data in a log beside the file until it is copied in,
 and finds the log by its name. A new connection to another file of the same
-name takes the log for its own, and empties it or copies it into the wrong
-file (https://sqlite.org/howtocorrupt.html, 1.4 and 2.4). So nothing but the
-migration makes a file, each connection is compared with the file and the log
-that are in use, and a record beside the file tells new processes which these
-are.
+name uses the log as its own, and empties it or copies it into the wrong file
+(https://sqlite.org/howtocorrupt.html, 1.4 and 2.4). So only the migration makes
+a file, each connection is compared with the file and the log that are in use,
+and a record beside the file names these for new processes.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class SqliteFile:
             ) from error
 
     def connect(self, busy_timeout_s: float) -> sqlite3.Connection:
-        """A new connection to the file that is in use; never to one that took its place.
+        """A new connection to the file that is in use; never to another file of the same name.
 
         Raises
         ------
@@ -94,7 +93,7 @@ class SqliteFile:
         return connection
 
     def files(self) -> tuple[Identity | None, ...]:
-        """What the names of database, log and index lead to now; equal as long as a connection is open."""
+        """The files behind the names of database, log and index now; equal as long as a connection is open."""
         return tuple(_identity(path) for path in (self._path, self._log, self._index))
 
     def check(self, used: tuple[Identity | None, ...]) -> None:
@@ -138,7 +137,7 @@ class SqliteFile:
             )
         if found is None or not os.access(self._path, os.R_OK):
             raise StoreError(
-                f"The database {self._path} cannot be read: this user may not.",
+                f"The database {self._path} cannot be read: this user has no permission.",
                 "Correct owner or permissions of its folder, and of the files whose names begin like it.",
             )
         return found

@@ -6,8 +6,8 @@ turned into a range of frames, so that a long run costs no more than a short one
 
 Reading takes many transactions, between which a reader may sleep, and
 recomputed tracks may become the newest revision meanwhile. So the revision
-is looked up once, into a `TrackSelection`, which all that follows is read
-from; cursors carry it from page to page.
+is looked up once, into a `TrackSelection`, from which all further reads take
+it; cursors carry it from page to page.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class TrackSummary:
 
 @dataclass(frozen=True, slots=True)
 class TrackSelection:
-    """Which points of which tracks, as they were when they were asked for.
+    """Points of tracks, as they were at the time of the query.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class RunTracks:
         UnknownItem
             When there is no such run, or it has no tracks of this revision.
         DataError
-            When `cursor` is none that a list gave, or is of another revision.
+            When no list returned `cursor`, or it is of another revision.
         """
         begin = _Cursor.parse(cursor)
         with self._database.reading() as connection:
@@ -194,7 +194,7 @@ class RunTracks:
         UnknownItem
             When there is no such run, or it has no such track in this revision.
         DataError
-            When `cursor` is none that this track gave, or is of another revision.
+            When no page of this track returned `cursor`, or it is of another revision.
         """
         begin = _Cursor(track_id=track_id) if cursor is None else _Cursor(*cursor_numbers(cursor, 3))
         if begin.track_id != track_id:
@@ -255,14 +255,14 @@ class RunTracks:
 
     @contextmanager
     def _reading(self, selection: TrackSelection) -> Iterator[Connection]:
-        """A transaction in which the tracks of a selection are still there: a deleted run is no short one."""
+        """A transaction that first checks that the tracks of a selection still exist."""
         with self._database.reading() as connection:
             here = (runs.c.key == selection.run_key) & (runs.c.id == selection.run_id)
             revision = connection.scalar(select(runs.c.revision).where(here))
             if revision is None or revision < selection.revision:
                 raise UnknownItem(
                     f"Run {selection.run_id} or revision {selection.revision} of its tracks was deleted meanwhile.",
-                    "GET /api/v1/runs lists the runs that there are.",
+                    "GET /api/v1/runs lists the existing runs.",
                 )
             yield connection
 
@@ -309,7 +309,7 @@ def _insert_rows(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
 
 
 def _copy_rows(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
-    """PostgreSQL's bulk load. It goes past SQLAlchemy, so the driver's errors are made SQLAlchemy's here."""
+    """PostgreSQL's bulk load. It bypasses SQLAlchemy, so the driver's errors are converted to SQLAlchemy's here."""
     driver: Any = connection.dialect.loaded_dbapi
     try:
         cursor: Any = connection.connection.cursor()
@@ -345,20 +345,20 @@ def _summaries(found: Tracks) -> list[dict[str, Any]]:
 
 
 def _select(connection: Connection, run_id: str, query: TrackQuery, begin: _Cursor) -> TrackSelection:
-    """Fix the revision, the tracks below the cursor, and the frames that there are now."""
+    """Fix the revision, the tracks below the cursor, and the frames that exist now."""
     key = run_key(connection, run_id)
     newest = int(connection.scalar(select(runs.c.revision).where(runs.c.key == key)) or 0)
     if None not in (query.revision, begin.revision) and query.revision != begin.revision:
         raise DataError(
-            f"revision {query.revision} is asked for, and the cursor is of revision {begin.revision}.",
+            f"revision is {query.revision}, and the cursor is of revision {begin.revision}.",
             "Leave the revision out, or begin without a cursor.",
         )
     revision = begin.revision or query.revision or newest
-    # One that is still being written has no tracks yet, as one that never was.
+    # For readers, a revision that is still being written does not exist.
     if not LIVE_REVISION <= revision <= newest:
         raise UnknownItem(
             f"Run {run_id} has no revision {revision} of its tracks; the newest is {newest}.",
-            f"GET /api/v1/runs/{run_id} tells its newest revision.",
+            f"GET /api/v1/runs/{run_id} states its newest revision.",
         )
     within = begin.frame is not None
     selection = TrackSelection(
@@ -378,7 +378,7 @@ def _of(table: Table, selection: TrackSelection) -> tuple[ColumnElement[bool], .
 
 
 def _chosen(selection: TrackSelection) -> list[ColumnElement[bool]]:
-    """What the summaries of the selected tracks fulfil."""
+    """The conditions on the summaries of the selected tracks."""
     query = selection.query
     wanted = [
         *_of(tracks, selection),
@@ -472,6 +472,6 @@ def _tracks(rows: Sequence[Row[Any]]) -> Tracks:
     if not rows:
         return Tracks.empty()
     columns = dict(zip(POINT_COLUMNS, zip(*rows, strict=True), strict=True))
-    # NULL becomes NaN: SQLite keeps NaN as NULL. A whole number has none; what is not said to be observed is not.
+    # NULL becomes NaN: SQLite keeps NaN as NULL. Whole numbers have no NaN; NULL in `observed` means not observed.
     columns["observed"] = tuple(value or 0 for value in columns["observed"])
     return Tracks.from_columns(columns)

@@ -23,10 +23,10 @@ def dump_json(value: object) -> str:
 
 
 def load_json(text: str | bytes) -> Any:
-    """What JSON text says; None when it is damaged, so that one damaged row does not hide the others of a list."""
+    """The values of JSON text; None when it is damaged, so that one damaged row does not hide the others of a list."""
     try:
         value = json.loads(text)
-        # Earlier versions wrote halves of a character as escapes, which no answer can be encoded with.
+        # Earlier versions wrote halves of a character as escapes, which cannot be encoded in a response.
         return json.loads(dump_json(value)) if "\\ud" in str(text) else value
     except (ValueError, RecursionError):
         return None

@@ -15,7 +15,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from service.api.app import create_app
 from service.api.server import page_folder, serve_app
-from service.protocol.link import EngineClient, LinkAddress
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 from tests.conftest import missing

@@ -14,7 +14,8 @@ from hardware.microscope import CameraSettings
 from models.tables import Localizations
 from service.engine.analyzer import AnalysisModel
 from service.engine.run import Run, RunOutputs, RunRequest, RunSource
-from service.protocol.link import LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.store import Store
 from tests.conftest import need

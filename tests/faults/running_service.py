@@ -17,7 +17,8 @@ import zarr
 
 from service.process import engine_child
 from service.process.supervisor import Supervisor
-from service.protocol.link import EngineAway, SyncEngineClient
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineAway
 from service.settings import Settings, load_settings
 from service.store.runs import Run
 from service.store.store import Store

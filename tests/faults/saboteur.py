@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.process.engine_child import engine_process
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 
 ORDER = "sabotage.json"

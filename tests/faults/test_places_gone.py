@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.protocol.link import SyncEngineClient
+from service.protocol.clients import SyncEngineClient
 from tests.faults.running_service import running, settings_for, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be moved there")

@@ -1,4 +1,4 @@
-"""The API under test, and a peer that speaks the engine's protocol through the engine's own doors."""
+"""The API under test, and a peer that speaks the engine's protocol through the engine's own sockets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from service.api.app import create_app
 from service.api.server import serve_app
 from service.files.jobs import Jobs
 from service.protocol import wire
-from service.protocol.link import CommandServer, EngineClient, EngineRefusal, LinkAddress, LivePublisher
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import EngineClient
+from service.protocol.command_server import CommandServer
+from service.protocol.errors import EngineRefusal
+from service.protocol.live import LivePublisher
 from service.settings import Settings
+from service.store.result_batch import ResultBatch
+from service.store.runs import RunFigures
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
 
 def unexpected(error: Exception) -> None:
-    """Nothing in a test ends the peer's doors."""
-    raise AssertionError("the door failed") from error
+    """Nothing in a test ends the peer's servers."""
+    raise AssertionError("the server failed") from error
 
 
 class Peer:
@@ -36,7 +42,7 @@ class Peer:
         self.refusal: EngineRefusal | None = None
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.live = LivePublisher(address)
-        self._doors = [
+        self._servers = [
             CommandServer(address, address.commands, self._answer, unexpected),
             CommandServer(address, address.stop, lambda command, arguments: self.stop_answer, unexpected),
         ]
@@ -96,8 +102,8 @@ class Peer:
         self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
 
     def close(self) -> None:
-        for door in self._doors:
-            door.close()
+        for server in self._servers:
+            server.close()
         self.live.close()
 
 
@@ -146,7 +152,11 @@ def filled_store(folder: Path) -> tuple[Store, str]:
     store.migrate()
     run = store.runs.create(model_id="reference", record=False, name="beads", notes="in water")
     for batch in range(5):
-        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch), fps=99.0)
-    store.runs.finish(run.id, latency_ms={"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}})
+        store.append(
+            run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch), RunFigures(fps=99.0)
+        )
+    store.runs.finish(
+        run.id, figures=RunFigures(latency_ms={"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": 40.0}})
+    )
     store.events.add("run_finished", "The run ended.", run_id=run.id, details={"frames": 50})
     return store, run.id

@@ -14,6 +14,7 @@ import service.store
 from models.tables import Localizations, Tracks
 from service.store.blobs import pack
 from service.store.database import Database
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 
 _MIGRATIONS = Path(service.store.__file__).parent / "migrations"
@@ -98,7 +99,7 @@ def assert_one_revision(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.tracks._POINTS_AT_ONCE", 10)
     run = store.runs.create(model_id="m", record=False).id
     for batch in range(2):
-        store.append(run, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     first = store.tracks.query(run, limit=2)
     whole = store.tracks.select(run)
     one = store.tracks.get(run, 2, most_points=15)

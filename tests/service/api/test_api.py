@@ -20,10 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
+from service.protocol.addresses import LinkAddress
+from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
-from service.protocol.link import EngineRefusal, LinkAddress
 from service.settings import Settings
 from service.store.errors import StoreError
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link
 from tests.service.store_samples import frame_times, recompute, sample_batch, sample_ledger
@@ -125,7 +127,7 @@ def assert_problem(response: Any, status: int, *words: str) -> dict[str, Any]:
 
 def test_alive_without_an_engine(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert_problem(client.get("/readyz"), 503, "engine does not answer")
+    assert_problem(client.get("/readyz"), 503, "engine does not respond")
     assert client.get("/readyz").headers["retry-after"] == "2"
 
 
@@ -183,7 +185,7 @@ def test_a_silent_engine_is_away(client: httpx.Client, peer: Peer, monkeypatch: 
         ("GET", "/api/v1/runs/nope/localizations", 404, ["nope"]),
         ("GET", "/api/v1/runs?limit=0", 422, ["query.limit", "'0'", "greater than or equal to 1"]),
         ("GET", "/api/v1/runs?limt=5", 422, ["query.limt", "no such field"]),
-        ("GET", "/api/v1/runs?cursor=x", 422, ["'x'", "none that a list gave"]),
+        ("GET", "/api/v1/runs?cursor=x", 422, ["'x'", "not one that a list returned"]),
         ("GET", "/api/v1/events?kind=%27", 422, ["query.kind"]),
     ],
 )
@@ -331,7 +333,7 @@ def test_microscope(client: httpx.Client, peer: Peer) -> None:
 
 
 def test_microscope_is_away(client: httpx.Client) -> None:
-    assert_problem(client.get("/api/v1/microscope"), 503, "does not answer")
+    assert_problem(client.get("/api/v1/microscope"), 503, "does not respond")
 
 
 def test_stop_is_always_accepted(client: httpx.Client, peer: Peer) -> None:
@@ -421,7 +423,7 @@ def test_pages_stay_on_the_revision_of_the_first(client: httpx.Client, stored: t
     store, _ = stored
     run = store.runs.create(model_id="m", record=False).id
     for batch in range(2):
-        store.append(run, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     path = f"/api/v1/runs/{run}/tracks"
     first = client.get(path, params={"limit": 1})
     first_csv = client.get(path, params={"limit": 1}, headers={"Accept": "text/csv"})
@@ -453,7 +455,7 @@ def test_pages_stay_on_the_revision_of_the_first(client: httpx.Client, stored: t
     assert_problem(client.get(path, params={"revision": 3}), 404, "no revision 3", "newest is 2")
     assert_problem(client.get(path, params={"cursor": "3.2"}), 404, "no revision 3")
     problem = client.get(path, params={"revision": 2, "cursor": first.json()["next"]})
-    assert_problem(problem, 422, "revision 2 is asked for, and the cursor is of revision 1")
+    assert_problem(problem, 422, "revision is 2, and the cursor is of revision 1")
 
 
 def test_answers_are_bounded(client: httpx.Client, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +589,7 @@ def test_undefined_numbers_are_null(client: httpx.Client, stored: tuple[Store, s
     new = store.runs.create(model_id="m", record=False).id
     found, tracks = sample_batch(0, (1,))
     tracks.sigma_z_um[2] = np.nan
-    store.append(new, found, tracks, sample_ledger(0), frame_times(0))
+    store.append(new, ResultBatch(found, tracks, frame_times(0)), sample_ledger(0))
     item = client.get(f"/api/v1/runs/{new}/tracks/1").json()
     assert item["sigma_z_um"][1:4] == [0.5, None, 0.5]
     line = client.get(f"/api/v1/runs/{new}/tracks/1", headers={"Accept": "text/csv"}).text.splitlines()[3]
@@ -841,7 +843,7 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
     latencies = Latencies()
     for latency_s in (0.004, 0.04, 0.04, 30.0):
         latencies.of["tracked"].add(latency_s)
-    address.write_record({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
+    address.record.write({"engine": {"state": "running", "restarts": 3}, "api": {"state": "pausing", "restarts": 0}})
 
     def up() -> bool:
         peer.publish_status(latency_buckets=latencies.buckets(), recorder="stopped")
@@ -851,7 +853,7 @@ def test_metrics_of_processes_disk_recorder_and_latency(client: httpx.Client, pe
         eventually(up, "the engine's status arrives")
         values = metric_values(client)
     finally:
-        address.record.unlink()
+        address.record.path.unlink()
     assert values["bathyscope_recorder_state", (("state", "writing"),)] == 0
     assert values["bathyscope_process_up", (("process", "engine"),)] == 1
     assert values["bathyscope_process_up", (("process", "api"),)] == 0

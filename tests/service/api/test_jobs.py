@@ -16,7 +16,7 @@ from models.networks import architecture_named, architecture_names, architecture
 from models.weights import reference_model
 from service.files.jobs import Jobs
 from service.files.library import Library
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 from service.store.errors import UnknownItem
 from service.store.store import Store

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from websockets.asyncio.client import connect
 
+from service.api.bounded_http import most_connections
 from service.api.repeats import CountRepeats, Repeats
-from service.api.server import most_connections
 from service.api.tasks import keep_on
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.conftest import ROOT
@@ -89,7 +89,7 @@ def problem_of(answer: bytes) -> dict[str, Any]:
 def test_a_head_that_does_not_come_is_not_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("service.api.server.HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("service.api.bounded_http.HEAD_TIMEOUT_S", 0.3)
     with dial(server) as connection:
         connection.sendall(sent)
         answer = read_all(connection)
@@ -98,7 +98,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(
 
 
 def test_a_head_that_comes_letter_by_letter_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server.HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("service.api.bounded_http.HEAD_TIMEOUT_S", 0.5)
     with dial(server) as connection, contextlib.suppress(OSError):
         for letter in head("GET", "/healthz") * 100:
             connection.sendall(bytes([letter]))
@@ -112,7 +112,7 @@ def test_a_head_that_comes_letter_by_letter_is_not_waited_for(server: Server, mo
 
 
 def test_a_second_request_is_waited_for_no_longer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server.HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("service.api.bounded_http.HEAD_TIMEOUT_S", 0.3)
     with dial(server) as connection:
         connection.sendall(head("GET", "/healthz"))
         assert b"200 OK" in connection.recv(65536)
@@ -123,7 +123,7 @@ def test_a_second_request_is_waited_for_no_longer(server: Server, monkeypatch: p
 def test_a_whole_request_has_all_the_time_that_its_answer_takes(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.server.HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.api.bounded_http.HEAD_TIMEOUT_S", 0.2)
 
     async def slow(_: Request) -> StreamingResponse:
         async def parts() -> AsyncIterator[bytes]:
@@ -247,7 +247,7 @@ def stands_still(made: list[int]) -> None:
 
 
 def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 0.5)
     made = endless(server)
     with dial(server) as connection:
         connection.sendall(head("GET", "/api/v1/endless"))
@@ -262,7 +262,7 @@ def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: py
 
 
 def test_a_slow_reader_is_not_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 1.0)
     made = endless(server)
     with dial(server) as connection:
         connection.sendall(head("GET", "/api/v1/endless"))
@@ -293,7 +293,7 @@ import resource, sys, tempfile
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from service.api.server import serve
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.process.logs import configure_logs
 from service.settings import Settings
 from service.store.store import Store
@@ -374,7 +374,7 @@ async def test_few_websockets_wait_for_their_key(server: Server, monkeypatch: py
                 await socket_.recv()
             assert socket_.close_code == 4401
     assert server.app.state.live.newcomers == 0
-    assert server.app.state.doorkeeper.refused["key"] == 2
+    assert server.app.state.refusals.counts["key"] == 2
 
 
 @pytest.mark.anyio
@@ -492,7 +492,8 @@ async def test_a_reply_that_cannot_be_read_does_not_end_the_requests(address: Li
     """Of the engine's client: the task that reads replies begins anew with the next request."""
     import zmq.asyncio
 
-    from service.protocol.link import EngineAway, EngineClient
+    from service.protocol.clients import EngineClient
+    from service.protocol.errors import EngineAway
 
     context = zmq.asyncio.Context()
     door = context.socket(zmq.ROUTER)

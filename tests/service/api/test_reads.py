@@ -20,6 +20,7 @@ from service.api.problems import NotReady
 from service.api.reads import ReadLimit
 from service.settings import Settings
 from service.store.errors import StoreError
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.api_peer import Server, link
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
@@ -37,9 +38,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     columns = dict.fromkeys(Tracks.names(), values) | {"track_id": np.ones(_POINTS), "frame": frame, "t_s": frame / 100}
     store.runs.create(model_id="m", record=False, run_id="long")
     tracks = Tracks.from_columns(columns | {"observed": np.ones(_POINTS)})
-    store.append("long", Localizations.empty(), tracks, sample_ledger(0), frame_times(0))
+    store.append("long", ResultBatch(Localizations.empty(), tracks, frame_times(0)), sample_ledger(0))
     store.runs.create(model_id="m", record=False, run_id="short")
-    store.append("short", *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append("short", ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     yield store
     store.close()
 
@@ -97,7 +98,7 @@ def test_downloads_that_nobody_reads_are_few_and_end(
     for one in deaf[:4]:
         one.socket.close()
     eventually(lambda: open_downloads(server) == 12, "clients that have left make room")
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 0.2)
     late = [Deaf(server) for _ in range(4)]
     eventually(lambda: download(client).status_code == 200, "clients that take nothing are let go")
     assert len(download(client).text.splitlines()) == _POINTS + 1
@@ -109,7 +110,7 @@ def test_downloads_that_nobody_reads_are_few_and_end(
 def test_a_download_that_is_broken_off_is_seen_to_be(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.server.WRITE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.api.bounded_http.WRITE_TIMEOUT_S", 0.2)
     deaf = Deaf(server)
     eventually(lambda: open_downloads(server) == 1, "it is open")
     eventually(lambda: open_downloads(server) == 0, "it is let go")

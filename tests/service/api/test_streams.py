@@ -15,9 +15,9 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from service.api.live import Outbox
+from service.api.outbox import Outbox
 from service.protocol import wire
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.store.store import Store
 from tests.service.api_peer import Peer, Server, filled_store, link
@@ -152,7 +152,7 @@ async def test_feed_tells_that_the_engine_is_away(server: Server, peer: Peer, mo
             while (message := json.loads(await feed.recv())).get("state") != "engine away":
                 pass
         assert message["ready"] is False
-        assert "does not answer" in message["problem"]
+        assert "does not respond" in message["problem"]
         assert message["remedy"]
 
 

@@ -19,9 +19,10 @@ from service.engine.analyzer import Analyzer
 from service.engine.catch_up import CatchUp
 from service.engine.ledger import LedgerCounts
 from service.engine.recorder import Recording
-from service.store.catch_ups import _settled
+from service.store.catch_ups import _corrected_ledger
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
@@ -71,12 +72,14 @@ class Past:
             ledger = self.ledger(first + len(part), FRAMES - len(live))
             self.store.append(
                 name,
-                Localizations.concatenate(result.found for result in results),
-                Tracks.concatenate(result.state.rows() for result in results),
+                ResultBatch(
+                    Localizations.concatenate(result.found for result in results),
+                    Tracks.concatenate(result.state.rows() for result in results),
+                    (results[0].state.t_s, results[-1].state.t_s),
+                    analysed=times_of(part),
+                    model_id=models[place % len(models)],
+                ),
                 ledger,
-                (results[0].state.t_s, results[-1].state.t_s),
-                analysed=times_of(part),
-                model_id=models[place % len(models)],
             )
         if state == "finished":
             self.store.runs.finish(name, ledger=ledger)
@@ -252,7 +255,9 @@ def test_a_killed_run_is_completed_from_what_it_recorded(past: Past) -> None:
     }  # fmt: skip
     ledger["lost"] = ledger["exposed"] - 22
     past.store.append(
-        run, Localizations.empty(), Tracks.empty(), ledger, (9.0, 9.0), analysed=FrameTimes.of([2000], [509.0])
+        run,
+        ResultBatch(Localizations.empty(), Tracks.empty(), (9.0, 9.0), analysed=FrameTimes.of([2000], [509.0])),
+        ledger,
     )
     assert past.store.runs.interrupt_open() == [run]
     past.catch_all_up()
@@ -287,7 +292,9 @@ def test_a_settled_ledger_balances(frames: Any, counted: int, slack: int, killed
     )  # fmt: skip
     assert ledger.balances
     late = np.setdiff1d(recorded, known).astype(np.int64)
-    settled = _settled(ledger.as_dict(), np.array(recorded, np.int64), np.array(known, np.int64), late, killed=killed)
+    settled = _corrected_ledger(
+        ledger.as_dict(), np.array(recorded, np.int64), np.array(known, np.int64), late, killed=killed
+    )
     counts = LedgerCounts(**settled)
     assert counts.balances
     assert (counts.recorded, counts.analysed, counts.deferred) == (len(recorded), len(known), len(late))

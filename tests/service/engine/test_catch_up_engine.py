@@ -8,7 +8,8 @@ import numpy as np
 import tifffile
 
 from service.engine.engine import Engine
-from service.protocol.link import LinkAddress, SyncEngineClient
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import SyncEngineClient
 from service.settings import load_settings
 from service.store.store import Store
 from tests.service.engine.test_catch_up import wait_for

@@ -16,7 +16,9 @@ import pytest
 
 from hardware.microscope import MicroscopeError
 from service.engine.engine import Engine
-from service.protocol.link import EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineRefusal
 from service.settings import load_settings
 from service.store.database import Database
 from service.store.store import Store

@@ -23,7 +23,7 @@ from service.engine.sweep.request import SweepRequest, SweepSize
 from service.engine.sweep.run import SweepRun
 from service.files.jobs import Jobs
 from service.jobs.runner import Runner
-from service.protocol.link import LinkAddress
+from service.protocol.addresses import LinkAddress
 from service.settings import Settings, load_settings
 from service.store.store import Store
 from tests.models.bead_sweeps import CAMERA

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.engine.lease import _ALLOWED, Absence, Lease, LeaseState
-from service.protocol.link import EngineRefusal
+from service.protocol.errors import EngineRefusal
 
 
 class Owner:

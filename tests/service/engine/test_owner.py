@@ -17,7 +17,9 @@ from models.errors import DataError
 from models.weights import reference_model
 from service.engine.engine import Engine
 from service.files.jobs import Jobs
-from service.protocol.link import EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings, load_settings
 from service.store.store import Store
 

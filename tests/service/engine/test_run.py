@@ -22,8 +22,9 @@ from service.engine.ledger import Ledger
 from service.engine.live_refinement import LiveRefinement
 from service.engine.recorder import Recording
 from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
+from service.protocol.addresses import LinkAddress
 from service.protocol.latency import LatencyHistogram
-from service.protocol.link import LinkAddress, LivePublisher
+from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError
 from service.store.store import Store

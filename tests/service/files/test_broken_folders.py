@@ -336,7 +336,7 @@ def test_the_feed_goes_on_when_the_folder_of_an_open_job_goes(served: Server, da
             (data_dir / "jobs" / job.id / "state.json").write_text("[")
         told = _job_message(socket, job.id)
         assert told["state"] == "interrupted"
-        assert {"removed": "taken away", "damaged": "is not JSON"}[harm] in told["error"]["problem"]
+        assert {"removed": "was removed", "damaged": "is not JSON"}[harm] in told["error"]["problem"]
         following = jobs.create("train", "", REQUEST, step="compute")
         assert _job_message(socket, following.id)["state"] == "queued"
         jobs.move(following.id, "cancelled")

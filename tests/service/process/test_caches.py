@@ -39,6 +39,7 @@ def as_other_user(open_folder: Path) -> list[str]:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("running a command as another user needs root and setpriv")
     installed = open_folder / "installed"
+    shutil.copy(ROOT / "bathyscope_errors.py", installed)
     for package in ("hardware", "models", "service"):
         shutil.copytree(
             ROOT / package, installed / package, ignore=shutil.ignore_patterns("__pycache__", "node_modules", "full")

@@ -22,7 +22,9 @@ from models.errors import DataError
 from service.process import supervisor as module
 from service.process import watched_child
 from service.process.supervisor import Supervisor
-from service.protocol.link import EngineAway, EngineRefusal, LinkAddress, SyncEngineClient
+from service.protocol.addresses import LinkAddress
+from service.protocol.clients import SyncEngineClient
+from service.protocol.errors import EngineAway, EngineRefusal
 from service.settings import Settings, load_settings
 from service.store.store import Store
 
@@ -275,7 +277,7 @@ def test_failures_of_a_healthy_child_are_reset(
     wait_for(lambda: supervisor.processes["engine"]["restarts"] == 1)
     monkeypatch.setattr(supervisor, "_healthy_s", 0.1)
     wait_for(lambda: supervisor.processes["engine"]["failures"] == 0)
-    assert supervisor.address.processes()["engine"]["restarts"] == 1
+    assert supervisor.address.record.processes()["engine"]["restarts"] == 1
 
 
 # ---- trouble of the supervisor itself ----
@@ -344,7 +346,7 @@ def test_trouble_with_one_child_is_reported_and_spares_the_others(
 def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     with_engine: Callable[..., Supervisor], quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.5)
+    monkeypatch.setattr("service.protocol.process_record._LIMIT_S", 0.5)
     supervisor = with_engine(live)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
     folder = Path(supervisor.address.folder)
@@ -356,22 +358,22 @@ def test_a_record_that_cannot_be_written_ends_no_supervision_and_comes_back(
     kill(supervisor, "api")
     wait_for(lambda: supervisor.processes["api"]["restarts"] == 1)
     wait_for(lambda: supervisor.processes["api"]["state"] == "running")
-    assert supervisor.address.processes() == {}
+    assert supervisor.address.record.processes() == {}
     folder.unlink()
-    record = wait_for(supervisor.address.processes)
+    record = wait_for(supervisor.address.record.processes)
     assert record["api"]["restarts"] == 1
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_old_record_is_reported(with_engine: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor = with_engine(live)
-    address = wait_for(lambda: supervisor.address if supervisor.address.processes() else None)
+    address = wait_for(lambda: supervisor.address if supervisor.address.record.processes() else None)
     supervisor.stop()
     Path(address.folder).mkdir()
-    address.write_record({"engine": {"state": "running"}})
+    address.record.write({"engine": {"state": "running"}})
     tcp = LinkAddress(address.folder, *(f"tcp://127.0.0.1:{port}" for port in (1, 2, 3)))
     assert tcp.trouble() is None
-    monkeypatch.setattr("service.protocol.link._RECORD_LIMIT_S", 0.0)
+    monkeypatch.setattr("service.protocol.process_record._LIMIT_S", 0.0)
     assert "has not written its record" in (tcp.trouble() or "")
     assert "socket files" in (address.trouble() or "")
     assert LinkAddress.remove(address.folder)
@@ -467,7 +469,7 @@ def test_a_folder_that_may_belong_to_others_is_kept(tmp_path: Path, left: str) -
 @posix
 def test_the_folder_of_an_earlier_supervisor_is_removed_but_no_target_of_a_link(tmp_path: Path) -> None:
     address = LinkAddress.create(tmp_path)
-    address.write_record({})
+    address.record.write({})
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address.folder}/live")
     theirs = tmp_path / "theirs"

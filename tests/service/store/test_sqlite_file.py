@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.store.errors import StoreError
+from service.store.result_batch import ResultBatch
 from service.store.sqlite_file import SqliteFile
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
@@ -54,7 +55,7 @@ def store(path: Path) -> Iterator[Store]:
     store = Store.open(path)
     store.migrate()
     store.runs.create(model_id="m", record=False, run_id="kept")
-    store.append("kept", *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append("kept", ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     yield store
     store.close()
 
@@ -100,14 +101,14 @@ def test_moved_database_loses_nothing(store: Store, path: Path, tmp_path: Path) 
     with pytest.raises(StoreError, match=r"was moved or removed while it is in use.*Put it back"):
         store.check()
     with pytest.raises(StoreError, match="moved or removed"):
-        store.append("kept", *sample_batch(1), sample_ledger(1), frame_times(1))
+        store.append("kept", ResultBatch(*sample_batch(1), frame_times(1)), sample_ledger(1))
     assert "There is no database" in elsewhere(_READ, path)
     assert not path.exists()
     assert log_of(path).read_bytes() == log
 
     (tmp_path / "moved.db").rename(path)
     assert_whole(store, path)
-    store.append("kept", *sample_batch(1), sample_ledger(1), frame_times(1))
+    store.append("kept", ResultBatch(*sample_batch(1), frame_times(1)), sample_ledger(1))
     assert elsewhere(_READ, path) == "['kept']"
 
 
@@ -271,9 +272,9 @@ def test_rights_of_another_user() -> None:
             assert "cannot be written: the file, its folder or its disk is read-only" in answer
         path.chmod(0o600)
         for answer in elsewhere(_TRY, path).splitlines():
-            assert "cannot be read: this user may not" in answer
+            assert "cannot be read: this user has no permission" in answer
         assert "cannot be made" in elsewhere(_TRY, folder / "new.db").splitlines()[-1]
         folder.chmod(0o700)
         *asked, migrated = elsewhere(_TRY, path).splitlines()
-        assert all("cannot be read: this user may not" in answer for answer in asked)
+        assert all("cannot be read: this user has no permission" in answer for answer in asked)
         assert "cannot be made (Permission denied)" in migrated

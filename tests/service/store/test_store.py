@@ -19,7 +19,8 @@ from service.store.blobs import pack, unpack
 from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
-from service.store.runs import Run
+from service.store.result_batch import ResultBatch
+from service.store.runs import Run, RunFigures
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def filled_run(store: Store, batches: int = 5) -> Run:
     run = store.runs.create(model_id="reference", record=False, name="beads")
     for batch in range(batches):
-        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     return store.runs.get(run.id)
 
 
@@ -107,17 +108,15 @@ def test_run_lives_and_ends(store: Store) -> None:
     assert run.id.startswith(f"{run.started_at:%Y%m%dT%H%M%S}-")
     store.append(
         run.id,
-        *sample_batch(0),
+        ResultBatch(*sample_batch(0), frame_times(0)),
         sample_ledger(0),
-        frame_times(0),
-        fps=99.5,
-        latency_ms={"tracked": {"p50": 12.0, "max": float("nan")}},
+        RunFigures(latency_ms={"tracked": {"p50": 12.0, "max": float("nan")}}, fps=99.5),
     )
     during = store.runs.get(run.id)
     assert during.ledger == sample_ledger(0)
     assert during.fps == 99.5
     assert during.latency_ms == {"tracked": {"p50": 12.0, "max": None}}  # an undefined figure is null
-    ended = store.runs.finish(run.id, ledger=sample_ledger(1), accuracy={"jaccard": 0.9}, fps=100.0)
+    ended = store.runs.finish(run.id, ledger=sample_ledger(1), accuracy={"jaccard": 0.9}, figures=RunFigures(fps=100.0))
     assert (ended.state, ended.ledger, ended.accuracy, ended.fps) == (
         "finished", sample_ledger(1), {"jaccard": 0.9}, 100.0,
     )  # fmt: skip
@@ -140,7 +139,7 @@ def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
 )
 def test_cursor_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
     for ask in (store.runs.list, store.events.list):
-        with pytest.raises(DataError, match="none that a list gave"):
+        with pytest.raises(DataError, match="not one that a list returned"):
             ask(cursor=cursor)
 
 
@@ -149,9 +148,9 @@ def test_cursor_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
 )
 def test_cursor_of_tracks_that_no_list_gave_is_refused(store: Store, cursor: str) -> None:
     run = filled_run(store, batches=1)
-    with pytest.raises(DataError, match="none that a list gave"):
+    with pytest.raises(DataError, match="not one that a list returned"):
         store.tracks.query(run.id, cursor=cursor)
-    with pytest.raises(DataError, match="none that a list gave"):
+    with pytest.raises(DataError, match="not one that a list returned"):
         store.tracks.get(run.id, 1, cursor=cursor)
 
 
@@ -174,7 +173,7 @@ def test_unknown_run(store: Store, run_id: str) -> None:
     with pytest.raises(UnknownItem, match="There is no run"):
         store.runs.get(run_id)
     with pytest.raises(UnknownItem):
-        store.append(run_id, *sample_batch(0), {}, (0, 0))
+        store.append(run_id, ResultBatch(*sample_batch(0), (0, 0)), {})
     with pytest.raises(UnknownItem):
         store.tracks.query(run_id)
     with pytest.raises(UnknownItem):
@@ -200,7 +199,7 @@ def test_localizations_of_a_stream_are_those_of_its_beginning(store: Store, monk
     stream = store.localizations.stream(run.id)
     parts = [next(stream)]
     for batch in (5, 6):
-        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     parts += stream
     assert [len(part) for part in parts] == [60, 60, 30]
     assert max(part.frame.max() for part in parts) == 49
@@ -223,7 +222,7 @@ def test_pages_of_localizations_are_bounded_by_their_rows(store: Store) -> None:
 def test_deferred_localizations_are_read_in_their_place(store: Store) -> None:
     run = store.runs.create(model_id="m", record=True)
     for batch in (0, 2, 1):
-        store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+        store.append(run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     assert (np.diff(store.localizations.read(run.id).frame) >= 0).all()
     assert [batch.frame_from for batch in store.localizations.list(run.id).items] == [10, 20, 0]
 
@@ -231,13 +230,13 @@ def test_deferred_localizations_are_read_in_their_place(store: Store) -> None:
 def test_batch_knows_its_model_and_frames_without_rows(store: Store) -> None:
     run = store.runs.create(model_id="first", record=False)
     nothing = Localizations.empty(), Tracks.empty()
-    store.append(run.id, *nothing, sample_ledger(0), frame_times(0), frames=(0, 9))
-    store.append(run.id, *sample_batch(1), sample_ledger(1), frame_times(1), model_id="second")
+    store.append(run.id, ResultBatch(*nothing, frame_times(0), frames=(0, 9)), sample_ledger(0))
+    store.append(run.id, ResultBatch(*sample_batch(1), frame_times(1), model_id="second"), sample_ledger(1))
     newest, oldest = store.localizations.list(run.id).items
     assert (oldest.model_id, oldest.frame_from, oldest.frame_to, len(oldest.localizations)) == ("first", 0, 9, 0)
     assert (newest.model_id, newest.frame_from, newest.frame_to, len(newest.localizations)) == ("second", 10, 19, 30)
-    with pytest.raises(DataError, match="which frames"):
-        store.append(run.id, *nothing, {}, (0, 0))
+    with pytest.raises(DataError, match="does not state its frames"):
+        store.append(run.id, ResultBatch(*nothing, (0, 0)), {})
 
 
 def test_tracks_come_back(store: Store) -> None:
@@ -257,7 +256,7 @@ def test_tracks_come_back(store: Store) -> None:
 
 def test_tracks_by_time_place_and_length(store: Store) -> None:
     run = filled_run(store)
-    store.append(run.id, *sample_batch(5, (4,)), sample_ledger(5), frame_times(5))
+    store.append(run.id, ResultBatch(*sample_batch(5, (4,)), frame_times(5)), sample_ledger(5))
 
     def found(query: TrackQuery) -> Tracks:
         return store.tracks.read(store.tracks.select(run.id, query))
@@ -301,10 +300,10 @@ def test_revision_that_is_not_there(store: Store) -> None:
         lambda: store.tracks.get(run.id, 1, cursor="2.1.5"),
     ]
     for ask in asks:
-        with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*tells its newest"):
+        with pytest.raises(UnknownItem, match=r"no revision 2.*newest is 1.*states its newest"):
             ask()
     store.catch_ups.complete(run.id)
-    with pytest.raises(DataError, match=r"revision 2 is asked for, and the cursor is of revision 1"):
+    with pytest.raises(DataError, match=r"revision is 2, and the cursor is of revision 1"):
         store.tracks.query(run.id, TrackQuery(revision=2), cursor="1.3")
     with pytest.raises(DataError, match="not of track 1"):
         store.tracks.get(run.id, 1, cursor="1.2.5")
@@ -395,7 +394,7 @@ def test_undefined_numbers_come_back(store: Store) -> None:
     run = store.runs.create(model_id="m", record=False)
     _, tracks = sample_batch(0, (1,))
     tracks.sigma_z_um[3] = np.nan
-    store.append(run.id, Localizations.empty(), tracks, sample_ledger(0), frame_times(0))
+    store.append(run.id, ResultBatch(Localizations.empty(), tracks, frame_times(0)), sample_ledger(0))
     points = store.tracks.read(store.tracks.select(run.id))
     np.testing.assert_array_equal(np.isnan(points.sigma_z_um), np.arange(10) == 3)
 
@@ -403,7 +402,7 @@ def test_undefined_numbers_come_back(store: Store) -> None:
 def test_batch_is_written_whole_or_not_at_all(store: Store) -> None:
     run = filled_run(store, batches=1)
     with pytest.raises(StoreError, match="these rows already"):
-        store.append(run.id, *sample_batch(0), sample_ledger(7), frame_times(0))
+        store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(7))
     assert store.runs.get(run.id).ledger == sample_ledger(0)
     assert len(store.localizations.list(run.id).items) == 1
     assert store.tracks.query(run.id).items[0].points == 10
@@ -428,8 +427,12 @@ def test_committed_frames_are_in_the_order_of_planes(store: Store) -> None:
 def test_analysed_frames_are_known_without_rows(store: Store) -> None:
     run = store.runs.create(model_id="m", record=True)
     nothing = Localizations.empty(), Tracks.empty()
-    store.append(run.id, *nothing, {}, (0.0, 0.3), analysed=FrameTimes.of([4, 5, 9], [100.0, 100.1, 100.3]))
-    store.append(run.id, *nothing, {}, (0.4, 0.4), analysed=FrameTimes.of([10], [100.4]), model_id="second")
+    store.append(
+        run.id, ResultBatch(*nothing, (0.0, 0.3), analysed=FrameTimes.of([4, 5, 9], [100.0, 100.1, 100.3])), {}
+    )
+    store.append(
+        run.id, ResultBatch(*nothing, (0.4, 0.4), analysed=FrameTimes.of([10], [100.4]), model_id="second"), {}
+    )
     first, second = store.frames.analysed(run.id)
     assert first.frames.numbers.tolist() == [4, 5, 9]
     assert first.frames.times_s.tolist() == [100.0, 100.1, 100.3]
@@ -556,7 +559,7 @@ def test_writers_take_turns(store: Store) -> None:
 
     def write(run_id: str) -> None:
         for batch in range(10):
-            store.append(run_id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+            store.append(run_id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
 
     writers = [threading.Thread(target=write, args=(run_id,)) for run_id in runs]
     for writer in writers:
@@ -616,6 +619,7 @@ def test_path_with_odd_characters(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
 
@@ -623,7 +627,7 @@ store = Store.open(Path(sys.argv[1]))
 run = store.runs.create(model_id="m", record=False)
 print(run.id, flush=True)
 for batch in range(100_000):
-    store.append(run.id, *sample_batch(batch), sample_ledger(batch), frame_times(batch))
+    store.append(run.id, ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
     print(batch, flush=True)
 """
 

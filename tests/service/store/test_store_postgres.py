@@ -27,6 +27,8 @@ from service.settings import Settings
 from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
+from service.store.result_batch import ResultBatch
+from service.store.runs import RunFigures
 from service.store.schema import metadata
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackQuery
@@ -122,7 +124,7 @@ def test_frames_committed_and_analysed(store: Store) -> None:
     assert store.frames.committed(run.id).tolist() == [0, 2, 3]
     assert store.frames.times_s(run.id).tolist() == [1.0, 1.5, 2.0]
     assert store.frames.count(run.id) == 3
-    store.append(run.id, Localizations.empty(), Tracks.empty(), {}, (0.0, 0.5), analysed=first)
+    store.append(run.id, ResultBatch(Localizations.empty(), Tracks.empty(), (0.0, 0.5), analysed=first), {})
     (batch,) = store.frames.analysed(run.id)
     assert (batch.frames.numbers.tolist(), batch.start_s) == ([0, 2], 1.0)
 
@@ -133,7 +135,12 @@ def test_a_run_from_start_to_end(store: Store) -> None:
         found, tracks = sample_batch(batch)
         tracks.sigma_z_um[0] = np.nan
         ledger = sample_ledger(batch)
-        store.append(run.id, found, tracks, ledger, frame_times(batch), latency_ms={"tracked": {"p99": float("nan")}})
+        store.append(
+            run.id,
+            ResultBatch(found, tracks, frame_times(batch)),
+            ledger,
+            RunFigures(latency_ms={"tracked": {"p99": float("nan")}}),
+        )
     assert store.runs.get(run.id).latency_ms == {"tracked": {"p99": None}}
     assert store.runs.interrupt_open() == [run.id]
     ended = store.runs.get(run.id)
@@ -163,9 +170,9 @@ def test_lists_and_events(store: Store) -> None:
 
 def test_batch_is_written_whole_or_not_at_all(store: Store) -> None:
     run = store.runs.create(model_id="m", record=False)
-    store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     with pytest.raises(StoreError, match="these rows already"):
-        store.append(run.id, *sample_batch(0), sample_ledger(7), frame_times(0))
+        store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(7))
     assert store.runs.get(run.id).ledger == sample_ledger(0)
     assert len(store.localizations.list(run.id).items) == 1
 
@@ -181,7 +188,7 @@ def test_database_of_a_newer_version_is_refused(store: Store, url: str) -> None:
 
 def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
     away = Store.open("postgresql://tester@/nothing?host=/nowhere")
-    with pytest.raises(StoreError, match=r"does not answer.*server runs"):
+    with pytest.raises(StoreError, match=r"does not respond.*server runs"):
         away.check()
 
 
@@ -192,8 +199,8 @@ def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
         ("nobody@/postgres?host={server}", r"refuses this user.*nobody.*Correct user and password"),
         ("locked@/postgres?host={server}", r"refuses this user.*Correct user and password"),
         ("locked:secret@/postgres?host={server}", r"refuses this user.*Correct user and password"),
-        ("tester@no-such-host.invalid/name", r"host that nobody knows.*no-such-host.invalid.*Correct the host"),
-        ("tester@127.0.0.1:9/name", r"does not answer.*refused.*server runs"),
+        ("tester@no-such-host.invalid/name", r"unknown host.*no-such-host.invalid.*Correct the host"),
+        ("tester@127.0.0.1:9/name", r"does not respond.*refused.*server runs"),
         ("tester@/postgres?host={server}&colour=red", r"driver refuses.*colour.*postgresql://user"),
     ],
 )
@@ -261,19 +268,19 @@ def test_server_that_stands_still_is_not_waited_for(
     from service.store.postgres import BoundedConnection
 
     run = store.runs.create(model_id="m", record=False)
-    monkeypatch.setattr(BoundedConnection, "answer_timeout_s", 0.5)
+    monkeypatch.setattr(BoundedConnection, "reply_timeout_s", 0.5)
     monkeypatch.setattr("service.store.postgres._CONNECT_TIMEOUT_S", 2)  # the least that the driver takes
     new = Store.open(url)
     with frozen(server):
         asks: list[Callable[[], None]] = [
-            lambda: store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0)),
+            lambda: store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0)),
             new.check,
         ]
         for ask in asks:
-            with pytest.raises(StoreError, match=r"does not answer.*goes on by itself"):
+            with pytest.raises(StoreError, match=r"does not respond.*goes on by itself"):
                 ask()
     monkeypatch.undo()
-    store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     assert store.runs.get(run.id).ledger == sample_ledger(0)
 
 
@@ -282,7 +289,7 @@ def test_status_never_waits_behind_heavy_reads(store: Store, url: str, tmp_path:
     import psycopg
 
     run = store.runs.create(model_id="m", record=False)
-    store.append(run.id, *sample_batch(0), sample_ledger(0), frame_times(0))
+    store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
     with link() as address, psycopg.connect(url) as holder:
         holder.execute("LOCK TABLE tracks IN ACCESS EXCLUSIVE MODE")
         server = Server(Settings(data_dir=tmp_path, database_url=url), address, store, Path("none"))
@@ -297,7 +304,7 @@ def test_status_never_waits_behind_heavy_reads(store: Store, url: str, tmp_path:
             wait(waiting, return_when="FIRST_COMPLETED")  # some were refused at once, so all places are taken
             for path in ("api/v1/system", "api/v1/models", "api/v1/runs", f"api/v1/runs/{run.id}", "api/v1/events"):
                 assert client.get(f"/{path}").status_code == 200
-            assert "engine does not answer" in client.get("/readyz").text
+            assert "engine does not respond" in client.get("/readyz").text
             assert sum(answer.done() for answer in waiting) < len(waiting)
             holder.rollback()
             answers = [answer.result() for answer in waiting]
