@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model import Model
+from models.model_card import Model
 from models.networks import architecture_named
 from models.networks.architecture import pad_frames
 from models.networks.cascade_readout import Readout

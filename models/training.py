@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, Model
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
 from models.precision import autocast, select_device, select_precision

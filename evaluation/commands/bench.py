@@ -78,7 +78,7 @@ def live(
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
     from evaluation.speed.report import show
-    from models.model import Model
+    from models.model_card import Model
     from service.commands.console import note
     from service.files.outputs import check_json, write_json
     from service.measurement.live import Workload, measure
@@ -235,7 +235,7 @@ def _source(
         }
     if microscope is Source.MICROMANAGER:
         from evaluation.speed.democamera import democamera_settings
-        from models.model import Model
+        from models.model_card import Model
         from models.weights import reference_model
 
         pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um

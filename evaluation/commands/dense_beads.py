@@ -52,7 +52,7 @@ def run(
     from hardware.movies import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
-    from models.model import Model
+    from models.model_card import Model
     from models.tables import Localizations
     from service.commands.console import note, result
     from service.files.outputs import check_json, write_json

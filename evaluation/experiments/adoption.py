@@ -41,7 +41,7 @@ from evaluation.report.figures import LIMIT, new_figure, panel, save, series
 from evaluation.scores.scoring import Row
 from models.calibration.calibration import Calibration
 from models.errors import DataError
-from models.model import Model
+from models.model_card import Model
 from models.training import TrainingSettings, train
 
 __all__ = ["draw", "run"]

@@ -20,7 +20,7 @@ from evaluation.optics.frames import Snr
 from evaluation.report.figures import LIMIT, error_axis, error_bars, new_figure, panel, save, series, styles
 from evaluation.scores.scoring import Row
 from models.errors import DataError
-from models.model import Model
+from models.model_card import Model
 
 __all__ = ["draw", "run"]
 

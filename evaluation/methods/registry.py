@@ -128,7 +128,7 @@ def _refined_network(
 
 
 def _model_folder(name: str, folder: Path | None) -> Path:
-    from models.model import Model
+    from models.model_card import Model
     from models.weights import reference_model
 
     if folder is None:

@@ -11,7 +11,7 @@ from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import PUBLISHED_CAMERA, Frames
 from evaluation.runs.kept_results import KeptResults
 from models.errors import DataError
-from models.model import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, Model
 from models.weights import reference_model
 
 __all__ = ["Tuned", "make_method_runs", "make_ready", "model_folders"]

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from models.model import Model
+from models.model_card import Model
 
 __all__ = ["Identity", "code_digest", "differences", "folder_digest", "run_identity"]
 

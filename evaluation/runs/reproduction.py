@@ -28,7 +28,7 @@ from evaluation.runs.results import RECORD, draw_results, is_results, read_recor
 from evaluation.runs.unfinished import Unfinished, check_same_run
 from evaluation.scores.scoring import Row
 from models.errors import DataError
-from models.model import Model
+from models.model_card import Model
 from models.weights import reference_model
 from service.commands.console import note, progress
 from service.files.outputs import check_destination, complete_output, write_json

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.localization import Localizer
-from models.model import WEIGHTS, Model
+from models.model_card import WEIGHTS, Model
 from models.networks import architecture_named
 from models.networks.cascade import Cascade
 from models.weights import reference_model

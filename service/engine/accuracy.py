@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hardware.microscope import Microscope
 from models.metrics import Region, Score, score_frame
-from models.model import Model
+from models.model_card import Model
 from service.engine.analyzer import AnalysisBatch
 from service.engine.stages import Stage
 from service.worker_thread import WorkerThread

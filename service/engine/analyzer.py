@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
-from models.model import Model
+from models.model_card import Model
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.polish import SparePolish

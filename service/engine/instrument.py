@@ -9,7 +9,7 @@ from pathlib import Path
 from hardware.microscope import CameraSettings, MicroscopeDescription
 from models.errors import DataError
 from models.localization import Localizer
-from models.model import Model
+from models.model_card import Model
 from models.weights import reference_model
 from service.engine.polish import SparePolish
 from service.settings import Settings

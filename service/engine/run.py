@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
-from models.model import Model
+from models.model_card import Model
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore, ScoreThread, truth_source
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames

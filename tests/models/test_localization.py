@@ -16,7 +16,7 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer
 from models.metrics import chance_jaccard
-from models.model import Model
+from models.model_card import Model
 from models.optics import REFERENCE_OPTICS, ExactImages
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model

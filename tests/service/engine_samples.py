@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.camera import CameraModel
-from models.model import Model
+from models.model_card import Model
 from models.tables import Localizations
 
 PIXEL_UM = 0.65

@@ -34,7 +34,7 @@ from evaluation.scores.scoring import jaccard_error, limit_columns, precision_re
 from models.camera import CameraModel
 from models.errors import DataError
 from models.metrics import Score
-from models.model import Model
+from models.model_card import Model
 from models.tables import Localizations
 from models.tracking import track_table
 from models.weights import reference_model

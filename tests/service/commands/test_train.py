@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from models.errors import DataError
-from models.model import Model
+from models.model_card import Model
 from service.commands import localize, train
 from tests.models.test_training import small_calibration
 

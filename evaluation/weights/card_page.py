@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.model import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, Model
 from models.optics import REFERENCE_OPTICS
 
 __all__ = ["CARD", "model_card", "write_card"]

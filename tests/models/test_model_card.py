@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from evaluation.weights import __main__ as weights_command
-from evaluation.weights.model_card import model_card, write_card
+from evaluation.weights.card_page import model_card, write_card
 from models.errors import DataError
-from models.model import Model, weights_digest
+from models.model_card import Model, weights_digest
 from models.networks import architecture_named
 from models.weights import reference_model
 
