@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model_card import Model
+from models.model_card import ModelCard
 from models.networks import architecture_named
 from models.networks.architecture import pad_frames
 from models.networks.cascade_readout import Readout
@@ -47,7 +47,7 @@ class Localizer:
 
     Parameters
     ----------
-    model : Model
+    model : ModelCard
     network : object
         Architecture with its weights loaded.
     device, precision : str
@@ -58,7 +58,7 @@ class Localizer:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelCard,
         network: Any,
         device: str = "auto",
         precision: str = "auto",
@@ -85,7 +85,7 @@ class Localizer:
         DataError
             When the folder is missing, damaged, or weights and description do not fit each other.
         """
-        model = Model.load(folder)
+        model = ModelCard.load(folder)
         network = architecture_named(model.architecture).from_settings(model.network)
         path = folder / "weights.safetensors"
         try:

@@ -23,7 +23,7 @@ from models.field import FieldMap
 from models.optics import reference_psf
 from models.psf import Psf
 
-__all__ = ["DESCRIPTION", "REFERENCE_CALIBRATION", "WEIGHTS", "Model", "weights_digest"]
+__all__ = ["DESCRIPTION", "REFERENCE_CALIBRATION", "WEIGHTS", "ModelCard", "weights_digest"]
 
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 """Files of a model's folder."""
@@ -35,7 +35,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelCard:
     """Description of a trained model.
 
     Attributes
@@ -107,7 +107,7 @@ class Model:
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Model:
+    def load(cls, folder: Path) -> ModelCard:
         """Read a model folder's description.
 
         Raises

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model_card import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, ModelCard
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
 from models.precision import autocast, select_device, select_precision
@@ -247,7 +247,7 @@ def train(
     resume: bool = False,
     scene: SceneSettings | None = None,
     report: Report = lambda _minutes, _text: None,
-) -> Model:
+) -> ModelCard:
     """Train, choose the threshold, and write the model into `folder`.
 
     Parameters
@@ -343,7 +343,7 @@ def train(
     threshold, scores = choose_threshold(
         network, table, scene, settings.seed, device, dtype, frames=recipe.validation_frames
     )
-    model = Model(
+    model = ModelCard(
         id=model_id,
         architecture=settings.architecture,
         network=network.settings,
@@ -415,7 +415,7 @@ def load_shipped_weights(network: Any, size: str) -> dict[str, Any] | None:
     folder = reference_model(size)
     if not folder.is_dir():
         return None
-    shipped = Model.load(folder)
+    shipped = ModelCard.load(folder)
     if architecture_named(shipped.architecture) is not type(network):
         return None
     own = network.module.state_dict()

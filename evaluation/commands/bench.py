@@ -78,7 +78,7 @@ def live(
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
     from evaluation.speed.report import show
-    from models.model_card import Model
+    from models.model_card import ModelCard
     from service.commands.console import note
     from service.files.outputs import check_json, write_json
     from service.measurement.live import Workload, measure
@@ -86,7 +86,7 @@ def live(
 
     check_json(json_file)
     if model is not None:
-        Model.load(model)  # an unreadable model is reported before the service starts
+        ModelCard.load(model)  # an unreadable model is reported before the service starts
     if data is not None:
         load_settings(command_line={"data_dir": data})  # so is an invalid data directory
     folder = data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
@@ -235,10 +235,10 @@ def _source(
         }
     if microscope is Source.MICROMANAGER:
         from evaluation.speed.democamera import democamera_settings
-        from models.model_card import Model
+        from models.model_card import ModelCard
         from models.weights import reference_model
 
-        pixel_size_um = Model.load(model or reference_model("live")).pixel_size_um
+        pixel_size_um = ModelCard.load(model or reference_model("live")).pixel_size_um
         return democamera_settings(folder, size, fps, emitters, pixel_size_um)
 
     from evaluation.speed.movie import render_movie

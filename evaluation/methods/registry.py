@@ -128,7 +128,7 @@ def _refined_network(
 
 
 def _model_folder(name: str, folder: Path | None) -> Path:
-    from models.model_card import Model
+    from models.model_card import ModelCard
     from models.weights import reference_model
 
     if folder is None:
@@ -138,7 +138,7 @@ def _model_folder(name: str, folder: Path | None) -> Path:
                 f"Train one with `bathyscope train --architecture {name}`, and name its folder with --model.",
             )
         return reference_model("full")
-    architecture = Model.load(folder).architecture
+    architecture = ModelCard.load(folder).architecture
     if architecture != name:
         raise DataError(f"The model in {folder} is a {architecture}, not a {name}.", "Name another folder.")
     return folder

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.localization import Localizer
-from models.model_card import WEIGHTS, Model
+from models.model_card import WEIGHTS, ModelCard
 from models.networks import architecture_named
 from models.networks.cascade import Cascade
 from models.weights import reference_model
@@ -82,7 +82,7 @@ def other_localizer(size: str, runtime: str, sample: Any) -> Localizer:
         When it does not.
     """
     folder = reference_model(size)
-    model = Model.load(folder)
+    model = ModelCard.load(folder)
     network = architecture_named(model.architecture).from_settings(model.network)
     network.module.load_state_dict(load_file(folder / WEIGHTS))
     localizer = Localizer(model, network, "cpu", "float32")

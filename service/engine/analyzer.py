@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
-from models.model_card import Model
+from models.model_card import ModelCard
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.polish import SparePolish
@@ -62,7 +62,7 @@ class AnalysisBatch:
     """Results of about 100 ms, all made by one model."""
 
     results: tuple[FrameResult, ...]
-    model: Model
+    model: ModelCard
 
     @property
     def numbers(self) -> list[int]:
@@ -113,7 +113,7 @@ class AnalysisThread(WorkerThread):
     analyzer : Analyzer
     stage : Stage of Frame
     latencies : Latencies
-    model : Model
+    model : ModelCard
         Of the analyzer's localizer.
     batch, deadline_s : int, float
         Most frames at once, and the longest that the first of them waits for others, s.
@@ -140,7 +140,7 @@ class AnalysisThread(WorkerThread):
         stage: Stage[Frame],
         latencies: Latencies,
         *,
-        model: Model,
+        model: ModelCard,
         batch: int,
         deadline_s: float,
         show: Callable[[FrameResult], None],
@@ -155,7 +155,7 @@ class AnalysisThread(WorkerThread):
         self._stage = stage
         self._latencies = latencies
         self._model = model
-        self._next_model: tuple[LocalizesFrames, Model, SparePolish | None] | None = None
+        self._next_model: tuple[LocalizesFrames, ModelCard, SparePolish | None] | None = None
         self._swap_lock = threading.Lock()
         self._batch = batch
         self._deadline_s = deadline_s
@@ -168,7 +168,7 @@ class AnalysisThread(WorkerThread):
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
-    def swap(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
+    def swap(self, localizer: LocalizesFrames, model: ModelCard, polish: SparePolish | None = None) -> None:
         """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
         with self._swap_lock:
             self._next_model = (localizer, model, polish)

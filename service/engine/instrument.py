@@ -9,7 +9,7 @@ from pathlib import Path
 from hardware.microscope import CameraSettings, MicroscopeDescription
 from models.errors import DataError
 from models.localization import Localizer
-from models.model_card import Model
+from models.model_card import ModelCard
 from models.weights import reference_model
 from service.engine.polish import SparePolish
 from service.settings import Settings
@@ -31,7 +31,7 @@ class LoadedModel:
     folder: Path
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelCard:
         """What it is."""
         return self.localizer.model
 

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
-from models.model_card import Model
+from models.model_card import ModelCard
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore, ScoreThread, truth_source
 from service.engine.analyzer import AnalysisBatch, AnalysisThread, Analyzer, FrameResult, LocalizesFrames
@@ -109,7 +109,7 @@ class Run:
         Idle.
     localizer : LocalizesFrames
         Warmed up.
-    model : Model
+    model : ModelCard
         What it localizes with.
     shape : (int, int)
         Rows and columns of a frame.
@@ -144,7 +144,7 @@ class Run:
         *,
         microscope: Microscope,
         localizer: LocalizesFrames,
-        model: Model,
+        model: ModelCard,
         shape: tuple[int, int],
         recording: Recording | None,
         store: Store,
@@ -291,7 +291,7 @@ class Run:
         """Ask for the end, from any thread; the stages finish what is in them."""
         self._grabber.stop()
 
-    def swap_model(self, localizer: LocalizesFrames, model: Model, polish: SparePolish | None = None) -> None:
+    def swap_model(self, localizer: LocalizesFrames, model: ModelCard, polish: SparePolish | None = None) -> None:
         """Go on with another model, warmed up, from the next batch of frames on; all live tracks end."""
         self._analysis.swap(localizer, model, polish)
         self._polish = polish
