@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model_card import REFERENCE_CALIBRATION, ModelCard
+from models.model_card import PSF, REFERENCE_CALIBRATION, WEIGHTS, ModelCard
 from models.networks import architecture_named
 from models.networks.recipe import Optimizer, Recipe
 from models.precision import autocast, select_device, select_precision
@@ -371,9 +371,9 @@ def train(
         scores=scores,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_compact(network.module.state_dict()), folder / "weights.safetensors")
+    save_file(_compact(network.module.state_dict()), folder / WEIGHTS)
     if calibration.id != REFERENCE_CALIBRATION:
-        calibration.psf.save(folder / "psf.zarr")
+        calibration.psf.save(folder / PSF)
     model.save(folder)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
@@ -419,7 +419,7 @@ def load_shipped_weights(network: Any, size: str) -> dict[str, Any] | None:
     if architecture_named(shipped.architecture) is not type(network):
         return None
     own = network.module.state_dict()
-    weights = load_file(folder / "weights.safetensors")
+    weights = load_file(folder / WEIGHTS)
     fitting = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
     network.module.load_state_dict(fitting, strict=False)
     earlier = shipped.training.get("before") or {}

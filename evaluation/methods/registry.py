@@ -109,7 +109,7 @@ def _network(
 
     localizer = Localizer.load(_model_folder(name, folder), camera=camera)
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
-    localizer.model = replace(localizer.model, threshold=lowest)
+    localizer.card = replace(localizer.card, threshold=lowest)
     return _Named(name, localizer.localize)
 
 
@@ -119,11 +119,10 @@ def _refined_network(
     """Network, then the joint fit of its candidates, which computes their probabilities again."""
     from models.localization import Localizer
 
-    folder = _model_folder(name.split()[0], folder)
-    localizer = Localizer.load(folder, camera=camera)
-    refiner = localizer.refiner(folder)
+    localizer = Localizer.load(_model_folder(name.split()[0], folder), camera=camera)
+    refiner = localizer.refiner()
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
-    localizer.model = replace(localizer.model, threshold=lowest)
+    localizer.card = replace(localizer.card, threshold=lowest)
     return _Named(name, lambda counts, numbers: localizer.localize_finely(counts, numbers, refiner))
 
 

@@ -25,19 +25,18 @@ _PIXEL_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory and where it came from."""
+    """Localizer of a model and what the engine derives from it."""
 
     localizer: Localizer
-    folder: Path
 
     @property
     def model(self) -> ModelCard:
-        """What it is."""
-        return self.localizer.model
+        """Card of the model."""
+        return self.localizer.card
 
     def polish(self) -> SparePolish:
         """Refinement with this model's PSF, in few iterations and without a search for what was missed."""
-        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_POLISH_ITERATIONS)
+        refiner = self.localizer.refiner(rounds=0, iterations=_POLISH_ITERATIONS)
         return SparePolish(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
 
 
@@ -64,7 +63,7 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     """
     folder = folder or settings.model or reference_model("live")
     engine = settings.engine
-    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
+    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision))
 
 
 def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: CameraSettings) -> None:
@@ -75,7 +74,7 @@ def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: 
     DataError
         When the pixel at the sample differs by more than 2 %, or the counts are not those of the model's camera.
     """
-    model = localizer.model
+    model = localizer.card
     if description.pixel_size_um is not None:
         pixel_um = description.pixel_size_um * camera.binning
         if abs(pixel_um / model.pixel_size_um - 1) > _PIXEL_TOLERANCE:
