@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.calibration.bead_stack import BeadFit, BeadStack
 from models.calibration.pattern import Pattern
-from models.calibration.spline_images import back_project, normal_equations, render_cutouts, roughness
+from models.calibration.spline_images import NormalEquations, back_project, normal_equations, render_cutouts, roughness
 
 __all__ = ["fit_planes", "pattern_weights", "refine_beads", "solve_pattern"]
 
@@ -117,21 +117,18 @@ def fit_planes(stack: BeadStack, pattern: Pattern) -> tuple[BeadFit, F64, F64]:
         Right-hand sides.
     """
     beads, planes = stack.light.shape
-    matrix = np.zeros((beads, planes, 5, 5))
-    right = np.zeros((beads, planes, 5))
-    power = np.zeros((beads, planes, 3))
+    sums = NormalEquations(np.zeros((beads, planes, 5, 5)), np.zeros((beads, planes, 5)), np.zeros((beads, planes, 3)))
     normal_equations(
         pattern.coefficients,
-        *stack.knots(pattern),
+        stack.knots(pattern),
         pattern.oversampling,
         stack.data,
         stack.seen,
         stack.light,
         stack.background,
-        matrix,
-        right,
-        power,
+        sums,
     )
+    matrix, right, power = sums
     scale = np.array([1.0, -pattern.oversampling, -pattern.oversampling, 1.0 / pattern.z_step_um, 1.0])
     matrix *= scale[:, None] * scale[None, :]
     right *= scale
