@@ -29,11 +29,12 @@ from models.calibration.bead_verdicts import first_verdicts, require_beads
 from models.calibration.beads import Cone, find_beads, measure_cone
 from models.calibration.calibration import Calibration
 from models.calibration.conclusions import conclude
+from models.calibration.depth_axis import DepthAxis
 from models.calibration.joining import join_beads
 from models.calibration.photon_transfer import estimate_camera
 from models.calibration.sweep import Sweep
 from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
-from models.calibration.sweep_focus import bead_focus, kept_planes, wanted_range
+from models.calibration.sweep_focus import KeptPlanes, SweepFocus, bead_focus, kept_planes, wanted_range
 from models.camera import CameraModel
 from models.errors import DataError
 from models.memory import require_memory
@@ -113,7 +114,8 @@ def calibrate(
             "bright isolated bead.",
         )
     focus = focus_um if focus_um is not None else bead_focus(planes, positions, sweep.z_um, curve, both_sides)
-    z_um = sign * axial_scale * (sweep.z_um - focus)
+    axis = DepthAxis(sign, axial_scale)
+    z_um = axis.depth(sweep.z_um, focus)
     try:
         wanted = wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
     except DataError as error:
@@ -122,10 +124,11 @@ def calibrate(
         raise DataError(" ".join((error.problem, *lit.notes)), error.remedy) from error
     keep = kept_planes(z_um, wanted)
     order = np.argsort(z_um[keep])
-    planes, z_um, kept = planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order]
+    kept = KeptPlanes(planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order])
+    planes, z_um = kept.planes, kept.z_um
     cone = measure_cone(planes, positions, z_um)
     notes += _aperture_notes(cone, sweep.pixel_size_um)
-    beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
+    beads = first_verdicts(positions, planes, sweep, kept.numbers, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
     # The same sweep teaches the same, to the last digit, however many threads there are.
@@ -134,18 +137,14 @@ def calibrate(
         tell(0.9, "joining")
         return conclude(
             sweep,
-            planes,
             kept,
             joined,
             cone,
             camera,
-            curve,
-            focus,
-            sign,
-            axial_scale,
+            SweepFocus(curve, focus, focus_um is not None),
+            axis,
             wanted,
             tuple(notes),
-            focus_stated=focus_um is not None,
         )
 
 

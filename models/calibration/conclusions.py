@@ -1,4 +1,4 @@
-"""From the joined pattern to a calibration: reading off the fit what it knows."""
+"""From the joint fit of all beads to a calibration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from models.calibration.bead_stack import BeadStack
 from models.calibration.bead_verdicts import placed
 from models.calibration.beads import Bead, Cone
 from models.calibration.calibration import Calibration
+from models.calibration.depth_axis import DepthAxis
 from models.calibration.evidence import Evidence
 from models.calibration.explaining import Explanation
 from models.calibration.field_fit import fit_field
 from models.calibration.joining import Joined, bead_depths
 from models.calibration.pattern import Pattern, focal_depth, taper
 from models.calibration.pupil import ZERNIKES
-from models.calibration.sweep import FocusCurve, Sweep
-from models.calibration.sweep_focus import focus_of
+from models.calibration.sweep import Sweep
+from models.calibration.sweep_focus import KeptPlanes, SweepFocus, focus_of
 from models.camera import CameraModel
 from models.errors import DataError
 from models.identity import new_id
@@ -37,43 +38,30 @@ _JUMP_PX = 1.5
 
 def conclude(
     sweep: Sweep,
-    planes: F32,
-    kept: NDArray[np.intp],
+    kept: KeptPlanes,
     joined: Joined,
     cone: Cone,
     camera: CameraModel,
-    curve: FocusCurve,
-    focus: float,
-    sign: int,
-    axial_scale: float,
+    first_focus: SweepFocus,
+    axis: DepthAxis,
     wanted: tuple[float, float],
     notes: tuple[str, ...],
-    *,
-    focus_stated: bool,
 ) -> Calibration:
-    """Read off the fit what the calibration says.
+    """Calibration from the joint fit of all beads.
 
     Parameters
     ----------
     sweep : Sweep
-    planes : ndarray of float32, shape (Z, H, W)
-        Kept planes by increasing depth, photo-electrons.
-    kept : ndarray of int, shape (Z,)
-        Their numbers in the sweep.
+    kept : KeptPlanes
     joined : Joined
     cone : Cone
     camera : CameraModel
-    curve : FocusCurve
-    focus : float
-        First guess, sweep coordinates, µm.
-    sign, axial_scale : int, float
-        ``z_um = sign * axial_scale * (sweep position - focus)``.
+    first_focus : SweepFocus
+    axis : DepthAxis
     wanted : (low, high)
-        Depths to be told apart, µm.
+        Depths of later localizations, µm.
     notes : tuple of str
         For the user.
-    focus_stated : bool
-        The user stated the focus.
 
     Raises
     ------
@@ -83,8 +71,9 @@ def conclude(
     stack, pattern, fit, used = joined.stack, joined.pattern, joined.fit, joined.used
     pixel = sweep.pixel_size_um
     both_sides = wanted[0] < 0 < wanted[1]
-    # An engineered pattern may be sharpest anywhere: what was stated of its focus holds.
-    refine = not curve.at_end and not (focus_stated and both_sides)
+    curve = first_focus.curve
+    # An engineered pattern may be sharpest anywhere, so a stated focus is not refined.
+    refine = not curve.at_end and not (first_focus.stated and both_sides)
     psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=refine, both_sides=both_sides)
     z_um = stack.z_um - focus_shift
     walk_um = stack.walk_px * pixel
@@ -100,7 +89,7 @@ def conclude(
     # The pattern is that of the median bead; the map takes the mean over the field for depth zero.
     middle = 0.0 if not refine else float(np.median(mapped.own_um[:, 0]))
     z_um = z_um + middle
-    focus = focus + sign * (focus_shift - middle) / axial_scale
+    focus = axis.stage(focus_shift - middle, first_focus.focus_um)
     residual = np.where(inside[None, :], mapped.left_um - mapped.own_um[:, :1], np.nan)
     errors = _scatter(z_um, residual)
     rows = np.cumsum(used) - 1
@@ -120,7 +109,7 @@ def conclude(
     )
     relative = stack.light[used] / np.median(stack.light[used], axis=1, keepdims=True)
     light = np.median(relative, axis=0)
-    in_time = light[np.argsort(kept)]
+    in_time = light[np.argsort(kept.numbers)]
     ends = max(len(light) // 10, 1)
     report: dict[str, Any] = {
         "beads_found": len(joined.beads),
@@ -152,13 +141,13 @@ def conclude(
         "notes": list(notes),
     }
     evidence = Evidence(
-        planes[np.abs(z_um) <= max(2 * step, 0.05 * float(np.abs(z_um).max()))].max(axis=0)
+        kept.planes[np.abs(z_um) <= max(2 * step, 0.05 * float(np.abs(z_um).max()))].max(axis=0)
         if (np.abs(z_um) <= 2 * step).any()
-        else planes[int(np.abs(z_um).argmin())],
+        else kept.planes[int(np.abs(z_um).argmin())],
         judged,
         *_thumbnails(stack, z_um),
         curve,
-        sweep.z_um[kept],
+        sweep.z_um[kept.numbers],
         z_um,
         light,
         walk_um,
@@ -173,8 +162,8 @@ def conclude(
         field=mapped.field,
         focus_um=focus,
         sweep_z_um=sweep.z_um,
-        axial_scale=axial_scale,
-        sign=sign,
+        axial_scale=axis.axial_scale,
+        sign=axis.sign,
         size_variation=_spread(mapped.own_um[:, 1]),
         report=report,
         evidence=evidence,

@@ -1,6 +1,8 @@
-"""Where the beads of a sweep are in focus, and which of its planes a calibration needs."""
+"""Focus of the beads of a sweep, and the planes of the sweep that a calibration uses."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from models.calibration.sweep import FocusCurve, Sweep, fit_peak
 from models.errors import DataError
 
-__all__ = ["bead_focus", "focus_of", "kept_planes", "wanted_range"]
+__all__ = ["KeptPlanes", "SweepFocus", "bead_focus", "focus_of", "kept_planes", "wanted_range"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -17,6 +19,43 @@ F64 = NDArray[np.float64]
 _MARGIN_UM = 6.0
 # Where a pattern that tells both sides of focus is sharp: this share of its greatest sharpness.
 _SHARP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFocus:
+    """Focus of a sweep before the fit.
+
+    Attributes
+    ----------
+    curve : FocusCurve
+    focus_um : float
+        Sweep coordinate of the focus, µm: the median over the beads, or stated by the user.
+    stated : bool
+        Whether the user stated it.
+    """
+
+    curve: FocusCurve
+    focus_um: float
+    stated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlanes:
+    """Planes of a sweep that a calibration uses, by increasing depth.
+
+    Attributes
+    ----------
+    planes : ndarray of float32, shape (Z, H, W)
+        Photo-electrons.
+    z_um : ndarray of float64, shape (Z,)
+        Depths from about focus.
+    numbers : ndarray of int, shape (Z,)
+        Their numbers in the sweep.
+    """
+
+    planes: F32
+    z_um: F64
+    numbers: NDArray[np.intp]
 
 
 def bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve, both_sides: bool) -> float:
