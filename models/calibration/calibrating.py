@@ -31,8 +31,8 @@ from models.calibration.calibration import Calibration
 from models.calibration.conclusions import conclude
 from models.calibration.depth_axis import DepthAxis
 from models.calibration.joining import join_beads
-from models.calibration.photon_transfer import estimate_camera
 from models.calibration.sweep import Sweep
+from models.calibration.sweep_camera import estimate_camera
 from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
 from models.calibration.sweep_focus import KeptPlanes, SweepFocus, bead_focus, kept_planes, wanted_range
 from models.camera import CameraModel
