@@ -31,10 +31,12 @@ from models.calibration.calibration import Calibration
 from models.calibration.conclusions import conclude
 from models.calibration.depth_axis import DepthAxis
 from models.calibration.joining import join_beads
+from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
 from models.calibration.sweep_camera import estimate_camera
-from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
 from models.calibration.sweep_focus import KeptPlanes, SweepFocus, bead_focus, kept_planes, wanted_range
+from models.calibration.sweep_light import trimmed_to_light
+from models.calibration.sweep_steps import check_steps
 from models.camera import CameraModel
 from models.errors import DataError
 from models.memory import require_memory
@@ -101,7 +103,7 @@ def calibrate(
         camera = measured.camera
         notes += measured.notes
     tell(0.1, "finding beads")
-    planes = camera.to_electrons(np.stack([sweep.mean_plane(index) for index in range(len(sweep.planes))]))
+    planes = camera.to_electrons(sweep.mean_planes())
     variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
     near = np.nonzero(curve.sharpness > 0.5)[0]
     both_sides = z_range_um is not None and z_range_um[0] < 0 < z_range_um[1]

@@ -172,6 +172,10 @@ class Sweep:
         """Mean of the repeats of one plane, ADU, shape (H, W)."""
         return self.planes[index].mean(axis=0, dtype=np.float32)  # type: ignore[no-any-return]
 
+    def mean_planes(self) -> NDArray[np.float32]:
+        """Means of the repeats of all planes, ADU, shape (Z, H, W)."""
+        return np.stack([self.mean_plane(index) for index in range(len(self.planes))])
+
     def check_exposure(self) -> None:
         """Refuse a sweep whose camera is overexposed or saw nothing.
 

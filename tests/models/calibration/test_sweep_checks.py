@@ -12,8 +12,10 @@ import pytest
 
 from models.calibration.beads import find_beads
 from models.calibration.calibrating import calibrate
+from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
-from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
+from models.calibration.sweep_light import trimmed_to_light
+from models.calibration.sweep_steps import check_steps
 from models.errors import DataError
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, astigmatic_pattern, simulate
 
