@@ -20,7 +20,8 @@ from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable, SceneSettings, draw_frame
-from models.training import TrainingSettings, load_shipped_weights, scene_for, scenes_by_size, train
+from models.training import TrainingSettings, load_shipped_weights, train
+from models.training_scene import scene_for, scenes_by_size
 from models.weights import reference_model
 
 OBJECTIVE = Objective(0.45, 0.52, 0.65)
