@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.calibration.bead_verdicts import first_verdicts, require_beads
+from models.calibration.assembly import conclude
+from models.calibration.bead_rejection import first_verdicts, require_beads
 from models.calibration.beads import Cone, find_beads, measure_cone
 from models.calibration.calibration import Calibration
-from models.calibration.conclusions import conclude
 from models.calibration.depth_axis import DepthAxis
-from models.calibration.joining import join_beads
+from models.calibration.joint_pattern import join_beads
 from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
 from models.calibration.sweep_camera import estimate_camera

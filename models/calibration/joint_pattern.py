@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from models.calibration.alignment import fit_planes, pattern_weights, refine_beads, solve_pattern
 from models.calibration.bead_cutouts import cut_beads, first_light
+from models.calibration.bead_rejection import later_verdicts, require_beads
 from models.calibration.bead_stack import BeadFit, BeadStack, subtract_neighbours
-from models.calibration.bead_verdicts import later_verdicts, require_beads
 from models.calibration.beads import Bead, Cone
-from models.calibration.explaining import Explanation, centred, explain, explain_better, halved_pattern
 from models.calibration.field_fit import BeadDepths, FieldFit, fit_field
 from models.calibration.pattern import Pattern, bright_centres, empty_pattern, focal_depth, trimmed
+from models.calibration.pupil_pattern import Explanation, centred, explain, explain_better, halved_pattern
 
 __all__ = ["Joined", "bead_depths", "join_beads"]
 

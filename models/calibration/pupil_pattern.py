@@ -27,7 +27,7 @@ from models.calibration.beads import Cone
 from models.calibration.pattern import Pattern, taper
 from models.calibration.pupil import Pupil, render_pupil
 from models.calibration.pupil_fit import MeasuredPlane, fit_pupil
-from models.calibration.settling import Turn, next_start
+from models.calibration.pupil_secant import Turn, next_start
 from models.calibration.shrinkage import shrunk_mean
 from models.psf import plane_centres
 

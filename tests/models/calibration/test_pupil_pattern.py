@@ -8,9 +8,9 @@ import pytest
 from evaluation.scores.psf_error import pattern_errors
 from models.calibration.beads import Cone
 from models.calibration.calibrating import calibrate
-from models.calibration.explaining import Explanation, centred, explain
 from models.calibration.pattern import Pattern
 from models.calibration.pupil import Pupil, render_pupil
+from models.calibration.pupil_pattern import Explanation, centred, explain
 from models.psf import Psf, plane_centres
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, simulate
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.calibration.pupil import Pupil
 from models.calibration.pupil_fit import LONGEST_STEP
-from models.calibration.settling import Turn, next_start
+from models.calibration.pupil_secant import Turn, next_start
 
 TRUTH = Pupil(0.45, 1.92, -0.3, 1.0, (0.05, -0.02))
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.bead_rejection import placed
 from models.calibration.bead_stack import BeadStack
-from models.calibration.bead_verdicts import placed
 from models.calibration.beads import Bead, Cone
 from models.calibration.calibration import Calibration
 from models.calibration.depth_axis import DepthAxis
 from models.calibration.evidence import Evidence
-from models.calibration.explaining import Explanation
 from models.calibration.field_fit import fit_field
-from models.calibration.joining import Joined, bead_depths
+from models.calibration.joint_pattern import Joined, bead_depths
 from models.calibration.pattern import Pattern, focal_depth, taper
 from models.calibration.pupil import ZERNIKES
+from models.calibration.pupil_pattern import Explanation
 from models.calibration.sweep import Sweep
 from models.calibration.sweep_focus import KeptPlanes, SweepFocus, focus_of
 from models.camera import CameraModel
