@@ -3,7 +3,7 @@
 The order of the work: check the sweep, know the camera, find focus and beads,
 measure how wide the patterns grow, fit one pattern through all beads (see
 `joining`, and `explaining` for the optics behind it), with what the field does to it (see `field_fit`) taken out of the
-beads before they are joined; then read off what the fit knows: which beads
+beads before they are joint; then read off what the fit knows: which beads
 differ and are left out, the sideways walk, the light, the map of the field,
 how beads differ beside it, and how well depth comes back from one bead at a
 time.
@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.calibration.assembly import conclude
-from models.calibration.bead_rejection import first_verdicts, require_beads
+from models.calibration.assembly import assemble_calibration
+from models.calibration.bead_rejection import reject_before_fit, require_beads
 from models.calibration.beads import Cone, find_beads, measure_cone
 from models.calibration.calibration import Calibration
 from models.calibration.depth_axis import DepthAxis
-from models.calibration.joint_pattern import join_beads
+from models.calibration.joint_pattern import fit_joint_pattern
 from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
 from models.calibration.sweep_camera import estimate_camera
@@ -130,17 +130,17 @@ def calibrate(
     planes, z_um = kept.planes, kept.z_um
     cone = measure_cone(planes, positions, z_um)
     notes += _aperture_notes(cone, sweep.pixel_size_um)
-    beads = first_verdicts(positions, planes, sweep, kept.numbers, cone, z_um, mask)
+    beads = reject_before_fit(positions, planes, sweep, kept.numbers, cone, z_um, mask)
     tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
     # The same sweep teaches the same, to the last digit, however many threads there are.
     with threadpool_limits(limits=1, user_api="blas"):
-        joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
+        joint = fit_joint_pattern(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
         tell(0.9, "joining")
-        return conclude(
+        return assemble_calibration(
             sweep,
             kept,
-            joined,
+            joint,
             cone,
             camera,
             SweepFocus(curve, focus, focus_um is not None),

@@ -1,9 +1,10 @@
-"""Where turns that each bring a pupil nearer to its answer will end: the secant through the last two of them.
+"""Accelerate the convergence of the pupil: the secant through the last two rounds.
 
-A turn of aligning and joining the beads moves the pupil by some share of what
-is still missing, since beads and walk follow the pupil only at the next turn.
-Two turns tell this share, and the third starts where they point to (Anderson,
-Journal of the ACM 12, 547, 1965, with a memory of one).
+A round aligns the beads and then fits the pupil. It corrects only a fraction of
+the pupil's error, because positions and drift of the beads follow the pupil one
+round later. The fraction follows from two rounds, and the third round starts at
+the extrapolated pupil (Anderson, Journal of the ACM 12, 547, 1965, with a memory
+of one).
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from numpy.typing import NDArray
 from models.calibration.pupil import Pupil
 from models.calibration.pupil_fit import LONGEST_STEP
 
-__all__ = ["Turn", "next_start"]
+__all__ = ["Round", "next_start"]
 
 F64 = NDArray[np.float64]
 
 _FARTHEST = 3.0
-"""Longest way beyond an answer, in distances between the last two answers: where steps hardly shrink, the secant points
-anywhere."""
+"""Longest extrapolation, in distances between the last two results: where steps hardly shrink, the secant is
+ill-conditioned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn: the pupil that it began with, and the one that it answered.
+class Round:
+    """Pupil before and after one round.
 
     Attributes
     ----------
@@ -35,29 +36,29 @@ class Turn:
     """
 
     start: Pupil
-    answer: Pupil
+    result: Pupil
 
     @property
     def step(self) -> F64:
-        """What it changed, in units of what a figure may change at once."""
-        change: F64 = (self.answer.as_vector() - self.start.as_vector()) / LONGEST_STEP
+        """Change of the pupil, in units of `LONGEST_STEP`."""
+        change: F64 = (self.result.as_vector() - self.start.as_vector()) / LONGEST_STEP
         return change
 
 
-def next_start(before: Turn | None, last: Turn) -> Pupil:
-    """The pupil to begin the next turn with.
+def next_start(before: Round | None, last: Round) -> Pupil:
+    """The pupil with which the next round starts.
 
     Parameters
     ----------
-    before : Turn or None
-        The turn before the last one; the answer is taken as it is without one.
-    last : Turn
+    before : Round or None
+        Round before the last; None: the result of the last round is used as it is.
+    last : Round
     """
     if before is None:
-        return last.answer
+        return last.result
     change = last.step - before.step
     length = float(change @ change)
     back = float(last.step @ change) / length if length > 0 else 0.0
-    way = last.answer.as_vector() - before.answer.as_vector()
+    way = last.result.as_vector() - before.result.as_vector()
     beyond = float(np.clip(-back, -1.0, _FARTHEST))
-    return last.answer.moved_to(last.answer.as_vector() + beyond * way)
+    return last.result.moved_to(last.result.as_vector() + beyond * way)
