@@ -6,12 +6,12 @@ different sub-pixel positions together give a grid finer than the camera's
 pixels, and beads at different heights give depths between the planes. The
 coefficients follow from the beads' positions by least squares (conjugate
 gradients), the positions from the coefficients by Gauss-Newton, in turn.
-Overlapping beads need not be thrown away: what the neighbours add is computed
-from the same pattern and subtracted.
+Overlapping beads are used too: the light of the neighbours is computed from the
+same pattern and subtracted.
 
-The mean is taken over beads scaled to equal light and equal weight, since
-beads differ from each other by more than their noise; a bead that fits badly
-counts less. Where no pixel speaks, a faint smoothness penalty decides.
+All beads are scaled to equal light and have equal weight, since they differ from
+each other by more than their noise; a bead that fits badly has less weight. A
+weak smoothness penalty determines coefficients without data.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def solve_pattern(
     stack : BeadStack
         Beads, neighbours subtracted.
     pattern : Pattern
-        Where to start, and the shape of the result.
+        Start, and the shape of the result.
     weights : ndarray of float64, shape (B, Z)
         Weight of each bead at each plane; 0 leaves it out.
     iterations : int

@@ -58,14 +58,14 @@ def calibrate(
     mask: NDArray[np.bool_] | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Learn PSF, focus, field and variation from a sweep of beads.
+    """Measure PSF, focus, field map and variation of the beads from a sweep.
 
     Parameters
     ----------
     sweep : Sweep
         Beads at many focus positions.
     z_range_um : (low, high), optional
-        Depths to be told apart later, µm from focus; the larger side of the sweep when not given.
+        Depths of later localizations, µm from focus; the larger side of the sweep when not given.
     focus_um : float, optional
         Focus in sweep coordinates; found when not given.
     camera : CameraModel, optional
@@ -73,9 +73,9 @@ def calibrate(
     sign, axial_scale : int, float
         ``z_um = sign * axial_scale * (sweep position - focus)``.
     mask : ndarray of bool, shape (H, W), optional
-        Places whose beads may be used. Beads elsewhere still count as neighbours.
+        True where beads may be used. Beads elsewhere still count as neighbours.
     progress : callable, optional
-        Called with the share done (0..1) and what is being done.
+        Called with the share done (0..1) and the name of the step.
 
     Returns
     -------
@@ -85,29 +85,29 @@ def calibrate(
     Raises
     ------
     DataError
-        When the sweep cannot teach this; the message says why.
+        When the sweep does not allow a calibration; the message states the reason.
     """
-    tell = progress or (lambda done, what: None)
+    report = progress or (lambda done, what: None)
     _check_request(z_range_um, focus_um, sign, axial_scale, mask, sweep)
-    tell(0.0, "checking the sweep")
+    report(0.0, "checking the sweep")
     _check_memory(sweep)
     sweep.check_exposure()
     clean = repaired(sweep)
     lit = trimmed_to_light(clean.sweep)
     sweep, notes = lit.sweep, [*clean.notes, *lit.notes]
-    # Before the steps and the camera are judged: where nothing is to be seen, that is what the user must hear.
+    # Before the checks of steps and camera, so that a sweep without visible beads gets this message.
     curve = sweep.focus_curve()
     notes += check_steps(sweep)
     if camera is None:
         measured = estimate_camera(sweep)
         camera = measured.camera
         notes += measured.notes
-    tell(0.1, "finding beads")
+    report(0.1, "finding beads")
     planes = camera.to_electrons(sweep.mean_planes())
     variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
     near = np.nonzero(curve.sharpness > 0.5)[0]
     both_sides = z_range_um is not None and z_range_um[0] < 0 < z_range_um[1]
-    # The brightest of a cross of two line foci is its arms; in the mean of both it is the middle.
+    # Of a cross of two line foci the arms are brightest; of the mean over the planes, the centre.
     positions = find_beads(planes[near].mean(axis=0, keepdims=True) if both_sides else planes[near])
     if len(positions) == 0:
         raise DataError(
@@ -131,12 +131,12 @@ def calibrate(
     cone = measure_cone(planes, positions, z_um)
     notes += _aperture_notes(cone, sweep.pixel_size_um)
     beads = reject_before_fit(positions, planes, sweep, kept.numbers, cone, z_um, mask)
-    tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
+    report(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
-    # The same sweep teaches the same, to the last digit, however many threads there are.
+    # One thread: the result does not depend on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"):
-        joint = fit_joint_pattern(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
-        tell(0.9, "joining")
+        joint = fit_joint_pattern(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, report)
+        report(0.9, "joining")
         return assemble_calibration(
             sweep,
             kept,
@@ -185,9 +185,9 @@ def _check_request(
 
 # Copies of the sweep's mean planes in single precision that exist at once, while its steps are checked.
 _PLANE_COPIES = 6
-# Slopes of a pattern's edge that lenses make: numerical apertures from 0.01 to 1.49 in oil.
+# Radius of a pattern per depth: numerical apertures from 0.01 to 1.49 in oil.
 _PLAUSIBLE_SLOPES = (0.01, 6.0)
-# Beyond them by this factor it is no odd pattern, but a wrong unit.
+# Beyond them by this factor a unit is wrong.
 _FAR_OFF = 4.0
 
 
@@ -201,18 +201,18 @@ def _check_memory(sweep: Sweep) -> None:
 
 
 def _aperture_notes(cone: Cone, pixel_size_um: float) -> tuple[str, ...]:
-    """What a pattern says of the units: its edge goes outward by the tangent of the aperture's angle per depth."""
+    """Note or error on implausible units: the radius per depth is the tangent of the aperture angle."""
     slope = cone.slope_px * pixel_size_um
     low, high = _PLAUSIBLE_SLOPES
     if slope <= 0 or low <= slope <= high:
         return ()
-    told = (
+    problem = (
         f"Patterns grow by {slope:.2g} µm in radius for each µm of depth, which no objective does ({low:g} to {high:g})"
     )
     if not low / _FAR_OFF <= slope <= high * _FAR_OFF:
         raise DataError(
-            f"{told}: the pixel size ({pixel_size_um:g} µm) or the step of the sweep is wrong.",
+            f"{problem}: the pixel size ({pixel_size_um:g} µm) or the step of the sweep is wrong.",
             "Give both in µm: --pixel-size-um is the camera's pixel divided by the magnification, --z-step-um the way "
             "between two planes.",
         )
-    return (f"{told}: check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",)
+    return (f"{problem}: check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",)

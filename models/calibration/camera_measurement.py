@@ -15,20 +15,20 @@ __all__ = ["CameraMeasurement"]
 
 @dataclass(frozen=True)
 class CameraMeasurement:
-    """What darks and flats, or a sweep, say about a camera.
+    """Camera and photon-transfer curve, from darks and flats or from a sweep.
 
     Attributes
     ----------
     camera : CameraModel
-        The figures for all pixels.
+        Figures for all pixels.
     hot_pixels : ndarray of int64, shape (N, 2)
-        Row and column of pixels that differ from the others.
+        Row and column of hot pixels.
     offset_map_adu, read_noise_map_e : ndarray of float32, shape (H, W), or None
-        Per-pixel figures, when there were enough darks.
+        Per-pixel figures; None when there were too few darks.
     mean_adu, variance_adu2 : ndarray of float64, shape (M,)
         The photon-transfer curve.
     notes : tuple of str
-        What the user should know.
+        Notes for the user.
     """
 
     camera: CameraModel

@@ -24,21 +24,21 @@ from models.saturation import top_of_range
 
 __all__ = ["measure_camera"]
 
-# Frames from which per-pixel maps are worth keeping: their relative error is then 10 % in read noise.
+# Fewest frames for per-pixel maps: the relative error of the read noise is then 10 %.
 _FRAMES_FOR_MAPS = 50
-# Fewer darks than this are told to be few: hot pixels that flicker are missed.
+# Fewer darks than this give a note: flickering hot pixels are missed.
 _FEW_DARKS = 10
-# Frames of raw cameras: neighbouring pixels are independent; charge that spreads gives up to 0.1.
-_MOST_ALIKE = 0.2
+# Largest correlation of neighbouring pixels: in raw frames they are independent; spread of charge gives up to 0.1.
+_MOST_CORRELATED = 0.2
 # Share of dark pixels at zero: 2 % lie below the mean minus 2 deviations.
 _MOST_CLIPPED = 0.02
-# Darks are alike over field and time to 3 times the noise of a pixel, or 3 ADU where there is little: offsets differ by
+# Darks vary over field and time by at most 3 times the noise of a pixel, or 3 ADU if that is more: offsets differ by
 # 1 or 2 ADU between the amplifiers of a sensor.
 _DARK_SIGMAS = 3.0
 _DARK_ADU = 3.0
-# Places along the shorter side of the field whose levels are compared.
+# Blocks along the shorter side of the field whose levels are compared.
 _BLOCKS = 8
-# Gains of single levels of light differ by no more than this factor where camera and light are steady.
+# Gains from single levels of light differ by at most this factor when camera and light are steady.
 _LEVEL_AGREEMENT = 1.5
 # A pixel is hot when its dark level or noise is this many robust deviations from the others'.
 _HOT_SIGMAS = 8.0
@@ -77,7 +77,7 @@ def measure_camera(darks: NDArray[Any], flats: NDArray[Any] | None = None, *, bi
     read_adu = float(np.sqrt(max(read_variance - rounding, 0.0)))
     _check_darks(darks, mean)
     if len(darks) < _FEW_DARKS:
-        notes.append(f"{len(darks)} darks are few: 100 tell offset and read noise better, and show all hot pixels.")
+        notes.append(f"{len(darks)} darks are few: 100 give a better offset and read noise, and show all hot pixels.")
     hot = _hot_pixels(mean, variance)
     gain = 1.0
     means, variances = np.array([offset]), np.array([read_variance])
@@ -122,11 +122,11 @@ def _check_frames(frames: NDArray[Any], name: str, bit_depth: int) -> None:
             if name == "darks"
             else "Lower the light or the exposure so that flats stay below the top of the range.",
         )
-    likeness = _likeness(frames)
-    if likeness > _MOST_ALIKE:
+    correlation = _neighbour_correlation(frames)
+    if correlation > _MOST_CORRELATED:
         raise DataError(
-            f"The noise of neighbouring pixels of the {name} is alike (correlation {likeness:.2f}, at most "
-            f"{_MOST_ALIKE} in raw images): the frames were smoothed, resized or compressed, or a pattern of light "
+            f"The noise of neighbouring pixels of the {name} is correlated ({correlation:.2f}, at most "
+            f"{_MOST_CORRELATED} in raw images): the frames were smoothed, resized or compressed, or a light pattern "
             "moves.",
             "Record raw frames of the camera, without its noise filter, of a steady light.",
         )
@@ -143,13 +143,13 @@ def _check_copies(frames: NDArray[Any], name: str) -> None:
             )
 
 
-def _likeness(frames: NDArray[Any]) -> float:
+def _neighbour_correlation(frames: NDArray[Any]) -> float:
     """Correlation of neighbouring pixels in the difference of two frames; the median over some pairs."""
     found = []
     for index in np.unique(np.linspace(0, len(frames) - 2, 8).astype(int)).tolist():
         difference = frames[index].astype(np.float64) - frames[index + 1]
         difference -= difference.mean()
-        # The smaller one: rows or columns with noise of their own are a matter of the camera.
+        # The smaller one, because a camera may have noise of whole rows or columns.
         product = min(
             float(np.mean(difference[1:] * difference[:-1])), float(np.mean(difference[:, 1:] * difference[:, :-1]))
         )
@@ -158,13 +158,13 @@ def _likeness(frames: NDArray[Any]) -> float:
 
 
 def _check_darks(darks: NDArray[Any], mean: NDArray[np.float64]) -> None:
-    """Refuse darks with light in them, and darks that are cut off at zero."""
-    # From frame to frame, so that a level that drifts does not count as noise.
+    """Reject darks with light in them, and darks that are clipped at zero."""
+    # From frame to frame, so that a drifting level does not count as noise.
     noise = float(np.median([(two.astype(np.float64) - one).std() for one, two in pairwise(darks)])) / np.sqrt(2)
     clipped = float((darks == 0).mean())
     if clipped > _MOST_CLIPPED:
         raise DataError(
-            f"{clipped:.0%} of the pixels of the darks are 0, so noise below it is cut off (at most {_MOST_CLIPPED:.0%}"
+            f"{clipped:.0%} of the pixels of the darks are 0, so noise below it is clipped (at most {_MOST_CLIPPED:.0%}"
             " may be).",
             "Raise the camera's offset (black level), and save raw counts without subtraction.",
         )
@@ -214,7 +214,7 @@ def _flat_gain(
     if levels.max() - offset < max(3 * np.sqrt(read_variance), 1.0):
         raise DataError(
             f"The brightest flat is {levels.max() - offset:.1f} ADU above the darks ({offset:.1f} ADU); "
-            "a flat shows light.",
+            "a flat must contain light.",
             "Record flats with the light on: an even field at about half of the camera's range.",
         )
     means, variances = [], []
@@ -222,8 +222,8 @@ def _flat_gain(
         one, two = flats[first].astype(np.float64), flats[second].astype(np.float64)
         ratio = levels[first] - offset, levels[second] - offset
         if ratio[0] <= 0 or abs(ratio[1] / ratio[0] - 1) > 0.05:
-            continue  # two levels, not a pair
-        # Scaled to one level, so that light that is not quite steady or even does not count as noise.
+            continue  # not of the same level
+        # Scaled to one level, so that small changes of the light do not count as noise.
         scale = ratio[0] / ratio[1]
         difference = (one - offset) - scale * (two - offset)
         means.append(float(np.median((one + two) / 2 - dark_mean)))
@@ -232,7 +232,7 @@ def _flat_gain(
         variances.append(float(squares.mean() / (1 + scale**2)))
     if not means:
         raise DataError(
-            "No two flats have the same level within 5 %; the noise is seen in pairs of equal exposures.",
+            "No two flats have the same level within 5 %; noise is measured in pairs of equal exposures.",
             "Record at least two flats at each level of light.",
         )
     x, y = np.array(means), np.array(variances) - float(np.median(dark_variance))

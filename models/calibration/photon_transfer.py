@@ -18,7 +18,7 @@ from models.errors import DataError
 
 __all__ = ["STATE_CAMERA", "Samples", "TransferLine", "is_noise_free", "transfer_line"]
 
-# Variance of rounding to whole counts is 1/12 ADU²; a camera that shows less than this has no noise worth the name.
+# Below this variance, ADU², noise is taken as 0; rounding to whole counts gives 1/12.
 _NOISE_FREE_VARIANCE = 0.2
 # Levels of brightness: fewer where few pixels are bright.
 _BINS = (30, 15, 8)
@@ -28,6 +28,7 @@ _FEWEST_FOR_BEND = 10
 # E[x²; |x| < q]/0.95 for a normal deviate x with P(|x| < q) = 0.95: 1 - 2 q phi(q)/0.95, q = 1.95996.
 _TRIMMED_SHARE = 1 - 2 * 1.959964 * 0.0584451 / 0.95
 STATE_CAMERA = "State the camera: --camera FILE, or --camera-offset-adu, --electrons-per-adu and --read-noise-e."
+"""Remedy of all errors of an estimate."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,17 @@ class Samples:
 class TransferLine:
     """The photon-transfer line of a sweep: variance = intercept + slope * (mean - dark).
 
-    `bend` is the slope from the darkest to the brighter half of the levels, over that to the darker half: 1 for noise,
-    which grows with light; more for structure, which grows with its square. 1 where there are too few levels.
+    Attributes
+    ----------
+    bend : float
+        Slope from the darkest level to the brighter half of the levels, over the slope to the darker half. 1 for noise,
+        which grows in proportion to light; more for structure, which grows with its square; 1 with too few levels.
+    dark_adu : float
+        Level between the beads, ADU.
+    slope, intercept : float
+        ADU per photo-electron, and ADU².
+    mean_adu, variance_adu2 : ndarray of float64, shape (M,)
+        Light and variance of the levels of brightness.
     """
 
     bend: float
@@ -81,7 +91,7 @@ class TransferLine:
 
 
 def is_noise_free(samples: Samples) -> bool:
-    """Whether neither the places between the beads nor the brightest places show noise."""
+    """Whether there is no noise, neither between the beads nor in the brightest pixels."""
     if samples.floor_variance >= _NOISE_FREE_VARIANCE:
         return False
     variance = _curve(samples)[1]
@@ -99,19 +109,19 @@ def transfer_line(samples: Samples) -> TransferLine:
     x, y, n = _curve(samples)
     if len(x) < _FEWEST_LEVELS:
         raise DataError(
-            "The camera's gain cannot be told from this sweep: it has only "
+            "The camera's gain cannot be determined from this sweep: it has only "
             f"{len(x)} levels of brightness, at least {_FEWEST_LEVELS} are needed.",
             STATE_CAMERA,
         )
     slope, intercept = _fit_line(x - samples.dark_adu, y, n)
     if slope <= 0:
         raise DataError(
-            "The camera's gain cannot be told from this sweep: its noise does not grow with its light "
+            "The camera's gain cannot be determined from this sweep: its noise does not grow with its light "
             f"(slope {slope:.3g} ADU per ADU).",
             STATE_CAMERA,
         )
     bend = 1.0
-    # Where the dark noise or the rounding of counts dominates, a chord says little.
+    # Where dark noise or rounding dominates, chords are too uncertain.
     clear = np.flatnonzero((x - x[0]) * slope > max(0.5 * y[0], 2 * _NOISE_FREE_VARIANCE))
     if len(clear) >= _FEWEST_FOR_BEND:
         chords = (y[clear] - y[0]) / (x[clear] - x[0])
@@ -141,7 +151,7 @@ def _curve(samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64], 
 
 
 def _robust_variance(squares: NDArray[np.float64]) -> float:
-    """Variance of normal deviates from their squares, indifferent to the largest 5 %.
+    """Variance of normal deviates from their squares, without the largest 5 %.
 
     The mean of the lowest 95 % of chi-square deviates with one degree of
     freedom is 0.7209/0.95 = 0.7588 of the mean of all.

@@ -20,13 +20,13 @@ _HOT_SIGMAS = 8.0
 _HOT_STEADY = 0.5
 # and alone: its neighbours have less than this share of it. A pattern of light is wider than a pixel somewhere in z.
 _HOT_ALONE = 0.25
-# A cosmic ray stands out by this many noise deviations, in one exposure and one pixel: what is beside it, in the
-# picture and in the planes before and after, has less than this share of it.
+# A cosmic ray stands out by this many noise deviations, in one exposure and one pixel: its neighbours in the image and
+# in the planes before and after have less than this share of it.
 _RAY_SIGMAS = 25.0
 _RAY_ALONE = 0.1
-# A bead that is one pixel wide in focus leaves its light, spread out, in the planes before and after; a ray nothing.
+# A bead that is one pixel wide in focus has this share of its light in the planes before and after; a ray has none.
 _RAY_LIGHT = 0.25
-# More hot pixels than this share are another fault.
+# With more hot pixels than this share, the sweep is rejected.
 _MOST_HOT_SHARE = 0.01
 
 
@@ -67,7 +67,7 @@ def repaired(sweep: Sweep) -> CheckedSweep:
 
 
 def _without_rays(sweep: Sweep) -> CheckedSweep:
-    """The sweep with pixels that flash in one exposure alone replaced by the median of their neighbours."""
+    """The sweep with cosmic rays replaced by the median of their neighbours."""
     found: list[tuple[int, int, int, int, int]] = []
     exposures = sweep.planes
     for z, r in np.ndindex(exposures.shape[:2]):
@@ -95,7 +95,7 @@ def _without_rays(sweep: Sweep) -> CheckedSweep:
 
 
 def _light_at(plane: NDArray[np.uint16], row: int, column: int) -> float:
-    """Light in the place around a pixel over that of its surroundings, ADU."""
+    """Light around a pixel above the level of the surroundings, ADU."""
     near, wide = (
         plane[max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1] for half in (3, 7)
     )
@@ -103,7 +103,7 @@ def _light_at(plane: NDArray[np.uint16], row: int, column: int) -> float:
 
 
 def _hot_pixels(sweep: Sweep) -> NDArray[np.bool_]:
-    """Pixels that stand out alone and by the same at every plane, shape (H, W)."""
+    """Pixels that stand out alone, by the same amount at every plane, shape (H, W)."""
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
     chosen = np.unique(np.linspace(0, len(sweep.planes) - 1, 24).round().astype(int))

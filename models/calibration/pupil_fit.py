@@ -155,7 +155,7 @@ def _iterate(
 
 
 class _Comparison:
-    """Residual of a plane from the pupil's pattern, with light and lateral position fitted, relative to the plane's norm."""
+    """Residual of a plane from the pupil's pattern, over its norm; light and lateral position are fitted."""
 
     def __init__(self, pupil: Pupil, plane: MeasuredPlane, step_um: float, pixel_um: float) -> None:
         self.plane = plane

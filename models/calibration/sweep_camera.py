@@ -30,19 +30,19 @@ from models.errors import DataError
 
 __all__ = ["estimate_camera"]
 
-# Pixels of the whole sweep that are looked at: enough for 1 % in every figure.
+# Pixels of the whole sweep that are used: enough for 1 % in every figure.
 _SAMPLE = 4_000_000
-# Fourth and second differences along rows and columns. Defocused patterns are wider than five pixels and smooth, so
-# little of them passes the first; the second lets more of them through, which tells how much it was.
+# Fourth and second differences along rows and columns. Defocused patterns are wider than five pixels and smooth, so the
+# first removes nearly all of them. The second removes less, so a comparison of both shows how much is left.
 _FOURTH = np.outer([1.0, -4.0, 6.0, -4.0, 1.0], [1.0, -4.0, 6.0, -4.0, 1.0])
 _SECOND = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0])
 # Planes sharper than this share of the sharpest change with focus at the finest scale, and are left out.
 _SHARP_SHARE = 0.3
 _FEWEST_TRIPLES = 3
-# Estimates of one gain agree within this factor; structure in place of noise makes them differ by more. In simulated
+# Estimates of one gain agree within this factor; with structure instead of noise they differ by more. In simulated
 # sweeps and the real one with steps up to the depth of field, they agree within 1.25.
 _AGREEMENT = 1.5
-# The weaker filter lets structure through that the other one stops, so it may differ by more.
+# The weaker filter passes more structure, so its estimate may differ by more.
 _WEAK_AGREEMENT = 2.0
 # Photon noise is a straight line: bends are 0.8 to 1.6 in simulated sweeps, and 1.8 in the real one at steps of 4 µm.
 _MOST_BEND = 2.5
@@ -57,15 +57,15 @@ def estimate_camera(sweep: Sweep) -> CameraMeasurement:
     Raises
     ------
     DataError
-        When the sweep cannot tell them: its estimates disagree, noise does not grow with light, or too few levels of
-        brightness occur.
+        When they cannot be determined: the estimates disagree, noise does not grow with light, or there are too few
+        levels of brightness.
     """
     notes: list[str] = []
     repeated = sweep.planes.shape[1] > 1
     if repeated and np.array_equal(sweep.planes[:, 0], sweep.planes[:, 1]):
         repeated = False
         if not is_noise_free(_neighbour_samples(sweep, _FOURTH)):
-            notes.append("The repeats of each plane are copies of one exposure, so they do not show the noise.")
+            notes.append("The repeats of each plane are copies of one exposure, so they contain no noise.")
     fine = _repeat_samples(sweep, _FOURTH) if repeated else _neighbour_samples(sweep, _FOURTH)
     if is_noise_free(fine):
         note = "The sweep shows no noise, so read noise is 0 and the gain is taken as 1 e-/ADU."
@@ -80,7 +80,7 @@ def estimate_camera(sweep: Sweep) -> CameraMeasurement:
         line = transfer_line(fine)
         checks = {"a weaker filter": transfer_line(_neighbour_samples(sweep, _SECOND))}
         for half, samples in zip(("sharper", "more blurred"), fine.halves(), strict=True):
-            # Half of a sweep with little light may have too few bright pixels to be a check.
+            # Half of a sweep with little light may have too few bright pixels for a check.
             with contextlib.suppress(DataError):
                 checks[f"{half} planes"] = transfer_line(samples)
         source = "neighbouring planes"
@@ -88,7 +88,7 @@ def estimate_camera(sweep: Sweep) -> CameraMeasurement:
     others = ", ".join(f"{1 / other.slope:.2f} from {name}" for name, other in checks.items())
     notes.append(
         f"Camera estimated from the {source} of the sweep: {1 / line.slope:.2f} e-/ADU ({others}). The offset is the "
-        "level between the beads, so a uniform background light would count as offset."
+        "level between the beads, so a uniform background light counts as offset."
     )
     camera = CameraModel(
         line.dark_adu,
@@ -106,9 +106,9 @@ def _check_independent(filtered: Samples, plain: Samples) -> None:
     share = filtered.floor_variance / max(plain.floor_variance, 1e-12)
     if share < _INDEPENDENT:
         raise DataError(
-            "The camera's gain cannot be told from this sweep: the noise of neighbouring pixels is alike (a high-pass "
-            f"filter leaves {share:.0%} of it, at least {_INDEPENDENT:.0%} in raw images), so the images were "
-            "smoothed, resized or compressed, or whole rows or columns share their noise.",
+            "The camera's gain cannot be determined from this sweep: the noise of neighbouring pixels is correlated (a "
+            f"high-pass filter leaves {share:.0%} of it, at least {_INDEPENDENT:.0%} in raw images), so the images "
+            "were smoothed, resized or compressed, or whole rows or columns share their noise.",
             f"Save the raw images of the camera. {STATE_CAMERA}",
         )
 
@@ -118,15 +118,15 @@ def _check_agreement(line: TransferLine, checks: dict[str, TransferLine], source
         factor = max(other.slope / line.slope, line.slope / other.slope)
         if factor > (_WEAK_AGREEMENT if "filter" in name else _AGREEMENT):
             raise DataError(
-                f"The camera's gain cannot be told from this sweep: its {source} give {1 / line.slope:.2f} e-/ADU, "
-                f"{name} {1 / other.slope:.2f} e-/ADU. The steps are too coarse, the light is not steady, or the "
-                "repeats show something else.",
+                f"The camera's gain cannot be determined from this sweep: its {source} give {1 / line.slope:.2f} "
+                f"e-/ADU, {name} {1 / other.slope:.2f} e-/ADU. The steps are too coarse, the light is not steady, or "
+                "the repeats show different light.",
                 STATE_CAMERA,
             )
     if line.bend > _MOST_BEND:
         raise DataError(
-            f"The camera's gain cannot be told from this sweep: its {source} differ {line.bend:.1f} times as much in "
-            f"bright places as noise would (at most {_MOST_BEND}), so they differ in more than noise.",
+            f"The camera's gain cannot be determined from this sweep: its {source} differ {line.bend:.1f} times as "
+            f"much in bright places as noise would (at most {_MOST_BEND}), so they differ in more than noise.",
             STATE_CAMERA,
         )
 
@@ -147,7 +147,7 @@ def _repeat_samples(sweep: Sweep, kernel: NDArray[np.float64] | None) -> Samples
 
 
 def _neighbour_samples(sweep: Sweep, kernel: NDArray[np.float64] | None) -> Samples:
-    """Light and noise from the second difference of neighbouring planes, sharper ones first; the sharpest left out."""
+    """Light and noise from the second difference of neighbouring planes, sharper ones first, without the sharpest."""
     sharpness = np.array([fine_detail(plane[0].astype(np.float32)) for plane in sweep.planes])
     sharpness = (sharpness - sharpness.min()) / max(float(np.ptp(sharpness)), 1e-12)
     sharpest = np.maximum(np.maximum(sharpness[:-2], sharpness[1:-1]), sharpness[2:])
@@ -169,7 +169,7 @@ def _add(
     kernel: NDArray[np.float64] | None,
     stride: int,
 ) -> None:
-    """Add a plane; through a filter, the light of a place is that of the pixels by their part in its noise."""
+    """Add a plane; with a filter, light is the mean of the pixels weighted by their contribution to the noise."""
     if kernel is not None:
         weight = kernel**2 / (kernel**2).sum()
         noise = ndimage.convolve(noise, kernel / np.sqrt((kernel**2).sum()))

@@ -22,21 +22,21 @@ __all__ = ["dark_planes", "light_of_planes", "trimmed_to_light", "unsteady_light
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-# Light is compared at a scale beyond the patterns, which defocus leaves alone: blocks of pixels, and blur in blocks.
+# Scale of the comparison: blocks of pixels, and blur in blocks.
 _BLOCK_PX = 4
 _BLUR_BLOCKS = 2.0
-# Neighbouring planes with light on are alike at that scale: a correlation of 0.9 and more, 0 in noise alone.
+# Correlation of neighbouring planes at that scale: 0.9 and more with light on, 0 in noise alone.
 _ALIKE = 0.5
 # A dark plane has less than this share of the sweep's light, and less than `_DROP` of that of the next lit plane:
 # light that fades slowly (bleaching, patterns that outgrow the field) is no dark plane.
 _DARK_SHARE = 0.1
 _DROP = 0.25
-# Light that changes more than this from plane to plane is told; lamps keep 2 %.
+# Larger changes of the light from plane to plane give a note; lamps are steady to 2 %.
 _STEADY_SHARE = 0.05
 
 
 def light_of_planes(planes: F32) -> F64:
-    """Light of the sample at each plane, relative to the brightest plane, shape (Z,); 1 everywhere where none is seen.
+    """Light of the sample at each plane, relative to the brightest plane, shape (Z,); 1 everywhere without any light.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def light_of_planes(planes: F32) -> F64:
 
 
 def _coarse(plane: F32) -> F64:
-    """A plane at a scale beyond the patterns, without its mean."""
+    """A plane in blocks, blurred, minus its mean."""
     height, width = (extent // _BLOCK_PX * _BLOCK_PX for extent in plane.shape)
     blocks = plane[:height, :width].reshape(height // _BLOCK_PX, _BLOCK_PX, width // _BLOCK_PX, _BLOCK_PX)
     smooth = ndimage.gaussian_filter(blocks.mean(axis=(1, 3), dtype=np.float64), _BLUR_BLOCKS)

@@ -28,14 +28,14 @@ __all__ = ["check_steps"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-# Planes are scaled to the same light, those with less than this share of it as if they had so much.
+# Planes are scaled to the same light, those with less than this share of it as if they had this share.
 _FAINTEST = 0.005
-# Planes that differ more in brightness than this, once the light of the lamp is out, are not scaled to each other.
+# Largest ratio by which planes are scaled to each other, after correction for the lamp.
 _LARGEST_SCALE = 1.5
 # A change is clear when it exceeds the error from noise by this factor, and absent within three errors.
 _SEEN_SIGMAS = 20.0
 _ABSENT_SIGMAS = 3.0
-# A step changed nothing when its neighbours changed the picture this many times as much as it can have.
+# A step changed nothing when its neighbours changed the image at least this many times as much.
 _STILL_RATIO = 8.0
 # Two steps change four times as much as one; 2.8 to 12 times in good sweeps with steps up to the depth of field.
 _TWO_STEPS_RATIO = 1.6
@@ -43,18 +43,18 @@ _TWO_STEPS_RATIO = 1.6
 _JUMP_RATIO = 3.0
 _END_JUMP_RATIO = 8.0
 _NEAR_FOCUS = 0.5
-# What the drive or the order of the planes did shows in most of the field, weighted by what usually changes there; a
-# bead that comes off or something that drifts by shows in a part of it, and is judged with the beads.
+# Faults of the drive or of the order of planes appear in most of the field, weighted by its usual changes. A bead that
+# comes off or drifting dirt appears in a part of it, and is rejected with the beads.
 _TILES = 5
 _MOST_OF_FIELD = 0.5
-# A symmetric pattern folds at focus: planes with this share of the greatest sharpness may equal their neighbours.
+# A symmetric pattern is equal on both sides of focus: planes above this share of the greatest sharpness may be equal.
 _FOLD_SHARE = 0.8
-# Farther than this between neighbouring planes, the sample moved, pixels.
+# With a larger shift between neighbouring planes, pixels, the sample moved.
 _MOVED_PX = 1.5
 
 
 def check_steps(sweep: Sweep) -> tuple[str, ...]:
-    """Refuse a sweep in which the drive stood still, jumped or turned back, or planes are out of order.
+    """Reject a sweep in which the drive stood still, jumped or turned back, or planes are out of order.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def check_steps(sweep: Sweep) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        With the planes (counted from 0) and what they show.
+        With the numbers of the planes, from 0, and the fault.
     """
     planes = sweep.mean_planes()
     light = light_of_planes(planes)
@@ -82,17 +82,17 @@ def check_steps(sweep: Sweep) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """How much planes differ from those some steps later; all of shape (Z - steps,), ADU².
+    """Changes between planes some steps apart; all of shape (Z - steps,), ADU².
 
     Attributes
     ----------
     change : ndarray of float64
         Mean product of each pixel of the difference with its neighbours.
     error : ndarray of float64
-        What white noise adds to it, as a standard deviation.
+        Standard deviation of it from white noise.
     scatter : ndarray of float64
-        The same from the scatter of the products, which takes in that bright places are noisier, and that few beads
-        are seen.
+        Standard deviation from the scatter of the products; it includes that bright pixels are noisier and that there
+        are few beads.
     """
 
     change: F64
@@ -101,11 +101,10 @@ class _Changes:
 
 
 def _changes(planes: F32, apart: int) -> _Changes:
-    """How much planes differ from those `apart` steps later.
+    """Changes between planes that are `apart` steps from each other.
 
     White noise of variance v in N pixels gives zero with the standard deviation v / sqrt(2 N): there are 2 N pairs of
-    neighbours. What is brighter as a whole in one of the two is scaled first, by the ratio of these products for which
-    both are equal.
+    neighbours. The planes are scaled to equal brightness first, by the ratio of these products.
     """
     found = np.empty((3, len(planes) - apart))
     for index in range(found.shape[1]):
@@ -120,7 +119,7 @@ def _changes(planes: F32, apart: int) -> _Changes:
 
 
 def _difference(one: F32, two: F32) -> F64:
-    """What differs between two planes beside their brightness as a whole."""
+    """Difference of two planes that are scaled to equal brightness."""
     first, second = (plane - np.float64(plane.mean()) for plane in (one, two))
     own, shared = _neighbour_product(first, first), _neighbour_product(first, second)
     ratio = shared / own if own > 0 and shared > 0 else 1.0
@@ -149,13 +148,13 @@ def _neighbour_product(one: F64, two: F64) -> float:
 
 
 def _check_copies(sweep: Sweep, sharpness: F64) -> None:
-    """Refuse planes that are equal to the last bit: noise alone makes exposures differ."""
+    """Reject planes that are equal in every pixel: noise makes exposures differ."""
     seen: dict[bytes, int] = {}
     noisy = _is_noisy(sweep)
     for index, plane in enumerate(sweep.planes):
         key = plane.tobytes()
         first = seen.setdefault(key, index)
-        # A camera without noise sees the same at both sides of focus.
+        # Without noise, planes on both sides of focus may be equal.
         mirrored = abs(first + index - 2 * int(sharpness.argmax())) <= 1
         if first == index or (mirrored and not noisy):
             continue
@@ -182,7 +181,7 @@ def _check_still(steps: _Changes, sharpness: F64) -> None:
         if not beside or min(beside) < _STILL_RATIO * most or folded:
             continue
         raise DataError(
-            f"Planes {first} to {last + 1} show the same picture, while the steps beside them change it more than "
+            f"Planes {first} to {last + 1} show the same image, while the steps beside them change it more than "
             f"{min(beside) / most:.0f} times as much: the focus drive stood still.",
             "Check the drive, its limits and the wait after each move, and sweep again.",
         )
@@ -220,7 +219,7 @@ def _check_jumps(planes: F32, steps: _Changes, usual: F64, sharpness: F64, pixel
     for index in range(len(change)):
         sides = [side for side in (index - 1, index + 1) if 0 <= side < len(change)]
         beside = max(change[side] + 3 * error[side] for side in sides)
-        # At an end there is one step to compare with, and toward focus steps change less and less by themselves.
+        # At an end there is one neighbouring step only, and changes decrease toward focus.
         ratio = _JUMP_RATIO if len(sides) == 2 else _END_JUMP_RATIO
         if change[index] < max(ratio * beside, _SEEN_SIGMAS * error[index]):
             continue
@@ -241,7 +240,7 @@ def _check_jumps(planes: F32, steps: _Changes, usual: F64, sharpness: F64, pixel
                 "Use beads that stick to the glass, let the drive settle, and sweep again.",
             )
         raise DataError(
-            f"Between planes {index} and {index + 1} the picture changes {change[index] / beside:.0f} times as much as "
+            f"Between planes {index} and {index + 1} the image changes {change[index] / beside:.0f} times as much as "
             "at the steps beside: the focus drive jumped, or planes are missing.",
             "Check that the file has every plane and none from elsewhere, that the drive makes even steps, and that it "
             "has arrived before the first exposure, and sweep again.",
@@ -249,7 +248,7 @@ def _check_jumps(planes: F32, steps: _Changes, usual: F64, sharpness: F64, pixel
 
 
 def _shift(one: F32, two: F32) -> tuple[int, int]:
-    """By how many pixels (rows, columns) `two` is displaced from `one`, the peak of their correlation."""
+    """Displacement (rows, columns) of `two` from `one`, pixels: the peak of their correlation."""
     details = [ndimage.gaussian_filter(plane, 1.0) - ndimage.gaussian_filter(plane, 6.0) for plane in (one, two)]
     spectra = [np.fft.rfft2(detail) for detail in details]
     match = np.fft.irfft2(np.conj(spectra[0]) * spectra[1], one.shape)

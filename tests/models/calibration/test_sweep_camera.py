@@ -60,11 +60,11 @@ def _sweep_with(fault: str) -> Sweep:
         ("smoothed", "smoothed, resized or compressed"),
         ("smoothed without repeats", "smoothed, resized or compressed"),
         ("no levels", "levels of brightness"),
-        ("structure for noise", "cannot be told"),
+        ("structure for noise", "cannot be determined"),
     ],
 )
 def test_a_gain_that_cannot_be_told_is_to_be_stated(fault: str, says: str) -> None:
-    with pytest.raises(DataError, match="gain cannot be told from this sweep") as refused:
+    with pytest.raises(DataError, match="gain cannot be determined from this sweep") as refused:
         estimate_camera(_sweep_with(fault))
     assert says in refused.value.problem
     assert "--electrons-per-adu" in refused.value.remedy
