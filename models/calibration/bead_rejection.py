@@ -11,6 +11,7 @@ from models.calibration.bead_cutouts import crop_radius
 from models.calibration.bead_stack import BeadFit, BeadStack
 from models.calibration.beads import Bead, Cone, crowding
 from models.calibration.sweep import Sweep
+from models.calibration.sweep_focus import KeptPlanes
 from models.errors import DataError
 
 __all__ = ["at_fitted_position", "reject_after_fit", "reject_before_fit", "require_beads"]
@@ -18,7 +19,8 @@ __all__ = ["at_fitted_position", "reject_after_fit", "reject_before_fit", "requi
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# Most pixels of all cut-outs together; farther beads are rejected. 1e8 float32 are 0.4 GB, and three such arrays exist.
+# Most pixels of all cut-outs together; beyond it the least isolated beads are rejected. 1e8 float32 are 0.4 GB, and
+# there are three such arrays.
 _MOST_SAMPLES = 75_000_000
 # A bead whose pattern's signal-to-noise (matched filter, median plane) is lower is dim.
 _DIM_SNR = 10.0
@@ -40,13 +42,7 @@ _ASTRAY_PX = 3.0
 
 
 def reject_before_fit(
-    positions: F64,
-    planes: F32,
-    sweep: Sweep,
-    kept: NDArray[np.intp],
-    cone: Cone,
-    z_um: F64,
-    mask: NDArray[np.bool_] | None,
+    positions: F64, kept: KeptPlanes, sweep: Sweep, cone: Cone, mask: NDArray[np.bool_] | None
 ) -> list[Bead]:
     """Candidates, with a reason for those that are rejected before the patterns are fitted.
 
@@ -54,15 +50,13 @@ def reject_before_fit(
     ----------
     positions : ndarray of float64, shape (N, 2)
         x, y of the candidates, pixels.
-    planes : ndarray of float32, shape (Z, H, W)
-        Kept planes by increasing depth `z_um` (Z,), photo-electrons.
+    kept : KeptPlanes
     sweep : Sweep
-    kept : ndarray of int, shape (Z,)
-        Numbers of the planes in the sweep.
     cone : Cone
     mask : ndarray of bool, shape (H, W), optional
         True where beads may be used.
     """
+    planes, z_um = kept.planes, kept.z_um
     height, width = sweep.shape
     distance = crowding(positions)
     reach = float(cone.at(z_um).max())
@@ -88,7 +82,7 @@ def reject_before_fit(
             reason = f"at the edge: {edge:.0f} px from it, the pattern grows to a radius of {reach:.0f} px"
         elif nearest < 2 * cone.focus_px:
             reason = f"touching: the next bead is {nearest:.1f} px away, {2 * cone.focus_px:.1f} are needed in focus"
-        elif int(sweep.planes[kept][:, :, rows, columns].max()) >= top:
+        elif int(sweep.planes[kept.numbers][:, :, rows, columns].max()) >= top:
             reason = f"saturated: pixels reach {top} counts"
         beads.append(Bead(float(x), float(y), photons, reason))
     return _limit_number(beads, distance, reach, len(z_um))

@@ -1,20 +1,18 @@
-"""From a sweep to a calibration: find the beads, align them, join them, and say what was seen.
+"""From a sweep to a calibration.
 
-The order of the work: check the sweep, know the camera, find focus and beads,
-measure how wide the patterns grow, fit one pattern through all beads (see
-`joining`, and `explaining` for the optics behind it), with what the field does to it (see `field_fit`) taken out of the
-beads before they are joint; then read off what the fit knows: which beads
-differ and are left out, the sideways walk, the light, the map of the field,
-how beads differ beside it, and how well depth comes back from one bead at a
-time.
+The steps: check the sweep, estimate the camera, find focus and beads, measure
+the radius of the patterns by depth, and fit one pattern to all beads
+(`joint_pattern`, with the pupil of `pupil_pattern` and the field map of
+`field_fit`). The result (`assembly`) has the PSF, the focus, the field map, the
+rejected beads, the lateral drift, the light by plane, and the variation and the
+depth error of single beads.
 
-Two conventions. The mean pattern is that of the median bead: heights have
-median zero and every bead has the same weight. A single bead that is larger
-than the median looks deeper than it is, most of all near focus (its size adds
-in quadrature to the defocus), less and less farther away. And the pattern is
-centred at every depth (`plane_centres`; by its bright part where no pupil
-explains it), so a sideways walk of the drive or the beam, or coma, does not
-appear in x and y.
+Two conventions. The pattern is that of the median bead: heights have median
+zero, and all beads have the same weight. A single bead that is larger than the
+median appears too deep, most of all near focus, because its size adds to the
+defocus in quadrature. The pattern is centred at every depth (`plane_centres`;
+without a pupil, by its bright part), so lateral drift of the drive or the beam,
+and coma, do not appear in x and y.
 """
 
 from __future__ import annotations
@@ -130,7 +128,7 @@ def calibrate(
     planes, z_um = kept.planes, kept.z_um
     cone = measure_cone(planes, positions, z_um)
     notes += _aperture_notes(cone, sweep.pixel_size_um)
-    beads = reject_before_fit(positions, planes, sweep, kept.numbers, cone, z_um, mask)
+    beads = reject_before_fit(positions, kept, sweep, cone, mask)
     report(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
     # One thread: the result does not depend on the number of threads.
