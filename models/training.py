@@ -122,7 +122,7 @@ def train(
                 continue
             failures = 0
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             if recipe.longest_gradient is not None:
                 torch.nn.utils.clip_grad_norm_(network.module.parameters(), recipe.longest_gradient)
             optimizer.step()
@@ -201,14 +201,13 @@ def _network(settings: TrainingSettings, table: PatternTable, z_range_um: tuple[
 
 def _recipe(network: Architecture, settings: TrainingSettings) -> Recipe:
     """The architecture's recipe with the values of `settings` that are given."""
-    given = {
+    given: dict[str, Any] = {
         "optimizer": settings.optimizer,
         "batch": settings.batch,
         "learning_rate": settings.learning_rate,
         "samples": settings.samples,
     }
-    recipe: Recipe = replace(network.recipe, **{name: value for name, value in given.items() if value is not None})
-    return recipe
+    return replace(network.recipe, **{name: value for name, value in given.items() if value is not None})
 
 
 def load_shipped_weights(network: Architecture, size: str) -> dict[str, Any] | None:

@@ -97,10 +97,10 @@ def _added() -> dict[str, EntryPoint]:
     return {found.name: found for found in entry_points(group=GROUP) if found.name not in _BUILT_IN}
 
 
-def _loaded(found: EntryPoint) -> Any:
+def _loaded(found: EntryPoint) -> type[Architecture]:
     package = "an unknown package" if found.dist is None else found.dist.name
     try:
-        loaded = found.load()
+        loaded: Any = found.load()
     except Exception as error:
         raise DataError(
             f"The architecture {found.name!r} of {package} ({found.value}) cannot be imported "
@@ -114,4 +114,5 @@ def _loaded(found: EntryPoint) -> Any:
             "an architecture.",
             "Update that package, or choose another architecture.",
         )
-    return loaded
+    kind: type[Architecture] = loaded
+    return kind
