@@ -69,7 +69,7 @@ def _flats(*levels_e: float, count: int = 4) -> np.ndarray:
         ("one dark is bright", "1 of the 12 darks differ from the others, most of all frame 7"),
         ("darks get brighter", "differ from the others"),
         ("other size", "both must be alike"),
-        ("flats are dark", "a flat shows light"),
+        ("flats are dark", "a flat must contain light"),
         ("flats copied", "of the flats are equal in every pixel"),
         ("one of each level", "same level"),
         ("flats averaged", "not noisier"),
@@ -77,7 +77,7 @@ def _flats(*levels_e: float, count: int = 4) -> np.ndarray:
         ("flats saturated at 12 bits", "flats are saturated (count 4095)"),
         ("flats saturated at 12 high bits", "flats are saturated (count 65520)"),
         ("flats smoothed", "flats is correlated"),
-        ("light moves over the flats", "a pattern of light moves"),
+        ("light moves over the flats", "a light pattern moves"),
         ("bright flats averaged", "The flats disagree"),
     ],
 )
