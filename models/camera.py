@@ -46,11 +46,11 @@ class CameraModel:
     source: str = "given"
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Reject impossible values."""
         figures = (self.offset_adu, self.electrons_per_adu, self.read_noise_e)
         if not all(np.isfinite(figures)) or self.electrons_per_adu <= 0 or self.read_noise_e < 0:
             raise DataError(
-                f"The camera description says offset {self.offset_adu} ADU, {self.electrons_per_adu} e-/ADU, "
+                f"The camera description states offset {self.offset_adu} ADU, {self.electrons_per_adu} e-/ADU, "
                 f"read noise {self.read_noise_e} e-; the gain must be positive, the read noise not negative, "
                 "and all finite.",
                 "Give the camera's data sheet values, or measure them with `bathyscope camera`.",
@@ -63,7 +63,7 @@ class CameraModel:
             quantity.check(value, "the camera description")
         if not 1 <= self.bit_depth <= 16:
             raise DataError(
-                f"The camera description says {self.bit_depth} bits; frames hold 1 to 16.",
+                f"The camera description states {self.bit_depth} bits; frames hold 1 to 16.",
                 "State the bit depth of the camera's counts.",
             )
 

@@ -1,15 +1,18 @@
 """Frames to localizations with a trained model: the same code for live and offline use.
 
-A `Localizer` owns the network on its device, in the fastest precision of the
-processor, with batch normalization folded into the convolutions.
+A `Localizer` is a model in memory: the card from its folder, the network on its
+device, in the fastest precision of the processor and with batch normalization
+folded into the convolutions, and the PSF, which is loaded when a joint fit
+needs it.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -20,12 +23,14 @@ from safetensors.torch import load_file
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model import Model
+from models.model_card import PSF, REFERENCE_CALIBRATION, WEIGHTS, ModelCard
 from models.networks import architecture_named
-from models.networks.architecture import pad_frames
+from models.networks.architecture import Architecture, pad_frames
 from models.networks.cascade_readout import Readout
 from models.networks.stabilize import median_step
+from models.optics import reference_psf
 from models.precision import select_device, select_precision
+from models.psf import Psf
 from models.tables import Localizations
 
 if TYPE_CHECKING:
@@ -43,51 +48,63 @@ _POSSIBLE = 0.05
 
 
 class Localizer:
-    """Finds emitters in frames.
+    """Model that finds emitters in frames; made by `load`.
 
     Parameters
     ----------
-    model : Model
-    network : object
-        Architecture with its weights loaded.
+    folder : Path
+        Folder of the model.
+    card : ModelCard
+        Card in the folder.
+    network : Architecture
+        Network with the weights of the folder; it is folded in place.
     device, precision : str
         ``"auto"`` chooses by the hardware of the machine.
     camera : CameraModel, optional
         Camera of the movie; the model's by default.
+
+    Attributes
+    ----------
+    folder, card, network, camera
+        As given.
+    device : torch.device
+    precision : torch.dtype
     """
 
     def __init__(
         self,
-        model: Model,
-        network: Any,
+        folder: Path,
+        card: ModelCard,
+        network: Architecture,
         device: str = "auto",
         precision: str = "auto",
         camera: CameraModel | None = None,
     ) -> None:
-        self.model = model
-        self.camera = camera or model.camera
+        self.folder = folder
+        self.card = card
+        self.network = network
+        self.camera = camera or card.camera
         self.device = select_device(device)
-        self.precision = select_precision(self.device, precision, quantized=model.map_bounds is not None)
-        self._network = network
+        self.precision = select_precision(self.device, precision, quantized=card.map_bounds is not None)
         self._threads = 0
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         network.module.to(self.device).eval()
-        network.fold(self.precision, model.map_bounds)
+        network.fold(self.precision, card.map_bounds)
 
     @classmethod
     def load(
         cls, folder: Path, device: str = "auto", precision: str = "auto", camera: CameraModel | None = None
     ) -> Self:
-        """Open a model folder.
+        """Load the model in a folder.
 
         Raises
         ------
         DataError
-            When the folder is missing, damaged, or weights and description do not fit each other.
+            When the folder is missing, damaged, or weights and card do not fit each other.
         """
-        model = Model.load(folder)
-        network = architecture_named(model.architecture).from_settings(model.network)
-        path = folder / "weights.safetensors"
+        card = ModelCard.load(folder)
+        network = architecture_named(card.architecture).from_settings(card.network)
+        path = folder / WEIGHTS
         try:
             network.module.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
@@ -95,7 +112,20 @@ class Localizer:
                 f"{path} is missing, damaged or of another network ({str(error).splitlines()[0]}).",
                 "Restore the folder from a copy, or train again.",
             ) from error
-        return cls(model, network, device, precision, camera)
+        return cls(folder, card, network, device, precision, camera)
+
+    @cached_property
+    def psf(self) -> Psf:
+        """PSF that the model was trained with: computed for the shipped models, read from the folder of all others.
+
+        Raises
+        ------
+        DataError
+            When the file in the folder is missing or damaged.
+        """
+        if self.card.calibration_id == REFERENCE_CALIBRATION:
+            return reference_psf()
+        return Psf.load(self.folder / PSF)
 
     def check_bit_depth(self, bit_depth: int) -> None:
         """Reject counts whose bit depth contradicts the camera description.
@@ -107,26 +137,31 @@ class Localizer:
         """
         if bit_depth < self.camera.bit_depth and (bit_depth == 8 or self.camera.bit_depth != 16):
             raise DataError(
-                f"The movie has {bit_depth}-bit counts, but the camera of model {self.model.id} has "
+                f"The movie has {bit_depth}-bit counts, but the camera of model {self.card.id} has "
                 f"{self.camera.bit_depth} bits; offset and gain do not carry over.",
                 "Record with the bit depth of the calibration, or give the camera of this movie with --camera.",
             )
 
-    def refiner(self, folder: Path, *, rounds: int | None = None, iterations: int | None = None) -> Refiner:
-        """Joint maximum-likelihood fit with the PSF of the model in `folder`; fewer `rounds`, `iterations` if given."""
+    def refiner(self, *, rounds: int | None = None, iterations: int | None = None) -> Refiner:
+        """Joint maximum-a-posteriori fit with the model's PSF; `rounds` and `iterations` are the usual ones by default.
+
+        Raises
+        ------
+        DataError
+            When the PSF is missing or damaged.
+        """
         from models.fit.refiner import RefinementSettings, Refiner
 
-        psf = self.model.load_psf(folder)
         # The fit uses apparent positions; field distortion is corrected afterwards.
-        planes = float(psf.z_um[0]), float(psf.z_um[-1])
-        low, high = apparent_range_um(self.model.field, self.model.z_range_um, planes)
+        planes = float(self.psf.z_um[0]), float(self.psf.z_um[-1])
+        low, high = apparent_range_um(self.card.field, self.card.z_range_um, planes)
         usual = RefinementSettings()
         settings = RefinementSettings(
             z_range_um=(low, high),
             rounds=usual.rounds if rounds is None else rounds,
             iterations=usual.iterations if iterations is None else iterations,
         )
-        return Refiner(psf, self.camera, settings)
+        return Refiner(self.psf, self.camera, settings)
 
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
         """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size."""
@@ -183,21 +218,21 @@ class Localizer:
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            found = self._detect(pad_frames(frames, self._network.stride))
+            found = self._detect(pad_frames(frames, self.network.stride))
         step = median_step(*frames.shape[1:])
         background = self.camera.to_electrons(np.median(frames[:, ::step, ::step], axis=(1, 2))).astype(np.float64)
         height, width = frames.shape[1:]
-        edge = 0.5 * self.model.pixel_size_um
+        edge = 0.5 * self.card.pixel_size_um
         keep = (
-            (found.probability >= (self.model.threshold if least is None else least))
+            (found.probability >= (self.card.threshold if least is None else least))
             & (np.abs(found.x_um - (width * edge - edge)) <= width * edge)
             & (np.abs(found.y_um - (height * edge - edge)) <= height * edge)
         )
         rows = np.flatnonzero(keep)
         rows = rows[np.argsort(found.batch[rows], kind="stable")]
         x_um, y_um, z_um = found.x_um[rows], found.y_um[rows], found.z_um[rows]
-        if self.model.field is not None:
-            x_um, y_um, z_um = self.model.field.true_places(x_um, y_um, z_um)
+        if self.card.field is not None:
+            x_um, y_um, z_um = self.card.field.true_places(x_um, y_um, z_um)
         return Localizations(
             frame=np.asarray(frame_numbers, np.int64)[found.batch[rows]],
             x_um=x_um,
@@ -214,13 +249,13 @@ class Localizer:
 
     def _detect(self, counts: NDArray[np.uint16]) -> Readout:
         if self.device.type == "cpu":
-            return self._network.detect_counts(counts, self.camera)  # type: ignore[no-any-return]
+            return self.network.detect_counts(counts, self.camera)
         # A separate stream and pinned memory let copies and kernels run beside those of other processes on the GPU.
         with torch.cuda.stream(self._stream):
             there = torch.from_numpy(counts).pin_memory().to(self.device, non_blocking=True)
             electrons = (there.to(torch.float32) - self.camera.offset_adu) * self.camera.electrons_per_adu
             read_noise = torch.full((len(counts),), self.camera.read_noise_e, device=self.device)
-            return self._network.detect(electrons, read_noise)  # type: ignore[no-any-return]
+            return self.network.detect(electrons, read_noise)
 
     def localize_finely(
         self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], refiner: Refiner
@@ -238,10 +273,10 @@ class Localizer:
         The fit works with apparent positions: field distortion is applied to the detections before the fit and
         corrected after it. Emitters whose probability after the fit reaches the model's threshold are returned.
         """
-        field = self.model.field
+        field = self.card.field
         apparent = found if field is None else field.apparent(found)
         fitted = refiner.refine(self.camera.to_electrons(counts), apparent)
-        fitted = fitted.select(fitted.probability >= self.model.threshold)
+        fitted = fitted.select(fitted.probability >= self.card.threshold)
         if field is not None:
             fitted = field.true(fitted)
         return replace(fitted, frame=np.full(len(fitted), frame, np.int64))

@@ -1,7 +1,7 @@
-"""Memory that the machine can spare, compared with what a computation needs before it begins.
+"""Compare the memory that a computation needs with the memory that the machine has free, before it begins.
 
-A request that does not fit must end in a message: without it the kernel ends
-some process, often another one.
+Otherwise the kernel would end some process when memory runs out, often another
+one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from models.errors import DataError
 
 __all__ = ["require_memory", "spare_bytes"]
 
-# Of the free memory, what a computation may take: the rest of the machine goes on, and estimates are a little low.
+# Share of the free memory that a computation may use: other processes need some, and estimates are a little low.
 _SHARE = 0.8
 _GROUP = Path("/sys/fs/cgroup")
 """Limits of a container (cgroup version 2)."""
@@ -38,7 +38,7 @@ def spare_bytes() -> int:
 
 
 def require_memory(needed: float, what: str, remedy: str) -> None:
-    """Refuse what needs more memory than the machine can spare.
+    """Raise when a computation needs more memory than the machine has free.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Scores of localizations: Jaccard index, precision, recall and errors.
 
 The matching rule (stated wherever a figure is shown): a localization may be
-paired with a true position at most the tolerance away in 3D (10 µm unless
-said). Of all assignments those with most pairs are taken, and of these the one
+paired with a true position at most the tolerance away in 3D (10 µm by
+default). Of all assignments those with most pairs are taken, and of these the one
 with the least total distance. A greedy assignment from nearest to farthest can
 lose pairs. J = TP / (TP + FP + FN).
 
@@ -310,13 +310,15 @@ def frames_remark(found: Positions, truth: Positions) -> str | None:
         return None
     first, last = int(found.frame.min()), int(found.frame.max())
     true_first, true_last = int(truth.frame.min()), int(truth.frame.max())
-    said = f"The localizations are in frames {first} to {last}, the truth in frames {true_first} to {true_last}"
+    extents = f"The localizations are in frames {first} to {last}, the truth in frames {true_first} to {true_last}"
     if last < true_first or true_last < first:
-        raise DataError(f"{said}; they have no frame in common.", "Give the truth of this movie; frames count from 0.")
+        raise DataError(
+            f"{extents}; they have no frame in common.", "Give the truth of this movie; frames count from 0."
+        )
     if first == true_first + 1 and last == true_last + 1:
-        return f"{said}: one of them may count frames from 1. Frames count from 0."
+        return f"{extents}: one of them may count frames from 1. Frames count from 0."
     if len(np.intersect1d(found.frame, truth.frame)) == 0:
-        return f"{said}, and no frame has both."
+        return f"{extents}, and no frame has both."
     return None
 
 

@@ -1,11 +1,10 @@
-"""Plausible ranges of the physical quantities that people state: one declaration for commands, settings and requests.
+"""Plausible ranges of the physical quantities that users state, declared once for commands, settings and requests.
 
 A length in the wrong unit is a valid number and gives a wrong instrument, or
-asks for more memory than the machine has. So every length, time, count and
-camera figure that comes from a person or a file is compared with the range
-that microscopes have, before anything is computed or reserved. The ranges are
-wide: what lies outside is a slip, not a rare instrument, and the message says
-which slip it looks like.
+needs more memory than the machine has. So every length, time, count and camera
+figure from a user or a file is compared with the range of real microscopes
+before anything is computed. The ranges are wide: a value outside is a mistake,
+not a rare instrument, and the message names the probable mistake.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Quantity:
         return math.isfinite(value) and self.low <= value <= self.high
 
     def check(self, value: float, source: str = "") -> float:
-        """Return `value`, refused outside the range.
+        """Return `value` when it is in the range.
 
         Parameters
         ----------
@@ -106,7 +105,7 @@ class Quantity:
         )
 
     def hint(self, value: float) -> str:
-        """What may have gone wrong for a value outside the range, and what to do."""
+        """Probable mistake for a value outside the range, and the remedy."""
         guesses = [
             slip.hint.format(value=f"{value:g}", thousandth=f"{value / 1000:g}")
             for slip in self.slips

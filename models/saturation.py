@@ -1,9 +1,9 @@
-"""The top of a camera's range, read off its counts.
+"""Top of a camera's range, determined from its counts.
 
-Files of 16 bits often hold the counts of a camera of 12 or 14, at the low or
-the high end of the word, or with something subtracted. So the top is known by
-its pixels: the highest count is a top when more pixels have it than have the
-counts right below, which light would fill just as well.
+Files of 16 bits often contain the counts of a camera of 12 or 14 bits, at the
+low or the high end of the word, or with an offset subtracted. The highest count
+is the top of the range when more pixels have it than have the counts right
+below, since light alone would give both equally often.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from scipy import ndimage
 
 __all__ = ["top_of_range"]
 
-# A top is shared by at least so many pixels, and by more of them than have the counts right below: so many counts.
+# Fewest pixels at the top, and how many counts below it they are compared with.
 _FEWEST_AT_TOP = 3
 _BELOW_TOP = 8
-# A top that is no full word of a camera's bits must be shared by so many pixels, so many times more than those below,
-# which touch each other at several places: light that is cut off makes plateaus, chance does not.
+# A top other than 2^n - 1 must have this many pixels, this many times more than the counts below, and they must touch
+# each other at several places: clipped light forms plateaus, noise does not.
 _FEWEST_AT_ODD_TOP = 20
 _ODD_TOP_RATIO = 5.0
 _PLATEAU_PX = 4
@@ -56,7 +56,7 @@ def top_of_range(frames: NDArray[Any], bit_depth: int) -> int:
 
 
 def _spacing(planes: NDArray[Any]) -> int:
-    """Distance of the counts that occur: 16 where 12 bits stand at the high end of 16."""
+    """Distance between the counts that occur: 16 when 12 bits are at the high end of 16."""
     counts = np.unique(planes[:: max(len(planes) // 8, 1)]).astype(np.int64)
     return max(int(np.gcd.reduce(np.diff(counts))), 1) if len(counts) > 1 else 1
 

@@ -1,13 +1,12 @@
 """Localizations, tracks and truth as files: CSV with a header, or Parquet.
 
-The file's suffix decides which. Written files hold exactly the columns of the
-table, in its order. Read files may come from any program: columns are found
-by their names, other columns are ignored with a note, and the dialects of CSV
-are recognised (`models.table_text`). The numbers themselves are read strictly,
-because a shifted column or a half-written row that slips through becomes a
-wrong figure at the end: what does not fit is refused with its row, its
-column, its value, the rule and how to mend it. Rows are counted from 1, the
-header is none; where a text file has them, lines are named too.
+The suffix of the file selects the format. Written files contain exactly the
+columns of the table, in its order. Files to be read may come from any program:
+columns are found by their names, other columns are ignored with a note, and the
+dialects of CSV are recognized (`models.table_text`). Numbers are read strictly,
+because an unnoticed shifted column or incomplete row gives wrong results: a bad
+value is rejected with its row, column, value, the rule and the remedy. Rows are
+counted from 1, without the header; messages name the line of a text file too.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ TableT = TypeVar("TableT", Localizations, Tracks, Truth)
 Note: TypeAlias = Callable[[str], None]
 
 LARGEST_FRAME = 10**12
-"""Frames of thirty years at 1000 frames a second: a larger number is a time stamp, or a slip."""
+"""Frames of thirty years at 1000 frames a second: a larger number is a time stamp or a mistake."""
 
 LARGEST_POSITION_UM = 1e5
 """10 cm, beyond the field of any microscope objective; 4096 pixels of 16 µm at 1x are 6.6 cm."""
 
-_LARGEST_ID = 2**53  # float64, in which truth travels to the replay, tells whole numbers apart up to here
+_LARGEST_ID = 2**53  # largest range of integers in float64, the type of truth in the replay
 _LARGEST_LIGHT = 1e12  # photo-electrons: a full well of 1e5 in a million pixels, and ten times that
 _LARGEST_SPEED_UM_S = 1e7  # 10 m/s: the fastest position over the shortest exposure of a camera
 
@@ -64,7 +63,7 @@ _MISSING: dict[tuple[type[Table], str], float] = {
     (Tracks, "probability"): np.nan,
     (Truth, "track_id"): -1,
 }
-"""Cells that may be empty, and what they are then."""
+"""Cells that may be empty, and their value then."""
 _OPTIONAL = {(Tracks, "probability"), (Truth, "track_id")}
 """Columns that may be absent."""
 _Rule: TypeAlias = tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]], str]
@@ -133,8 +132,7 @@ def read_table(path: Path, kind: type[TableT], note: Note | None = None) -> Tabl
     kind : type
         `Localizations`, `Tracks` or `Truth`.
     note : callable, optional
-        Is told, a line each, which other columns the file has, which are ignored, and where a track is twice in a
-        frame.
+        Called with a line of text for each remark: columns that are ignored, and a track that is twice in a frame.
 
     Returns
     -------
@@ -144,8 +142,8 @@ def read_table(path: Path, kind: type[TableT], note: Note | None = None) -> Tabl
     Raises
     ------
     DataError
-        When the file is missing, of another format, lacks a column, or has a value that does not belong; when two
-        rows are the same; when the table is larger than the memory.
+        When the file is missing, of another format, lacks a column, or has a bad value; when two rows are equal; when
+        the table is larger than the memory.
     """
     try:
         source = _open(path)
@@ -191,7 +189,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def table_kind(path: Path) -> type[Table]:
-    """Which kind of table a file holds, by its columns; other columns do not matter.
+    """Kind of the table in a file, by its columns; additional columns are ignored.
 
     Raises
     ------
@@ -230,7 +228,7 @@ def stated_rate(path: Path) -> float | None:
 
 
 def is_table(path: Path, kind: type[Table]) -> bool:
-    """Tell whether `path` is a file with the columns of `kind` and no others, so that it may be replaced by another."""
+    """Whether `path` has the columns of `kind` and no others, so that a new table may replace it."""
     try:
         return path.is_file() and _required(kind) <= set(_header(path)) <= set(kind.names())
     except DataError:
@@ -275,13 +273,13 @@ class _ParquetFile:
         return {name: self._column(name, table.column(name), name in whole) for name in wanted}
 
     def place(self, row: int) -> str:
-        """Where a row, from 1, stands."""
+        """Position of a row, from 1, for messages."""
         return f"{self.path}, row {row}"
 
     def _column(self, name: str, cells: pa.ChunkedArray, whole: bool) -> Column:
-        said = cells.type
-        if pa.types.is_dictionary(said):
-            cells = cells.cast(said.value_type)
+        stored = cells.type
+        if pa.types.is_dictionary(stored):
+            cells = cells.cast(stored.value_type)
         if pa.types.is_boolean(cells.type):
             cells = cells.cast(pa.int64())
         exact = whole and not pa.types.is_floating(cells.type)
@@ -289,7 +287,7 @@ class _ParquetFile:
             column = Column.of_arrow(cells.cast(pa.int64() if exact else pa.float64()))
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"{self.path}, column {name!r}: it holds {said}, and a cell of it does not fit "
+                f"{self.path}, column {name!r}: it holds {stored}, and a cell of it does not fit "
                 f"({_first_line(error)}); every cell must be {_number_rule(name)}.",
                 _REPAIR,
             ) from error
@@ -299,7 +297,7 @@ class _ParquetFile:
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
-                f"{self.path}, column {name!r} holds {said}; row {row + 1}: {name} is {column.values[row]}; "
+                f"{self.path}, column {name!r} holds {stored}; row {row + 1}: {name} is {column.values[row]}; "
                 "it must be a whole number.",
                 _REPAIR,
             )
@@ -363,7 +361,7 @@ _UNITS = (
 
 
 def _renamed(missing: Iterable[str], header: Iterable[str]) -> str:
-    """How columns of another name or unit become those that are missing; empty where none is like them."""
+    """Advice on columns whose name or unit resembles a missing one; empty without any."""
     advice = []
     for wanted in missing:
         for name in header:
@@ -375,12 +373,12 @@ def _renamed(missing: Iterable[str], header: Iterable[str]) -> str:
 
 
 def _change(wanted: str, name: str) -> str | None:
-    """What makes a column of a similar name the one that is wanted; None when it is not similar."""
-    said = re.fullmatch(r"(.*?)[\s_]*[\[(](.*)[\])]|(.*?)[\s_]+(nm|um|µm|μm|px|pix|mm)|(.*)", name.strip().lower())
-    if said is None:
+    """Change that turns a column of a similar name into the wanted one; None when it is not similar."""
+    parts = re.fullmatch(r"(.*?)[\s_]*[\[(](.*)[\])]|(.*?)[\s_]+(nm|um|µm|μm|px|pix|mm)|(.*)", name.strip().lower())
+    if parts is None:
         return None
-    quantity = (said[1] or said[3] or said[5] or "").strip()
-    unit = (said[2] or said[4] or "").strip()
+    quantity = (parts[1] or parts[3] or parts[5] or "").strip()
+    unit = (parts[2] or parts[4] or "").strip()
     change = next((words for pattern, words in _UNITS if pattern.fullmatch(unit)), None)
     position = _QUANTITY.fullmatch(quantity.replace(" ", "_"))
     if wanted in ("x_um", "y_um", "z_um"):
@@ -413,14 +411,14 @@ def _checked(source: CsvFile | _ParquetFile, kind: type[Table], name: str, colum
 
 
 def _refuse_repetitions(source: CsvFile | _ParquetFile, table: Table, note: Note | None) -> None:
-    """Refuse a row that is there twice; note where a track is twice in a frame."""
+    """Reject repeated rows; note a track that is twice in a frame."""
     columns = table.columns()
     pair = _first_repetition(list(columns.values()))
     if pair is not None:
         raise DataError(
-            f"{source.place(pair[1] + 1)}: it says in every column what row {pair[0] + 1} says; a table has each row "
+            f"{source.place(pair[1] + 1)}: it is equal to row {pair[0] + 1} in every column; a table has each row "
             "once.",
-            "Remove the rows that are there twice.",
+            "Remove the repeated rows.",
         )
     if "track_id" not in columns or note is None:
         return
@@ -435,8 +433,8 @@ def _refuse_repetitions(source: CsvFile | _ParquetFile, table: Table, note: Note
 
 
 def _first_repetition(columns: list[NDArray[Any]]) -> tuple[int, int] | None:
-    """Places of the first row that repeats another, after that other one; None when all differ."""
-    # Equal rows have equal mixtures of their bits; sorting one number a row is much cheaper than sorting rows.
+    """Indices of the first two equal rows; None when all differ."""
+    # Equal rows have equal hashes; sorting one number per row is much faster than sorting rows.
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         bits = (column + 0).view(np.uint64)  # -0.0 becomes 0.0
@@ -463,15 +461,15 @@ def _number_rule(name: str) -> str:
     return "a whole number" if name in _WHOLE else "a number"
 
 
-def _holds_numbers(said: pa.DataType, truths: bool) -> bool:
-    if pa.types.is_dictionary(said):
-        said = said.value_type
+def _holds_numbers(stored: pa.DataType, truths: bool) -> bool:
+    if pa.types.is_dictionary(stored):
+        stored = stored.value_type
     return (
-        pa.types.is_integer(said)
-        or pa.types.is_floating(said)
-        or pa.types.is_decimal(said)
-        or pa.types.is_null(said)
-        or (truths and pa.types.is_boolean(said))
+        pa.types.is_integer(stored)
+        or pa.types.is_floating(stored)
+        or pa.types.is_decimal(stored)
+        or pa.types.is_null(stored)
+        or (truths and pa.types.is_boolean(stored))
     )
 
 
@@ -479,7 +477,7 @@ _LISTED = 8
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names of columns, few enough to be read."""
+    """Names of columns, shortened to a readable number."""
     shown = [repr(name) if name else "one without a name" for name in names]
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
     return f"the column{'s' if len(shown) > 1 else ''} {', '.join(shown[:_LISTED])}{more}"

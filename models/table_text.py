@@ -1,11 +1,10 @@
-"""CSV tables that any program wrote: which characters they are made of, and what their cells say.
+"""CSV tables of any program: encoding, separator, header and cells.
 
 Byte order marks, UTF-16, the separators of spreadsheets, decimal commas,
-comment lines, blank lines and quotes are recognised. Nothing is guessed where
-two readings are possible: such a file is refused, with the line and what to
-change. A file of plain figures, as Bathyscope and most programs write it, is
-read by the fast reader of Arrow; every other one by the strict reader of
-Python, which knows the line and refuses quotes that do not close.
+comment lines, blank lines and quotes are recognized. An ambiguous file is
+rejected, with the line and the remedy. A file with numbers only, as Bathyscope
+and most programs write it, is read by the fast reader of Arrow; all others by the
+strict reader of Python, which knows the line and rejects unclosed quotes.
 """
 
 from __future__ import annotations
@@ -62,9 +61,9 @@ _MISSING = frozenset({"", "na", "n/a", "#n/a", "null", "none", "<na>", "nat"})
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _TRUE_FALSE = {"true": 1, "false": 0}
 
-# Below this float64 tells all whole numbers apart.
+# Below this, float64 represents all integers exactly.
 _EXACT = 2**53
-# Characters of a whole number in a table, with blanks and zeros to spare: int and Decimal would write more all out.
+# Most characters of an integer in a table, with spare blanks and zeros; int and Decimal would expand longer ones.
 _LONGEST_NUMBER = 60
 
 
@@ -105,7 +104,7 @@ class CsvFile:
         path : Path
             A file that is not empty.
         known : frozenset of str
-            All names that a column of a table can have, to tell the separator by.
+            All names that a column of a table can have, from which the separator is found.
 
         Raises
         ------
@@ -123,20 +122,20 @@ class CsvFile:
         used = 0
         for number, line in enumerate(_LINE.findall(text), start=1):
             used += len(line)
-            said = line.rstrip("\r\n")
-            if re.fullmatch(r"sep=.", said, re.IGNORECASE):  # Excel's way to name the separator
-                announced = said[-1]
+            content = line.rstrip("\r\n")
+            if re.fullmatch(r"sep=.", content, re.IGNORECASE):  # Excel's way to name the separator
+                announced = content[-1]
                 continue
-            if not said.strip():
+            if not content.strip():
                 continue
-            comment = said.lstrip().startswith("#")
+            comment = content.lstrip().startswith("#")
             # NumPy writes its header as a comment. Outer tabs are the edges of columns without a name.
-            names, separator = _split(path, said.lstrip(" #") if comment else said, announced, known)
+            names, separator = _split(path, content.lstrip(" #") if comment else content, announced, known)
             if comment and not known & set(names):
                 continue
             if all(map(is_number, names)):
                 raise DataError(
-                    f"{path}, line {number} is {said[:200]!r}; the first line must name the columns.",
+                    f"{path}, line {number} is {content[:200]!r}; the first line must name the columns.",
                     "Put a line with the names of the columns on top, separated by commas.",
                 )
             body = mark + len(text[:used].encode(encoding))
@@ -177,14 +176,14 @@ class CsvFile:
         return self._read_cells(wanted, whole, truths)
 
     def place(self, row: int) -> str:
-        """Where a row, from 1, stands: its line when that is not simply the row after the header's line."""
+        """Position of a row, from 1, for messages: its line, unless it directly follows from the row."""
         for number, (line, _) in enumerate(self._rows(), start=1):
             if number == row:
                 return f"{self.path}, line {line}, row {row}"
         return f"{self.path}, row {row}"
 
     def _scan(self) -> tuple[int, bool]:
-        """How many lines the rows have, and whether they are of figures alone."""
+        """Number of lines of the rows, and whether they contain numbers only."""
         if self.encoding not in ("utf-8", "latin-1"):  # a cell takes two characters of two bytes, or more
             return self.path.stat().st_size // (4 * len(self.header)), False
         figures = b"0123456789+-.eE \r\n" + self.separator.encode()
@@ -197,7 +196,7 @@ class CsvFile:
         return lines, plain
 
     def _read_plain(self, wanted: Sequence[str], whole: frozenset[str]) -> dict[str, Column] | None:
-        """Read with Arrow; None where it meets a cell that the strict reader has to look at."""
+        """Read with Arrow; None when a cell needs the strict reader."""
         # Columns that are not wanted may share their names.
         names = [name if name in wanted else f"{place}:{name}" for place, name in enumerate(self.header)]
         with self.path.open("rb") as file:
@@ -254,7 +253,7 @@ class CsvFile:
                         cells = next(reader, None)
                     except (csv.Error, UnicodeError) as error:
                         raise DataError(
-                            f"{self.path}, line {line}: this row cannot be told into cells ({error}).",
+                            f"{self.path}, line {line}: this row cannot be split into cells ({error}).",
                             "Correct the quotes there, or write the file again.",
                         ) from error
                     if cells is None:
@@ -265,12 +264,12 @@ class CsvFile:
                     line = self.header_line + 1 + reader.line_num
 
     def _ragged(self, row: int, line: int, cells: list[str]) -> DataError:
-        said = self.separator.join(cells)
+        content = self.separator.join(cells)
         remedy = "Correct the row, or write the file again; it may have been cut off there."
         if self.separator == "," and len(cells) > len(self.header):
             remedy = "If the numbers have decimal commas, write the file again with decimal points or with semicolons."
         return DataError(
-            f"{self.path}, line {line}, row {row}: {len(cells)} cells ({said[:200]!r}); "
+            f"{self.path}, line {line}, row {row}: {len(cells)} cells ({content[:200]!r}); "
             f"the header names {len(self.header)} columns.",
             remedy,
         )
@@ -288,22 +287,22 @@ class CsvFile:
 
 
 class _Numbers:
-    """How the cells of a file are told into numbers: with points, or with decimal commas, but never with both."""
+    """Conversion of the cells of a file to numbers: with decimal points or with decimal commas, never with both."""
 
     def __init__(self, separator: str) -> None:
         self._separator = separator
         self._mark: str | None = None
 
     def column(self, texts: list[str], whole: bool, truths: bool) -> Column | int:
-        """The numbers of some cells of a column, or the place of the first cell that is none."""
+        """Numbers of cells of a column, or the index of the first cell that is not a number."""
         missing = np.zeros(len(texts), bool)
         values: list[Any] = []
         convert = _whole if whole else float
         for place, text in enumerate(texts):
             value: Any = None
-            said = self._with_point(text, texts)
-            if said is not None and _NUMBER.fullmatch(said) is not None:
-                value = convert(said)
+            number = self._with_point(text, texts)
+            if number is not None and _NUMBER.fullmatch(number) is not None:
+                value = convert(number)
             elif truths and text.lower() in _TRUE_FALSE:
                 value = _TRUE_FALSE[text.lower()]
             elif text.lower() in _MISSING:
@@ -318,12 +317,12 @@ class _Numbers:
         return Column(np.array(values, np.int64 if whole else np.float64), missing)
 
     def _with_point(self, text: str, others: list[str]) -> str | None:
-        """The cell with a decimal point; None where its comma may part thousands, or others have points."""
+        """The cell with a decimal point; None when its comma may separate thousands, or other cells have points."""
         mark = "," if "," in text else "." if "." in text else None
         if mark is None:
             return text
         if mark == "," and self._mark is None:
-            # Semicolons are what spreadsheets write where the comma is taken; tabs they write everywhere.
+            # Spreadsheets write semicolons where the comma is the decimal sign, and tabs everywhere.
             sure = self._separator == ";" or not all(_THOUSANDS.fullmatch(other) for other in others if "," in other)
             if self._separator == "," or not sure:
                 return None
@@ -334,7 +333,7 @@ class _Numbers:
 
 
 def _whole(text: str) -> int | None:
-    """The whole number that a cell is, however it is written; None for others, and where int64 does not hold it."""
+    """Integer value of a cell in any notation; None for other cells and for integers beyond int64."""
     if len(text) > _LONGEST_NUMBER:
         return None
     if _INTEGER.fullmatch(text) is not None:

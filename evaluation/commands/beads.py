@@ -55,7 +55,7 @@ def run(
     positions, groups = bead_groups(known, planes.shape)
     localize: Localize = localizer.localize
     if refine:
-        localize = partial(localizer.localize_finely, refiner=localizer.refiner(model))
+        localize = partial(localizer.localize_finely, refiner=localizer.refiner())
     found = localize_bead_sweep(
         localize,
         planes,

@@ -53,13 +53,13 @@ def run(
     from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
     from models.calibration.sweep import Sweep
-    from models.model import Model
+    from models.model_card import ModelCard
     from models.tables import Localizations
     from service.commands.console import note, result
     from service.files.outputs import check_json
 
     check_json(json_file)
-    described = None if model is None else Model.load(model)
+    described = None if model is None else ModelCard.load(model)
     name = method or described.architecture  # type: ignore[union-attr]  # one of the two is given
     if refine:
         name += " --refine"

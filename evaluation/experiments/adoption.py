@@ -41,7 +41,7 @@ from evaluation.report.figures import LIMIT, new_figure, panel, save, series
 from evaluation.scores.scoring import Row
 from models.calibration.calibration import Calibration
 from models.errors import DataError
-from models.model import Model
+from models.model_card import ModelCard
 from models.training import TrainingSettings, train
 
 __all__ = ["draw", "run"]
@@ -193,7 +193,7 @@ def _cost(benchmark: Benchmark, method_run: MethodRun, name: str) -> Row:
         "told": method_run.optics_source,
     }
     if method_run.model_folder is not None:
-        training = Model.load(method_run.model_folder).training
+        training = ModelCard.load(method_run.model_folder).training
         row |= {"training_minutes": training["minutes"], "training_frames": training["frames"]}
     return row
 

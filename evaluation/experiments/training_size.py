@@ -20,7 +20,7 @@ from evaluation.optics.frames import Snr
 from evaluation.report.figures import LIMIT, error_axis, error_bars, new_figure, panel, save, series, styles
 from evaluation.scores.scoring import Row
 from models.errors import DataError
-from models.model import Model
+from models.model_card import ModelCard
 
 __all__ = ["draw", "run"]
 
@@ -56,7 +56,7 @@ def _training(method_run: MethodRun) -> Row | None:
     """Record of a network's training from its model; None for fits, and where there is none."""
     if not needs_model(method_run.name) or method_run.model_folder is None:
         return None
-    model = Model.load(method_run.model_folder)
+    model = ModelCard.load(method_run.model_folder)
     samples = model.training.get("samples")
     if samples is None:
         return None

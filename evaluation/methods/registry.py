@@ -109,7 +109,7 @@ def _network(
 
     localizer = Localizer.load(_model_folder(name, folder), camera=camera)
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
-    localizer.model = replace(localizer.model, threshold=lowest)
+    localizer.card = replace(localizer.card, threshold=lowest)
     return _Named(name, localizer.localize)
 
 
@@ -119,16 +119,15 @@ def _refined_network(
     """Network, then the joint fit of its candidates, which computes their probabilities again."""
     from models.localization import Localizer
 
-    folder = _model_folder(name.split()[0], folder)
-    localizer = Localizer.load(folder, camera=camera)
-    refiner = localizer.refiner(folder)
+    localizer = Localizer.load(_model_folder(name.split()[0], folder), camera=camera)
+    refiner = localizer.refiner()
     lowest = _LOWEST_PROBABILITY if threshold is None else threshold
-    localizer.model = replace(localizer.model, threshold=lowest)
+    localizer.card = replace(localizer.card, threshold=lowest)
     return _Named(name, lambda counts, numbers: localizer.localize_finely(counts, numbers, refiner))
 
 
 def _model_folder(name: str, folder: Path | None) -> Path:
-    from models.model import Model
+    from models.model_card import ModelCard
     from models.weights import reference_model
 
     if folder is None:
@@ -138,7 +137,7 @@ def _model_folder(name: str, folder: Path | None) -> Path:
                 f"Train one with `bathyscope train --architecture {name}`, and name its folder with --model.",
             )
         return reference_model("full")
-    architecture = Model.load(folder).architecture
+    architecture = ModelCard.load(folder).architecture
     if architecture != name:
         raise DataError(f"The model in {folder} is a {architecture}, not a {name}.", "Name another folder.")
     return folder

@@ -11,7 +11,7 @@ from evaluation.optics.benchmark_optics import BenchmarkOptics
 from evaluation.optics.frames import PUBLISHED_CAMERA, Frames
 from evaluation.runs.kept_results import KeptResults
 from models.errors import DataError
-from models.model import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, ModelCard
 from models.weights import reference_model
 
 __all__ = ["Tuned", "make_method_runs", "make_ready", "model_folders"]
@@ -22,7 +22,7 @@ Tuned = Mapping[str, Mapping[str, float]]
 
 def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
     """Folders of all networks that take part: those named, and the shipped one where none is named."""
-    architectures = {Model.load(folder).architecture for folder in models}
+    architectures = {ModelCard.load(folder).architecture for folder in models}
     networks = {name.split()[0] for name in methods if needs_model(name)}
     shipped = [reference_model("full")] if "cascade" in networks - architectures else []
     return [*models, *shipped]
@@ -30,7 +30,7 @@ def model_folders(methods: Sequence[str], models: Sequence[Path]) -> list[Path]:
 
 def make_method_runs(optics: BenchmarkOptics, methods: Sequence[str], models: Sequence[Path]) -> list[MethodRun]:
     """Methods, not yet tuned, in the order of `methods`."""
-    opened = {folder: Model.load(folder) for folder in models}
+    opened = {folder: ModelCard.load(folder) for folder in models}
     usual_source = "exact" if optics.name == "exact" else "measured"
     method_runs: list[MethodRun] = []
     for name in methods:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.joint_fit import fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, fit_jointly
 from models.pattern_spline import PatternSpline
 
 __all__ = ["Spots", "distinct", "inside", "score_fits"]
@@ -80,7 +80,7 @@ def score_fits(data: NDArray[np.float32], pattern: PatternSpline, read_variance:
         emitter = (fit[:4] - [left, top, 0, 0])[None]
         background = fit[4] - read_variance
         # No iterations: the model is evaluated where the baseline put it.
-        here = fit_jointly(pixels, pattern, emitter, background, anywhere, read_variance, 0)
+        here = fit_jointly(FitFrame(pixels, pattern, read_variance), emitter, background, anywhere, Convergence(0))
         flat = max(float(pixels.mean()), read_variance)
         positive = pixels[pixels > 0].astype(np.float64)
         cost = float((positive * np.log(positive / flat)).sum()) + float((flat - pixels).sum())

@@ -28,7 +28,7 @@ from evaluation.optics.images import ImageSource
 from evaluation.scores.bounds import FrameBounds, IdealDetector, JointBounds
 from models.calibration.calibration import Calibration
 from models.calibration.sweep import Sweep
-from models.model import REFERENCE_CALIBRATION
+from models.model_card import REFERENCE_CALIBRATION
 from models.optics import REFERENCE_OPTICS, ExactImages, reference_psf
 from models.psf import Psf, plane_centres
 

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from models.model import Model
+from models.model_card import ModelCard
 
 __all__ = ["Identity", "code_digest", "differences", "folder_digest", "run_identity"]
 
@@ -74,7 +74,7 @@ def run_identity(
         "optics": optics,
         "calibration": None if calibration is None else folder_digest(calibration),
         "methods": list(methods),
-        "models": {Model.load(folder).id: folder_digest(folder) for folder in models},
+        "models": {ModelCard.load(folder).id: folder_digest(folder) for folder in models},
         "quick": quick,
         "seed": seed,
         "seconds": seconds,

@@ -29,7 +29,7 @@ from evaluation.runs.results import RECORD, draw_results, is_results, read_recor
 from evaluation.runs.unfinished import Unfinished, check_same_run
 from evaluation.scores.scoring import Row
 from models.errors import DataError
-from models.model import Model
+from models.model_card import ModelCard
 from models.weights import reference_model
 from service.commands.console import note, progress
 from service.files.outputs import check_destination, complete_output, write_json
@@ -280,7 +280,7 @@ def _method_record(method_run: MethodRun) -> dict[str, Any]:
         "processor_seconds_per_frame": round(method_run.seconds / max(method_run.frames, 1), 4),
     }
     if needs_model(method_run.name):
-        described = Model.load(method_run.model_folder or reference_model("full"))
+        described = ModelCard.load(method_run.model_folder or reference_model("full"))
         record |= {
             "model": described.id,
             "calibration": described.calibration_id,

@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.speed import movie
 from evaluation.speed.democamera import democamera_settings
-from models.model import Model
+from models.model_card import ModelCard
 from models.weights import reference_model
 from service.commands.console import note
 from service.measurement import live
@@ -82,7 +82,7 @@ def measure_live(bench: LiveBench) -> tuple[dict[str, Any], dict[str, int]]:
         When model or data directory is invalid, or the service does not become ready.
     """
     if bench.model is not None:
-        Model.load(bench.model)  # an unreadable model is reported before the service starts
+        ModelCard.load(bench.model)  # an unreadable model is reported before the service starts
     if bench.data is not None:
         load_settings(command_line={"data_dir": bench.data})  # so is an invalid data directory
     folder = bench.data or Path(tempfile.mkdtemp(prefix="bathyscope-bench-"))
@@ -128,7 +128,7 @@ def _source(bench: LiveBench, folder: Path) -> dict[str, Any]:
             "camera": {"exposure_s": 0.9 / bench.fps},
         }
     if bench.source == "micromanager":
-        pixel_size_um = Model.load(bench.model or reference_model("live")).pixel_size_um
+        pixel_size_um = ModelCard.load(bench.model or reference_model("live")).pixel_size_um
         return democamera_settings(folder, bench.size, bench.fps, bench.emitters, pixel_size_um)
     note(f"Rendering {bench.emitters} emitters in {bench.size} x {bench.size} pixels ...")
     scene = movie.render_movie(folder, (bench.size, bench.size), bench.emitters, bench.fps)

@@ -19,12 +19,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.localization import Localizer
-from models.model import WEIGHTS, Model
-from models.networks import architecture_named
 from models.networks.cascade import Cascade
 from models.weights import reference_model
 
@@ -81,12 +78,9 @@ def other_localizer(size: str, runtime: str, sample: Any) -> Localizer:
     RuntimeMissing
         When it does not.
     """
-    folder = reference_model(size)
-    model = Model.load(folder)
-    network = architecture_named(model.architecture).from_settings(model.network)
-    network.module.load_state_dict(load_file(folder / WEIGHTS))
-    localizer = Localizer(model, network, "cpu", "float32")
-    network.module.features = _EachShape(_Trunk(network.module).eval(), RUNTIMES[runtime])
+    localizer = Localizer.load(reference_model(size), "cpu", "float32")
+    module: Any = localizer.network.module
+    module.features = _EachShape(_Trunk(module).eval(), RUNTIMES[runtime])
     numbers = torch.arange(len(sample)).numpy()
     try:
         with warnings.catch_warnings():

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.weights.model_card import CARD, write_card
+from evaluation.weights.card_page import CARD, write_card
 from models.calibration.calibration import Calibration
-from models.model import REFERENCE_CALIBRATION
+from models.model_card import REFERENCE_CALIBRATION
 from models.networks import architecture_named
 from models.optics import reference_psf
 from models.scene import reference_camera

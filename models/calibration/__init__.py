@@ -1,1 +1,1 @@
-"""From a z-sweep of beads to what the optics do to a point of light: `calibrating.calibrate` leads through it."""
+"""Calibration: from a z-sweep of beads to a PSF; the entry point is `calibrating.calibrate`."""

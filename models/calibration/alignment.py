@@ -6,12 +6,12 @@ different sub-pixel positions together give a grid finer than the camera's
 pixels, and beads at different heights give depths between the planes. The
 coefficients follow from the beads' positions by least squares (conjugate
 gradients), the positions from the coefficients by Gauss-Newton, in turn.
-Overlapping beads need not be thrown away: what the neighbours add is computed
-from the same pattern and subtracted.
+Overlapping beads are used too: the light of the neighbours is computed from the
+same pattern and subtracted.
 
-The mean is taken over beads scaled to equal light and equal weight, since
-beads differ from each other by more than their noise; a bead that fits badly
-counts less. Where no pixel speaks, a faint smoothness penalty decides.
+All beads are scaled to equal light and have equal weight, since they differ from
+each other by more than their noise; a bead that fits badly has less weight. A
+weak smoothness penalty determines coefficients without data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.calibration.bead_stack import BeadFit, BeadStack
 from models.calibration.pattern import Pattern
-from models.calibration.spline_images import back_project, normal_equations, render_cutouts, roughness
+from models.calibration.spline_images import NormalEquations, back_project, normal_equations, render_cutouts, roughness
 
 __all__ = ["fit_planes", "pattern_weights", "refine_beads", "solve_pattern"]
 
@@ -46,7 +46,7 @@ def solve_pattern(
     stack : BeadStack
         Beads, neighbours subtracted.
     pattern : Pattern
-        Where to start, and the shape of the result.
+        Start, and the shape of the result.
     weights : ndarray of float64, shape (B, Z)
         Weight of each bead at each plane; 0 leaves it out.
     iterations : int
@@ -117,21 +117,18 @@ def fit_planes(stack: BeadStack, pattern: Pattern) -> tuple[BeadFit, F64, F64]:
         Right-hand sides.
     """
     beads, planes = stack.light.shape
-    matrix = np.zeros((beads, planes, 5, 5))
-    right = np.zeros((beads, planes, 5))
-    power = np.zeros((beads, planes, 3))
+    sums = NormalEquations(np.zeros((beads, planes, 5, 5)), np.zeros((beads, planes, 5)), np.zeros((beads, planes, 3)))
     normal_equations(
         pattern.coefficients,
-        *stack.knots(pattern),
+        stack.knots(pattern),
         pattern.oversampling,
         stack.data,
         stack.seen,
         stack.light,
         stack.background,
-        matrix,
-        right,
-        power,
+        sums,
     )
+    matrix, right, power = sums
     scale = np.array([1.0, -pattern.oversampling, -pattern.oversampling, 1.0 / pattern.z_step_um, 1.0])
     matrix *= scale[:, None] * scale[None, :]
     right *= scale

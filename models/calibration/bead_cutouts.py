@@ -1,4 +1,4 @@
-"""Cutting beads out of the planes of a sweep, and first figures of their light and walk."""
+"""Cut beads out of the planes of a sweep, and estimate their light, background and drift."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def crop_radius(reach: float) -> int:
 
 
 def cut_beads(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[BeadStack, F32, NDArray[np.uint8]]:
-    """Cut-outs, the data as recorded, and a mask without the pixels that neighbours reach."""
+    """Cut-outs, the data as recorded, and a mask without the pixels that contain light of neighbours."""
     radius = crop_radius(float(cone.at(z_um).max()))
     width = 2 * radius + 1
     count = len(beads)
@@ -80,7 +80,7 @@ def cut_beads(planes: F32, z_um: F64, beads: list[Bead], cone: Cone) -> tuple[Be
 def first_light(
     stack: BeadStack, beads: list[Bead], used: NDArray[np.bool_], apart: NDArray[np.uint8], cone: Cone
 ) -> BeadStack:
-    """First figures: background beside each pattern, light of the beads that stand alone, walk of their centres."""
+    """First estimates: background beside each pattern, light of isolated beads, and drift of their centres."""
     count, planes = stack.light.shape
     reach = cone.at(stack.z_um)
     rows, columns = np.indices((stack.width, stack.width))
@@ -102,18 +102,18 @@ def first_light(
             light = (pixels - background[b, k]) * own
             sums[b, k] = light.sum()
             centre[b, k] = (light * dx).sum(), (light * dy).sum()
-    # Where backgrounds could not be measured beside the pattern, the plane's median stands in.
+    # Without pixels beside the pattern, the background is the median of the plane.
     bare = share < 0.3
     background = np.where(bare, np.median(background, axis=0, keepdims=True), background)
     brightness = np.maximum(np.array([bead.photons for bead in beads]), 1e-6)
     relative = np.ones(planes)
     walk = np.zeros((planes, 2))
     for k in range(planes):
-        lonely = used & (share[:, k] >= np.sort(share[used, k])[-max(int(used.sum()) // 3, min(int(used.sum()), 3))])
-        relative[k] = max(float(np.median(sums[lonely, k] / brightness[lonely])), 1e-6)
+        isolated = used & (share[:, k] >= np.sort(share[used, k])[-max(int(used.sum()) // 3, min(int(used.sum()), 3))])
+        relative[k] = max(float(np.median(sums[isolated, k] / brightness[isolated])), 1e-6)
         with np.errstate(divide="ignore", invalid="ignore"):
             walk[k] = np.nanmedian(
-                centre[lonely, k] / np.where(sums[lonely, k] > 0, sums[lonely, k], np.nan)[:, None], axis=0
+                centre[isolated, k] / np.where(sums[isolated, k] > 0, sums[isolated, k], np.nan)[:, None], axis=0
             )
     walk = np.nan_to_num(walk) - np.nan_to_num(walk[np.abs(stack.z_um).argmin()])
     smooth = np.stack([_smooth(stack.z_um, walk[:, axis]) for axis in range(2)], axis=1)

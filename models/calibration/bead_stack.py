@@ -1,4 +1,4 @@
-"""Cut-outs of beads, and where the beads are: what the pattern is learned from."""
+"""Cut-outs of beads and their fitted parameters, from which the pattern is computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BeadStack:
-    """Cut-outs of beads at every plane, and where the beads are.
+    """Cut-outs of beads at every plane, and their parameters.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class BeadStack:
     z_um : ndarray of float64, shape (Z,)
         Depth of the mean bead at each plane, µm.
     walk_px : ndarray of float64, shape (Z, 2)
-        Sideways walk (x, y) common to all beads, pixels.
+        Lateral drift (x, y) common to all beads, pixels.
     light : ndarray of float64, shape (B, Z)
         Photo-electrons of each bead at each plane.
     background : ndarray of float64, shape (B, Z)
-        Photo-electrons per pixel beneath it.
+        Photo-electrons per pixel.
     bend : ndarray of float64, shape (B, Z, 3)
-        What a map of the field adds for each bead: shift in x and y (pixels), and depth (µm).
+        Shift by the field map for each bead: x and y (pixels), and depth (µm).
     """
 
     data: F32
@@ -62,7 +62,7 @@ class BeadStack:
         return int(self.data.shape[2])
 
     def knots(self, pattern: Pattern) -> tuple[F64, F64, F64]:
-        """Where the first pixel of each cut-out lies on the pattern's knots: z, x, y, each of shape (B, Z)."""
+        """Position of the first pixel of each cut-out on the knots of the pattern: z, x, y, each of shape (B, Z)."""
         centre = pattern.coefficients.shape[1] // 2
         z_um = self.z_um[None, :] + self.height_um[:, None] + self.bend[:, :, 2]
         x_px = self.x_px[:, None] + self.walk_px[None, :, 0] + self.bend[:, :, 0]
@@ -73,13 +73,13 @@ class BeadStack:
         return z, x, y
 
     def model(self, pattern: Pattern) -> F32:
-        """The pattern of each bead, of one photo-electron, shape (B, Z, n, n)."""
+        """Pattern of each bead, normalized to one photo-electron, shape (B, Z, n, n)."""
         out = np.empty_like(self.data)
         render_cutouts(pattern.coefficients, *self.knots(pattern), pattern.oversampling, out)
         return out
 
     def only(self, rows: NDArray[np.bool_]) -> BeadStack:
-        """The stack with some of its beads, `rows` of shape (B,)."""
+        """The stack with the beads selected by `rows`, shape (B,)."""
         if rows.all():
             return self
         return replace(
@@ -117,7 +117,7 @@ class BeadFit:
 
 
 def subtract_neighbours(stack: BeadStack, model: F32, data: F32) -> BeadStack:
-    """The stack with the light of overlapping beads taken out of `data` (the cut-outs as recorded)."""
+    """The stack with the light of neighbours subtracted from `data`, the cut-outs as recorded."""
     cleaned = data.copy()
     subtract_others(model, stack.light, stack.corner, cleaned)
     return replace(stack, data=cleaned)

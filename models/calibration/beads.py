@@ -1,8 +1,7 @@
-"""Finding the beads of a sweep, measuring how wide their patterns grow, and judging each one.
+"""Find the beads of a sweep, and measure the radius of their patterns by depth.
 
-Beads are found where they are brightest, in the planes around focus. What is
-done with each is said in words: every candidate keeps a verdict, and the
-report shows it, because a user who sees why a bead was left out can prepare
+Beads are found in the planes around focus, where they are brightest. A rejected
+candidate keeps the reason, and the report shows it, so that the user can prepare
 a better sample.
 """
 
@@ -19,25 +18,25 @@ __all__ = ["Bead", "Cone", "crowding", "find_beads", "measure_cone", "profile_ba
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# Peaks must stand this many noise deviations above their surroundings, and reach this share of the typical bead.
+# Peaks must be this many noise deviations above their surroundings, and reach this share of the typical bead.
 _DETECTION_SIGMAS = 8.0
 _DETECTION_SHARE = 0.1
 # Two peaks are two beads when the dip between them is deeper than this share of the fainter one.
 _DIP = 0.15
 # Farther apart than this, two peaks are two beads in any case, pixels.
 _HILL_PX = 12.0
-# Widest pattern that is looked for, pixels from its centre.
+# Largest radius of a pattern, pixels.
 _WIDEST = 110
 # The pattern ends where its profile falls to this share of the mean inside half its radius.
 _EDGE_SHARE = 0.02
-# So much of a profile lies beyond even the widest pattern. A larger part would reach into wide ones, whose slope would
-# pass for noise and hide their edge.
+# This part of a profile lies beyond even the widest pattern. A larger part would overlap wide patterns, and their slope
+# would count as noise.
 _BEYOND_PERCENT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Bead:
-    """One candidate of the sweep and what became of it.
+    """One candidate of the sweep, accepted or rejected.
 
     Attributes
     ----------
@@ -46,11 +45,11 @@ class Bead:
     photons : float
         Photo-electrons per frame near focus (median over planes).
     reason : str
-        Why it is not used; empty when it is.
+        Why it is rejected; empty when it is used.
     height_um : float
         Depth when the mean bead is in focus, µm; NaN when not fitted.
     axial_scale : float
-        How fast its pattern grows with depth, beside the mean bead's; NaN when not fitted.
+        Growth of its pattern with depth, relative to the mean bead; NaN when not fitted.
     misfit : float
         RMS difference from the mean pattern over RMS of the pattern; NaN when not fitted.
     residual_um : float
@@ -101,7 +100,7 @@ def find_beads(planes: F32, mask: NDArray[np.bool_] | None = None) -> F64:
     planes : ndarray of float32, shape (P, H, W)
         Planes around focus.
     mask : ndarray of bool, shape (H, W), optional
-        Places that may be used.
+        True where beads may be used.
 
     Returns
     -------
@@ -116,7 +115,7 @@ def find_beads(planes: F32, mask: NDArray[np.bool_] | None = None) -> F64:
     peaks = rise[(ndimage.maximum_filter(rise, 5) == rise) & (rise > max(_DETECTION_SIGMAS * noise, 1e-6))]
     if len(peaks) == 0:
         return np.empty((0, 2))
-    # The upper quartile stands for the beads when noise or dirt gives many faint peaks.
+    # Upper quartile: noise or dirt may give many faint peaks.
     threshold = max(_DETECTION_SIGMAS * noise, _DETECTION_SHARE * float(np.percentile(peaks, 75)))
     rows, columns = np.nonzero((ndimage.maximum_filter(rise, 5) == rise) & (rise > threshold))
     order = np.argsort(-rise[rows, columns], kind="stable")
@@ -158,12 +157,11 @@ def profile_background(profile: F64) -> float:
 
 
 def measure_cone(stack_planes: F32, positions: F64, z_um: F64) -> Cone:
-    """How wide the patterns are at each depth, measured on the median radial profile of all beads.
+    """Radius of the patterns by depth, measured on the median radial profile of all beads.
 
-    The median over beads leaves out what neighbours add to some of them. The
-    radius at each plane is where the profile falls to 2 % of the pattern's
-    mean level (or into the noise); a straight line through the planes that
-    are far from focus makes it a cone, as geometric optics has it.
+    The median over beads removes the light of neighbours. The radius at each plane is where the profile falls to 2 % of
+    the pattern's mean level, or to the noise. A straight line is fitted through the planes far from focus, as geometric
+    optics predicts.
 
     Parameters
     ----------

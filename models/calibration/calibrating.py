@@ -1,20 +1,18 @@
-"""From a sweep to a calibration: find the beads, align them, join them, and say what was seen.
+"""From a sweep to a calibration.
 
-The order of the work: check the sweep, know the camera, find focus and beads,
-measure how wide the patterns grow, fit one pattern through all beads (see
-`joining`, and `explaining` for the optics behind it), with what the field does to it (see `field_fit`) taken out of the
-beads before they are joined; then read off what the fit knows: which beads
-differ and are left out, the sideways walk, the light, the map of the field,
-how beads differ beside it, and how well depth comes back from one bead at a
-time.
+The steps: check the sweep, estimate the camera, find focus and beads, measure
+the radius of the patterns by depth, and fit one pattern to all beads
+(`joint_pattern`, with the pupil of `pupil_pattern` and the field map of
+`field_fit`). The result (`assembly`) has the PSF, the focus, the field map, the
+rejected beads, the lateral drift, the light by plane, and the variation and the
+depth error of single beads.
 
-Two conventions. The mean pattern is that of the median bead: heights have
-median zero and every bead has the same weight. A single bead that is larger
-than the median looks deeper than it is, most of all near focus (its size adds
-in quadrature to the defocus), less and less farther away. And the pattern is
-centred at every depth (`plane_centres`; by its bright part where no pupil
-explains it), so a sideways walk of the drive or the beam, or coma, does not
-appear in x and y.
+Two conventions. The pattern is that of the median bead: heights have median
+zero, and all beads have the same weight. A single bead that is larger than the
+median appears too deep, most of all near focus, because its size adds to the
+defocus in quadrature. The pattern is centred at every depth (`plane_centres`;
+without a pupil, by its bright part), so lateral drift of the drive or the beam,
+and coma, do not appear in x and y.
 """
 
 from __future__ import annotations
@@ -25,15 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.calibration.bead_verdicts import first_verdicts, require_beads
+from models.calibration.assembly import assemble_calibration
+from models.calibration.bead_rejection import reject_before_fit, require_beads
 from models.calibration.beads import Cone, find_beads, measure_cone
 from models.calibration.calibration import Calibration
-from models.calibration.conclusions import conclude
-from models.calibration.joining import join_beads
-from models.calibration.photon_transfer import estimate_camera
+from models.calibration.depth_axis import DepthAxis
+from models.calibration.joint_pattern import fit_joint_pattern
+from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
-from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
-from models.calibration.sweep_focus import bead_focus, kept_planes, wanted_range
+from models.calibration.sweep_camera import estimate_camera
+from models.calibration.sweep_focus import KeptPlanes, SweepFocus, bead_focus, kept_planes, wanted_range
+from models.calibration.sweep_light import trimmed_to_light
+from models.calibration.sweep_steps import check_steps
 from models.camera import CameraModel
 from models.errors import DataError
 from models.memory import require_memory
@@ -55,14 +56,14 @@ def calibrate(
     mask: NDArray[np.bool_] | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Learn PSF, focus, field and variation from a sweep of beads.
+    """Measure PSF, focus, field map and variation of the beads from a sweep.
 
     Parameters
     ----------
     sweep : Sweep
         Beads at many focus positions.
     z_range_um : (low, high), optional
-        Depths to be told apart later, µm from focus; the larger side of the sweep when not given.
+        Depths of later localizations, µm from focus; the larger side of the sweep when not given.
     focus_um : float, optional
         Focus in sweep coordinates; found when not given.
     camera : CameraModel, optional
@@ -70,9 +71,9 @@ def calibrate(
     sign, axial_scale : int, float
         ``z_um = sign * axial_scale * (sweep position - focus)``.
     mask : ndarray of bool, shape (H, W), optional
-        Places whose beads may be used. Beads elsewhere still count as neighbours.
+        True where beads may be used. Beads elsewhere still count as neighbours.
     progress : callable, optional
-        Called with the share done (0..1) and what is being done.
+        Called with the share done (0..1) and the name of the step.
 
     Returns
     -------
@@ -82,29 +83,29 @@ def calibrate(
     Raises
     ------
     DataError
-        When the sweep cannot teach this; the message says why.
+        When the sweep does not allow a calibration; the message states the reason.
     """
-    tell = progress or (lambda done, what: None)
+    report = progress or (lambda done, what: None)
     _check_request(z_range_um, focus_um, sign, axial_scale, mask, sweep)
-    tell(0.0, "checking the sweep")
+    report(0.0, "checking the sweep")
     _check_memory(sweep)
     sweep.check_exposure()
     clean = repaired(sweep)
     lit = trimmed_to_light(clean.sweep)
     sweep, notes = lit.sweep, [*clean.notes, *lit.notes]
-    # Before the steps and the camera are judged: where nothing is to be seen, that is what the user must hear.
+    # Before the checks of steps and camera, so that a sweep without visible beads gets this message.
     curve = sweep.focus_curve()
     notes += check_steps(sweep)
     if camera is None:
         measured = estimate_camera(sweep)
         camera = measured.camera
         notes += measured.notes
-    tell(0.1, "finding beads")
-    planes = camera.to_electrons(np.stack([sweep.mean_plane(index) for index in range(len(sweep.planes))]))
+    report(0.1, "finding beads")
+    planes = camera.to_electrons(sweep.mean_planes())
     variance = (camera.read_noise_e**2 + camera.electrons_per_adu**2 / 12) / sweep.planes.shape[1]
     near = np.nonzero(curve.sharpness > 0.5)[0]
     both_sides = z_range_um is not None and z_range_um[0] < 0 < z_range_um[1]
-    # The brightest of a cross of two line foci is its arms; in the mean of both it is the middle.
+    # Of a cross of two line foci the arms are brightest; of the mean over the planes, the centre.
     positions = find_beads(planes[near].mean(axis=0, keepdims=True) if both_sides else planes[near])
     if len(positions) == 0:
         raise DataError(
@@ -113,7 +114,8 @@ def calibrate(
             "bright isolated bead.",
         )
     focus = focus_um if focus_um is not None else bead_focus(planes, positions, sweep.z_um, curve, both_sides)
-    z_um = sign * axial_scale * (sweep.z_um - focus)
+    axis = DepthAxis(sign, axial_scale)
+    z_um = axis.depth(sweep.z_um, focus)
     try:
         wanted = wanted_range(z_um, z_range_um, focus, sweep, curve, given=focus_um is not None)
     except DataError as error:
@@ -122,30 +124,27 @@ def calibrate(
         raise DataError(" ".join((error.problem, *lit.notes)), error.remedy) from error
     keep = kept_planes(z_um, wanted)
     order = np.argsort(z_um[keep])
-    planes, z_um, kept = planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order]
+    kept = KeptPlanes(planes[keep][order], z_um[keep][order], np.nonzero(keep)[0][order])
+    planes, z_um = kept.planes, kept.z_um
     cone = measure_cone(planes, positions, z_um)
     notes += _aperture_notes(cone, sweep.pixel_size_um)
-    beads = first_verdicts(positions, planes, sweep, kept, cone, z_um, mask)
-    tell(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
+    beads = reject_before_fit(positions, kept, sweep, cone, mask)
+    report(0.2, f"{sum(b.used for b in beads)} of {len(beads)} beads to be aligned")
     require_beads(beads)
-    # The same sweep teaches the same, to the last digit, however many threads there are.
+    # One thread: the result does not depend on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"):
-        joined = join_beads(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, tell)
-        tell(0.9, "joining")
-        return conclude(
+        joint = fit_joint_pattern(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, report)
+        report(0.9, "joining")
+        return assemble_calibration(
             sweep,
-            planes,
             kept,
-            joined,
+            joint,
             cone,
             camera,
-            curve,
-            focus,
-            sign,
-            axial_scale,
+            SweepFocus(curve, focus, focus_um is not None),
+            axis,
             wanted,
             tuple(notes),
-            focus_stated=focus_um is not None,
         )
 
 
@@ -184,9 +183,9 @@ def _check_request(
 
 # Copies of the sweep's mean planes in single precision that exist at once, while its steps are checked.
 _PLANE_COPIES = 6
-# Slopes of a pattern's edge that lenses make: numerical apertures from 0.01 to 1.49 in oil.
+# Radius of a pattern per depth: numerical apertures from 0.01 to 1.49 in oil.
 _PLAUSIBLE_SLOPES = (0.01, 6.0)
-# Beyond them by this factor it is no odd pattern, but a wrong unit.
+# Beyond them by this factor a unit is wrong.
 _FAR_OFF = 4.0
 
 
@@ -200,18 +199,18 @@ def _check_memory(sweep: Sweep) -> None:
 
 
 def _aperture_notes(cone: Cone, pixel_size_um: float) -> tuple[str, ...]:
-    """What a pattern says of the units: its edge goes outward by the tangent of the aperture's angle per depth."""
+    """Note or error on implausible units: the radius per depth is the tangent of the aperture angle."""
     slope = cone.slope_px * pixel_size_um
     low, high = _PLAUSIBLE_SLOPES
     if slope <= 0 or low <= slope <= high:
         return ()
-    told = (
+    problem = (
         f"Patterns grow by {slope:.2g} µm in radius for each µm of depth, which no objective does ({low:g} to {high:g})"
     )
     if not low / _FAR_OFF <= slope <= high * _FAR_OFF:
         raise DataError(
-            f"{told}: the pixel size ({pixel_size_um:g} µm) or the step of the sweep is wrong.",
+            f"{problem}: the pixel size ({pixel_size_um:g} µm) or the step of the sweep is wrong.",
             "Give both in µm: --pixel-size-um is the camera's pixel divided by the magnification, --z-step-um the way "
             "between two planes.",
         )
-    return (f"{told}: check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",)
+    return (f"{problem}: check the pixel size ({pixel_size_um:g} µm) and the step of the sweep.",)

@@ -1,9 +1,9 @@
-"""A calibration: what one z-sweep taught about the optics.
+"""A calibration: the optics and the camera as measured with one z-sweep.
 
-A value, and a folder: calibration.json with every figure, psf.zarr with the
-point-spread function, report.html for the person who made it. Everything
-later (synthesis, training, localization) needs the value only; the report is
-drawn from the evidence that the sweep left, which is not kept otherwise.
+It is a value, and a folder with calibration.json (all figures), psf.zarr (the
+point-spread function) and report.html. Synthesis, training and localization need
+the value only. The report is drawn from the evidence, images and curves of the
+sweep, which are not saved otherwise.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """PSF, focus, field and camera learned from one z-sweep. See contracts.md for the meaning of each figure.
+    """PSF, focus, field map and camera of one z-sweep.
 
     Attributes
     ----------
     id : str
         Sortable by time.
     psf : Psf
-        Pattern of the median bead; covers `z_range_um` and a margin where the sweep has one.
+        Pattern of the median bead; it covers `z_range_um`, and more where the sweep does.
     z_range_um : (low, high)
-        Depths that may be told apart, µm from focus.
+        Depths of later localizations, µm from focus.
     camera : CameraModel
         Camera of the sweep.
     field : FieldMap or None
-        None when the beads show no dependence on the place.
+        None when the beads show no dependence on the position.
     focus_um : float
         Focus in sweep coordinates, µm.
     sweep_z_um : ndarray of float64, shape (Z,)
@@ -54,11 +54,11 @@ class Calibration:
     axial_scale, sign : float, int
         ``z_um = sign * axial_scale * (sweep position - focus_um)``.
     size_variation : float
-        Standard deviation over beads of the relative rate at which their patterns grow with depth.
+        Standard deviation over beads of the relative growth of their patterns with depth.
     report : dict
-        Everything else that was measured, as plain values.
+        All other figures, as plain values for JSON.
     evidence : Evidence or None
-        Pictures for the report; None after loading.
+        Images for the report; None after loading.
     page : str
         The report as HTML; drawn from the evidence by `models.calibration.report.with_report`.
     """
@@ -78,7 +78,7 @@ class Calibration:
     page: str = dataclasses.field(default="", repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the PSF and the pictures, as plain values for JSON."""
+        """All but the PSF and the images, as plain values for JSON."""
         return {
             "kind": _KIND,
             "version": _VERSION,
@@ -106,7 +106,7 @@ class Calibration:
 
     @staticmethod
     def is_folder(folder: Path) -> bool:
-        """Whether `folder` holds a calibration, whole or damaged: what a new one may replace."""
+        """Whether `folder` holds a calibration, complete or damaged, that a new one may replace."""
         return (folder / "calibration.json").is_file() and (folder / "psf.zarr").is_dir()
 
     @classmethod
@@ -123,7 +123,7 @@ class Calibration:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if values["kind"] != _KIND or values["version"] != _VERSION:
                 raise DataError(
-                    f"{path} says it is {values['kind']!r} version {values['version']!r}; "
+                    f"{path} is of kind {values['kind']!r}, version {values['version']!r}; "
                     f"{_KIND!r} version {_VERSION} is needed.",
                     "Calibrate again with this version of Bathyscope.",
                 )

@@ -50,7 +50,7 @@ class DepthAxis:
 
 
 def depth_axis(moves: Literal["objective", "sample"] | None, immersion_index: float, sample_index: float) -> DepthAxis:
-    """Sign and scale of depth from what the microscope's settings say.
+    """Sign and scale of depth from the settings of the microscope.
 
     Raises
     ------

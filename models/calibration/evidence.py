@@ -1,4 +1,4 @@
-"""What a sweep showed: the pictures and curves behind a calibration's figures, for its report."""
+"""Images and curves of a sweep for the report of a calibration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the report shows beside the figures.
+    """Images and curves of the report.
 
     Attributes
     ----------
     field_image : ndarray of float32, shape (H, W)
         Brightest value of each pixel around focus, photo-electrons.
     beads : tuple of Bead
-        Every candidate with its verdict.
+        All candidates, accepted or rejected with a reason.
     thumbnails : ndarray of float32, shape (B, 3, n, n)
         Cut-outs of the candidates near the low end, in focus and at the high end.
     thumbnail_z_um : tuple of float
@@ -37,11 +37,11 @@ class Evidence:
     light : ndarray of float64, shape (Z,)
         Light of the beads at each plane, relative to the median plane.
     walk_um : ndarray of float64, shape (Z, 2)
-        Sideways walk, µm.
+        Lateral drift, µm.
     residual_um : ndarray of float64, shape (B, Z)
         Apparent minus true depth of each used bead; NaN where not fitted.
     notes : tuple of str
-        What the user should know.
+        Notes for the user.
     """
 
     field_image: F32

@@ -1,14 +1,15 @@
-"""Learning a field map from the beads of a sweep.
+"""Fit a field map to the beads of a sweep.
 
-Each bead's apparent depth and sideways shift over the sweep are read off at a
-few depths, dense near focus where patterns change most. At each depth they
-are then a smooth function of the place, as rich as predicts beads that were
-left out: none, a plane, or a quadratic. Beads differ from each other besides
-(size, dirt), so every step is robust, and few beads give a simple map or none.
+The apparent depth and the lateral shift of each bead are evaluated at a few
+depths (knots), which are closer to each other near focus, where patterns change
+most. At each knot a smooth function of the position is fitted: none, a plane, or
+a quadratic, as selected by leave-one-out prediction. Beads also differ from each
+other (size, dirt), so every fit is robust, and few beads give a simple map or
+none.
 
-What is left of a bead when the map is taken away is its own: a height, a rate
-of growth, and what its size adds near focus, where widths add in quadrature,
-so that the depth that appears is sqrt(z² + c), about z + c/(2 z).
+The remainder of each bead is described by its height, its growth with depth, and
+a near term: its size adds to the width of the pattern in quadrature, so the
+apparent depth is sqrt(z² + c), about z + c/(2 z).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ __all__ = ["BeadDepths", "FieldFit", "fit_field"]
 
 F64 = NDArray[np.float64]
 
-# A richer map must lower the leave-one-out residual by more than its freedom does by chance: F, the variance that each
-# further coefficient takes away over what each bead has left. 2 to 12 % of maps of nothing reach 6.
+# A map with more coefficients must lower the leave-one-out residual by more than chance does. F is the variance removed
+# by each further coefficient over the remaining variance of each bead; by chance it reaches 6 in 2 to 12 % of cases.
 _SURE = 6.0
 # Beads for each coefficient of a map.
 _BEADS_PER_COEFFICIENT = 3
@@ -37,23 +38,23 @@ _MOST_KNOTS = 7
 _PLANES_PER_KNOT = 3
 # Cauchy weights with this many robust deviations keep 95 % of the efficiency of least squares.
 _CAUCHY = 2.4 * 1.4826
-_TURNS = 15
+_ITERATIONS = 15
 
 
 @dataclass(frozen=True)
 class BeadDepths:
-    """What the beads of a sweep look like beside the mean pattern.
+    """Apparent depths and lateral shifts of the beads of a sweep, relative to the mean pattern.
 
     Attributes
     ----------
     x_um, y_um : ndarray of float64, shape (B,)
-        Place in focus.
+        Position in focus, µm.
     z_um : ndarray of float64, shape (Z,)
         Depth of the mean bead at each plane, increasing.
     apparent_um : ndarray of float64, shape (B, Z)
-        Apparent depth of each bead less that of the mean bead; NaN where unknown.
+        Apparent depth of each bead minus that of the mean bead, µm; NaN where unknown.
     shift_um : ndarray of float64, shape (B, Z, 2)
-        Sideways shift beside the common walk; NaN where unknown.
+        Lateral shift (x, y) minus the common drift, µm; NaN where unknown.
     """
 
     x_um: F64
@@ -65,18 +66,18 @@ class BeadDepths:
 
 @dataclass(frozen=True)
 class FieldFit:
-    """The map, and what each bead has beside it.
+    """The map and the remainders of the beads.
 
     Attributes
     ----------
     field : FieldMap or None
-        None when no part of it predicts left-out beads better than nothing.
+        None when no map predicts left-out beads better than a constant.
     height_um : ndarray of float64, shape (B,)
-        Of each bead, map included: its median over the depths.
+        Height of each bead, map included: the median over the depths, µm.
     own_um : ndarray of float64, shape (B, 3)
-        Of each bead, map excluded: height, growth (per depth) and near term (µm²: c of z + c/z).
+        Of each bead, map excluded: height (µm), growth (per depth) and near term (µm²: c of z + c/z).
     left_um : ndarray of float64, shape (B, Z)
-        Apparent depths less the map, tilt included, and less what all beads share.
+        Apparent depths minus the map, the tilt, and the median height of the beads, µm.
     report : dict
         Plain values: kinds, and leave-one-out residuals in µm.
     """
@@ -97,12 +98,12 @@ def fit_field(
     ----------
     beads : BeadDepths
     extent_um : (width, height)
-        Of the field.
+        Size of the field, µm.
     z_range_um : (low, high)
-        Depths of the calibration: the map is fitted to these and holds for these.
+        Depths of the calibration, µm; the map is fitted to these and valid for these.
     focal_depth_um : float
-        Nearer to focus than this, a pattern that is the same on both sides hardly changes with depth, so depths there
-        are left out, unless the range has both sides.
+        Nearer to focus than this, a symmetric pattern hardly changes with depth, so depths there are left out, unless
+        the range has both sides.
     """
     low, high = z_range_um
     two_sided = low < 0 < high
@@ -123,7 +124,7 @@ def fit_field(
     depth[:, 1:3] -= tilt
     depth[:, 0] = -(places[:, 1:] @ depth[:, 1:].T).mean(axis=0)
     lateral, lateral_report = _lateral(places, beads, rows, hats)
-    # A bead speaks for its surroundings, as far as half of the mean distance to the next.
+    # The map is valid up to half of the mean distance between beads beyond them.
     margin = 0.5 * np.sqrt(np.ptp(beads.x_um) * np.ptp(beads.y_um) / len(u))
     covered = [float(side.min() - margin) for side in (beads.x_um, beads.y_um)]
     covered += [float(side.max() + margin) for side in (beads.x_um, beads.y_um)]
@@ -164,7 +165,7 @@ def _knots(z_um: F64, two_sided: bool) -> F64:
 
 
 def _chosen(places: F64, values: F64, kinds: list[str]) -> tuple[str, F64, dict[str, Any]]:
-    """The richest kind of map that is worth it, its coefficients (K, 6) and the residuals of values (B, K)."""
+    """Selected kind of map, its coefficients (K, 6) and the leave-one-out residuals of `values` (B, K)."""
     best, kind = np.inf, "none"
     beads = len(values)
     table = np.zeros((values.shape[1], 6))
@@ -176,7 +177,7 @@ def _chosen(places: F64, values: F64, kinds: list[str]) -> tuple[str, F64, dict[
         design = places[:, :count]
         fits = [_robust_solution(design, column) for column in values.T]
         left_out = [_left_out(design, column, fit[1]) for column, fit in zip(values.T, fits, strict=True)]
-        # The geometric mean over depths: near focus beads differ most, and would decide alone.
+        # Geometric mean over depths, because near focus beads differ most and would dominate an arithmetic mean.
         residuals[name] = float(np.exp(np.mean(np.log(np.maximum(left_out, 1e-9)))))
         taken, spent = (best / residuals[name]) ** 2 - 1, count - _KINDS[kind]
         if name == "none" or taken * (beads - count) > _SURE * spent:
@@ -188,7 +189,7 @@ def _chosen(places: F64, values: F64, kinds: list[str]) -> tuple[str, F64, dict[
 
 
 def _lateral(places: F64, beads: BeadDepths, rows: NDArray[np.bool_], hats: F64) -> tuple[F64, dict[str, Any]]:
-    """Table of the sideways shift (K, 4), zero where beads do not bear it out."""
+    """Table of the lateral shift (K, 4), 0 where no map predicts left-out beads."""
     focus = int(np.abs(beads.z_um).argmin())
     start = beads.shift_um[:, max(focus - 1, 0) : focus + 2]
     table = np.zeros((hats.shape[1], 4))
@@ -202,7 +203,7 @@ def _lateral(places: F64, beads: BeadDepths, rows: NDArray[np.bool_], hats: F64)
 
 
 def _own_profiles(z_um: F64, middle_um: float, focal_depth_um: float, two_sided: bool) -> F64:
-    """How a bead's height, growth and near term change with depth, (Z, 1 to 3), as far as planes tell them apart."""
+    """Depth profiles of height, growth and near term of a bead, (Z, 1 to 3): those that the planes can distinguish."""
     columns = [np.ones_like(z_um)]
     if len(z_um) >= 2 * _PLANES_PER_KNOT:
         columns.append(z_um - middle_um)
@@ -213,14 +214,14 @@ def _own_profiles(z_um: F64, middle_um: float, focal_depth_um: float, two_sided:
 
 
 def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
-    """Least squares with Cauchy weights: a bead on a speck of dust does not bend the map. NaN counts nothing."""
+    """Least squares with Cauchy weights, robust against outliers such as a bead on dust; NaN has weight 0."""
     known = np.isfinite(values)
     weight: F64 = known.astype(np.float64)
     values = np.where(known, values, 0.0)
     solution: F64 = np.zeros(design.shape[1])
     if not known.any():
         return solution, weight
-    for _ in range(_TURNS):
+    for _ in range(_ITERATIONS):
         root = np.sqrt(weight)
         solution = np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0], np.float64)
         rest = np.abs(values - design @ solution)
@@ -229,7 +230,7 @@ def _robust_solution(design: F64, values: F64) -> tuple[F64, F64]:
 
 
 def _left_out(design: F64, values: F64, weight: F64) -> float:
-    """Robust standard deviation of beads about the map fitted without them, from the leverages."""
+    """Robust standard deviation of the leave-one-out residuals, computed from the leverages."""
     root = np.sqrt(weight)[:, None]
     weighted = design * root
     inverse = np.linalg.pinv(weighted.T @ weighted)

@@ -1,8 +1,8 @@
-"""The pattern of one bead as a spline, while it is being learned.
+"""The pattern of one bead as a cubic B-spline in x, y and z, during the calibration.
 
-A cubic B-spline in x, y and z: smooth between its knots, with the same number
-of unknowns as knots, so that it can be fitted to beads at any sub-pixel place.
-What is learned becomes a `models.psf.Psf`.
+The spline is smooth between its knots and has one coefficient per knot, so it can
+be fitted to beads at any sub-pixel position. The result becomes a
+`models.psf.Psf`.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def taper(pattern: Pattern, cone: Cone) -> F32:
 
 
 def trimmed(pattern: Pattern, cone: Cone) -> Pattern:
-    """The pattern without what lies outside its cone, normalized."""
+    """The pattern set to 0 outside its cone, normalized."""
     return replace(pattern, coefficients=pattern.coefficients * taper(pattern, cone)).normalized()
 
 
 def bright_centres(pattern: Pattern) -> F64:
     """Centre of mass of the bright part of each plane (x, y), pixels, shape (K, 2).
 
-    For a pattern that is still being found: what its turns differ by moves `plane_centres` more.
+    Used during the fit: changes of the pattern between rounds move it less than `plane_centres`.
     """
     half = pattern.coefficients.shape[1] // 2
     places = np.arange(-half, half + 1) / pattern.oversampling

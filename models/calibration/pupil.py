@@ -1,13 +1,12 @@
-"""The pattern of a bead from a few figures of the pupil: aperture, wavelength, aberrations, size of the bead.
+"""The pattern of a bead from a few parameters of the pupil: aperture, wavelength, aberrations, size of the bead.
 
-A sweep has a million noisy pixels; the optics behind it have some twenty
-unknowns. Where a scalar pupil explains the beads, it says what their pattern
-is between the planes of the sweep, in the dark of its rings and in its faint
-rim, with far less noise than a mean over beads can have. Where it does not,
-it is not used (see `pupil_fit`).
+A sweep has a million noisy pixels, and the optics have about twenty parameters.
+Where a scalar pupil fits the beads, its pattern has far less noise than a mean
+over beads, between the planes of the sweep, in dark rings and in the faint rim.
+Where it does not fit, it is not used (see `pupil_pattern`).
 
-Only sin(α) = NA/n and n/λ count: index, wavelength and aperture in vacuum
-cannot be told apart by an image. The field in each plane is the Fourier
+An image depends on sin(α) = NA/n and n/λ only, so index, wavelength and aperture
+in vacuum cannot be determined separately. The field in each plane is the Fourier
 transform of the pupil with its defocus, on a grid that is just wide enough
 for that depth; bead and camera pixel come in by their transfer functions.
 """
@@ -56,7 +55,7 @@ _WIDEST = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Pupil:
-    """What the pattern of a bead follows from.
+    """Parameters from which the pattern of a bead is computed.
 
     Attributes
     ----------
@@ -97,12 +96,12 @@ class Pupil:
         return abs(z_um - self.focus_um) * self.cone_tangent * _DISC_MARGIN + rings + self.bead_um / 2
 
     def as_vector(self) -> F64:
-        """All figures in a row."""
+        """All parameters, shape (6 + number of `ZERNIKES`,)."""
         head = [self.sine, self.waves_per_um, self.focus_um, self.bead_um, *self.dimming]
         return np.array([*head, *self.zernike_waves], np.float64)
 
     def moved_to(self, vector: F64) -> Pupil:
-        """The pupil of such a row, kept within what optics can have."""
+        """The pupil with the parameters of `as_vector`, clipped to physical values."""
         figures = [float(v) for v in vector]
         return replace(
             self,
@@ -146,12 +145,12 @@ def render_pupil(
         (pixel_um / step_um)².
     """
     cutoff = pupil.waves_per_um * pupil.sine
-    # Intensity has twice the field's bandwidth; what pixel and bead leave of its last tenth is nothing.
+    # Intensity has twice the bandwidth of the field; pixel and bead suppress its last tenth.
     finer = max(int(np.ceil(step_um * 4 * cutoff * 0.85)), 1)
     fine_um = step_um / finer
-    # A guess that is far off may reach far beyond the image; what comes back around its edge does not matter then.
+    # A bad first guess may reach far beyond the image; wrap-around at its edge does not matter then.
     reach = min(pupil.reach_um(z_um), _WIDEST * half * step_um) + pixel_um
-    # In steps, so that neighbouring depths share what is kept for a grid.
+    # In steps, so that neighbouring depths share the cached arrays of a grid.
     size = fft.next_fast_len(_GRID_STEP * int(np.ceil((2 * reach / fine_um + 2) / _GRID_STEP)))
     frequency = fft.fftfreq(size, fine_um)
     inside = np.flatnonzero(np.abs(frequency) <= cutoff + 1 / (size * fine_um))
@@ -185,7 +184,7 @@ def _pupil_values(pupil: Pupil, u: F64, z_um: float) -> NDArray[np.complex64]:
     square = aperture.square
     amplitude = aperture.inside * (1 + np.float32(pupil.dimming[0]) * square + np.float32(pupil.dimming[1]) * square**2)
     cosine = np.sqrt(1 - np.float32(pupil.sine**2) * square)
-    # Whole waves are taken off before the phase is turned into single precision.
+    # Whole waves are subtracted before the phase is converted to single precision.
     waves = pupil.waves_per_um * (z_um - pupil.focus_um) * (cosine.astype(np.float64) - 1)
     waves += np.tensordot(np.array(pupil.zernike_waves, np.float32), aperture.zernikes, 1)
     phase = (2 * np.pi * (waves - np.round(waves))).astype(np.float32)
@@ -209,7 +208,7 @@ def _aperture(count: int, first: float, spacing: float) -> _Aperture:
     u = first + spacing * np.arange(count)
     x, y = u[None, :], u[:, None]
     radius = np.hypot(x, y)
-    # Samples on the rim count by the part of them that is inside.
+    # Samples on the rim are weighted by their share inside.
     inside = np.clip((1 - radius) / spacing + 0.5, 0, 1)
     rho, angle = np.minimum(radius, 1.0), np.arctan2(y, x)
     zernikes = np.stack([_zernike(n, m, rho, angle) for n, m in ZERNIKES])

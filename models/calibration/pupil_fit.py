@@ -1,11 +1,10 @@
-"""Finding the pupil behind measured planes.
+"""Fit a pupil to measured planes.
 
-Gauss-Newton on a few planes, from focus outwards: near focus a rough guess of
-the aperture is enough, and each farther plane, whose rings turn faster with
-the unknowns, is added when the nearer ones have brought the guess close
-enough. Light and sideways place of every plane are left open, since they
-belong to the beads and to the drive. What beads look like beside the pupil's
-pattern is left over, and is not lost: see `explaining`.
+Gauss-Newton on a few planes, from focus outwards. Near focus a rough first guess
+of the aperture is enough. Farther planes change faster with the parameters, so
+they are added in stages, when the nearer planes have brought the pupil close
+enough. Light and lateral position of each plane are nuisance parameters, since
+they belong to the beads and the drive. `pupil_pattern` keeps the residual.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ _WAVELENGTHS_UM = (0.3, 0.4, 0.52, 0.68, 0.9)
 """First guesses of λ/n, near enough to each other for one of them to lead to the right one."""
 
 _SINE_SHARES = (0.86, 0.97)
-"""First guesses of the aperture, over what the width of the patterns tells: that includes their rim."""
+"""First guesses of the aperture, over the one that follows from the width of the patterns, which includes their rim."""
 
 _COARSE = np.array([True] * 4 + [False] * 2 + [n == 4 and m == 0 for n, m in ZERNIKES])
-"""What the first guesses leave open: aperture, wavelength, focus, bead, spherical aberration."""
+"""Parameters that are fitted first: aperture, wavelength, focus, bead, spherical aberration."""
 
-_COARSE_TURNS, _STAGE_TURNS, _LAST_TURNS = 4, 2, 4
+_COARSE_ITERATIONS, _STAGE_ITERATIONS, _LAST_ITERATIONS = 4, 2, 4
 _STEPS = np.array([1e-3, 2e-3, 0.02, 0.05, 0.02, 0.02] + [2e-3] * len(ZERNIKES))
-"""Steps of the finite differences: small beside what changes a pattern, large beside single precision."""
+"""Steps of the finite differences: small enough for linearity, large enough for single precision."""
 
 LONGEST_STEP = np.array([0.03, 0.15, 1.0, 0.4, 0.3, 0.3] + [0.05] * len(ZERNIKES))
-"""Longest step of a turn: the linear model holds no farther."""
+"""Longest step of an iteration; the linear model is not valid farther."""
 
 _DAMPING = 1e-6
 _STAGE_GROWTH = 2.2
@@ -46,7 +45,7 @@ _STAGE_GROWTH = 2.2
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPlane:
-    """What was measured at one depth.
+    """Measured image at one depth.
 
     Attributes
     ----------
@@ -61,15 +60,15 @@ class MeasuredPlane:
 
 @dataclass(frozen=True, slots=True)
 class PupilFit:
-    """The pupil, and how well it explains each plane.
+    """Fitted pupil and the misfit of each plane.
 
     Attributes
     ----------
     pupil : Pupil
     misfit : ndarray of float64, shape (K,)
-        Root mean square of what is left, over that of the plane.
+        RMS of the residual over RMS of the plane.
     shift : ndarray of float64, shape (K, 2)
-        How far the plane lies beside the pupil's pattern (x, y), samples.
+        Lateral shift (x, y) of the plane from the pupil's pattern, samples.
     """
 
     pupil: Pupil
@@ -91,7 +90,7 @@ def fit_pupil(
     cone_tangent : float
         Radius per depth by which the patterns grow, about.
     start : Pupil, optional
-        Near to the answer: no guesses are tried.
+        Pupil close to the result; without it, first guesses are tried.
     """
     ordered = sorted(planes, key=lambda plane: abs(plane.z_um))
     depths = np.array([abs(plane.z_um) for plane in ordered])
@@ -101,10 +100,10 @@ def fit_pupil(
         near = [plane for plane in ordered if abs(plane.z_um) <= limit]
         start = _guess(near, step_um, pixel_um, cone_tangent)
         while limit < depths[-1]:
-            start = _turns(start, near, step_um, pixel_um, free, _STAGE_TURNS)
+            start = _iterate(start, near, step_um, pixel_um, free, _STAGE_ITERATIONS)
             limit *= _STAGE_GROWTH
             near = [plane for plane in ordered if abs(plane.z_um) <= limit]
-    pupil = _turns(start, ordered, step_um, pixel_um, free, _LAST_TURNS)
+    pupil = _iterate(start, ordered, step_um, pixel_um, free, _LAST_ITERATIONS)
     seen = [_Comparison(pupil, plane, step_um, pixel_um) for plane in planes]
     return PupilFit(pupil, np.array([each.misfit for each in seen]), np.array([each.shift for each in seen]))
 
@@ -115,19 +114,24 @@ def _guess(planes: Sequence[MeasuredPlane], step_um: float, pixel_um: float, con
     for wavelength in _WAVELENGTHS_UM:
         for share in _SINE_SHARES:
             tried = Pupil(share * sine, 1 / wavelength, bead_um=pixel_um)
-            tried = _turns(tried, planes, step_um, pixel_um, _COARSE, _COARSE_TURNS)
+            tried = _iterate(tried, planes, step_um, pixel_um, _COARSE, _COARSE_ITERATIONS)
             misfit = sum(_Comparison(tried, plane, step_um, pixel_um).misfit ** 2 for plane in planes)
             if misfit < left:
                 best, left = tried, misfit
     return best
 
 
-def _turns(
-    pupil: Pupil, planes: Sequence[MeasuredPlane], step_um: float, pixel_um: float, free: NDArray[np.bool_], turns: int
+def _iterate(
+    pupil: Pupil,
+    planes: Sequence[MeasuredPlane],
+    step_um: float,
+    pixel_um: float,
+    free: NDArray[np.bool_],
+    iterations: int,
 ) -> Pupil:
-    """Some turns of Gauss-Newton; a step that makes things worse is halved, and the turns end when none helps."""
+    """Gauss-Newton iterations; a step that raises the misfit is halved, up to three times."""
     now = [_Comparison(pupil, plane, step_um, pixel_um) for plane in planes]
-    for _ in range(turns):
+    for _ in range(iterations):
         matrix, right = _normal_equations(pupil, now, step_um, pixel_um, free)
         scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
         inner = matrix / np.outer(scale, scale) + _DAMPING * np.eye(len(scale))
@@ -151,7 +155,7 @@ def _turns(
 
 
 class _Comparison:
-    """A plane beside the pupil's pattern at its depth, both of norm one of the plane's; light and place left open."""
+    """Residual of a plane from the pupil's pattern, over its norm; light and lateral position are fitted."""
 
     def __init__(self, pupil: Pupil, plane: MeasuredPlane, step_um: float, pixel_um: float) -> None:
         self.plane = plane
@@ -169,7 +173,7 @@ class _Comparison:
         self.misfit = float(np.linalg.norm(self.residual))
 
     def column(self, moved: Pupil, step: float, step_um: float, pixel_um: float) -> F64:
-        """How the model of norm one changes with a figure of the pupil, without what light and place can do."""
+        """Derivative of the model by one parameter of the pupil, with light and lateral position fitted."""
         other = render_pupil(moved, self.plane.z_um, self._half, step_um, pixel_um).ravel()
         change = (other - self.model) * (self.light / step / self.norm)
         return np.asarray(change - self._open @ (self._open.T @ change), np.float64)

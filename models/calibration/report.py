@@ -1,9 +1,8 @@
-"""The page that shows what a calibration rests on.
+"""Report of a calibration as one HTML file.
 
-One HTML file without any other: pictures are embedded, so that it can be
-mailed and opened years later. It is written for the person who prepared the
-beads: what was found, what was left out and why, and how well depth comes
-back from a single bead.
+Images are embedded, so that the file can be mailed and opened years later. It is
+written for the user who prepared the beads: which beads were found, which were
+rejected and why, and the depth error of a single bead.
 """
 
 from __future__ import annotations
@@ -54,17 +53,17 @@ img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
 
 
 def with_report(calibration: Calibration) -> Calibration:
-    """The calibration with its page drawn, ready to be saved."""
+    """The calibration with its report as `page`."""
     return replace(calibration, page=render_report(calibration))
 
 
 def render_report(calibration: Calibration) -> str:
-    """HTML page of a calibration that still has its evidence.
+    """HTML page of a calibration with evidence.
 
     Raises
     ------
     ValueError
-        When the calibration was loaded, so that only its finished page exists.
+        When the calibration was loaded from a folder: it has the finished page only.
     """
     evidence = calibration.evidence
     if evidence is None:
@@ -85,8 +84,8 @@ def render_report(calibration: Calibration) -> str:
             _image(_planes_figure(calibration)),
         ),
         _section(
-            "Where the beads are",
-            "The field in focus. Rings mark the beads that were used, crosses those that were left out; "
+            "Positions of the beads",
+            "The field in focus. Rings mark the beads that were used, crosses the rejected ones; "
             "the reasons are listed at the end.",
             _image(_field_figure(calibration, evidence)),
         ),
@@ -97,16 +96,16 @@ def render_report(calibration: Calibration) -> str:
             _image(_focus_figure(calibration, evidence)),
         ),
         _section(
-            "Light and sideways walk",
-            "Light of the beads from plane to plane (bleaching, lamp drift) and how far the whole field moved "
-            "sideways. Both are measured and taken out.",
+            "Light and lateral drift",
+            "Light of the beads from plane to plane (bleaching, lamp drift) and lateral movement of the whole field. "
+            "Both are measured and corrected.",
             _image(_drift_figure(evidence)),
         ),
         "</div>",
         _section(
-            "How well depth comes back from one bead",
-            "Depth read from each bead's image alone, minus its true depth; one line per bead. A bead that is larger "
-            "than the others looks deeper than it is, most of all near focus.",
+            "Depth error of one bead",
+            "Depth from the image of each bead alone, minus its true depth; one line per bead. A bead that is larger "
+            "than the others appears too deep, most of all near focus.",
             _image(_residual_figure(evidence)),
         ),
         _section(
@@ -114,7 +113,7 @@ def render_report(calibration: Calibration) -> str:
             _field_text(calibration),
             _image(_map_figure(calibration, used)),
         ),
-        _section("Every bead and its verdict", _bead_text(evidence), _bead_cards(calibration, evidence)),
+        _section("All beads, used or rejected", _bead_text(evidence), _bead_cards(calibration, evidence)),
     ]
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
@@ -137,7 +136,7 @@ def _figures(calibration: Calibration) -> str:
     shown = [
         (f"{report['beads_used']} / {report['beads_found']}", "beads used / found"),
         (f"{calibration.focus_um:.2f} µm", "focus, sweep coordinate"),
-        (f"{report['height_residual_um']:.2f} µm", "depth error of one bead about its own line"),
+        (f"{report['height_residual_um']:.2f} µm", "depth error of one bead about its line"),
         (f"{left_out:.2f} µm" if left_out is not None else "unknown", "difference between beads, field map applied"),
         (f"{calibration.size_variation:.1%}", "bead-to-bead variation of scale"),
         (
@@ -151,8 +150,8 @@ def _figures(calibration: Calibration) -> str:
         shown.append(
             (
                 f"NA/n {pupil['sine']:.3f}, λ/n {pupil['wavelength_um']:.2f} µm",
-                f"optics that explain the pattern, with a bead of {pupil['bead_um']:.1f} µm and aberrations of "
-                f"{worst:.2f} waves; {pupil['unexplained']:.1%} beside it is from the beads alone",
+                f"pupil that fits the pattern, with a bead of {pupil['bead_um']:.1f} µm and aberrations of "
+                f"{worst:.2f} waves; the residual of {pupil['unexplained']:.1%} is from the beads alone",
             )
         )
     cells = "".join(f"<div class=figure><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>" for a, b in shown)
@@ -164,36 +163,34 @@ def _remarks(calibration: Calibration) -> list[str]:
     remarks = [str(note) for note in report["notes"]]
     if report["beads_used"] < 8:
         remarks.append(
-            f"Only {report['beads_used']} beads were used: the pattern is no finer than the camera's pixels, and the "
-            "field cannot be mapped. A sample with 30 and more beads apart from each other gives both."
+            f"Only {report['beads_used']} beads were used: the pattern is sampled at camera pixels only, and there is "
+            "no field map. A sample with at least 30 isolated beads gives both."
         )
     change = report["light_end_over_start"]
     if not 0.7 < change < 1.4:
-        remarks.append(
-            f"The light changed by a factor of {change:.2f} during the sweep; it was taken out plane by plane."
-        )
+        remarks.append(f"The light changed by a factor of {change:.2f} during the sweep; each plane was scaled for it.")
     return remarks
 
 
 def _field_text(calibration: Calibration) -> str:
     field = calibration.field
     if field is None:
-        return "The beads' depths do not depend on their place, or too few beads tell, so there is no field map."
+        return "There is no field map: depths do not depend on the position, or there are too few beads."
     rise = 2 * np.hypot(*field.tilt_um)
     text = (
-        f"Apparent height of each bead. The straight part, {rise:.1f} µm across the field, is taken to be the tilt of "
+        f"Apparent height of each bead. The linear part, {rise:.1f} µm across the field, is taken to be the tilt of "
         "the sample. "
     )
     if np.any(field.depth_um):
         text += (
-            "What is curved, or changes with depth, is taken to belong to the optics, and is removed from every depth "
-            "that is measured. "
+            "The part that is curved or changes with depth is taken to belong to the optics, and is subtracted from "
+            "all measured depths. "
         )
     if np.any(field.lateral_um):
         edge = np.array(field.lateral_um)
         text += (
-            f"Places at the edge of the field shift sideways with focus by up to {np.abs(edge).max():.1f} µm; "
-            "that is removed as well."
+            f"Positions at the edge of the field shift laterally with focus by up to {np.abs(edge).max():.1f} µm; "
+            "this is corrected too."
         )
     return text
 
@@ -201,7 +198,7 @@ def _field_text(calibration: Calibration) -> str:
 def _bead_text(evidence: Evidence) -> str:
     text = "Each bead near the low end of the sweep, in focus, and at the high end."
     left = len(evidence.beads) - _MOST_THUMBNAILS
-    return text + (f" {left} more that were used are not shown." if left > 0 else "")
+    return text + (f" {left} more used beads are not shown." if left > 0 else "")
 
 
 def _bead_cards(calibration: Calibration, evidence: Evidence) -> str:
@@ -216,7 +213,7 @@ def _bead_cards(calibration: Calibration, evidence: Evidence) -> str:
                 f"depth error {bead.residual_um:.2f} µm"
             )
         else:
-            text = f"<b>Left out</b> {place}<br>{html.escape(bead.reason)}"
+            text = f"<b>Rejected</b> {place}<br>{html.escape(bead.reason)}"
         strip = _strip(evidence.thumbnails[index])
         cards.append(f"<div class='bead{'' if bead.used else ' out'}'>{strip}{text}</div>")
     return f"<div class=beads>{''.join(cards)}</div>"
@@ -297,7 +294,7 @@ def _field_figure(calibration: Calibration, evidence: Evidence) -> Figure:
     image = evidence.field_image
     low, high = np.percentile(image, (5, 99.8))
     axes.imshow(np.arcsinh(np.clip((image - low) / max(high - low, 1e-9), 0, None) * 10), cmap="gray_r")
-    for used, marker, color, label in ((True, "o", _ACCENT, "used"), (False, "x", _WARN, "left out")):
+    for used, marker, color, label in ((True, "o", _ACCENT, "used"), (False, "x", _WARN, "rejected")):
         places = np.array([(b.x_px, b.y_px) for b in evidence.beads if b.used is used]).reshape(-1, 2)
         if len(places) == 0:
             continue
@@ -333,7 +330,7 @@ def _drift_figure(evidence: Evidence) -> Figure:
     below.plot(evidence.z_um, evidence.walk_um[:, 0], color=_ACCENT, label="x")
     below.plot(evidence.z_um, evidence.walk_um[:, 1], color=_WARN, label="y")
     below.legend(frameon=False, ncols=2)
-    _plain(below, "depth from focus (µm)", "walk (µm)")
+    _plain(below, "depth from focus (µm)", "drift (µm)")
     return figure
 
 
@@ -354,7 +351,7 @@ def _residual_figure(evidence: Evidence) -> Figure:
         places = np.nonzero(known)[0]
         axes.set_xlim(evidence.z_um[places[0]], evidence.z_um[places[-1]])
     axes.legend(frameon=False)
-    _plain(axes, "depth from focus (µm)", "read depth - true (µm)")
+    _plain(axes, "depth from focus (µm)", "measured - true depth (µm)")
     return figure
 
 
@@ -369,7 +366,7 @@ def _map_figure(calibration: Calibration, used: list[Any]) -> Figure:
         field = calibration.field
         middle = np.array((field.z_um[0] + field.z_um[-1]) / 2)
         rest = height - field.tilt_at(x, y) - field.depth_error_at(x, y, middle)
-        panels += [("what the map does not explain", rest - np.median(rest))]
+        panels += [("residual after the map", rest - np.median(rest))]
     reach = max(float(np.percentile(np.abs(height), 98)), 0.1)
     for column, (title, values) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), column)

@@ -1,13 +1,13 @@
-"""What two halves of the beads agree on: a pattern with its noise shrunk away.
+"""Mean of two noisy patterns with the noise removed (Wiener filter).
 
-Patterns are nearly symmetric about their axis, so a few angular orders hold
-the signal and thousands of pixels the noise. Two patterns from two halves of
-the beads share the signal and have noise of their own, differences between
-beads included. So each plane is decomposed into angular orders on rings;
-around each ring and depth the power of the halves' mean and of their
-difference tell the signal, and each order is scaled by its share (Wiener).
-What no order holds (an engineered pattern has lobes, not rings) is scaled in
-the same way pixel by pixel.
+Patterns are nearly symmetric about their axis, so few angular orders contain the
+signal, while the noise is spread over thousands of pixels. Two patterns from two
+halves of the beads have the same signal and independent noise, differences
+between beads included. Each plane is decomposed into angular orders on rings.
+The power of signal and noise around each ring and depth follows from the mean
+and the difference of the halves, and each order is scaled by the share of the
+signal. The remainder (an engineered pattern has lobes instead of rings) is scaled
+in the same way pixel by pixel.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ F32 = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 _ORDERS = 16
-"""Highest angular order; the rest is left to single pixels."""
+"""Highest angular order; the remainder is treated pixel by pixel."""
 
 _RINGS_PER_KNOT = 3
-"""Six rings to the shortest period that knots can hold: enough for cubic interpolation between them."""
+"""Six rings in the shortest period that the knots resolve: enough for cubic interpolation between them."""
 
 _SAMPLES_PER_KNOT = 1.3
-"""Samples along a ring: no light of a knot is passed over."""
+"""Samples along a ring: every knot contributes."""
 
 _SIGNAL_WINDOW = (1.5, 6.0)
 """Over how many depths and rings the power of an order is averaged (standard deviation of the weights)."""
@@ -41,12 +41,12 @@ _NOISE_WINDOW = (3.0, 12.0, 1.0)
 
 _PIXEL_WINDOW = (1.0, 3.0, 3.0)
 _CAUTION = 1.3
-"""Noise counts this much more than it is measured: some forty independent values are averaged, so it scatters by 15 %,
-and noise that is taken for signal costs more than the faint signal that is lost."""
+"""Factor on the measured noise. It is an average of about forty independent values, so it scatters by 15 %, and noise
+taken for signal is a larger error than a lost faint signal."""
 
 
 def shrunk_mean(first: F32, second: F32) -> F32:
-    """Mean of two patterns without what they do not agree on.
+    """Mean of two patterns with the noise removed.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _decompose(coefficients: Any, spacing: Any, per_knot: Any, out: Any) -> None
     for j in range(out.shape[0]):
         radius = j * spacing
         count = max(8, int(np.ceil(2 * np.pi * radius * per_knot)))
-        # Orders that turn faster than knots can hold are not there.
+        # The knots do not resolve higher orders.
         most = min(orders, int(np.pi * radius) + 2)
         for s in range(count):
             angle = 2 * np.pi * s / count

@@ -6,12 +6,29 @@ planes are combined first, then columns, then rows.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-__all__ = ["back_project", "normal_equations", "render_cutouts", "roughness", "subtract_others"]
+__all__ = ["NormalEquations", "back_project", "normal_equations", "render_cutouts", "roughness", "subtract_others"]
+
+
+class NormalEquations(NamedTuple):
+    """Normal equations of each bead at each plane for light, x, y, z and background.
+
+    Attributes
+    ----------
+    matrix : ndarray of float64, shape (B, Z, 5, 5)
+    right : ndarray of float64, shape (B, Z, 5)
+        Right-hand sides.
+    power : ndarray of float64, shape (B, Z, 3)
+        Squared residuals, squared model without background, and number of pixels, each summed over the cut-out.
+    """
+
+    matrix: Any
+    right: Any
+    power: Any
 
 
 @numba.njit(cache=True, nogil=True)
@@ -162,20 +179,14 @@ def subtract_others(model: Any, light: Any, corner: Any, data: Any) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def normal_equations(
-    coefficients: Any,
-    z: Any,
-    x: Any,
-    y: Any,
-    oversampling: Any,
-    data: Any,
-    seen: Any,
-    light: Any,
-    background: Any,
-    matrix: Any,
-    right: Any,
-    power: Any,
+    coefficients: Any, knots: Any, oversampling: Any, data: Any, seen: Any, light: Any, background: Any, sums: Any
 ) -> None:
-    """Sum up matrix (B, Z, 5, 5) and right side (B, Z, 5) for light, x, y, z, background, and the power of each."""
+    """Add the pixels `data` (B, Z, n, n) that are `seen` to the `NormalEquations` `sums`.
+
+    `knots` are z, x, y (B, Z) of each cut-out's first pixel; `light` and `background` are (B, Z).
+    """
+    z, x, y = knots
+    matrix, right, power = sums
     size = coefficients.shape[1]
     pixels = data.shape[2]
     plane = np.empty((size, size), np.float32)

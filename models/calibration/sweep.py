@@ -1,15 +1,14 @@
 """A sweep as a value: one field of beads, imaged at many positions of the focus drive.
 
-A sweep is checked before anything is learned from it, because a calibration
-from a bad sweep looks plausible and is wrong everywhere. What a sweep can
-tell by itself is refused here: axes and steps that contradict each other, too
-few planes, light at the top of the camera's range, and pictures that do not
-change with focus. What only the beads can tell (no usable bead, beads that
-move, a range that the sweep does not cover) is refused where beads are judged.
+A sweep is checked before it is used, because a calibration from a bad sweep looks
+plausible and is wrong everywhere. This file rejects contradictory axes and steps,
+too few planes, saturated images, and images that do not change with focus. The
+checks that need beads (no usable bead, beads that move, a range that the sweep
+does not cover) are in `bead_rejection`, `assembly` and `sweep_focus`.
 
-A sweep taken in the wrong direction cannot be seen from a symmetric pattern:
-below and above focus look the same. It shows only when the wanted side of
-focus is not covered, so that message asks for the direction too.
+With a symmetric pattern a reversed sweep cannot be detected, because both sides
+of focus look the same. It is noticed only when the sweep does not cover the side
+of focus that was asked for, so that message mentions the direction too.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from models.saturation import top_of_range
 
 __all__ = ["FocusCurve", "Sweep", "fine_detail", "fit_peak"]
 
-# A field in which more than this share of the pixels is at the top of the range is not a field with a few bright beads.
+# Largest share of saturated pixels; a few bright beads have less.
 _SATURATED_SHARE = 0.02
-# Sharpness of the sharpest plane over that of the median plane; a focus that one can see gives 1.5 and more, noise 1.0.
+# Sharpness of the sharpest plane over that of the median plane; a visible focus gives 1.5 and more, noise 1.0.
 _LEAST_FOCUS_CONTRAST = 1.15
 
 
@@ -75,7 +74,7 @@ class Sweep:
     bit_depth: int = 16
 
     def __post_init__(self) -> None:
-        """Refuse contradictory axes, steps and pixel sizes."""
+        """Reject contradictory axes, steps and pixel sizes."""
         if self.planes.ndim != 4 or self.planes.dtype != np.uint16:
             raise DataError(
                 f"The sweep has shape {self.planes.shape} and type {self.planes.dtype}; "
@@ -172,8 +171,12 @@ class Sweep:
         """Mean of the repeats of one plane, ADU, shape (H, W)."""
         return self.planes[index].mean(axis=0, dtype=np.float32)  # type: ignore[no-any-return]
 
+    def mean_planes(self) -> NDArray[np.float32]:
+        """Means of the repeats of all planes, ADU, shape (Z, H, W)."""
+        return np.stack([self.mean_plane(index) for index in range(len(self.planes))])
+
     def check_exposure(self) -> None:
-        """Refuse a sweep whose camera is overexposed or saw nothing.
+        """Reject a sweep that is overexposed or empty.
 
         Raises
         ------
@@ -195,7 +198,7 @@ class Sweep:
             )
 
     def focus_curve(self) -> FocusCurve:
-        """Sharpness of each plane, and where it peaks.
+        """Sharpness of each plane, and its maximum.
 
         Beads are points, so the plane has most fine detail where they are in focus.
 
@@ -243,7 +246,7 @@ def fit_peak(z_um: NDArray[np.float64], sharpness: NDArray[np.float64]) -> float
         return float(z_um[best])
     centred = z_um[first : last + 1] - z_um[best]
     heights = np.log(np.maximum(sharpness[first : last + 1], 1e-6 * sharpness[best]))
-    # A floor on the weights keeps three samples three equations, whatever they hold.
+    # A lower limit of the weights keeps the equations of three samples independent.
     weight = np.maximum(sharpness[first : last + 1] / sharpness[best], 0.05)
     design = np.stack([centred**2, centred, np.ones_like(centred)], axis=1)
     square, slope, _ = np.linalg.lstsq(design * weight[:, None], heights * weight, rcond=None)[0]

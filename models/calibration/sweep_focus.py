@@ -1,6 +1,8 @@
-"""Where the beads of a sweep are in focus, and which of its planes a calibration needs."""
+"""Focus of the beads of a sweep, and the planes of the sweep that a calibration uses."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +10,56 @@ from numpy.typing import NDArray
 from models.calibration.sweep import FocusCurve, Sweep, fit_peak
 from models.errors import DataError
 
-__all__ = ["bead_focus", "focus_of", "kept_planes", "wanted_range"]
+__all__ = ["KeptPlanes", "SweepFocus", "bead_focus", "focus_of", "kept_planes", "wanted_range"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# Planes kept on either side of the asked range, when the sweep has them, µm.
+# Planes kept on either side of the range, when the sweep has them, µm.
 _MARGIN_UM = 6.0
-# Where a pattern that tells both sides of focus is sharp: this share of its greatest sharpness.
+# A pattern that differs on both sides of focus is sharp above this share of its greatest sharpness.
 _SHARP = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class SweepFocus:
+    """Focus of a sweep before the fit.
+
+    Attributes
+    ----------
+    curve : FocusCurve
+    focus_um : float
+        Sweep coordinate of the focus, µm: the median over the beads, or stated by the user.
+    stated : bool
+        Whether the user stated it.
+    """
+
+    curve: FocusCurve
+    focus_um: float
+    stated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlanes:
+    """Planes of a sweep that a calibration uses, by increasing depth.
+
+    Attributes
+    ----------
+    planes : ndarray of float32, shape (Z, H, W)
+        Photo-electrons.
+    z_um : ndarray of float64, shape (Z,)
+        Depths from about focus.
+    numbers : ndarray of int, shape (Z,)
+        Their numbers in the sweep.
+    """
+
+    planes: F32
+    z_um: F64
+    numbers: NDArray[np.intp]
+
+
 def bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve, both_sides: bool) -> float:
-    """Median over beads of where each is most concentrated, sweep coordinates, µm."""
+    """Focus in sweep coordinates, µm: the median over beads of the position where each is most concentrated."""
     found = []
     for x, y in positions[:200]:
         row, column = round(y), round(x)
@@ -41,8 +80,8 @@ def bead_focus(planes: F32, positions: F64, sweep_um: F64, curve: FocusCurve, bo
 def focus_of(z_um: F64, sharpness: F64, both_sides: bool) -> float:
     """Focus of a sharpness curve whose maximum is 1, µm.
 
-    A pattern that tells both sides of focus is engineered: an astigmatic one
-    has a sharp line on either side, and focus is in the middle of both.
+    A pattern that differs on both sides of focus is engineered: an astigmatic one has a sharp line on either side, and
+    focus is in the middle between them.
     """
     if not both_sides:
         return fit_peak(z_um, sharpness)
@@ -59,7 +98,13 @@ def focus_of(z_um: F64, sharpness: F64, both_sides: bool) -> float:
 def wanted_range(
     z_um: F64, z_range_um: tuple[float, float] | None, focus: float, sweep: Sweep, curve: FocusCurve, *, given: bool
 ) -> tuple[float, float]:
-    """Depths to be told apart: those asked for, or the larger side of the sweep; refused where it does not reach."""
+    """Depths of later localizations: `z_range_um`, or the larger side of the sweep.
+
+    Raises
+    ------
+    DataError
+        When the sweep does not cover `z_range_um`, or focus is not inside the sweep.
+    """
     low, high = float(z_um.min()), float(z_um.max())
     if curve.at_end and not given:
         raise DataError(
@@ -89,9 +134,9 @@ def wanted_range(
 
 
 def kept_planes(z_um: F64, wanted: tuple[float, float]) -> NDArray[np.bool_]:
-    """The wanted range with a margin, and the other side of focus as far as it mirrors the range.
+    """The range with a margin, and the mirrored range on the other side of focus.
 
-    Samples have emitters on the wrong side too, so training needs their pattern; and both sides together show focus.
+    Samples have emitters at negative defocus too, so training needs their pattern, and focus is found from both sides.
     """
     low, high = wanted[0] - _MARGIN_UM, wanted[1] + _MARGIN_UM
     reach = max(abs(wanted[0]), abs(wanted[1]))

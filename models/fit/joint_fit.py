@@ -24,7 +24,7 @@ from models.fit.rendering import Rendered, normal_equations
 from models.fit.step import FEWEST_PHOTONS, apply_step
 from models.pattern_spline import ENERGY, PatternSpline
 
-__all__ = ["Bounds", "JointFit", "distribute_light", "fit_jointly"]
+__all__ = ["Bounds", "Convergence", "FitFrame", "JointFit", "distribute_light", "fit_jointly"]
 
 Array = NDArray[np.float64]
 Bounds = Sequence[tuple[float | Array, float | Array]]
@@ -44,6 +44,45 @@ _DAMPING = (1.0, 1e-7, 1e7)
 """Initial, least and largest damping; the fit ends beyond the largest."""
 _UP, _DOWN = 5.0, 2.0
 """Factors by which damping grows after a rejected step and falls after an accepted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitFrame:
+    """A frame and the PSF that is fitted to it.
+
+    Attributes
+    ----------
+    data : ndarray of float32, shape (H, W)
+        Photo-electrons plus the read variance.
+    spline : PatternSpline
+        PSF on the pixels of the frame.
+    read_variance : float
+        Photo-electrons squared, positive.
+    backdrop : ndarray of float32, shape (H, W), optional
+        Light of emitters that are not fitted.
+    """
+
+    data: NDArray[np.float32]
+    spline: PatternSpline
+    read_variance: float
+    backdrop: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """When a fit ends.
+
+    Attributes
+    ----------
+    iterations : int
+        Largest number of accepted steps.
+    least_gain : float
+        The fit ends when a step lowers the negative log-likelihood by less. One standard deviation of one parameter
+        is 0.5.
+    """
+
+    iterations: int
+    least_gain: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,55 +147,30 @@ class _Point:
         return self.rendered.emitters
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """Data and settings that are constant during a fit."""
-
-    data: NDArray[np.float32]
-    spline: PatternSpline
-    read_variance: float
-    backdrop: NDArray[np.float32] | None = None
-    wide: NDArray[np.bool_] | None = None
-
-
 def fit_jointly(
-    data: NDArray[np.float32],
-    spline: PatternSpline,
+    frame: FitFrame,
     emitters: Array,
     background: float,
     bounds: Bounds,
-    read_variance: float,
-    iterations: int,
-    least_gain: float = 0.01,
+    convergence: Convergence,
     prior: Prior | None = None,
     *,
-    backdrop: NDArray[np.float32] | None = None,
     whole: bool = False,
 ) -> JointFit:
     """Fit the emitters of a frame and its background.
 
     Parameters
     ----------
-    data : ndarray of float32, shape (H, W)
-        Photo-electrons plus the read variance.
-    spline : PatternSpline
+    frame : FitFrame
     emitters : ndarray of float64, shape (N, 4)
         Start: x (pixels), y (pixels), z (µm), photons.
     background : float
         Start, photo-electrons per pixel.
     bounds : ((low, high), ...)
         Bounds of x (pixels), y (pixels) and z (µm), each one for all emitters or one for each.
-    read_variance : float
-        Photo-electrons squared, positive.
-    iterations : int
-        Largest number of accepted steps.
-    least_gain : float
-        The fit ends when a step lowers the negative log-likelihood by less. One standard deviation of one parameter
-        is 0.5.
+    convergence : Convergence
     prior : Prior, optional
         Position prior.
-    backdrop : ndarray of float32, shape (H, W), optional
-        Light of emitters that are not fitted.
     whole : bool
         Whether emitters with visible light outside the usual crop are fitted with wider patterns.
 
@@ -170,17 +184,16 @@ def fit_jointly(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    wide = _needs_wide_crop(start, spline, background + read_variance) if whole else None
-    scene = _Scene(data, spline, read_variance, backdrop, wide)
-    now = _evaluate(scene, start, background)
+    wide = _needs_wide_crop(start, frame.spline, background + frame.read_variance) if whole else None
+    now = _evaluate(frame, start, background, wide)
     cost, evaluations = now.cost + known.cost(start), 1
     damping, least, largest = _DAMPING
-    matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
-    for _ in range(iterations):
+    matrix, gradient = normal_equations(frame.data, now.expected, now.rendered, known)
+    for _ in range(convergence.iterations):
         gain = 0.0
         while damping <= largest:
             emitters, background = _take_step(now, matrix, gradient, damping, low, high)
-            trial = _evaluate(scene, emitters, background, now)
+            trial = _evaluate(frame, emitters, background, wide, now)
             evaluations += 1
             gain = cost - trial.cost - known.cost(emitters)
             if gain >= 0:
@@ -190,14 +203,14 @@ def fit_jointly(
             break
         now, cost = trial, cost - gain
         damping = max(damping / _DOWN, least)
-        matrix, gradient = normal_equations(data, now.expected, now.rendered, known)
-        if gain < least_gain:
+        matrix, gradient = normal_equations(frame.data, now.expected, now.rendered, known)
+        if gain < convergence.least_gain:
             break
     covariance = _covariance(matrix)
     photons = np.arange(3, len(covariance) - 1, 4)
     information = matrix[np.ix_(photons, photons)]
     drawn = now.rendered
-    chi2, unexplained = misfit(data, now.expected, drawn.boxes, drawn.offsets, drawn.patterns, now.emitters[:, 3])
+    chi2, unexplained = misfit(frame.data, now.expected, drawn.boxes, drawn.offsets, drawn.patterns, now.emitters[:, 3])
     pattern_error = np.minimum(unexplained, _LARGEST_PATTERN_ERROR)
     diagonal = np.diagonal(matrix)[:-1].reshape(-1, 4)
     of_light, of_place = diagonal[:, 3:], diagonal[:, :3] - known.weight
@@ -217,14 +230,7 @@ def fit_jointly(
     )
 
 
-def distribute_light(
-    data: NDArray[np.float32],
-    spline: PatternSpline,
-    places: Array,
-    background: float,
-    read_variance: float,
-    rounds: int,
-) -> tuple[Array, float]:
+def distribute_light(frame: FitFrame, places: Array, background: float, rounds: int) -> tuple[Array, float]:
     """Photons of emitters at fixed positions, by the multiplicative updates of Richardson and Lucy.
 
     They stay non-negative and divide the light of overlapping patterns. This gives photons that match the frame before
@@ -232,14 +238,11 @@ def distribute_light(
 
     Parameters
     ----------
-    data : ndarray of float32, shape (H, W)
-        Photo-electrons plus the read variance.
-    spline : PatternSpline
+    frame : FitFrame
     places : ndarray of float64, shape (N, 3)
         x (pixels), y (pixels), z (µm).
     background : float
         Start, photo-electrons per pixel, positive.
-    read_variance : float
     rounds : int
 
     Returns
@@ -247,9 +250,10 @@ def distribute_light(
     photons : ndarray of float64, shape (N,)
     background : float
     """
+    data, read_variance = frame.data, frame.read_variance
     above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
     photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
-    point = _evaluate(_Scene(data, spline, read_variance), np.column_stack([places, photons]), background)
+    point = _evaluate(frame, np.column_stack([places, photons]), background)
     drawn = point.rendered
     background = richardson_lucy(
         data, drawn.boxes, drawn.offsets, drawn.patterns, photons, background, np.float32(read_variance), rounds
@@ -264,15 +268,21 @@ def _needs_wide_crop(emitters: Array, spline: PatternSpline, variance: float) ->
     return shows
 
 
-def _evaluate(scene: _Scene, emitters: Array, background: float, before: _Point | None = None) -> _Point:
+def _evaluate(
+    frame: FitFrame,
+    emitters: Array,
+    background: float,
+    wide: NDArray[np.bool_] | None = None,
+    before: _Point | None = None,
+) -> _Point:
     """Render and compare with the data; emitters that have not moved since `before` keep their patterns."""
-    data = scene.data
+    data = frame.data
     shape = (data.shape[0], data.shape[1])
-    drawn = Rendered.of(scene.spline, emitters, shape, scene.wide, None if before is None else before.rendered)
-    expected = np.full(data.shape, background + scene.read_variance, np.float32)
-    if scene.backdrop is not None:
-        expected += scene.backdrop
-    read_variance = np.float32(scene.read_variance)
+    drawn = Rendered.of(frame.spline, emitters, shape, wide, None if before is None else before.rendered)
+    expected = np.full(data.shape, background + frame.read_variance, np.float32)
+    if frame.backdrop is not None:
+        expected += frame.backdrop
+    read_variance = np.float32(frame.read_variance)
     cost = accumulate(data, drawn.boxes, drawn.offsets, drawn.patterns, emitters, expected, read_variance)
     return _Point(drawn, background, expected, cost)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.joint_fit import Bounds, JointFit, fit_jointly
+from models.fit.joint_fit import Bounds, Convergence, FitFrame, JointFit, fit_jointly
 from models.fit.scale import FitScale
 from models.pattern_spline import render_pattern
 
@@ -25,9 +25,7 @@ Array = NDArray[np.float64]
 _SPARE_PX = 4
 """Pixels around the pattern, for emitters beside it."""
 
-_ITERATIONS = 15
-_ENOUGH = 0.3
-"""The fit ends when a step gains less log-likelihood."""
+_CONVERGENCE = Convergence(iterations=15, least_gain=0.3)
 
 _REACH_UM = 6.0
 """Largest lateral distance of the new emitters from the old one."""
@@ -84,15 +82,11 @@ class LocalView:
     def fit(self, starts: Array) -> JointFit:
         """Fit emitters (N, 4), in pixels of the window, instead of the present ones."""
         return fit_jointly(
-            self.data,
-            self.scale.spline,
+            FitFrame(self.data, self.scale.spline, self.scale.read_variance, self.backdrop),
             starts,
             self.background,
             self._bounds(starts[:, 2]),
-            self.scale.read_variance,
-            _ITERATIONS,
-            _ENOUGH,
-            backdrop=self.backdrop,
+            _CONVERGENCE,
         )
 
     def to_frame_pixels(self, fit: JointFit) -> Array:

@@ -272,9 +272,7 @@ class Refiner:
         """Distribute the light of the frame among the initial positions."""
         low, high = np.array(scale.bounds(data.shape), np.float64).T
         places = np.clip(state.emitters[:, :3], low, high)
-        photons, background = distribute_light(
-            data, scale.spline, places, state.background, scale.read_variance, _LIGHT_ROUNDS
-        )
+        photons, background = distribute_light(scale.frame(data), places, state.background, _LIGHT_ROUNDS)
         return replace(state, emitters=np.column_stack([places, photons]), background=background)
 
     def _select_emitters(self, data: NDArray[np.float32], scale: FitScale, state: FitState) -> FitState:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.errors import DataError
 from models.fit.depth_relocation import DepthRelocation
-from models.fit.joint_fit import Bounds, JointFit, fit_jointly
+from models.fit.joint_fit import Bounds, Convergence, FitFrame, JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.residual_search import MatchedFilter, search_depths
 from models.pattern_spline import PatternSpline
@@ -137,6 +137,10 @@ class FitScale:
             self._filters[size] = MatchedFilter(self.spline, size, depths, self._margin)
         return self._filters[size]
 
+    def frame(self, data: NDArray[np.float32]) -> FitFrame:
+        """A frame (H, W), with the read variance added, and the PSF on its pixels."""
+        return FitFrame(data, self.spline, self.read_variance)
+
     def fit(
         self,
         data: NDArray[np.float32],
@@ -149,14 +153,11 @@ class FitScale:
     ) -> JointFit:
         """Fit emitters (N, 4) and the background to a frame (H, W) with the read variance added; see `fit_jointly`."""
         return fit_jointly(
-            data,
-            self.spline,
+            self.frame(data),
             emitters,
             background,
             self.bounds(data.shape, emitters[:, 2]),
-            self.read_variance,
-            iterations,
-            _PRECISE if precise else _ROUGH,
+            Convergence(iterations, _PRECISE if precise else _ROUGH),
             prior,
             whole=precise,
         )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from models.networks.architecture import (
-    Architecture,
+from models.networks.architecture import Architecture
+from models.networks.registry import (
     architecture_named,
     architecture_names,
     architecture_sizes,
+    available_architectures,
 )
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes"]
+__all__ = [
+    "Architecture",
+    "architecture_named",
+    "architecture_names",
+    "architecture_sizes",
+    "available_architectures",
+]

@@ -1,15 +1,13 @@
-"""The interface of a network to training and localization, and the registry of architectures.
+"""Interface of a network to training and localization.
 
-A new architecture is one new class with these methods and one new line in the
-registry; training and localization use nothing else.
+A new architecture is one class with these methods and one entry point, see
+`models.networks.registry`; training and localization use nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-
-from models.errors import DataError
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +18,16 @@ if TYPE_CHECKING:
     from models.camera import CameraModel
     from models.networks.cascade_readout import Readout
     from models.networks.recipe import Recipe
-    from models.synthesis import SceneSettings, TrainingFrame
+    from models.synthesis import PatternTable, SceneSettings, TrainingFrame
 
-__all__ = ["Architecture", "architecture_named", "architecture_names", "architecture_sizes", "pad_frames"]
+__all__ = ["Architecture", "pad_frames"]
 
 
 class Architecture(Protocol):
     """One kind of network with its weights."""
+
+    sizes: ClassVar[tuple[str, ...]]
+    """Names of its sizes, the default first."""
 
     module: nn.Module
     """The weights."""
@@ -34,9 +35,19 @@ class Architecture(Protocol):
     stride: int
     """Frames are padded to multiples of this."""
 
+    @classmethod
+    def for_optics(cls, table: PatternTable, z_range_um: tuple[float, float], size: str) -> Self:
+        """Network of one of `sizes` for a PSF and a depth range (µm), with random weights."""
+        ...
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Self:
+        """Network of saved `settings`, with random weights."""
+        ...
+
     @property
     def recipe(self) -> Recipe:
-        """Optimizer, learning rate and batch of its training."""
+        """Optimizer, learning rate and batch of its training; a class attribute will do."""
         ...
 
     @property
@@ -71,70 +82,6 @@ class Architecture(Protocol):
     def measure(self, frames: Sequence[TrainingFrame]) -> dict[str, tuple[float, float]] | None:
         """Bounds of the network's maps, which `fold` needs for int8; None when there is no int8 form."""
         ...
-
-
-def _cascade() -> Any:
-    from models.networks.cascade_architecture import CascadeArchitecture
-
-    return CascadeArchitecture
-
-
-def _vgg() -> Any:
-    from models.networks.vgg_architecture import VggArchitecture
-
-    return VggArchitecture
-
-
-def _fcn() -> Any:
-    from models.networks.fcn_architecture import FcnArchitecture
-
-    return FcnArchitecture
-
-
-_REGISTRY: dict[str, Callable[[], Any]] = {"cascade": _cascade, "vgg": _vgg, "fcn": _fcn}
-_SIZES: dict[str, tuple[str, ...]] = {
-    "cascade": ("full", "live"),
-    "vgg": ("narrow", "quarter", "wide", "printed"),
-    "fcn": ("narrow", "wide"),
-}
-"""Sizes of each architecture; here, so that the command line lists them without importing torch."""
-
-
-def architecture_names() -> tuple[str, ...]:
-    """Names of all architectures."""
-    return tuple(_REGISTRY)
-
-
-def architecture_sizes(name: str) -> tuple[str, ...]:
-    """Names of an architecture's sizes, the default first; torch is not imported.
-
-    Raises
-    ------
-    DataError
-        When there is none of that name.
-    """
-    _check(name)
-    return _SIZES[name]
-
-
-def architecture_named(name: str) -> Any:
-    """Class of an architecture, with `sizes`, `for_optics(table, z_range_um, size)` and `from_settings(settings)`.
-
-    Raises
-    ------
-    DataError
-        When there is none of that name.
-    """
-    _check(name)
-    return _REGISTRY[name]()
-
-
-def _check(name: str) -> None:
-    if name not in _REGISTRY:
-        raise DataError(
-            f"There is no architecture {name!r}; this version has {', '.join(_REGISTRY)}.",
-            "Choose one of these with --architecture.",
-        )
 
 
 def pad_frames(counts: NDArray[np.uint16], stride: int) -> NDArray[np.uint16]:

@@ -3,8 +3,8 @@
 Both are VGG-19 (Simonyan & Zisserman, arXiv:1409.1556) up to its last
 convolution, followed by two fully connected layers on all places of the last
 features, as in VGG-19. (The authors' public code takes the maximum of each
-feature over the patch first. Then only the trace of the zero padding says
-where the emitter is, although the task is to detect one at the centre.)
+feature over the patch first. Then only the trace of the zero padding depends on
+the position, although the task is to detect an emitter at the centre.)
 
 The published form pads every convolution with zeros. The outputs of a layer
 then depend on where the patch ends, so every window of a frame is computed

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from models.networks import architecture_names, architecture_sizes
+from models.networks import available_architectures
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
 from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
 from service.files.descriptions import Unreadable
@@ -22,8 +22,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 _SWAP_TIMEOUT_S = 120.0
 """Loading and warming up beside a run, on a computer that is busy with it."""
 
-_NAMES = architecture_names()
-_SIZES = tuple(dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)))
+_SIZES = available_architectures()
 _LIVE = "live"
 
 
@@ -35,16 +34,14 @@ class TrainingRequest(BaseModel):
     calibration: Id = Field(description="Id of the calibration.")
     minutes: TrainingMinutes = Field(10.0, description="Wall time of the training, minutes.")
     architecture: Line = Field(
-        "cascade", description="The network; vgg and fcn are the published ones.", json_schema_extra={"enum": [*_NAMES]}
+        "cascade", description="The network; vgg and fcn are the published ones.", json_schema_extra={"enum": [*_SIZES]}
     )
     size: Line | None = Field(
         None,
         validate_default=True,
         description="cascade: live keeps up with a camera, full localizes best; vgg: narrow, quarter, wide or printed; "
         "fcn: narrow or wide. Absent: live, where there is one, or the first.",
-        json_schema_extra={
-            "enum": [*dict.fromkeys(size for name in _NAMES for size in architecture_sizes(name)), None]
-        },
+        json_schema_extra={"enum": [*dict.fromkeys(size for sizes in _SIZES.values() for size in sizes), None]},
     )
     seed: Seed = Field(1, description="Equal seeds draw equal frames.")
     name: Line = Field("", description="A name for display.")
@@ -52,8 +49,8 @@ class TrainingRequest(BaseModel):
     @field_validator("architecture")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in _NAMES:
-            raise ValueError(f"must be one of {', '.join(_NAMES)}")
+        if name not in _SIZES:
+            raise ValueError(f"must be one of {', '.join(_SIZES)}")
         return name
 
     @field_validator("size")
@@ -63,7 +60,7 @@ class TrainingRequest(BaseModel):
         if name is None:
             # The error of the architecture is reported by its own validator.
             return size
-        sizes = architecture_sizes(name)
+        sizes = _SIZES[name]
         if size is None:
             return _LIVE if _LIVE in sizes else sizes[0]
         if size not in sizes:

@@ -20,7 +20,7 @@ def run(
     import numpy as np
 
     from hardware.movies import open_movie
-    from models.calibration.photon_transfer import measure_camera
+    from models.calibration.darks_and_flats import measure_camera
     from service.commands.console import note
     from service.files.outputs import complete_output, write_json
 

@@ -49,7 +49,7 @@ def run(
         options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
         given = chosen_camera(options, source.bit_depth)
         localizer = Localizer.load(model, device, camera=given)
-        _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)
+        _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.card.pixel_size_um)
         localizer.check_bit_depth(source.bit_depth)
         if remark:
             note(remark)
@@ -67,7 +67,7 @@ def run(
         level = dark_level_note(source, localizer.camera)
         if level is not None:
             note(level)
-        refiner = localizer.refiner(model) if refine else None
+        refiner = localizer.refiner() if refine else None
         with (
             complete_output(out, lambda path: is_table(path, Localizations)) as aside,
             progress("Localizing", len(source), "frames") as advance,

@@ -11,7 +11,7 @@ from typing import Any
 
 from hardware.microscope import Truth
 from models.metrics import Region, Score, score_frame
-from models.model import Model
+from models.model_card import ModelCard
 from service.engine.analyzer import AnalysisBatch
 from service.engine.stages import Stage
 from service.worker_thread import WorkerThread
@@ -50,7 +50,7 @@ class LiveScore:
         return {**self._total.as_dict(), "frames": self._frames}
 
 
-def _region(shape: tuple[int, int], model: Model) -> Region:
+def _region(shape: tuple[int, int], model: ModelCard) -> Region:
     rows, columns = shape
     # The centre of the first pixel is 0, so the field begins half a pixel before it.
     x_um, y_um = ((-0.5 * model.pixel_size_um, (side - 0.5) * model.pixel_size_um) for side in (columns, rows))

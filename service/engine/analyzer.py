@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
-from models.model import Model
+from models.model_card import ModelCard
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.live_refinement import LiveRefinement
@@ -71,7 +71,7 @@ class AnalysisBatch:
     """Results of about 100 ms, all made by one model."""
 
     results: tuple[FrameResult, ...]
-    model: Model
+    model: ModelCard
 
     @property
     def numbers(self) -> list[int]:
@@ -91,7 +91,7 @@ class AnalysisModel:
     """
 
     localizer: LocalizesFrames
-    description: Model
+    description: ModelCard
     refinement: LiveRefinement | None = None
 
 

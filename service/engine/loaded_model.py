@@ -9,7 +9,7 @@ from pathlib import Path
 from hardware.microscope import CameraSettings, MicroscopeDescription
 from models.errors import DataError
 from models.localization import Localizer
-from models.model import Model
+from models.model_card import ModelCard
 from models.weights import reference_model
 from service.engine.live_refinement import LiveRefinement
 from service.settings import Settings
@@ -25,19 +25,18 @@ _PIXEL_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory and its folder."""
+    """Localizer of a model and what the engine derives from it."""
 
     localizer: Localizer
-    folder: Path
 
     @property
-    def model(self) -> Model:
-        """Its description."""
-        return self.localizer.model
+    def model(self) -> ModelCard:
+        """Card of the model."""
+        return self.localizer.card
 
     def live_refinement(self) -> LiveRefinement:
         """Refinement with this model's PSF, in few iterations and without a search for missed emitters."""
-        refiner = self.localizer.refiner(self.folder, rounds=0, iterations=_REFINEMENT_ITERATIONS)
+        refiner = self.localizer.refiner(rounds=0, iterations=_REFINEMENT_ITERATIONS)
         return LiveRefinement(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
 
 
@@ -64,7 +63,7 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     """
     folder = folder or settings.model or reference_model("live")
     engine = settings.engine
-    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
+    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision))
 
 
 def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: CameraSettings) -> None:
@@ -75,7 +74,7 @@ def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: 
     DataError
         When the pixel at the sample differs by more than 2 %, or the counts are not those of the model's camera.
     """
-    model = localizer.model
+    model = localizer.card
     if description.pixel_size_um is not None:
         pixel_um = description.pixel_size_um * camera.binning
         if abs(pixel_um / model.pixel_size_um - 1) > _PIXEL_TOLERANCE:

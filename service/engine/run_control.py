@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
-from models.model import Model
+from models.model_card import ModelCard
 from service.engine.catch_up import CatchUp
 from service.engine.event_log import EventLog
 from service.engine.lease import Lease, LeaseState
@@ -187,7 +187,7 @@ class RunControl:
             run.start()
         return run_id
 
-    def _new_recording(self, run_id: str, shape: tuple[int, int], model: Model) -> Recording:
+    def _new_recording(self, run_id: str, shape: tuple[int, int], model: ModelCard) -> Recording:
         settings = self._settings
         folder = settings.data_dir / "recordings"
         folder.mkdir(parents=True, exist_ok=True)

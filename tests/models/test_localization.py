@@ -16,7 +16,7 @@ from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer
 from models.metrics import chance_jaccard
-from models.model import Model
+from models.model_card import ModelCard
 from models.optics import REFERENCE_OPTICS, ExactImages
 from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
@@ -102,7 +102,7 @@ def test_damaged_folders_are_refused(copy: Path, damage: str) -> None:
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a model"):
-        Model.load(tmp_path)
+        ModelCard.load(tmp_path)
 
 
 def test_counts_of_another_depth_are_refused(localizer: Localizer) -> None:

@@ -20,7 +20,8 @@ from models.localization import Localizer
 from models.networks.cascade_architecture import CascadeArchitecture
 from models.optics import Objective, computed_psf
 from models.synthesis import PatternTable, SceneSettings, draw_frame
-from models.training import TrainingSettings, load_shipped_weights, scene_for, scenes_by_size, train
+from models.training import TrainingSettings, load_shipped_weights, train
+from models.training_scene import scene_for, scenes_by_size
 from models.weights import reference_model
 
 OBJECTIVE = Objective(0.45, 0.52, 0.65)
@@ -97,9 +98,9 @@ def test_a_short_training_makes_a_model_that_loads(calibration: Calibration, tmp
     assert model.training["frames"] > 0
     assert said[-1] == "done"
     localizer = Localizer.load(tmp_path / "model")
-    assert localizer.model.z_range_um == (0.0, 16.0)
-    assert localizer.model.camera == calibration.camera
-    assert localizer.model.load_psf(tmp_path / "model").pixel_size_um == 0.65
+    assert localizer.card.z_range_um == (0.0, 16.0)
+    assert localizer.card.camera == calibration.camera
+    assert localizer.psf.pixel_size_um == 0.65
     localizer.warm_up((96, 96), 2)
 
 

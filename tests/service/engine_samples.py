@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.camera import CameraModel
-from models.model import Model
+from models.model_card import ModelCard
 from models.tables import Localizations
 
 PIXEL_UM = 0.65
@@ -73,7 +73,7 @@ def dot_camera() -> Any:
 
 
 def dot_model() -> Any:
-    return Model(
+    return ModelCard(
         id="dots",
         architecture="none",
         network={},

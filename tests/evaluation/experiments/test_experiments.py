@@ -34,7 +34,7 @@ from evaluation.scores.scoring import jaccard_error, limit_columns, precision_re
 from models.camera import CameraModel
 from models.errors import DataError
 from models.metrics import Score
-from models.model import Model
+from models.model_card import ModelCard
 from models.tables import Localizations
 from models.tracking import track_table
 from models.weights import reference_model
@@ -375,7 +375,7 @@ def test_scores_over_training_size_use_the_models_records(
 ) -> None:
     with pytest.raises(DataError, match="with a record of its training"):
         training_size.run(Benchmark(optics, [Oracle("mle", "mle", optics.calibration, "exact")], True, 5))
-    reference = Model.load(reference_model())
+    reference = ModelCard.load(reference_model())
     method_runs = []
     for samples, error_um in ((1000, 2.0), (5000, 0.5)):
         folder = Path(shutil.copytree(reference_model(), tmp_path / f"model-{samples}"))

@@ -13,7 +13,7 @@ from evaluation.optics.benchmark_optics import BenchmarkOptics, hidden_benchmark
 from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Photons, expose
 from evaluation.optics.hidden_optics import FIELD_SHAPE, HIDDEN_SEED, HiddenImages, draw_hidden_optics, hidden_psf
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
-from models.fit.joint_fit import fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, fit_jointly
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
 
@@ -101,7 +101,9 @@ def test_a_calibration_from_the_sweep_gives_the_true_depth(optics: BenchmarkOpti
         data = frames.camera.to_electrons(frames.counts[0]) + np.float32(frames.camera.read_noise_e**2)
         start = np.array([[place[0] / 0.65, place[1] / 0.65, z + 0.7, 4e4]])
         bounds = ((0.0, 255.0), (0.0, 255.0), (1.0, 24.0))
-        fit = fit_jointly(data, spline, start, 5.0, bounds, frames.camera.read_noise_e**2, 40, 1e-3)
+        fit = fit_jointly(
+            FitFrame(data, spline, frames.camera.read_noise_e**2), start, 5.0, bounds, Convergence(40, 1e-3)
+        )
         errors.append(fit.emitters[0, :3] * np.array([0.65, 0.65, 1.0]) - place)
     # The errors of a calibration from nine beads with a tilted slide and a curved field: a few tenths of a micrometre.
     assert np.abs(np.array(errors)[:, 2]).max() < 0.3

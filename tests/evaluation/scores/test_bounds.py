@@ -10,7 +10,7 @@ from scipy import ndimage, signal
 from evaluation.optics.frames import PUBLISHED_CAMERA, Frames, Snr, expose, middle_box, uniform_emitters
 from evaluation.scores.bounds import IdealDetector, JointBounds, detectable_share, joint_bounds
 from models.errors import DataError
-from models.fit.joint_fit import fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, fit_jointly
 from models.optics import REFERENCE_OPTICS, computed_psf, reference_psf
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
@@ -83,7 +83,9 @@ def test_an_isolated_emitter_is_fitted_as_well_as_the_bound_allows(shallow: Psf)
         data = (rng.poisson(clean) + rng.normal(0, read, SHAPE) + read**2).astype(np.float32)
         start = truth / np.array([PIXEL, PIXEL, 1.0, 1.0]) + np.array([[0.3, -0.2, 0.5, 400.0]])
         bounds = ((0.0, 47.0), (0.0, 47.0), (1.0, 19.0))
-        fits.append(fit_jointly(data, spline, start, background, bounds, read**2, 30, 1e-4).emitters[0])
+        fits.append(
+            fit_jointly(FitFrame(data, spline, read**2), start, background, bounds, Convergence(30, 1e-4)).emitters[0]
+        )
     spread = np.std(fits, axis=0) * np.array([PIXEL, PIXEL, 1.0, 1.0])
     sigma = joint_bounds(shallow, truth, background, read, SHAPE)[0]
     # The standard deviation of 150 fits is known to 6 %; 15 % is two and a half of that.

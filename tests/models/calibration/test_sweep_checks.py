@@ -12,8 +12,10 @@ import pytest
 
 from models.calibration.beads import find_beads
 from models.calibration.calibrating import calibrate
+from models.calibration.pixel_repair import repaired
 from models.calibration.sweep import Sweep
-from models.calibration.sweep_checks import check_steps, repaired, trimmed_to_light
+from models.calibration.sweep_light import trimmed_to_light
+from models.calibration.sweep_steps import check_steps
 from models.errors import DataError
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, astigmatic_pattern, simulate
 
@@ -86,20 +88,20 @@ def _with_fault(fault: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("one step lost", "Planes 15 to 16 show the same picture"),
-        ("stuck in the middle", "Planes 15 to 17 show the same picture"),
-        ("stuck at a limit", "Planes 17 to 19 show the same picture"),
-        ("moves after two exposures", "Planes 0 to 2 show the same picture"),
+        ("one step lost", "Planes 15 to 16 show the same image"),
+        ("stuck in the middle", "Planes 15 to 17 show the same image"),
+        ("stuck at a limit", "Planes 17 to 19 show the same image"),
+        ("moves after two exposures", "Planes 0 to 2 show the same image"),
         ("a copy", "Planes 15 and 16 are equal in every pixel"),
         ("a copy far away", "Planes 13 and 22 are equal in every pixel"),
         ("shuffled", "not in the order"),
         ("two exchanged", "beside planes 14 to 15"),
         ("of another field", "beside plane 17"),
         ("up and down", "beside plane 19"),
-        ("planes missing", "Between planes 16 and 17 the picture changes"),
-        ("every other plane first", "Between planes 13 and 14 the picture changes"),
-        ("last plane at the first position", "Between planes 25 and 26 the picture changes"),
-        ("first plane from before", "Between planes 0 and 1 the picture changes"),
+        ("planes missing", "Between planes 16 and 17 the image changes"),
+        ("every other plane first", "Between planes 13 and 14 the image changes"),
+        ("last plane at the first position", "Between planes 25 and 26 the image changes"),
+        ("first plane from before", "Between planes 0 and 1 the image changes"),
         ("sample moved", "between planes 14 and 15 it jumped by 0.0 µm in x and 3.0 µm in y"),
         ("dark in the middle", "Planes 14 to 16 are dark"),
         ("dark early", "Planes 5 to 26 are dark"),

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from evaluation.scores.bounds import JointBounds
-from models.fit.joint_fit import fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, fit_jointly
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
 from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, asymmetric_psf, expected_frame, noisy_frame
@@ -27,7 +27,7 @@ def test_sigmas_are_the_bound_with_correlated_parameters() -> None:
     truth = np.array([[40.2, 41.7, 8.3, 3e4], [43.4, 40.1, 14.2, 4e4]])
     data = noisy_frame(expected_frame(psf, truth, shape=SMALL), 1) + np.float32(variance)
     bounds = ((0.0, 95.0), (0.0, 95.0), (0.5, 29.0))
-    fit = fit_jointly(data, PatternSpline(psf), truth, background, bounds, variance, 30)
+    fit = fit_jointly(FitFrame(data, PatternSpline(psf), variance), truth, background, bounds, Convergence(30))
     expected = JointBounds(psf).of_frame(truth, background, READ_NOISE_E, SMALL).sigma
     # The crop to 99 % of the light, and noise in the variance.
     assert fit.sigma[:, :3] == pytest.approx(expected[:, :3], rel=0.04)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.fit.joint_fit import JointFit, fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, JointFit, fit_jointly
 from models.fit.psf_model_error import common_psf_error, error_variance
 from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
@@ -28,7 +28,7 @@ def fit_of(smaller: float, missed: int, beads: int = 9) -> JointFit:
         image += 0.5 * photons * psf.image((x + 5) * 1.6, y * 1.6, z - 4, image.shape)
     data = (rng.poisson(image) + READ_VARIANCE).astype(np.float32)
     bounds = ((0.0, 159.0), (0.0, 159.0), (8.0, 23.0))
-    return fit_jointly(data, spline, emitters, 10.0, bounds, READ_VARIANCE, 8)
+    return fit_jointly(FitFrame(data, spline, READ_VARIANCE), emitters, 10.0, bounds, Convergence(8))
 
 
 def test_an_exact_psf_has_no_error() -> None:

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.joint_fit import distribute_light, fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, distribute_light, fit_jointly
 from models.fit.prior import Prior
 from models.fit.refiner import RefinementSettings, Refiner, refine
 from models.fit.residual_search import search_depths
@@ -102,7 +102,7 @@ def test_errors_of_a_single_emitter_are_the_bound(psf: Psf, z_um: float) -> None
     for seed in range(40):
         start = truth + np.array([0.7, -0.6, 0.8, 5e3])
         data = noisy_frame(image, seed) + np.float32(variance)
-        fit = fit_jointly(data, spline, start, 3.0, bounds, variance, iterations=15)
+        fit = fit_jointly(FitFrame(data, spline, variance), start, 3.0, bounds, Convergence(15))
         normalized.append((fit.emitters - truth)[0] / fit.sigma[0])
         assert fit.background == pytest.approx(BACKGROUND_E, abs=0.2)
     # 160 normalized errors: their mean square is 1 within four standard errors of 0.11. The crop to 99 % of the
@@ -120,8 +120,8 @@ def test_at_few_photons_the_prior_dominates(psf: Psf) -> None:
         emitter = np.append(truth, photons)[None]
         data = noisy_frame(expected_frame(psf, emitter * [PIXEL_UM, PIXEL_UM, 1, 1]), 1) + np.float32(variance)
         start = np.column_stack([prior.place, [photons]])
-        with_prior = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15, prior=prior)
-        without = fit_jointly(data, spline, start, BACKGROUND_E, bounds, variance, 15)
+        with_prior = fit_jointly(FitFrame(data, spline, variance), start, BACKGROUND_E, bounds, Convergence(15), prior)
+        without = fit_jointly(FitFrame(data, spline, variance), start, BACKGROUND_E, bounds, Convergence(15))
         assert (with_prior.sigma[:, :3] < without.sigma[:, :3]).all()
         assert (with_prior.sigma[:, :3] < 1.0).all()
         np.testing.assert_allclose(np.diagonal(with_prior.photon_covariance), with_prior.sigma[:, 3] ** 2)
@@ -136,7 +136,7 @@ def test_light_is_distributed_among_positions(psf: Psf) -> None:
     variance = READ_NOISE_E**2
     data = noisy_frame(expected_frame(psf, truth), 6) + np.float32(variance)
     places = np.concatenate([truth[:, :3], absent]) / [PIXEL_UM, PIXEL_UM, 1]
-    photons, background = distribute_light(data, PatternSpline(psf), places, 1.0, variance, 60)
+    photons, background = distribute_light(FitFrame(data, PatternSpline(psf), variance), places, 1.0, 60)
     np.testing.assert_allclose(photons[:2], truth[:, 3], rtol=0.1)
     assert photons[2] < 0.05 * truth[0, 3]
     assert background == pytest.approx(BACKGROUND_E, abs=1.0)
@@ -151,11 +151,13 @@ def test_a_measured_psf_with_negative_values_is_fitted(psf: Psf) -> None:
     spline, variance = PatternSpline(noisy), READ_NOISE_E**2
     truth = np.array([[95.3, 96.8, 55.0, 5e6]])
     image = noisy_frame(expected_frame(psf, truth * [PIXEL_UM, PIXEL_UM, 1, 1]), 4) + np.float32(variance)
-    photons, background = distribute_light(image, spline, truth[:, :3], 2.0, variance, 30)
+    photons, background = distribute_light(FitFrame(image, spline, variance), truth[:, :3], 2.0, 30)
     assert photons[0] == pytest.approx(5e6, rel=0.1)
     start = truth * 1.01
     bounds = ((0.0, 191.0), (0.0, 191.0), (0.05, 112.0))
-    fit = fit_jointly(image, spline, np.append(start[0, :3], photons)[None], background, bounds, variance, 25)
+    fit = fit_jointly(
+        FitFrame(image, spline, variance), np.append(start[0, :3], photons)[None], background, bounds, Convergence(25)
+    )
     # The waves are a PSF model error, which shifts the optimum by so much.
     np.testing.assert_array_less(np.abs(fit.emitters[0, :3] - truth[0, :3]), [0.1, 0.1, 0.4])
     assert fit.emitters[0, 3] == pytest.approx(5e6, rel=0.04)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.binning import binned_psf
-from models.fit.joint_fit import JointFit, fit_jointly
+from models.fit.joint_fit import Convergence, FitFrame, JointFit, fit_jointly
 from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
 from models.fit.score_test import score_candidates
@@ -28,7 +28,7 @@ def spline() -> PatternSpline:
 
 
 def _fit(data: NDArray[np.float32], spline: PatternSpline, start: Array) -> JointFit:
-    return fit_jointly(data, spline, start, 5.0, BOUNDS, READ_NOISE_E**2, 40, 1e-3)
+    return fit_jointly(FitFrame(data, spline, READ_NOISE_E**2), start, 5.0, BOUNDS, Convergence(40, 1e-3))
 
 
 def _candidate(*places: Array) -> Array:
@@ -58,7 +58,7 @@ def test_the_gradient_of_the_prior_is_no_evidence(spline: PatternSpline) -> None
     everything = np.concatenate([CROWD, MISSING])
     data = noisy_frame(expected_frame(asymmetric_psf(), everything, shape=SMALL), 1) + np.float32(READ_NOISE_E**2)
     prior = Prior(CROWD[:, :3] + [0.6, -0.5, 1.5], np.tile([400.0, 400.0, 50.0], (len(CROWD), 1)))
-    fit = fit_jointly(data, spline, CROWD, 5.0, BOUNDS, READ_NOISE_E**2, 60, 1e-4, prior)
+    fit = fit_jointly(FitFrame(data, spline, READ_NOISE_E**2), CROWD, 5.0, BOUNDS, Convergence(60, 1e-4), prior)
     assert np.abs(prior.weight * (fit.emitters[:, :3] - prior.place)).max() > 0.5
     apart = _fit(data, spline, CROWD)
     assert fit.cost < apart.cost + prior.cost(apart.emitters) - 1
@@ -66,7 +66,9 @@ def test_the_gradient_of_the_prior_is_no_evidence(spline: PatternSpline) -> None
     assert np.abs(pull / np.sqrt(np.diagonal(matrix))).max() < 0.05
     start = np.concatenate([fit.emitters, MISSING])
     wider = Prior(np.vstack([prior.place, MISSING[:, :3]]), np.vstack([prior.weight, np.zeros((1, 3))]))
-    complete = fit_jointly(data, spline, start, fit.background, BOUNDS, READ_NOISE_E**2, 60, 1e-4, wider)
+    complete = fit_jointly(
+        FitFrame(data, spline, READ_NOISE_E**2), start, fit.background, BOUNDS, Convergence(60, 1e-4), wider
+    )
     found = score_candidates(_candidate(MISSING[0]), data, fit, prior, spline, fit.expected)[0]
     assert found[4] ** 2 / 2 == pytest.approx(fit.cost - complete.cost, rel=0.3)
 
@@ -80,7 +82,9 @@ def test_in_a_crowd_the_matched_filter_underestimates_the_significance(seed: int
     for x_px, y_px, z_um, photons in everything:
         data += (photons * psf.image(x_px * pixel_um, y_px * pixel_um, z_um, (32, 32))).astype(np.float32)
     without, complete = (
-        fit_jointly(data, PatternSpline(psf), start, 20.0, ((0, 31), (0, 31), (0.5, 100)), 0.01, 60, 1e-3)
+        fit_jointly(
+            FitFrame(data, PatternSpline(psf), 0.01), start, 20.0, ((0, 31), (0, 31), (0.5, 100)), Convergence(60, 1e-3)
+        )
         for start in (crowd, everything)
     )
     found = _tested(_candidate(everything[-1]), data, without, PatternSpline(psf))[0]

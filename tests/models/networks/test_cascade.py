@@ -11,7 +11,6 @@ import torch
 from models.camera import CameraModel
 from models.errors import DataError
 from models.localization import Localizer
-from models.networks import architecture_named, architecture_names
 from models.networks.architecture import pad_frames
 from models.networks.cascade import Cascade, CascadeSettings, Proposals
 from models.networks.cascade_architecture import CascadeArchitecture
@@ -194,12 +193,6 @@ def test_bands_follow_the_width_of_the_pattern_and_overlap() -> None:
 def test_detections_may_lie_farther_from_deep_emitters() -> None:
     near, far = lateral_scale_um(np.array([0.0, 100.0]))
     assert far > 2 * near
-
-
-def test_the_error_for_an_unknown_architecture_lists_those_that_exist() -> None:
-    assert architecture_names()[0] == "cascade"
-    with pytest.raises(DataError, match=r"no architecture 'yolo'.*cascade"):
-        architecture_named("yolo")
 
 
 def test_the_quantized_network_finds_the_same_emitters() -> None:

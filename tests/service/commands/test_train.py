@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from models.errors import DataError
-from models.model import Model
+from models.model_card import ModelCard
 from service.commands import localize, train
 from tests.models.test_training import small_calibration
 
@@ -37,7 +37,7 @@ def test_the_model_is_one_that_localize_accepts(calibration: Path, tmp_path: Pat
     assert str(out) in done.stderr
     assert sorted(path.name for path in out.parent.iterdir()) == ["model"]
     assert {path.name for path in out.iterdir()} == {"model.json", "psf.zarr", "weights.safetensors"}
-    model = Model.load(out)
+    model = ModelCard.load(out)
     assert model.calibration_id == "small"
     assert model.pixel_size_um == 0.65
     movie, found = tmp_path / "movie.tif", tmp_path / "found.csv"

@@ -41,7 +41,7 @@ def test_the_shipped_model_fits_the_simulated_microscope(localizer: Localizer, m
 
 
 def test_a_model_of_other_optics_is_refused(localizer: Localizer, microscope: LimitedMicroscope) -> None:
-    localizer.model = replace(localizer.model, pixel_size_um=1.6)
+    localizer.card = replace(localizer.card, pixel_size_um=1.6)
     with pytest.raises(DataError, match=r"0\.65 µm per pixel at the sample; the model .* was made for 1\.6 µm") as said:
         check_fit(localizer, microscope.description, microscope.camera_settings)
     assert "choose another model" in said.value.remedy

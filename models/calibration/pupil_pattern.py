@@ -1,16 +1,16 @@
-"""The pattern as a pupil's pattern and what is left of it, both learned from the beads.
+"""The pattern as the sum of a pupil's computed pattern and a residual, both fitted to the beads.
 
-A spline through the beads is right on average, but it has the beads' noise,
-and between planes that lie as far apart as half a turn of the rings it
-guesses. A pupil (see `pupil`) that explains the spline takes its place: what
-is then still in the beads is small and smooth in depth, so that a spline holds
-it well, and what two halves of the beads do not agree on is noise (see
-`shrinkage`). The sum is the pattern. The better the pupil, the less is left to
-the spline; without one the spline holds all.
+A spline through the beads is unbiased, but it contains the noise of the beads,
+and its interpolation is wrong between planes that are half a period of the rings
+apart. Where a pupil (see `pupil`) fits the spline, its computed pattern replaces
+it. The residual of the beads is then small and smooth in depth, which a spline
+interpolates well. Two halves of the beads have the same residual and different
+noise, by which the noise is removed (see `shrinkage`). Without a pupil that fits,
+the pattern is a spline alone.
 
-While a pupil is fitted, the sideways place of the pattern is the optics' own:
-coma makes it walk with depth as it does in truth, and the rest of the walk is
-the drive's. `centred` goes back to patterns that are centred at every depth.
+While a pupil is fitted, the lateral position of the pattern is that of the
+optics: with coma it changes with depth. Other lateral drift is that of the
+drive. `centred` reiterations to a pattern that is centred at every depth.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from models.calibration.beads import Cone
 from models.calibration.pattern import Pattern, taper
 from models.calibration.pupil import Pupil, render_pupil
 from models.calibration.pupil_fit import MeasuredPlane, fit_pupil
-from models.calibration.settling import Turn, next_start
+from models.calibration.pupil_secant import Round, next_start
 from models.calibration.shrinkage import shrunk_mean
 from models.psf import plane_centres
 
-__all__ = ["Explanation", "centred", "explain", "explain_better", "halved_pattern"]
+__all__ = ["PupilPattern", "centred", "first_pupil_pattern", "halved_pattern", "refine_pupil_pattern"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 _EXPLAINED = 0.35
-"""A pupil is used when half of the planes differ from it by less than this share of their light (root mean square);
-a mere disc of the right width differs by about 0.5."""
+"""A pupil is used when the median over the planes of the RMS difference, over the RMS of the plane, is below this; for
+a uniform disc of the right width it is about 0.5."""
 
 _LADDER = 1.4
 """Ratio of the depths of the planes that a pupil is fitted to."""
@@ -47,44 +47,45 @@ _RUNGS = 11
 _PLANES_PER_PERIOD = 4.7
 """Planes to the shortest axial period: cubic interpolation between them then errs by 0.1 %."""
 
-_TURNS = 3
-"""Steps of the conjugate gradient for what is left: mostly noise, which more of them would sharpen."""
+_ITERATIONS = 3
+"""Steps of the conjugate gradient for the residual; it is mostly noise, which more steps would amplify."""
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """A pattern and the pupil behind it.
+class PupilPattern:
+    """A pupil, its pattern, and the residual of the beads.
 
     Attributes
     ----------
     pupil : Pupil
-    prior : ndarray of float32, shape (K, N, N)
+    computed : ndarray of float32, shape (K, N, N)
         The pupil's pattern at the knots.
-    rest : ndarray of float32, shape (K, N, N)
-        What the beads show beside it, without noise.
+    residual : ndarray of float32, shape (K, N, N)
+        Pattern of the beads minus `computed`, with the noise removed.
     z_um : ndarray of float64, shape (K,)
-        Depths of the knots.
+        Depths of the knots, µm.
     oversampling : int
-    turn : Turn or None
-        That led to the pupil; None for the first guess.
+        Knots per camera pixel.
+    round : Round or None
+        Round that led to the pupil; None for the first guess.
     """
 
     pupil: Pupil
-    prior: F32
-    rest: F32
+    computed: F32
+    residual: F32
     z_um: F64
     oversampling: int
-    turn: Turn | None = None
+    round: Round | None = None
 
     def pattern(self) -> Pattern:
         """The sum of both as a spline."""
-        return Pattern.of_samples(self.prior + self.rest, self.z_um, self.oversampling)
+        return Pattern.of_samples(self.computed + self.residual, self.z_um, self.oversampling)
 
 
-def explain(pattern: Pattern, z_um: F64, cone: Cone, pixel_um: float) -> Explanation | None:
-    """First guess of the pupil from a pattern whose planes `z_um` were seen; None where none explains it.
+def first_pupil_pattern(pattern: Pattern, z_um: F64, cone: Cone, pixel_um: float) -> PupilPattern | None:
+    """First guess of the pupil, from a pattern and the depths `z_um` of the sweep; None when no pupil fits.
 
-    A pattern that does not grow with depth has no aperture to begin with.
+    A pattern that does not grow with depth gives no first guess of the aperture.
     """
     if cone.slope_px <= 0:
         return None
@@ -98,63 +99,66 @@ def explain(pattern: Pattern, z_um: F64, cone: Cone, pixel_um: float) -> Explana
     knots: F64 = pattern.z_first_um + pattern.z_step_um / finer * np.arange(count, dtype=np.float64)
     half = pattern.coefficients.shape[1] // 2
     prior = _rendered(fit.pupil, knots, half, pixel_um, pattern.oversampling)
-    return Explanation(fit.pupil, prior, np.zeros_like(prior), knots, pattern.oversampling)
+    return PupilPattern(fit.pupil, prior, np.zeros_like(prior), knots, pattern.oversampling)
 
 
-def explain_better(known: Explanation, stack: BeadStack, weights: F64, cone: Cone, pixel_um: float) -> Explanation:
-    """The pupil and the rest once more, from beads `stack` that were aligned with the pattern known so far.
+def refine_pupil_pattern(
+    known: PupilPattern, stack: BeadStack, weights: F64, cone: Cone, pixel_um: float
+) -> PupilPattern:
+    """Fit the pupil and the residual again, to beads that were aligned with the pattern of the round before.
 
     Parameters
     ----------
-    known : Explanation
+    known : PupilPattern
+        Of the round before.
     stack : BeadStack
         Neighbours subtracted.
     weights : ndarray of float64, shape (B, Z)
         Weight of each bead at each plane; 0 leaves it out.
     """
-    prior = Pattern.of_samples(known.prior, known.z_um, known.oversampling)
+    prior = Pattern.of_samples(known.computed, known.z_um, known.oversampling)
     left = stack.data - stack.light[:, :, None, None].astype(np.float32) * stack.model(prior)
     empty = replace(prior, coefficients=np.zeros_like(prior.coefficients))
-    halves = _halves(replace(stack, data=left), empty, weights, _TURNS)
-    together = np.asarray(known.prior + (halves[0] + halves[1]) / 2, np.float32)
+    halves = _halves(replace(stack, data=left), empty, weights, _ITERATIONS)
+    together = np.asarray(known.computed + (halves[0] + halves[1]) / 2, np.float32)
     planes = _measured(together, known.z_um, stack.z_um, cone, known.oversampling)
     fit = fit_pupil(planes, pixel_um / known.oversampling, pixel_um, 0.0, start=known.pupil)
-    turn = Turn(known.pupil, fit.pupil)
-    pupil = next_start(known.turn, turn)
+    last = Round(known.pupil, fit.pupil)
+    pupil = next_start(known.round, last)
     now = _rendered(pupil, known.z_um, prior.coefficients.shape[1] // 2, pixel_um, known.oversampling)
-    moved = known.prior - now
+    moved = known.computed - now
     inside = taper(prior, cone)
     rest = shrunk_mean((halves[0] + moved) * inside, (halves[1] + moved) * inside)
-    return Explanation(pupil, now, rest, known.z_um, known.oversampling, turn)
+    return PupilPattern(pupil, now, rest, known.z_um, known.oversampling, last)
 
 
-def halved_pattern(stack: BeadStack, pattern: Pattern, weights: F64, turns: int, cone: Cone) -> Pattern:
-    """The pattern that two halves of the beads agree on, without any pupil."""
+def halved_pattern(stack: BeadStack, pattern: Pattern, weights: F64, iterations: int, cone: Cone) -> Pattern:
+    """The pattern without a pupil, from two halves of the beads, with the noise removed."""
     inside = taper(pattern, cone)
-    first, second = (half * inside for half in _halves(stack, pattern, weights, turns))
+    first, second = (half * inside for half in _halves(stack, pattern, weights, iterations))
     return Pattern.of_samples(shrunk_mean(first, second), pattern.z_um, pattern.oversampling)
 
 
-def _halves(stack: BeadStack, start: Pattern, weights: F64, turns: int) -> tuple[F32, F32]:
-    """Samples of the patterns of every other bead and of the rest; of one bead, twice the same."""
+def _halves(stack: BeadStack, start: Pattern, weights: F64, iterations: int) -> tuple[F32, F32]:
+    """Patterns of every second bead and of the others, at the knots; a single bead gives the same pattern twice."""
     used = np.flatnonzero((weights > 0).any(axis=1))
     samples = []
     for rows in (used[::2], used[1::2] if len(used) > 1 else used):
         chosen = np.zeros_like(weights)
         chosen[rows] = weights[rows]
-        samples.append(solve_pattern(stack, start, chosen, turns, from_scratch=True).samples())
+        samples.append(solve_pattern(stack, start, chosen, iterations, from_scratch=True).samples())
     return samples[0], samples[1]
 
 
-def centred(known: Explanation, pixel_um: float) -> tuple[Pattern, F64]:
-    """The pattern with its centre on the axis at every depth, and where the centres were (x, y), pixels, (K, 2)."""
-    centre = plane_centres(known.prior + known.rest) / known.oversampling
-    half = known.prior.shape[1] // 2
+def centred(known: PupilPattern, pixel_um: float) -> tuple[Pattern, F64]:
+    """The pattern centred at every depth, and the centres (x, y) that it had before, pixels, (K, 2)."""
+    centre = plane_centres(known.computed + known.residual) / known.oversampling
+    half = known.computed.shape[1] // 2
     prior = _rendered(known.pupil, known.z_um, half, pixel_um, known.oversampling, centre * pixel_um)
     rest = np.stack(
         [
             ndimage.shift(plane, -known.oversampling * at[::-1], order=3, mode="constant")
-            for plane, at in zip(known.rest, centre, strict=True)
+            for plane, at in zip(known.residual, centre, strict=True)
         ]
     )
     return Pattern.of_samples(prior + rest, known.z_um, known.oversampling), centre
@@ -173,7 +177,7 @@ def _rendered(
 
 
 def _measured(samples: F32, knots_um: F64, seen_um: F64, cone: Cone, oversampling: int) -> list[MeasuredPlane]:
-    """Planes on both sides of focus, denser near it, as far as the sweep reaches."""
+    """Planes on both sides of focus within the sweep, closer to each other near focus."""
     rungs = float(np.abs(seen_um).max()) * _LADDER ** -np.arange(_RUNGS, dtype=np.float64)
     asked = np.concatenate([-rungs, [0.0], rungs])
     asked = asked[(asked >= seen_um.min() - 1e-6) & (asked <= seen_um.max() + 1e-6)]

@@ -8,9 +8,9 @@ import pytest
 from evaluation.scores.psf_error import pattern_errors
 from models.calibration.beads import Cone
 from models.calibration.calibrating import calibrate
-from models.calibration.explaining import Explanation, centred, explain
 from models.calibration.pattern import Pattern
 from models.calibration.pupil import Pupil, render_pupil
+from models.calibration.pupil_pattern import PupilPattern, centred, first_pupil_pattern
 from models.psf import Psf, plane_centres
 from tests.models.bead_sweeps import CAMERA, PIXEL_UM, simulate
 
@@ -52,7 +52,7 @@ def test_a_pattern_with_coma_is_centred_at_every_depth() -> None:
     prior = _optics(PUPIL).planes[16:40:3]
     rest = np.zeros_like(prior)
     rest[:, 58, 66] = 0.02 * prior.max(axis=(1, 2))
-    known = Explanation(PUPIL, prior, rest, depths, 2)
+    known = PupilPattern(PUPIL, prior, rest, depths, 2)
     at = plane_centres(prior + rest)
     assert np.abs(at).max() > 0.2  # grid points
     pattern, centre = centred(known, PIXEL_UM)
@@ -65,7 +65,12 @@ def test_a_pattern_that_does_not_grow_has_no_pupil() -> None:
     rows, columns = np.indices((31, 31)) - 15
     spot = np.exp(-(rows**2 + columns**2) / 18).astype(np.float32)
     pattern = Pattern.of_samples(np.stack([spot] * 8), depths, 2)
-    assert explain(pattern, depths, Cone(4.0, 4.0, 0.0), PIXEL_UM) is None
+    assert first_pupil_pattern(pattern, depths, Cone(4.0, 4.0, 0.0), PIXEL_UM) is None
     # Nor has one that no wave makes: a square.
     square = ((np.abs(rows) < 5) & (np.abs(columns) < 9)).astype(np.float32)
-    assert explain(Pattern.of_samples(np.stack([square] * 8), depths, 2), depths, Cone(4.0, 3.0, 0.3), PIXEL_UM) is None
+    assert (
+        first_pupil_pattern(
+            Pattern.of_samples(np.stack([square] * 8), depths, 2), depths, Cone(4.0, 3.0, 0.3), PIXEL_UM
+        )
+        is None
+    )

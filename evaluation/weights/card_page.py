@@ -1,6 +1,6 @@
 """The card of a model: data, recipe, scores and limits on one page, written from model.json alone.
 
-A card written by hand is wrong after the next training. `model_card` makes the
+A card written by hand is wrong after the next training. `card_page` makes the
 page from the description of the model alone, and a test compares the shipped
 cards with its output.
 """
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.model import REFERENCE_CALIBRATION, Model
+from models.model_card import REFERENCE_CALIBRATION, ModelCard
 from models.optics import REFERENCE_OPTICS
 
-__all__ = ["CARD", "model_card", "write_card"]
+__all__ = ["CARD", "card_page", "write_card"]
 
 CARD = "CARD.md"
 """File of the card in a model's folder."""
@@ -31,12 +31,12 @@ def write_card(folder: Path) -> str:
     DataError
         When the folder holds no model.
     """
-    card = model_card(Model.load(folder))
+    card = card_page(ModelCard.load(folder))
     (folder / CARD).write_text(card, encoding="utf-8")
     return card
 
 
-def model_card(model: Model) -> str:
+def card_page(model: ModelCard) -> str:
     """Markdown page of a model."""
     parts = [
         f"# {model.id}\n\nWritten from model.json by `python -m evaluation.weights card`; not to be edited.",
@@ -56,7 +56,7 @@ _SCORES = (
 )
 
 
-def _identity(model: Model) -> dict[str, Any]:
+def _identity(model: ModelCard) -> dict[str, Any]:
     settings = model.training.get("settings", {})
     return {
         "architecture": f"{model.architecture}, {settings['size']}" if settings.get("size") else model.architecture,
@@ -69,7 +69,7 @@ def _identity(model: Model) -> dict[str, Any]:
     }
 
 
-def _data(model: Model) -> dict[str, Any]:
+def _data(model: ModelCard) -> dict[str, Any]:
     pattern = (
         f"computed: {REFERENCE_OPTICS.numerical_aperture:g} NA in air, {REFERENCE_OPTICS.wavelength_um:g} µm, "
         "point emitters, no aberrations"
@@ -87,7 +87,7 @@ def _data(model: Model) -> dict[str, Any]:
     return {"pattern": pattern, "frames": model.training.get("frames"), **learnt, **_spelled(shown)}
 
 
-def _recipe(model: Model) -> dict[str, Any]:
+def _recipe(model: ModelCard) -> dict[str, Any]:
     training = model.training
     asked = {
         name: value
@@ -99,11 +99,11 @@ def _recipe(model: Model) -> dict[str, Any]:
     return _spelled({**asked, **made})
 
 
-def _scores(model: Model) -> dict[str, Any]:
+def _scores(model: ModelCard) -> dict[str, Any]:
     return {name.replace("_", " "): value for name, value in model.scores.items() if value is not None}
 
 
-def _limits(model: Model) -> list[str]:
+def _limits(model: ModelCard) -> list[str]:
     scene = model.training.get("scene", {})
     limits = [
         f"It localizes at {_text(model.z_range_um)} µm from focus with a pixel of {model.pixel_size_um:g} µm; other "

@@ -1,4 +1,4 @@
-"""Which beads of a sweep the pattern is learned from, and why the others are left out."""
+"""Reject beads of a sweep that cannot be used for the pattern, each with a reason."""
 
 from __future__ import annotations
 
@@ -11,58 +11,52 @@ from models.calibration.bead_cutouts import crop_radius
 from models.calibration.bead_stack import BeadFit, BeadStack
 from models.calibration.beads import Bead, Cone, crowding
 from models.calibration.sweep import Sweep
+from models.calibration.sweep_focus import KeptPlanes
 from models.errors import DataError
 
-__all__ = ["first_verdicts", "later_verdicts", "placed", "require_beads"]
+__all__ = ["at_fitted_position", "reject_after_fit", "reject_before_fit", "require_beads"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# Pixels of all cut-outs together; beyond it, beads are left out. 1e8 float32 are 0.4 GB, and three such arrays exist.
+# Most pixels of all cut-outs together; beyond it the least isolated beads are rejected. 1e8 float32 are 0.4 GB, and
+# there are three such arrays.
 _MOST_SAMPLES = 75_000_000
 # A bead whose pattern's signal-to-noise (matched filter, median plane) is lower is dim.
 _DIM_SNR = 10.0
 # A bead is unlike the others when its misfit exceeds their median by this many robust deviations (and by a half).
 _MISFIT_SIGMAS = 6.0
-# A bead has moved when it strays from the common walk by more than this, pixels, and by 5 times the others' median.
+# A bead has moved when it deviates from the common drift by more than this, pixels, and by 5 times the median.
 _STRAY_PX = 0.75
-# A bead that has less than this share of its light, beside the others, at so many of the planes came off or appeared.
+# A bead came off or appeared when it has less than this share of its light, relative to the others, at so many planes.
 _GONE_SHARE = 0.2
 _GONE_PLANES = 0.15
-# Light of a place far from focus over that near it: a place that keeps this share does not change with focus,
+# Height of a position over its surroundings, far from focus over near it: above this it does not change with focus,
 _STEADY_SHARE = 0.7
-# when half of the places lose more than this.
+# provided that the median over the positions is below this.
 _CHANGING_SHARE = 0.4
-# Half width of the place, pixels.
+# Half width of the position, pixels.
 _PLACE_PX = 1
-# A bead that was left out is where the pattern fits it, when that is no farther from its brightest place, pixels.
+# A rejected bead gets its fitted position when that is no farther from its brightest pixel, pixels.
 _ASTRAY_PX = 3.0
 
 
-def first_verdicts(
-    positions: F64,
-    planes: F32,
-    sweep: Sweep,
-    kept: NDArray[np.intp],
-    cone: Cone,
-    z_um: F64,
-    mask: NDArray[np.bool_] | None,
+def reject_before_fit(
+    positions: F64, kept: KeptPlanes, sweep: Sweep, cone: Cone, mask: NDArray[np.bool_] | None
 ) -> list[Bead]:
-    """What can be said of each candidate before the patterns are fitted.
+    """Candidates, with a reason for those that are rejected before the patterns are fitted.
 
     Parameters
     ----------
     positions : ndarray of float64, shape (N, 2)
         x, y of the candidates, pixels.
-    planes : ndarray of float32, shape (Z, H, W)
-        Kept planes by increasing depth `z_um` (Z,), photo-electrons.
+    kept : KeptPlanes
     sweep : Sweep
-    kept : ndarray of int, shape (Z,)
-        Numbers of the planes in the sweep.
     cone : Cone
     mask : ndarray of bool, shape (H, W), optional
-        Places whose beads may be used.
+        True where beads may be used.
     """
+    planes, z_um = kept.planes, kept.z_um
     height, width = sweep.shape
     distance = crowding(positions)
     reach = float(cone.at(z_um).max())
@@ -88,14 +82,14 @@ def first_verdicts(
             reason = f"at the edge: {edge:.0f} px from it, the pattern grows to a radius of {reach:.0f} px"
         elif nearest < 2 * cone.focus_px:
             reason = f"touching: the next bead is {nearest:.1f} px away, {2 * cone.focus_px:.1f} are needed in focus"
-        elif int(sweep.planes[kept][:, :, rows, columns].max()) >= top:
+        elif int(sweep.planes[kept.numbers][:, :, rows, columns].max()) >= top:
             reason = f"saturated: pixels reach {top} counts"
         beads.append(Bead(float(x), float(y), photons, reason))
     return _limit_number(beads, distance, reach, len(z_um))
 
 
 def _light_far_from_focus(positions: F64, planes: F32) -> F64:
-    """Height of each place over its surroundings where it is lowest, relative to where it is highest, shape (N,)."""
+    """Height of each position over its surroundings, lowest plane over highest plane, shape (N,)."""
     height, width = planes.shape[1:]
     out = np.empty(len(positions))
     for index, (x, y) in enumerate(positions):
@@ -115,17 +109,23 @@ def _limit_number(beads: list[Bead], distance: F64, reach: float, planes: int) -
     usable = [index for index, bead in enumerate(beads) if bead.used]
     if len(usable) <= most:
         return beads
-    lonely = set(sorted(usable, key=lambda index: -distance[index])[:most])
+    isolated = set(sorted(usable, key=lambda index: -distance[index])[:most])
     return [
-        replace(bead, reason="not needed: enough beads that stand more alone")
-        if bead.used and i not in lonely
+        replace(bead, reason="not needed: enough beads that are more isolated")
+        if bead.used and i not in isolated
         else bead
         for i, bead in enumerate(beads)
     ]
 
 
 def require_beads(beads: list[Bead]) -> None:
-    """Refuse a sweep none of whose beads can be used."""
+    """Raise when all beads are rejected.
+
+    Raises
+    ------
+    DataError
+        With the number of beads for each reason.
+    """
     if any(bead.used for bead in beads):
         return
     reasons: dict[str, int] = {}
@@ -139,8 +139,8 @@ def require_beads(beads: list[Bead]) -> None:
     )
 
 
-def later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
-    """Leave out beads that came off, are dim, moved, or unlike the others."""
+def reject_after_fit(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32, variance: float) -> list[Bead]:
+    """Reject beads that came off, are dim, moved, or differ from the others."""
     used = np.array([bead.used for bead in beads])
     energy = np.sqrt(np.einsum("bzij,bzij->bz", model, model, dtype=np.float64))
     snr = np.median(stack.light * energy / np.sqrt(variance + np.maximum(stack.background, 0) + 1e-12), axis=1)
@@ -163,13 +163,13 @@ def later_verdicts(beads: list[Bead], stack: BeadStack, fit: BeadFit, model: F32
             elif snr[index] < _DIM_SNR:
                 reason = f"dim: signal-to-noise {snr[index]:.1f}, at least {_DIM_SNR:.0f} is needed"
             elif stray[index] > max(_STRAY_PX, 5 * usual_stray):
-                reason = f"moved: strays {stray[index]:.2f} px from the common walk, others {usual_stray:.2f}"
+                reason = f"moved: deviates {stray[index]:.2f} px from the common drift, others {usual_stray:.2f}"
             elif misfit[index] > limit:
                 reason = f"unlike the others: differs by {misfit[index]:.0%} of its signal, others by {centre:.0%}"
         out.append(replace(bead, reason=reason))
     return out
 
 
-def placed(bead: Bead, x_px: float, y_px: float) -> Bead:
-    """A bead that was left out, where the pattern fits it, unless the fit went astray."""
+def at_fitted_position(bead: Bead, x_px: float, y_px: float) -> Bead:
+    """A rejected bead at its fitted position, unless the fit moved too far."""
     return replace(bead, x_px=x_px, y_px=y_px) if np.hypot(x_px - bead.x_px, y_px - bead.y_px) < _ASTRAY_PX else bead

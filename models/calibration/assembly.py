@@ -1,4 +1,4 @@
-"""From the joined pattern to a calibration: reading off the fit what it knows."""
+"""From the joint fit of all beads to a calibration."""
 
 from __future__ import annotations
 
@@ -8,83 +8,72 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration.bead_rejection import at_fitted_position
 from models.calibration.bead_stack import BeadStack
-from models.calibration.bead_verdicts import placed
 from models.calibration.beads import Bead, Cone
 from models.calibration.calibration import Calibration
+from models.calibration.depth_axis import DepthAxis
 from models.calibration.evidence import Evidence
-from models.calibration.explaining import Explanation
 from models.calibration.field_fit import fit_field
-from models.calibration.joining import Joined, bead_depths
+from models.calibration.joint_pattern import JointPattern, bead_depths
 from models.calibration.pattern import Pattern, focal_depth, taper
 from models.calibration.pupil import ZERNIKES
-from models.calibration.sweep import FocusCurve, Sweep
-from models.calibration.sweep_focus import focus_of
+from models.calibration.pupil_pattern import PupilPattern
+from models.calibration.sweep import Sweep
+from models.calibration.sweep_focus import KeptPlanes, SweepFocus, focus_of
 from models.camera import CameraModel
 from models.errors import DataError
 from models.identity import new_id
 from models.psf import Psf
 
-__all__ = ["conclude"]
+__all__ = ["assemble_calibration"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# The object moved when the common walk exceeds this share of the sweep's length, or jumps by this many pixels.
+# The object moved when the common drift exceeds this share of the length of the sweep, or jumps by this many pixels.
 _WALK_SHARE = 0.25
 _JUMP_PX = 1.5
 
 
-def conclude(
+def assemble_calibration(
     sweep: Sweep,
-    planes: F32,
-    kept: NDArray[np.intp],
-    joined: Joined,
+    kept: KeptPlanes,
+    joint: JointPattern,
     cone: Cone,
     camera: CameraModel,
-    curve: FocusCurve,
-    focus: float,
-    sign: int,
-    axial_scale: float,
+    first_focus: SweepFocus,
+    axis: DepthAxis,
     wanted: tuple[float, float],
     notes: tuple[str, ...],
-    *,
-    focus_stated: bool,
 ) -> Calibration:
-    """Read off the fit what the calibration says.
+    """Calibration from the joint fit of all beads.
 
     Parameters
     ----------
     sweep : Sweep
-    planes : ndarray of float32, shape (Z, H, W)
-        Kept planes by increasing depth, photo-electrons.
-    kept : ndarray of int, shape (Z,)
-        Their numbers in the sweep.
-    joined : Joined
+    kept : KeptPlanes
+    joint : JointPattern
     cone : Cone
     camera : CameraModel
-    curve : FocusCurve
-    focus : float
-        First guess, sweep coordinates, µm.
-    sign, axial_scale : int, float
-        ``z_um = sign * axial_scale * (sweep position - focus)``.
+    first_focus : SweepFocus
+    axis : DepthAxis
     wanted : (low, high)
-        Depths to be told apart, µm.
+        Depths of later localizations, µm.
     notes : tuple of str
         For the user.
-    focus_stated : bool
-        The user stated the focus.
 
     Raises
     ------
     DataError
         When the object moved during the sweep.
     """
-    stack, pattern, fit, used = joined.stack, joined.pattern, joined.fit, joined.used
+    stack, pattern, fit, used = joint.stack, joint.pattern, joint.fit, joint.used
     pixel = sweep.pixel_size_um
     both_sides = wanted[0] < 0 < wanted[1]
-    # An engineered pattern may be sharpest anywhere: what was stated of its focus holds.
-    refine = not curve.at_end and not (focus_stated and both_sides)
+    curve = first_focus.curve
+    # An engineered pattern may be sharpest anywhere, so a stated focus is not refined.
+    refine = not curve.at_end and not (first_focus.stated and both_sides)
     psf, focus_shift = _psf(pattern, stack, cone, pixel, refine=refine, both_sides=both_sides)
     z_um = stack.z_um - focus_shift
     walk_um = stack.walk_px * pixel
@@ -97,14 +86,14 @@ def conclude(
     extent = (sweep.shape[1] * pixel, sweep.shape[0] * pixel)
     depths = replace(bead_depths(stack, fit, used, pixel), z_um=z_um)
     mapped = fit_field(depths, extent, wanted, focal_depth(pattern))
-    # The pattern is that of the median bead; the map takes the mean over the field for depth zero.
+    # The pattern is that of the median bead; depth 0 of the map is the mean over the field.
     middle = 0.0 if not refine else float(np.median(mapped.own_um[:, 0]))
     z_um = z_um + middle
-    focus = focus + sign * (focus_shift - middle) / axial_scale
+    focus = axis.stage(focus_shift - middle, first_focus.focus_um)
     residual = np.where(inside[None, :], mapped.left_um - mapped.own_um[:, :1], np.nan)
     errors = _scatter(z_um, residual)
     rows = np.cumsum(used) - 1
-    judged = tuple(
+    beads = tuple(
         replace(
             bead,
             x_px=float(stack.x_px[i]),
@@ -115,17 +104,17 @@ def conclude(
             residual_um=float(errors[rows[i]]),
         )
         if bead.used
-        else placed(bead, float(stack.x_px[i]), float(stack.y_px[i]))
-        for i, bead in enumerate(joined.beads)
+        else at_fitted_position(bead, float(stack.x_px[i]), float(stack.y_px[i]))
+        for i, bead in enumerate(joint.beads)
     )
     relative = stack.light[used] / np.median(stack.light[used], axis=1, keepdims=True)
     light = np.median(relative, axis=0)
-    in_time = light[np.argsort(kept)]
+    in_time = light[np.argsort(kept.numbers)]
     ends = max(len(light) // 10, 1)
     report: dict[str, Any] = {
-        "beads_found": len(joined.beads),
+        "beads_found": len(joint.beads),
         "beads_used": int(used.sum()),
-        "beads": [_bead_row(bead, pixel) for bead in judged],
+        "beads": [_bead_row(bead, pixel) for bead in beads],
         "oversampling": pattern.oversampling,
         "pattern_radius_px": {
             "in_focus": cone.focus_px,
@@ -135,7 +124,7 @@ def conclude(
         "light_end_over_start": float(np.median(in_time[-ends:]) / np.median(in_time[:ends])),
         "walk_um": {"x": float(np.ptp(walk_um[:, 0])), "y": float(np.ptp(walk_um[:, 1]))},
         "field": mapped.report,
-        "pupil": None if joined.known is None else _pupil_row(joined.known),
+        "pupil": None if joint.pupil_pattern is None else _pupil_row(joint.pupil_pattern),
         "variation": {
             "height_um": _spread(mapped.own_um[:, 0]),
             "axial_scale": _spread(mapped.own_um[:, 1]),
@@ -152,13 +141,13 @@ def conclude(
         "notes": list(notes),
     }
     evidence = Evidence(
-        planes[np.abs(z_um) <= max(2 * step, 0.05 * float(np.abs(z_um).max()))].max(axis=0)
+        kept.planes[np.abs(z_um) <= max(2 * step, 0.05 * float(np.abs(z_um).max()))].max(axis=0)
         if (np.abs(z_um) <= 2 * step).any()
-        else planes[int(np.abs(z_um).argmin())],
-        judged,
+        else kept.planes[int(np.abs(z_um).argmin())],
+        beads,
         *_thumbnails(stack, z_um),
         curve,
-        sweep.z_um[kept],
+        sweep.z_um[kept.numbers],
         z_um,
         light,
         walk_um,
@@ -173,8 +162,8 @@ def conclude(
         field=mapped.field,
         focus_um=focus,
         sweep_z_um=sweep.z_um,
-        axial_scale=axial_scale,
-        sign=sign,
+        axial_scale=axis.axial_scale,
+        sign=axis.sign,
         size_variation=_spread(mapped.own_um[:, 1]),
         report=report,
         evidence=evidence,
@@ -184,8 +173,8 @@ def conclude(
 def _psf(
     pattern: Pattern, stack: BeadStack, cone: Cone, pixel_size_um: float, *, refine: bool, both_sides: bool
 ) -> tuple[Psf, float]:
-    """The pattern at its knots, as far as the sweep covers it; and by how much focus differs from depth zero, µm."""
-    # What is left of noise in dark places is negative at every other one: there is no negative light.
+    """The pattern at the knots that the sweep covers, and the depth of the focus on them, µm."""
+    # Noise in dark places may be negative; light is not.
     values = np.maximum(pattern.samples() * taper(pattern, cone), 0)
     step = pattern.z_step_um
     covered = (pattern.z_um >= stack.z_um.min() - 0.5 * step) & (pattern.z_um <= stack.z_um.max() + 0.5 * step)
@@ -196,7 +185,7 @@ def _psf(
     best = int(concentration.argmax())
     if refine and 2 <= best < len(values) - 2:
         shift = focus_of(z_um, concentration / concentration.max(), both_sides)
-    # Beyond the widest pattern there is only taper.
+    # Beyond the widest pattern the taper is 0.
     half = values.shape[1] // 2
     need = min(int(np.ceil((1.2 * float(cone.at(z_um).max()) + 2.5) * pattern.oversampling)), half)
     cut = slice(half - need, half + need + 1)
@@ -211,7 +200,7 @@ def _check_walk(walk_um: F64, z_um: F64, pixel_size_um: float) -> None:
     jump = float(np.abs(np.diff(walk_um, axis=0)).max())
     if reach > limit or jump > _JUMP_PX * pixel_size_um:
         raise DataError(
-            f"The object moved during the sweep: it walked {reach:.1f} µm sideways (at most {limit:.1f}), "
+            f"The object moved during the sweep: it drifted {reach:.1f} µm sideways (at most {limit:.1f}), "
             f"with a largest jump of {jump:.1f} µm between planes (at most {_JUMP_PX * pixel_size_um:.1f}).",
             "Use beads that stick to the glass, let the drive settle, and sweep again.",
         )
@@ -231,7 +220,7 @@ def _scatter(z_um: F64, residual: F64) -> F64:
 
 
 def _spread(values: F64) -> float:
-    """Robust standard deviation over beads; 0 when there are too few to differ."""
+    """Robust standard deviation over beads; 0 for fewer than three."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if len(values) > 2 else 0.0
 
 
@@ -252,14 +241,16 @@ def _bead_row(bead: Bead, pixel_size_um: float) -> dict[str, Any]:
     }
 
 
-def _pupil_row(known: Explanation) -> dict[str, Any]:
-    pupil = known.pupil
+def _pupil_row(fitted: PupilPattern) -> dict[str, Any]:
+    pupil = fitted.pupil
     names = [f"Z{n}{m:+d}" if m else f"Z{n}0" for n, m in ZERNIKES]
-    # How bright the pupil's pattern is says nothing: that is the beads' own.
-    scale = np.einsum("kij,kij->k", known.rest, known.prior) / np.einsum("kij,kij->k", known.prior, known.prior)
+    # The scale of the pupil's pattern is arbitrary: light is a parameter of the beads.
+    scale = np.einsum("kij,kij->k", fitted.residual, fitted.computed) / np.einsum(
+        "kij,kij->k", fitted.computed, fitted.computed
+    )
     rest, prior = (
         np.einsum("kij,kij->k", part, part, dtype=np.float64)
-        for part in (known.rest - scale[:, None, None] * known.prior, known.prior)
+        for part in (fitted.residual - scale[:, None, None] * fitted.computed, fitted.computed)
     )
     return {
         "sine": pupil.sine,

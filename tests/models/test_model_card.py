@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from evaluation.weights import __main__ as weights_command
-from evaluation.weights.model_card import model_card, write_card
+from evaluation.weights.card_page import card_page, write_card
 from models.errors import DataError
-from models.model import Model, weights_digest
+from models.model_card import ModelCard, weights_digest
 from models.networks import architecture_named
 from models.weights import reference_model
 
@@ -32,33 +32,33 @@ def _changed(folder: Path, **values: Any) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_shipped_models_state_their_weights_and_their_cards_are_up_to_date(size: str) -> None:
-    model = Model.load(reference_model(size))
+    model = ModelCard.load(reference_model(size))
     assert model.weights_sha256 == weights_digest(reference_model(size))
-    assert (reference_model(size) / "CARD.md").read_text(encoding="utf-8") == model_card(model)
+    assert (reference_model(size) / "CARD.md").read_text(encoding="utf-8") == card_page(model)
 
 
 def test_weights_of_another_training_are_refused(folder: Path) -> None:
     weights = folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(DataError, match=r"digest .* not of one training"):
-        Model.load(folder)
+        ModelCard.load(folder)
     for stated in (None, "abc"):
         _changed(folder, weights_sha256=stated)
         with pytest.raises(DataError, match="no SHA-256 digest"):
-            Model.load(folder)
+            ModelCard.load(folder)
 
 
 def test_saving_states_the_weights_that_are_there(folder: Path) -> None:
-    model = Model.load(folder)
+    model = ModelCard.load(folder)
     (folder / "weights.safetensors").write_bytes(b"others")
     model.save(folder)
-    assert Model.load(folder) == replace(model, weights_sha256=weights_digest(folder))
+    assert ModelCard.load(folder) == replace(model, weights_sha256=weights_digest(folder))
 
 
 def test_a_card_agrees_with_the_description(folder: Path) -> None:
     card = write_card(folder)
     assert (folder / "CARD.md").read_text(encoding="utf-8") == card
-    model = Model.load(folder)
+    model = ModelCard.load(folder)
     for said in (model.id, f"| frames | {model.training['frames']} |", "## Limits", f"`{model.weights_sha256}`"):
         assert said in card
     assert "None" not in card
@@ -72,5 +72,5 @@ def test_a_card_agrees_with_the_description(folder: Path) -> None:
 
 def test_cards_are_written_by_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights_command.main(["card", str(folder)])
-    assert (folder / "CARD.md").read_text(encoding="utf-8") == model_card(Model.load(folder))
+    assert (folder / "CARD.md").read_text(encoding="utf-8") == card_page(ModelCard.load(folder))
     assert str(folder / "CARD.md") in capsys.readouterr().out

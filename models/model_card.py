@@ -1,9 +1,9 @@
-"""A trained model as a folder: its description and its weights.
+"""Card of a trained model: the values of ``model.json`` in the model's folder.
 
-``model.json`` holds what a user needs to decide whether the model fits a movie
-(pixel size, depth range, camera, calibration, scores).
-``weights.safetensors`` holds the network. Loading checks the description, and
-that the digest stated in it is that of the weights.
+The card holds what a user needs to decide whether the model fits a movie (pixel
+size, depth range, camera, calibration, scores). Loading checks its values, and
+the SHA-256 digest of the weights in the same folder. `models.localization`
+loads the network.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ import numpy as np
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import FieldMap
-from models.optics import reference_psf
-from models.psf import Psf
 
-__all__ = ["DESCRIPTION", "REFERENCE_CALIBRATION", "WEIGHTS", "Model", "weights_digest"]
+__all__ = ["DESCRIPTION", "PSF", "REFERENCE_CALIBRATION", "WEIGHTS", "ModelCard", "weights_digest"]
 
-DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
-"""Files of a model's folder."""
+DESCRIPTION, WEIGHTS, PSF = "model.json", "weights.safetensors", "psf.zarr"
+"""Files of a model's folder; the shipped models have no `PSF`, since theirs is computed."""
 
 REFERENCE_CALIBRATION = "computed-10x-0.45"
 """Calibration id of the shipped model: computed from the objective, not measured."""
@@ -35,8 +33,8 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Model:
-    """Description of a trained model.
+class ModelCard:
+    """Values that describe a trained model.
 
     Attributes
     ----------
@@ -107,8 +105,8 @@ class Model:
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Model:
-        """Read a model folder's description.
+    def load(cls, folder: Path) -> ModelCard:
+        """Read the card of the model in a folder.
 
         Raises
         ------
@@ -129,7 +127,7 @@ class Model:
                     "Train the model again with this version.",
                 )
             low, high = (float(v) for v in values["z_range_um"])
-            model = cls(
+            card = cls(
                 id=str(values["id"]),
                 architecture=str(values["architecture"]),
                 network=dict(values["network"]),
@@ -152,14 +150,8 @@ class Model:
                 f"{path} is damaged ({type(error).__name__}: {error}).",
                 "Restore the folder from a copy, or train again.",
             ) from error
-        model._check_weights(folder)
-        return model
-
-    def load_psf(self, folder: Path) -> Psf:
-        """PSF that the model was trained with: computed for the shipped model, read from the folder for all others."""
-        if self.calibration_id == REFERENCE_CALIBRATION:
-            return reference_psf()
-        return Psf.load(folder / "psf.zarr")
+        card._check_weights(folder)
+        return card
 
     def _check_weights(self, folder: Path) -> None:
         """Refuse weights of another training. A missing file is left to the code that opens the weights."""
