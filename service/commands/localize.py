@@ -35,10 +35,10 @@ def run(
     """Find the emitters of every frame of a movie."""
     from hardware.movies import agreed_pixel_size, open_movie
     from models.localization import Localizer
+    from models.movie_localization import dark_level_note, localize_movie
     from models.table_files import is_table, write_table
     from models.tables import Localizations
     from service.commands.console import note, progress
-    from service.commands.movie_localization import dark_level_note, localize_movie
     from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
 
