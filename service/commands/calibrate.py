@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.calibration.sweep import Sweep
-
 __all__ = ["checkerboard", "run"]
 
 
@@ -80,12 +78,15 @@ def run(
     from service.commands.console import note, progress
     from service.files.camera_choice import chosen_camera
     from service.files.outputs import complete_output
+    from service.files.recorded_sweep import open_recorded_sweep
 
     _check_lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     with complete_output(out, Calibration.is_folder) as aside:
         sign = -1 if flip_z else 1
         if sweep is not None:
-            planes = _from_file(sweep, pixel_size_um, z_step_um, z_start_um)
+            planes = open_recorded_sweep(
+                sweep, lambda text: note(f"Note: {text}"), pixel_size_um, z_step_um, z_start_um
+            )
         else:
             if z_range_um is None or z_step_um is None:
                 raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
@@ -147,21 +148,3 @@ def _check_lengths(
     for position, flag in ((z_start_um, "--z-start-um"), (focus_um, "--focus-um")):
         if position is not None:
             STAGE_UM.check(position, flag)
-
-
-def _from_file(path: Path, pixel_size_um: float | None, z_step_um: float | None, z_start_um: float | None) -> Sweep:
-    from hardware.movies import agreed_pixel_size, agreed_step, open_sweep
-    from models.calibration.sweep import Sweep
-    from service.commands.console import note
-
-    recorded = open_sweep(path)
-    for text in recorded.notes:
-        note(f"Note: {text}")
-    pixel, of_pixel = agreed_pixel_size(recorded.pixel_size_um, pixel_size_um, None)
-    step, of_step = agreed_step(recorded, z_step_um)
-    for remark in (of_pixel, of_step):
-        if remark:
-            note(f"Note: {remark}")
-    return Sweep.from_steps(
-        recorded.planes, pixel_size_um=pixel, z_step_um=step, z_start_um=z_start_um, bit_depth=recorded.bit_depth
-    )
