@@ -27,6 +27,8 @@ def start_demo() -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     ready = process.stdout.readline()  # "Bathyscope is ready at http://127.0.0.1:45321"
+    if not ready:
+        raise RuntimeError("The demo ended before it was ready; its message is above.")
     return process, ready.split()[4]
 
 
