@@ -36,7 +36,7 @@ def record_sweep(path: Path) -> None:
     tifffile.imwrite(path, np.stack(planes), ome=True, metadata={"axes": "ZYX", **lengths})
 
 
-def record_movie(path: Path, frames: int = 60) -> bathyscope.Truth:
+def record_movie(path: Path, frames: int = 40) -> bathyscope.Truth:
     """Save a movie (T, Y, X) of six emitters that move through 100 µm of depth; return where they were.
 
     The frames are drawn one after the other and not by the clock, so a slow computer loses none.
