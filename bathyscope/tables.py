@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 from models import table_files
 from models.tables import Localizations, Tracks, Truth
@@ -42,8 +43,9 @@ def read_table(path: str | Path) -> Localizations | Tracks | Truth:
     >>> type(bathyscope.read_table("positions.csv")).__name__
     'Localizations'
     """
+    kind: Any = table_files.table_kind(Path(path))
     remarks: list[str] = []
-    table = table_files.read_table(Path(path), table_files.table_kind(Path(path)), remarks.append)
+    table: Localizations | Tracks | Truth = table_files.read_table(Path(path), kind, remarks.append)
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return table
