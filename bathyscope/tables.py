@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from models import table_files
 from models.tables import Localizations, Tracks, Truth
@@ -13,13 +13,26 @@ from service.files.outputs import complete_output
 __all__ = ["read_table", "write_table"]
 
 
-def read_table(path: str | Path) -> Localizations | Tracks | Truth:
-    """Read a table; its columns show of which kind it is.
+_Table = TypeVar("_Table", Localizations, Tracks, Truth)
+
+
+@overload
+def read_table(path: str | Path) -> Localizations | Tracks | Truth: ...
+
+
+@overload
+def read_table(path: str | Path, kind: type[_Table]) -> _Table: ...
+
+
+def read_table(path: str | Path, kind: Any = None) -> Any:
+    """Read a table of localizations, tracks or truth.
 
     Parameters
     ----------
     path : str or Path
         A ``.csv`` or ``.parquet`` file.
+    kind : type, optional
+        `Localizations`, `Tracks` or `Truth`; found from the columns by default.
 
     Returns
     -------
@@ -29,7 +42,7 @@ def read_table(path: str | Path) -> Localizations | Tracks | Truth:
     Raises
     ------
     DataError
-        When the file is missing or of another format, its columns are those of no table, or a value does not belong.
+        When the file is missing or of another format, lacks a column of its kind, or has a value that does not belong.
 
     Warns
     -----
@@ -43,9 +56,8 @@ def read_table(path: str | Path) -> Localizations | Tracks | Truth:
     >>> type(bathyscope.read_table("positions.csv")).__name__
     'Localizations'
     """
-    kind: Any = table_files.table_kind(Path(path))
     remarks: list[str] = []
-    table: Localizations | Tracks | Truth = table_files.read_table(Path(path), kind, remarks.append)
+    table = table_files.read_table(Path(path), kind or table_files.table_kind(Path(path)), remarks.append)
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return table

@@ -77,7 +77,7 @@ def main() -> None:
         if process is not None:
             process.send_signal(signal.SIGINT)  # as Ctrl+C
             process.wait()
-    tracks = bathyscope.read_table(folder / "run.csv")
+    tracks = bathyscope.read_table(folder / "run.csv", bathyscope.Tracks)
     print(f"{len(np.unique(tracks.track_id))} tracks with {len(tracks)} points in {folder / 'run.csv'}.")
 
 
