@@ -104,6 +104,11 @@ class ModelCard:
         }
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
+    @staticmethod
+    def is_folder(folder: Path) -> bool:
+        """Whether `folder` holds a model, whole or damaged: what a new one may replace."""
+        return (folder / DESCRIPTION).is_file() and (folder / WEIGHTS).is_file()
+
     @classmethod
     def load(cls, folder: Path) -> ModelCard:
         """Read the card of the model in a folder.

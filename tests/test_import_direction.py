@@ -13,9 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FORBIDDEN = {
-    "hardware": ("models", "service", "evaluation"),
-    "models": ("hardware", "service", "evaluation"),
-    "service": ("evaluation",),
+    "bathyscope": ("evaluation",),
+    "evaluation": ("bathyscope",),
+    "hardware": ("models", "service", "evaluation", "bathyscope"),
+    "models": ("hardware", "service", "evaluation", "bathyscope"),
+    "service": ("evaluation", "bathyscope"),
     "service/protocol": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
     "service/store": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
     "service/files": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),

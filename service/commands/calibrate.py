@@ -232,23 +232,9 @@ def _take(live: _Live, lengths: _Lengths) -> _SweepOnAxis:
 
 def _from_file(path: Path, lengths: _Lengths) -> Sweep:
     """Read a sweep from a file, with the lengths of the file where the options give none."""
-    from hardware.agreement import agreed_pixel_size, agreed_step
-    from hardware.sweeps import open_sweep
-    from models.calibration.sweep import Sweep
     from service.commands.console import note
+    from service.files.recorded_sweep import open_recorded_sweep
 
-    recorded = open_sweep(path)
-    for text in recorded.notes:
-        note(f"Note: {text}")
-    pixel, pixel_remark = agreed_pixel_size(recorded.pixel_size_um, lengths.pixel_size_um, None)
-    step, step_remark = agreed_step(recorded, lengths.z_step_um)
-    for remark in (pixel_remark, step_remark):
-        if remark:
-            note(f"Note: {remark}")
-    return Sweep.from_steps(
-        recorded.planes,
-        pixel_size_um=pixel,
-        z_step_um=step,
-        z_start_um=lengths.z_start_um,
-        bit_depth=recorded.bit_depth,
+    return open_recorded_sweep(
+        path, lambda text: note(f"Note: {text}"), lengths.pixel_size_um, lengths.z_step_um, lengths.z_start_um
     )

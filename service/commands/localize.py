@@ -36,10 +36,10 @@ def run(
     from hardware.agreement import agreed_pixel_size
     from hardware.movies import open_movie
     from models.localization import Localizer
+    from models.movie_localization import dark_level_note, localize_movie
     from models.table_files import is_table, write_table
     from models.tables import Localizations
     from service.commands.console import note, progress
-    from service.commands.movie_localization import dark_level_note, localize_movie
     from service.files.camera_choice import CameraOptions, chosen_camera
     from service.files.outputs import complete_output
 

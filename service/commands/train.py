@@ -43,6 +43,7 @@ def run(
     """Train the networks for a calibration."""
     from models.calibration.calibration import Calibration
     from models.identity import new_id
+    from models.model_card import ModelCard
     from models.networks import architecture_named
     from models.quantities import TRAINING_MINUTES
     from models.training import TrainingSettings, train
@@ -61,7 +62,7 @@ def run(
         device=device,
     )
     with (
-        complete_output(out, _is_model) as aside,
+        complete_output(out, ModelCard.is_folder) as aside,
         progress("Training", minutes, "min") as advance,
     ):
         try:
@@ -87,8 +88,3 @@ def run(
         else f"Model {model.id} in {out}: it finds nothing yet on validation frames "
         f"({model.training['frames']} training frames); train longer."
     )
-
-
-def _is_model(folder: Path) -> bool:
-    """Whether `folder` holds a model, complete or damaged, which a new one may replace."""
-    return (folder / "model.json").is_file() and (folder / "weights.safetensors").is_file()

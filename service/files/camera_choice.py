@@ -13,7 +13,7 @@ from models.errors import DataError
 if TYPE_CHECKING:
     from models.camera import CameraModel
 
-__all__ = ["CameraOptions", "camera_of", "chosen_camera", "read_camera"]
+__all__ = ["CameraOptions", "camera_model", "camera_of", "chosen_camera", "read_camera"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +103,14 @@ def read_camera(file: Path) -> CameraModel:
             f"{file} is not a camera description ({type(error).__name__}: {error}).",
             "Name the file that `bathyscope camera` wrote.",
         ) from error
+
+
+def camera_model(camera: CameraModel | str | Path | None) -> CameraModel | None:
+    """Camera as given, or read from the file that `bathyscope camera` wrote.
+
+    Raises
+    ------
+    DataError
+        When the file is missing or no camera description.
+    """
+    return read_camera(Path(camera)) if isinstance(camera, str | Path) else camera

@@ -71,7 +71,7 @@ WIRES = (
     "evaluation.optics.benchmark_optics.exact_optics",
     "evaluation.commands.baselines._one_bead",
     "models.training.train",
-    "service.commands.movie_localization.localize_movie",
+    "models.movie_localization.localize_movie",
 )
 
 

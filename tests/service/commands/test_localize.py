@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 
 from hardware.movies import open_movie
 from models.camera import CameraModel
+from models.movie_localization import dark_level_note
 from models.scene import reference_camera, reference_scene
 from models.table_files import read_table, write_table
 from models.tables import Localizations, Truth
 from models.weights import reference_model
 from service.commands import evaluate, localize
-from service.commands.movie_localization import dark_level_note
 
 FRAMES = 3
 PERIOD_S = 0.4

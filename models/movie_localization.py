@@ -1,22 +1,26 @@
-"""Localize all frames of a movie. The localizer is the same one that works live."""
+"""Localizations of a whole movie, batch by batch, with the same code as live.
+
+A movie is anything with a length, a shape and frames that are read by number:
+a file, or an array in memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.tables import Localizations
 
 if TYPE_CHECKING:
-    from hardware.movies import Movie
     from models.camera import CameraModel
     from models.fit.refiner import Refiner
     from models.localization import Localizer
 
-__all__ = ["dark_level_note", "localize_movie"]
+__all__ = ["Movie", "dark_level_note", "localize_movie"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Pixels of a batch. Larger batches do not run faster on a CPU, and need more memory."""
@@ -29,14 +33,25 @@ _ABOVE_OFFSET_E = 500.0
 """Photo-electrons above the offset. In fluorescence, dark pixels rarely exceed it; a wrong offset is more frequent."""
 
 
+class Movie(Protocol):
+    """Camera frames in order of time."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns."""
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Frames `start` to `stop` - 1, camera counts, shape (N, H, W); fewer at the end of the movie."""
+
+
 def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:
     """A warning when the darkest pixels of a movie do not fit the offset of `camera`; None when they fit.
 
     A pixel without light has the offset as its count. A movie whose darkest pixels are below the offset was taken with
     another camera or another setting. Darkest pixels far above the offset mean a bright background or another offset.
     """
-    chosen = np.unique(np.linspace(0, len(movie) - 1, _LEVEL_FRAMES).astype(int)).tolist()
-    level = float(np.median([np.percentile(movie[index], _DARK_PERCENT) for index in chosen]))
+    chosen = np.unique(np.linspace(0, movie.shape[0] - 1, _LEVEL_FRAMES).astype(int)).tolist()
+    level = float(np.median([np.percentile(movie.read(index, index + 1), _DARK_PERCENT) for index in chosen]))
     # The first percentile of Gaussian noise lies 2.3 standard deviations below its mean.
     noise_adu = camera.read_noise_e / camera.electrons_per_adu
     low = camera.offset_adu - (2.3 + _BELOW_OFFSET_SIGMAS) * noise_adu - 2
@@ -72,7 +87,7 @@ def localize_movie(
     top = localizer.camera.saturation_adu
     batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
     parts = []
-    for start in range(0, len(movie), batch):
+    for start in range(0, movie.shape[0], batch):
         frames = movie.read(start, start + batch)
         numbers = np.arange(start, start + len(frames))
         if frames.max() > top:
