@@ -149,7 +149,7 @@ def test_unknown_identities_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("observed", ["True", "true", "1.0", "1"])
 def test_true_and_false_are_1_and_0_where_they_may_stand(tmp_path: Path, observed: str) -> None:
     names = ",".join(Tracks.names())
-    path = _written(tmp_path, f"{names}\n1,0,0,1,2,3,0,0,0,1,1,1,{observed}\n1,1,0.1,1,2,3,0,0,0,1,1,1,False\n")
+    path = _written(tmp_path, f"{names}\n1,0,0,1,2,3,0,0,0,1,1,1,{observed},\n1,1,0.1,1,2,3,0,0,0,1,1,1,False,\n")
     if observed in ("1.0", "1"):
         path.write_text(path.read_text().replace("False", "0"))
     assert read_table(path, Tracks).observed.tolist() == [1, 0]

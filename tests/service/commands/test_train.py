@@ -68,7 +68,7 @@ def test_a_folder_with_other_content_is_not_replaced(calibration: Path, tmp_path
         (("--minutes", "inf"), "is inf minutes"),
         (("--minutes", "1e-300"), "is 1e-300 minutes"),
         (("--minutes", "1e9"), "plausible values are 0.02 to 10080 minutes"),
-        (("--architecture", "yolo"), "this version has cascade"),
+        (("--architecture", "yolo"), "this installation has cascade"),
         (("--size", "huge"), "has no size 'huge'"),
         (("--device", "tpu"), "auto, cpu or cuda"),
         (("--resume",), "no checkpoint to resume from"),

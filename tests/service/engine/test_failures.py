@@ -462,7 +462,7 @@ def test_the_end_of_a_run_waits_once_for_all_that_is_unstored(quick: Rig, monkey
     tried: set[float] = set()
 
     def refuse(*arguments: Any, **_: Any) -> None:
-        tried.add(arguments[4][0])
+        tried.add(arguments[1].t_s[0])
         raise StoreError("The database is locked.", "Wait.")
 
     quick.store.append = refuse  # type: ignore[method-assign]

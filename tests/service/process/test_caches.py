@@ -39,6 +39,7 @@ def as_other_user(open_folder: Path) -> list[str]:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("running a command as another user needs root and setpriv")
     installed = open_folder / "installed"
+    installed.mkdir()
     shutil.copy(ROOT / "bathyscope_errors.py", installed)
     for package in ("hardware", "models", "service"):
         shutil.copytree(

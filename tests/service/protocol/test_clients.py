@@ -49,7 +49,7 @@ def test_a_late_reply_raises_engine_away(address: LinkAddress, server: CommandSe
 
 def test_a_client_outlives_its_server(address: LinkAddress) -> None:
     async def ask() -> None:
-        client = EngineClient(address, 5.0)
+        client = EngineClient(address, 30.0)
         try:
             for n in range(2):
                 server = CommandServer(address, address.commands, handle, unexpected)
