@@ -486,7 +486,7 @@ def test_tracks_as_csv(client: httpx.Client, run: str) -> None:
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert response.headers["content-disposition"] == f'attachment; filename="{run}-tracks.csv"'
     assert response.text.splitlines()[0] == (
-        "track_id,frame,t_s,x_um,y_um,z_um,vx_um_s,vy_um_s,vz_um_s,sigma_x_um,sigma_y_um,sigma_z_um,observed"
+        "track_id,frame,t_s,x_um,y_um,z_um,vx_um_s,vy_um_s,vz_um_s,sigma_x_um,sigma_y_um,sigma_z_um,observed,probability"
     )
     rows = list(csv.DictReader(io.StringIO(response.text)))
     assert len(rows) == 150
