@@ -97,6 +97,11 @@ class Localizer:
             ) from error
         return cls(model, network, device, precision, camera)
 
+    @property
+    def threshold(self) -> float:
+        """Probability from which on the model calls something an emitter."""
+        return self.model.threshold
+
     def check_bit_depth(self, bit_depth: int) -> None:
         """Reject counts whose bit depth contradicts the camera description.
 

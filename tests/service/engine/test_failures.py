@@ -616,7 +616,7 @@ def test_a_run_that_the_database_cannot_give_does_not_hold_up_the_others(
     looked: list[str] = []
     healed = threading.Event()
 
-    def examine(run_id: str) -> bool:
+    def examine(run_id: str, smooth: bool) -> bool:
         looked.append(run_id)
         if run_id == "damaged" and not healed.is_set():
             healed.set()
