@@ -62,7 +62,10 @@ async def list_runs(
 @router.post("", status_code=201)
 async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
     """Start streaming; 409 with who has the microscope while it is in use."""
-    started: dict[str, Any] = await engine.request("run.start", wanted.model_dump(exclude_none=True), _START_TIMEOUT_S)
+    asked = wanted.model_dump(exclude={"tracking"})
+    if wanted.tracking is not None:
+        asked["tracking"] = wanted.tracking.model_dump(exclude_none=True)
+    started: dict[str, Any] = await engine.request("run.start", asked, _START_TIMEOUT_S)
     response.headers["Location"] = f"/api/v1/runs/{started['id']}"
     return await run_in_threadpool(store.runs.get, started["id"])
 

@@ -287,14 +287,14 @@ class CatchUp(WorkerThread):
             "version": installed_version(),
         }
         revision = self._store.catch_ups.complete(run.id, made)
-        if tracking.smooths and not had_late:
-            kind, what = "run_smoothed", f"The tracks of run {run.id} are smoothed; they are revision {revision} now."
-        else:
-            kind, what = (
-                "run_caught_up",
-                f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
-            )
-        self._add_event(kind, what, run.id)
+        if not had_late and tracking.smooths:  # as after every run; the run tells
+            _log.info("run_smoothed", run_id=run.id, revision=revision)
+            return
+        self._add_event(
+            "run_caught_up",
+            f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
+            run.id,
+        )
 
     def _add(self, run_id: str, points: Tracks) -> Iterator[str]:
         """Store points in transactions of bounded size."""
