@@ -127,6 +127,11 @@ class Localizer:
             return reference_psf()
         return Psf.load(self.folder / PSF)
 
+    @property
+    def threshold(self) -> float:
+        """Least probability of a detection that counts as an emitter."""
+        return float(self.card.threshold)
+
     def check_bit_depth(self, bit_depth: int) -> None:
         """Reject counts whose bit depth contradicts the camera description.
 

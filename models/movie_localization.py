@@ -67,7 +67,11 @@ def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:
 
 
 def localize_movie(
-    movie: Movie, localizer: Localizer, refiner: Refiner | None, advance: Callable[[float], None]
+    movie: Movie,
+    localizer: Localizer,
+    refiner: Refiner | None,
+    advance: Callable[[float], None],
+    least: float | None = None,
 ) -> Localizations:
     """Localizations of all frames of a movie, refined when there is a refiner.
 
@@ -78,6 +82,8 @@ def localize_movie(
     refiner : Refiner or None
     advance : callable
         Called with the number of frames done.
+    least : float, optional
+        Least probability, without a refiner; the model's decision threshold when not given.
 
     Raises
     ------
@@ -98,7 +104,7 @@ def localize_movie(
                 "Give the camera of this movie with --camera, or use a model that was calibrated with it.",
             )
         if refiner is None:
-            parts.append(localizer.localize(frames, numbers))
+            parts.append(localizer.localize(frames, numbers, least))
         else:
             parts.append(localizer.localize_finely(frames, numbers, refiner))
         advance(start + len(frames))

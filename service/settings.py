@@ -41,6 +41,7 @@ from hardware.replay_settings import ReplaySettings
 from hardware.setting_types import PathName, Positive
 from hardware.simulated_settings import SimulatedSettings
 from models.errors import DataError
+from service.tracking_settings import TrackingPart
 
 __all__ = [
     "CameraPart",
@@ -226,6 +227,7 @@ class Settings(BaseSettings):
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
+    tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 
     @classmethod
     def settings_customise_sources(

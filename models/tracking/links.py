@@ -66,6 +66,13 @@ class Links:
         """Take the numbers of tracks that are confirmed."""
         self._numbers.update(zip(births.tolist(), track_ids.tolist(), strict=True))
 
+    def forget(self, before: int | None) -> None:
+        """Drop the links and times of the frames before a number; None: all. The numbers of tracks are kept."""
+        count = sum(before is None or int(frames[0]) < before for frames in self._frames)
+        del self._frames[:count], self._births[:count], self._rows[:count]
+        for frame in [frame for frame in self.times_s if before is None or frame < before]:
+            del self.times_s[frame]
+
     def tracks(self) -> list[TrackLinks]:
         """All confirmed tracks, by their numbers."""
         if not self._frames:

@@ -10,25 +10,18 @@ track.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.tables import Localizations, Tracks
-from models.tracking.links import Links, TrackLinks
-from models.tracking.published import PublishedTracker
-from models.tracking.relinking import relink
 from models.tracking.settings import Preset, TrackerSettings
-from models.tracking.smoothing import Motion, Path, Smoothed, smooth
+from models.tracking.smoother import Smoother
 from models.tracking.state import TracksLocalizations
-from models.tracking.tracker import Tracker, measurements
+from models.tracking.tracker import Tracker
 
 __all__ = ["MOST_IN_A_FRAME", "make_tracker", "smoothed_tracks", "track_table"]
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 MOST_IN_A_FRAME = 100_000
 """A sensor of 4096 x 4096 pixels would have 170 pixels for each, less than a pattern covers."""
@@ -48,12 +41,20 @@ def make_tracker(preset: Preset = "default", settings: TrackerSettings | None = 
                 "The preset 'published' has the settings of the publication; others were given.",
                 "Remove the settings, or use the preset 'default'.",
             )
+        # filterpy takes 0.8 s to import.
+        from models.tracking.published import PublishedTracker
+
         return PublishedTracker()
     return Tracker(settings)
 
 
 def track_table(
-    found: Localizations, fps: float, settings: TrackerSettings | None = None, preset: Preset = "default"
+    found: Localizations,
+    fps: float | None = None,
+    settings: TrackerSettings | None = None,
+    preset: Preset = "default",
+    *,
+    times_s: Mapping[int, float] | None = None,
 ) -> Tracks:
     """Track a whole table, with the same result as live.
 
@@ -61,10 +62,12 @@ def track_table(
     ----------
     found : Localizations
         In any order.
-    fps : float
+    fps : float, optional
         Frames per second; frame n is at n / fps seconds.
     settings : TrackerSettings, optional
     preset : {"default", "published"}
+    times_s : mapping of int to float, optional
+        Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
 
     Returns
     -------
@@ -75,24 +78,32 @@ def track_table(
     ------
     DataError
         When the frame rate is not positive, or a position or sigma is not a finite number; when a frame has more
-        than `MOST_IN_A_FRAME` localizations.
+        than `MOST_IN_A_FRAME` localizations, or no time.
     """
     tracker = make_tracker(preset, settings)
-    ordered, frames = _by_frame(found, fps)
-    rows = [tracker.step(frame / fps, frame, ordered.select(part)).rows() for frame, part in _steps(tracker, frames)]
-    return Tracks.concatenate(rows)
+    ordered, frames = _by_frame(found)
+    steps = _steps(tracker, frames, _rate(fps, times_s))
+    return Tracks.concatenate([tracker.step(t_s, frame, ordered.select(part)).rows() for t_s, frame, part in steps])
 
 
-def smoothed_tracks(found: Localizations, fps: float, settings: TrackerSettings | None = None) -> Tracks:
+def smoothed_tracks(
+    found: Localizations,
+    fps: float | None = None,
+    settings: TrackerSettings | None = None,
+    *,
+    times_s: Mapping[int, float] | None = None,
+) -> Tracks:
     """Track a whole table, and smooth the tracks with what came later.
 
     Parameters
     ----------
     found : Localizations
         In any order.
-    fps : float
+    fps : float, optional
         Frames per second; frame n is at n / fps seconds.
     settings : TrackerSettings, optional
+    times_s : mapping of int to float, optional
+        Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
 
     Returns
     -------
@@ -104,28 +115,25 @@ def smoothed_tracks(found: Localizations, fps: float, settings: TrackerSettings 
     DataError
         As `track_table`.
     """
-    settings = settings or TrackerSettings()
-    links = Links()
-    tracker = Tracker(settings, links)
-    ordered, frames = _by_frame(found, fps)
-    for frame, part in _steps(tracker, frames):
-        tracker.step(frame / fps, frame, ordered.select(part))
-    measured, variance = measurements(ordered, np.arange(len(ordered)), settings)
-    starts = {frame: part.start for frame, part in frames}
-    motion = Motion.of(tracker.noise, settings.keep_model)
-
-    def paths(tracks: Sequence[TrackLinks]) -> list[Path]:
-        return [_path(track, starts, measured, variance, fps) for track in tracks]
-
-    tracks = links.tracks()
-    tracks = relink(tracks, paths(tracks), motion)
-    return _table(tracks, smooth(paths(tracks), motion), fps, settings.show_sigma_um)
+    smoother = Smoother(settings, fps)
+    ordered, frames = _by_frame(found)
+    for t_s, frame, part in _steps(smoother, frames, _rate(fps, times_s)):
+        smoother.step(t_s, frame, ordered.select(part))
+    return smoother.finish()
 
 
-def _by_frame(found: Localizations, fps: float) -> tuple[Localizations, list[tuple[int, slice]]]:
-    """The table in order of frames, and the rows of each frame."""
+def _rate(fps: float | None, times_s: Mapping[int, float] | None) -> float | Mapping[int, float]:
+    if fps is None and times_s is not None:
+        return times_s
+    if fps is None or times_s is not None:
+        raise DataError("Neither a frame rate nor times, or both, are given.", "Give one of them.")
     if not 0 < fps < np.inf:
         raise DataError(f"The frame rate is {fps} fps; it must be positive and finite.", "Give the camera's rate.")
+    return fps
+
+
+def _by_frame(found: Localizations) -> tuple[Localizations, list[tuple[int, slice]]]:
+    """The table in order of frames, and the rows of each frame."""
     ordered = found.select(np.argsort(found.frame, kind="stable"))
     frames, starts = np.unique(ordered.frame, return_index=True)
     ends = np.append(starts, len(ordered))[1:]
@@ -140,51 +148,23 @@ def _by_frame(found: Localizations, fps: float) -> tuple[Localizations, list[tup
     return ordered, [(frame, slice(start, end)) for frame, start, end in parts]
 
 
-def _steps(tracker: TracksLocalizations, frames: list[tuple[int, slice]]) -> Iterator[tuple[int, slice]]:
-    """Frames with localizations, and those between them in which tracks are alive."""
+def _steps(
+    tracker: TracksLocalizations | Smoother, frames: list[tuple[int, slice]], rate: float | Mapping[int, float]
+) -> Iterator[tuple[float, int, slice]]:
+    """Time, number and rows of each frame.
+
+    Of a frame rate, frames with localizations and those between them in which tracks are alive; else all frames.
+    """
+    if not isinstance(rate, float | int):
+        rows = dict(frames)
+        if unknown := sorted(rows.keys() - rate.keys()):
+            raise DataError(f"Frame {unknown[0]} has localizations and no time.", "Give the times of all frames.")
+        yield from ((rate[frame], frame, rows.get(frame, slice(0))) for frame in sorted(rate))
+        return
     following = 0
     for frame, part in frames:
         while following < frame and not tracker.idle:
-            yield following, slice(0)
+            yield following / rate, following, slice(0)
             following += 1
-        yield frame, part
+        yield frame / rate, frame, part
         following = frame + 1
-
-
-def _path(track: TrackLinks, starts: dict[int, int], measured: F64, variance: F64, fps: float) -> Path:
-    first, last = int(track.frame[0]), int(track.frame[-1])
-    at = track.frame - first
-    rows = np.array([starts[frame] for frame in track.frame.tolist()]) + track.localization
-    seen = np.zeros(last - first + 1, bool)
-    seen[at] = True
-    where, spread = np.zeros((len(seen), 3)), np.ones((len(seen), 3))
-    where[at], spread[at] = measured[:, rows].T, variance[:, rows].T
-    return Path(np.arange(first, last + 1) / fps, seen, where, spread)
-
-
-def _table(tracks: Sequence[TrackLinks], smoothed: Sequence[Smoothed], fps: float, show_sigma_um: float) -> Tracks:
-    parts = []
-    for track, points in zip(tracks, smoothed, strict=True):
-        frames = np.arange(track.frame[0], track.frame[-1] + 1)
-        parts.append(
-            Tracks(
-                np.full(len(frames), track.track_id),
-                frames,
-                frames / fps,
-                points.position_um[:, 0],
-                points.position_um[:, 1],
-                points.position_um[:, 2],
-                points.velocity_um_s[:, 0],
-                points.velocity_um_s[:, 1],
-                points.velocity_um_s[:, 2],
-                points.sigma_um[:, 0],
-                points.sigma_um[:, 1],
-                points.sigma_um[:, 2],
-                np.isin(frames, track.frame).astype(np.int64),
-                np.ones(len(frames)),
-            )
-        )
-    table = Tracks.concatenate(parts)
-    mean_variance = (table.sigma_x_um**2 + table.sigma_y_um**2 + table.sigma_z_um**2) / 3
-    table = table.select((table.observed == 1) | (mean_variance < show_sigma_um**2))
-    return table.select(np.lexsort((table.track_id, table.frame)))

@@ -48,9 +48,6 @@ def relink(tracks: Sequence[TrackLinks], paths: Sequence[Path], motion: Motion) 
     """
     if len(tracks) < 2:
         return list(tracks)
-    ends, weights = filter_paths(paths, motion)
-    # The later piece as it is known at its beginning: filtered back in time.
-    begins, begin_weights = filter_paths([path.reverse() for path in paths], motion)
     first = np.array([int(track.frame[0]) for track in tracks])
     last = np.array([int(track.frame[-1]) for track in tracks])
     times_first = np.array([path.t_s[0] for path in paths])
@@ -59,6 +56,9 @@ def relink(tracks: Sequence[TrackLinks], paths: Sequence[Path], motion: Motion) 
     one, two = np.nonzero((gap > 0) & (gap <= _LONGEST_GAP_FRAMES))
     if len(one) == 0:
         return list(tracks)
+    ends, weights = filter_paths(paths, motion)
+    # The later piece as it is known at its beginning: filtered back in time.
+    begins, begin_weights = filter_paths([path.reverse() for path in paths], motion)
     elapsed = times_first[two] - times_last[one]
     mixed, mixed_weights = mix(ends[..., one], weights[:, one], motion.stays(elapsed), motion.shares)
     ahead = predict(mixed, motion.bank, elapsed)

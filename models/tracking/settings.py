@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import chdtri
 
 from models.errors import DataError
 
@@ -85,5 +84,7 @@ class TrackerSettings:
     @cached_property
     def gate(self) -> float:
         """Largest squared Mahalanobis distance of a continuation (chi-square with 3 degrees of freedom)."""
-        # scipy.stats has the quantile too, and takes 0.4 s to import.
+        # scipy.stats has the quantile too, and takes 0.4 s to import. Whoever only reads settings needs neither.
+        from scipy.special import chdtri
+
         return float(chdtri(3, 1 - self.gate_probability))

@@ -39,6 +39,7 @@ from service.process.storage import Storage
 from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
+from service.version import installed_version
 
 __all__ = ["create_app"]
 
@@ -73,7 +74,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
 
     app = FastAPI(
         title="Bathyscope",
-        version=system.installed_version(),
+        version=installed_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.dependencies import Engine, PageParameters, ReadsOfStore, StoreOfRuns
 from service.api.quantities import DurationS, Id, Line, Lines, PathId
 from service.store.runs import Run
+from service.tracking_settings import TrackingRequest
 
 __all__ = ["RunList", "RunRequest", "router"]
 
@@ -33,6 +34,9 @@ class RunRequest(BaseModel):
     duration_s: DurationS | None = Field(None, description="Seconds; absent: until stopped.")
     name: Line = Field("", description="A name for display.")
     notes: Lines = Field("", description="Free text, stored with the run.")
+    tracking: TrackingRequest | None = Field(
+        None, description="How localizations become tracks; absent: as in the settings."
+    )
 
 
 class RunList(BaseModel):
@@ -58,7 +62,10 @@ async def list_runs(
 @router.post("", status_code=201)
 async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
     """Start streaming; 409 naming the owner while the microscope is in use."""
-    started: dict[str, Any] = await engine.request("run.start", wanted.model_dump(), _START_TIMEOUT_S)
+    asked = wanted.model_dump(exclude={"tracking"})
+    if wanted.tracking is not None:
+        asked["tracking"] = wanted.tracking.model_dump(exclude_none=True)
+    started: dict[str, Any] = await engine.request("run.start", asked, _START_TIMEOUT_S)
     response.headers["Location"] = f"/api/v1/runs/{started['id']}"
     return await run_in_threadpool(store.runs.get, started["id"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from fastapi import APIRouter, Request
 
 from service.api.dependencies import Engine, ServiceSettings, StoreOfRuns
 from service.api.pages import page_state
+from service.version import installed_version
 
-__all__ = ["installed_version", "router"]
+__all__ = ["router"]
 
 router = APIRouter(prefix="/system", tags=["system"])
 
@@ -34,14 +34,6 @@ def system(request: Request, engine: Engine, store: StoreOfRuns, settings: Servi
         "processes": engine.processes(),
         "page": page_state(request),
     }
-
-
-def installed_version() -> str:
-    """Version of the installed package; ``"0+source"`` when it runs from a bare source tree."""
-    try:
-        return version("bathyscope")
-    except PackageNotFoundError:
-        return "0+source"
 
 
 def _machine() -> dict[str, Any]:

@@ -20,9 +20,9 @@ HIGHEST_FPS = 1e6
 """The fastest cameras take a million frames per second."""
 
 
-def frame_rate(value: float) -> float:
-    """Check a frame rate, frames per second."""
-    if not LOWEST_FPS <= value <= HIGHEST_FPS:
+def frame_rate(value: float | None) -> float | None:
+    """Check a frame rate, frames per second; None where it is not given."""
+    if value is not None and not LOWEST_FPS <= value <= HIGHEST_FPS:
         raise typer.BadParameter(
             f"{value} is not a frame rate; give the frames per second, from {LOWEST_FPS:g} to {HIGHEST_FPS:g}."
         )
@@ -46,8 +46,8 @@ def plausible(quantity: str) -> Callable[[Any], Any]:
     return check
 
 
-def table_suffix(path: Path) -> Path:
-    """Check that the suffix names a table format."""
-    if path.suffix.lower() not in (".csv", ".parquet"):
+def table_suffix(path: Path | None) -> Path | None:
+    """Check that the suffix names a table format; None where no table is asked for."""
+    if path is not None and path.suffix.lower() not in (".csv", ".parquet"):
         raise typer.BadParameter(f"{str(path)!r} must end in .csv or .parquet.")
     return path

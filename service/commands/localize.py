@@ -17,6 +17,12 @@ def run(
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
     out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
     refine: Annotated[bool, typer.Option("--refine", help="Refine with a joint maximum-likelihood fit.")] = False,
+    least_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.999, help="Write candidates from this probability on, for `track`; default: the threshold."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     pixel_size_um: Annotated[
         float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")
@@ -33,6 +39,8 @@ def run(
     ] = None,
 ) -> None:
     """Find the emitters of every frame of a movie."""
+    if refine and least_probability is not None:
+        raise typer.BadParameter("the fit of --refine decides itself; leave --least-probability out")
     from hardware.agreement import agreed_pixel_size
     from hardware.movies import open_movie
     from models.localization import Localizer
@@ -72,6 +80,6 @@ def run(
             complete_output(out, lambda path: is_table(path, Localizations)) as aside,
             progress("Localizing", len(source), "frames") as advance,
         ):
-            found = localize_movie(source, localizer, refiner, advance)
+            found = localize_movie(source, localizer, refiner, advance, least_probability)
             write_table(aside, found)
     note(f"{out}: {len(found)} localizations in {len(source)} frames.")

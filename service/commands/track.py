@@ -1,42 +1,159 @@
-"""``bathyscope track``: compute a table of tracks from a table of localizations."""
+"""``bathyscope track``: compute a table of tracks from localizations or from a movie."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.checks import frame_rate, table_suffix
+from service.commands.checks import frame_rate, plausible, table_suffix
+
+if TYPE_CHECKING:
+    from models.tables import Localizations
+    from service.files.camera_choice import CameraOptions
+    from service.tracking_settings import TrackingPart
 
 __all__ = ["run"]
 
 _RATE_TOLERANCE = 0.01
 """The rate of a camera differs from its nominal rate by less than one per cent."""
 
+_TABLES = (".csv", ".parquet")
+
 
 def run(
-    localizations: Path = typer.Argument(help="Table of localizations, .csv or .parquet."),
-    fps: float = typer.Option(..., callback=frame_rate, help="Frames per second of the movie."),
-    out: Path = typer.Option(..., callback=table_suffix, help="Table of tracks to write, .csv or .parquet."),
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="LOCALIZATIONS|MOVIE", help="Table of localizations (.csv, .parquet), or a movie."),
+    ],
+    out: Annotated[Path, typer.Option(callback=table_suffix, help="Table of tracks to write, .csv or .parquet.")],
+    fps: Annotated[
+        float | None,
+        typer.Option(callback=frame_rate, help="Frames per second; default: as the movie states."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="default, or published: the published Kalman filter. Default: as in --settings.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="Settings file of the service (TOML); its table [tracking] is used.")
+    ] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Smooth the tracks with what came later, and close gaps.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Of a movie: folder made by `bathyscope train`.")
+    ] = None,
+    localizations: Annotated[
+        Path | None, typer.Option(help="Of a movie: table of its localizations to write, .csv or .parquet.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of a movie: auto, cpu or cuda.")] = "auto",
+    pixel_size_um: Annotated[
+        float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")
+    ] = None,
+    camera: Annotated[Path | None, typer.Option(help="Camera description.")] = None,
+    camera_offset_adu: Annotated[
+        float | None, typer.Option(callback=plausible("CAMERA_OFFSET_ADU"), help="Count without light.")
+    ] = None,
+    electrons_per_adu: Annotated[
+        float | None, typer.Option(callback=plausible("ELECTRONS_PER_ADU"), help="Photo-electrons per count.")
+    ] = None,
+    read_noise_e: Annotated[
+        float | None, typer.Option(callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons.")
+    ] = None,
 ) -> None:
     """Join localizations to tracks, with the tracker that works live."""
     import numpy as np
 
     from models.errors import DataError
-    from models.table_files import is_table, read_table, stated_rate, write_table
+    from models.table_files import is_table, write_table
     from models.tables import Localizations, Tracks
-    from models.tracking import track_table
+    from models.tracking import smoothed_tracks, track_table
     from service.commands.console import note
+    from service.files.camera_choice import CameraOptions
     from service.files.outputs import complete_output
+    from service.settings import load_settings
+
+    tracking = load_settings(settings, {"tracking": {"preset": preset}}, environment={}).tracking
+    if smooth and tracking.preset == "published":
+        raise DataError("The published tracker has no smoothing.", "Leave --smooth out, or use --preset default.")
+    is_movie = source.suffix.lower() not in _TABLES
+    if is_movie and model is None:
+        raise typer.BadParameter("a movie needs --model", param_hint="--model")
+    if not is_movie and (model is not None or localizations is not None):
+        raise typer.BadParameter(f"{source} is a table; --model and --localizations are of a movie")
+    if not is_movie and fps is None:
+        raise typer.BadParameter("a table needs --fps", param_hint="--fps")
 
     with complete_output(out, lambda path: is_table(path, Tracks)) as aside:
-        found = read_table(localizations, Localizations, note)
-        rate = stated_rate(localizations)
-        if rate is not None and abs(rate / fps - 1) > _RATE_TOLERANCE:
-            raise DataError(
-                f"--fps is {fps:g}, but the column t_s of {localizations} gives {rate:.6g} frames per second.",
-                "Give the rate of the movie, or leave the column out.",
-            )
-        tracks = track_table(found, fps)
+        times_s = None
+        if is_movie:
+            options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
+            found, frames, rate = _localized(source, Path(str(model)), tracking, fps, device, pixel_size_um, options)
+            times_s = {frame: frame / rate for frame in range(frames)}
+            if localizations is not None:
+                with complete_output(localizations, lambda path: is_table(path, Localizations)) as beside:
+                    write_table(beside, found)
+        else:
+            found = _read(source, float(fps or 0))
+        own_fps = None if is_movie else fps
+        if smooth:
+            tracks = smoothed_tracks(found, own_fps, tracking.tracker_settings, times_s=times_s)
+        else:
+            tracks = track_table(found, own_fps, tracking.tracker_settings, tracking.preset, times_s=times_s)
         write_table(aside, tracks)
     note(f"{out}: {len(np.unique(tracks.track_id))} tracks with {len(tracks)} points.")
+
+
+def _read(path: Path, fps: float) -> Localizations:
+    """The localizations of a table that does not contradict the frame rate."""
+    from models.errors import DataError
+    from models.table_files import read_table, stated_rate
+    from models.tables import Localizations
+    from service.commands.console import note
+
+    found = read_table(path, Localizations, note)
+    rate = stated_rate(path)
+    if rate is not None and abs(rate / fps - 1) > _RATE_TOLERANCE:
+        raise DataError(
+            f"--fps is {fps:g}, but the column t_s of {path} gives {rate:.6g} frames per second.",
+            "Give the rate of the movie, or leave the column out.",
+        )
+    return found
+
+
+def _localized(
+    movie: Path,
+    model: Path,
+    tracking: TrackingPart,
+    fps: float | None,
+    device: str,
+    pixel_size_um: float | None,
+    options: CameraOptions,
+) -> tuple[Localizations, int, float]:
+    """Candidates of a movie, its number of frames and its rate, per second."""
+    from hardware.agreement import agreed_pixel_size
+    from hardware.movies import open_movie
+    from models.errors import DataError
+    from models.localization import Localizer
+    from models.movie_localization import dark_level_note, localize_movie
+    from service.commands.console import note, progress
+    from service.files.camera_choice import chosen_camera
+
+    with open_movie(movie) as source:
+        for text in source.notes:
+            note(f"Note: {text}")
+        period_s = source.frame_period_s
+        rate = fps if fps is not None else None if period_s is None else 1 / period_s
+        if rate is None:
+            raise DataError(f"{movie} does not state its frame rate.", "Give it with --fps.")
+        localizer = Localizer.load(model, device, camera=chosen_camera(options, source.bit_depth))
+        _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.card.pixel_size_um)
+        localizer.check_bit_depth(source.bit_depth)
+        for warning in (remark, dark_level_note(source, localizer.camera)):
+            if warning:
+                note(warning)
+        least = tracking.candidates_from
+        with progress("Localizing", len(source), "frames") as advance:
+            found = localize_movie(source, localizer, None, advance, least)
+        return found, len(source), rate

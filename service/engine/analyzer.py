@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,8 +44,14 @@ _BATCH_S = 0.1
 class LocalizesFrames(Protocol):
     """The part of a localizer that the engine uses."""
 
-    def localize(self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64]) -> Localizations:
-        """Find the emitters of frames of shape (B, H, W)."""
+    @property
+    def threshold(self) -> float:
+        """Probability at which the model calls something an emitter."""
+
+    def localize(
+        self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], least: float | None = None
+    ) -> Localizations:
+        """Find the emitters of frames of shape (B, H, W), down to the probability `least`; None: the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class FrameResult:
     ----------
     frame : the camera's image number
     time_s : mid-exposure on the monotonic clock, s
-    found : localizations of this frame
-    state : all live tracks after it
+    found : localizations of this frame: from the model's threshold on, and those of shown tracks below it
+    state : the tracks after it; its `localization` are rows of `found`
     """
 
     frame: int
@@ -119,11 +125,14 @@ class Analyzer:
     localizer : LocalizesFrames
     tracker : TracksLocalizations
         New for each run: it keeps state.
+    least : float, optional
+        Probability from which localizations are given to the tracker; the model's threshold when not given.
     """
 
-    def __init__(self, localizer: LocalizesFrames, tracker: TracksLocalizations) -> None:
+    def __init__(self, localizer: LocalizesFrames, tracker: TracksLocalizations, least: float | None = None) -> None:
         self._localizer = localizer
         self._tracker = tracker
+        self._least = least
         self._start_s: float | None = None
 
     def swap(self, localizer: LocalizesFrames) -> None:
@@ -131,10 +140,16 @@ class Analyzer:
         self._localizer = localizer
         self._tracker.end_all()
 
+    @property
+    def threshold(self) -> float:
+        """Probability at which the present model calls something an emitter."""
+        return self._localizer.threshold
+
     def localize(self, frames: Sequence[Frame]) -> list[Localizations]:
-        """Localizations of each frame; one call of the network for all of them."""
+        """Candidates of each frame; one call of the network for all of them."""
         numbers = np.array([frame.index for frame in frames], np.int64)
-        found = self._localizer.localize(np.stack([frame.pixels for frame in frames]), numbers)
+        least = None if self._least is None else min(self._least, self.threshold)
+        found = self._localizer.localize(np.stack([frame.pixels for frame in frames]), numbers, least)
         return [found.select(found.frame == number) for number in numbers]
 
     def track(self, frames: Sequence[Frame], found: Sequence[Localizations]) -> Iterator[FrameResult]:
@@ -143,7 +158,18 @@ class Analyzer:
             if self._start_s is None:
                 self._start_s = frame.time_s
             state = self._tracker.step(frame.time_s - self._start_s, frame.index, its)
-            yield FrameResult(frame.index, frame.time_s, its, state)
+            yield FrameResult(frame.index, frame.time_s, *_kept(its, state, self.threshold))
+
+
+def _kept(candidates: Localizations, state: TrackState, threshold: float) -> tuple[Localizations, TrackState]:
+    """The candidates from the threshold on and those of shown tracks, and the state with their rows."""
+    kept = candidates.probability >= threshold
+    seen = state.localization >= 0
+    kept[state.localization[seen]] = True
+    if kept.all():
+        return candidates, state
+    rows = np.where(seen, (np.cumsum(kept) - 1)[state.localization], -1)
+    return candidates.select(kept), replace(state, localization=rows)
 
 
 class AnalysisThread(WorkerThread):
@@ -245,7 +271,17 @@ class AnalysisThread(WorkerThread):
         refinement = self._model.refinement
         if refinement is None or before is None or self._stage.depth:
             return found
-        return refinement.refine(frames, found, until_s=taken_s + frames[-1].time_s - before.time_s)
+        # A fit of the others would take longer, and find most of them false.
+        sure = [its.probability >= self._analyzer.threshold for its in found]
+        fitted = refinement.refine(
+            frames,
+            [its.select(its_sure) for its, its_sure in zip(found, sure, strict=True)],
+            until_s=taken_s + frames[-1].time_s - before.time_s,
+        )
+        return [
+            Localizations.concatenate([fit, its.select(~its_sure)])
+            for fit, its, its_sure in zip(fitted, found, sure, strict=True)
+        ]
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:

@@ -4,7 +4,8 @@ A run that was faster than its analysis, or whose process was killed, leaves
 frames that are recorded and not analysed. They are read back and localized
 with the model of the neighbouring frames; then the tracks of the whole run are
 computed again, from all localizations in the order of the frames, as the next
-revision. Live tracks keep their identities in revision 1.
+revision: smoothed, unless the run's settings say otherwise. A run without such
+frames is smoothed alike. Live tracks keep their identities in revision 1.
 
 The work is done in steps of one batch. Each step stores its results and the
 frames that they belong to in one transaction, so the work can stop after any
@@ -14,7 +15,7 @@ step, at a pause or when the process is killed, and no step is repeated.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -28,19 +29,27 @@ from numpy.typing import NDArray
 from hardware.microscope import Frame
 from models.errors import DataError
 from models.tables import Localizations, Tracks
-from models.tracking import Tracker
+from models.tracking.smoother import Smoother
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.engine.shards import shard_path
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
 from service.store.store import Store
+from service.tracking_settings import TrackingPart
+from service.version import installed_version
 from service.worker_thread import WorkerThread
 
 __all__ = ["CatchUp"]
 
 _TRACKED_PER_STEP = 128
 """Frames tracked and stored in one step: about 50 ms of tracking and 2,500 rows at 20 emitters."""
+
+_SMOOTHED_FRAMES = 600
+"""Frames whose points are smoothed in one step: about a second, for which a run that begins may wait."""
+
+_ROWS_PER_STEP = 20_000
+"""Rows of tracks that are stored in one transaction: about 100 ms."""
 
 _ROUNDING_S = 1e-6
 """Tolerance of times, which are differences of clock readings: far below a frame period, far above their last bit."""
@@ -93,7 +102,7 @@ class CatchUp(WorkerThread):
         self._step = threading.Lock()
         self._busy = False
         self._given_up: set[str] = set()
-        self._loaded: tuple[str, Analyzer] | None = None
+        self._loaded: tuple[str, str, Analyzer] | None = None
 
     # ---- from other threads ----
 
@@ -202,18 +211,19 @@ class CatchUp(WorkerThread):
             )
 
     def _steps(self, run_id: str) -> Iterator[str]:
-        if not self._store.catch_ups.examine(run_id):
-            return
         run = self._store.runs.get(run_id)
-        yield from self._localize(run)
-        yield from self._track(run)
+        tracking = TrackingPart.of_record(run.settings.get("tracking"))
+        if not self._store.catch_ups.examine(run_id, tracking.smooths):
+            return
+        had_late = yield from self._localize(run, tracking)
+        yield from self._track(run, tracking, had_late)
 
-    def _localize(self, run: Run) -> Iterator[str]:
-        """Append the localizations of all deferred frames."""
+    def _localize(self, run: Run, tracking: TrackingPart) -> Generator[str, None, bool]:
+        """Append the localizations of all deferred frames; whether there were any."""
         recorded, batches = self._store.frames.recorded(run.id), self._store.frames.analysed(run.id)
         late = _late(recorded, batches)
         if not len(late) or run.recording is None:
-            return
+            return False
         start_s = batches[0].start_s if batches else float(recorded.frames.times_s[0])
         model_ids = _models_of(recorded.frames.numbers[late], batches, run.model_id)
         folder = self._data_dir / run.recording / "0"
@@ -222,23 +232,29 @@ class CatchUp(WorkerThread):
             yield "frames"
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
             pixels = [_plane(image, folder, int(plane)) for plane in recorded.planes[rows]]
-            found = self._localized(model_id, pixels, frames)
+            found = self._localized(run.id, model_id, tracking, pixels, frames)
             ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
             self._store.catch_ups.append(run.id, found, frames, ends, model_id)
+        return True
 
-    def _localized(self, model_id: str, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:
-        if self._loaded is None or self._loaded[0] != model_id:
+    def _localized(
+        self, run_id: str, model_id: str, tracking: TrackingPart, pixels: list[NDArray[np.uint16]], frames: FrameTimes
+    ) -> Localizations:
+        """Localizations of frames; below the model's threshold those of tracks through the deferred frames alone."""
+        if self._loaded is None or self._loaded[:2] != (run_id, model_id):
             try:
-                self._loaded = (model_id, Analyzer(self._load_localizer(model_id), Tracker()))
+                localizer = self._load_localizer(model_id)
             except UnknownItem as error:  # the model, not the run
                 raise DataError(error.problem, error.remedy) from error
+            self._loaded = (run_id, model_id, Analyzer(localizer, tracking.tracker(), tracking.candidates_from))
         given = [
             Frame(its, int(number), float(time_s), "recording", 0.0)
             for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
         ]
-        return Localizations.concatenate(self._loaded[1].localize(given))
+        analyzer = self._loaded[2]
+        return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
 
-    def _track(self, run: Run) -> Iterator[str]:
+    def _track(self, run: Run, tracking: TrackingPart, had_late: bool) -> Iterator[str]:
         """Compute the tracks of the whole run again, and make them its newest."""
         while self._store.catch_ups.discard_tracks(run.id):
             yield "tracks of an earlier attempt"
@@ -247,27 +263,84 @@ class CatchUp(WorkerThread):
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
         models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
         order = np.argsort(numbers)
-        tracker, model_id = Tracker(), str(models[order[0]])
+        tracker = _Smoothed(tracking) if tracking.smooths else _AsLive(tracking)
+        model_id = str(models[order[0]])
         for first in range(0, len(order), _TRACKED_PER_STEP):
             yield "tracks"
             part = order[first : first + _TRACKED_PER_STEP]
             window = times_s[part[0]] - _ROUNDING_S, times_s[part[-1]] + _ROUNDING_S
             found = self._store.localizations.read(run.id, *window)
-            states = []
             for row in part:
                 if models[row] != model_id:
                     tracker.end_all()  # as live: depths of two models are not those of one track
                     model_id = str(models[row])
                 begin, end = np.searchsorted(found.frame, [numbers[row], numbers[row] + 1])
-                its = found.select(np.arange(begin, end))
-                states.append(tracker.step(float(times_s[row]), int(numbers[row]), its).rows())
-            self._store.catch_ups.add_tracks(run.id, Tracks.concatenate(states))
-        revision = self._store.catch_ups.complete(run.id)
+                tracker.step(float(times_s[row]), int(numbers[row]), found.select(np.arange(begin, end)))
+            yield from self._add(run.id, tracker.take())
+        yield "the last tracks"
+        tracker.end_all()
+        yield from self._add(run.id, tracker.take())
+        made = {
+            "form": "smoothed" if tracking.smooths else "as live",
+            "model_ids": list(dict.fromkeys(models[order].tolist())),
+            "tracking": tracking.record(),
+            "version": installed_version(),
+        }
+        revision = self._store.catch_ups.complete(run.id, made)
+        if not had_late and tracking.smooths:  # as after every run; the run tells
+            _log.info("run_smoothed", run_id=run.id, revision=revision)
+            return
         self._add_event(
             "run_caught_up",
             f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
             run.id,
         )
+
+    def _add(self, run_id: str, points: Tracks) -> Iterator[str]:
+        """Store points in transactions of bounded size."""
+        for first in range(0, len(points), _ROWS_PER_STEP):
+            self._store.catch_ups.add_tracks(run_id, points.select(slice(first, first + _ROWS_PER_STEP)))
+            yield "points"
+
+
+class _AsLive:
+    """Gives the points that the run would have had live."""
+
+    def __init__(self, tracking: TrackingPart) -> None:
+        self._tracker = tracking.tracker()
+        self._points: list[Tracks] = []
+
+    def step(self, t_s: float, frame: int, found: Localizations) -> None:
+        self._points.append(self._tracker.step(t_s, frame, found).rows())
+
+    def end_all(self) -> None:
+        self._tracker.end_all()
+
+    def take(self) -> Tracks:
+        """Points that have not been given yet."""
+        points, self._points = self._points, []
+        return Tracks.concatenate(points)
+
+
+class _Smoothed:
+    """Gives smoothed points, some hundreds of frames at a time."""
+
+    def __init__(self, tracking: TrackingPart) -> None:
+        self._smoother = Smoother(tracking.tracker_settings)
+        self._finished: list[Tracks] = []
+
+    def step(self, t_s: float, frame: int, found: Localizations) -> None:
+        self._smoother.step(t_s, frame, found)
+
+    def end_all(self) -> None:
+        self._finished.append(self._smoother.finish())
+
+    def take(self) -> Tracks:
+        """Points that are ready."""
+        points, self._finished = self._finished, []
+        if self._smoother.frames >= _SMOOTHED_FRAMES + Smoother.KEPT_FRAMES:
+            points.append(self._smoother.take())
+        return Tracks.concatenate(points)
 
 
 def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:

@@ -51,6 +51,7 @@ def track_columns(state: TrackState) -> dict[str, NDArray[Any]]:
     return {
         "track_id": state.track_id.astype(np.uint32),
         **{name: getattr(state, name).astype(np.float32) for name in _FLOATS},
+        "probability": state.probability.astype(np.float32),
         "age": state.age.astype(np.uint32),
         "flags": flags.astype(np.uint32),
     }

@@ -21,12 +21,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
-from models.tracking import Tracker
 from service.engine.accuracy import LiveScore, ScoreThread
 from service.engine.analyzer import (
     AnalysisBatch,
@@ -50,6 +49,7 @@ from service.settings import EnginePart
 from service.store.errors import StoreError, UnknownItem
 from service.store.runs import RunFigures, RunState
 from service.store.store import Store
+from service.tracking_settings import TrackingPart
 from service.worker_thread import Worker, WorkerThread
 
 __all__ = ["NO_RUN", "Run", "RunOutputs", "RunRequest", "RunSource"]
@@ -91,12 +91,14 @@ class RunRequest:
     record : whether frames are kept
     duration_s : how long it lasts; None: until it is stopped
     name, notes : for the user
+    tracking : how localizations become tracks
     """
 
     record: bool = False
     duration_s: float | None = None
     name: str = ""
     notes: str = ""
+    tracking: TrackingPart = field(default_factory=TrackingPart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ class Run:
             )
         )
         self._analysis = AnalysisThread(
-            Analyzer(model.localizer, Tracker()),
+            Analyzer(model.localizer, request.tracking.tracker(), request.tracking.candidates_from),
             model,
             self._analysis_stage,
             self.latencies,
@@ -532,6 +534,7 @@ class Run:
                     problem=self.problem,
                     ledger=self.ledger.counts().as_dict(),
                     accuracy=self.accuracy(),
+                    smooth=self.request.tracking.smooths,
                     figures=RunFigures(**self.figures()),
                 )
             except Exception as error:  # noqa: BLE001  the run is over all the same; its problem names the error

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from hardware.microscope import MicroscopeError
 from models.errors import DataError
 from models.model_card import ModelCard
@@ -76,6 +78,7 @@ class RunControl:
         duration_s: float | None = None,
         name: str = "",
         notes: str = "",
+        tracking: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Start a run; for None or ``"active"`` with the active model, for another one after loading it.
 
@@ -88,6 +91,12 @@ class RunControl:
         """
         if duration_s is not None and not 0 < duration_s < threading.TIMEOUT_MAX:
             raise EngineRefusal("invalid", f"duration_s is {duration_s}; it must be positive.", "Correct it.")
+        try:
+            chosen_tracking = self._settings.tracking.changed_by(tracking or {})
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(["tracking", *(str(part) for part in fault["loc"])])
+            raise EngineRefusal("invalid", f"{where}: {fault['msg']}.", "Correct it.") from None
         with self._lease.held():
             self._lease.require_free()
             active = self._models.active
@@ -99,7 +108,7 @@ class RunControl:
             self._lease.require_free()
             loaded = chosen or self._models.load()
             with self._without_catching_up():
-                return {"id": self._begin(RunRequest(record, duration_s, name, notes), loaded)}
+                return {"id": self._begin(RunRequest(record, duration_s, name, notes, chosen_tracking), loaded)}
 
     def stop(self, id: str | None = None) -> dict[str, Any]:
         """Stop the run and wait until it is in the database.
@@ -132,7 +141,8 @@ class RunControl:
             return
         try:
             with self._without_catching_up():
-                self._begin(RunRequest(record=self._settings.engine.record, name="At start"), self._models.load())
+                request = RunRequest(self._settings.engine.record, name="At start", tracking=self._settings.tracking)
+                self._begin(request, self._models.load())
         except (MicroscopeError, DataError, StoreError, EngineRefusal) as error:
             self.unattended.put_off(error.problem, error.remedy)
         except Exception as error:  # noqa: BLE001  a driver or a disk may raise anything
@@ -174,7 +184,11 @@ class RunControl:
                 record=request.record,
                 recording=None if recording is None else recording.path.relative_to(settings.data_dir).as_posix(),
                 duration_s=request.duration_s,
-                settings={"microscope": self._microscope.facts, "engine": settings.engine.model_dump(mode="json")},
+                settings={
+                    "microscope": self._microscope.facts,
+                    "engine": settings.engine.model_dump(mode="json"),
+                    "tracking": request.tracking.record(),
+                },
             )
         except Exception:
             if recording is not None:

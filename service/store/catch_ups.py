@@ -1,7 +1,7 @@
-"""Catch-up of ended runs: analysis of frames that are recorded only, then tracks that include them.
+"""Work on ended runs: analysis of frames that are recorded only, then tracks that are computed again.
 
 The column `catch_up` of a run is ``"check"`` when it has ended and may have
-such frames, ``"due"`` when it has, until its tracks are recomputed, and NULL
+such work, ``"due"`` when it has, until its tracks are recomputed, and NULL
 otherwise. Each step here is one transaction, from whose result the work can
 continue after a restart. Tracks that are being written have a revision that
 is not read yet; the last step makes it the newest.
@@ -10,6 +10,7 @@ is not read yet; the last step makes it the newest.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,10 @@ class CatchUps:
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 
-    def examine(self, run_id: str) -> bool:
-        """Correct the ledger of an ended run from database and recording; return whether frames are left to analyse.
+    def examine(self, run_id: str, smooth: bool = False) -> bool:
+        """Correct the ledger of an ended run from database and recording; return whether there is anything to do.
+
+        There is when frames were deferred, or when the tracks are to be smoothed and frames were analysed.
 
         The ledger of a killed process is older than its last recorded frames:
         frames that were committed since are deferred, gaps between them lost.
@@ -63,12 +66,13 @@ class CatchUps:
             analysed = [batch.frames.numbers for batch in read_analysed(connection, key)]
             known = np.concatenate([np.empty(0, np.int64), *analysed])
             late = np.setdiff1d(recorded, known)
-            values: dict[str, Any] = {"catch_up": "due" if len(late) else None}
+            due = bool(len(late)) or (smooth and bool(len(known)))
+            values: dict[str, Any] = {"catch_up": "due" if due else None}
             killed = row.state == "interrupted"
             if len(late) or (killed and len(recorded)):
                 values["ledger"] = _corrected_ledger(row.ledger or {}, recorded, known, late, killed=killed)
             connection.execute(update(runs).where(runs.c.key == key).values(values))
-        return bool(len(late))
+        return due
 
     def append(
         self,
@@ -140,8 +144,14 @@ class CatchUps:
             key, newest = _revision(connection, run_id)
             add_points(connection, key, newest + 1, found)
 
-    def complete(self, run_id: str) -> int:
+    def complete(self, run_id: str, made: Mapping[str, Any] | None = None) -> int:
         """Make the tracks that were added the newest revision; return its number.
+
+        Parameters
+        ----------
+        run_id : str
+        made : mapping, optional
+            What made them; see `Run.revisions`.
 
         Raises
         ------
@@ -150,7 +160,9 @@ class CatchUps:
         """
         with self._database.writing() as connection:
             key, newest = _revision(connection, run_id)
-            values = {"revision": newest + 1, "catch_up": None}
+            noted = connection.scalar(select(runs.c.revisions).where(runs.c.key == key)) or []
+            this = {"revision": newest + 1, "made_at": datetime.now(UTC).isoformat(timespec="seconds"), **(made or {})}
+            values = {"revision": newest + 1, "revisions": [*noted, this], "catch_up": None}
             connection.execute(update(runs).where(runs.c.key == key).values(values))
         return newest + 1
 

@@ -42,6 +42,8 @@ class Run:
     duration_s : requested duration, s; None: until stopped
     fps : frames analysed per second at the last commit
     revision : newest complete revision of the tracks; the live one is 1
+    revisions : what made each revision but the live one: `revision`, `made_at` (ISO 8601, UTC), `form` (`as live` or
+        `smoothed`), `model_ids`, `tracking` (the settings), `version` (of Bathyscope)
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
@@ -62,6 +64,7 @@ class Run:
     duration_s: float | None
     fps: float | None
     revision: int
+    revisions: list[dict[str, Any]]
     ledger: dict[str, int | None]
     latency_ms: dict[str, dict[str, float | None]]
     stages: dict[str, dict[str, float]]
@@ -130,6 +133,7 @@ class Runs:
             "recording": recording,
             "duration_s": duration_s,
             "revision": LIVE_REVISION,
+            "revisions": [],
             "ledger": dict.fromkeys(LEDGER_KEYS, 0),
             "latency_ms": {},
             "stages": {},
@@ -148,10 +152,11 @@ class Runs:
         ledger: Mapping[str, int | None] | None = None,
         accuracy: Mapping[str, Any] | None = None,
         figures: RunFigures | None = None,
+        smooth: bool = False,
     ) -> Run:
         """End a run with its last figures; what is None stays as the last batch left it.
 
-        Ending an ended run changes nothing.
+        Ending an ended run changes nothing. With `smooth` its tracks are to be smoothed.
 
         Raises
         ------
@@ -161,7 +166,9 @@ class Runs:
         given = {"problem": problem, "ledger": ledger, "accuracy": accuracy, **(figures or RunFigures()).given()}
         values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         values |= {"state": state, "ended_at": time.time()}
-        if ledger is not None and (ledger.get("analysed") or 0) < (ledger.get("grabbed") or 0):
+        if smooth:
+            values["catch_up"] = "check"
+        elif ledger is not None and (ledger.get("analysed") or 0) < (ledger.get("grabbed") or 0):
             # In any state: frames that are recorded and have no results are analysed next.
             values["catch_up"] = case((runs.c.record, "check"), else_=None)
         with self._database.writing() as connection:
@@ -192,8 +199,8 @@ class Runs:
                     ended_at=func.coalesce(runs.c.committed_at, runs.c.started_at),
                 )
             )
-            # A killed process may have recorded more than its last ledger counts.
-            connection.execute(update(runs).where(runs.c.id.in_(ids), runs.c.record).values(catch_up="check"))
+            # A killed process may have recorded more than its last ledger counts, and has smoothed nothing.
+            connection.execute(update(runs).where(runs.c.id.in_(ids)).values(catch_up="check"))
         return ids
 
     def get(self, run_id: str) -> Run:
@@ -246,6 +253,8 @@ def _run(row: Row[Any]) -> Run:
     for name in ("ledger", "latency_ms", "stages", "settings"):
         if not isinstance(values[name], dict):
             raise damaged_row("run", row.id, name)
+    if not isinstance(values["revisions"], list):
+        raise damaged_row("run", row.id, "revisions")
     values["started_at"] = moment(row.started_at, "run", row.id)
     values["ended_at"] = None if row.ended_at is None else moment(row.ended_at, "run", row.id)
     return Run(**values)

@@ -76,6 +76,7 @@ runs = Table(
     Column("duration_s", Double, comment="seconds asked for"),
     Column("fps", Double),
     Column("revision", Integer, nullable=False, comment="newest complete revision of the tracks"),
+    Column("revisions", _Json, nullable=False, server_default="[]"),
     Column("ledger", _Json, nullable=False),
     Column("latency_ms", _Json, nullable=False),
     Column("stages", _Json, nullable=False, server_default="{}"),

@@ -44,7 +44,9 @@ class Stalling:
 class Blind:
     """Finds nothing."""
 
-    def localize(self, frames: Any, frame_numbers: Any) -> Localizations:
+    threshold = 0.5
+
+    def localize(self, frames: Any, frame_numbers: Any, least: Any = None) -> Localizations:
         return Localizations.empty()
 
 

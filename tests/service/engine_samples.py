@@ -38,13 +38,15 @@ class DotScene:
 class DotLocalizer:
     """Centre of mass of what is bright. Waits for `gate` before each batch; raises when told to."""
 
+    threshold = 0.5
+
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.failure = None
         self.batches = []
 
-    def localize(self, frames: Any, frame_numbers: Any) -> Any:
+    def localize(self, frames: Any, frame_numbers: Any, least: Any = None) -> Any:
         self.gate.wait()
         if self.failure is not None:
             raise self.failure

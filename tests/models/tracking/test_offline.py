@@ -12,6 +12,7 @@ from models.errors import DataError
 from models.metrics import score_table
 from models.tables import Localizations, Tracks, Truth
 from models.tracking import Tracker, TrackerSettings, make_tracker, smoothed_tracks, track_table
+from models.tracking.smoother import Smoother
 
 
 def _found(xyz_um: Any, frame: int, sigma_um: float = 0.3) -> Localizations:
@@ -106,6 +107,49 @@ def test_a_long_gap_is_closed() -> None:
     joined = smoothed_tracks(found, 100, TrackerSettings(coast_frames=20))
     assert np.unique(joined.track_id).tolist() == [1]
     assert joined.frame.max() == 199
+
+
+def test_times_of_frames_instead_of_a_rate() -> None:
+    found = _seen(_walkers(8, 60, 5), 0.9, 7)
+    even = {frame: frame / 100 for frame in range(60)}
+    for make in (track_table, smoothed_tracks):
+        one, two = make(found, 100.0), make(found, times_s=even)
+        for name, column in one.columns().items():
+            np.testing.assert_array_equal(getattr(two, name), column, err_msg=name)
+    # Frames that were lost have no points; the steps of time are the real ones.
+    real = {frame: t_s * 3 for frame, t_s in even.items() if frame % 7}
+    kept = found.select(found.frame % 7 > 0)
+    smoothed = smoothed_tracks(kept, times_s=real)
+    assert set(smoothed.frame.tolist()) <= real.keys()
+    np.testing.assert_array_equal(smoothed.t_s, [real[frame] for frame in smoothed.frame.tolist()])
+    assert len(np.unique(smoothed.track_id)) == 8
+    with pytest.raises(DataError, match="Frame 0 has localizations and no time"):
+        track_table(found, times_s=real)
+    with pytest.raises(DataError, match="Neither a frame rate nor times"):
+        track_table(found)
+
+
+def test_points_are_given_in_parts() -> None:
+    """As all at once, but for what comes later than the lag; each point once, in bounded memory."""
+    found = _seen(_walkers(5, 1500, 12), 0.9, 3)
+    found = found.select((found.frame < 640) | (found.frame > 780))
+    whole = smoothed_tracks(found, times_s={frame: frame / 100 for frame in range(1500)})
+    smoother, parts = Smoother(), []
+    for frame in range(1500):
+        smoother.step(frame / 100, frame, found.select(found.frame == frame))
+        if smoother.frames >= Smoother.KEPT_FRAMES + 100:
+            parts.append(smoother.take())
+            assert smoother.frames <= Smoother.KEPT_FRAMES + 1
+    parts.append(smoother.finish())
+    assert smoother.frames == 0
+    assert len(parts) > 5
+    joined = Tracks.concatenate(parts)
+    assert len(joined) == len({*zip(joined.track_id.tolist(), joined.frame.tolist(), strict=True)})
+    joined, whole = (table.select(table.observed == 1) for table in (joined, whole))
+    np.testing.assert_array_equal(joined.track_id, whole.track_id)
+    np.testing.assert_array_equal(joined.frame, whole.frame)
+    assert joined.x_um == pytest.approx(whole.x_um, abs=0.05)
+    assert np.unique(joined.track_id).tolist() == [1, 2, 3, 4, 5]
 
 
 def test_two_emitters_are_not_joined() -> None:

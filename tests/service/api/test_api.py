@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -20,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
+from models.tracking.settings import TrackerSettings
 from service.protocol.addresses import LinkAddress
 from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
@@ -373,11 +375,52 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
     assert [command for command, _ in peer.commands].count("run.stop") == 1
 
 
+def test_a_run_states_how_it_tracks(client: httpx.Client, peer: Peer) -> None:
+    tracking = {"preset": "default", "settings": {"step_um": 2, "coast_frames": 30, "adapt": False}}
+    response = client.post("/api/v1/runs", json={"tracking": tracking})
+    assert response.status_code == 201
+    (_, asked) = peer.commands[0]
+    assert asked["tracking"] == tracking
+    client.post(f"/api/v1/runs/{response.json()['id']}/stop")
+
+
+@pytest.mark.parametrize(
+    ("tracking", "place"),
+    [
+        ({"preset": "fast"}, "preset"),
+        ({"settings": {"step_um": 0}}, "step_um"),
+        ({"settings": {"step_um": "2"}}, "step_um"),
+        ({"settings": {"coast_frames": 1.5}}, "coast_frames"),
+        ({"settings": {"confirm_probability": 1}}, "confirm_probability"),
+        ({"settings": {"acceleration": 1}}, "acceleration"),
+        ({"smooth": True}, "smooth"),
+        ({"preset": "published", "settings": {"step_um": 2}}, "published"),
+    ],
+)
+def test_wrong_settings_of_the_tracker_are_refused(
+    client: httpx.Client, peer: Peer, tracking: dict[str, Any], place: str
+) -> None:
+    response = client.post("/api/v1/runs", json={"tracking": tracking})
+    assert response.status_code == 422
+    assert place in response.text
+    assert peer.commands == []
+
+
+def test_the_description_has_the_ranges_of_the_tracker(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()["components"]["schemas"]["TrackerRequest"]["properties"]
+    assert set(described) == {each.name for each in dataclasses.fields(TrackerSettings)}
+    for each in dataclasses.fields(TrackerSettings):
+        kinds = [kind for kind in described[each.name]["anyOf"] if kind["type"] != "null"]
+        assert each.metadata["help"] in described[each.name]["description"]
+        if each.type != "bool":
+            assert (kinds[0]["minimum"], kinds[0]["maximum"]) == (each.metadata["low"], each.metadata["high"])
+
+
 def test_run_item_has_the_contract_s_fields(client: httpx.Client, run: str) -> None:
     item = client.get(f"/api/v1/runs/{run}").json()
     assert set(item) == {
         "id", "name", "notes", "state", "started_at", "ended_at", "model_id", "record", "recording", "duration_s",
-        "fps", "revision", "ledger", "latency_ms", "stages", "accuracy", "settings", "problem",
+        "fps", "revision", "revisions", "ledger", "latency_ms", "stages", "accuracy", "settings", "problem",
     }  # fmt: skip
     assert set(item["ledger"]) == {
         "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",
@@ -488,7 +531,7 @@ def test_tracks_as_csv(client: httpx.Client, run: str) -> None:
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert response.headers["content-disposition"] == f'attachment; filename="{run}-tracks.csv"'
     assert response.text.splitlines()[0] == (
-        "track_id,frame,t_s,x_um,y_um,z_um,vx_um_s,vy_um_s,vz_um_s,sigma_x_um,sigma_y_um,sigma_z_um,observed"
+        "track_id,frame,t_s,x_um,y_um,z_um,vx_um_s,vy_um_s,vz_um_s,sigma_x_um,sigma_y_um,sigma_z_um,observed,probability"
     )
     rows = list(csv.DictReader(io.StringIO(response.text)))
     assert len(rows) == 150
@@ -593,7 +636,7 @@ def test_undefined_numbers_are_null(client: httpx.Client, stored: tuple[Store, s
     item = client.get(f"/api/v1/runs/{new}/tracks/1").json()
     assert item["sigma_z_um"][1:4] == [0.5, None, 0.5]
     line = client.get(f"/api/v1/runs/{new}/tracks/1", headers={"Accept": "text/csv"}).text.splitlines()[3]
-    assert line.endswith(",0.25,0.25,,1")
+    assert line.endswith(",0.25,0.25,,1,0.875")
 
 
 # ---- who may ask ----

@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     values = np.random.default_rng(1).normal(50.0, 20.0, _POINTS)
     columns = dict.fromkeys(Tracks.names(), values) | {"track_id": np.ones(_POINTS), "frame": frame, "t_s": frame / 100}
     store.runs.create(model_id="m", record=False, run_id="long")
-    tracks = Tracks.from_columns(columns | {"observed": np.ones(_POINTS)})
+    tracks = Tracks.from_columns(columns | {"observed": np.ones(_POINTS), "probability": np.ones(_POINTS)})
     store.append("long", ResultBatch(Localizations.empty(), tracks, frame_times(0)), sample_ledger(0))
     store.runs.create(model_id="m", record=False, run_id="short")
     store.append("short", ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hardware.microscope import Frame
 from models.tables import Localizations, Tracks
-from models.tracking import Tracker
+from models.tracking import Tracker, smoothed_tracks, track_table
 from service.engine.analyzer import Analyzer
 from service.engine.catch_up import CatchUp
 from service.engine.ledger import LedgerCounts
@@ -25,6 +25,7 @@ from service.store.frames import FrameTimes
 from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
+from service.tracking_settings import TrackingPart
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
 
 FRAMES = 60
@@ -54,16 +55,26 @@ class Past:
         self.events: list[tuple[str, str, str]] = []
         self.all = dot_frames()
 
-    def run(self, late: Callable[[int], bool], state: Any = "finished", models: tuple[str, ...] = ("dots",)) -> str:
+    def run(
+        self,
+        late: Callable[[int], bool],
+        state: Any = "finished",
+        models: tuple[str, ...] = ("dots",),
+        tracking: TrackingPart | None = None,
+    ) -> str:
         """A run whose frames of rank n are deferred where `late(n)`; its batches are of the models in turn."""
         name = f"run-{len(self.store.runs.list().items)}"
         recording = Recording(self.folder / f"{name}.ome.zarr", SHAPE, PIXEL_UM, 0.01, SHARD, {})
         for first in range(0, FRAMES, SHARD):
             shard = self.all[first : first + SHARD]
             recording.append([frame.pixels for frame in shard], times_of(shard))
-        self.store.runs.create(run_id=name, model_id="dots", record=True, recording=f"{name}.ome.zarr")
+        settings = {} if tracking is None else {"tracking": tracking.record()}
+        self.store.runs.create(
+            run_id=name, model_id="dots", record=True, recording=f"{name}.ome.zarr", settings=settings
+        )
         self.store.frames.commit(name, [(0, times_of(self.all))])
-        analyzer = Analyzer(self.localizer, Tracker())
+        part_of = tracking or TrackingPart()
+        analyzer = Analyzer(self.localizer, part_of.tracker(), part_of.candidates_from)
         live = [frame for rank, frame in enumerate(self.all) if not late(rank)]
         ledger = self.ledger(0, FRAMES - len(live))
         for place, first in enumerate(range(0, len(live), 10)):
@@ -82,7 +93,7 @@ class Past:
                 ledger,
             )
         if state == "finished":
-            self.store.runs.finish(name, ledger=ledger)
+            self.store.runs.finish(name, ledger=ledger, smooth=tracking is not None and tracking.smooths)
         self.localizer.batches.clear()
         return name
 
@@ -206,6 +217,64 @@ def test_a_pause_lets_the_step_end_and_no_other_begin(past: Past) -> None:
     caught_up(past, run)
 
 
+def smoothed(past: Past, run: str) -> Tracks:
+    """The tracks of a run whose frames were all analysed, smoothed as a table."""
+    times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
+    return smoothed_tracks(past.store.localizations.read(run), times_s=times_s)
+
+
+def assert_same(found: Tracks, expected: Tracks) -> None:
+    assert len(found) == len(expected) > FRAMES / 2
+    order = np.lexsort((expected.track_id, expected.frame))
+    mine = np.lexsort((found.track_id, found.frame))
+    for name, column in expected.columns().items():
+        np.testing.assert_allclose(found.columns()[name][mine], column[order], atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(("late", "kinds"), [(lambda _: False, []), (lambda n: n % 3 == 1, ["run_caught_up"])])
+def test_a_run_is_smoothed_when_it_has_ended(past: Past, late: Callable[[int], bool], kinds: list[str]) -> None:
+    tracking = TrackingPart(step_um=0.5)
+    run = past.run(late, tracking=tracking)
+    live = tracks_of(past, run, 1)
+    past.catch_all_up()
+    item = past.store.runs.get(run)
+    assert item.revision == 2
+    ((made,),) = (item.revisions,)
+    assert (made["revision"], made["form"], made["model_ids"]) == (2, "smoothed", ["dots"])
+    assert TrackingPart.of_record(made["tracking"]) == tracking
+    assert made["version"]
+    assert made["made_at"].endswith("+00:00")
+    assert [event[0] for event in past.events] == kinds
+    found = tracks_of(past, run)
+    times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
+    assert_same(
+        found, smoothed_tracks(past.store.localizations.read(run), None, tracking.tracker_settings, times_s=times_s)
+    )
+    seen = live.select(live.observed == 1)
+    assert {*zip(seen.track_id, seen.frame, strict=True)} <= {*zip(found.track_id, found.frame, strict=True)}
+    assert len(found) > len(live)
+    for name, column in tracks_of(past, run, 1).columns().items():
+        np.testing.assert_array_equal(column, live.columns()[name])
+    past.catch_all_up()
+    assert past.store.runs.get(run).revision == 2
+
+
+@pytest.mark.parametrize("tracking", [TrackingPart(smooth_after_run=False), TrackingPart(preset="published")])
+def test_a_run_that_is_not_to_be_smoothed(past: Past, tracking: TrackingPart) -> None:
+    run = past.run(lambda _: False, tracking=tracking)
+    past.catch_all_up()
+    assert past.store.runs.get(run).revision == 1
+    late = past.run(lambda n: n > 50, tracking=tracking)
+    past.catch_all_up()
+    item = past.store.runs.get(late)
+    assert [(made["form"], made["tracking"]) for made in item.revisions] == [("as live", tracking.record())]
+    found = past.store.localizations.read(late)
+    times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
+    assert_same(
+        tracks_of(past, late), track_table(found, None, tracking.tracker_settings, tracking.preset, times_s=times_s)
+    )
+
+
 class Killed(BaseException):
     """Stands for the death of the process at a call of the store."""
 
@@ -218,10 +287,11 @@ class Killed(BaseException):
         ("complete", 0, False), ("examine", 0, True),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("tracking", [None, TrackingPart()])
 def test_a_killed_process_goes_on_where_it_was(
-    past: Past, monkeypatch: pytest.MonkeyPatch, call: str, times: int, after: bool
+    past: Past, monkeypatch: pytest.MonkeyPatch, tracking: TrackingPart | None, call: str, times: int, after: bool
 ) -> None:
-    run = past.run(lambda n: n % 2 == 1)
+    run = past.run(lambda n: n % 2 == 1, tracking=tracking)
     real, calls = getattr(past.store.catch_ups, call), []
 
     def deadly(*arguments: Any) -> Any:
@@ -243,7 +313,10 @@ def test_a_killed_process_goes_on_where_it_was(
         tracks_of(past, run, 2)
     monkeypatch.undo()
     past.catch_all_up()
-    caught_up(past, run)
+    if tracking is None:
+        caught_up(past, run)
+    else:
+        assert_same(tracks_of(past, run, 2), smoothed(past, run))
 
 
 def test_a_killed_run_is_completed_from_what_it_recorded(past: Past) -> None:

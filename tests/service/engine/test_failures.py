@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -616,7 +617,7 @@ def test_a_run_that_the_database_cannot_give_does_not_hold_up_the_others(
     looked: list[str] = []
     healed = threading.Event()
 
-    def examine(run_id: str) -> bool:
+    def examine(run_id: str, smooth: bool) -> bool:
         looked.append(run_id)
         if run_id == "damaged" and not healed.is_set():
             healed.set()
@@ -625,6 +626,7 @@ def test_a_run_that_the_database_cannot_give_does_not_hold_up_the_others(
 
     quick.store.catch_ups.waiting = lambda: ["damaged", "whole"]  # type: ignore[method-assign]
     quick.store.catch_ups.examine = examine  # type: ignore[method-assign]
+    quick.store.runs.get = lambda _: SimpleNamespace(settings={})  # type: ignore[method-assign, assignment, return-value]
     assert catch_up_with(quick) == []
     assert looked == ["damaged", "whole"] * 2
 

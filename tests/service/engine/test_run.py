@@ -28,6 +28,7 @@ from service.protocol.live import LivePublisher
 from service.settings import EnginePart
 from service.store.errors import StoreError
 from service.store.store import Store
+from service.tracking_settings import TrackingPart
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene, dot_camera, dot_model
 
 
@@ -47,7 +48,7 @@ class Rig:
         self.events = []
 
     def run(self, request: Any = None, refinement: Any = None, recording: str | None = None, **engine: Any) -> Any:
-        request = request or RunRequest()
+        request = replace(request or RunRequest(), tracking=TrackingPart(smooth_after_run=False))
         writes_to = None
         if request.record:
             writes_to = Recording(self.recording_folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})

@@ -1,0 +1,139 @@
+"""Settings of the tracking: in the settings file, in the request of a run, and in its record.
+
+The settings of the tracker are declared once, in `models.tracking.settings`;
+their types, ranges and help come from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Self, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from models.tracking.settings import Preset, TrackerSettings
+from models.tracking.state import TracksLocalizations
+
+__all__ = ["TrackingPart", "TrackingRequest"]
+
+
+def _tracker_fields(*, optional: bool) -> dict[str, Any]:
+    """Type and field of each setting of the tracker; those of a request are optional."""
+    types = get_type_hints(TrackerSettings)
+    found: dict[str, Any] = {}
+    for each in fields(TrackerSettings):
+        if each.default is MISSING:
+            continue
+        rule, kind = each.metadata, types[each.name]
+        bounds = {} if kind is bool else {"ge": rule["low"], "le": rule["high"]}
+        unit = f" Unit: {rule['unit']}." if rule["unit"] not in ("", "1") else ""
+        text = f"{rule['help']}{unit}"
+        if optional:
+            found[each.name] = (kind | None, Field(None, description=text, **bounds))
+        else:
+            found[each.name] = (kind, Field(each.default, description=text, **bounds))
+    return found
+
+
+_Tracker: Any = create_model(
+    "_Tracker",
+    __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
+    **_tracker_fields(optional=False),
+)
+
+TrackerRequest: Any = create_model(
+    "TrackerRequest",
+    __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+    **_tracker_fields(optional=True),
+)
+
+
+class TrackingRequest(BaseModel):
+    """What a run wants of the tracking; what it does not say is as in the settings of the service."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    preset: Preset | None = Field(
+        None, description="`default`, or `published`: the published Kalman filter, which has no settings."
+    )
+    settings: TrackerRequest = Field(
+        default_factory=TrackerRequest, description="Settings of the tracker; for the preset `default` only."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.preset == "published" and self.settings.model_dump(exclude_none=True):
+            raise ValueError("the preset 'published' has the settings of the publication; give no settings with it")
+        return self
+
+
+class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker are made at run time
+    """How localizations become tracks."""
+
+    preset: Preset = Field(
+        default="default", description="default, or published: the published Kalman filter, which has no settings."
+    )
+    smooth_after_run: bool = Field(
+        default=True, description="Smooth the tracks of a run when it has ended, as their next revision."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.preset == "published" and self.tracker_settings != TrackerSettings():
+            raise ValueError(
+                "the preset 'published' has the settings of the publication; remove the other settings of tracking"
+            )
+        return self
+
+    @property
+    def tracker_settings(self) -> TrackerSettings:
+        """Settings of the tracker."""
+        return TrackerSettings(**{each.name: getattr(self, each.name) for each in fields(TrackerSettings)})
+
+    @property
+    def smooths(self) -> bool:
+        """Whether tracks are smoothed afterwards; the published tracker has no smoothing."""
+        return bool(self.smooth_after_run) and self.preset == "default"
+
+    @property
+    def candidates_from(self) -> float | None:
+        """Probability from which localizations go to the tracker; None: the threshold of the model."""
+        return None if self.preset == "published" else self.tracker_settings.least_probability
+
+    def tracker(self) -> TracksLocalizations:
+        """A new tracker."""
+        from models.tracking.offline import make_tracker
+
+        return make_tracker(self.preset, self.tracker_settings)
+
+    def changed_by(self, request: Mapping[str, Any]) -> TrackingPart:
+        """These settings with those of a `TrackingRequest`.
+
+        Raises
+        ------
+        ValidationError
+            When the request has something unknown or out of range.
+        """
+        wanted = TrackingRequest.model_validate(dict(request))
+        if wanted.preset == "published":
+            return TrackingPart(preset="published", smooth_after_run=self.smooth_after_run)
+        given = {**self.model_dump(), **wanted.settings.model_dump(exclude_none=True)}
+        return TrackingPart(**{**given, "preset": wanted.preset or self.preset})
+
+    def record(self) -> dict[str, Any]:
+        """Everything that was in force, for the record of a run; in the form of a request."""
+        values = self.model_dump(mode="json")
+        own = {name: values.pop(name) for name in ("preset", "smooth_after_run")}
+        return {**own, "settings": {} if self.preset == "published" else values}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any] | None) -> TrackingPart:
+        """The settings of a run; those of a run that recorded none, by an older version, were the defaults."""
+        if not record:
+            return cls(smooth_after_run=False)
+        return cls(
+            **record.get("settings", {}),
+            preset=record.get("preset", "default"),
+            smooth_after_run=record.get("smooth_after_run", True),
+        )
