@@ -63,7 +63,7 @@ def need(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A package of an extra, or one of `chromium`, `curl`, `postgresql`, `shared data`.
+        A package of an extra, or one of `chromium`, `curl`, `postgresql`, `shared data`, `track readers`.
     """
     if name in _EXTRAS:
         try:
@@ -105,10 +105,21 @@ def _shared_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _track_readers() -> Path | None:
+    """The Python of an environment with geff, napari and pycellin, which need another numcodecs than the recorder."""
+    named = os.environ.get("BATHYSCOPE_TEST_READERS")
+    return Path(named) if named else None
+
+
 _OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "chromium": (_chromium, "apt-get install chromium, or name it by BATHYSCOPE_TEST_CHROMIUM"),
     "curl": (lambda: shutil.which("curl"), "apt-get install curl"),
     "postgresql": (_postgresql, "apt-get install postgresql"),
+    "track readers": (
+        _track_readers,
+        "python3 -m venv readers && readers/bin/pip install geff napari pycellin, and name readers/bin/python by "
+        "BATHYSCOPE_TEST_READERS",
+    ),
     "shared data": (_shared_data, "name the folder of the real data set by BATHYSCOPE_SHARED"),
 }
 

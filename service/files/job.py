@@ -1,4 +1,4 @@
-"""A job, which is a calibration or a training: its request, state, progress and result."""
+"""A job, which is a calibration, a training or an export: its request, state, progress and result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["ENDED", "Fault", "Job", "JobKind", "JobState", "JobStep", "Progress"]
 
-JobKind = Literal["calibrate", "train"]
+JobKind = Literal["calibrate", "train", "export"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -44,14 +44,14 @@ class Job:
     Attributes
     ----------
     id : ids sort by creation time
-    kind : a calibration or a training
+    kind : a calibration, a training, or an export of tracks
     name : given by the user
     state, step : the step that it is in, and the state of that step
     request : the parameters of the request
     created_at, started_at, ended_at : UTC
     progress : of the current step; None before it starts
     log : its last lines
-    result : path of the result, in the data directory and in the API: ``calibrations/<id>``
+    result : path of the result, in the data directory and in the API: ``calibrations/<id>``, ``jobs/<id>/result``
     error : why it failed or was interrupted, or which device state could not be restored after a cancelled sweep
     """
 

@@ -36,6 +36,8 @@ __all__ = ["Runner", "jobs_process"]
 _PERIOD_S = 0.25
 _BEAT_S = 1.0
 
+_NAMES: dict[JobKind, str] = {"calibrate": "Calibration", "train": "Training", "export": "Export"}
+
 _INTERRUPTED = Fault("The service ended while the job was running.", "Start it again.")
 
 _log = structlog.get_logger(__name__)
@@ -119,7 +121,7 @@ class Runner:
     def _start(self, job: Job) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=worker_process, args=(self._data_dir, job.id, theirs), name=f"bathyscope-{job.kind}", daemon=True
+            target=worker_process, args=(self._settings, job.id, theirs), name=f"bathyscope-{job.kind}", daemon=True
         )
         process.start()
         theirs.close()
@@ -162,12 +164,12 @@ class Runner:
     def _write_ending(self, job: Job, state: JobState, fault: Fault | None) -> None:
         """Write how a job ended. A result folder that exists is complete, so the job is then done in any case."""
         folder = result_folder(self._data_dir, job)
-        result = f"{folder.parent.name}/{folder.name}" if folder.is_dir() else None
+        result = folder.relative_to(self._data_dir).as_posix() if folder.is_dir() else None
         if result is not None:
             state, fault = "done", None
         _remove_leftovers(folder, self._jobs.folder(job.id))
         self._jobs.move(job.id, state, result=result, error=fault)
-        what = "Calibration" if job.kind == "calibrate" else "Training"
+        what = _NAMES[job.kind]
         why = "" if fault is None else f": {fault.problem.rstrip('.')}"
         endings = {
             "done": f"is done: {result}",

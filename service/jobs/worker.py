@@ -3,7 +3,8 @@
 A job has a process of its own, so that it can be cancelled at any time: the
 process is killed, and its incomplete output is removed. It uses only the
 processor time that live tracking leaves. It reports through files and its
-pipe. It does not use the database, so that neither waits for the other.
+pipe. It does not write to the database, so that neither waits for the other;
+an export reads from it, in short transactions.
 
 numpy and torch are imported after the number of their threads is set.
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import time
 import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -26,17 +29,24 @@ from service.files.jobs import Jobs
 from service.files.outputs import complete_output, write_json
 from service.files.sweep import read_sweep
 from service.process.children import follow_parent, ignore_signals
+from service.settings import Settings
+from service.store.errors import StoreError
 
 __all__ = ["lower_priority", "result_folder", "worker_process"]
 
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _LOWEST_NICENESS = 19
 
+_EXPORTS_KEPT_S = 7 * 86_400.0
+"""A week. Exports can be made again, and would fill the disk that recordings need."""
+
 _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 
 
 def result_folder(data_dir: Path, job: Job) -> Path:
     """Folder of the result of a job; it exists only when the result is complete."""
+    if job.kind == "export":
+        return data_dir / "jobs" / job.id / "result"
     return data_dir / _FOLDERS[job.kind] / job.id
 
 
@@ -56,7 +66,7 @@ def lower_priority() -> None:
             process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
-def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
+def worker_process(settings: Settings, job_id: str, parent: Connection) -> None:
     """Entry point of the process: compute the job, or send the reason of its failure.
 
     The reason is sent through the pipe, which also works on a full disk. It is written to the job's log if possible.
@@ -64,12 +74,17 @@ def worker_process(data_dir: Path, job_id: str, parent: Connection) -> None:
     ignore_signals()
     lower_priority()
     follow_parent(parent, _exit_now)
-    jobs = Jobs(data_dir)
+    jobs = Jobs(settings.data_dir)
     fault: Fault | None = None
     try:
         job = jobs.get(job_id)
-        _train(job, jobs, data_dir) if job.kind == "train" else _calibrate(job, jobs, data_dir)
-    except DataError as error:
+        if job.kind == "train":
+            _train(job, jobs, settings.data_dir)
+        elif job.kind == "export":
+            _export(job, jobs, settings)
+        else:
+            _calibrate(job, jobs, settings.data_dir)
+    except (DataError, StoreError) as error:
         fault = Fault(error.problem, error.remedy)
     except Exception as error:  # noqa: BLE001  the user must see every failure
         fault = Fault(f"{type(error).__name__}: {error}.", "See the job's log, and report it.")
@@ -141,6 +156,37 @@ def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:
     with complete_output(result_folder(data_dir, job), lambda folder: (folder / "model.json").is_file()) as aside:
         train(calibration, aside, settings, model_id=job.id, report=report)
         _write_about(aside, job)
+
+
+def _export(job: Job, jobs: Jobs, settings: Settings) -> None:
+    from service.export.blocks import counted
+    from service.export.formats import FORMATS
+    from service.export.source import tracks_of_run
+    from service.files.library import Library
+    from service.store.store import Store
+
+    _remove_old_exports(settings.data_dir)
+    form = FORMATS[job.request["format"]]
+    with contextlib.closing(Store.open(settings.database)) as store:
+        library = Library(settings.data_dir, settings.model)
+        source = tracks_of_run(store, library, job.request["run"], job.request["revision"])
+
+        def report(done: int) -> None:
+            jobs.report_progress(job.id, done, source.points, "points")
+
+        with complete_output(result_folder(settings.data_dir, job), lambda _: False) as aside:
+            aside.mkdir()
+            stem = f"{source.origin.source}-tracks-{source.origin.revision}"
+            written = form.write_file(aside, stem, counted(source.blocks, report), source.origin)
+    jobs.log(job.id, f"{written.name}: {source.tracks} tracks with {source.points} points.")
+
+
+def _remove_old_exports(data_dir: Path) -> None:
+    """Remove the files of exports that were written more than a week ago."""
+    for folder in (data_dir / "jobs").glob("*/result"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _EXPORTS_KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_about(folder: Path, job: Job) -> None:

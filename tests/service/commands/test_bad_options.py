@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,8 +24,10 @@ from models.table_files import write_table
 from models.tables import Localizations, Truth
 from models.weights import reference_model
 from service.commands import application as cli
+from service.store.store import Store
 from tests.models.bead_sweeps import simulate
 from tests.models.test_training import small_calibration
+from tests.service.export.samples import stored_run
 
 NUMBERS = ("nan", "inf", "-1", "0", "1e308", "1e-300", "")
 
@@ -134,6 +137,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     write_table(folder / "found.csv", Localizations.from_columns(columns | {"frame": np.arange(3)}))
     columns = {name: np.full(3, 0.5) for name in Truth.names()}
     write_table(folder / "truth.csv", Truth.from_columns(columns | {"frame": np.arange(3)}))
+    (folder / "data").mkdir()
+    with closing(Store.open(folder / "data" / "bathyscope.db")) as store:
+        store.migrate()
+        run = stored_run(store)
     path = {each.name: str(each) for each in folder.iterdir()}
     return {
         "demo": [],
@@ -143,6 +150,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "train": [path["calibration"], "--out", "OUT"],
         "localize": [path["movie.tif"], "--model", str(reference_model("live")), "--out", "OUT.csv"],
         "track": [path["found.csv"], "--fps", "100", "--out", "OUT.csv"],
+        "export": [run, "--format", "csv", "--data", path["data"], "--out", "OUT.csv"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],

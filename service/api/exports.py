@@ -1,0 +1,80 @@
+"""Exports: tracks of a run as a file for another program, written by a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.dependencies import JobFolders, ReadsOfStore, ServiceSettings, StoreOfRuns
+from service.api.quantities import PathId, Revision
+from service.export.formats import FORMATS, FormatName
+from service.files.job import Job
+from service.files.jobs import Jobs
+from service.settings import Settings
+from service.store.errors import UnknownItem
+from service.store.store import Store
+from service.store.tracks import TrackQuery
+
+__all__ = ["ExportRequest", "router"]
+
+router = APIRouter(tags=["exports"])
+
+
+class ExportRequest(BaseModel):
+    """Which tracks of a run are exported, and how."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    format: FormatName = Field(description="csv, parquet, geff (zipped), trackmate (XML), or napari (CSV).")
+    revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
+
+
+@router.post("/runs/{run}/export", status_code=202)
+async def start_export(
+    run: PathId,
+    wanted: ExportRequest,
+    store: StoreOfRuns,
+    reads: ReadsOfStore,
+    jobs: JobFolders,
+    response: Response,
+) -> Job:
+    """Write the tracks of a run in a format; the file is at /jobs/{job}/result when the job is done."""
+    job = await reads.light.run(_create, store, jobs, run, wanted)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job
+
+
+@router.get("/jobs/{job}/result", response_class=FileResponse, responses={200: {"description": "The file"}})
+def get_result(job: PathId, jobs: JobFolders, settings: ServiceSettings) -> FileResponse:
+    """The file that an export wrote. Calibrations and models are at the path that `result` of their job names."""
+    found = jobs.get(job)
+    path = _file_of(found, settings)
+    form = FORMATS[found.request["format"]]
+    return FileResponse(path, media_type=form.media_type, filename=path.name)
+
+
+def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
+    # The revision is fixed here: recomputed tracks may become the newest ones before the job begins.
+    revision = store.tracks.select(run, TrackQuery(revision=wanted.revision)).revision
+    request = {"run": run, "format": wanted.format, "revision": revision}
+    return jobs.create("export", "", request, step="compute")
+
+
+def _file_of(job: Job, settings: Settings) -> Path:
+    if job.kind != "export":
+        raise UnknownItem(
+            f"Job {job.id} is no export.", f"Its result is at /api/v1/{job.result}." if job.result else "See the job."
+        )
+    if job.state != "done":
+        raise UnknownItem(
+            f"Job {job.id} is {job.state}; it has no file.",
+            "Wait until its state is done." if not job.is_over else "Start the export again.",
+        )
+    folder = settings.data_dir / "jobs" / job.id / "result"
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not files:
+        raise UnknownItem(f"The file of job {job.id} was removed, as after a week.", "Start the export again.")
+    return files[0]
