@@ -28,7 +28,7 @@ __all__ = ["command_line", "main"]
 _TYPER_INTERRUPTED = 130
 """Status with which typer ends after Ctrl-C; it prints nothing."""
 
-_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "evaluate")
+_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "measure", "evaluate")
 
 _MORE_COMMANDS = "bathyscope.commands"
 """Group of entry points with which other installed packages add commands."""

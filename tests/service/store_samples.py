@@ -43,7 +43,7 @@ def sample_batch(batch: int, track_ids: tuple[int, ...] = (1, 2, 3)) -> tuple[Lo
     tracks = {
         "track_id": ids, "frame": frame, "t_s": frame / FPS, "x_um": x, "y_um": y, "z_um": z, "vx_um_s": FPS * one,
         "vy_um_s": 0 * one, "vz_um_s": 0 * one, "sigma_x_um": 0.25 * one, "sigma_y_um": 0.25 * one,
-        "sigma_z_um": 0.5 * one, "observed": one,
+        "sigma_z_um": 0.5 * one, "observed": one, "probability": 0.875 * one,
     }  # fmt: skip
     return Localizations.from_columns(found), Tracks.from_columns(tracks)
 
