@@ -53,6 +53,9 @@ _COARSE_POINTS, _FINE_POINTS = 24, 800
 _SCALES = np.geomspace(0.25, 4.0, 9)
 _SCALE_WIDTH = 0.3
 _NEAR_POINTS = 24
+_FILTERED_SCALES = np.linspace(-1.0, 1.0, 9)
+_IMPOSSIBLE = 1e6
+"""Penalty of a coefficient with which the covariance would not be positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,14 @@ class Curves:
     @staticmethod
     def _excess(each: F64, total: F64) -> F64:
         """Variance of the scores of the tracks over their information, at the maximum; shape (4,)."""
-        count = len(each)
         best = np.clip(total.argmax(axis=1), 2, total.shape[1] - 2)
         excess = np.ones(len(total))
         for row, place in enumerate(best.tolist()):
             # Derivatives by the logarithm of the coefficient, in steps of the grid.
             below, at, above = (each[:, row, place + shift] for shift in (-1, 0, 1))
-            score, information = (above - below) / 2, float(np.sum(2 * at - above - below))
+            possible = np.minimum(below, above) > at - _IMPOSSIBLE / 4
+            score, information = ((above - below) / 2)[possible], float(np.sum((2 * at - above - below)[possible]))
+            count = len(score)
             if count > 1 and information > 0:
                 excess[row] = float(np.sum((score - score.mean()) ** 2)) * count / (count - 1) / information
         return excess
@@ -146,42 +150,59 @@ def likelihood_curves(sightings: Sightings, exposure_s: float, scale: F64, grid:
     return Curves(grid, curves)
 
 
-def noise_scales(sightings: Sightings, exposure_s: float) -> tuple[F64, F64]:
+def noise_scales(sightings: Sightings, exposure_s: float, filtered: bool = False) -> tuple[F64, F64]:
     """Ratio of the true and the stated variance of the localization error along x, y, z, from all tracks.
 
     The ratio and one common diffusion coefficient together maximize the likelihood of all tracks. That the
-    coefficients differ does no harm: the covariances are linear in them. Where steps are long beside the error, the
-    data do not tell the ratio; a normal prior on its logarithm, around 0 and with the width 0.3, then decides.
+    coefficients differ does no harm: the covariances are linear in them.
+
+    Where steps are long beside the error, the data do not tell the ratio; a normal prior on its logarithm, around 0
+    and with the width 0.3, then decides. For filtered positions the ratio is between -1 and 1. The output of an
+    optimal filter is itself a random walk with the diffusion coefficient of the emitter: the ratio is 0. The error of
+    an optimal smoother is independent of its output, so that a step of its output has the variance of the true step,
+    less those of the two errors: the ratio is -1.
+
+    Parameters
+    ----------
+    sightings : Sightings
+    exposure_s : float
+    filtered : bool
+        Whether positions are the output of a filter.
 
     Returns
     -------
-    scale, width : ndarray of float64, shape (3,)
-        The ratios, and the standard deviations of their logarithms.
+    scale, shifted : ndarray of float64, shape (3,)
+        The ratios, and the ratios changed by a standard deviation.
     """
-    grid = _grid(sightings)
-    rough = np.zeros((3, len(grid[1::5])))
-    for block in _blocks(sightings, rough.shape[1]):
-        rough += _log_likelihood(_Steps.of(sightings, block), grid[1::5], exposure_s, np.ones((3, 1))).sum(axis=0)
-    around = grid[1::5][rough.argmax(axis=1)]
+    grid = _grid(sightings)[1::5]
+    rough = _total(sightings, np.tile(grid, (3, 1)), exposure_s, 0.0 if filtered else 1.0)
+    around = grid[rough.argmax(axis=1)]
     near = around[:, None] * np.geomspace(0.1, 10.0, _NEAR_POINTS)
-    total = np.zeros((3, len(_SCALES) * _NEAR_POINTS))
-    for block in _blocks(sightings, total.shape[1]):
-        total += _log_likelihood(
-            _Steps.of(sightings, block),
-            np.tile(near, len(_SCALES)),
-            exposure_s,
-            np.repeat(_SCALES, _NEAR_POINTS)[None],
-        ).sum(axis=0)
-    curves = total.reshape(3, len(_SCALES), _NEAR_POINTS)
-    fine = np.linspace(0, _NEAR_POINTS - 1, 20 * _NEAR_POINTS)
-    profile = CubicSpline(np.arange(_NEAR_POINTS), curves, axis=2)(fine).max(axis=2)
-    logs = np.linspace(np.log(_SCALES[0]), np.log(_SCALES[-1]), 801)
-    curve = CubicSpline(np.log(_SCALES), profile, axis=1)(logs) - 0.5 * (logs / _SCALE_WIDTH) ** 2
+    scales = _FILTERED_SCALES if filtered else _SCALES
+    peak = np.stack([_total(sightings, near, exposure_s, scale) for scale in scales.tolist()], axis=1)
+    # Where a scale is impossible, the likelihood is no smooth function: interpolation is then linear.
+    if filtered:
+        fine = np.linspace(scales[0], scales[-1], 801)
+        curve = np.array([np.interp(fine, scales, each) for each in peak.max(axis=2)])
+    else:
+        finer = np.linspace(0, _NEAR_POINTS - 1, 20 * _NEAR_POINTS)
+        profile = CubicSpline(np.arange(_NEAR_POINTS), peak, axis=2)(finer).max(axis=2)
+        fine = np.linspace(np.log(scales[0]), np.log(scales[-1]), 801)
+        curve = CubicSpline(np.log(scales), profile, axis=1)(fine) - 0.5 * (fine / _SCALE_WIDTH) ** 2
     weight = np.exp(curve - curve.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
-    mean = weight @ logs
-    width = np.sqrt(weight @ logs**2 - mean**2)
-    return np.exp(logs[curve.argmax(axis=1)]), width
+    middle = fine[curve.argmax(axis=1)]
+    moved = middle + np.sqrt(weight @ fine**2 - (weight @ fine) ** 2)
+    return (middle, moved) if filtered else (np.exp(middle), np.exp(moved))
+
+
+def _total(sightings: Sightings, diffusion: F64, exposure_s: float, scale: float) -> F64:
+    """Log-likelihood of all tracks, shape (3, G), for coefficients (3, G)."""
+    total = np.zeros(diffusion.shape)
+    for block in _blocks(sightings, diffusion.shape[1]):
+        steps = _Steps.of(sightings, block)
+        total += _log_likelihood(steps, diffusion, exposure_s, np.full((3, 1), scale)).sum(axis=0)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +259,9 @@ def _log_likelihood(steps: _Steps, diffusion: F64, exposure_s: float, scale: F64
             regressor = span - gain * regressor[:alive]
         else:
             residual, regressor = step, span
-        pivot = variance
-        logs[:alive] += np.log(pivot)
+        impossible = variance <= 0
+        pivot = np.where(impossible, 1.0, variance)
+        logs[:alive] += np.log(pivot) + _IMPOSSIBLE * impossible
         quadratic[:alive] += residual * residual / pivot
         crossed[:alive] += residual * regressor / pivot
         squared[:alive] += regressor * regressor / pivot
@@ -282,7 +304,8 @@ def _maximum(logs: F64, curve: F64, at_zero: float, fall: float) -> tuple[float,
         inside = np.flatnonzero(curve >= curve.max() - 2 * fall)
         if inside[-1] - inside[0] < _COARSE_POINTS:
             # A narrow maximum, between few points of the grid.
-            near = slice(max(inside[0] - 4, 0), inside[-1] + 5)
+            lowest = int(np.argmax(curve > curve.max() - _IMPOSSIBLE / 4))
+            near = slice(max(inside[0] - 4, lowest), inside[-1] + 5)
             fine = np.linspace(logs[near][0], logs[near][-1], _FINE_POINTS)
             logs, curve = fine, CubicSpline(logs[near], curve[near])(fine)
     place = int(curve.argmax())

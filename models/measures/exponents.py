@@ -43,6 +43,10 @@ _QUANTILE = 3.8415
 _EXPONENTS = np.linspace(0.0, 2.0, 81)
 _BLOCK_TRACKS = 200
 _ROUNDS = 2
+_MOST_EXPONENT = 1.5
+"""Exponent of the covariances: straight motion is not random, and nearly straight motion would explain anything."""
+_NOISE_DOUBT = 0.2
+"""Standard deviation of the relative error of the stated variances: 10 % of the sigmas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Displacements:
         shift = np.arange(-farthest, farthest + 1)
         reach = np.arange(farthest + int(lags[-1]) + 1)
         with np.errstate(divide="ignore"):
-            variogram = amplitude[:, None] * reach ** exponent[:, None] + noise[:, None]
+            variogram = amplitude[:, None] * reach ** np.minimum(exponent, _MOST_EXPONENT)[:, None] + noise[:, None]
         variogram[:, 0] = 0.0
         covariance = np.zeros((len(rows), len(lags), len(lags)))
         available = np.maximum(self.frames[rows, None] + 1 - lags, 1)
@@ -169,6 +173,11 @@ class Displacements:
                 both = 2 * total / (available[:, one] * available[:, two]) * thinned[:, one] * thinned[:, two]
                 covariance[:, one, two] = covariance[:, two, one] = both
         return covariance
+
+    def doubts(self, rows: I64, axis: int) -> F64:
+        """Covariances (B, L, L) from what is not known of the localization error, which all lags share."""
+        doubt = _NOISE_DOUBT * self.noise_um2[rows, axis]
+        return doubt[:, :, None] * doubt[:, None, :]
 
 
 def exponents(moved: Displacements, diffusion_um2_s: F64) -> Estimates:
@@ -190,7 +199,7 @@ def exponents(moved: Displacements, diffusion_um2_s: F64) -> Estimates:
             squares = np.zeros((len(rows), len(_EXPONENTS)))
             fitted = np.zeros((len(rows), 3, len(_EXPONENTS)))
             for axis in range(3):
-                covariance = moved.covariances(rows, axis, amplitude[:, axis], exponent)
+                covariance = moved.covariances(rows, axis, amplitude[:, axis], exponent) + moved.doubts(rows, axis)
                 one, fitted[:, axis] = _fit(moved.msd_um2[rows, axis], covariance, good, moved.lag_frames)
                 squares += one
             place = squares.argmin(axis=1)
@@ -233,12 +242,16 @@ def common_exponent(moved: Displacements, diffusion_um2_s: F64) -> tuple[float, 
                 covariance += np.einsum("nl,nk,nlk->lk", weight[rows], weight[rows], each)
             model = np.diagonal(covariance)[good]
             covariance *= max(1.0, float(np.mean(excess[axis][good] / model)))
+            noise = np.einsum("nl,nl->l", weight, moved.noise_um2[:, axis])
+            covariance += _NOISE_DOUBT**2 * noise[:, None] * noise
             one, curve = _fit(mean[axis][None], covariance[None], good[None], moved.lag_frames)
             squares += one[0]
             fitted[axis] = curve[0]
         place = int(squares.argmin())
         exponent, amplitude = float(_EXPONENTS[place]), np.maximum(fitted[:, place], 1e-9)
-    inside = np.flatnonzero(squares <= squares.min() + _QUANTILE)
+    # Where no exponent fits all lags, the interval is as much wider as the misfit is larger than expected.
+    misfit = max(1.0, float(squares.min()) / max(3 * (int(good.sum()) - 1) - 1, 1))
+    inside = np.flatnonzero(squares <= squares.min() + _QUANTILE * misfit)
     return exponent, float(_EXPONENTS[inside[0]]), float(_EXPONENTS[inside[-1]])
 
 

@@ -80,16 +80,18 @@ def measure(tracks: Tracks, found: Localizations | None = None, exposure_s: floa
             "Give the exposure in seconds, or leave it out.",
         )
     thinned = [sightings] * 3 if found is not None else _thinned(sightings)
-    scale, width = np.ones(3), np.zeros(3)
+    scale = np.ones(3)
     each, everything = Estimates.undefined((len(sightings.ids), 4)), Estimates.undefined((4,))
     if len(sightings.ids):
-        scale, width = _by_axis(noise_scales(part, exposure_s) for part in thinned)
+        scale, moved_scale = _by_axis(noise_scales(part, exposure_s, filtered=found is None) for part in thinned)
         curves = _curves(thinned, exposure_s, scale)
-        shifted = _curves(thinned, exposure_s, scale * np.exp(width))
+        shifted = _curves(thinned, exposure_s, moved_scale)
         each = curves.tracks().widen(shifted.tracks())
         everything = curves.ensemble().widen(shifted.ensemble())
     farthest = min(thinned, key=lambda part: len(part.frame))
-    moved = Displacements.of(farthest, exposure_s, scale, each.value[:, :3])
+    # The ratio of true and stated variances is told from noise that diffuses: another motion would distort it.
+    stated = np.ones(3) if found is not None else scale
+    moved = Displacements.of(farthest, exposure_s, stated, each.value[:, :3])
     errors = moved.standard_errors(each.value[:, :3])
     table = _table(tracks, sightings, each, exponents(moved, each.value[:, :3]))
     return Measures(table, moved, errors, _ensemble(table, moved, errors, everything, scale))
@@ -97,8 +99,8 @@ def measure(tracks: Tracks, found: Localizations | None = None, exposure_s: floa
 
 def _by_axis(parts: Iterator[tuple[F64, F64]]) -> tuple[F64, F64]:
     """The x of the first, the y of the second, the z of the third."""
-    scales, widths = zip(*parts, strict=True)
-    return np.array(scales).diagonal().copy(), np.array(widths).diagonal().copy()
+    scales, shifted = zip(*parts, strict=True)
+    return np.array(scales).diagonal().copy(), np.array(shifted).diagonal().copy()
 
 
 def _curves(thinned: list[Sightings], exposure_s: float, scale: F64) -> Curves:
