@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from service.commands.checks import table_suffix
+from service.commands.checks import plausible, table_suffix
 
 if TYPE_CHECKING:
     from models.measures import Ensemble, Interval
@@ -19,7 +19,9 @@ def run(
     tracks: Path = typer.Argument(help="Table of tracks, .csv or .parquet."),
     out: Path = typer.Option(..., callback=table_suffix, help="Table to write, a row per track: .csv or .parquet."),
     localizations: Path = typer.Option(None, help="Table of localizations that the tracks were made from."),
-    exposure_s: float = typer.Option(0.0, min=0.0, max=60.0, help="Exposure whose blur is removed, s. Default: none."),
+    exposure_s: float = typer.Option(
+        None, callback=plausible("EXPOSURE_S"), help="Exposure whose blur is removed, s. Default: none."
+    ),
     json: Path = typer.Option(None, help="Also write the figures of all tracks together to this file."),
 ) -> None:
     """Measure displacement, speed, straightness, diffusion and anomalous exponent of tracks."""
@@ -34,7 +36,7 @@ def run(
     with complete_output(out, is_measures) as aside:
         table = read_table(tracks, Tracks, note)
         found = None if localizations is None else read_table(localizations, Localizations, note)
-        figures = measure(table, found, exposure_s)
+        figures = measure(table, found, exposure_s or 0.0)
         if found is None:
             note(
                 "Without --localizations the diffusion is measured on the positions of the table, which are filtered: "

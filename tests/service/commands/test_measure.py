@@ -89,7 +89,8 @@ def test_localizations_of_another_movie(tables: tuple[Path, Path], tmp_path: Pat
 def test_what_is_refused(tables: tuple[Path, Path], tmp_path: Path) -> None:
     tracks, found = tables
     assert _run(tracks, "--out", tmp_path / "measures.txt").exit_code == 2
-    assert _run(tracks, "--out", tmp_path / "measures.csv", "--exposure-s", "-1").exit_code == 2
+    implausible = _run(tracks, "--out", tmp_path / "measures.csv", "--exposure-s", "-1").exception
+    assert isinstance(implausible, DataError)
     assert isinstance(_run(tracks, "--out", found).exception, DataError)
     too_long = _run(tracks, "--out", tmp_path / "measures.csv", "--exposure-s", "1").exception
     assert isinstance(too_long, DataError)
