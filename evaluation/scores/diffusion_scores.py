@@ -64,7 +64,8 @@ def scene(
     frames = rng.integers(SHORTEST, LONGEST + 1, particles)
     paths = np.array([motion.positions(frame / FPS) for frame in range(LONGEST)])
     frame, column = np.nonzero(np.arange(LONGEST)[:, None] < frames)
-    truth = Truth(frame.astype(np.int64), *paths[frame, column].T, (column + 1).astype(np.int64))
+    x, y, z = paths[frame, column].T
+    truth = Truth(frame.astype(np.int64), x, y, z, (column + 1).astype(np.int64))
     found = detections(truth, quality, seed + 1_000_000)
     if tracked:
         return smoothed_tracks(found, FPS), found

@@ -177,7 +177,8 @@ class Displacements:
     def doubts(self, rows: I64, axis: int) -> F64:
         """Covariances (B, L, L) from what is not known of the localization error, which all lags share."""
         doubt = _NOISE_DOUBT * self.noise_um2[rows, axis]
-        return doubt[:, :, None] * doubt[:, None, :]
+        covariance: F64 = doubt[:, :, None] * doubt[:, None, :]
+        return covariance
 
 
 def exponents(moved: Displacements, diffusion_um2_s: F64) -> Estimates:

@@ -18,7 +18,7 @@ __all__ = ["run"]
 def run(
     tracks: Path = typer.Argument(help="Table of tracks, .csv or .parquet."),
     out: Path = typer.Option(..., callback=table_suffix, help="Table to write, a row per track: .csv or .parquet."),
-    localizations: Path = typer.Option(None, help="Table of localizations that the tracks were made from."),
+    localizations: Path | None = typer.Option(None, help="Table of localizations that the tracks were made from."),
     exposure_s: float = typer.Option(
         None, callback=plausible("EXPOSURE_S"), help="Exposure whose blur is removed, s. Default: none."
     ),
