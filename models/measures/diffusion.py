@@ -175,11 +175,12 @@ def noise_scales(sightings: Sightings, exposure_s: float, filtered: bool = False
         The ratios, and the ratios changed by a standard deviation.
     """
     grid = _grid(sightings)[1::5]
-    rough = _total(sightings, np.tile(grid, (3, 1)), exposure_s, 0.0 if filtered else 1.0)
+    rough = _total(sightings, np.tile(grid, (3, 1)), exposure_s, np.full((3, 1), 0.0 if filtered else 1.0))
     around = grid[rough.argmax(axis=1)]
     near = around[:, None] * np.geomspace(0.1, 10.0, _NEAR_POINTS)
     scales = _FILTERED_SCALES if filtered else _SCALES
-    peak = np.stack([_total(sightings, near, exposure_s, scale) for scale in scales.tolist()], axis=1)
+    pairs = np.tile(near, len(scales)), np.repeat(scales, _NEAR_POINTS)[None]
+    peak = _total(sightings, pairs[0], exposure_s, pairs[1]).reshape(3, len(scales), _NEAR_POINTS)
     # Where a scale is impossible, the likelihood is no smooth function: interpolation is then linear.
     if filtered:
         fine = np.linspace(scales[0], scales[-1], 801)
@@ -196,12 +197,12 @@ def noise_scales(sightings: Sightings, exposure_s: float, filtered: bool = False
     return (middle, moved) if filtered else (np.exp(middle), np.exp(moved))
 
 
-def _total(sightings: Sightings, diffusion: F64, exposure_s: float, scale: float) -> F64:
-    """Log-likelihood of all tracks, shape (3, G), for coefficients (3, G)."""
+def _total(sightings: Sightings, diffusion: F64, exposure_s: float, scale: F64) -> F64:
+    """Log-likelihood of all tracks, shape (3, G), for coefficients (3, G) and scales (3, 1) or (1, G)."""
     total = np.zeros(diffusion.shape)
     for block in _blocks(sightings, diffusion.shape[1]):
         steps = _Steps.of(sightings, block)
-        total += _log_likelihood(steps, diffusion, exposure_s, np.full((3, 1), scale)).sum(axis=0)
+        total += _log_likelihood(steps, diffusion, exposure_s, scale).sum(axis=0)
     return total
 
 

@@ -150,7 +150,7 @@ class Displacements:
         """
         lags = self.lag_frames
         noise = np.maximum(self.noise_um2[rows, axis, 0], 0.0)
-        farthest = int(2 * lags[-1])
+        farthest = min(int(2 * lags[-1]), int(self.frames[rows].max(initial=1)))
         shift = np.arange(-farthest, farthest + 1)
         reach = np.arange(farthest + int(lags[-1]) + 1)
         with np.errstate(divide="ignore"):
