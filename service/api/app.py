@@ -19,6 +19,7 @@ from service.api import (
     exports,
     health,
     jobs,
+    measures,
     metrics,
     microscope,
     models,
@@ -92,7 +93,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, calibrations, models, runs, tracks, exports, jobs, events):
+    for part in (system, microscope, calibrations, models, runs, tracks, measures, exports, jobs, events):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)

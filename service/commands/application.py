@@ -29,7 +29,9 @@ __all__ = ["command_line", "main"]
 _TYPER_INTERRUPTED = 130
 """Status with which typer ends after Ctrl-C; it prints nothing."""
 
-_COMMANDS = ("demo", "serve", "camera", "calibrate", "train", "localize", "track", "export", "evaluate")
+_COMMANDS = (
+    "demo", "serve", "camera", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
+)  # fmt: skip
 
 _MORE_COMMANDS = "bathyscope.commands"
 """Group of entry points with which other installed packages add commands."""

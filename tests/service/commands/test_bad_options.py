@@ -21,7 +21,7 @@ import tifffile
 import typer
 
 from models.table_files import write_table
-from models.tables import Localizations, Truth
+from models.tables import Localizations, Tracks, Truth
 from models.weights import reference_model
 from service.commands import application as cli
 from service.store.store import Store
@@ -135,6 +135,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     small_calibration().save(folder / "calibration")
     columns: dict[str, Any] = {name: np.full(3, 0.5) for name in Localizations.names()}
     write_table(folder / "found.csv", Localizations.from_columns(columns | {"frame": np.arange(3)}))
+    columns = {name: np.full(3, 0.5) for name in Tracks.names()}
+    columns |= {"frame": np.arange(3), "t_s": np.arange(3) / 100, "track_id": np.ones(3), "observed": np.ones(3)}
+    write_table(folder / "tracks.csv", Tracks.from_columns(columns))
     columns = {name: np.full(3, 0.5) for name in Truth.names()}
     write_table(folder / "truth.csv", Truth.from_columns(columns | {"frame": np.arange(3)}))
     (folder / "data").mkdir()
@@ -151,6 +154,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "localize": [path["movie.tif"], "--model", str(reference_model("live")), "--out", "OUT.csv"],
         "track": [path["found.csv"], "--fps", "100", "--out", "OUT.csv"],
         "export": [run, "--format", "csv", "--data", path["data"], "--out", "OUT.csv"],
+        "measure": [path["tracks.csv"], "--localizations", path["found.csv"], "--out", "OUT.csv"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],
@@ -201,7 +205,16 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
     """The arguments that work, with one of them replaced, or one more."""
     arguments = list(given)
     if option.param_type_name == "argument":
-        places = {"darks": 0, "sweep": 0, "calibration": 0, "movie": 0, "localizations": 0, "predicted": 0, "truth": 1}
+        places = {
+            "darks": 0,
+            "sweep": 0,
+            "calibration": 0,
+            "movie": 0,
+            "localizations": 0,
+            "tracks": 0,
+            "predicted": 0,
+            "truth": 1,
+        }
         if option.name in places:
             arguments[places[option.name]] = values[0]
         else:  # flats after darks; folders to merge
