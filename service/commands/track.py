@@ -150,9 +150,9 @@ def _localized(
         localizer = Localizer.load(model, device, camera=chosen_camera(options, source.bit_depth))
         _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.model.pixel_size_um)
         localizer.check_bit_depth(source.bit_depth)
-        for text in (remark, dark_level_note(source, localizer.camera)):
-            if text:
-                note(text)
+        for hint in (remark, dark_level_note(source, localizer.camera)):
+            if hint:
+                note(hint)
         least = tracking.candidates_from
         with progress("Localizing", len(source), "frames") as advance:
             found = localize_movie(source, localizer, None, advance, least)
