@@ -36,6 +36,8 @@ MEANT: dict[str, set[str]] = {
     "calibrate --settle-s": {"0", "1e-300"},
     "localize --camera-offset-adu": {"-1", "0", "1e-300"},
     "localize --read-noise-e": {"0", "1e-300"},
+    "track --camera-offset-adu": {"-1", "0", "1e-300"},
+    "track --read-noise-e": {"0", "1e-300"},
     "calibrate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "evaluate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "train --seed": {"0"},
@@ -116,7 +118,12 @@ def _paths() -> Iterator[Any]:
             outputs = ("taken", "folder", "below a file", "device", "")
             inputs = ("missing", "folder", "empty", "unreadable", "")
             for what in outputs if _shown(option) in ("--out", "--json") else inputs:
-                if (_shown(option), what) in (("--data", "missing"), ("--data", "folder"), ("--config", "empty")):
+                if (_shown(option), what) in (
+                    ("--data", "missing"),
+                    ("--data", "folder"),
+                    ("--config", "empty"),
+                    ("--settings", "empty"),
+                ):
                     continue  # it is made, or used; no settings are settings too
                 yield pytest.param(command, option, what, id=f"{command} {_shown(option)} {what!r}")
 
@@ -192,7 +199,7 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
     """The arguments that work, with one of them replaced, or one more."""
     arguments = list(given)
     if option.param_type_name == "argument":
-        places = {"darks": 0, "sweep": 0, "calibration": 0, "movie": 0, "localizations": 0, "predicted": 0, "truth": 1}
+        places = {"darks": 0, "sweep": 0, "calibration": 0, "movie": 0, "source": 0, "predicted": 0, "truth": 1}
         if option.name in places:
             arguments[places[option.name]] = values[0]
         else:  # flats after darks; folders to merge
