@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from models.tracking.settings import TrackerSettings
 from service.commands.application import command_line
 from service.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/user-guide.md", "docs/operations.md", "docs/method.md", "deploy/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/user-guide.md",
+    "docs/operations.md",
+    "docs/method.md",
+    "docs/tracks.md",
+    "deploy/README.md",
+)
 
 
 def _blocks(document: str, language: str) -> list[str]:
@@ -57,3 +66,15 @@ def test_documented_defaults_are_the_defaults() -> None:
     engine = settings.engine
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (engine.free_space_floor_gb, engine.torch_threads, engine.run_at_start) == (5.0, None, False)
+
+
+def test_each_setting_of_the_tracker_is_documented_with_its_default_and_range() -> None:
+    text = (ROOT / "docs/tracks.md").read_text()
+    for each in fields(TrackerSettings):
+        (row,) = re.findall(rf"^\| `{each.name}` \| (.*) \|$", text, re.MULTILINE)
+        rule = each.metadata
+        assert row.startswith(rule["help"].rstrip("."))
+        unit = f" {rule['unit']}" if rule["unit"] not in ("", "1") else ""
+        values = f"({str(each.default).lower() if isinstance(each.default, bool) else format(each.default, 'g')}{unit}"
+        bounds = "" if isinstance(each.default, bool) else f", {rule['low']:g} to {rule['high']:g}"
+        assert row.endswith(f"{values}{bounds})")

@@ -80,8 +80,18 @@ def run(
     is_movie = source.suffix.lower() not in _TABLES
     if is_movie and model is None:
         raise typer.BadParameter("a movie needs --model", param_hint="--model")
-    if not is_movie and (model is not None or localizations is not None):
-        raise typer.BadParameter(f"{source} is a table; --model and --localizations are of a movie")
+    of_movie = {
+        "--model": model,
+        "--localizations": localizations,
+        "--pixel-size-um": pixel_size_um,
+        "--camera": camera,
+        "--camera-offset-adu": camera_offset_adu,
+        "--electrons-per-adu": electrons_per_adu,
+        "--read-noise-e": read_noise_e,
+    }
+    needless = [option for option, value in of_movie.items() if value is not None]
+    if not is_movie and needless:
+        raise typer.BadParameter(f"is for a movie, and {source.name} is a table", param_hint=needless[0])
     if not is_movie and fps is None:
         raise typer.BadParameter("a table needs --fps", param_hint="--fps")
 

@@ -39,6 +39,8 @@ MEANT: dict[str, set[str]] = {
     "calibrate --settle-s": {"0", "1e-300"},
     "localize --camera-offset-adu": {"-1", "0", "1e-300"},
     "localize --read-noise-e": {"0", "1e-300"},
+    "track --camera-offset-adu": {"-1", "0", "1e-300"},
+    "track --read-noise-e": {"0", "1e-300"},
     "calibrate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "evaluate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "train --seed": {"0"},
@@ -119,7 +121,12 @@ def _paths() -> Iterator[Any]:
             outputs = ("taken", "folder", "below a file", "device", "")
             inputs = ("missing", "folder", "empty", "unreadable", "")
             for what in outputs if _shown(option) in ("--out", "--json") else inputs:
-                if (_shown(option), what) in (("--data", "missing"), ("--data", "folder"), ("--config", "empty")):
+                if (_shown(option), what) in (
+                    ("--data", "missing"),
+                    ("--data", "folder"),
+                    ("--config", "empty"),
+                    ("--settings", "empty"),
+                ):
                     continue  # it is made, or used; no settings are settings too
                 yield pytest.param(command, option, what, id=f"{command} {_shown(option)} {what!r}")
 
@@ -210,7 +217,7 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
             "sweep": 0,
             "calibration": 0,
             "movie": 0,
-            "localizations": 0,
+            "source": 0,
             "tracks": 0,
             "predicted": 0,
             "truth": 1,
