@@ -2,16 +2,17 @@
 
 Ours has one setting for every motion. A peer has one or two settings whose
 values are listed here; the best one for each motion and quality is found on
-other seeds, which is an advantage that ours does not have. Three forms are
+other seeds, which is an advantage that ours does not have. Four forms are
 told apart, because smoothing alone makes a better score:
 
-- *live*: each point from the localizations until then,
+- *live*: each point from the localizations until then, as it was known in its
+  frame,
+- *filtered*: the same points, but the table is made at the end: beginnings
+  before a track was confirmed are filled in, and points after the last
+  localization are removed,
 - *smoothed*: each point from all localizations of its track,
 - *offline*: links are chosen with the whole table known, and points are the
   localizations themselves.
-
-ByoTrack's live form still profits from what came later: unconfirmed beginnings
-are filled in, and points after the last localization of a track are removed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from models.tracking import smoothed_tracks, track_table
 
 __all__ = ["METHODS", "Form", "Setting", "TrackMethod", "check_installed"]
 
-Form = Literal["live", "smoothed", "offline"]
+Form = Literal["live", "filtered", "smoothed", "offline"]
 Setting = Mapping[str, float]
 
 
@@ -42,7 +43,7 @@ class TrackMethod:
     name : str
         In tables and figures.
     form : str
-        ``"live"``, ``"smoothed"`` or ``"offline"``.
+        ``"live"``, ``"filtered"``, ``"smoothed"`` or ``"offline"``.
     track : callable
         (localizations of a whole movie, frames per second, setting) to tracks.
     package : str
@@ -103,12 +104,13 @@ _TRACKPY = (*_grid(reach_um=(1.5, 3, 5, 8), flow=(0,)), *_grid(reach_um=(5, 8), 
 
 METHODS = (
     TrackMethod("Bathyscope", "live", _live),
-    TrackMethod("ByoTrack", "live", peers.byotrack_filtered, "byotrack", _BYOTRACK),
+    TrackMethod("ByoTrack", "live", peers.byotrack_live, "byotrack", _BYOTRACK, "ByoTrack filtered"),
     TrackMethod("norfair", "live", peers.norfair, "norfair", _grid(reach_um=(4, 8), process=(0.01, 0.1))),
     TrackMethod("trackpy", "live", peers.trackpy, "trackpy", _TRACKPY),
     TrackMethod("published", "live", _published, "filterpy"),
+    TrackMethod("ByoTrack filtered", "filtered", peers.byotrack_filtered, "byotrack", _BYOTRACK, "ByoTrack filtered"),
     TrackMethod("Bathyscope smoothed", "smoothed", _smoothed),
-    TrackMethod("ByoTrack smoothed", "smoothed", peers.byotrack_smoothed, "byotrack", _BYOTRACK, "ByoTrack"),
+    TrackMethod("ByoTrack smoothed", "smoothed", peers.byotrack_smoothed, "byotrack", _BYOTRACK, "ByoTrack filtered"),
     TrackMethod("laptrack", "offline", peers.laptrack, "laptrack", _grid(reach_um=(3, 5, 8))),
     TrackMethod("btrack", "offline", peers.btrack, "btrack", _grid(process_um=(0.03, 0.3), window=(3, 6, 12))),
 )

@@ -25,6 +25,7 @@ __all__ = [
     "TrackpyLinker",
     "btrack",
     "byotrack_filtered",
+    "byotrack_live",
     "byotrack_smoothed",
     "laptrack",
     "norfair",
@@ -37,6 +38,9 @@ Setting = Mapping[str, float]
 
 _GAP_FRAMES = 10
 """Frames without a localization after which a track ends."""
+
+_SHOWN_FRAMES = 3
+"""Frames for which ByoTrack's predictions are shown live; it has no probability that would decide."""
 
 _SHORT_GAP_FRAMES = 5
 """The same for libraries that do not predict: a longer one joins strangers."""
@@ -79,13 +83,25 @@ class ByoTrackLinker:
         specs.estimate_association_threshold(3, float(setting["reach_sigmas"]))
         self._linker = KalmanLinker(specs)
         self._linker.reset(3)
+        self._shown: list[tuple[int, int, F64]] = []
 
     def step(self, xyz_um: F64) -> None:
         """Take the positions (N, 3) of the next frame."""
         import torch
         from byotrack.api.detections.point_detections import PointDetections
 
-        self._linker.update(None, PointDetections(torch.tensor(xyz_um), shape=(1, 1, 1)))
+        linker = self._linker
+        linker.update(None, PointDetections(torch.tensor(xyz_um), shape=(1, 1, 1)))
+        places = linker.active_states.mean[:, :3, 0].numpy()
+        for track, place in zip(linker.active_tracks, places, strict=True):
+            if track.track_state == track.TrackState.VALID and track.last_association <= _SHOWN_FRAMES:
+                self._shown.append((track.identifier, linker.frame_id, place.copy()))
+
+    def shown(self) -> tuple[I64, I64, F64]:
+        """Number, frame and position of all points as they were known in their frames."""
+        numbers, frames = ([each[column] for each in self._shown] for column in (0, 1))
+        places = np.array([place for _, _, place in self._shown], np.float64).reshape(-1, 3)
+        return np.array(numbers, np.int64), np.array(frames, np.int64), places
 
     def points(self) -> tuple[I64, I64, F64]:
         """Number, frame and position of all points of tracks."""
@@ -158,8 +174,16 @@ _TRACKPY: dict[str, Any] = {"memory": _SHORT_GAP_FRAMES, "adaptive_stop": 0.5, "
 """Crowded places are linked with a shorter reach, as trackpy's guide advises: it refuses them otherwise."""
 
 
+def byotrack_live(found: Localizations, fps: float, setting: Setting) -> Tracks:
+    """ByoTrack's confirmed tracks as they are known in each frame."""
+    linker = ByoTrackLinker(setting, _sigma(found), smoothed=False)
+    for places in _frames(found):
+        linker.step(places)
+    return _table(*linker.shown(), fps)
+
+
 def byotrack_filtered(found: Localizations, fps: float, setting: Setting) -> Tracks:
-    """ByoTrack with filtered positions."""
+    """ByoTrack's own table with filtered positions: whole tracks, from their first localization to their last."""
     return _byotrack(found, fps, setting, smoothed=False)
 
 

@@ -61,6 +61,7 @@ WIRES = (
     "service.measurement.live.measure",
     "evaluation.speed.api.measure_api",
     "evaluation.speed.localizing.measure_localizing",
+    "evaluation.speed.tracking.measure_tracking",
     "evaluation.speed.kills.measure_kills",
     "evaluation.speed.movie.render_movie",
     "service.process.supervisor.Supervisor",
@@ -149,6 +150,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench api": [],
         "bench localize": [],
         "bench kills": [],
+        "bench track": [],
         "bench beads": [
             path["sweep.tif"],
             "--model",
