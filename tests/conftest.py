@@ -85,6 +85,7 @@ _EXTRAS = {
     "skimage": "evaluation",
     "smappy": "evaluation",
     "smappy.calibrate.core": "evaluation",
+    "trackeval": "evaluation",
 }
 
 

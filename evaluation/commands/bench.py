@@ -197,6 +197,42 @@ def localize(
     show_localizing(figures)
 
 
+_MOST_TARGETS = 100_000
+"""What the tracker takes in one frame."""
+
+
+def _targets(text: str) -> str:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= _MOST_TARGETS for part in parts):
+        raise typer.BadParameter(
+            f"{text!r} is no list of numbers of targets; give whole numbers from 1 to {_MOST_TARGETS}, with commas "
+            "between them."
+        )
+    return text
+
+
+@application.command("track")
+def track(
+    targets: Annotated[
+        str, typer.Option("--targets", callback=_targets, help="Numbers of targets, with commas between them.")
+    ] = "10,100,500,2000",
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Other trackers too, where installed.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Time per step of the tracker and of others in one thread: median and 99th percentile."""
+    from evaluation.speed.report import show_localizing
+    from evaluation.speed.tracking import measure_tracking
+    from service.commands.console import progress
+    from service.files.outputs import check_json, write_json
+
+    check_json(json_file)
+    with progress("Tracking", 1.0) as advance:
+        figures = measure_tracking([int(part) for part in targets.split(",")], advance, peers=peers)
+    if json_file is not None:
+        write_json(json_file, figures)
+    show_localizing(figures)
+
+
 @application.command("kills")
 def kills(
     count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,

@@ -1,29 +1,55 @@
-"""Experiment `tracking`: points that diffuse, go straight, or pulse through a vessel; localized, then tracked.
+"""Experiment `tracking`: moving points, localized, then tracked; our tracker against others on the same localizations.
 
-All methods use the same Kalman tracker with the same settings, so only the
-localizations differ. The scores are the position errors of confirmed tracks,
-how long one track follows a point, and how often a point changes to another
-track.
+Four tables:
+
+- `tracking`: all trackers on simulated localizations, for each motion, number
+  of objects and quality of detection;
+- `tracking-sigmas`: whether the sigmas of our tracks are right;
+- `tracking-candidates`: candidates with probabilities against a threshold;
+- `tracking-movies`: our tracks of the localizations of each method in movies.
+
+`tracking-paths` holds the tracks of one condition, for the figure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.experiments.benchmark import Benchmark
+from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.moving_points import FPS, movie, movie_truth
-from evaluation.optics.frames import FRAME_SHAPE, Photons
+from evaluation.methods.registry import needs_model
+from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import CHANCE, new_figure, panel, save, styles
 from evaluation.scores.scoring import Row
-from models.metrics import chance_jaccard, match, score_table
+from evaluation.tracks.candidates import threshold_rows
+from evaluation.tracks.comparison import Cell, Comparison
+from evaluation.tracks.consistency import consistency_columns
+from evaluation.tracks.detections import QUALITIES
+from evaluation.tracks.drawing import draw_heat, draw_jaccard, draw_paths
+from evaluation.tracks.methods import METHODS
+from evaluation.tracks.patterns import PATTERNS
+from evaluation.tracks.scores import jaccard_columns
+from models.metrics import chance_jaccard, score_table
 from models.motion import Brownian, Directed, Motion, PulsatileFlow
-from models.tables import Localizations, Tracks, Truth
-from models.tracking import track_table
+from models.tables import Localizations
+from models.track_metrics import score_tracks
+from models.tracking import smoothed_tracks, track_table
 
-__all__ = ["continuity", "draw", "run", "with_sigmas"]
+__all__ = ["draw", "run", "tracked_localizations"]
+
+_OBJECTS, _QUICK_OBJECTS = (50, 10, 200), (10,)
+_TRACK_FRAMES = 200
+_QUICK_TRACK_FRAMES = 60
+_MANY_OBJECTS, _FRAMES_OF_MANY = 200, 100
+"""Half as many frames where there are many objects: some trackers take seconds for a frame."""
+
+_QUICK_PATTERNS = ("brownian 10", "directed")
+_PATHS = ("pulsatile", "standard")
+_PATH_OBJECTS, _PATH_FRAMES = 30, 100
 
 _POINTS, _QUICK_POINTS = 20, 8
 _FRAMES, _QUICK_FRAMES = 150, 12
@@ -37,77 +63,176 @@ _SPEED_UM_S = 75.0
 _USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
 """Errors of look-ups in `snr` and `density`."""
 
-_PATTERNS = ("brownian", "directed", "pulsatile")
+_MOTIONS = ("brownian", "directed", "pulsatile")
+_OF_MOVIES = 0.5
+"""Share of the whole work that is in the movies."""
+
+Report = Callable[[float, str], None]
 
 
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """Table `tracking`: one row for each pattern of motion and method."""
+    """The tables `tracking`, `tracking-paths`, `tracking-sigmas`, `tracking-candidates` and `tracking-movies`."""
+
+    def report(done: float, what: str) -> None:
+        benchmark.advance(_OF_MOVIES + (1 - _OF_MOVIES) * done, what)
+
+    movies = _movies(benchmark)
+    comparison = Comparison(METHODS, benchmark.seed, _QUICK_TRACK_FRAMES if benchmark.quick else _TRACK_FRAMES // 2)
+    if benchmark.quick:
+        # One value in the middle: the best one matters little in so few frames.
+        methods = [replace(method, settings=method.settings[1:2] or method.settings) for method in METHODS]
+        comparison = Comparison(methods, benchmark.seed)
+    cells = _cells(benchmark.quick)
+    rows: list[Row] = []
+    for done, cell in enumerate(cells):
+        rows += comparison.rows(cell, lambda what, done=done: report(0.9 * done / len(cells), what))  # type: ignore[misc]
+    return {
+        "tracking": [*_left_out_once(rows)],
+        "tracking-paths": _paths(comparison, benchmark.quick),
+        "tracking-sigmas": _sigmas(benchmark, report),
+        "tracking-candidates": _candidates(benchmark, report),
+        "tracking-movies": movies,
+    }
+
+
+def _cells(quick: bool) -> list[Cell]:
+    patterns = [pattern for pattern in PATTERNS if not quick or pattern.name in _QUICK_PATTERNS]
+    cells = []
+    for objects in _QUICK_OBJECTS if quick else _OBJECTS:
+        frames = _FRAMES_OF_MANY if objects >= _MANY_OBJECTS else _TRACK_FRAMES
+        for quality in QUALITIES[:1] if quick else QUALITIES:
+            cells += [Cell(each, quality, objects, _QUICK_TRACK_FRAMES if quick else frames) for each in patterns]
+    return cells
+
+
+def _left_out_once(rows: list[Row]) -> list[Row]:
+    """Rows with scores, and one row for each tracker that cannot run here."""
+    reasons = {row["method"]: row for row in rows if "left_out" in row}
+    return [*(row for row in rows if "left_out" not in row), *reasons.values()]
+
+
+def _paths(comparison: Comparison, quick: bool) -> list[Row]:
+    """Points of true tracks and of the tracks of three methods, for the figure."""
+    pattern = next(each for each in PATTERNS if each.name == _PATHS[0])
+    quality = next(each for each in QUALITIES if each.name == _PATHS[1])
+    cell = Cell(pattern, quality, _PATH_OBJECTS, _QUICK_TRACK_FRAMES if quick else _PATH_FRAMES)
+    shown = {method.name: method for method in comparison.methods if method.name in ("Bathyscope", "published")}
+    truth = cell.movie(comparison.seed)[0]
+    tables = {"truth": truth} | {name: comparison.tracks(shown[name], cell)[2] for name in ("published", "Bathyscope")}
+    return [
+        {
+            "method": name,
+            "motion": pattern.name,
+            "quality": quality.name,
+            "track_id": int(number),
+            "frame": int(frame),
+            "x_um": round(float(x), 2),
+            "y_um": round(float(y), 2),
+            "z_um": round(float(z), 2),
+        }
+        for name, table in tables.items()
+        for number, frame, x, y, z in zip(table.track_id, table.frame, table.x_um, table.y_um, table.z_um, strict=True)
+    ]
+
+
+def _sigmas(benchmark: Benchmark, report: Report) -> list[Row]:
+    rows: list[Row] = []
+    for quality in QUALITIES[:1] if benchmark.quick else QUALITIES:
+        for pattern in PATTERNS:
+            if benchmark.quick and pattern.name not in _QUICK_PATTERNS:
+                continue
+            report(0.9, f"sigmas, {pattern.name}, {quality.name}")
+            cell = Cell(pattern, quality, 10 if benchmark.quick else 50, 60 if benchmark.quick else _TRACK_FRAMES)
+            truth, found = cell.movie(benchmark.seed + 1)
+            live, smoothed = track_table(found, FPS), smoothed_tracks(found, FPS)
+            rows.append(
+                {
+                    "method": "Bathyscope",
+                    "motion": pattern.name,
+                    "modelled": pattern.modelled,
+                    "quality": quality.name,
+                    "objects": cell.objects,
+                    "frames": cell.frames,
+                }
+                | consistency_columns(live, smoothed, truth, found, FPS)
+            )
+    return rows
+
+
+def _candidates(benchmark: Benchmark, report: Report) -> list[Row]:
+    rows: list[Row] = []
+    for pattern in PATTERNS:
+        if benchmark.quick and pattern.name not in _QUICK_PATTERNS:
+            continue
+        report(0.95, f"candidates, {pattern.name}")
+        objects, frames = (10, _QUICK_TRACK_FRAMES) if benchmark.quick else (50, _TRACK_FRAMES)
+        rows += threshold_rows(pattern, objects, frames, benchmark.seed + 2)
+    return rows
+
+
+def _movies(benchmark: Benchmark) -> list[Row]:
+    """One row for each motion, method and form: our tracks of what the method finds in a movie."""
     rows: list[Row] = []
     count = _QUICK_FRAMES if benchmark.quick else _FRAMES
-    total = len(_PATTERNS) * len(benchmark.method_runs)
-    for index, pattern in enumerate(_PATTERNS):
+    total = len(_MOTIONS) * len(benchmark.method_runs)
+    for index, name in enumerate(_MOTIONS):
         points = _QUICK_POINTS if benchmark.quick else _POINTS
-        motion = _motion(benchmark, pattern, points)
+        motion = _motion(benchmark, name, points)
         brightness = benchmark.rng(7, index).uniform(0.3, 1.0, points)
         frames = movie(benchmark, motion, brightness, _LIGHT, count, index)
         for done, method_run in enumerate(benchmark.method_runs):
-            used_frames, found = benchmark.localizations(method_run, frames, _FEWEST_FRAMES)
-            truth = movie_truth(used_frames)
-            tracks = track_table(with_sigmas(found), FPS)
-            score = score_table(tracks, truth, _TOLERANCE_UM)
-            rows.append(
-                {
-                    "method": method_run.label,
-                    "motion": pattern,
-                    "points": points,
-                    "frames": len(used_frames),
-                    "photons": _LIGHT.mean,
-                    "background_e": _LIGHT.background_e,
-                    "tolerance_um": _TOLERANCE_UM,
-                    "localization_jaccard": score_table(found, truth, _TOLERANCE_UM).jaccard,
-                }
-                | score.as_dict()
-                | continuity(tracks, truth)
-                | {"chance_jaccard": chance_jaccard(tracks, truth, _TOLERANCE_UM)}
-            )
-            done_now = index * len(benchmark.method_runs) + done + 1
-            benchmark.advance(done_now / total, f"{pattern}, {method_run.label}")
-    return {"tracking": rows}
+            rows += _movie_rows(benchmark, method_run, frames, {"motion": name, "points": points})
+            share = (index * len(benchmark.method_runs) + done + 1) / total
+            benchmark.advance(_OF_MOVIES * share, f"{name}, {method_run.label}")
+    return rows
 
 
-def with_sigmas(found: Localizations) -> Localizations:
-    """Localizations whose sigmas are stated: a look-up states none, and a tracker needs some."""
+def _movie_rows(benchmark: Benchmark, method_run: MethodRun, frames: Frames, condition: Row) -> list[Row]:
+    used_frames, candidates = benchmark.candidates(method_run, frames, _FEWEST_FRAMES)
+    found = method_run.above_threshold(candidates)
+    truth = movie_truth(used_frames)
+    given = tracked_localizations(candidates, found, probabilities=needs_model(method_run.name))
+    rows: list[Row] = []
+    for form, tracks in (("live", track_table(given, FPS)), ("smoothed", smoothed_tracks(given, FPS))):
+        score = score_table(tracks, truth, _TOLERANCE_UM)
+        rows.append(
+            {"method": method_run.label, "form": form}
+            | condition
+            | {
+                "frames": len(used_frames),
+                "photons": _LIGHT.mean,
+                "background_e": _LIGHT.background_e,
+                "tolerance_um": _TOLERANCE_UM,
+            }
+            | score.as_dict()
+            | jaccard_columns(tracks, found, truth)
+            | score_tracks(tracks, truth).as_dict()
+            | {"chance_jaccard": chance_jaccard(tracks, truth, _TOLERANCE_UM)}
+        )
+    return rows
+
+
+def tracked_localizations(candidates: Localizations, found: Localizations, *, probabilities: bool) -> Localizations:
+    """What the tracker is given: all candidates of a method that states probabilities, else those it accepts.
+
+    Sigmas are those of a look-up where none are stated, and a score that is no probability becomes 0.9.
+    """
+    given = candidates if probabilities else replace(found, probability=np.full(len(found), 0.9))
     stated = {}
     for name, usual in zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), _USUAL_SIGMA_UM, strict=True):
-        values = getattr(found, name)
+        values = getattr(given, name)
         stated[name] = np.where(np.isfinite(values), values, usual)
-    return replace(found, **stated)
+    return replace(given, **stated)
 
 
-def continuity(tracks: Tracks, truth: Truth) -> Row:
-    """Share of its time that a point is followed by its longest track, and changes of track per point."""
-    owners: dict[int, list[int]] = {}
-    length = len(np.unique(truth.frame))
-    for frame in np.unique(truth.frame):
-        mine, real = tracks.frame == frame, truth.frame == frame
-        found = np.column_stack([tracks.x_um[mine], tracks.y_um[mine], tracks.z_um[mine]])
-        places = np.column_stack([truth.x_um[real], truth.y_um[real], truth.z_um[real]])
-        for localization, point in zip(*match(found, places, _TOLERANCE_UM), strict=True):
-            owners.setdefault(int(truth.track_id[real][point]), []).append(int(tracks.track_id[mine][localization]))
-    points = len(np.unique(truth.track_id))
-    longest = sum(np.unique(each, return_counts=True)[1].max() for each in owners.values())
-    switches = sum(int(np.count_nonzero(np.diff(each))) for each in owners.values())
-    return {"longest_share": float(longest / (length * points)), "switches_per_point": switches / points}
-
-
-def _motion(benchmark: Benchmark, pattern: str, points: int) -> Motion:
-    rng = benchmark.rng(8, _PATTERNS.index(pattern))
+def _motion(benchmark: Benchmark, name: str, points: int) -> Motion:
+    rng = benchmark.rng(8, _MOTIONS.index(name))
     box = benchmark.box(FRAME_SHAPE)
     low, high = np.array(box).T
     start = rng.uniform(low + 2, high - 2, (points, 3))
-    if pattern == "brownian":
+    if name == "brownian":
         return Brownian(start, _DIFFUSION_UM2_S, benchmark.seed, box_um=box)
-    if pattern == "directed":
+    if name == "directed":
         way = rng.standard_normal((points, 3)) * np.array([1.0, 1.0, 0.5])
         return Directed(start, way / np.linalg.norm(way, axis=1, keepdims=True) * _SPEED_UM_S, box)
     middle = (low + high) / 2
@@ -118,24 +243,33 @@ def _motion(benchmark: Benchmark, pattern: str, points: int) -> Motion:
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-    """Figure `tracking.png`: bars for each pattern of motion."""
-    rows = tables["tracking"]
+    """Figures `tracking.png`, `tracking-3d.png`, `tracking-jaccard.png` and `tracking-movies.png`."""
+    simulated = "Simulated localizations in 200 x 200 x 100 µm³ at 100 frames/s; peers tuned for each cell."
+    draw_heat(tables["tracking"], folder / "tracking.png", simulated)
+    draw_paths(tables["tracking-paths"], folder / "tracking-3d.png", simulated)
+    draw_jaccard(tables["tracking"], folder / "tracking-jaccard.png", simulated)
+    _draw_movies(tables["tracking-movies"], folder / "tracking-movies.png", caption)
+
+
+def _draw_movies(rows: list[Row], path: Path, caption: str) -> None:
+    """Bars for each motion and method, of live tracks."""
+    rows = [row for row in rows if row["form"] == "live"]
     looks = styles(row["method"] for row in rows)
     figure, axes = new_figure(4, width=3.0)
     keys = (
-        ("jaccard", "Jaccard index of track points"),
+        ("track_jaccard_10", "Jaccard index of track points"),
         ("rmse_axial_um", "axial RMSE (µm)"),
-        ("longest_share", "share of time in the longest track"),
-        ("switches_per_point", "changes of track per point"),
+        ("jsc_theta", "Jaccard index of tracks"),
+        ("idf1", "IDF1"),
     )
-    width = 0.8 / len(looks)
+    width = 0.8 / max(len(looks), 1)
     for axis, (key, title) in zip(axes[0], keys, strict=True):
         for place, (method, look) in enumerate(looks.items()):
-            values = [next(r[key] or 0 for r in rows if r["method"] == method and r["motion"] == m) for m in _PATTERNS]
-            at = np.arange(len(_PATTERNS)) + (place - (len(looks) - 1) / 2) * width
+            values = [next(r[key] or 0 for r in rows if r["method"] == method and r["motion"] == m) for m in _MOTIONS]
+            at = np.arange(len(_MOTIONS)) + (place - (len(looks) - 1) / 2) * width
             axis.bar(at, values, width, color=look["color"], label=method)
-        if key == "jaccard":
+        if key == "track_jaccard_10" and rows:
             axis.axhline(max(row["chance_jaccard"] or 0 for row in rows), label="chance level", **CHANCE)
-        axis.set_xticks(range(len(_PATTERNS)), list(_PATTERNS))
+        axis.set_xticks(range(len(_MOTIONS)), list(_MOTIONS))
         panel(axis, title=title)
-    save(figure, axes, folder / "tracking.png", title="Tracks of moving points, one Kalman tracker", caption=caption)
+    save(figure, axes, path, title="Tracks of moving points in movies", caption=caption)

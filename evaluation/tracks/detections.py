@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from evaluation.tracks.patterns import BOX_UM
 from models.tables import Localizations, Truth
@@ -13,6 +14,7 @@ from models.tables import Localizations, Truth
 __all__ = ["QUALITIES", "Quality", "detections"]
 
 _MIDDLE_UM = 53.0
+_UNINFORMATIVE = 0.9
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Quality:
     false : false localizations per true object and frame
     sigma_um : standard deviations along x, y, z, µm
     growth : relative growth of the sigmas from the middle depth to the deepest
+    separation : standard deviations between the scores of true and of false localizations, from which their
+        probabilities follow; 0: all have the same probability, which tells nothing
     """
 
     name: str
@@ -35,6 +39,7 @@ class Quality:
     false: float
     sigma_um: tuple[float, float, float]
     growth: float = 0.0
+    separation: float = 0.0
 
 
 QUALITIES = (
@@ -44,8 +49,8 @@ QUALITIES = (
 )
 
 
-def detections(truth: Truth, quality: Quality, seed: int, probability: float = 0.9) -> Localizations:
-    """Localizations of a truth table, with true sigmas; all with the same `probability`, which tells nothing."""
+def detections(truth: Truth, quality: Quality, seed: int) -> Localizations:
+    """Localizations of a truth table, with true sigmas."""
     rng = np.random.default_rng(seed)
     seen = _seen(truth, quality, rng)
     xyz = np.column_stack([truth.x_um, truth.y_um, truth.z_um])[seen]
@@ -64,8 +69,22 @@ def detections(truth: Truth, quality: Quality, seed: int, probability: float = 0
     columns = dict(zip(("x_um", "y_um", "z_um"), xyz.T, strict=True))
     columns |= dict(zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), sigma.T, strict=True))
     columns |= {"frame": frames, "photons": 1000 * ones, "background": ones, "chi2": np.nan * ones}
-    found = Localizations.from_columns(columns | {"probability": probability * ones})
+    found = Localizations.from_columns(columns | {"probability": _probabilities(true, quality, seed)})
     return found.select(order)
+
+
+def _probabilities(true: NDArray[np.bool_], quality: Quality, seed: int) -> NDArray[np.float64]:
+    """Probabilities that are right on average: of the localizations with the probability p, the share p is true.
+
+    The scores of true and of false localizations are normal with equal spread, so the log odds are linear in the
+    score, and the share of true ones gives the constant.
+    """
+    if not quality.separation:
+        return np.full(len(true), _UNINFORMATIVE)
+    scores = np.random.default_rng([seed, 1]).standard_normal(len(true)) + quality.separation * true
+    constant = np.log(quality.recall / quality.false)
+    result: NDArray[np.float64] = expit(quality.separation * (scores - quality.separation / 2) + constant)
+    return result
 
 
 def _seen(truth: Truth, quality: Quality, rng: np.random.Generator) -> NDArray[np.bool_]:

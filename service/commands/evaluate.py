@@ -8,10 +8,36 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from models.tables import Localizations, Tracks
+    from models.metrics import Region
+    from models.tables import Localizations, Tracks, Truth
 
 __all__ = ["run"]
 
+
+_LABELS = {
+    "jaccard": "Jaccard index",
+    "chance_jaccard": "of random positions",
+    "precision": "Precision",
+    "recall": "Recall",
+    "tp": "True positives",
+    "fp": "False positives",
+    "fn": "Missed",
+    "rmse_um": "RMSE 3D, µm",
+    "rmse_lateral_um": "RMSE lateral, µm",
+    "rmse_axial_um": "RMSE axial, µm",
+}
+
+_TRACK_LABELS = {
+    "alpha": "alpha",
+    "beta": "beta",
+    "jsc": "JSC of points",
+    "jsc_theta": "JSC of tracks",
+    "track_rmse_um": "RMSE 3D, µm",
+    "idf1": "IDF1",
+    "true_tracks": "True tracks",
+    "found_tracks": "Found tracks",
+    "paired_tracks": "Paired tracks",
+}
 
 SMALLEST_TOLERANCE_UM = 1e-3
 """1 nm, smaller than the precision of any localization: nothing would match."""
@@ -52,6 +78,7 @@ def run(
     from models.metrics import Region, chance_jaccard, frames_remark, places_remark, score_table
     from models.table_files import read_table
     from models.tables import Truth
+    from models.track_metrics import GATE_UM
     from service.commands.console import note, result
     from service.files.outputs import check_json, write_json
 
@@ -65,11 +92,16 @@ def run(
         note(remark)
     figures = score.as_dict()
     figures["chance_jaccard"] = chance_jaccard(found, expected, tolerance_um, region)
+    of_tracks = _track_scores(found, expected, region)
     if json is not None:
-        write_json(json, figures)
+        write_json(json, figures | of_tracks)
     result(f"Matched within {tolerance_um:g} µm in 3D: most pairs, then least total distance.")
-    for line in _lines(figures):
+    for line in _lines(figures, _LABELS):
         result(line)
+    if of_tracks:
+        result(f"Tracks, by the particle tracking challenge with a gate of {GATE_UM:g} µm in 3D:")
+        for line in _lines(of_tracks, _TRACK_LABELS):
+            result(line)
 
 
 def _read_predicted(path: Path) -> Localizations | Tracks:
@@ -82,19 +114,26 @@ def _read_predicted(path: Path) -> Localizations | Tracks:
     return read_table(path, Localizations, note)
 
 
-def _lines(figures: dict[str, Any]) -> list[str]:
-    labels = {
-        "jaccard": "Jaccard index",
-        "chance_jaccard": "of random positions",
-        "precision": "Precision",
-        "recall": "Recall",
-        "tp": "True positives",
-        "fp": "False positives",
-        "fn": "Missed",
-        "rmse_um": "RMSE 3D, µm",
-        "rmse_lateral_um": "RMSE lateral, µm",
-        "rmse_axial_um": "RMSE axial, µm",
-    }
+def _track_scores(found: Localizations | Tracks, truth: Truth, region: Region | None) -> dict[str, Any]:
+    """Scores of tracks, when both tables say which points belong together and all of the truth counts."""
+    from models.errors import DataError
+    from models.tables import Tracks
+    from models.track_metrics import score_tracks
+    from service.commands.console import note
+
+    if not isinstance(found, Tracks) or len(truth) == 0 or (truth.track_id < 0).any():
+        return {}
+    if region is not None:
+        note("Tracks are not scored in a range of depths: a part of a track is no track.")
+        return {}
+    try:
+        return score_tracks(found, truth).as_dict()
+    except DataError as error:
+        note(f"Tracks are not scored. {error}")
+        return {}
+
+
+def _lines(figures: dict[str, Any], labels: dict[str, str]) -> list[str]:
     width = max(map(len, labels.values()))
     lines = []
     for name, label in labels.items():

@@ -66,6 +66,7 @@ WIRES = (
     "service.measurement.live.measure",
     "evaluation.speed.api.measure_api",
     "evaluation.speed.localizing.measure_localizing",
+    "evaluation.speed.tracking.measure_tracking",
     "evaluation.speed.kills.measure_kills",
     "evaluation.speed.movie.render_movie",
     "service.process.supervisor.Supervisor",
@@ -168,6 +169,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench api": [],
         "bench localize": [],
         "bench kills": [],
+        "bench track": [],
         "bench beads": [
             path["sweep.tif"],
             "--model",

@@ -182,3 +182,39 @@ def test_tables_of_no_row_and_of_one(tmp_path: Path, found: int, expected: int) 
         found - expected * found,
         expected - found * expected,
     )
+
+
+def _tracks(path: Path, rows: list[tuple[int, int, float, float, float]]) -> Path:
+    values = np.array(rows, np.float64)
+    columns: dict[str, Any] = {name: np.ones(len(values)) for name in Tracks.names()}
+    names = ("track_id", "frame", "x_um", "y_um", "z_um")
+    write_table(path, Tracks.from_columns(columns | dict(zip(names, values.T, strict=True))))
+    return path
+
+
+def test_tracks_are_scored_as_tracks_when_the_truth_has_identities(tmp_path: Path) -> None:
+    rows = [(1, frame, 10.0 * frame, 0.0, 10.0) for frame in range(4)]
+    real = Truth.from_columns(
+        dict(zip(("track_id", "frame", "x_um", "y_um", "z_um"), np.array(rows, np.float64).T, strict=True))
+    )
+    truth = tmp_path / "truth.csv"
+    write_table(truth, real)
+    predicted = _tracks(tmp_path / "tracks.csv", [*rows[:2], *((2, *row[1:]) for row in rows[2:])])
+    out = tmp_path / "score.json"
+    done = _run(predicted, truth, "--json", out)
+    assert done.exit_code == 0, done.output
+    figures = json.loads(out.read_text())
+    assert list(figures)[: len(KEYS)] == KEYS
+    assert figures["jaccard"] == 1.0
+    expected = {"alpha": 0.5, "beta": 20 * 0.5 / 30, "jsc": 1 / 3, "jsc_theta": 0.5, "idf1": 0.5, "track_rmse_um": 0.0}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    assert (figures["true_tracks"], figures["found_tracks"], figures["paired_tracks"]) == (1, 2, 1)
+    assert "JSC of tracks" in done.stdout
+    done = _run(predicted, truth, "--z-range-um", 0, 100, "--json", out)
+    assert list(json.loads(out.read_text())) == KEYS
+    assert "not scored in a range of depths" in done.stderr
+    predicted = _tracks(tmp_path / "tracks.csv", [rows[0], (1, 0, 50.0, 0.0, 10.0)])
+    done = _run(predicted, truth, "--json", out)
+    assert done.exit_code == 0
+    assert list(json.loads(out.read_text())) == KEYS
+    assert "two points of track 1 in frame 0" in done.stderr
