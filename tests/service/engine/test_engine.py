@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import tifffile
 
 from hardware.limits import LimitedMicroscope
 from hardware.microscope import MicroscopeError
+from models.tracking.settings import TrackerSettings
 from service.engine.engine import Engine
 from service.protocol.addresses import LinkAddress
 from service.protocol.clients import SyncEngineClient
@@ -302,3 +304,22 @@ def test_the_first_error_is_told_when_reading_fails_too(served: Served, monkeypa
                 client.request("microscope.set", {"binning": 2})
         kinds = {event.kind: event.message for event in served.store.events.list().items}
         assert "The position cannot be read" in kinds["microscope_trouble"]
+
+
+def test_a_run_records_how_it_tracks_and_is_smoothed_with_it(served: Served) -> None:
+    served.write_movie()
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        with pytest.raises(EngineRefusal, match=r"tracking\.settings\.step_um"):
+            client.request("run.start", {"tracking": {"settings": {"step_um": -1}}})
+        wanted = {"preset": "default", "settings": {"step_um": 3.0}}
+        run = client.request("run.start", {"duration_s": 0.5, "tracking": wanted})["id"]
+        item = wait_for(lambda: (item := served.store.runs.get(run)).revision == 2 and item)
+        recorded = item.settings["tracking"]
+        assert recorded["settings"]["step_um"] == 3.0
+        assert set(recorded["settings"]) == {each.name for each in fields(TrackerSettings)}
+        (made,) = item.revisions
+        assert (made["form"], made["tracking"]) == ("smoothed", recorded)
+        plain = client.request("run.start", {"duration_s": 0.2, "tracking": {"preset": "published"}})["id"]
+        wait_for(lambda: served.store.runs.get(plain).state == "finished")
+        assert served.store.runs.get(plain).settings["tracking"]["preset"] == "published"
