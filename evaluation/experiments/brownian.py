@@ -1,7 +1,7 @@
-"""Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from localizations.
+"""Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from tracks.
 
-Localizations are assigned to beads by the truth, so that only their errors
-matter. The estimator is unbiased by localization noise of any size: with steps
+Localizations are joined by tracks, as a user has them, so that what the tracker
+cuts off or joins wrongly counts too. The estimator is unbiased by localization noise of any size: with steps
 Δ in the time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey
 and Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within
 the exposure, which cancels in the sum, is drawn into the frames too.
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.experiments.benchmark import Benchmark
-from evaluation.experiments.moving_points import FPS, movie
-from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
+from evaluation.experiments.moving_points import FPS, movie, tracked_localizations
+from evaluation.methods.registry import needs_model
+from evaluation.optics.frames import FRAME_SHAPE, Photons
 from evaluation.report.figures import BOUND, log_axis, new_figure, panel, save, series, styles
 from evaluation.scores.scoring import Row
-from models.metrics import match
 from models.motion import Brownian
 from models.tables import Localizations
+from models.tracking import Tracker
 
-__all__ = ["diffusion", "draw", "run"]
+__all__ = ["diffusion", "draw", "joined_by_tracks", "run"]
 
 F64 = NDArray[np.float64]
 
@@ -37,7 +38,6 @@ _DIFFUSION_UM2_S = (0.43, 2.0, 10.0)
 """From a 1-µm bead in water at 20 °C to small ones."""
 
 _QUICK_DIFFUSION_UM2_S = (10.0,)
-_TOLERANCE_UM = 3.0
 
 
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
@@ -55,8 +55,10 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
             benchmark, Brownian(start, coefficient, benchmark.seed + index), np.ones(points), _LIGHT, count, index
         )
         for done, method_run in enumerate(benchmark.method_runs):
-            used_frames, found = benchmark.localizations(method_run, frames, _FEWEST_FRAMES)
-            paths = _assign_to_beads(found, used_frames)
+            used_frames, candidates = benchmark.candidates(method_run, frames, _FEWEST_FRAMES)
+            found = method_run.above_threshold(candidates)
+            given = tracked_localizations(candidates, found, probabilities=needs_model(method_run.name))
+            paths = joined_by_tracks(given, len(used_frames))
             real = np.stack([each[:, :3] for each in used_frames.emitters], axis=1)
             for axis, name in enumerate("xyz"):
                 estimate, error = diffusion(paths[:, :, axis], 1 / FPS)
@@ -74,7 +76,8 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
                         "recovered_um2_s": estimate,
                         "standard_error_um2_s": error,
                         "ratio": None if estimate is None else estimate / coefficient,
-                        "found": float(np.isfinite(paths[:, :, 0]).mean()),
+                        "tracks": len(paths),
+                        "found": float(np.isfinite(paths[:, :, 0]).sum() / (points * len(used_frames))),
                     }
                 )
             done_now = index * len(benchmark.method_runs) + done + 1
@@ -109,14 +112,22 @@ def diffusion(paths_um: F64, step_s: float) -> tuple[float | None, float | None]
     return float(np.nanmean(square) / (2 * step_s) + np.nanmean(product) / step_s), error
 
 
-def _assign_to_beads(found: Localizations, frames: Frames) -> F64:
-    """Localization of each bead in each frame, NaN where there is none, shape (N, T, 3)."""
-    paths = np.full((len(frames.emitters[0]), len(frames), 3), np.nan)
-    for number, each in enumerate(frames.emitters):
-        localizations = found.xyz_um[found.frame == number]
-        for localization, bead in zip(*match(localizations, each[:, :3], _TOLERANCE_UM), strict=True):
-            paths[bead, number] = localizations[localization]
-    return paths
+def joined_by_tracks(found: Localizations, frames: int) -> F64:
+    """Localization of each track in each frame, NaN where it was not seen, shape (N, T, 3).
+
+    Tracks are those of the live tracker; their points are the localizations themselves, because filtered positions
+    are too smooth to diffuse by.
+    """
+    tracker = Tracker()
+    paths: dict[int, F64] = {}
+    for number in range(frames):
+        here = found.select(found.frame == number)
+        state = tracker.step(number / FPS, number, here)
+        for track, row in zip(state.track_id.tolist(), state.localization.tolist(), strict=True):
+            if row >= 0:
+                path = paths.setdefault(track, np.full((frames, 3), np.nan))
+                path[number] = here.xyz_um[row]
+    return np.array(list(paths.values())).reshape(-1, frames, 3)
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:

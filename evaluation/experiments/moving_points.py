@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose
 from models.motion import Motion
-from models.tables import Truth
+from models.tables import Localizations, Truth
 
-__all__ = ["FPS", "movie", "movie_truth"]
+__all__ = ["FPS", "movie", "movie_truth", "tracked_localizations"]
 
 FPS = 100.0
 _BLUR_PLACES = 3
 """Places along the way of an exposure at which a moving point is drawn: at 100 µm/s it goes 1 µm, or 1.5 pixels."""
+
+_USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
+"""Errors of look-ups in `snr` and `density`."""
 
 
 def movie(
@@ -42,3 +47,16 @@ def movie_truth(frames: Frames) -> Truth:
     numbers = np.repeat(np.arange(len(frames)), count)
     x, y, z = np.concatenate(frames.emitters)[:, :3].T
     return Truth(numbers, x, y, z, np.tile(np.arange(count), len(frames)))
+
+
+def tracked_localizations(candidates: Localizations, found: Localizations, *, probabilities: bool) -> Localizations:
+    """What the tracker is given: all candidates of a method that states probabilities, else those it accepts.
+
+    Sigmas are those of a look-up where none are stated, and a score that is no probability becomes 0.9.
+    """
+    given = candidates if probabilities else replace(found, probability=np.full(len(found), 0.9))
+    stated = {}
+    for name, usual in zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), _USUAL_SIGMA_UM, strict=True):
+        values = getattr(given, name)
+        stated[name] = np.where(np.isfinite(values), values, usual)
+    return replace(given, **stated)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark, MethodRun
-from evaluation.experiments.moving_points import FPS, movie, movie_truth
+from evaluation.experiments.moving_points import FPS, movie, movie_truth, tracked_localizations
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import CHANCE, new_figure, panel, save, styles
@@ -35,11 +35,10 @@ from evaluation.tracks.patterns import PATTERNS
 from evaluation.tracks.scores import jaccard_columns
 from models.metrics import chance_jaccard, score_table
 from models.motion import Brownian, Directed, Motion, PulsatileFlow
-from models.tables import Localizations
 from models.track_metrics import score_tracks
 from models.tracking import smoothed_tracks, track_table
 
-__all__ = ["draw", "run", "tracked_localizations"]
+__all__ = ["draw", "run"]
 
 _OBJECTS, _QUICK_OBJECTS = (50, 10, 200), (10,)
 _TRACK_FRAMES = 200
@@ -60,9 +59,6 @@ _LIGHT = Photons(2e4, 5.0)
 _TOLERANCE_UM = 10.0
 _DIFFUSION_UM2_S = 20.0
 _SPEED_UM_S = 75.0
-_USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
-"""Errors of look-ups in `snr` and `density`."""
-
 _MOTIONS = ("brownian", "directed", "pulsatile")
 _OF_MOVIES = 0.5
 """Share of the whole work that is in the movies."""
@@ -86,13 +82,15 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     rows: list[Row] = []
     for done, cell in enumerate(cells):
         rows += comparison.rows(cell, lambda what, done=done: report(0.9 * done / len(cells), what))  # type: ignore[misc]
-    return {
-        "tracking": [*_left_out_once(rows)],
+    tables = {
+        "tracking": _left_out_once(rows),
         "tracking-paths": _paths(comparison, benchmark.quick),
         "tracking-sigmas": _sigmas(benchmark, report),
         "tracking-candidates": _candidates(benchmark, report),
         "tracking-movies": movies,
     }
+    report(1.0, "tracks")
+    return tables
 
 
 def _cells(quick: bool) -> list[Cell]:
@@ -212,19 +210,6 @@ def _movie_rows(benchmark: Benchmark, method_run: MethodRun, frames: Frames, con
     return rows
 
 
-def tracked_localizations(candidates: Localizations, found: Localizations, *, probabilities: bool) -> Localizations:
-    """What the tracker is given: all candidates of a method that states probabilities, else those it accepts.
-
-    Sigmas are those of a look-up where none are stated, and a score that is no probability becomes 0.9.
-    """
-    given = candidates if probabilities else replace(found, probability=np.full(len(found), 0.9))
-    stated = {}
-    for name, usual in zip(("sigma_x_um", "sigma_y_um", "sigma_z_um"), _USUAL_SIGMA_UM, strict=True):
-        values = getattr(given, name)
-        stated[name] = np.where(np.isfinite(values), values, usual)
-    return replace(given, **stated)
-
-
 def _motion(benchmark: Benchmark, name: str, points: int) -> Motion:
     rng = benchmark.rng(8, _MOTIONS.index(name))
     box = benchmark.box(FRAME_SHAPE)
@@ -244,10 +229,11 @@ def _motion(benchmark: Benchmark, name: str, points: int) -> Motion:
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     """Figures `tracking.png`, `tracking-3d.png`, `tracking-jaccard.png` and `tracking-movies.png`."""
+    scored = [row for row in tables["tracking"] if "left_out" not in row]
     simulated = "Simulated localizations in 200 x 200 x 100 µm³ at 100 frames/s; peers tuned for each cell."
-    draw_heat(tables["tracking"], folder / "tracking.png", simulated)
+    draw_heat(scored, folder / "tracking.png", simulated)
     draw_paths(tables["tracking-paths"], folder / "tracking-3d.png", simulated)
-    draw_jaccard(tables["tracking"], folder / "tracking-jaccard.png", simulated)
+    draw_jaccard(scored, folder / "tracking-jaccard.png", simulated)
     _draw_movies(tables["tracking-movies"], folder / "tracking-movies.png", caption)
 
 

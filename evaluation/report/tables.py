@@ -17,7 +17,7 @@ _WORDS = {"": None, "True": True, "False": False}
 def write_table(path: Path, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
     """Write rows, columns in the order of their first appearance, and a row for each method that was left out."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    if left_out:
+    if left_out and "left_out" not in columns:
         columns.append("left_out")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or ["method"])

@@ -29,7 +29,7 @@ def threshold_rows(pattern: Pattern, objects: int, frames: int, seed: int) -> li
     """Scores of tracks of the candidates above each threshold."""
     truth = true_tracks(pattern, objects, frames, _FPS, seed)
     found = detections(truth, CANDIDATES, seed + 1000)
-    rows = []
+    rows: list[Row] = []
     for threshold in THRESHOLDS:
         above = found.select(found.probability >= threshold)
         tracks = track_table(above, _FPS)

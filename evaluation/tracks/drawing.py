@@ -10,6 +10,7 @@ import numpy as np
 
 from evaluation.report.figures import LIMIT, new_figure, panel, save
 from evaluation.scores.scoring import TOLERANCES_UM, Row
+from evaluation.tracks.patterns import BOX_UM
 
 __all__ = ["draw_heat", "draw_jaccard", "draw_paths"]
 
@@ -37,7 +38,11 @@ def draw_heat(rows: Sequence[Row], path: Path, caption: str) -> None:
             values = np.array([[here.get((name, motion)) for motion in motions] for _, name in methods], np.float64)
             _heat(axis, values)
             axis.set_xticks(range(len(motions)), motions, rotation=40, ha="right", fontsize=7)
-            axis.set_yticks(range(len(methods)), [f"{name} ({form})" for form, name in methods], fontsize=7)
+            axis.set_yticks(
+                range(len(methods)),
+                [name if form in name else f"{name} ({form})" for form, name in methods],
+                fontsize=7,
+            )
             axis.set_title(f"{quality}, {count:g} objects", fontsize=9)
             if axis is not line[0]:
                 axis.set_yticklabels([])
@@ -73,7 +78,8 @@ def draw_paths(rows: Sequence[Row], path: Path, caption: str) -> None:
                 axis.plot(*places.T, linewidth=1.0, color=_COLORS[shown % len(_COLORS)])
                 shown += 1
         axis.set(xlabel="x (µm)", ylabel="y (µm)", zlabel="depth (µm)")
-        axis.invert_zaxis()
+        (x_low, x_high), (y_low, y_high), (z_low, z_high) = BOX_UM
+        axis.set(xlim=(x_low, x_high), ylim=(y_low, y_high), zlim=(z_high, z_low))
         axis.tick_params(labelsize=7)
         axis.set_title(f"{method}: {shown} tracks", fontsize=10)
         axis.set_box_aspect((2, 2, 1))

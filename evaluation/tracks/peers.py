@@ -154,8 +154,10 @@ class TrackpyLinker:
     """
 
     def __init__(self, setting: Setting, sigma_um: F64) -> None:
+        import trackpy as library
         from trackpy.linking import link_iter
 
+        library.quiet()
         self._scale = sigma_um / sigma_um[0]
         self._next: F64 = np.zeros((0, 3))
         self._links = link_iter(self._frames(), float(setting["reach_um"]), **_TRACKPY)
@@ -317,7 +319,6 @@ def _stacked(parts: list[NDArray[Any]]) -> F64:
 
 def _table(numbers: I64, frames: I64, places: F64, fps: float) -> Tracks:
     unknown = np.full(len(numbers), np.nan)
-    velocity_and_sigma = [unknown] * 6
     order = np.lexsort((numbers, frames))
     x, y, z = places.T
     table = Tracks(
@@ -327,7 +328,12 @@ def _table(numbers: I64, frames: I64, places: F64, fps: float) -> Tracks:
         x,
         y,
         z,
-        *velocity_and_sigma,
+        unknown,
+        unknown,
+        unknown,
+        unknown,
+        unknown,
+        unknown,
         np.ones(len(numbers), np.int64),
         unknown,
     )

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.experiments import brownian, cells, depth, resolution, stacked, training_size
-from evaluation.experiments import tracking as tracking_patterns
 from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
 from evaluation.experiments.cells import CellImages, autofluorescence, remove_minimum
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.focal_stack import retrieved_truth
+from evaluation.experiments.moving_points import tracked_localizations
 from evaluation.experiments.registry import EXPERIMENTS, NOT_OF_ALL, experiment_named
 from evaluation.methods.registry import METHODS, MethodMissing, make_method, needs_model
 from evaluation.optics.benchmark_optics import BenchmarkOptics, exact_optics
@@ -297,33 +297,40 @@ def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
     assert brownian.diffusion(paths[:1], step)[1] is None
 
 
+def test_diffusion_joins_localizations_by_tracks() -> None:
+    rng = np.random.default_rng(4)
+    start = np.array([[20.0, 20.0, 30.0], [60.0, 60.0, 50.0], [90.0, 20.0, 70.0]])
+    paths = start[:, None] + np.cumsum(rng.normal(0, np.sqrt(2 * 2.0 * 0.01), (3, 200, 3)), axis=1)
+    seen = rng.random((3, 200)) < 0.9
+    bead, frame = np.nonzero(seen)
+    found = localizations(frame.tolist(), paths[bead, frame], np.full(len(frame), 0.9))
+    joined = brownian.joined_by_tracks(found, 200)
+    assert joined.shape == (3, 200, 3)
+    # All but the first points of each track, before it was confirmed.
+    assert np.isfinite(joined[..., 0]).sum() >= seen.sum() - 12
+    for track in joined:
+        known = np.isfinite(track[:, 0])
+        of = np.abs(paths[:, known] - track[known]).max(axis=(1, 2))
+        assert of.min() == 0.0
+    estimate, error = brownian.diffusion(joined[..., 2], 0.01)
+    assert estimate is not None
+    assert error is not None
+    assert estimate == pytest.approx(2.0, abs=4 * error)
+
+
 def test_a_method_that_states_no_sigmas_is_tracked_all_the_same() -> None:
     unknown = np.array([np.nan, 0.3])
     found = localizations([0, 0], np.array([[5.0, 5.0, 20.0], [50.0, 50.0, 30.0]]), np.ones(2))
     found = replace(found, sigma_x_um=unknown, sigma_y_um=unknown, sigma_z_um=unknown)
     with pytest.raises(DataError, match="sigma"):
         track_table(found, 100.0)
-    stated = tracking_patterns.with_sigmas(found)
+    stated = tracked_localizations(found, found, probabilities=False)
     assert stated.sigma_z_um.tolist() == [2.0, 0.3]
+    assert stated.probability.tolist() == [0.9, 0.9]
     track_table(stated, 100.0)
-
-
-def test_continuity_counts_the_longest_track_and_changes() -> None:
-    from models.tables import Tracks, Truth
-
-    frames = np.arange(10)
-    truth = Truth(frames, frames * 1.0, frames * 0.0, frames * 0.0 + 20, np.zeros(10, np.int64))
-    columns = {name: np.zeros(10) for name in Tracks.names()}
-    columns |= {
-        "frame": frames,
-        "track_id": np.where(frames < 7, 1, 2),
-        "x_um": frames * 1.0,
-        "z_um": frames * 0.0 + 20,
-    }
-    assert tracking_patterns.continuity(Tracks.from_columns(columns), truth) == {
-        "longest_share": 0.7,
-        "switches_per_point": 1.0,
-    }
+    candidates = replace(found, probability=np.array([0.1, 0.8]))
+    given = tracked_localizations(candidates, candidates.select(slice(1, 2)), probabilities=True)
+    assert given.probability.tolist() == [0.1, 0.8]
 
 
 def test_methods_that_cannot_run_are_reported(optics: BenchmarkOptics, tmp_path: Path) -> None:

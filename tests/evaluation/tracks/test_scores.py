@@ -27,7 +27,7 @@ def movie(request: pytest.FixtureRequest) -> Movie:
 
 
 def test_a_perfect_table_has_perfect_scores(movie: Movie) -> None:
-    need("trackeval", "a score")
+    need("trackeval")
     truth = movie[0]
     scores = hota_scores(truth, truth)
     assert scores["hota"] == pytest.approx(1.0)
@@ -37,7 +37,7 @@ def test_a_perfect_table_has_perfect_scores(movie: Movie) -> None:
 
 
 def test_identities_agree_with_trackeval(movie: Movie) -> None:
-    need("trackeval", "a score")
+    need("trackeval")
     from trackeval.metrics import Identity
 
     truth, _, tracks = movie
