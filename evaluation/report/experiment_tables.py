@@ -25,6 +25,7 @@ __all__ = [
     "psf",
     "resolution",
     "stacked",
+    "trackers",
     "tracking",
     "training_size",
 ]
@@ -187,6 +188,26 @@ def tracking(records: Records) -> list[str]:
         return f"{number(row['localization_jaccard'])} / {number(row['jaccard'])}"
 
     return _titled("Jaccard index of localizations / of tracks", _rows(records, "tracking"), "motion", cell)
+
+
+def trackers(records: Records) -> list[str]:
+    """HOTA of each tracker by motion, one table for each number of objects and quality of detection."""
+    rows = [
+        {**row, "of": row["method"] if row["form"] in row["method"] else f"{row['method']}, {row['form']}"}
+        for row in _rows(records, "tracking")
+    ]
+    kinds = dict.fromkeys((row["objects"], row["quality"]) for row in rows)
+    return [
+        part
+        for objects, quality in kinds
+        for part in _titled(
+            f"HOTA, {objects} objects, {quality}",
+            [row for row in rows if (row["objects"], row["quality"]) == (objects, quality)],
+            "motion",
+            lambda row: number(row["hota"]),
+            down="of",
+        )
+    ]
 
 
 def brownian(records: Records) -> list[str]:
