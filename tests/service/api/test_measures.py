@@ -14,6 +14,7 @@ import pytest
 from models.measures import TrackMeasures
 from models.tables import Localizations, Tracks
 from service.settings import Settings
+from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from tests.service.api_peer import Server, filled_store, link
 from tests.service.store_samples import frame_times, sample_ledger
@@ -40,7 +41,8 @@ def _brownian(store: Store) -> str:
         points |= dict(zip(("x_um", "y_um", "z_um"), smooth.T, strict=True))
         points |= {"track_id": np.repeat(np.arange(1, 5), 10), "frame": np.tile(frames, 4)}
         points |= {"t_s": np.tile(frames, 4) / FPS, "observed": np.ones(40)}
-        store.append(run, found, Tracks.from_columns(points), sample_ledger(batch), frame_times(batch))
+        results = ResultBatch(found, Tracks.from_columns(points), frame_times(batch))
+        store.append(run, results, sample_ledger(batch))
     store.runs.finish(run)
     return run
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.tables import Localizations, Tracks
 from service.export.origin import Origin
+from service.store.result_batch import ResultBatch
 from service.store.runs import LEDGER_KEYS
 from service.store.store import Store
 
@@ -67,7 +68,8 @@ def stored_run(store: Store) -> str:
     """A finished run: revision 1 has `readable_tracks`, and revision 2 the same shifted by 1,000 µm along x."""
     found = readable_tracks()
     run = store.runs.create(model_id="reference-10x-0.45-live", record=False, name="beads")
-    store.append(run.id, Localizations.empty(), found, dict.fromkeys(LEDGER_KEYS, 0), (0.0, 1.0), frames=(0, 100))
+    results = ResultBatch(Localizations.empty(), found, (0.0, 1.0), frames=(0, 100))
+    store.append(run.id, results, dict.fromkeys(LEDGER_KEYS, 0))
     store.catch_ups.add_tracks(run.id, replace(found, x_um=found.x_um + 1000))
     store.catch_ups.complete(run.id)
     store.runs.finish(run.id)
