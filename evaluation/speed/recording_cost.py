@@ -1,4 +1,4 @@
-"""Benchmark of recording: ``python -m service.engine.recording_cost``.
+"""Benchmark of recording: ``python -m evaluation.speed.recording_cost``.
 
 Prints processor time and size per frame of the reference scene's noise (12-bit
 camera, 20 emitters), for codecs that every Zarr reader has, and for compressing
