@@ -97,13 +97,8 @@ def smoothed_tracks(
 
     Parameters
     ----------
-    found : Localizations
-        In any order.
-    fps : float, optional
-        Frames per second; frame n is at n / fps seconds.
-    settings : TrackerSettings, optional
-    times_s : mapping of int to float, optional
-        Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
+    found, fps, settings, times_s
+        As those of `track_table`.
 
     Returns
     -------

@@ -189,28 +189,7 @@ class Tracker:
         self._pool = _Pool.empty(len(self.noise))
 
     def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
-        """Take the localizations of one frame.
-
-        Parameters
-        ----------
-        t_s : float
-            Mid-exposure time of the frame on any steady clock, s; later than that of the step before.
-        frame : int
-            Its number; larger than that of the step before. Numbers may be skipped.
-        found : Localizations
-            Localizations of the frame, possibly none.
-
-        Returns
-        -------
-        TrackState
-            The confirmed tracks that are alive now.
-
-        Raises
-        ------
-        DataError
-            When time or frame do not advance, or a position or sigma is not a finite number. The tracker is
-            unchanged then.
-        """
+        """Take the localizations of one frame; see `TracksLocalizations.step`."""
         check_order(self._last_frame, self._last_t_s, frame, t_s)
         used = np.flatnonzero(found.probability >= self.settings.least_probability)
         measured, variance = measurements(found, used, self.settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.commands.checks import plausible
+from service.commands.movie_options import CameraFile, CameraOffset, ElectronsPerAdu, ReadNoise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,16 +115,10 @@ def run(
     ),
     axial_scale: float = typer.Option(1.0, min=0.1, max=10.0, help="Depth per step of the sweep (not with --live)."),
     flip_z: bool = typer.Option(False, "--flip-z", help="The sweep runs toward the objective (not with --live)."),
-    camera: Path | None = typer.Option(None, help="Camera description of `bathyscope camera`."),
-    camera_offset_adu: float | None = typer.Option(
-        None, callback=plausible("CAMERA_OFFSET_ADU"), help="Count of a dark pixel, ADU."
-    ),
-    electrons_per_adu: float | None = typer.Option(
-        None, callback=plausible("ELECTRONS_PER_ADU"), help="Photo-electrons per count."
-    ),
-    read_noise_e: float | None = typer.Option(
-        None, callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons."
-    ),
+    camera: CameraFile = None,
+    camera_offset_adu: CameraOffset = None,
+    electrons_per_adu: ElectronsPerAdu = None,
+    read_noise_e: ReadNoise = None,
     repeats: int = typer.Option(2, min=1, max=100, help="Exposures at each plane, with --live."),
     settle_s: float = typer.Option(0.05, min=0.0, max=10.0, help="Wait after each move, s, with --live."),
     checkerboard_color: str | None = typer.Option(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.checks import frame_rate, plausible, table_suffix
+from service.commands.checks import frame_rate, table_suffix
+from service.commands.movie_options import (
+    CameraFile,
+    CameraOffset,
+    Device,
+    ElectronsPerAdu,
+    PixelSize,
+    ReadNoise,
+    localizer_of_movie,
+)
 
 if TYPE_CHECKING:
     from models.tables import Localizations
@@ -47,20 +56,12 @@ def run(
     localizations: Annotated[
         Path | None, typer.Option(help="Of a movie: table of its localizations to write, .csv or .parquet.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Of a movie: auto, cpu or cuda.")] = "auto",
-    pixel_size_um: Annotated[
-        float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")
-    ] = None,
-    camera: Annotated[Path | None, typer.Option(help="Camera description.")] = None,
-    camera_offset_adu: Annotated[
-        float | None, typer.Option(callback=plausible("CAMERA_OFFSET_ADU"), help="Count without light.")
-    ] = None,
-    electrons_per_adu: Annotated[
-        float | None, typer.Option(callback=plausible("ELECTRONS_PER_ADU"), help="Photo-electrons per count.")
-    ] = None,
-    read_noise_e: Annotated[
-        float | None, typer.Option(callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons.")
-    ] = None,
+    device: Device = "auto",
+    pixel_size_um: PixelSize = None,
+    camera: CameraFile = None,
+    camera_offset_adu: CameraOffset = None,
+    electrons_per_adu: ElectronsPerAdu = None,
+    read_noise_e: ReadNoise = None,
 ) -> None:
     """Join localizations to tracks, with the tracker that works live."""
     import numpy as np
@@ -142,28 +143,20 @@ def _localized(
     options: CameraOptions,
 ) -> tuple[Localizations, int, float]:
     """Candidates of a movie, its number of frames and its rate, per second."""
-    from hardware.agreement import agreed_pixel_size
     from hardware.movies import open_movie
     from models.errors import DataError
-    from models.localization import Localizer
-    from models.movie_localization import dark_level_note, localize_movie
+    from models.movie_localization import localize_movie
     from service.commands.console import note, progress
-    from service.files.camera_choice import chosen_camera
 
     with open_movie(movie) as source:
-        for text in source.notes:
-            note(f"Note: {text}")
         period_s = source.frame_period_s
-        rate = fps if fps is not None else None if period_s is None else 1 / period_s
+        stated = None if period_s is None else 1 / period_s
+        rate = fps if fps is not None else stated
         if rate is None:
             raise DataError(f"{movie} does not state its frame rate.", "Give it with --fps.")
-        localizer = Localizer.load(model, device, camera=chosen_camera(options, source.bit_depth))
-        _, remark = agreed_pixel_size(source.pixel_size_um, pixel_size_um, localizer.card.pixel_size_um)
-        localizer.check_bit_depth(source.bit_depth)
-        for warning in (remark, dark_level_note(source, localizer.camera)):
-            if warning:
-                note(warning)
-        least = tracking.candidates_from
+        if stated is not None and abs(stated / rate - 1) > _RATE_TOLERANCE:
+            note(f"Note: {movie} states {stated:.6g} frames per second; --fps {rate:g} is used.")
+        localizer = localizer_of_movie(source, model, device, pixel_size_um, options)
         with progress("Localizing", len(source), "frames") as advance:
-            found = localize_movie(source, localizer, None, advance, least)
+            found = localize_movie(source, localizer, None, advance, tracking.candidates_from)
         return found, len(source), rate
