@@ -208,6 +208,7 @@ def test_a_movie_is_tracked_as_live(tmp_path: Path) -> None:
     arguments = ("--model", folder, "--fps", 100, "--device", "cpu", "--localizations", kept)
     done = _run(movie, *arguments, "--out", out)
     assert done.exit_code == 0, done.output
+    assert "Camera taken from the model" in done.output
     tracking = TrackingPart()
     localizer = Localizer.load(folder, "cpu")
     analyzer = Analyzer(localizer, tracking.tracker(), tracking.candidates_from)
@@ -227,6 +228,17 @@ def test_a_movie_is_tracked_as_live(tmp_path: Path) -> None:
         own = np.zeros(len(result.found), bool)
         own[result.state.localization[result.state.observed]] = True
         assert np.all(own | (result.found.probability >= localizer.threshold))
+
+
+def test_another_rate_than_the_movie_states_is_reported(tmp_path: Path) -> None:
+    movie = tmp_path / "movie.ome.tif"
+    frames = np.full((3, 64, 64), 100, np.uint16)
+    tifffile.imwrite(movie, frames, ome=True, metadata={"axes": "TYX", "TimeIncrement": 0.01, "TimeIncrementUnit": "s"})
+    arguments = ("--model", reference_model("live"), "--device", "cpu", "--out", tmp_path / "tracks.csv")
+    said = f"Note: {movie} states 100 frames per second; --fps 50 is used."
+    done = _run(movie, *arguments, "--fps", 50)
+    assert (done.exit_code, said in done.output) == (0, True), done.output
+    assert "is used" not in _run(movie, *arguments, "--fps", 100.5).output
 
 
 def test_what_a_movie_needs(localizations: Path, tmp_path: Path) -> None:
