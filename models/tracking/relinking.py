@@ -65,7 +65,9 @@ def relink(tracks: Sequence[TrackLinks], paths: Sequence[Path], motion: Motion) 
     speeds = np.mean(combined(begins, begin_weights)[1] ** 2, axis=1)
     gains = _overlap(ahead, mixed_weights, begins[..., two], begin_weights[:, two], speeds)
     gains += gap[one, two] * np.log(_UNSEEN) - np.log(_appearing(paths, first, last))
-    left, right = assign(one, two, -gains, (len(tracks), len(tracks)), -_LEAST_GAIN)
+    # The assignment would refuse the others too; without them its graph falls into small parts.
+    good = gains > _LEAST_GAIN
+    left, right = assign(one[good], two[good], -gains[good], (len(tracks), len(tracks)), -_LEAST_GAIN)
     following = dict(zip(left.tolist(), right.tolist(), strict=True))
     joined = []
     for number in sorted(set(range(len(tracks))) - set(following.values())):
