@@ -50,7 +50,7 @@ TrackerRequest: Any = create_model(
 
 
 class TrackingRequest(BaseModel):
-    """What a run wants of the tracking; what it does not say is as in the settings of the service."""
+    """Tracking of one run. Values that are absent are those of the service's settings."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -122,14 +122,14 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         return TrackingPart(**{**given, "preset": wanted.preset or self.preset})
 
     def record(self) -> dict[str, Any]:
-        """Everything that was in force, for the record of a run; in the form of a request."""
+        """All values in use, for the record of a run; in the form of a request."""
         values = self.model_dump(mode="json")
         own = {name: values.pop(name) for name in ("preset", "smooth_after_run")}
         return {**own, "settings": {} if self.preset == "published" else values}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> TrackingPart:
-        """The settings of a run; those of a run that recorded none, by an older version, were the defaults."""
+        """The settings of a run. A run without a record has the defaults, and is not smoothed."""
         if not record:
             return cls(smooth_after_run=False)
         return cls(

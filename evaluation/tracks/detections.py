@@ -30,7 +30,7 @@ class Quality:
     sigma_um : standard deviations along x, y, z, µm
     growth : relative growth of the sigmas from the middle depth to the deepest
     separation : standard deviations between the scores of true and of false localizations, from which their
-        probabilities follow; 0: all have the same probability, which tells nothing
+        probabilities follow; 0: all have the same probability, without information
     """
 
     name: str

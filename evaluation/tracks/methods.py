@@ -2,8 +2,8 @@
 
 Ours has one setting for every motion. A peer has one or two settings whose
 values are listed here; the best one for each motion and quality is found on
-other seeds, which is an advantage that ours does not have. Four forms are
-told apart, because smoothing alone makes a better score:
+other seeds. That is an advantage over ours. Four forms are compared
+separately, because smoothing alone makes a better score:
 
 - *live*: each point from the localizations until then, as it was known in its
   frame,

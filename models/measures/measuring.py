@@ -89,7 +89,7 @@ def measure(tracks: Tracks, found: Localizations | None = None, exposure_s: floa
         each = curves.tracks().widen(shifted.tracks())
         everything = curves.ensemble().widen(shifted.ensemble())
     farthest = min(thinned, key=lambda part: len(part.frame))
-    # The ratio of true and stated variances is told from noise that diffuses: another motion would distort it.
+    # The ratio of true and stated variances is estimated from diffusion. Other motion would distort it.
     stated = np.ones(3) if found is not None else scale
     moved = Displacements.of(farthest, exposure_s, stated, each.value[:, :3])
     errors = moved.standard_errors(each.value[:, :3])

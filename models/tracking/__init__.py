@@ -1,7 +1,7 @@
 """From localizations to tracks, online and offline.
 
-The trackers are imported when they are first asked for: whoever reads only
-their settings does not wait a second for the libraries behind them.
+The trackers are imported at their first use, because their libraries take a
+second to import. Their settings are available without them.
 """
 
 from __future__ import annotations

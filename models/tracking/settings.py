@@ -59,7 +59,7 @@ class TrackerSettings:
         4.0, 0.01, 1000.0, "µm", "An unseen track is left out while its position is less certain than this."
     )
     step_um: float = _setting(
-        1.0, 0.001, 1000.0, "µm", "Expected displacement between frames before the data tell it; a factor of 3 is near."
+        1.0, 0.001, 1000.0, "µm", "Expected displacement between frames, to start from; a factor of 3 is near enough."
     )
     adapt: bool = _setting(True, 0, 1, "", "Whether the process noise is estimated from the data.")
     keep_model: float = _setting(
