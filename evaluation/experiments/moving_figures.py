@@ -71,11 +71,24 @@ def _motions(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["motion"] for row in rows))
 
 
+def _panels(motions: Sequence[str]) -> tuple[Any, Any]:
+    """One panel for each motion, two beside each other."""
+    columns = min(len(motions), 2)
+    return new_figure(columns, -(-len(motions) // columns), width=4.2, sharex=True, sharey=True)
+
+
+def _label(axes: Any, y: str) -> None:
+    for axis in axes[-1]:
+        axis.set_xlabel("SNR of a frame (dB)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(y)
+
+
 def _draw_light(rows: Sequence[Row], path: Path, caption: str) -> None:
     """Jaccard index over SNR."""
     looks, motions = _styles(rows), _motions(rows)
-    figure, axes = new_figure(len(motions), sharey=True)
-    for axis, motion in zip(axes[0], motions, strict=True):
+    figure, axes = _panels(motions)
+    for axis, motion in zip(axes.flat, motions, strict=False):
         here = [row for row in rows if row["motion"] == motion]
         for method, look in looks.items():
             x, y = series(here, "snr_db", "jaccard_10", method=method)
@@ -88,16 +101,16 @@ def _draw_light(rows: Sequence[Row], path: Path, caption: str) -> None:
         for key, label, color in _IDEALS:
             axis.plot(*series(here, "snr_db", key, **first), label=label, **(LIMIT | {"color": color}))
         axis.plot(*series(here, "snr_db", "chance_jaccard", **first), label="chance level", **CHANCE)
-        panel(axis, title=_title(here), x="SNR of a frame (dB)", ylim=(0, 1.02))
-    axes[0, 0].set_ylabel("Jaccard index within 10 µm")
+        panel(axis, title=_title(here), ylim=(0, 1.02))
+    _label(axes, "Jaccard index within 10 µm")
     save(figure, axes, path, title="Moving emitters found", caption=caption)
 
 
 def _draw_errors(rows: Sequence[Row], path: Path, caption: str) -> None:
     """Axial RMSE over SNR, with the bounds."""
     looks, motions = _styles(rows), _motions(rows)
-    figure, axes = new_figure(len(motions), sharey=True)
-    for axis, motion in zip(axes[0], motions, strict=True):
+    figure, axes = _panels(motions)
+    for axis, motion in zip(axes.flat, motions, strict=False):
         here = [row for row in rows if row["motion"] == motion]
         for method, look in looks.items():
             axis.plot(*series(here, "snr_db", "rmse_axial_um", method=method), **look)
@@ -105,8 +118,8 @@ def _draw_errors(rows: Sequence[Row], path: Path, caption: str) -> None:
             known = [row for row in here if row.get(key) is not None]
             axis.plot(*series(known, "snr_db", key, method=rows[0]["method"]), label=label, **look)
         error_axis(axis)
-        panel(axis, title=_title(here), x="SNR of a frame (dB)")
-    axes[0, 0].set_ylabel("axial RMSE of found points (µm)")
+        panel(axis, title=_title(here))
+    _label(axes, "axial RMSE of found points (µm)")
     save(figure, axes, path, title="Axial error of moving emitters", caption=caption)
 
 
