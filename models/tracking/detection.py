@@ -110,18 +110,21 @@ def _crowd(measured: Any, odds: Any, low: Any, high: Any) -> Any:
 @numba.njit(cache=True, nogil=True)
 def _outside(position: Any, low: Any, high: Any) -> Any:
     outside = np.zeros(position.shape[1], np.bool_)
-    if np.isfinite(low).all():
-        for axis in range(3):
-            middle, half = (high[axis] + low[axis]) / 2, (high[axis] - low[axis]) / 2
-            reach = max(half, _SMALLEST_BOX_UM[axis] / 2) + _MARGIN_UM
-            for n in range(position.shape[1]):
-                outside[n] |= abs(position[axis, n] - middle) > reach
+    if not np.isfinite(low[0]):
+        return outside  # no localization so far
+    for axis in range(3):
+        middle, half = (high[axis] + low[axis]) / 2, (high[axis] - low[axis]) / 2
+        reach = max(half, _SMALLEST_BOX_UM[axis] / 2) + _MARGIN_UM
+        for n in range(position.shape[1]):
+            outside[n] |= abs(position[axis, n] - middle) > reach
     return outside
 
 
 @numba.njit(cache=True, nogil=True)
 def _learn(trials: Any, seen_before: Any, seen: Any) -> None:
-    trials[:] = trials * _KEPT + _PRIOR * (1 - _KEPT)
+    for row in range(2):
+        for column in range(2):
+            trials[row, column] = trials[row, column] * _KEPT + _PRIOR[row, column] * (1 - _KEPT)
     for n in range(len(seen)):
         row = 0 if seen_before[n] else 1
         trials[row, 1] += 1

@@ -114,9 +114,10 @@ def _mix(gaussians: Any, weights: Any, stay: Any, shares: Any) -> Any:
             kept = stay[n] * weights[m, n]
             total[m, n] = kept + (1 - stay[n]) * shares[m]
             own[m, n] = kept / total[m, n]
-    moments = np.empty((5, count))
+    all_moments = np.zeros((5, axes, count))
     for axis in range(axes):
-        _moments(gaussians[:, :, axis], weights, moments)
+        moments = all_moments[:, axis]
+        _add_moments(gaussians[:, :, axis], weights, moments)
         for m in range(models):
             for n in range(count):
                 # About the mean over the models, so that nothing large is subtracted.
@@ -135,10 +136,9 @@ def _mix(gaussians: Any, weights: Any, stay: Any, shares: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _moments(gaussians: Any, weights: Any, moments: Any) -> None:
-    """Write mean and covariance over the models along one axis, (5, M, N), to `moments` (5, N)."""
+def _add_moments(gaussians: Any, weights: Any, moments: Any) -> None:
+    """Add mean and covariance over the models along one axis, (5, M, N), to `moments` (5, N), which are 0."""
     models, count = weights.shape
-    moments[:] = 0.0
     for m in range(models):
         for n in range(count):
             moments[0, n] += weights[m, n] * gaussians[0, m, n]
@@ -342,9 +342,7 @@ def combined(gaussians: Gaussians, weights: F64) -> F64:
 @numba.njit(cache=True, nogil=True)
 def _combined(gaussians: Any, weights: Any) -> Any:
     _, _, axes, count = gaussians.shape
-    combined = np.empty((5, axes, count))
-    moments = np.empty((5, count))
+    moments = np.zeros((5, axes, count))
     for axis in range(axes):
-        _moments(gaussians[:, :, axis], weights, moments)
-        combined[:, axis] = moments
-    return combined
+        _add_moments(gaussians[:, :, axis], weights, moments[:, axis])
+    return moments
