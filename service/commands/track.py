@@ -21,7 +21,6 @@ from service.commands.movie_options import (
 
 if TYPE_CHECKING:
     from models.tables import Localizations, TrackEvents, Tracks
-    from models.tracking.state import TrackState
     from service.files.camera_choice import CameraOptions
     from service.tracking_settings import TrackingPart
 
