@@ -40,8 +40,9 @@ from models.tables import Localizations
 from models.tracking.association import associate, pairs_near
 from models.tracking.births import Flow, new_tracks
 from models.tracking.detection import Densities, Detection
+from models.tracking.gates import gates, reflected
 from models.tracking.links import Links
-from models.tracking.motion_models import Gaussians, combined, log_likelihood, mix, posterior, predict, update
+from models.tracking.motion_models import Gaussians, combined, mix, pair_likelihoods, posterior, predict, update
 from models.tracking.noise import ProcessNoise
 from models.tracking.settings import TrackerSettings
 from models.tracking.state import NEAR_FOCUS_UM, TrackState
@@ -51,9 +52,6 @@ __all__ = ["Tracker", "check_order", "measurements"]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-_LEAST_WEIGHT = 2e-4
-"""Models below this probability do not widen the gate of a track. The gate must hold a change to any model."""
 
 _SURE = 0.9
 """Noise and detection probability are estimated from tracks that exist with this probability."""
@@ -257,10 +255,7 @@ class Tracker:
             tracks, rows = pairs_near(centre, reach, measured)
             allowed = ~self._reflected(pool, centre[2], tracks, measured[2, rows], variance[2, rows])
             tracks, rows = tracks[allowed], rows[allowed]
-            position, _, spread = pool.gaussians[:3, :, :, tracks]
-            logs = log_likelihood(position, spread, measured[:, rows], variance[:, rows])
-            best = logs.max(axis=0)
-            density = best + np.log((pool.weights[:, tracks] * np.exp(logs - best)).sum(axis=0))
+            logs, density = pair_likelihoods(pool.gaussians, pool.weights, tracks, measured, variance, rows)
             # Against the two other sources of the localization: it is false, or an emitter without a track.
             other = np.log1p(odds * (densities.new / densities.real))
             ratio = density + np.log(detected)[tracks] + (np.log(odds / densities.real) - other)[rows]
@@ -281,27 +276,11 @@ class Tracker:
 
     def _gates(self, pool: _Pool, largest_variance: float) -> tuple[F64, F64]:
         """Centre (3, N) and radius (N,) of a ball that holds the gates of all models of a track, µm."""
-        position = pool.gaussians[0]
-        centre = (pool.weights[:, None] * position).sum(axis=0)
-        reach = np.sqrt(self.settings.gate * (pool.gaussians[2].max(axis=1) + largest_variance))
-        reach += np.abs(position - centre).max(axis=1)
-        return centre, np.where(pool.weights > _LEAST_WEIGHT, reach, 0.0).max(axis=0)
+        return gates(pool.gaussians, pool.weights, self.settings.gate, largest_variance)
 
     def _reflected(self, pool: _Pool, depth: F64, tracks: I64, measured: F64, variance: F64) -> Bools:
-        """Pairs that only a reversal at focus would explain: the track is predicted on the other side of focus.
-
-        A particle that falls through focus is found at |z|. There, only the most probable model may explain a
-        localization, and not a change of motion.
-        """
-        reflected = depth[tracks] * measured < 0
-        across = np.flatnonzero(reflected)
-        if len(across):
-            own = tracks[across]
-            model = pool.weights[:, own].argmax(axis=0)
-            spread = pool.gaussians[2, model, 2, own] + variance[across]
-            away = (measured[across] - pool.gaussians[0, model, 2, own]) ** 2
-            reflected[across] = away > self.settings.gate * spread
-        return reflected
+        """Pairs that only a reversal at focus would explain; see `gates.reflected`."""
+        return reflected(pool.gaussians, pool.weights, self.settings.gate, depth, tracks, measured, variance)
 
     def _fate(self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities) -> tuple[Bools, Bools]:
         """Which tracks end now, and which are shown."""
