@@ -7,6 +7,9 @@ each frame: its mean light in that of the frames just before.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,17 +74,23 @@ class StaticLight:
         """Whether the whole map is removed from the present frames; hot pixels alone do not count."""
         return self._map is not None and self._is_structure
 
-    def begin_with(self, frames: U16) -> None:
-        """Use the map of the first frames (N, H, W) of a movie until there is one from the frames that are followed.
+    def begin_with(self, frames: Iterable[U16], count: int) -> None:
+        """Use the map of the first frames of a movie until there is one from the frames that are followed.
 
-        Frames beyond the first 128 are not used, and fewer than 32 give no map.
+        Parameters
+        ----------
+        frames : iterable of ndarray of uint16, shape (H, W)
+            Frames beyond the first 128 are not taken.
+        count : int
+            Number of frames; fewer than 32 give no map.
         """
-        frames = frames[:FIRST_FRAMES]
-        if len(frames) < _FEWEST_FIRST_FRAMES:
+        count = min(count, FIRST_FRAMES)
+        if count < _FEWEST_FIRST_FRAMES:
             return
-        block = len(frames) * BLOCK_FRAMES // FIRST_FRAMES
-        first = StaticLight(self._camera, self._explained, self._mode, block_frames=block)
-        first.follow(frames)
+        block_frames = count * BLOCK_FRAMES // FIRST_FRAMES
+        first = StaticLight(self._camera, self._explained, self._mode, block_frames=block_frames)
+        for counts in islice(frames, count):
+            first._follow(counts)
         self._map, self._is_structure = first._map, first._is_structure
 
     def follow(self, frames: U16) -> list[FrameLight | None]:

@@ -73,7 +73,7 @@ def test_the_first_frames_of_a_movie_have_its_first_map() -> None:
     truth = structure()
     frames = exposed(truth, FIRST_FRAMES + 40)
     live, offline = StaticLight(CAMERA, Share(0.5)), StaticLight(CAMERA, Share(0.5))
-    offline.begin_with(frames)
+    offline.begin_with(frames, len(frames))
     ours, theirs = offline.follow(frames), live.follow(frames)
     assert all(level_error(its, truth) < 1.2 for its in ours[:FIRST_FRAMES])
     for its, other in zip(ours[FIRST_FRAMES:], theirs[FIRST_FRAMES:], strict=True):
@@ -85,7 +85,7 @@ def test_the_first_frames_of_a_movie_have_its_first_map() -> None:
 def test_a_short_movie(count: int, there: bool) -> None:
     frames = exposed(structure(), count)
     light = StaticLight(CAMERA, Share(0.5))
-    light.begin_with(frames)
+    light.begin_with(frames, count)
     lights = light.follow(frames)
     assert [its is not None for its in lights] == [there] * count
 
