@@ -26,7 +26,7 @@ __all__ = ["ExplainedShare"]
 
 F32 = NDArray[np.float32]
 
-_PROBABILITY = 0.3
+_PROBABILITY = 0.5
 """Least probability of a detection that takes part."""
 
 _BINNING = 4

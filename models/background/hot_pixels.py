@@ -2,7 +2,8 @@
 
 They are removed from frames whatever the rule says on the rest of the map,
 because no emitter is that narrow: in focus and in the middle of a pixel, it
-gives each neighbour a tenth of that pixel's light with the shipped optics.
+gives each neighbour a tenth of that pixel's light with the shipped optics. Out
+of focus a pattern can have a sharp peak in its middle, but a dark ring around it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SIGMAS = 8.0
 """Standard deviations of the noise of one frame by which a hot pixel exceeds the pixels around it."""
 
 _ALONE = 0.06
-"""Share of its excess that the brightest neighbour may have."""
+"""Share of its excess by which its neighbours may differ from the pixels around them."""
 
 
 def hot_pixels(light_e: F32, read_noise_e: float) -> NDArray[np.bool_]:
@@ -44,6 +45,6 @@ def hot_pixels(light_e: F32, read_noise_e: float) -> NDArray[np.bool_]:
         window = padded[row : row + 5, column : column + 5]
         around = float(np.median(np.concatenate([window[[0, 4]].ravel(), window[1:4, [0, 4]].ravel()])))
         excess, noise = float(light_e[row, column]) - around, float(np.sqrt(max(around, 0.0) + read_variance))
-        beside = float(np.sort(window[1:4, 1:4], axis=None)[-2]) - around
-        hot[row, column] = excess > _SIGMAS * noise and beside < _ALONE * excess
+        beside = np.abs(np.sort(window[1:4, 1:4], axis=None)[:-1] - around)
+        hot[row, column] = excess > _SIGMAS * noise and float(beside.max()) < _ALONE * excess
     return hot

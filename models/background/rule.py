@@ -9,7 +9,7 @@ emitters. It is used when three conditions hold.
 2. The structure stands still: the maps from two halves of the time correlate.
 3. Emitters do not explain it: detections of the model in the map, fitted
    jointly with the model's PSF, leave at least 7 % of its variance. Immobile
-   and slow emitters leave 0 to 2.5 %, autofluorescence 11 to 18 %.
+   and slow emitters leave 0 to 3 %, autofluorescence 10 to 23 %.
 
 The variances of (1) and (2) come from maps of disjoint times, so noise does
 not count as structure.

@@ -23,7 +23,7 @@ def test_a_pixel_alone_is_hot() -> None:
 
 
 @pytest.mark.parametrize("offset_px", [0.0, 0.25, 0.5])
-@pytest.mark.parametrize("depth_um", [0.0, 2.0, 4.0])
+@pytest.mark.parametrize("depth_um", [0.0, 2.0, 4.0, 6.9])
 def test_an_emitter_in_focus_is_not(table: PatternTable, offset_px: float, depth_um: float) -> None:
     image = np.full(SHAPE, 5.0, np.float32)
     place = (30 + offset_px) * table.pixel_size_um
