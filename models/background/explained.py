@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.binning import binned_psf, whole_bins
+from models.errors import DataError
 from models.fit.joint_fit import JointFit, distribute_light
 from models.fit.residual_search import strongest
 from models.fit.scale import FitScale, fit_range_um
@@ -68,8 +69,13 @@ class ExplainedShare:
     def __call__(self, light_e: F32) -> float:
         """Share of the variance of a map (H, W) in photo-electrons, 0 to 1; variance weighted by that of the noise.
 
-        Of a large map the middle 512 x 512 pixels are taken.
+        Of a large map the middle 512 x 512 pixels are taken. 1 when the PSF of the model is missing or damaged: what
+        emitters explain is not known then, and nothing is removed.
         """
+        try:
+            scale = self._scale
+        except DataError:
+            return 1.0
         camera, card = self._localizer.camera, self._localizer.card
         if min(light_e.shape) < _FEWEST_SQUARES * _BINNING:
             return 0.0
@@ -79,7 +85,7 @@ class ExplainedShare:
         found = self._localizer.localize(counts.astype(np.uint16)[None], np.zeros(1, np.int64), _PROBABILITY)
         if card.field is not None:
             found = card.field.apparent(found)
-        scale, pixel_um = self._scale, card.pixel_size_um
+        pixel_um = card.pixel_size_um
         data = whole_bins(light_e, _BINNING) + np.float32(scale.read_variance)
         middle = (_BINNING - 1) / 2
         places = np.column_stack(

@@ -9,6 +9,9 @@ import numpy as np
 
 __all__ = ["add_frame", "low_order_statistic", "mark_peaks", "remove_counts"]
 
+_HIGHEST = np.float32(3e38)
+"""Above any light; infinity is not allowed with fastmath."""
+
 
 @numba.njit(cache=True, nogil=True)
 def add_frame(counts: Any, total: Any, side: Any, squares: Any) -> None:
@@ -36,7 +39,7 @@ def low_order_statistic(blocks: Any, rank: Any, found: Any) -> None:
     lowest = np.empty((rank, columns), np.float32)
     moving = np.empty(columns, np.float32)
     for row in range(rows):
-        lowest[:] = np.float32(np.inf)
+        lowest[:] = _HIGHEST
         for n in range(count):
             moving[:] = blocks[n, row]
             for place in range(rank):

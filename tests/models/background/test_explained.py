@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -29,6 +33,16 @@ def test_immobile_beads_are_explained(explained: ExplainedShare, beads: int, see
 def test_autofluorescence_is_not(explained: ExplainedShare) -> None:
     light = 5 + autofluorescence(SHAPE, np.random.default_rng(3))
     assert explained(light) < 0.9
+
+
+def test_without_the_psf_nothing_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(reference_model("live"), folder)
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, "calibration_id": "another"}))
+    localizer = Localizer.load(folder, "cpu", camera=reference_camera())
+    localizer.warm_up((64, 64), 1)
+    assert ExplainedShare(localizer)(5 + autofluorescence(SHAPE, np.random.default_rng(3))) == 1
 
 
 def test_an_even_map_needs_no_explanation_and_a_tiny_one_has_none(explained: ExplainedShare) -> None:
