@@ -120,7 +120,9 @@ class StaticLight:
 
     def _update(self, estimator: LightEstimator) -> None:
         """Take over what a completed block tells."""
-        if self._map is not None and self._is_structure and has_changed(estimator, self._map.light_e, self._camera):
+        # A map of `begin_with` knows what comes. Live there is none, and both must restart at the same frames.
+        is_own = self._next_decision > 0
+        if self._map and self._is_structure and is_own and has_changed(estimator, self._map.light_e, self._camera):
             self._map = self._estimator = None
             return
         if estimator.blocks < _FIRST_BLOCKS:
@@ -128,7 +130,7 @@ class StaticLight:
         light_e = estimator.light()
         if estimator.frames >= self._next_decision:
             self._is_structure = self._mode == "on" or is_static_light(
-                estimator, light_e, self._camera, self._explained, in_use=self.in_use
+                estimator, light_e, self._camera, self._explained, in_use=self.in_use and is_own
             )
             self._next_decision = estimator.frames + min(estimator.frames, _LONGEST_PAUSE)
         if self._is_structure:

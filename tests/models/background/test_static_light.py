@@ -81,6 +81,18 @@ def test_the_first_frames_of_a_movie_have_its_first_map() -> None:
         assert its.factor == other.factor
 
 
+def test_live_and_offline_restart_together() -> None:
+    """Also after a move of the stage within the first frames."""
+    frames = np.concatenate([exposed(structure() * 3, 60), exposed(structure(seed=9) * 3, 240, first=60)])
+    live, offline = StaticLight(CAMERA, Share(0.5)), StaticLight(CAMERA, Share(0.5))
+    offline.begin_with(frames, len(frames))
+    ours, theirs = (light.follow(frames)[FIRST_FRAMES:] for light in (offline, live))
+    for its, other in zip(ours, theirs, strict=True):
+        assert (its is None) == (other is None)
+        if its is not None and other is not None:
+            np.testing.assert_array_equal(its.light.light_e, other.light.light_e)
+
+
 @pytest.mark.parametrize(("count", "there"), [(31, False), (32, True), (100, True)])
 def test_a_short_movie(count: int, there: bool) -> None:
     frames = exposed(structure(), count)
