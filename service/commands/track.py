@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.tables import Localizations, TrackEvents, Tracks
     from service.files.camera_choice import CameraOptions
     from service.settings import Settings
+    from service.tracking_settings import TrackingPart
 
 __all__ = ["run"]
 
