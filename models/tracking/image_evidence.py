@@ -36,7 +36,7 @@ _LARGEST_PATTERN_ERROR = 0.05
 """As in models.fit.joint_fit."""
 
 _LEAST_INFORMATION = 1e-9
-_MOST_RATIO = 4.0
+_MOST_RATIO, _MOST_AGAINST = 6.0, 6.0
 """Evidence of one image is limited to this, in log odds: errors of the model repeat from image to image."""
 
 
@@ -103,7 +103,7 @@ class ImageEvidence:
         return cls(
             np.clip(pulled / information, low, high),
             variance,
-            np.clip(gain + moved + narrowed, -_MOST_RATIO, _MOST_RATIO),
+            np.clip(gain + moved + narrowed, -_MOST_AGAINST, _MOST_RATIO),
             alone * np.sqrt(effective),
             estimator.log_odds(emitters[:, 3], np.maximum(posterior[:, 3], _LEAST_INFORMATION)),
             chi2,

@@ -57,7 +57,7 @@ candidates of the shipped networks at 0 to 10 dB: errors of improbable ones are 
 _LIGHT_CHANGE = 0.05
 """Relative standard deviation of the change of an emitter's light between frames, beside that of the lamp."""
 
-_CANDIDATE_SHARE = 0.5
+_CANDIDATE_SHARE = 0.3
 """Weight of the candidates' evidence against that of the image for a track that is not confirmed."""
 _CONFIRMED_SHARE = 0.3
 _MOST_EVIDENCE = 6.0
