@@ -365,7 +365,7 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
     started = response.json()
     assert started["state"] == "running"
     assert response.headers["location"] == f"/api/v1/runs/{started['id']}"
-    assert peer.commands == [("run.start", {"model": None, **wanted})]
+    assert peer.commands == [("run.start", {"model": None, "static_light": None, **wanted})]
 
     assert_problem(client.post("/api/v1/runs", json={}), 409, f"Run {started['id']} is on.", "Stop it first.")
 
@@ -798,6 +798,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",
         "/api/v1/runs/{run}", "/api/v1/runs/{run}/stop", "/api/v1/runs/{run}/export", "/api/v1/runs/{run}/tracks",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
+            "/api/v1/runs/{run}/track-events",
         "/api/v1/events",
     } == set(paths)  # fmt: skip
     for path in paths.values():
