@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ __all__ = ["METHODS", "Form", "Found", "MovieMethod", "MovieSources", "find_thre
 
 Form = Literal["localizations", "tracks", "smoothed"]
 Found = Localizations | Tracks
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -44,21 +45,22 @@ class MovieSources:
     frames: Frames
     network: MethodRun
     fit: MethodRun
-    _known: dict[str, tuple[Found, float]] = field(default_factory=dict, repr=False)
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def network_candidates(self) -> tuple[Localizations, float]:
         """Candidates of the network in all frames, and their processor time in s."""
-        return self._once("network", lambda: self._candidates(self.network))
+        return self.once("network", lambda: self._candidates(self.network))
 
     def fit_candidates(self) -> tuple[Localizations, float]:
         """Candidates of the joint fit in all frames, and their processor time in s."""
-        return self._once("fit", lambda: self._candidates(self.fit))
+        return self.once("fit", lambda: self._candidates(self.fit))
 
-    def _once(self, key: str, find: Callable[[], tuple[Localizations, float]]) -> tuple[Localizations, float]:
+    def once(self, key: str, find: Callable[[], Result]) -> Result:
+        """What `find` gives, computed at the first call with `key` and kept for the other methods."""
         if key not in self._known:
             self._known[key] = find()
-        found, seconds = self._known[key]
-        return found, seconds  # type: ignore[return-value]
+        known: Result = self._known[key]
+        return known
 
     def _candidates(self, method_run: MethodRun) -> tuple[Localizations, float]:
         before = method_run.seconds
