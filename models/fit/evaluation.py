@@ -12,16 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fit.cell_misfit import block_residual, misfit, removal_losses
+from models.fit.cell_model import compare, model_light
 from models.fit.image_levels import BLOCK, ImageOptics, LevelImage, Levels
 from models.fit.layout import Layout
-from models.fit.level_equations import (
-    assemble,
-    block_residual,
-    compare,
-    misfit,
-    model_light,
-    removal_losses,
-)
+from models.fit.level_equations import assemble
 from models.fit.level_patterns import LevelPatterns
 
 __all__ = ["CellModel", "Evaluation", "compare_with", "evaluate", "normal_equations", "warm_up"]
@@ -134,7 +129,9 @@ class Evaluation:
             *self.model.expected,
             patterns.layout.boxes.reshape(-1, 4),
             patterns.offsets,
+            patterns.share,
             patterns.detail,
+            patterns.removed,
             np.ascontiguousarray(self.emitters[:, 3]),
             losses,
         )
@@ -188,7 +185,7 @@ def normal_equations(patterns: LevelPatterns, model: CellModel, fitted: int) -> 
         patterns.layout.boxes.reshape(-1, 4),
         patterns.offsets,
         patterns.share,
-        patterns.detail,
+        patterns.removed,
         np.ascontiguousarray(patterns.emitters[:, 3]),
         fitted,
         *model.weight,
@@ -205,7 +202,16 @@ def compare_with(
     """Model of an image with `photons` (N,) for the patterns, and its cost."""
     layout = patterns.layout
     expected, weight, pull = (_empty(image), _empty(image), _empty(image))
-    model_light(layout.level, layout.boxes.reshape(-1, 4), patterns.offsets, patterns.detail, photons, *expected)
+    model_light(
+        layout.level,
+        layout.boxes.reshape(-1, 4),
+        patterns.offsets,
+        patterns.share,
+        patterns.detail,
+        patterns.removed,
+        photons,
+        *expected,
+    )
     cost = compare(
         *image.data,
         *image.fixed,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fit.cell_model import mark_blocks
 from models.fit.image_levels import BLOCK, LEVELS, LevelImage
-from models.fit.level_equations import mark_blocks
 from models.pattern_spline import ENERGY
 
 __all__ = ["Layout"]
@@ -109,37 +111,37 @@ def _visible_outside(image: LevelImage, emitters: Array, background: float) -> N
 
 
 def _boxes(image: LevelImage, emitters: Array, wide: NDArray[np.bool_]) -> NDArray[np.int64]:
-    optics, (rows, columns) = image.optics, image.blocks
+    optics = image.optics
     x, y, z, _ = emitters.T
     boxes = np.zeros((3, len(emitters), 4), np.int64)
-    spline = optics.splines[-1]
     shift = (BLOCK - 1) / 2
-    boxes[2] = spline.boxes((x - shift) / BLOCK, (y - shift) / BLOCK, z, (rows, columns), wide)
-    index = np.ceil(optics.splines[0].z_index(z)).astype(np.int64)
-    radii = optics.cores_px[index]
-    ends = np.array([rows, rows, columns, columns])
-    ring = np.array([-1, 1, -1, 1])
-    cores = []
-    for radius in radii.T:
-        reach = radius - _SPARE_PX
-        # Pixel i reaches from i - 0.5 to i + 0.5.
-        core = np.stack([y + 0.5 - reach, y + 0.5 + reach, x + 0.5 - reach, x + 0.5 + reach], axis=1) / BLOCK
-        core[:, ::2], core[:, 1::2] = np.floor(core[:, ::2]), np.ceil(core[:, 1::2])
-        core = np.clip(core, 0, ends).astype(np.int64)
-        core[(radius <= 0) | (core[:, 1] <= core[:, 0]) | (core[:, 3] <= core[:, 2])] = 0
-        cores.append(core)
-    fine, middle = cores
-    around = np.clip(fine + ring, 0, ends)
-    has_fine, has_middle = fine[:, 1] > 0, middle[:, 1] > 0
-    both = np.stack(
-        [
-            np.minimum(around[:, 0], middle[:, 0]),
-            np.maximum(around[:, 1], middle[:, 1]),
-            np.minimum(around[:, 2], middle[:, 2]),
-            np.maximum(around[:, 3], middle[:, 3]),
-        ],
-        axis=1,
-    )
-    middle = np.where((has_fine & has_middle)[:, None], both, np.where(has_fine[:, None], around, middle))
-    boxes[0], boxes[1] = fine * BLOCK, middle * (BLOCK // LEVELS[1])
+    boxes[2] = optics.splines[-1].boxes((x - shift) / BLOCK, (y - shift) / BLOCK, z, image.blocks, wide)
+    planes = np.ceil(optics.splines[0].z_index(z)).astype(np.int64)
+    _place_cores(emitters, optics.cores_px[planes], *image.blocks, boxes)
     return boxes
+
+
+@numba.njit(cache=True, nogil=True)
+def _place_cores(emitters: Any, radii: Any, rows: Any, columns: Any, boxes: Any) -> None:
+    for e in range(len(emitters)):
+        cores = np.zeros((2, 4), np.int64)
+        for k in range(2):
+            if radii[e, k] > 0:
+                reach = radii[e, k] - _SPARE_PX
+                for axis in range(2):
+                    end = rows if axis == 0 else columns
+                    # Pixel i reaches from i - 0.5 to i + 0.5.
+                    place = emitters[e, 1 - axis] + 0.5
+                    cores[k, 2 * axis] = min(max(np.floor((place - reach) / BLOCK), 0), end)
+                    cores[k, 2 * axis + 1] = min(max(np.ceil((place + reach) / BLOCK), 0), end)
+            if cores[k, 1] <= cores[k, 0] or cores[k, 3] <= cores[k, 2]:
+                cores[k] = 0
+        fine, middle = cores[0], cores[1]
+        if fine[1] > 0:
+            empty = middle[1] == 0
+            for axis in range(2):
+                end = rows if axis == 0 else columns
+                low, high = max(fine[2 * axis] - 1, 0), min(fine[2 * axis + 1] + 1, end)
+                middle[2 * axis] = low if empty else min(low, middle[2 * axis])
+                middle[2 * axis + 1] = high if empty else max(high, middle[2 * axis + 1])
+        boxes[0, e], boxes[1, e] = fine * BLOCK, middle * (BLOCK // 2)
