@@ -201,30 +201,31 @@ def render_pattern(
     weights[5] *= np.float32(-oversampling)
     below = abs(k - 1)
     above = k + 2 if k + 2 < planes else 2 * (planes - 1) - (k + 2)
-    fine_rows = (rows - 1) * oversampling + 4
     fine_columns = (columns - 1) * oversampling + 4
-    buffer = np.empty((2 * fine_rows + 3, fine_columns), np.float32)
-    value, depth, lines = buffer[:fine_rows], buffer[fine_rows : 2 * fine_rows], buffer[2 * fine_rows :]
+    # The four rows of the fine grid that a row of pixels needs, twice, and three lines: small enough for the cache.
+    buffer = np.empty((11, fine_columns), np.float32)
+    line, line_y, line_z = buffer[8], buffer[9], buffer[10]
     # Single numbers stay in registers, elements of arrays do not.
-    w0, w1, w2, w3 = weights[0, 0], weights[0, 1], weights[0, 2], weights[0, 3]
-    s0, s1, s2, s3 = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
-    for i in range(fine_rows):
-        at = top - 1 + i
-        c0 = coefficients[below, at, left - 1 : left - 1 + fine_columns]
-        c1 = coefficients[k, at, left - 1 : left - 1 + fine_columns]
-        c2 = coefficients[k + 1, at, left - 1 : left - 1 + fine_columns]
-        c3 = coefficients[above, at, left - 1 : left - 1 + fine_columns]
-        v, d = value[i], depth[i]
-        for j in range(fine_columns):
-            v[j] = w0 * c0[j] + w1 * c1[j] + w2 * c2[j] + w3 * c3[j]
-            d[j] = s0 * c0[j] + s1 * c1[j] + s2 * c2[j] + s3 * c3[j]
+    z0, z1, z2, z3 = weights[0, 0], weights[0, 1], weights[0, 2], weights[0, 3]
+    t0, t1, t2, t3 = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
     w0, w1, w2, w3 = weights[2, 0], weights[2, 1], weights[2, 2], weights[2, 3]
     s0, s1, s2, s3 = weights[3, 0], weights[3, 1], weights[3, 2], weights[3, 3]
-    line, line_y, line_z = lines[0], lines[1], lines[2]
+    ready = 0
     for r in range(rows):
         i = r * oversampling
-        v0, v1, v2, v3 = value[i], value[i + 1], value[i + 2], value[i + 3]
-        d0, d1, d2, d3 = depth[i], depth[i + 1], depth[i + 2], depth[i + 3]
+        for fine in range(max(ready, i), i + 4):
+            at = top - 1 + fine
+            c0 = coefficients[below, at, left - 1 : left - 1 + fine_columns]
+            c1 = coefficients[k, at, left - 1 : left - 1 + fine_columns]
+            c2 = coefficients[k + 1, at, left - 1 : left - 1 + fine_columns]
+            c3 = coefficients[above, at, left - 1 : left - 1 + fine_columns]
+            v, d = buffer[fine % 4], buffer[4 + fine % 4]
+            for j in range(fine_columns):
+                v[j] = z0 * c0[j] + z1 * c1[j] + z2 * c2[j] + z3 * c3[j]
+                d[j] = t0 * c0[j] + t1 * c1[j] + t2 * c2[j] + t3 * c3[j]
+        ready = i + 4
+        v0, v1, v2, v3 = buffer[i % 4], buffer[(i + 1) % 4], buffer[(i + 2) % 4], buffer[(i + 3) % 4]
+        d0, d1, d2, d3 = buffer[4 + i % 4], buffer[4 + (i + 1) % 4], buffer[4 + (i + 2) % 4], buffer[4 + (i + 3) % 4]
         for j in range(fine_columns):
             line[j] = w0 * v0[j] + w1 * v1[j] + w2 * v2[j] + w3 * v3[j]
             line_y[j] = s0 * v0[j] + s1 * v1[j] + s2 * v2[j] + s3 * v3[j]
