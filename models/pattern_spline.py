@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from models.psf import Psf
 
-__all__ = ["ENERGY", "PatternSpline", "render_pattern"]
+__all__ = ["ENERGY", "PatternSpline", "render_light", "render_pattern"]
 
 ENERGY = 0.99
 """Share of a plane's light inside its radius, by default."""
@@ -159,28 +159,31 @@ def _across(line: Any, weights: Any, oversampling: Any, out: Any) -> None:
             out[c] = w0 * line[j] + w1 * line[j + 1] + w2 * line[j + 2] + w3 * line[j + 3]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def render_pattern(
-    coefficients: Any, x_px: Any, y_px: Any, z_index: Any, z_step_um: Any, oversampling: Any, box: Any, pattern: Any
-) -> None:
-    """Fill `pattern` with the image of a unit emitter and its derivatives.
+@numba.njit(cache=True, nogil=True, inline="always")
+def _clip(light: Any, slope_x: Any, slope_y: Any, slope_z: Any) -> None:
+    # No light, and no derivatives of it, where a row of a pattern is negative.
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for c in range(len(light)):
+        keep = one if light[c] > zero else zero
+        light[c] *= keep
+        slope_x[c] *= keep
+        slope_y[c] *= keep
+        slope_z[c] *= keep
 
-    Parameters
-    ----------
-    coefficients : ndarray of float32, shape (Z, N, N)
-    x_px, y_px : float
-        Emitter, camera pixels.
-    z_index : float
-        Its depth in planes, within them.
-    z_step_um : float
-        Distance of the planes, µm.
-    oversampling : int
-    box : ndarray of int, shape (4,)
-        First row, end row, first column, end column; at most 7 pixels beyond the largest radius around the emitter.
-    pattern : ndarray of float32, shape (4, rows, columns)
-        Filled with the share of light per pixel and its derivatives with respect to x (per pixel), y (per pixel)
-        and z (per µm).
-    """
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _fill(
+    coefficients: Any,
+    x_px: Any,
+    y_px: Any,
+    z_index: Any,
+    z_step_um: Any,
+    oversampling: Any,
+    box: Any,
+    pattern: Any,
+    side: Any,
+    positive: Any,
+) -> None:
     planes, size, _ = coefficients.shape
     rows = box[1] - box[0]
     columns = box[3] - box[2]
@@ -197,8 +200,8 @@ def render_pattern(
     _basis(fine_y - top, weights[2], weights[3])
     _basis(fine_x - left, weights[4], weights[5])
     weights[1] /= np.float32(z_step_um)
-    weights[3] *= np.float32(-oversampling)
-    weights[5] *= np.float32(-oversampling)
+    weights[3] *= np.float32(-oversampling / side)
+    weights[5] *= np.float32(-oversampling / side)
     below = abs(k - 1)
     above = k + 2 if k + 2 < planes else 2 * (planes - 1) - (k + 2)
     fine_columns = (columns - 1) * oversampling + 4
@@ -234,3 +237,55 @@ def render_pattern(
         _across(line, weights[5], oversampling, pattern[1, r])
         _across(line_y, weights[4], oversampling, pattern[2, r])
         _across(line_z, weights[4], oversampling, pattern[3, r])
+        if positive:
+            _clip(pattern[0, r], pattern[1, r], pattern[2, r], pattern[3, r])
+
+
+@numba.njit(cache=True, nogil=True)
+def render_pattern(
+    coefficients: Any, x_px: Any, y_px: Any, z_index: Any, z_step_um: Any, oversampling: Any, box: Any, pattern: Any
+) -> None:
+    """Fill `pattern` with the image of a unit emitter and its derivatives.
+
+    Parameters
+    ----------
+    coefficients : ndarray of float32, shape (Z, N, N)
+    x_px, y_px : float
+        Emitter, camera pixels.
+    z_index : float
+        Its depth in planes, within them.
+    z_step_um : float
+        Distance of the planes, µm.
+    oversampling : int
+    box : ndarray of int, shape (4,)
+        First row, end row, first column, end column; at most 7 pixels beyond the largest radius around the emitter.
+    pattern : ndarray of float32, shape (4, rows, columns)
+        Filled with the share of light per pixel and its derivatives with respect to x (per pixel), y (per pixel)
+        and z (per µm).
+    """
+    _fill(coefficients, x_px, y_px, z_index, z_step_um, oversampling, box, pattern, 1, False)
+
+
+@numba.njit(cache=True, nogil=True)
+def render_light(
+    coefficients: Any,
+    side: Any,
+    x_px: Any,
+    y_px: Any,
+    z_index: Any,
+    z_step_um: Any,
+    oversampling: Any,
+    box: Any,
+    pattern: Any,
+) -> None:
+    """Fill `pattern` as `render_pattern` does, on cells of `side` x `side` pixels and without negative light.
+
+    Measured patterns have negative grains, and a spline undershoots beside an edge. Times millions of photons the model
+    would be negative; clipping the model would make its gradient wrong, so patterns are clipped instead.
+
+    Parameters are those of `render_pattern`, but `x_px` and `y_px` and the derivatives are in camera pixels, while the
+    spline and the box are those of the cells.
+    """
+    shift = 0.5 * (side - 1)
+    place_x, place_y = (x_px - shift) / side, (y_px - shift) / side
+    _fill(coefficients, place_x, place_y, z_index, z_step_um, oversampling, box, pattern, side, True)

@@ -12,35 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from models.pattern_spline import render_pattern
+from models.pattern_spline import render_light
 
 __all__ = ["render_pieces"]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _render(
-    coefficients: Any,
-    side: Any,
-    oversampling: Any,
-    z_step_um: Any,
-    emitter: Any,
-    z_index: Any,
-    box: Any,
-    pattern: Any,
-) -> None:
-    # A pattern on cells of `side`, without negative light (see normal_equations.render_all), slopes per camera pixel.
-    x = (emitter[0] - 0.5 * (side - 1)) / side
-    y = (emitter[1] - 0.5 * (side - 1)) / side
-    render_pattern(coefficients, x, y, z_index, z_step_um, oversampling, box, pattern)
-    zero, one, per_pixel = np.float32(0.0), np.float32(1.0), np.float32(1.0 / side)
-    light, slope_x, slope_y, slope_z = pattern[0], pattern[1], pattern[2], pattern[3]
-    for r in range(light.shape[0]):
-        for c in range(light.shape[1]):
-            positive = one if light[r, c] > zero else zero
-            light[r, c] *= positive
-            slope_x[r, c] *= positive * per_pixel
-            slope_y[r, c] *= positive * per_pixel
-            slope_z[r, c] *= positive
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -152,13 +126,11 @@ def render_pieces(
             if rows <= 0 or columns <= 0:
                 continue
             own = share[offsets[p] : offsets[p + 1]].reshape((4, rows, columns))
+            coefficients = coefficients1 if k == 0 else (coefficients2 if k == 1 else coefficients4)
+            x, y = emitters[e, 0], emitters[e, 1]
+            render_light(coefficients, 1 << k, x, y, z_index[e], z_step_um, oversampling[k], box, own)
             if k == 2:
-                _render(coefficients4, 4, oversampling[2], z_step_um, emitters[e], z_index[e], box, own)
                 continue
-            if k == 1:
-                _render(coefficients2, 2, oversampling[1], z_step_um, emitters[e], z_index[e], box, own)
-            else:
-                _render(coefficients1, 1, oversampling[0], z_step_um, emitters[e], z_index[e], box, own)
             q = p + count
             coarse = boxes[q]
             coarser = share[offsets[q] : offsets[q + 1]].reshape((4, coarse[1] - coarse[0], coarse[3] - coarse[2]))
