@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from models.binning import binned
 from models.camera import CameraModel
@@ -180,9 +181,10 @@ class _Variants:
 
 def _solved(matrix: Array, gradient: Array) -> Array:
     scale = 1 / np.sqrt(np.maximum(np.diagonal(matrix), np.finfo(np.float64).tiny))
-    scaled = matrix * np.outer(scale, scale)
-    scaled[np.diag_indices_from(scaled)] += 1.0
-    step: Array = np.linalg.solve(scaled, gradient * scale) * scale
+    scaled = matrix * scale
+    scaled *= scale[:, None]
+    scaled.ravel()[:: len(scaled) + 1] += 1.0
+    step: Array = lapack.dposv(scaled, gradient * scale, overwrite_a=True)[1] * scale
     return step
 
 

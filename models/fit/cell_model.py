@@ -20,6 +20,9 @@ _ROOT_BITS = np.int32(0x3F3504F3)
 """Of the root of one half, as a float32."""
 _MANTISSA = np.int32(0x007FFFFF)
 
+_GAP = 4
+"""Blocks between fine cells that are computed too, because long rows are faster."""
+
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "reassoc"})
 def _excess(model: Any, data: Any, variance: Any, buffers: Any, out: Any) -> None:
@@ -150,14 +153,20 @@ def _interpolate(parent: Any, child: Any, r: Any, begin: Any, end: Any) -> None:
         lower[2 * c + 1] = middle + slope_y + slope_x
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _span(level: Any, row: Any, finest: Any) -> Any:
-    # First and end column of the blocks of a row with cells of `finest` or finer.
-    begin, end = level.shape[1], 0
-    for c in range(level.shape[1]):
-        if level[row, c] <= finest:
-            begin = min(begin, c)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _next_run(level: Any, row: Any, start: Any) -> Any:
+    # First and end column of the next blocks of a row, from `start` on, that have cells of one pixel; small gaps between
+    # them do not end a run. Both are the number of columns where there are none.
+    columns = level.shape[1]
+    begin = start
+    while begin < columns and level[row, begin] > 0:
+        begin += 1
+    end = begin
+    for c in range(begin, columns):
+        if level[row, c] == 0:
             end = c + 1
+        elif c - end >= _GAP:
+            break
     return begin, end
 
 
@@ -183,7 +192,7 @@ def model_light(
         Of the pieces.
     photons : ndarray of float64, shape (N,)
     model1, model2, model4 : ndarray of float32, shapes (4 h, 4 w), (2 h, 2 w), (h, w)
-        Filled; the first one only between the first and the last block of a row that have its cells.
+        Filled; the first one only where blocks have its cells.
     """
     count = len(photons)
     model4[:] = np.float32(0.0)
@@ -200,10 +209,11 @@ def model_light(
         _interpolate(model4, model2, r, 0, model4.shape[1])
     _add_details(1, boxes, offsets, detail, photons, model2)
     for row in range(level.shape[0]):
-        begin, end = _span(level, row, 0)
-        if end > begin:
+        begin, end = _next_run(level, row, 0)
+        while end > begin:
             for r in range(2 * row, 2 * row + 2):
                 _interpolate(model2, model1, r, 2 * begin, 2 * end)
+            begin, end = _next_run(level, row, end)
     _add_details(0, boxes, offsets, detail, photons, model1)
 
 
@@ -322,13 +332,11 @@ def compare(
     mask = np.empty(4 * columns, np.float32)
     buffers = np.empty((3, 4 * columns), np.float32)
     slopes = np.empty(2 * columns, np.float32)
-    spans = np.empty((rows, 2), np.int64)
     zero, one = np.float32(0.0), np.float32(1.0)
     total = 0.0
     for row in range(rows):
-        begin, end = _span(level, row, 0)
-        spans[row] = begin, end
-        if end > begin:
+        begin, end = _next_run(level, row, 0)
+        while end > begin:
             for c in range(begin, end):
                 mask[4 * c : 4 * c + 4] = one if level[row, c] == 0 else zero
             mask[width:] = zero
@@ -347,6 +355,7 @@ def compare(
                     pull1[r, part],
                     buffers,
                 )
+            begin, end = _next_run(level, row, end)
         begin, end = columns, 0
         for c in range(columns):
             is_middle = level[row, c] == 1
@@ -382,11 +391,12 @@ def compare(
         )
     # Weights and pulls are zero where the cells of a level are not compared.
     for row in range(rows):
-        begin, end = spans[row]
-        if end > begin:
+        begin, end = _next_run(level, row, 0)
+        while end > begin:
             for r in range(2 * row, 2 * row + 2):
                 _restrict(weight1, weight2, r, 2 * begin, 2 * end)
                 _transpose(pull1, pull2, r, 2 * begin, 2 * end, slopes)
+            begin, end = _next_run(level, row, end)
     for row in range(rows):
         _restrict(weight2, weight4, row, 0, columns)
         _transpose(pull2, pull4, row, 0, columns, slopes)

@@ -21,14 +21,21 @@ __all__ = ["render_pieces"]
 def _surroundings(light: Any, box: Any, shape: Any, around: Any) -> Any:
     # Light of the cells `around` and one more on each side, those outside the frame as their neighbours in it.
     top, left = around[0] - 1, around[2] - 1
-    part = np.zeros((around[1] - top + 1, around[3] - left + 1), np.float32)
-    for i in range(part.shape[0]):
-        r = min(max(top + i, 0), shape[0] - 1)
-        if box[0] <= r < box[1]:
-            for j in range(part.shape[1]):
-                c = min(max(left + j, 0), shape[1] - 1)
-                if box[2] <= c < box[3]:
-                    part[i, j] = light[r - box[0], c - box[2]]
+    rows, columns = around[1] - top + 1, around[3] - left + 1
+    part = np.zeros((rows, columns), np.float32)
+    first, last = max(left, box[2]), min(left + columns, box[3])
+    for r in range(max(top, box[0]), min(top + rows, box[1])):
+        line, goal = light[r - box[0]], part[r - top]
+        for c in range(first, last):
+            goal[c - left] = line[c - box[2]]
+    if top < 0:
+        part[0] = part[1]
+    if top + rows > shape[0]:
+        part[rows - 1] = part[rows - 2]
+    if left < 0:
+        part[:, 0] = part[:, 1]
+    if left + columns > shape[1]:
+        part[:, columns - 1] = part[:, columns - 2]
     return part
 
 
@@ -53,13 +60,17 @@ def _take_detail(light: Any, part: Any, detail: Any) -> None:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _cut(pattern: Any, box: Any, around: Any, removed: Any) -> None:
     # Move the light of the cells `around` from a pattern to `removed`: a core has it.
-    removed[:] = np.float32(0.0)
     r0, r1 = max(around[0], box[0]), min(around[1], box[1])
     c0, c1 = max(around[2], box[2]), min(around[3], box[3])
-    if r1 > r0 and c1 > c0:
-        part = pattern[:, r0 - box[0] : r1 - box[0], c0 - box[2] : c1 - box[2]]
-        removed[:, r0 - around[0] : r1 - around[0], c0 - around[2] : c1 - around[2]] = part
-        part[:] = np.float32(0.0)
+    if (r1 - r0) * (c1 - c0) < (around[1] - around[0]) * (around[3] - around[2]):
+        removed[:] = np.float32(0.0)
+    if c1 <= c0:
+        return
+    for a in range(4):
+        for r in range(r0, r1):
+            line = pattern[a, r - box[0], c0 - box[2] : c1 - box[2]]
+            removed[a, r - around[0], c0 - around[2] : c1 - around[2]] = line
+            line[:] = np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
