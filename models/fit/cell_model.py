@@ -328,6 +328,7 @@ def compare(
     """
     rows, columns = level.shape
     weight2[:] = np.float32(0.0)
+    pull1[:] = np.float32(0.0)
     pull2[:] = np.float32(0.0)
     mask = np.empty(4 * columns, np.float32)
     buffers = np.empty((3, 4 * columns), np.float32)

@@ -18,16 +18,32 @@ _CHUNK = 1024
 """Cells that are summed in single precision."""
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _window(image: Any, box: Any) -> Any:
+    # The part of an image in a box, flat.
+    top, bottom, left, right = box[0], box[1], box[2], box[3]
+    columns = right - left
+    flat = np.empty((bottom - top) * columns, np.float32)
+    for r in range(top, bottom):
+        at = (r - top) * columns
+        line, goal = image[r, left:right], flat[at : at + columns]
+        for c in range(columns):
+            goal[c] = line[c]
+    return flat
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _multiply(one: Any, other: Any, out: Any) -> None:
+    for c in range(len(out)):
+        out[c] = one[c] * other[c]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 def _own_sums(own: Any, box: Any, weight: Any, pull: Any, weighted: Any, sums: Any) -> None:
     # Weighted patterns (4, n), and the sums over one piece: overlaps with itself in sums[:4], with weights in sums[4],
     # with pulls in sums[5].
     rows, columns = box[1] - box[0], box[3] - box[2]
-    weights = np.empty(rows * columns, np.float32)
-    pulls = np.empty(rows * columns, np.float32)
-    for r in range(rows):
-        weights[r * columns : (r + 1) * columns] = weight[box[0] + r, box[2] : box[3]]
-        pulls[r * columns : (r + 1) * columns] = pull[box[0] + r, box[2] : box[3]]
+    weights, pulls = _window(weight, box), _window(pull, box)
     sums[:] = 0.0
     zero = np.float32(0.0)
     for start in range(0, rows * columns, _CHUNK):
@@ -35,11 +51,10 @@ def _own_sums(own: Any, box: Any, weight: Any, pull: Any, weighted: Any, sums: A
         w, q = weights[part], pulls[part]
         p0, p1, p2, p3 = own[0, part], own[1, part], own[2, part], own[3, part]
         t0, t1, t2, t3 = weighted[0, part], weighted[1, part], weighted[2, part], weighted[3, part]
-        for c in range(len(w)):
-            t0[c] = w[c] * p0[c]
-            t1[c] = w[c] * p1[c]
-            t2[c] = w[c] * p2[c]
-            t3[c] = w[c] * p3[c]
+        _multiply(w, p0, t0)
+        _multiply(w, p1, t1)
+        _multiply(w, p2, t2)
+        _multiply(w, p3, t3)
         s00 = s01 = s02 = s03 = s11 = s12 = s13 = s22 = s23 = s33 = zero
         for c in range(len(w)):
             a, b, d, e = p0[c], p1[c], p2[c], p3[c]
@@ -138,65 +153,40 @@ def _overlap(weighted: Any, own: Any, other: Any, box: Any, sums: Any) -> None:
             sums[a + 1, 3] += u3
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _slope(pull: Any, r: Any, c: Any, axis: Any) -> Any:
+    # What the pulls on the four parts of a coarse cell add to that of its next neighbour along an axis, and take from
+    # that of the previous one; see cell_model.
+    a, b, d, e = pull[2 * r, 2 * c], pull[2 * r, 2 * c + 1], pull[2 * r + 1, 2 * c], pull[2 * r + 1, 2 * c + 1]
+    difference = d + e - a - b if axis == 0 else b + e - a - d
+    return np.float32(1.0 / 32.0) * difference
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _core_gradient(
-    core: Any, pull: Any, removed: Any, coarser: Any, coarse: Any, coarse_pull: Any, gradient: Any
-) -> None:
-    # The gradient by coarser pieces lacks the light that a core replaced; it reaches there by interpolation only from
-    # the pulls of other cells.
-    height, width = coarse_pull.shape
+def _core_gradient(core: Any, pull: Any, removed: Any, coarser: Any, coarse: Any, gradient: Any) -> None:
+    # Sums with the pulls of coarse cells are the gradient of a pattern that is interpolated everywhere. In its core it
+    # is not: there interpolation has no part in the model. Only cells on both sides of the border feel the difference.
     top, left = core[0] // 2, core[2] // 2
-    rows, columns = (core[1] - core[0]) // 2, (core[3] - core[2]) // 2
-    # Adjoint of the interpolation of the core, with one more cell on each side.
-    own = np.zeros((rows + 2, columns + 2), np.float32)
-    slopes = np.empty((2, columns), np.float32)
-    slopes_y, slopes_x = slopes[0], slopes[1]
-    quarter, share = np.float32(0.25), np.float32(1.0 / 32.0)
-    for r in range(rows):
-        upper, lower = pull[2 * (top + r), core[2] : core[3]], pull[2 * (top + r) + 1, core[2] : core[3]]
-        here, above, below = own[r + 1], own[r], own[r + 2]
-        for c in range(columns):
-            slopes_y[c] = share * (lower[2 * c] + lower[2 * c + 1] - upper[2 * c] - upper[2 * c + 1])
-            slopes_x[c] = share * (upper[2 * c + 1] + lower[2 * c + 1] - upper[2 * c] - lower[2 * c])
-            here[c + 1] += quarter * (upper[2 * c] + upper[2 * c + 1] + lower[2 * c] + lower[2 * c + 1])
-        for c in range(columns):
-            below[c + 1] += slopes_y[c]
-        for c in range(columns):
-            above[c + 1] -= slopes_y[c]
-        for c in range(columns):
-            here[c + 2] += slopes_x[c]
-        for c in range(columns):
-            here[c] -= slopes_x[c]
-    # At an edge of the frame a cell is its own neighbour.
-    if top == 0:
-        own[1] += own[0]
-    if top + rows == height:
-        own[rows] += own[rows + 1]
-    if left == 0:
-        own[:, 1] += own[:, 0]
-    if left + columns == width:
-        own[:, columns] += own[:, columns + 1]
-    sums = np.zeros(4)
-    for r in range(rows):
-        for a in range(4):
-            line, values, others = (
-                removed[a, r],
-                coarse_pull[top + r, left : left + columns],
-                own[r + 1, 1 : columns + 1],
-            )
-            part = np.float32(0.0)
-            for c in range(columns):
-                part += line[c] * (values[c] - others[c])
-            sums[a] += part
-    # Around the core; in the core itself the coarser piece is dark.
-    for r in range(max(top - 1, coarse[0]), min(top + rows + 1, coarse[1])):
-        in_core = top <= r < top + rows
-        for c in range(max(left - 1, coarse[2]), min(left + columns + 1, coarse[3])):
-            if in_core and left <= c < left + columns:
+    rows, columns = core[1] // 2 - top, core[3] // 2 - left
+    limits = (pull.shape[0] // 2, pull.shape[1] // 2)
+    for side in range(4):
+        axis, sign = side // 2, 2 * (side % 2) - 1
+        for step in range(columns if axis == 0 else rows):
+            if axis == 0:
+                r, c = (top if sign < 0 else top + rows - 1), left + step
+                beyond_r, beyond_c = r + sign, c
+            else:
+                r, c = top + step, (left if sign < 0 else left + columns - 1)
+                beyond_r, beyond_c = r, c + sign
+            if not (0 <= beyond_r < limits[0] and 0 <= beyond_c < limits[1]):
                 continue
+            inward = -sign * _slope(pull, beyond_r, beyond_c, axis)
+            outward = sign * _slope(pull, r, c, axis)
             for a in range(4):
-                sums[a] -= coarser[a, r - coarse[0], c - coarse[2]] * own[r - top + 1, c - left + 1]
-    gradient += sums
+                gradient[a] += removed[a, r - top, c - left] * inward
+            if coarse[0] <= beyond_r < coarse[1] and coarse[2] <= beyond_c < coarse[3]:
+                for a in range(4):
+                    gradient[a] -= coarser[a, beyond_r - coarse[0], beyond_c - coarse[2]] * outward
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -212,10 +202,11 @@ def _meet(one: Any, other: Any) -> Any:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _place(target: Any, box: Any, part: Any, part_box: Any) -> None:
     top, left = part_box[0] - box[0], part_box[2] - box[2]
+    rows, columns = part.shape[1], part.shape[2]
     for a in range(4):
-        for r in range(part.shape[1]):
-            line, goal = part[a, r], target[a, top + r, left : left + part.shape[2]]
-            for c in range(len(line)):
+        for r in range(rows):
+            line, goal = part[a, r], target[a, top + r, left : left + columns]
+            for c in range(columns):
                 goal[c] += line[c]
 
 
@@ -333,7 +324,6 @@ def assemble(
                     removed[offsets[p] // 4 : offsets[p + 1] // 4].reshape((4, rows // 2, columns // 2)),
                     share[offsets[q] : offsets[q + 1]].reshape((4, coarse[1] - coarse[0], coarse[3] - coarse[2])),
                     coarse,
-                    pull2 if level == 0 else pull4,
                     pulled,
                 )
         for a in range(4):

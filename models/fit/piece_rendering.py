@@ -25,9 +25,9 @@ def _surroundings(light: Any, box: Any, shape: Any, around: Any) -> Any:
     part = np.zeros((rows, columns), np.float32)
     first, last = max(left, box[2]), min(left + columns, box[3])
     for r in range(max(top, box[0]), min(top + rows, box[1])):
-        line, goal = light[r - box[0]], part[r - top]
-        for c in range(first, last):
-            goal[c - left] = line[c - box[2]]
+        line, goal = light[r - box[0], first - box[2] : last - box[2]], part[r - top, first - left : last - left]
+        for c in range(len(goal)):
+            goal[c] = line[c]
     if top < 0:
         part[0] = part[1]
     if top + rows > shape[0]:
@@ -64,13 +64,19 @@ def _cut(pattern: Any, box: Any, around: Any, removed: Any) -> None:
     c0, c1 = max(around[2], box[2]), min(around[3], box[3])
     if (r1 - r0) * (c1 - c0) < (around[1] - around[0]) * (around[3] - around[2]):
         removed[:] = np.float32(0.0)
-    if c1 <= c0:
+    columns, top, first = c1 - c0, box[0], c0 - box[2]
+    if columns <= 0:
         return
+    skipped_rows, skipped = r0 - around[0], c0 - around[2]
+    zero = np.float32(0.0)
     for a in range(4):
         for r in range(r0, r1):
-            line = pattern[a, r - box[0], c0 - box[2] : c1 - box[2]]
-            removed[a, r - around[0], c0 - around[2] : c1 - around[2]] = line
-            line[:] = np.float32(0.0)
+            line = pattern[a, r - top, first : first + columns]
+            goal = removed[a, r - r0 + skipped_rows, skipped : skipped + columns]
+            for c in range(columns):
+                goal[c] = line[c]
+            for c in range(columns):
+                line[c] = zero
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
