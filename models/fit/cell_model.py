@@ -155,8 +155,8 @@ def _interpolate(parent: Any, child: Any, r: Any, begin: Any, end: Any) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _next_run(level: Any, row: Any, start: Any) -> Any:
-    # First and end column of the next blocks of a row, from `start` on, that have cells of one pixel; small gaps between
-    # them do not end a run. Both are the number of columns where there are none.
+    # First and end column of the next blocks of a row, from `start` on, that have cells of one pixel; equal where there
+    # are none. Small gaps between them do not end a run.
     columns = level.shape[1]
     begin = start
     while begin < columns and level[row, begin] > 0:
