@@ -167,10 +167,17 @@ def evaluate(
         One of the same emitters, before a step. Those that moved little keep their boxes, those that did not move their
         patterns. If no box had to change, the layouts of both are the same object and their costs compare exactly.
     layout : Layout, optional
-        To evaluate at exactly this layout, of as many emitters.
+        To evaluate at exactly this layout, made for the same emitters within 5 pixels.
+
+    Raises
+    ------
+    DataError
+        When a coordinate is not a finite number, or the emitters do not fit the given layout.
     """
     emitters = np.ascontiguousarray(emitters, np.float64)
-    if layout is None:
+    if layout is not None:
+        layout.check(emitters)
+    else:
         layout = Layout.of(image, emitters, background, None if before is None else before.layout)
     patterns = LevelPatterns.of(image, emitters, layout, None if before is None else before.patterns)
     model, cost = compare_with(image, patterns, np.ascontiguousarray(emitters[:, 3]), background)

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError
 from models.fit.cell_model import mark_blocks
 from models.fit.image_levels import BLOCK, LEVELS, LevelImage
 from models.pattern_spline import ENERGY
@@ -21,6 +22,9 @@ _HELD_PX = 2.0
 _HELD_OF_DEPTH = 0.05
 _HELD_UM = 1.0
 """Emitters that moved by less keep their boxes: pixels, and share of depth or µm."""
+
+_FARTHEST_PX = 5.0
+"""Farthest move within given boxes: splines end a few pixels beyond the largest pattern."""
 
 _SPARE_PX = 1.5
 """By so much less than its radius a core may reach, as it is made of whole blocks."""
@@ -69,7 +73,18 @@ class Layout:
 
         With the layout of the same emitters `before`, those that hardly moved keep their boxes; if all do, the result
         is `before` itself.
+
+        Raises
+        ------
+        DataError
+            When a coordinate of an emitter is not a finite number.
         """
+        if not np.isfinite(emitters).all():
+            row = int(np.flatnonzero(~np.isfinite(emitters).all(axis=1))[0])
+            raise DataError(
+                f"Emitter {row} is at {emitters[row].tolist()}; coordinates and photons are finite numbers.",
+                "Limit the steps of the fit, or remove the emitter.",
+            )
         held = np.zeros(len(emitters), bool)
         if before is not None:
             moved = np.abs(emitters[:, :3] - before.places)
@@ -87,6 +102,28 @@ class Layout:
             level = before.level.copy()
         constant = mark_blocks(boxes, *image.shape, level, *image.constants)
         return cls(places, wide, boxes, level, constant)
+
+    def check(self, emitters: Array) -> None:
+        """Check that emitters (N, 4) fit the layout.
+
+        Raises
+        ------
+        DataError
+            When their number differs, or one is farther than 5 pixels from the place for which its boxes were made.
+        """
+        if len(emitters) != len(self.places):
+            raise DataError(
+                f"A layout for {len(self.places)} emitters was given with {len(emitters)}.",
+                "Make a layout for these emitters, or leave it out.",
+            )
+        near = (np.abs(emitters[:, :2] - self.places[:, :2]) <= _FARTHEST_PX).all(axis=1) & np.isfinite(emitters[:, 2])
+        if not near.all():
+            row = int(np.flatnonzero(~near)[0])
+            raise DataError(
+                f"Emitter {row} is at {emitters[row, :3].tolist()}; the layout was made for "
+                f"{self.places[row].tolist()} and at most {_FARTHEST_PX:g} pixels around.",
+                "Leave the layout out, so that a new one is made.",
+            )
 
     def joined(self, image: LevelImage, other: Layout) -> Layout:
         """Layout of its emitters and those of another one after them, with the finer cells of both."""

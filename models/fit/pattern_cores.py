@@ -81,7 +81,11 @@ def _radii_of_plane(spline: PatternSpline, plane: int, loss: float) -> tuple[flo
     around = np.where(fine > 0, np.maximum(np.sqrt(cells[middle]), np.sqrt(cells[fine]) + 2) ** 2, cells[middle])
     cost = np.where(good, 16 * cells[fine] + 4 * around, np.inf)
     best = np.unravel_index(int(cost.argmin()), cost.shape)
-    return float(steps[fine[best]]), float(steps[middle[best]] if middle[best] > fine[best] else 0.0)
+    # Not beyond the radius of the pattern, where its spline ends.
+    return (
+        min(float(steps[fine[best]]), radius),
+        min(float(steps[middle[best]]), radius) if middle[best] > fine[best] else 0.0,
+    )
 
 
 def _information(spline: PatternSpline, half: int, z_index: float, side: int) -> Array:

@@ -248,3 +248,18 @@ def test_losses_must_be_positive() -> None:
 
 def test_everything_compiles_with_a_dark_image(optics: ImageOptics) -> None:
     warm_up(optics)
+
+
+def test_emitters_must_be_numbers_and_fit_a_given_layout(optics: ImageOptics) -> None:
+    image = optics.image(_frame(SMALL))
+    here = evaluate(image, _nearby(), 4.5)
+    wrong = _nearby()
+    wrong[2, 1] += 6.0
+    with pytest.raises(DataError, match=r"Emitter 2 is at .* at most 5 pixels around"):
+        evaluate(image, wrong, 4.5, layout=here.layout)
+    with pytest.raises(DataError, match="layout for 6 emitters was given with 5"):
+        evaluate(image, wrong[:5], 4.5, layout=here.layout)
+    wrong[3, 2] = np.nan
+    for before in (None, here):
+        with pytest.raises(DataError, match="Emitter 3 is at"):
+            evaluate(image, wrong, 4.5, before=before)
