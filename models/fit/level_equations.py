@@ -219,6 +219,14 @@ def _joined(one: Any, other: Any) -> Any:
     return np.array([min(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), max(one[3], other[3])])
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def _row_sum(row: Any) -> Any:
+    total = np.float32(0.0)
+    for c in range(len(row)):
+        total += row[c]
+    return float(total)
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def assemble(
     boxes: Any,
@@ -255,9 +263,8 @@ def assemble(
     count = len(photons)
     last = 4 * count
     for r in range(weight4.shape[0]):
-        for c in range(weight4.shape[1]):
-            matrix[last, last] += 256.0 * weight4[r, c]
-            gradient[last] += 16.0 * pull4[r, c]
+        matrix[last, last] += 256.0 * _row_sum(weight4[r])
+        gradient[last] += 16.0 * _row_sum(pull4[r])
     # Pieces hold light, d/dx, d/dy, d/dz; parameters are ordered x, y, z, photons.
     place = np.array([3, 0, 1, 2])
     scale = np.ones((count, 4))
