@@ -60,7 +60,8 @@ class Evaluation:
     background : float
         Photo-electrons per pixel.
     cost : float
-        Negative log-likelihood, up to a constant of the image. Compare costs of equal layouts.
+        Negative log-likelihood, up to a constant of the image. Finer cells explain bright patterns better, so compare
+        costs on equal cells; see `on_cells_of`.
     image : LevelImage
     patterns : LevelPatterns
     model : CellModel
@@ -77,6 +78,17 @@ class Evaluation:
     def layout(self) -> Layout:
         """Its cells and boxes."""
         return self.patterns.layout
+
+    def on_cells_of(self, other: Evaluation) -> Evaluation:
+        """The same evaluation on the finer cells of both, to compare costs; itself if it has them already.
+
+        A step from `now` is compared by ``trial = evaluate(..., before=now)``, whose cells are never coarser, and
+        ``now.on_cells_of(trial).cost - trial.cost``. Patterns are kept, so it costs a fraction of an evaluation.
+        """
+        layout = self.layout.refined(self.image, other.layout.level)
+        if layout is self.layout:
+            return self
+        return evaluate(self.image, self.emitters, self.background, before=self, layout=layout)
 
     def misfit(self) -> tuple[Array, Array]:
         """Chi2 of each pattern, weighted by its light, and the PSF model error that would explain it.
@@ -165,7 +177,7 @@ def evaluate(
         Photo-electrons per pixel, beside the backdrop of the image.
     before : Evaluation, optional
         One of the same emitters, before a step. Those that moved little keep their boxes, those that did not move their
-        patterns. If no box had to change, the layouts of both are the same object and their costs compare exactly.
+        patterns, and cells do not become coarser. See `Evaluation.on_cells_of` to compare costs.
     layout : Layout, optional
         To evaluate at exactly this layout, made for the same emitters within 5 pixels.
 

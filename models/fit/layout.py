@@ -37,7 +37,7 @@ _WIDE_SIGNIFICANCE = 10.0
 class Layout:
     """Boxes of emitters and cell size of each block.
 
-    Costs compare exactly between evaluations with the same layout only.
+    Costs compare exactly between evaluations on the same cells only.
 
     Attributes
     ----------
@@ -125,18 +125,20 @@ class Layout:
                 "Leave the layout out, so that a new one is made.",
             )
 
+    def refined(self, image: LevelImage, level: NDArray[np.int8]) -> Layout:
+        """Layout with the same boxes and the finer cells of its own and of `level`; itself if they are the same."""
+        finer = np.minimum(self.level, level)
+        if np.array_equal(finer, self.level):
+            return self
+        constant = mark_blocks(self.boxes, *image.shape, finer, *image.constants)
+        return Layout(self.places, self.wide, self.boxes, finer, constant)
+
     def joined(self, image: LevelImage, other: Layout) -> Layout:
         """Layout of its emitters and those of another one after them, with the finer cells of both."""
-        boxes = np.concatenate([self.boxes, other.boxes], axis=1)
-        level = np.minimum(self.level, other.level)
+        places, wide = np.concatenate([self.places, other.places]), np.concatenate([self.wide, other.wide])
+        boxes, level = np.concatenate([self.boxes, other.boxes], axis=1), np.minimum(self.level, other.level)
         constant = mark_blocks(boxes, *image.shape, level, *image.constants)
-        return Layout(
-            np.concatenate([self.places, other.places]),
-            np.concatenate([self.wide, other.wide]),
-            boxes,
-            level,
-            constant,
-        )
+        return Layout(places, wide, boxes, level, constant)
 
 
 def _visible_outside(image: LevelImage, emitters: Array, background: float) -> NDArray[np.bool_]:

@@ -183,13 +183,18 @@ def test_emitters_that_move_little_keep_boxes_and_patterns(optics: ImageOptics) 
     fresh = evaluate(image, moved, 4.5, layout=here.layout)
     assert after.cost == fresh.cost
     np.testing.assert_array_equal(after.equations[0], fresh.equations[0])
-    moved[1, 0] += 4.0
+    moved[1, 0] += 30.0
     far = evaluate(image, moved, 4.5, before=here)
     assert far.layout is not here.layout
     assert (far.layout.level <= here.layout.level).all()
     np.testing.assert_array_equal(far.layout.boxes[:, 0], here.layout.boxes[:, 0])
+    again = here.on_cells_of(far)
+    np.testing.assert_array_equal(again.layout.level, far.layout.level)
+    np.testing.assert_array_equal(again.layout.boxes, here.layout.boxes)
     # Finer cells explain the data a little better, but nothing else changes.
-    assert evaluate(image, _nearby(), 4.5, layout=far.layout).cost == pytest.approx(here.cost, abs=20)
+    assert again.cost == pytest.approx(here.cost, abs=20)
+    assert again.on_cells_of(here) is again
+    assert here.on_cells_of(after) is here
 
 
 def _fitted(image: LevelImage, start: Array) -> Evaluation:
