@@ -13,7 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["cell_constants", "compare", "mark_blocks", "model_light"]
+__all__ = ["cell_constants", "compare", "constant_cost", "mark_blocks", "model_light"]
 
 _LN2 = np.float32(0.6931471805599453)
 _ROOT_BITS = np.int32(0x3F3504F3)
@@ -89,8 +89,8 @@ def cell_constants(data1: Any, data2: Any, data4: Any, variance: Any, constant2:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def mark_blocks(boxes: Any, height: Any, width: Any, level: Any, constant2: Any, constant4: Any) -> Any:
-    """Refine the cells of blocks, in place, where emitters have cores; returns the constant part of the cost.
+def mark_blocks(boxes: Any, height: Any, width: Any, level: Any) -> None:
+    """Refine the cells of blocks, in place, where emitters have cores.
 
     Parameters
     ----------
@@ -98,8 +98,6 @@ def mark_blocks(boxes: Any, height: Any, width: Any, level: Any, constant2: Any,
     height, width : int
         Of the image; blocks partly outside get cells of one pixel.
     level : ndarray of int8, shape (h, w)
-    constant2, constant4 : ndarray of float32
-        See `cell_constants`.
     """
     rows, columns = level.shape
     if height % 4:
@@ -113,15 +111,19 @@ def mark_blocks(boxes: Any, height: Any, width: Any, level: Any, constant2: Any,
             for r in range(box[0] // side, box[1] // side):
                 for c in range(box[2] // side, box[3] // side):
                     level[r, c] = min(level[r, c], k)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def constant_cost(level: Any, constant2: Any, constant4: Any) -> Any:
+    """Part of the cost that depends on the cells alone; `constant2`, `constant4`: see `cell_constants`."""
     total = 0.0
-    for r in range(rows):
-        for c in range(columns):
+    for r in range(level.shape[0]):
+        for c in range(level.shape[1]):
             if level[r, c] == 2:
                 total += constant4[r, c]
             elif level[r, c] == 1:
-                for i in range(2):
-                    for j in range(2):
-                        total += constant2[2 * r + i, 2 * c + j]
+                for i in range(2 * r, 2 * r + 2):
+                    total += constant2[i, 2 * c] + constant2[i, 2 * c + 1]
     return total
 
 

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError
 from models.fit.cell_misfit import block_residual, misfit, removal_losses
-from models.fit.cell_model import compare, model_light
+from models.fit.cell_model import compare, constant_cost, model_light
 from models.fit.image_levels import BLOCK, ImageOptics, LevelImage, Levels
 from models.fit.layout import Layout
 from models.fit.level_equations import assemble
@@ -85,7 +86,7 @@ class Evaluation:
         A step from `now` is compared by ``trial = evaluate(..., before=now)``, whose cells are never coarser, and
         ``now.on_cells_of(trial).cost - trial.cost``. Patterns are kept, so it costs a fraction of an evaluation.
         """
-        layout = self.layout.refined(self.image, other.layout.level)
+        layout = self.layout.refined(other.layout.level)
         if layout is self.layout:
             return self
         return evaluate(self.image, self.emitters, self.background, before=self, layout=layout)
@@ -177,20 +178,26 @@ def evaluate(
         Photo-electrons per pixel, beside the backdrop of the image.
     before : Evaluation, optional
         One of the same emitters, before a step. Those that moved little keep their boxes, those that did not move their
-        patterns, and cells do not become coarser. See `Evaluation.on_cells_of` to compare costs.
+        patterns, and cells do not become coarser. See `Evaluation.on_cells_of` to compare costs. Of another image only
+        patterns are kept.
     layout : Layout, optional
         To evaluate at exactly this layout, made for the same emitters within 5 pixels.
 
     Raises
     ------
     DataError
-        When a coordinate is not a finite number, or the emitters do not fit the given layout.
+        When a coordinate is not a finite number, or image and emitters do not fit the given layout or evaluation.
     """
     emitters = np.ascontiguousarray(emitters, np.float64)
+    if before is not None and len(before.emitters) != len(emitters):
+        raise DataError(
+            f"{len(emitters)} emitters were given with an evaluation of {len(before.emitters)}.",
+            "Leave the earlier evaluation out after emitters were added or removed.",
+        )
     if layout is not None:
-        layout.check(emitters)
+        layout.check(image, emitters)
     else:
-        layout = Layout.of(image, emitters, background, None if before is None else before.layout)
+        layout = Layout.of(image, emitters, background, before.layout if before and before.image is image else None)
     patterns = LevelPatterns.of(image, emitters, layout, None if before is None else before.patterns)
     model, cost = compare_with(image, patterns, np.ascontiguousarray(emitters[:, 3]), background)
     return Evaluation(emitters, background, cost, image, patterns, model)
@@ -242,7 +249,7 @@ def compare_with(
         *weight,
         *pull,
     )
-    return CellModel(expected, weight, pull), cost + layout.constant
+    return CellModel(expected, weight, pull), cost + constant_cost(layout.level, *image.constants)
 
 
 def _empty(image: LevelImage) -> Levels:

@@ -41,6 +41,8 @@ class Layout:
 
     Attributes
     ----------
+    shape : (H, W)
+        Of the image.
     places : ndarray of float64, shape (N, 3)
         Emitters for which the boxes were made: x, y (pixels), z (µm).
     wide : ndarray of bool, shape (N,)
@@ -51,15 +53,13 @@ class Layout:
         is inside the second, with a block around it.
     level : ndarray of int8, shape (h, w)
         Cells of each block: 0, 1 or 2 for a side of 1, 2 or 4 pixels. Blocks partly outside the image have cells of 1.
-    constant : float
-        Part of the cost that depends on the cells alone.
     """
 
+    shape: tuple[int, int]
     places: Array
     wide: NDArray[np.bool_]
     boxes: NDArray[np.int64]
     level: NDArray[np.int8]
-    constant: float
 
     @classmethod
     def of(
@@ -71,8 +71,8 @@ class Layout:
     ) -> Layout:
         """Layout for emitters (N, 4) and a background.
 
-        With the layout of the same emitters `before`, those that hardly moved keep their boxes; if all do, the result
-        is `before` itself.
+        With the layout of the same emitters and image `before`, those that hardly moved keep their boxes; if all do,
+        the result is `before` itself.
 
         Raises
         ------
@@ -100,17 +100,23 @@ class Layout:
             boxes[:, held], places[held], wide[held] = before.boxes[:, held], before.places[held], before.wide[held]
             # Cells that were fine stay fine, so that a step does not lose evidence that earlier ones had.
             level = before.level.copy()
-        constant = mark_blocks(boxes, *image.shape, level, *image.constants)
-        return cls(places, wide, boxes, level, constant)
+        mark_blocks(boxes, *image.shape, level)
+        return cls(image.shape, places, wide, boxes, level)
 
-    def check(self, emitters: Array) -> None:
-        """Check that emitters (N, 4) fit the layout.
+    def check(self, image: LevelImage, emitters: Array) -> None:
+        """Check that an image and emitters (N, 4) fit the layout.
 
         Raises
         ------
         DataError
-            When their number differs, or one is farther than 5 pixels from the place for which its boxes were made.
+            When the size or the number differs, or an emitter is farther than 5 pixels from the place for which its
+            boxes were made.
         """
+        if self.shape != image.shape:
+            raise DataError(
+                f"A layout for images of {self.shape} pixels was given with one of {image.shape}.",
+                "Make a layout for this image, or leave it out.",
+            )
         if len(emitters) != len(self.places):
             raise DataError(
                 f"A layout for {len(self.places)} emitters was given with {len(emitters)}.",
@@ -125,20 +131,18 @@ class Layout:
                 "Leave the layout out, so that a new one is made.",
             )
 
-    def refined(self, image: LevelImage, level: NDArray[np.int8]) -> Layout:
+    def refined(self, level: NDArray[np.int8]) -> Layout:
         """Layout with the same boxes and the finer cells of its own and of `level`; itself if they are the same."""
         finer = np.minimum(self.level, level)
         if np.array_equal(finer, self.level):
             return self
-        constant = mark_blocks(self.boxes, *image.shape, finer, *image.constants)
-        return Layout(self.places, self.wide, self.boxes, finer, constant)
+        return Layout(self.shape, self.places, self.wide, self.boxes, finer)
 
-    def joined(self, image: LevelImage, other: Layout) -> Layout:
+    def joined(self, other: Layout) -> Layout:
         """Layout of its emitters and those of another one after them, with the finer cells of both."""
         places, wide = np.concatenate([self.places, other.places]), np.concatenate([self.wide, other.wide])
         boxes, level = np.concatenate([self.boxes, other.boxes], axis=1), np.minimum(self.level, other.level)
-        constant = mark_blocks(boxes, *image.shape, level, *image.constants)
-        return Layout(places, wide, boxes, level, constant)
+        return Layout(self.shape, places, wide, boxes, level)
 
 
 def _visible_outside(image: LevelImage, emitters: Array, background: float) -> NDArray[np.bool_]:

@@ -264,6 +264,10 @@ def test_emitters_must_be_numbers_and_fit_a_given_layout(optics: ImageOptics) ->
         evaluate(image, wrong, 4.5, layout=here.layout)
     with pytest.raises(DataError, match="layout for 6 emitters was given with 5"):
         evaluate(image, wrong[:5], 4.5, layout=here.layout)
+    with pytest.raises(DataError, match="5 emitters were given with an evaluation of 6"):
+        evaluate(image, wrong[:5], 4.5, before=here)
+    with pytest.raises(DataError, match=r"layout for images of \(96, 96\) pixels was given with one of \(95, 96\)"):
+        evaluate(optics.image(_frame((95, 96))), _nearby(), 4.5, layout=here.layout)
     wrong[3, 2] = np.nan
     for before in (None, here):
         with pytest.raises(DataError, match="Emitter 3 is at"):
