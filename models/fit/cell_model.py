@@ -243,13 +243,16 @@ def _compare_row(
     buffers: Any,
 ) -> Any:
     # One row of cells where `mask` is 1: fills the model with all its light, and 1 / variance and data / model - 1.
-    least = np.float32(0.5) * variance
+    least, zero = np.float32(0.5) * variance, np.float32(0.0)
     for c in range(len(mask)):
-        expected = max(model[c] + fixed[c] + background, least)
-        w = mask[c] / expected
+        wanted = model[c] + fixed[c] + background
+        expected = max(wanted, least)
+        # Interpolation undershoots beside bright edges. Where the model is clipped its cost does not change.
+        counts = mask[c] if wanted > least else zero
+        w = counts / expected
         model[c] = expected
         weight[c] = w
-        pull[c] = data[c] * w - mask[c]
+        pull[c] = data[c] * w - counts
     cost = buffers[2]
     _excess(model, data, variance, buffers, cost)
     total = np.float32(0.0)
