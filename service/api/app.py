@@ -17,6 +17,7 @@ from service.api import (
     calibrations,
     events,
     exports,
+    frames,
     health,
     jobs,
     measures,
@@ -35,6 +36,8 @@ from service.api.openapi import PROBLEMS, install_description
 from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
+from service.api.removals import Deletions
+from service.api.run_readers import CountReaders, RunReaders
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
@@ -70,7 +73,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        async with live.running(), jobs.follow_jobs(app.state.jobs, live):
+        async with live.running(), jobs.follow_jobs(app.state.jobs, live), app.state.deletions.running():
             yield
         await engine.close()
 
@@ -88,12 +91,14 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live
+    readers = RunReaders()
+    app.state.deletions = Deletions(store, settings.data_dir, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, calibrations, models, runs, tracks, measures, exports, jobs, events):
+    for part in (system, microscope, calibrations, models, runs, frames, tracks, measures, exports, jobs, events):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
@@ -104,6 +109,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     install_problems(app)
     install_description(app)
     hosts = {settings.host, *settings.allowed_hosts}
+    app.add_middleware(CountReaders, readers=readers)
     app.add_middleware(
         Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), refusals=app.state.refusals
     )

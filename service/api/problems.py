@@ -46,7 +46,7 @@ _REMEDIES = {
     400: "Send a JSON body with Content-Type: application/json.",
     404: "See /docs for the resources of this service.",
     405: "See /docs for the methods of this resource; the Allow header names them.",
-    406: "Ask for application/json, text/csv or application/vnd.apache.parquet.",
+    406: "Ask for one of these media types.",
     415: "Send a JSON body with Content-Type: application/json.",
 }
 _REMEDY = "See /docs, and the log of the service."

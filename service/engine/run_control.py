@@ -24,6 +24,7 @@ from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.runs import new_run_id
+from service.version import installed_version
 
 if TYPE_CHECKING:
     from service.engine.loaded_model import LoadedModel
@@ -188,6 +189,7 @@ class RunControl:
                     "microscope": self._microscope.facts,
                     "engine": settings.engine.model_dump(mode="json"),
                     "tracking": request.tracking.record(),
+                    "version": installed_version(),
                 },
             )
         except Exception:

@@ -84,6 +84,7 @@ runs = Table(
     Column("settings", _Json, nullable=False),
     Column("problem", _Words),
     Column("catch_up", Text, comment="check, due, or nothing"),
+    Column("removal", Text, comment="run, recording, or nothing"),
 )
 
 batches = Table(

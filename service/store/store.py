@@ -20,6 +20,7 @@ from service.store.database import Database
 from service.store.events import Events
 from service.store.frames import RunFrames, add_analysed
 from service.store.localizations import RunLocalizations, add_batch
+from service.store.removals import Removals
 from service.store.result_batch import ResultBatch
 from service.store.runs import RunFigures, Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
@@ -38,6 +39,7 @@ class Store:
     localizations : RunLocalizations
     frames : RunFrames
     catch_ups : CatchUps
+    removals : Removals
     events : Events
     """
 
@@ -48,6 +50,7 @@ class Store:
         self.localizations = RunLocalizations(database)
         self.frames = RunFrames(database)
         self.catch_ups = CatchUps(database)
+        self.removals = Removals(database)
         self.events = Events(database)
 
     @classmethod
