@@ -47,6 +47,7 @@ __all__ = [
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
+    "RetentionPart",
     "Settings",
     "is_loopback",
     "load_settings",
@@ -202,6 +203,28 @@ class EnginePart(_Part):
     record: bool = Field(default=False, description="Record the run at start.")
 
 
+class RetentionPart(_Part):
+    """Which recordings or runs the service deletes by itself; without a rule it deletes nothing."""
+
+    what: Literal["recording", "run"] = Field(
+        default="recording", description="Delete recordings and keep their tracks, or delete whole runs."
+    )
+    keep_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="Delete what ended longer ago than this, days; absent: no rule."
+    )
+    most_gb: float | None = Field(
+        default=None, gt=0, le=1e9, description="Most space of all recordings, GB, oldest first; absent: no rule."
+    )
+    free_gb: float | None = Field(
+        default=None, gt=0, le=1e9, description="Free space of their disk, GB, oldest first; absent: no rule."
+    )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a rule."""
+        return any(limit is not None for limit in (self.keep_days, self.most_gb, self.free_gb))
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -227,6 +250,7 @@ class Settings(BaseSettings):
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
+    retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 
     @classmethod

@@ -25,6 +25,7 @@ from service.api import (
     microscope,
     models,
     pages,
+    retention,
     runs,
     stream,
     system,
@@ -92,13 +93,26 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live
     readers = RunReaders()
-    app.state.deletions = Deletions(store, settings.data_dir, live, readers)
+    app.state.deletions = Deletions(store, settings, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, calibrations, models, runs, frames, tracks, measures, exports, jobs, events):
+    for part in (
+        system,
+        microscope,
+        calibrations,
+        models,
+        runs,
+        frames,
+        tracks,
+        measures,
+        exports,
+        jobs,
+        events,
+        retention,
+    ):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)

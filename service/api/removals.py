@@ -6,19 +6,23 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio.to_thread
 
 from service.api.live import Live
 from service.api.run_readers import RunReaders
+from service.files.retention import RetentionPlan, apply_retention, plan_retention
 from service.files.run_removal import RunRemover
+from service.settings import Settings
 from service.store.store import Store
 
 __all__ = ["Deletions"]
 
 _PERIOD_S = 60.0
 """Time until files that could not be deleted are tried again."""
+
+_RULES_S = 600.0
+"""Time between two applications of the rules of retention: a fast camera fills 32 GB meanwhile."""
 
 _PAUSE_S = 0.005
 """Between two steps, so that the engine's transactions come first."""
@@ -30,7 +34,8 @@ class Deletions:
     Parameters
     ----------
     store : Store
-    data_dir : Path
+    settings : Settings
+        Data directory, and rules of retention.
     live : Live
         Its status names the run that the engine computes.
     readers : RunReaders
@@ -38,17 +43,29 @@ class Deletions:
     Attributes
     ----------
     remover : RunRemover
+    rules : RetentionPart
     """
 
-    def __init__(self, store: Store, data_dir: Path, live: Live, readers: RunReaders) -> None:
+    def __init__(self, store: Store, settings: Settings, live: Live, readers: RunReaders) -> None:
+        self._store = store
+        self._data_dir = settings.data_dir
+        self.rules = settings.retention
         self._live = live
         self._readers = readers
         self._wake = asyncio.Event()
-        self.remover = RunRemover(store, data_dir, self._use_of)
+        self.remover = RunRemover(store, settings.data_dir, self._use_of)
 
     def wake(self) -> None:
         """Begin the work now; call it on the event loop."""
         self._wake.set()
+
+    def plan(self) -> RetentionPlan:
+        """What the rules of retention ask for now. Blocks."""
+        return plan_retention(self._store, self._data_dir, self.rules, self.remover)
+
+    def apply_rules(self) -> RetentionPlan:
+        """Begin the deletions that the rules of retention ask for. Blocks."""
+        return apply_retention(self.plan(), self.remover, lambda _: None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -57,8 +74,12 @@ class Deletions:
             yield
 
     async def _work(self) -> None:
+        due_s = time.monotonic()
         while True:
             self._wake.clear()
+            if self.rules.is_set and time.monotonic() >= due_s:
+                due_s = time.monotonic() + _RULES_S
+                await anyio.to_thread.run_sync(self.apply_rules)
             steps = self.remover.work()
             while await anyio.to_thread.run_sync(_advance, steps):
                 pass

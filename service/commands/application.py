@@ -31,6 +31,7 @@ _TYPER_INTERRUPTED = 130
 
 _COMMANDS = (
     "demo", "serve", "camera", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
+    "retention",
 )  # fmt: skip
 
 _MORE_COMMANDS = "bathyscope.commands"

@@ -14,10 +14,11 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from fastapi import FastAPI
 
 from models.tables import Tracks
 from service.files.jobs import Jobs
-from service.settings import Settings
+from service.settings import RetentionPart, Settings
 from service.store.result_batch import ResultBatch
 from service.store.runs import Run
 from service.store.store import Store
@@ -29,7 +30,8 @@ from tests.service.store_samples import frame_times, recompute, sample_batch, sa
 class Service:
     """A server with a client, and runs in its store."""
 
-    def __init__(self, folder: Path, store: Store, peer: Peer, client: httpx.Client) -> None:
+    def __init__(self, folder: Path, store: Store, peer: Peer, client: httpx.Client, app: FastAPI) -> None:
+        self.app = app
         self.folder = folder
         self.store = store
         self.peer = peer
@@ -59,7 +61,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         peer = Peer(address, store, Jobs(tmp_path))
         server = Server(Settings(data_dir=tmp_path), address, store, Path("none"))
         with httpx.Client(base_url=f"http://{server.host}/api/v1", timeout=30) as client:
-            yield Service(tmp_path, store, peer, client)
+            yield Service(tmp_path, store, peer, client, server.app)
         server.close()
         peer.close()
     store.close()
@@ -312,6 +314,42 @@ def test_a_file_that_cannot_be_deleted_is_tried_again(service: Service, monkeypa
     assert service.client.delete(f"/runs/{other}").status_code == 204
     eventually(lambda: rows_left(service) == 0, "tried again")
     assert not (service.folder / str(run.recording)).exists()
+
+
+def test_retention_says_what_it_would_delete_and_deletes_it(service: Service) -> None:
+    run = service.recorded_run()
+    deletions = service.app.state.deletions
+    for found in (service.client.get("/retention"), service.client.post("/retention", json={"dry_run": True})):
+        assert found.json()["delete"] == []  # no rule
+    deletions.rules = RetentionPart(keep_days=1e-9, what="run")
+    for found in (service.client.get("/retention"), service.client.post("/retention", json={"dry_run": True})):
+        assert found.json()["deleted"] is False
+        (item,) = found.json()["delete"]
+        assert (item["run_id"], item["part"]) == (run.id, "run")
+        assert "days" in item["reason"]
+    assert service.names() == ["frames"]
+
+    job = Jobs(service.folder).create("export", "", {"run": run.id}, step="compute")
+    found = service.client.post("/retention", json={})
+    assert (found.json()["deleted"], found.json()["delete"]) == (True, [])
+    assert job.id in found.json()["keep"][0]["reason"]
+    Jobs(service.folder).move(job.id, "done")
+    assert [item["run_id"] for item in service.client.post("/retention", json={}).json()["delete"]] == [run.id]
+    eventually(lambda: rows_left(service) == 0, "it is gone")
+    assert service.client.get("/events").json()["items"][0]["details"]["why"].startswith("retention: it ended")
+    assert_problem(service.client.post("/retention", json={"dry": True}), 422, "body.dry")
+
+
+def test_the_service_applies_the_rules_by_itself(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "bathyscope.db")
+    store.migrate()
+    recorded_run(tmp_path, store)
+    with link() as address:
+        settings = Settings(data_dir=tmp_path, retention=RetentionPart(most_gb=1e-9))
+        server = Server(settings, address, store, Path("none"))
+        eventually(lambda: not list(tmp_path.glob("recordings/*")), "deleted at the start")
+        server.close()
+    store.close()
 
 
 def test_a_deletion_goes_on_after_a_restart(tmp_path: Path) -> None:
