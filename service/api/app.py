@@ -14,6 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
 from service.api import (
+    audit,
     calibrations,
     events,
     exports,
@@ -31,9 +32,12 @@ from service.api import (
     system,
     tracks,
 )
-from service.api.auth import AccessKey, Guard
+from service.api.access import Access
+from service.api.audit import AuditTrail
+from service.api.auth import Guard
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
+from service.api.prefix import PathPrefix
 from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
@@ -85,6 +89,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": settings.path_prefix}] if settings.path_prefix else None,
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
     app.state.reads = Reads()
@@ -96,23 +101,11 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.deletions = Deletions(store, settings, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
-    app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
+    app.state.access = Access(settings)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (
-        system,
-        microscope,
-        calibrations,
-        models,
-        runs,
-        frames,
-        tracks,
-        measures,
-        exports,
-        jobs,
-        events,
-        retention,
-    ):
+    of_runs = (runs, frames, tracks, measures, exports, retention)
+    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
@@ -122,9 +115,16 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
 
     install_problems(app)
     install_description(app)
-    hosts = {settings.host, *settings.allowed_hosts}
     app.add_middleware(CountReaders, readers=readers)
     app.add_middleware(
-        Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), refusals=app.state.refusals
+        Guard,
+        access=app.state.access,
+        hosts={settings.host, *settings.allowed_hosts},
+        public=pages.public_paths(page),
+        refusals=app.state.refusals,
+        audit=AuditTrail(store),
+        requests_per_s=settings.requests_per_s,
     )
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app

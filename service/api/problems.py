@@ -38,6 +38,7 @@ _TITLES = {
     413: "The body is too large",
     415: "This kind of body is not understood",
     422: "The request breaks a rule",
+    429: "Too many requests",
     500: "The service failed",
     503: "Not available now",
 }
@@ -56,6 +57,8 @@ STATUSES = {
     "access-key": 401,
     "host": 403,
     "origin": 403,
+    "role": 403,
+    "rate": 429,
     "unknown-item": 404,
     "validation": 422,
     "data": 422,

@@ -65,7 +65,7 @@ class Deletions:
 
     def apply_rules(self) -> RetentionPlan:
         """Begin the deletions that the rules of retention ask for. Blocks."""
-        return apply_retention(self.plan(), self.remover, lambda _: None)
+        return apply_retention(self.plan(), self.remover, self._store)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

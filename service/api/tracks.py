@@ -262,4 +262,7 @@ def _batch_item(batch: Batch) -> dict[str, Any]:
 
 
 def _next_page(request: Request, cursor: str | None) -> str | None:
-    return None if cursor is None else str(request.url.include_query_params(cursor=cursor))
+    """Path and query of the next page: a proxy may show the service under another host."""
+    return (
+        None if cursor is None else str(request.url.include_query_params(cursor=cursor).replace(scheme="", netloc=""))
+    )

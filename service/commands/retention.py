@@ -82,7 +82,7 @@ def _work(settings: Settings, *, dry_run: bool) -> RetentionPlan:
             plan = plan_retention(store, settings.data_dir, settings.retention, remover)
             if dry_run:
                 return plan
-            plan = apply_retention(plan, remover, lambda _: None)
+            plan = apply_retention(plan, remover, store)
             for _ in remover.work():
                 pass
             left = [removal.run_id for removal in store.removals.pending()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,15 +109,15 @@ def planned(candidates: Sequence[Candidate], rules: RetentionPart, now_s: float,
     return RetentionPlan(delete, keep, round(total / _GB, 3), round(free_bytes / _GB, 3))
 
 
-def apply_retention(plan: RetentionPlan, remover: RunRemover, deleted: Callable[[Planned], None]) -> RetentionPlan:
+def apply_retention(plan: RetentionPlan, remover: RunRemover, store: Store) -> RetentionPlan:
     """Begin the deletions of a plan; return it with what was deleted, and what came into use meanwhile.
 
     Parameters
     ----------
     plan : RetentionPlan
     remover : RunRemover
-    deleted : callable
-        Receives each deletion.
+    store : Store
+        Gets an audit line of each deletion.
     """
     done, keep = [], list(plan.keep)
     for item in plan.delete:
@@ -129,7 +129,8 @@ def apply_retention(plan: RetentionPlan, remover: RunRemover, deleted: Callable[
             continue
         else:
             done.append(item)
-            deleted(item)
+            path = f"/api/v1/runs/{item.run_id}" + ("" if item.part == "run" else "/recording")
+            store.audit.add("retention", "administer", "", "DELETE", path, item.reason, 204)
     return RetentionPlan(done, keep, plan.recordings_gb, plan.free_gb)
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 from sqlalchemy import select, update
 
+from service.store.audit import Audit
 from service.store.catch_ups import CatchUps
 from service.store.database import Database
 from service.store.events import Events
@@ -41,6 +42,7 @@ class Store:
     catch_ups : CatchUps
     removals : Removals
     events : Events
+    audit : Audit
     """
 
     def __init__(self, database: Database) -> None:
@@ -52,6 +54,7 @@ class Store:
         self.catch_ups = CatchUps(database)
         self.removals = Removals(database)
         self.events = Events(database)
+        self.audit = Audit(database)
 
     @classmethod
     def open(cls, where: str | Path) -> Self:

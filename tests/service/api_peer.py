@@ -127,9 +127,9 @@ class Server:
             self.port = port
             up.set()
 
-        self._thread = threading.Thread(
-            target=serve_app, args=(self.app, "127.0.0.1", 0), kwargs={"stop": self._stop, "started": started}
-        )
+        here = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+        options = {"stop": self._stop, "started": started}
+        self._thread = threading.Thread(target=serve_app, args=(self.app, here), kwargs=options)
         self._thread.start()
         assert up.wait(20)
 

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
 from models.tracking.settings import TrackerSettings
+from service.files.access_keys import hashed
 from service.protocol.addresses import LinkAddress
 from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
@@ -710,16 +711,16 @@ def test_key_is_asked_for(keyed_client: httpx.Client, given: str | None) -> None
 
 
 def test_keys_are_compared_in_constant_time(keyed_client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[bytes, bytes]] = []
+    compared: list[tuple[str, str]] = []
 
-    def compare(given: bytes, key: bytes) -> bool:
+    def compare(given: str, key: str) -> bool:
         compared.append((given, key))
         return given == key
 
-    monkeypatch.setattr("service.api.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("service.api.access.hmac.compare_digest", compare)
     assert keyed_client.get("/api/v1/runs", headers={"Authorization": "Bearer almost"}).status_code == 401
     assert keyed_client.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
-    assert compared == [(b"almost", KEY.encode()), (KEY.encode(), KEY.encode())]
+    assert compared == [(hashed("almost"), hashed(KEY)), (hashed(KEY), hashed(KEY))]
 
 
 def test_wrong_keys_are_logged_once_a_minute_without_the_key(
@@ -790,7 +791,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/runs/{run}", "/api/v1/runs/{run}/stop", "/api/v1/runs/{run}/export", "/api/v1/runs/{run}/tracks",
         "/api/v1/runs/{run}/recording", "/api/v1/runs/{run}/revisions", "/api/v1/runs/{run}/frames/{frame}",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
-        "/api/v1/events", "/api/v1/retention",
+        "/api/v1/events", "/api/v1/retention", "/api/v1/audit",
     } == set(paths)  # fmt: skip
     for path in paths.values():
         for operation in path.values():
@@ -830,7 +831,7 @@ def test_head_of_a_table_and_of_what_is_not_there(client: httpx.Client, run: str
     ("method", "path", "allowed"),
     [
         ("DELETE", "/api/v1/system", "GET, HEAD"), ("PUT", "/api/v1/runs", "GET, HEAD, POST"),
-        ("DELETE", "/api/v1/runs/r1", "GET, HEAD"), ("GET", "/api/v1/runs/r1/stop", "POST"),
+        ("PUT", "/api/v1/runs/r1", "GET, HEAD, PATCH, DELETE"), ("GET", "/api/v1/runs/r1/stop", "POST"),
         ("HEAD", "/api/v1/microscope/stop", "POST"), ("PUT", "/api/v1/jobs/j1", "GET, HEAD, DELETE"),
         ("POST", "/api/v1/microscope", "GET, HEAD, PATCH"), ("POST", "/assets/index-1a2b.js", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"), ("DELETE", "/api/v1/models/active", "GET, HEAD, PUT"),
