@@ -10,7 +10,7 @@ track.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from models.errors import DataError
 from models.tables import Localizations, Tracks
 from models.tracking.settings import Preset, TrackerSettings
 from models.tracking.smoother import Smoother
-from models.tracking.state import TracksLocalizations
+from models.tracking.state import TracksLocalizations, TrackState
 from models.tracking.tracker import Tracker
 
 __all__ = ["MOST_IN_A_FRAME", "make_tracker", "smoothed_tracks", "track_table"]
@@ -55,6 +55,7 @@ def track_table(
     preset: Preset = "default",
     *,
     times_s: Mapping[int, float] | None = None,
+    observe: Callable[[TrackState], object] = lambda _state: None,
 ) -> Tracks:
     """Track a whole table, with the same result as live.
 
@@ -68,6 +69,8 @@ def track_table(
     preset : {"default", "published"}
     times_s : mapping of int to float, optional
         Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
+    observe : callable
+        Receives the tracks after each frame.
 
     Returns
     -------
@@ -83,7 +86,12 @@ def track_table(
     tracker = make_tracker(preset, settings)
     ordered, frames = _by_frame(found)
     steps = _steps(tracker, frames, _rate(fps, times_s))
-    return Tracks.concatenate([tracker.step(t_s, frame, ordered.select(part)).rows() for t_s, frame, part in steps])
+    points = []
+    for t_s, frame, part in steps:
+        state = tracker.step(t_s, frame, ordered.select(part))
+        observe(state)
+        points.append(state.rows())
+    return Tracks.concatenate(points)
 
 
 def smoothed_tracks(

@@ -30,6 +30,7 @@ from service.api import (
     runs,
     stream,
     system,
+    track_events,
     tracks,
 )
 from service.api.access import Access
@@ -104,7 +105,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.access = Access(settings)
 
     api = APIRouter(prefix="/api/v1")
-    of_runs = (runs, frames, tracks, measures, exports, retention)
+    of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
     for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["CountReaders", "RunReaders"]
 
-_READS = re.compile(r"/api/v1/runs/([^/]+)/(?:tracks|localizations|measures|frames|export)\b")
+_READS = re.compile(r"/api/v1/runs/([^/]+)/(?:tracks|track-events|localizations|measures|frames|export)\b")
 
 
 class RunReaders:

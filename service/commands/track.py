@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from service.commands.movie_options import (
 )
 
 if TYPE_CHECKING:
-    from models.tables import Localizations
+    from models.tables import Localizations, TrackEvents, Tracks
     from service.files.camera_choice import CameraOptions
     from service.tracking_settings import TrackingPart
 
@@ -56,6 +57,12 @@ def run(
     localizations: Annotated[
         Path | None, typer.Option(help="Of a movie: table of its localizations to write, .csv or .parquet.")
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            callback=table_suffix, help="Table of merges and splits of the tracks to write, .csv or .parquet."
+        ),
+    ] = None,
     device: Device = "auto",
     pixel_size_um: PixelSize = None,
     camera: CameraFile = None,
@@ -68,8 +75,7 @@ def run(
 
     from models.errors import DataError
     from models.table_files import is_table, write_table
-    from models.tables import Localizations, Tracks
-    from models.tracking import smoothed_tracks, track_table
+    from models.tables import Localizations, TrackEvents, Tracks
     from service.commands.console import note
     from service.files.camera_choice import CameraOptions
     from service.files.outputs import complete_output
@@ -108,12 +114,45 @@ def run(
         else:
             found = _read(source, float(fps or 0))
         own_fps = None if is_movie else fps
-        if smooth:
-            tracks = smoothed_tracks(found, own_fps, tracking.tracker_settings, times_s=times_s)
-        else:
-            tracks = track_table(found, own_fps, tracking.tracker_settings, tracking.preset, times_s=times_s)
+        tracks, happened = _tracked(found, own_fps, tracking, times_s, smooth=smooth)
         write_table(aside, tracks)
+        if events is not None:
+            with complete_output(events, lambda path: is_table(path, TrackEvents)) as beside:
+                write_table(beside, happened)
     note(f"{out}: {len(np.unique(tracks.track_id))} tracks with {len(tracks)} points.")
+    if events is not None:
+        merges = np.count_nonzero(happened.kind == "merge")
+        note(f"{events}: {merges} merges and {len(happened) - merges} splits.")
+
+
+def _tracked(
+    found: Localizations,
+    fps: float | None,
+    tracking: TrackingPart,
+    times_s: Mapping[int, float] | None,
+    *,
+    smooth: bool,
+) -> tuple[Tracks, TrackEvents]:
+    """Tracks of a table of localizations, and their merges and splits."""
+    from models.tables import TrackEvents
+    from models.tracking import smoothed_tracks, track_table
+    from models.tracking.events import EventObserver, TableObserver
+
+    settings = tracking.tracker_settings
+    observer = EventObserver(settings)
+    if smooth:
+        tracks, table = smoothed_tracks(found, fps, settings, times_s=times_s), TableObserver(observer)
+        return tracks, TrackEvents.concatenate([table.add(tracks), table.finish()])
+    events: list[TrackEvents] = []
+    tracks = track_table(
+        found,
+        fps,
+        settings,
+        tracking.preset,
+        times_s=times_s,
+        observe=lambda state: events.append(observer.step(state)),
+    )
+    return tracks, TrackEvents.concatenate(events)
 
 
 def _read(path: Path, fps: float) -> Localizations:

@@ -11,21 +11,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
 from models.model_card import ModelCard
-from models.tables import Localizations
+from models.tables import Localizations, TrackEvents
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.live_refinement import LiveRefinement
 from service.engine.stages import Stage
 from service.protocol.latency import Latencies
 from service.settings import EnginePart
 from service.worker_thread import WorkerThread
+
+if TYPE_CHECKING:
+    from models.tracking.events import EventObserver
 
 __all__ = [
     "AnalysisBatch",
@@ -74,10 +77,11 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisBatch:
-    """Results of about 100 ms, all made by one model."""
+    """Results of about 100 ms, all made by one model, and the merges and splits that are certain with them."""
 
     results: tuple[FrameResult, ...]
     model: ModelCard
+    events: TrackEvents = field(default_factory=TrackEvents.empty)
 
     @property
     def numbers(self) -> list[int]:
@@ -179,6 +183,8 @@ class AnalysisThread(WorkerThread):
     ----------
     analyzer : Analyzer
         With the localizer of `model`.
+    observer : EventObserver
+        New for each run: it keeps state. It sees the tracks after they are shown.
     model : AnalysisModel
     stage : Stage of Frame
     latencies : Latencies
@@ -197,6 +203,7 @@ class AnalysisThread(WorkerThread):
     def __init__(
         self,
         analyzer: Analyzer,
+        observer: EventObserver,
         model: AnalysisModel,
         stage: Stage[Frame],
         latencies: Latencies,
@@ -207,6 +214,7 @@ class AnalysisThread(WorkerThread):
         super().__init__("analyse", failed)
         self.frames = 0
         self._analyzer = analyzer
+        self._observer = observer
         self._model = model
         self._stage = stage
         self._latencies = latencies
@@ -289,4 +297,5 @@ class AnalysisThread(WorkerThread):
         elif now_s - self._waiting_since_s >= _BATCH_S:
             results, self._waiting = self._waiting, []
             self._waiting_since_s = time.monotonic()
-            self._outputs.keep(AnalysisBatch(tuple(results), self._model.description))
+            events = TrackEvents.concatenate(self._observer.step(result.state) for result in results)
+            self._outputs.keep(AnalysisBatch(tuple(results), self._model.description, events))

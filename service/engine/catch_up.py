@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from hardware.microscope import Frame
 from models.errors import DataError
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
+from models.tracking.events import TableObserver
 from models.tracking.smoother import Smoother
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.files.recording import RecordedImage
@@ -284,10 +285,10 @@ class CatchUp(WorkerThread):
                     model_id = str(models[row])
                 begin, end = np.searchsorted(found.frame, [numbers[row], numbers[row] + 1])
                 tracker.step(float(times_s[row]), int(numbers[row]), found.select(np.arange(begin, end)))
-            yield from self._add(run.id, tracker.take())
+            yield from self._add(run.id, *tracker.take())
         yield "the last tracks"
         tracker.end_all()
-        yield from self._add(run.id, tracker.take())
+        yield from self._add(run.id, *tracker.take())
         made = {
             "form": "smoothed" if tracking.smooths else "as live",
             "model_ids": list(dict.fromkeys(models[order].tolist())),
@@ -304,51 +305,67 @@ class CatchUp(WorkerThread):
             run.id,
         )
 
-    def _add(self, run_id: str, points: Tracks) -> Iterator[str]:
-        """Store points in transactions of bounded size."""
-        for first in range(0, len(points), _ROWS_PER_STEP):
-            self._store.catch_ups.add_tracks(run_id, points.select(slice(first, first + _ROWS_PER_STEP)))
+    def _add(self, run_id: str, points: Tracks, events: TrackEvents) -> Iterator[str]:
+        """Store points in transactions of bounded size, and the events with the first of them."""
+        for first in range(0, max(len(points), len(events)), _ROWS_PER_STEP):
+            part = slice(first, first + _ROWS_PER_STEP)
+            self._store.catch_ups.add_tracks(run_id, points.select(part), events.select(part))
             yield "points"
 
 
 class _AsLive:
-    """Gives the points that the run would have had live."""
+    """Gives the points and events that the run would have had live."""
 
     def __init__(self, tracking: TrackingPart) -> None:
         self._tracker = tracking.tracker()
+        self._observer = tracking.observer()
         self._points: list[Tracks] = []
+        self._events: list[TrackEvents] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
-        self._points.append(self._tracker.step(t_s, frame, found).rows())
+        state = self._tracker.step(t_s, frame, found)
+        self._points.append(state.rows())
+        self._events.append(self._observer.step(state))
 
     def end_all(self) -> None:
         self._tracker.end_all()
 
-    def take(self) -> Tracks:
-        """Points that have not been given yet."""
+    def take(self) -> tuple[Tracks, TrackEvents]:
+        """Points and events that have not been given yet."""
         points, self._points = self._points, []
-        return Tracks.concatenate(points)
+        events, self._events = self._events, []
+        return Tracks.concatenate(points), TrackEvents.concatenate(events)
 
 
 class _Smoothed:
-    """Gives smoothed points, some hundreds of frames at a time."""
+    """Gives smoothed points and their events, some hundreds of frames at a time."""
 
     def __init__(self, tracking: TrackingPart) -> None:
+        self._tracking = tracking
         self._smoother = Smoother(tracking.tracker_settings)
-        self._finished: list[Tracks] = []
+        self._observer = TableObserver(tracking.observer())
+        self._points: list[Tracks] = []
+        self._events: list[TrackEvents] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
         self._smoother.step(t_s, frame, found)
 
     def end_all(self) -> None:
-        self._finished.append(self._smoother.finish())
+        self._note(self._smoother.finish())
+        self._events.append(self._observer.finish())
+        self._observer = TableObserver(self._tracking.observer())
 
-    def take(self) -> Tracks:
-        """Points that are ready."""
-        points, self._finished = self._finished, []
+    def take(self) -> tuple[Tracks, TrackEvents]:
+        """Points and events that are ready."""
         if self._smoother.frames >= _SMOOTHED_FRAMES + Smoother.KEPT_FRAMES:
-            points.append(self._smoother.take())
-        return Tracks.concatenate(points)
+            self._note(self._smoother.take())
+        points, self._points = self._points, []
+        events, self._events = self._events, []
+        return Tracks.concatenate(points), TrackEvents.concatenate(events)
+
+    def _note(self, points: Tracks) -> None:
+        self._points.append(points)
+        self._events.append(self._observer.add(points))
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:

@@ -223,6 +223,7 @@ class Run:
         )
         self._analysis = AnalysisThread(
             Analyzer(model.localizer, request.tracking.tracker(), request.tracking.candidates_from),
+            request.tracking.observer(),
             model,
             self._analysis_stage,
             self.latencies,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Table, delete, select, tuple_, update
 from service.store.database import Database
 from service.store.errors import InUse
 from service.store.runs import run_key
-from service.store.schema import analysed_frames, batches, points, recorded_frames, runs, tracks
+from service.store.schema import analysed_frames, batches, points, recorded_frames, runs, track_events, tracks
 
 __all__ = ["Removable", "Removal", "RemovalPart", "Removals"]
 
@@ -121,8 +121,9 @@ class Removals:
 def _tables_of(part: RemovalPart) -> tuple[tuple[Table, int], ...]:
     if part == "recording":
         return ((recorded_frames, _BLOBS_PER_STEP),)
-    blobs = (batches, analysed_frames, recorded_frames)
-    return ((points, _ROWS_PER_STEP), (tracks, _ROWS_PER_STEP), *((table, _BLOBS_PER_STEP) for table in blobs))
+    rows = [(table, _ROWS_PER_STEP) for table in (points, tracks, track_events)]
+    blobs = [(table, _BLOBS_PER_STEP) for table in (batches, analysed_frames, recorded_frames)]
+    return (*rows, *blobs)
 
 
 def _delete_some(connection: Connection, table: Table, key: int, count: int) -> bool:

@@ -25,6 +25,7 @@ from service.store.removals import Removals
 from service.store.result_batch import ResultBatch
 from service.store.runs import RunFigures, Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
+from service.store.track_events import RunTrackEvents, add_track_events
 from service.store.tracks import RunTracks, add_points
 
 __all__ = ["Store"]
@@ -37,6 +38,7 @@ class Store:
     ----------
     runs : Runs
     tracks : RunTracks
+    track_events : RunTrackEvents
     localizations : RunLocalizations
     frames : RunFrames
     catch_ups : CatchUps
@@ -49,6 +51,7 @@ class Store:
         self._database = database
         self.runs = Runs(database)
         self.tracks = RunTracks(database)
+        self.track_events = RunTrackEvents(database)
         self.localizations = RunLocalizations(database)
         self.frames = RunFrames(database)
         self.catch_ups = CatchUps(database)
@@ -106,7 +109,7 @@ class Store:
         run_id : str
             The run.
         batch : ResultBatch
-            Localizations and track points.
+            Localizations, track points and events of tracks.
         ledger : mapping
             Frames so far by what became of them (`service.store.runs.LEDGER_KEYS`).
         figures : RunFigures, optional
@@ -131,6 +134,7 @@ class Store:
             if batch.analysed is not None:
                 add_analysed(connection, key, sequence, batch.analysed)
             add_points(connection, key, LIVE_REVISION, batch.tracks)
+            add_track_events(connection, key, LIVE_REVISION, batch.events)
             connection.execute(update(runs).where(runs.c.key == key).values(progress))
 
     def close(self) -> None:

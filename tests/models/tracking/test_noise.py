@@ -7,6 +7,7 @@ import pytest
 
 from models.tables import Localizations
 from models.tracking import Tracker, TrackerSettings
+from models.tracking.noise import ProcessNoise
 
 
 def _tracked(step_um: float, velocity_um: float, settings: TrackerSettings | None = None) -> Tracker:
@@ -42,3 +43,21 @@ def test_straight_motion_is_found_straighter_than_at_the_start() -> None:
 def test_noise_that_is_given_stays() -> None:
     fixed = _tracked(1.5, 0.0, TrackerSettings(adapt=False)).noise
     np.testing.assert_array_equal(fixed.steps_um, Tracker().noise.steps_um)
+
+
+def test_one_step_along_the_gradient_is_the_formula() -> None:
+    random = np.random.default_rng(5)
+    noise = ProcessNoise(1.0, adapt=True)
+    gaussians = random.uniform(0.5, 3.0, (5, len(noise), 3, 12))
+    after = random.dirichlet(np.ones(len(noise)), 12).T
+    measured, variance = random.uniform(0, 9, (3, 12)), random.uniform(0.1, 2, (3, 12))
+    innovation = gaussians[2] + variance
+    slope = gaussians[2] / innovation
+    excess = np.minimum((measured - gaussians[0]) ** 2 / innovation - 1, 8.0)
+    gradient = (0.5 * after[:, None] * slope * excess).sum(axis=(1, 2))
+    information = (0.5 * after[:, None] * slope**2).sum(axis=(1, 2))
+    before = noise.steps_um
+    noise.learn(gaussians, after, measured, variance)
+    moved = before * np.exp(0.5 * gradient / (information + 30.0))
+    inside = np.array([1, 2, 3, 4])  # the stationary model is held at its limit
+    np.testing.assert_allclose(noise.steps_um[inside], moved[inside], rtol=1e-12)

@@ -222,7 +222,15 @@ def test_what_is_no_recorded_frame_is_said(service: Service) -> None:
 
 
 def rows_left(service: Service) -> int:
-    tables = ("runs", "localization_batches", "recorded_frames", "analysed_frames", "tracks", "track_points")
+    tables = (
+        "runs",
+        "localization_batches",
+        "recorded_frames",
+        "analysed_frames",
+        "tracks",
+        "track_points",
+        "track_events",
+    )
     with service.store._database.reading() as connection:
         return sum(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() for table in tables)
 

@@ -26,7 +26,7 @@ from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
-from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
+from tests.service.engine_samples import PIXEL_UM, SHAPE, DividingLocalizer, DotLocalizer, DotScene
 
 FRAMES = 60
 BATCH = 4
@@ -273,6 +273,17 @@ def test_a_run_that_is_not_to_be_smoothed(past: Past, tracking: TrackingPart) ->
     assert_same(
         tracks_of(past, late), track_table(found, None, tracking.tracker_settings, tracking.preset, times_s=times_s)
     )
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_the_next_revision_has_events_of_its_own(past: Past, smooth: bool) -> None:
+    past.localizer = DividingLocalizer()
+    run = past.run(lambda n: n > 40, tracking=TrackingPart(smooth_after_run=smooth))
+    assert len(past.store.track_events.list(run).events) == 0
+    past.catch_all_up()
+    page = past.store.track_events.list(run)
+    assert (page.revision, page.events.kind.tolist(), page.events.frame.tolist()) == (2, ["split"], [35])
+    assert {page.events.track_id[0], page.events.other_id[0]} == set(tracks_of(past, run).track_id)
 
 
 class Killed(BaseException):
