@@ -36,13 +36,13 @@ from service.api import (
 from service.api.access import Access
 from service.api.audit import AuditTrail
 from service.api.auth import Guard
+from service.api.deletions import Deletions
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
 from service.api.prefix import PathPrefix
 from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
-from service.api.removals import Deletions
 from service.api.run_readers import CountReaders, RunReaders
 from service.files.jobs import Jobs
 from service.files.library import Library

@@ -8,10 +8,10 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
+from service.api.deletions import Deletions
 from service.api.live import Live
 from service.api.quantities import Cursor, Limit
 from service.api.reads import Reads
-from service.api.removals import Deletions
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage

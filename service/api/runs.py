@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.api.deletions import Deletions
 from service.api.dependencies import Engine, PageParameters, ReadsOfStore, RunDeletions, StoreOfRuns
 from service.api.quantities import DurationS, Id, Line, Lines, Moment, PathId
-from service.api.removals import Deletions
 from service.store.removals import RemovalPart
 from service.store.run_query import RunOrder, RunQuery, RunState
 from service.store.runs import Run

@@ -307,7 +307,7 @@ def test_a_run_that_is_downloaded_is_not_deleted(service: Service, monkeypatch: 
 
 
 def test_a_file_that_cannot_be_deleted_is_tried_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.removals._PERIOD_S", 0.05)
+    monkeypatch.setattr("service.api.deletions._PERIOD_S", 0.05)
     run = service.recorded_run()
 
     def refuse(_: Path) -> Iterator[None]:
