@@ -40,11 +40,13 @@ from hardware.microscope import MicroscopeError
 from hardware.replay_settings import ReplaySettings
 from hardware.setting_types import PathName, Positive
 from hardware.simulated_settings import SimulatedSettings
+from models.background.mode import StaticLightMode
 from models.errors import DataError
 from service.files.access_keys import AccessKeys
 from service.tracking_settings import TrackingPart
 
 __all__ = [
+    "AnalysisPart",
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
@@ -226,6 +228,15 @@ class RetentionPart(_Part):
         return any(limit is not None for limit in (self.keep_days, self.most_gb, self.free_gb))
 
 
+class AnalysisPart(_Part):
+    """From frames to localizations."""
+
+    static_light: StaticLightMode = Field(
+        default="auto",
+        description="Remove light that stands still over time: auto (where emitters do not explain it), on or off.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -267,6 +278,7 @@ class Settings(BaseSettings):
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
     retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
+    analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 
     @classmethod

@@ -31,7 +31,7 @@ LEVELS = (1, 2, 4)
 """Sides of the cells, camera pixels."""
 BLOCK = LEVELS[-1]
 
-PERMITTED_LOSS = 0.2
+PERMITTED_LOSS = 3.0
 """Permitted increase of sigmas by coarse cells."""
 
 

@@ -32,6 +32,9 @@ _NO_FLICKER = 0.1
 _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
+_FREEDOM = 4.0
+"""Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
+
 _RIDGE = 1e-9
 """Added to the normal matrix scaled to a unit diagonal, for emitters without light in the image."""
 
@@ -43,7 +46,9 @@ _LEAST_GAIN = 0.05
 
 @dataclass(frozen=True, slots=True)
 class EmitterPrior:
-    """Gaussian prior of each emitter; all arrays of shape (N, 4): x, y (pixels), z (µm), photons.
+    """Prior of each emitter; all arrays of shape (N, 4): x, y (pixels), z (µm), photons.
+
+    That of the photons is Gaussian, that of the position has longer tails.
 
     Attributes
     ----------
@@ -71,6 +76,26 @@ class EmitterPrior:
         matrix[np.ix_(photons, photons)] -= np.outer(pulled, pulled) / spread
         return matrix
 
+    def cost(self, emitters: Array) -> float:
+        """Negative logarithm of the prior at emitters (N, 4), up to a constant."""
+        away = emitters - self.mean
+        own = self.weight[:, 3] * away[:, 3]
+        pulled = self.weight[: self.known, 3] * self.mean[: self.known, 3]
+        spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
+        together = float(pulled @ away[: self.known, 3])
+        light = 0.5 * (float(own @ away[:, 3]) - together**2 / spread)
+        return light + float(0.5 * (_FREEDOM + 3) * np.log1p(self._distance(emitters) / _FREEDOM).sum())
+
+    def relaxed(self, emitters: Array) -> EmitterPrior:
+        """Gaussian prior with the same slope at emitters (N, 4): wider where they are far from the mean."""
+        weight = self.weight.copy()
+        weight[:, :3] *= np.minimum((_FREEDOM + 3) / (_FREEDOM + self._distance(emitters)), 1.0)[:, None]
+        return EmitterPrior(self.mean, weight, self.known)
+
+    def _distance(self, emitters: Array) -> Array:
+        distance: Array = (self.weight[:, :3] * (emitters[:, :3] - self.mean[:, :3]) ** 2).sum(axis=1)
+        return distance
+
     def scaled(self, known: float, others: float) -> EmitterPrior:
         """The same with the light of the known emitters and of the others times a factor each."""
         factor = np.where(np.arange(len(self)) < self.known, known, others)
@@ -87,7 +112,7 @@ class PriorFit:
     Attributes
     ----------
     prior : EmitterPrior
-        With the light scaled to the image.
+        With the light scaled to the image, and as wide as the positions ask for.
     emitters : ndarray of float64, shape (N, 4)
         x (pixels), y (pixels), z (µm), photons.
     background : float
@@ -96,6 +121,8 @@ class PriorFit:
         Covariance of the parameters of each emitter, all others fitted too; prior included.
     evaluation : Evaluation
         At the emitters.
+    bounds : ndarray of float64, shape (N, 3), twice
+        Lowest and highest x, y (pixels) and z (µm).
     """
 
     prior: EmitterPrior
@@ -103,6 +130,7 @@ class PriorFit:
     background: float
     blocks: Array
     evaluation: Evaluation
+    bounds: tuple[Array, Array]
 
 
 def fit_with_prior(
@@ -130,11 +158,11 @@ def fit_with_prior(
     now = evaluate(image, start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
-    inverse = prior.matrix()
-    cost = now.cost + _prior_cost(inverse, prior, now.emitters)
+    cost = now.cost + prior.cost(now.emitters)
     damping = _DAMPING
     for _ in range(steps):
         matrix, gradient = now.equations
+        inverse = prior.relaxed(now.emitters).matrix()
         total = matrix + inverse
         pull = gradient - inverse @ np.append((now.emitters - prior.mean).ravel(), 0.0)
         scale = np.sqrt(np.maximum(np.diagonal(total), 1e-12))
@@ -146,14 +174,16 @@ def fit_with_prior(
             step = np.linalg.solve(damped, pull / scale) / scale
             emitters = apply_step(now.emitters, step, scale, low, high)
             trial = evaluate(image, emitters, max(now.background + float(step[-1]), _LEAST_BACKGROUND_E), before=now)
-            gain = cost - trial.cost - _prior_cost(inverse, prior, emitters)
+            gain = cost - trial.cost - prior.cost(emitters)
             damping = damping * _UP if gain < 0 else max(damping / _DOWN, _LEAST_DAMPING)
         if gain < 0:
             break
         now, cost = trial, cost - gain
         if gain < _LEAST_GAIN:
             break
-    return PriorFit(prior, now.emitters, now.background, _covariance_blocks(now.equations[0] + inverse), now)
+    prior = prior.relaxed(now.emitters)
+    blocks = _covariance_blocks(now.equations[0] + prior.matrix())
+    return PriorFit(prior, now.emitters, now.background, blocks, now, (low, high))
 
 
 def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:
@@ -178,11 +208,6 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
         background = max(now.background + float(change[2]), now.background / _MOST_FLICKER, _LEAST_BACKGROUND_E)
         now = evaluate(now.image, emitters, background, before=now)
     return now, prior
-
-
-def _prior_cost(inverse: Array, prior: EmitterPrior, emitters: Array) -> float:
-    away = np.append((emitters - prior.mean).ravel(), 0.0)
-    return 0.5 * float(away @ inverse @ away)
 
 
 def _covariance_blocks(matrix: Array) -> Array:

@@ -47,13 +47,13 @@ from models.tracking.pool import Pool
 from models.tracking.settings import TrackerSettings
 from models.tracking.state import NEAR_FOCUS_UM, TrackState
 
-__all__ = ["Births", "Scan", "Tracker", "check_order", "measurements"]
+__all__ = ["SURE", "Births", "Pairs", "Scan", "Tracker", "check_order", "measurements"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-_SURE = 0.9
+SURE = 0.9
 """Noise and detection probability are estimated from tracks that exist with this probability."""
 
 _LEAVING = 0.5
@@ -118,8 +118,16 @@ class Births:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Tracks (P,) and their candidates (P,), log-likelihood of each model (M, P), and evidence of all tracks (N,)."""
+class Pairs:
+    """Candidates that belong to tracks.
+
+    Attributes
+    ----------
+    tracks, hits : rows of the tracks and of their candidates, int64, shape (P,)
+    ambiguity : see `Association`, float64, shape (P,)
+    logs : log-likelihood of each candidate under each motion model, float64, shape (M, P)
+    evidence : log-likelihood ratio of existence of all tracks, with a candidate or without, float64, shape (N,)
+    """
 
     tracks: I64
     hits: I64
@@ -217,7 +225,7 @@ class Tracker:
         pool.hits[:] += seen
         pool.last_frame[seen] = frame
         pool.localization[:] = rows
-        sure = scan.exists > _SURE
+        sure = scan.exists > SURE
         self._detection.learn(scan.seen_before[sure], seen[sure])
         self._confirm(pool)
         moments = combined(pool.gaussians, pool.weights)
@@ -260,19 +268,19 @@ class Tracker:
         pool.ambiguity[own] = pairs.ambiguity
         predicted, at, of = pool.gaussians[..., own], scan.measured[:, hits], scan.variance[:, hits]
         after = posterior(pool.weights[:, own], pairs.logs)
-        sure = np.flatnonzero(scan.exists[own] > _SURE)
+        sure = np.flatnonzero(scan.exists[own] > SURE)
         self.noise.learn(predicted[..., sure], after[:, sure], at[:, sure], of[:, sure])
         pool.gaussians[..., own] = update(predicted, at, of)
         pool.weights[:, own] = after
         pool.log_odds[:] += pairs.evidence
         return hit
 
-    def _associate(self, scan: Scan, variance: F64) -> _Pairs:
+    def _associate(self, scan: Scan, variance: F64) -> Pairs:
         """The best assignment of the candidates, with given variances, to the tracks."""
         pool, measured, odds, densities = scan.pool, scan.measured, scan.odds, scan.densities
         evidence = np.log1p(-scan.detected)
         if not (len(pool) and len(odds)):
-            return _Pairs(_NO_ROWS, _NO_ROWS, np.zeros(0), np.zeros((len(self.noise), 0)), evidence)
+            return Pairs(_NO_ROWS, _NO_ROWS, np.zeros(0), np.zeros((len(self.noise), 0)), evidence)
         centre, reach = gates(pool.gaussians, pool.weights, self.settings.gate, float(variance.max()))
         tracks, rows = pairs_near(centre, reach, measured)
         allowed = ~reflected(
@@ -286,7 +294,7 @@ class Tracker:
         gains = ratio + (np.log(scan.exists) - np.log1p(-scan.exists * scan.detected))[tracks]
         chosen = associate(tracks, rows, gains, (len(pool), len(odds)))
         evidence[chosen.tracks] = ratio[chosen.pairs]
-        return _Pairs(chosen.tracks, chosen.hits, chosen.ambiguity, logs[:, chosen.pairs], evidence)
+        return Pairs(chosen.tracks, chosen.hits, chosen.ambiguity, logs[:, chosen.pairs], evidence)
 
     def _fate(self, pool: Pool, moments: F64, seen: Bools, frame: int, densities: Densities) -> tuple[Bools, Bools]:
         """Which tracks end now, and which are shown."""

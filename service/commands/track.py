@@ -16,12 +16,14 @@ from service.commands.movie_options import (
     ElectronsPerAdu,
     PixelSize,
     ReadNoise,
+    StaticLight,
     localizer_of_movie,
 )
 
 if TYPE_CHECKING:
     from models.tables import Localizations, TrackEvents, Tracks
     from service.files.camera_choice import CameraOptions
+    from service.settings import Settings
     from service.tracking_settings import TrackingPart
 
 __all__ = ["run"]
@@ -46,7 +48,8 @@ def run(
         str | None, typer.Option(help="default, or published: the published Kalman filter. Default: as in --settings.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="Settings file of the service (TOML); its table [tracking] is used.")
+        Path | None,
+        typer.Option(help="Settings file (TOML) of the service; its [tracking] and [analysis] are used."),
     ] = None,
     smooth: Annotated[
         bool, typer.Option("--smooth", help="Smooth the tracks with what came later, and close gaps.")
@@ -63,6 +66,7 @@ def run(
             callback=table_suffix, help="Table of merges and splits of the tracks to write, .csv or .parquet."
         ),
     ] = None,
+    static_light: StaticLight = None,
     device: Device = "auto",
     pixel_size_um: PixelSize = None,
     camera: CameraFile = None,
@@ -81,7 +85,9 @@ def run(
     from service.files.outputs import complete_output
     from service.settings import load_settings
 
-    tracking = load_settings(settings, {"tracking": {"preset": preset}}, environment={}).tracking
+    given = {"tracking": {"preset": preset}, "analysis": {"static_light": static_light}}
+    chosen = load_settings(settings, given, environment={})
+    tracking = chosen.tracking
     if smooth and tracking.preset == "published":
         raise DataError("The published tracker has no smoothing.", "Leave --smooth out, or use --preset default.")
     is_movie = source.suffix.lower() not in _TABLES
@@ -90,6 +96,7 @@ def run(
     of_movie = {
         "--model": model,
         "--localizations": localizations,
+        "--static-light": static_light,
         "--pixel-size-um": pixel_size_um,
         "--camera": camera,
         "--camera-offset-adu": camera_offset_adu,
@@ -106,7 +113,7 @@ def run(
         times_s = None
         if is_movie:
             options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
-            found, frames, rate = _localized(source, Path(str(model)), tracking, fps, device, pixel_size_um, options)
+            found, frames, rate = _localized(source, Path(str(model)), chosen, fps, device, pixel_size_um, options)
             times_s = {frame: frame / rate for frame in range(frames)}
             if localizations is not None:
                 with complete_output(localizations, lambda path: is_table(path, Localizations)) as beside:
@@ -175,7 +182,7 @@ def _read(path: Path, fps: float) -> Localizations:
 def _localized(
     movie: Path,
     model: Path,
-    tracking: TrackingPart,
+    settings: Settings,
     fps: float | None,
     device: str,
     pixel_size_um: float | None,
@@ -197,5 +204,7 @@ def _localized(
             note(f"Note: {movie} states {stated:.6g} frames per second; --fps {rate:g} is used.")
         localizer = localizer_of_movie(source, model, device, pixel_size_um, options)
         with progress("Localizing", len(source), "frames") as advance:
-            found = localize_movie(source, localizer, None, advance, tracking.candidates_from)
+            found = localize_movie(
+                source, localizer, None, advance, settings.tracking.candidates_from, settings.analysis.static_light
+            )
         return found, len(source), rate

@@ -25,6 +25,8 @@ import structlog
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
+from models.background.mode import StaticLightMode
+from models.background.static_light import FIRST_FRAMES
 from models.errors import DataError
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
@@ -223,13 +225,17 @@ class CatchUp(WorkerThread):
     def _steps(self, run_id: str) -> Iterator[str]:
         run = self._store.runs.get(run_id)
         tracking = TrackingPart.of_record(run.settings.get("tracking"))
+        static_light = (run.settings.get("analysis") or {}).get("static_light", "off")
         if not self._store.catch_ups.examine(run_id, tracking.smooths):
             return
-        had_late = yield from self._localize(run, tracking)
+        had_late = yield from self._localize(run, tracking, static_light)
         yield from self._track(run, tracking, had_late)
 
-    def _localize(self, run: Run, tracking: TrackingPart) -> Generator[str, None, bool]:
-        """Append the localizations of all deferred frames; whether there were any."""
+    def _localize(self, run: Run, tracking: TrackingPart, static_light: StaticLightMode) -> Generator[str, None, bool]:
+        """Append the localizations of all deferred frames; whether there were any.
+
+        The first map of their static light is from the recorded frames just before and after the first of them.
+        """
         recorded, batches = self._store.frames.recorded(run.id), self._store.frames.analysed(run.id)
         late = _late(recorded, batches)
         if not len(late) or run.recording is None:
@@ -239,29 +245,25 @@ class CatchUp(WorkerThread):
         image = RecordedImage(self._data_dir / run.recording)
         for model_id, rows in _batches(model_ids, late, self._batch):
             yield "frames"
+            if self._loaded is None or self._loaded[:2] != (run.id, model_id):
+                analyzer = self._analyzer(model_id, tracking, static_light)
+                first = max(int(rows[0]) - FIRST_FRAMES // 2, 0)
+                around = recorded.planes[first : first + FIRST_FRAMES]
+                analyzer.begin_with((image.plane(int(plane)) for plane in around), len(around))
+                self._loaded = (run.id, model_id, analyzer)
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
             pixels = [image.plane(int(plane)) for plane in recorded.planes[rows]]
-            found = self._localized(run.id, model_id, tracking, pixels, frames)
+            found = _localized(self._loaded[2], pixels, frames)
             ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
             self._store.catch_ups.append(run.id, found, frames, ends, model_id)
         return True
 
-    def _localized(
-        self, run_id: str, model_id: str, tracking: TrackingPart, pixels: list[NDArray[np.uint16]], frames: FrameTimes
-    ) -> Localizations:
-        """Localizations of frames; below the model's threshold those of tracks through the deferred frames alone."""
-        if self._loaded is None or self._loaded[:2] != (run_id, model_id):
-            try:
-                localizer = self._load_localizer(model_id)
-            except UnknownItem as error:  # the model, not the run
-                raise DataError(error.problem, error.remedy) from error
-            self._loaded = (run_id, model_id, Analyzer(localizer, tracking.tracker(), tracking.candidates_from))
-        given = [
-            Frame(its, int(number), float(time_s), "recording", 0.0)
-            for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
-        ]
-        analyzer = self._loaded[2]
-        return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
+    def _analyzer(self, model_id: str, tracking: TrackingPart, static_light: StaticLightMode) -> Analyzer:
+        try:
+            localizer = self._load_localizer(model_id)
+        except UnknownItem as error:  # the model, not the run
+            raise DataError(error.problem, error.remedy) from error
+        return Analyzer(localizer, tracking.tracker(), tracking.candidates_from, static_light)
 
     def _track(self, run: Run, tracking: TrackingPart, had_late: bool) -> Iterator[str]:
         """Compute the tracks of the whole run again, and make them its newest."""
@@ -366,6 +368,15 @@ class _Smoothed:
     def _note(self, points: Tracks) -> None:
         self._points.append(points)
         self._events.append(self._observer.add(points))
+
+
+def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:
+    """Localizations of frames; below the model's threshold those of tracks through the deferred frames alone."""
+    given = [
+        Frame(its, int(number), float(time_s), "recording", 0.0)
+        for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
+    ]
+    return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:

@@ -45,6 +45,10 @@ class DotLocalizer:
         self.gate.set()
         self.failure = None
         self.batches = []
+        self.light = None
+
+    def static_light(self, mode: Any) -> Any:
+        return self.light if mode != "off" else None
 
     def localize(self, frames: Any, frame_numbers: Any, least: Any = None) -> Any:
         self.gate.wait()

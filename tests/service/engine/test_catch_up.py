@@ -61,6 +61,7 @@ class Past:
         state: Any = "finished",
         models: tuple[str, ...] = ("dots",),
         tracking: TrackingPart | None = None,
+        analysis: dict[str, str] | None = None,
     ) -> str:
         """A run whose frames of rank n are deferred where `late(n)`; its batches are of the models in turn."""
         name = f"run-{len(self.store.runs.list().items)}"
@@ -68,7 +69,8 @@ class Past:
         for first in range(0, FRAMES, SHARD):
             shard = self.all[first : first + SHARD]
             recording.append([frame.pixels for frame in shard], times_of(shard))
-        settings = {} if tracking is None else {"tracking": tracking.record()}
+        settings: dict[str, Any] = {} if tracking is None else {"tracking": tracking.record()}
+        settings |= {} if analysis is None else {"analysis": analysis}
         self.store.runs.create(
             run_id=name, model_id="dots", record=True, recording=f"{name}.ome.zarr", settings=settings
         )
@@ -185,6 +187,38 @@ def test_deferred_frames_are_analysed_and_tracked_as_revision_2(past: Past, late
     ((kind, message, of),) = past.events
     assert (kind, of) == ("run_caught_up", run)
     assert "revision 2" in message
+
+
+class Light:
+    """Keeps the frames that it is given, and removes nothing."""
+
+    in_use = True
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.followed: list[Any] = []
+
+    def begin_with(self, frames: Any, count: int) -> None:
+        self.begun += list(frames)
+        assert len(self.begun) == count
+
+    def follow(self, frames: Any) -> list[None]:
+        self.followed += list(frames)
+        return [None] * len(frames)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_the_static_light_of_deferred_frames_begins_with_their_recording(past: Past, mode: str) -> None:
+    light: Any = Light()
+    past.localizer.light = light
+    run = past.run(lambda n: n % 3 == 1, analysis={"static_light": mode})
+    past.catch_all_up()
+    assert past.store.runs.get(run).revision == 2
+    if mode == "off":
+        assert light.begun == light.followed == []
+        return
+    np.testing.assert_array_equal(light.begun, [frame.pixels for frame in past.all])
+    np.testing.assert_array_equal(light.followed, [frame.pixels for frame in past.all[1::3]])
 
 
 def test_nothing_happens_without_deferred_frames(past: Past) -> None:

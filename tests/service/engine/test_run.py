@@ -412,7 +412,7 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
 
 
 def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
-    refinement = LiveRefinement(lambda _, found: replace(found, chi2=np.ones(len(found))))
+    refinement = LiveRefinement(lambda _, found, light: replace(found, chi2=np.ones(len(found))))
     run = rig.run(refinement=refinement)
     refinement._costs_s.append(0.0)
     refinement._costs_s.popleft()
