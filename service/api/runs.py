@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
@@ -42,6 +42,9 @@ class RunRequest(BaseModel):
     notes: Lines = Field("", description="Free text, stored with the run.")
     static_light: StaticLightMode | None = Field(
         None, description="Whether light that stands still is removed; absent: as in the settings."
+    )
+    fit: Literal["auto", "off"] | None = Field(
+        None, description="auto: refine localizations while there is time; absent: as in the setting engine.refine."
     )
     tracking: TrackingRequest | None = Field(
         None, description="How localizations become tracks; absent: as in the settings."
@@ -121,7 +124,8 @@ async def list_runs(store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotat
 @router.post("", status_code=201)
 async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
     """Start streaming; 409 naming the owner while the microscope is in use."""
-    asked = wanted.model_dump(exclude={"tracking"})
+    chosen = wanted.model_dump(include={"fit", "static_light"}, exclude_none=True)
+    asked = wanted.model_dump(exclude={"tracking", "fit", "static_light"}) | chosen
     if wanted.tracking is not None:
         asked["tracking"] = wanted.tracking.model_dump(exclude_none=True)
     started: dict[str, Any] = await engine.request("run.start", asked, _START_TIMEOUT_S)

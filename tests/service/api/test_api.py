@@ -378,10 +378,10 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
 
 def test_a_run_states_how_it_tracks(client: httpx.Client, peer: Peer) -> None:
     tracking = {"preset": "default", "settings": {"step_um": 2, "coast_frames": 30, "adapt": False}}
-    response = client.post("/api/v1/runs", json={"tracking": tracking})
+    response = client.post("/api/v1/runs", json={"tracking": tracking, "fit": "auto"})
     assert response.status_code == 201
     (_, asked) = peer.commands[0]
-    assert asked["tracking"] == tracking
+    assert (asked["tracking"], asked["fit"]) == (tracking, "auto")
     client.post(f"/api/v1/runs/{response.json()['id']}/stop")
 
 
