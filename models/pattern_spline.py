@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from models.psf import Psf
 
-__all__ = ["ENERGY", "PatternSpline", "render_pattern"]
+__all__ = ["ENERGY", "PatternSpline", "render_light", "render_pattern"]
 
 ENERGY = 0.99
 """Share of a plane's light inside its radius, by default."""
@@ -146,7 +146,102 @@ def _basis(t: Any, weights: Any, slopes: Any) -> None:
     slopes[3] = 0.5 * t * t
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _across(line: Any, weights: Any, oversampling: Any, out: Any) -> None:
+    # The last direction of a spline. A constant step of two can be compiled for many columns at once.
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    if oversampling == 2:
+        for c in range(len(out)):
+            out[c] = w0 * line[2 * c] + w1 * line[2 * c + 1] + w2 * line[2 * c + 2] + w3 * line[2 * c + 3]
+    else:
+        for c in range(len(out)):
+            j = oversampling * c
+            out[c] = w0 * line[j] + w1 * line[j + 1] + w2 * line[j + 2] + w3 * line[j + 3]
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _clip(light: Any, slope_x: Any, slope_y: Any, slope_z: Any) -> None:
+    # No light, and no derivatives of it, where a row of a pattern is negative.
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for c in range(len(light)):
+        keep = one if light[c] > zero else zero
+        light[c] *= keep
+        slope_x[c] *= keep
+        slope_y[c] *= keep
+        slope_z[c] *= keep
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def _fill(
+    coefficients: Any,
+    x_px: Any,
+    y_px: Any,
+    z_index: Any,
+    z_step_um: Any,
+    oversampling: Any,
+    box: Any,
+    pattern: Any,
+    side: Any,
+    positive: Any,
+) -> None:
+    planes, size, _ = coefficients.shape
+    rows = box[1] - box[0]
+    columns = box[3] - box[2]
+    if rows <= 0 or columns <= 0:
+        return
+    weights = np.empty((6, 4), np.float32)
+    k = min(int(z_index), planes - 2)
+    _basis(z_index - k, weights[0], weights[1])
+    centre = size // 2
+    fine_y = (box[0] - y_px) * oversampling + centre
+    fine_x = (box[2] - x_px) * oversampling + centre
+    top = int(np.floor(fine_y))
+    left = int(np.floor(fine_x))
+    _basis(fine_y - top, weights[2], weights[3])
+    _basis(fine_x - left, weights[4], weights[5])
+    weights[1] /= np.float32(z_step_um)
+    weights[3] *= np.float32(-oversampling / side)
+    weights[5] *= np.float32(-oversampling / side)
+    below = abs(k - 1)
+    above = k + 2 if k + 2 < planes else 2 * (planes - 1) - (k + 2)
+    fine_columns = (columns - 1) * oversampling + 4
+    # The four rows of the fine grid that a row of pixels needs, twice, and three lines: small enough for the cache.
+    buffer = np.empty((11, fine_columns), np.float32)
+    line, line_y, line_z = buffer[8], buffer[9], buffer[10]
+    # Single numbers stay in registers, elements of arrays do not.
+    z0, z1, z2, z3 = weights[0, 0], weights[0, 1], weights[0, 2], weights[0, 3]
+    t0, t1, t2, t3 = weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3]
+    w0, w1, w2, w3 = weights[2, 0], weights[2, 1], weights[2, 2], weights[2, 3]
+    s0, s1, s2, s3 = weights[3, 0], weights[3, 1], weights[3, 2], weights[3, 3]
+    ready = 0
+    for r in range(rows):
+        i = r * oversampling
+        for fine in range(max(ready, i), i + 4):
+            at = top - 1 + fine
+            c0 = coefficients[below, at, left - 1 : left - 1 + fine_columns]
+            c1 = coefficients[k, at, left - 1 : left - 1 + fine_columns]
+            c2 = coefficients[k + 1, at, left - 1 : left - 1 + fine_columns]
+            c3 = coefficients[above, at, left - 1 : left - 1 + fine_columns]
+            v, d = buffer[fine % 4], buffer[4 + fine % 4]
+            for j in range(fine_columns):
+                v[j] = z0 * c0[j] + z1 * c1[j] + z2 * c2[j] + z3 * c3[j]
+                d[j] = t0 * c0[j] + t1 * c1[j] + t2 * c2[j] + t3 * c3[j]
+        ready = i + 4
+        v0, v1, v2, v3 = buffer[i % 4], buffer[(i + 1) % 4], buffer[(i + 2) % 4], buffer[(i + 3) % 4]
+        d0, d1, d2, d3 = buffer[4 + i % 4], buffer[4 + (i + 1) % 4], buffer[4 + (i + 2) % 4], buffer[4 + (i + 3) % 4]
+        for j in range(fine_columns):
+            line[j] = w0 * v0[j] + w1 * v1[j] + w2 * v2[j] + w3 * v3[j]
+            line_y[j] = s0 * v0[j] + s1 * v1[j] + s2 * v2[j] + s3 * v3[j]
+            line_z[j] = w0 * d0[j] + w1 * d1[j] + w2 * d2[j] + w3 * d3[j]
+        _across(line, weights[4], oversampling, pattern[0, r])
+        _across(line, weights[5], oversampling, pattern[1, r])
+        _across(line_y, weights[4], oversampling, pattern[2, r])
+        _across(line_z, weights[4], oversampling, pattern[3, r])
+        if positive:
+            _clip(pattern[0, r], pattern[1, r], pattern[2, r], pattern[3, r])
+
+
+@numba.njit(cache=True, nogil=True)
 def render_pattern(
     coefficients: Any, x_px: Any, y_px: Any, z_index: Any, z_step_um: Any, oversampling: Any, box: Any, pattern: Any
 ) -> None:
@@ -168,63 +263,29 @@ def render_pattern(
         Filled with the share of light per pixel and its derivatives with respect to x (per pixel), y (per pixel)
         and z (per µm).
     """
-    planes, size, _ = coefficients.shape
-    rows = box[1] - box[0]
-    columns = box[3] - box[2]
-    if rows <= 0 or columns <= 0:
-        return
-    wz = np.empty(4, np.float32)
-    sz = np.empty(4, np.float32)
-    wy = np.empty(4, np.float32)
-    sy = np.empty(4, np.float32)
-    wx = np.empty(4, np.float32)
-    sx = np.empty(4, np.float32)
-    k = min(int(z_index), planes - 2)
-    _basis(z_index - k, wz, sz)
-    sz /= np.float32(z_step_um)
-    centre = size // 2
-    fine_y = (box[0] - y_px) * oversampling + centre
-    fine_x = (box[2] - x_px) * oversampling + centre
-    top = int(np.floor(fine_y))
-    left = int(np.floor(fine_x))
-    _basis(fine_y - top, wy, sy)
-    _basis(fine_x - left, wx, sx)
-    below = abs(k - 1)
-    above = k + 2 if k + 2 < planes else 2 * (planes - 1) - (k + 2)
-    fine_rows = (rows - 1) * oversampling + 4
-    fine_columns = (columns - 1) * oversampling + 4
-    value = np.empty((fine_rows, fine_columns), np.float32)
-    depth = np.empty((fine_rows, fine_columns), np.float32)
-    for i in range(fine_rows):
-        at = top - 1 + i
-        c0 = coefficients[below, at, left - 1 : left - 1 + fine_columns]
-        c1 = coefficients[k, at, left - 1 : left - 1 + fine_columns]
-        c2 = coefficients[k + 1, at, left - 1 : left - 1 + fine_columns]
-        c3 = coefficients[above, at, left - 1 : left - 1 + fine_columns]
-        v = value[i]
-        d = depth[i]
-        for j in range(fine_columns):
-            v[j] = wz[0] * c0[j] + wz[1] * c1[j] + wz[2] * c2[j] + wz[3] * c3[j]
-            d[j] = sz[0] * c0[j] + sz[1] * c1[j] + sz[2] * c2[j] + sz[3] * c3[j]
-    line = np.empty(fine_columns, np.float32)
-    line_y = np.empty(fine_columns, np.float32)
-    line_z = np.empty(fine_columns, np.float32)
-    scale = np.float32(oversampling)
-    for r in range(rows):
-        i = r * oversampling
-        v0, v1, v2, v3 = value[i], value[i + 1], value[i + 2], value[i + 3]
-        d0, d1, d2, d3 = depth[i], depth[i + 1], depth[i + 2], depth[i + 3]
-        for j in range(fine_columns):
-            line[j] = wy[0] * v0[j] + wy[1] * v1[j] + wy[2] * v2[j] + wy[3] * v3[j]
-            line_y[j] = sy[0] * v0[j] + sy[1] * v1[j] + sy[2] * v2[j] + sy[3] * v3[j]
-            line_z[j] = wy[0] * d0[j] + wy[1] * d1[j] + wy[2] * d2[j] + wy[3] * d3[j]
-        for c in range(columns):
-            j = c * oversampling
-            pattern[0, r, c] = wx[0] * line[j] + wx[1] * line[j + 1] + wx[2] * line[j + 2] + wx[3] * line[j + 3]
-            pattern[1, r, c] = -scale * (
-                sx[0] * line[j] + sx[1] * line[j + 1] + sx[2] * line[j + 2] + sx[3] * line[j + 3]
-            )
-            pattern[2, r, c] = -scale * (
-                wx[0] * line_y[j] + wx[1] * line_y[j + 1] + wx[2] * line_y[j + 2] + wx[3] * line_y[j + 3]
-            )
-            pattern[3, r, c] = wx[0] * line_z[j] + wx[1] * line_z[j + 1] + wx[2] * line_z[j + 2] + wx[3] * line_z[j + 3]
+    _fill(coefficients, x_px, y_px, z_index, z_step_um, oversampling, box, pattern, 1, False)
+
+
+@numba.njit(cache=True, nogil=True)
+def render_light(
+    coefficients: Any,
+    side: Any,
+    x_px: Any,
+    y_px: Any,
+    z_index: Any,
+    z_step_um: Any,
+    oversampling: Any,
+    box: Any,
+    pattern: Any,
+) -> None:
+    """Fill `pattern` as `render_pattern` does, on cells of `side` x `side` pixels and without negative light.
+
+    Measured patterns have negative grains, and a spline undershoots beside an edge. Times millions of photons the model
+    would be negative; clipping the model would make its gradient wrong, so patterns are clipped instead.
+
+    Parameters are those of `render_pattern`, but `x_px` and `y_px` and the derivatives are in camera pixels, while the
+    spline and the box are those of the cells.
+    """
+    shift = 0.5 * (side - 1)
+    place_x, place_y = (x_px - shift) / side, (y_px - shift) / side
+    _fill(coefficients, place_x, place_y, z_index, z_step_um, oversampling, box, pattern, side, True)

@@ -234,6 +234,41 @@ def track(
     show_localizing(figures)
 
 
+_MOST_EMITTERS = 1000
+
+
+@application.command("fit")
+def fit(
+    emitters: Annotated[
+        list[int],
+        typer.Option(
+            "--emitters",
+            min=1,
+            max=_MOST_EMITTERS,
+            default_factory=lambda: [10, 20, 64, 200],
+            show_default="10, 20, 64 and 200",
+            help="In an image; repeatable.",
+        ),
+    ],
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each variant.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Time of one evaluation of a joint fit on cells and on pixels, in turns, and the precision that each keeps."""
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.evaluating import SEED, measure_evaluations
+    from evaluation.speed.report import show_localizing
+    from service.commands.console import progress
+    from service.files.outputs import check_json
+
+    check_json(json_file)
+    with progress("Evaluating", 1.0) as advance:
+        figures = measure_evaluations(emitters, rounds, advance)
+    if json_file is not None:
+        write_result(json_file, figures, {"emitters": SEED})
+    show_localizing(figures)
+    show_localizing({"rows": figures["information"], "missing": {}})
+
+
 @application.command("kills")
 def kills(
     count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,

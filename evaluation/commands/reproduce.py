@@ -165,6 +165,7 @@ def _print_rows(table: str, rows: list[dict[str, Any]]) -> None:
 
     shown = (
         "jaccard",
+        "jaccard_10",
         "precision",
         "recall",
         "rmse_lateral_um",
@@ -182,7 +183,7 @@ def _print_rows(table: str, rows: list[dict[str, Any]]) -> None:
     )
     hidden = {"threshold", "tolerance_um", "frames", "background_e", "median_photons", "from_um", "to_um"}
     for row in rows:
-        if "tuned" in row or row.get("tolerance_um", 10.0) not in (3.0, 10.0) or row.get("tolerance_um") == 3.0:
+        if "tuned" in row or "movie" in row or row.get("tolerance_um", 10.0) != 10.0:
             continue
         first = next((index for index, key in enumerate(row) if key in shown), len(row))
         names = [

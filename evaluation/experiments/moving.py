@@ -117,7 +117,6 @@ def _condition(scene: Scene, db: float) -> Row:
         "motion": scene.motion,
         "points": scene.points,
         "snr_db": db,
-        "form_of_light": "published",
         "frames": scene.frames - FIRST_SCORED,
     }
 

@@ -50,14 +50,17 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
 def _styles(rows: Sequence[Row]) -> dict[str, Style]:
     """Colour by what is tracked, line and marker by the form of the points."""
     spare = iter(_MORE_COLORS * 8)
-    colors = dict(_COLORS)
+    colors: dict[tuple[str, str], str] = {}
     looks: dict[str, Style] = {}
     for row in rows:
-        base = row["method"].split(",")[0]
-        if base not in colors:
-            colors[base] = next(spare)
+        # "cascade, tracks (model)" has the colour of "cascade (model)"; a second model has a colour of its own.
+        name, _, model = row["method"].partition(" (")
+        base = name.split(",")[0]
+        if (base, model) not in colors:
+            first = base in _COLORS and base not in {other for other, _ in colors}
+            colors[base, model] = _COLORS[base] if first else next(spare)
         looks[row["method"]] = {
-            "color": colors[base],
+            "color": colors[base, model],
             "markersize": 4.5,
             "linewidth": 1.5,
             "label": row["method"],

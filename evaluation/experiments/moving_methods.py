@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,14 +22,22 @@ from evaluation.experiments.moving_points import FPS
 from evaluation.experiments.moving_scenes import Movie
 from evaluation.experiments.moving_scores import scored
 from evaluation.optics.frames import Frames
+from models.camera import CameraModel
+from models.field import apparent_range_um
+from models.fit.image_levels import ImageOptics
+from models.localization import Localizer
 from models.metrics import score_table
+from models.model_card import ModelCard
 from models.tables import Localizations, Tracks
 from models.tracking import smoothed_tracks, track_table
+from models.tracking.image_filter import ImageFilter
+from models.weights import reference_model
 
 __all__ = ["METHODS", "Form", "Found", "MovieMethod", "MovieSources", "find_thresholds"]
 
 Form = Literal["localizations", "tracks", "smoothed"]
 Found = Localizations | Tracks
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -44,21 +54,22 @@ class MovieSources:
     frames: Frames
     network: MethodRun
     fit: MethodRun
-    _known: dict[str, tuple[Found, float]] = field(default_factory=dict, repr=False)
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def network_candidates(self) -> tuple[Localizations, float]:
         """Candidates of the network in all frames, and their processor time in s."""
-        return self._once("network", lambda: self._candidates(self.network))
+        return self.once("network", lambda: self._candidates(self.network))
 
     def fit_candidates(self) -> tuple[Localizations, float]:
         """Candidates of the joint fit in all frames, and their processor time in s."""
-        return self._once("fit", lambda: self._candidates(self.fit))
+        return self.once("fit", lambda: self._candidates(self.fit))
 
-    def _once(self, key: str, find: Callable[[], tuple[Localizations, float]]) -> tuple[Localizations, float]:
+    def once(self, key: str, find: Callable[[], Result]) -> Result:
+        """What `find` gives, computed at the first call with `key` and kept for the other methods."""
         if key not in self._known:
             self._known[key] = find()
-        found, seconds = self._known[key]
-        return found, seconds  # type: ignore[return-value]
+        known: Result = self._known[key]
+        return known
 
     def _candidates(self, method_run: MethodRun) -> tuple[Localizations, float]:
         before = method_run.seconds
@@ -99,6 +110,35 @@ def _tracks(
     return find
 
 
+def _image_filter(sources: MovieSources) -> tuple[Found, float]:
+    """Track in the images, the network's candidates as possible new emitters."""
+    found, seconds = sources.network_candidates()
+    folder = sources.network.model_folder or reference_model("full")
+    card, optics = ModelCard.load(folder), _image_optics(folder, sources.frames.camera)
+    field_map = card.field
+    tracker = ImageFilter(
+        optics, apparent_range_um(field_map, card.z_range_um, (float(optics.psf.z_um[0]), float(optics.psf.z_um[-1])))
+    )
+    begun = time.process_time()
+    apparent = found if field_map is None else field_map.apparent(found)
+    electrons = sources.frames.camera.to_electrons(sources.frames.counts)
+    states = [
+        tracker.step_image(number / FPS, number, apparent.select(apparent.frame == number), image)[0]
+        for number, image in enumerate(electrons)
+    ]
+    tracks = Tracks.concatenate(state.rows() for state in states)
+    if field_map is not None:
+        x_um, y_um, z_um = field_map.true_places(tracks.x_um, tracks.y_um, tracks.z_um)
+        tracks = replace(tracks, x_um=x_um, y_um=y_um, z_um=z_um)
+    return tracks, seconds + time.process_time() - begun
+
+
+@lru_cache(maxsize=1)
+def _image_optics(folder: Path, camera: CameraModel) -> ImageOptics:
+    """PSF of a model on all pixel sizes, for the movies of one camera."""
+    return ImageOptics(Localizer.load(folder, camera=camera).psf, camera)
+
+
 _NETWORK, _FIT = MovieSources.network_candidates, MovieSources.fit_candidates
 
 METHODS = (
@@ -108,6 +148,7 @@ METHODS = (
     MovieMethod("cascade --refine", "localizations", _FIT),
     MovieMethod("cascade --refine, tracks", "tracks", _tracks(_FIT, track_table)),
     MovieMethod("cascade --refine, smoothed", "smoothed", _tracks(_FIT, smoothed_tracks)),
+    MovieMethod("image filter", "tracks", _image_filter),
 )
 """All methods; the first one of the joint fit is what the others are compared with."""
 

@@ -37,7 +37,7 @@ class MovieImages:
     rendered : ndarray of float32, shape (F, H, W)
         In units of the brightness.
     emitters : tuple of F ndarrays of float64, shape (N, 4)
-        x, y, z in µm in the middle of the exposure, and relative brightness.
+        Mean x, y, z in the exposure, µm, and relative brightness.
     """
 
     rendered: NDArray[np.float32]
@@ -55,12 +55,15 @@ class MovieImages:
 def render_movie(images: ImageSource, motion: Motion, brightness: F64, count: int) -> MovieImages:
     """Render `count` frames of points (relative brightness (N,)) that move, with exposure blur.
 
-    The truth of a frame is the middle of its exposure, which lasts as long as the frame.
+    The exposure lasts as long as the frame. The truth is the mean position in it, which is where the light is: a
+    Brownian particle is elsewhere in the middle of the exposure, by 0.13 µm along each axis with 10 µm²/s.
     """
     emitters, drawn = [], []
     for number in range(count):
-        before, middle, after = (motion.positions((number + part) / FPS) for part in (_NODES[0], 0.5, _NODES[1]))
-        emitters.append(np.column_stack([middle, brightness]))
+        before, after = (motion.positions((number + part) / FPS) for part in _NODES)
+        entered = np.linalg.norm(after - before, axis=1) > _JUMP_UM
+        mean = np.where(entered[:, None], after, (before + after) / 2)
+        emitters.append(np.column_stack([mean, brightness]))
         drawn.append(np.concatenate([np.column_stack([each, brightness / 2]) for each in (before, after)]))
     return MovieImages(render_images(images, drawn, FRAME_SHAPE), tuple(emitters))
 

@@ -81,13 +81,34 @@ class PosteriorBound:
 
 
 def brownian_model(diffusion_um2_s: float, frame_s: float) -> MotionModel:
-    """Free diffusion: a variance of 2 D t along each axis."""
-    step = 2 * diffusion_um2_s * frame_s
-    return MotionModel(
-        np.eye(_MEASURED),
-        np.diag([step] * _AXES + [_INTENSITY_STEP**2]),
-        np.diag([_PRIOR_POSITION_UM**2] * _AXES + [_PRIOR_INTENSITY**2]),
-    )
+    """Free diffusion, of which a frame sees the mean position in an exposure as long as the frame.
+
+    The state has the position at the end of the frame too, from which the next frame goes on: it moves by a variance
+    of 2 D t along each axis, and the mean position in the frame by a third of it, with half of it in common.
+
+    Raises
+    ------
+    DataError
+        When the diffusion coefficient is not positive: a particle at rest has a singular model.
+    """
+    if not 0 < diffusion_um2_s < np.inf:
+        raise DataError(
+            f"The diffusion coefficient is {diffusion_um2_s} µm²/s; it must be positive and finite.",
+            "Give a small one for particles at rest.",
+        )
+    size = _MEASURED + _AXES
+    transition, noise = np.eye(size), np.zeros((size, size))
+    for axis in range(_AXES):
+        both = np.array([axis, _MEASURED + axis])
+        transition[axis, both] = 0.0, 1.0
+        noise[np.ix_(both, both)] = 2 * diffusion_um2_s * frame_s * np.array([[1 / 3, 1 / 2], [1 / 2, 1]])
+    noise[_AXES, _AXES] = _INTENSITY_STEP**2
+    position = _PRIOR_POSITION_UM**2
+    prior = np.diag([position] * _AXES + [_PRIOR_INTENSITY**2] + [position] * _AXES)
+    for axis in range(_AXES):
+        # Before the first frame the two are the same.
+        prior[axis, _MEASURED + axis] = prior[_MEASURED + axis, axis] = position
+    return MotionModel(transition, noise, prior + noise)
 
 
 def directed_model(speed_um_s: float, acceleration_um2_s3: float, frame_s: float) -> MotionModel:

@@ -22,7 +22,7 @@ from models.tables import Localizations, TrackEvents, Truth
 from models.tracking.events import EventObserver, TableObserver
 from models.tracking.offline import smoothed_tracks, track_table
 
-__all__ = ["SCENES", "EventScore", "Scene", "found_events", "score", "table"]
+__all__ = ["SCENES", "EventScore", "Scene", "found_events", "scene_truth", "score", "table"]
 
 F64 = NDArray[np.float64]
 
@@ -184,4 +184,4 @@ def _scored(scene: Scene, quality: Quality, speed_um_s: float, seed: int, *, smo
 
 
 if __name__ == "__main__":
-    print(table(range(5)))
+    print(table(range(6)))

@@ -12,16 +12,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError
+from models.fit.cell_misfit import block_residual, misfit, removal_losses
+from models.fit.cell_model import compare, constant_cost, model_light
 from models.fit.image_levels import BLOCK, ImageOptics, LevelImage, Levels
 from models.fit.layout import Layout
-from models.fit.level_equations import (
-    assemble,
-    block_residual,
-    compare,
-    misfit,
-    model_light,
-    removal_losses,
-)
+from models.fit.level_equations import assemble
 from models.fit.level_patterns import LevelPatterns
 
 __all__ = ["CellModel", "Evaluation", "compare_with", "evaluate", "normal_equations", "warm_up"]
@@ -65,7 +61,8 @@ class Evaluation:
     background : float
         Photo-electrons per pixel.
     cost : float
-        Negative log-likelihood, up to a constant of the image. Compare costs of equal layouts.
+        Negative log-likelihood, up to a constant of the image. Finer cells explain bright patterns better, so compare
+        costs on equal cells; see `on_cells_of`.
     image : LevelImage
     patterns : LevelPatterns
     model : CellModel
@@ -82,6 +79,17 @@ class Evaluation:
     def layout(self) -> Layout:
         """Its cells and boxes."""
         return self.patterns.layout
+
+    def on_cells_of(self, other: Evaluation) -> Evaluation:
+        """The same evaluation on the finer cells of both, to compare costs; itself if it has them already.
+
+        A step from `now` is compared by ``trial = evaluate(..., before=now)``, whose cells are never coarser, and
+        ``now.on_cells_of(trial).cost - trial.cost``. Patterns are kept, so it costs a fraction of an evaluation.
+        """
+        layout = self.layout.refined(other.layout.level)
+        if layout is self.layout:
+            return self
+        return evaluate(self.image, self.emitters, self.background, before=self, layout=layout)
 
     def misfit(self) -> tuple[Array, Array]:
         """Chi2 of each pattern, weighted by its light, and the PSF model error that would explain it.
@@ -134,7 +142,9 @@ class Evaluation:
             *self.model.expected,
             patterns.layout.boxes.reshape(-1, 4),
             patterns.offsets,
+            patterns.share,
             patterns.detail,
+            patterns.removed,
             np.ascontiguousarray(self.emitters[:, 3]),
             losses,
         )
@@ -168,13 +178,26 @@ def evaluate(
         Photo-electrons per pixel, beside the backdrop of the image.
     before : Evaluation, optional
         One of the same emitters, before a step. Those that moved little keep their boxes, those that did not move their
-        patterns. If no box had to change, the layouts of both are the same object and their costs compare exactly.
+        patterns, and cells do not become coarser. See `Evaluation.on_cells_of` to compare costs. Of another image only
+        patterns are kept.
     layout : Layout, optional
-        To evaluate at exactly this layout, of as many emitters.
+        To evaluate at exactly this layout, made for the same emitters within 5 pixels.
+
+    Raises
+    ------
+    DataError
+        When a coordinate is not a finite number, or image and emitters do not fit the given layout or evaluation.
     """
     emitters = np.ascontiguousarray(emitters, np.float64)
-    if layout is None:
-        layout = Layout.of(image, emitters, background, None if before is None else before.layout)
+    if before is not None and len(before.emitters) != len(emitters):
+        raise DataError(
+            f"{len(emitters)} emitters were given with an evaluation of {len(before.emitters)}.",
+            "Leave the earlier evaluation out after emitters were added or removed.",
+        )
+    if layout is not None:
+        layout.check(image, emitters)
+    else:
+        layout = Layout.of(image, emitters, background, before.layout if before and before.image is image else None)
     patterns = LevelPatterns.of(image, emitters, layout, None if before is None else before.patterns)
     model, cost = compare_with(image, patterns, np.ascontiguousarray(emitters[:, 3]), background)
     return Evaluation(emitters, background, cost, image, patterns, model)
@@ -188,7 +211,7 @@ def normal_equations(patterns: LevelPatterns, model: CellModel, fitted: int) -> 
         patterns.layout.boxes.reshape(-1, 4),
         patterns.offsets,
         patterns.share,
-        patterns.detail,
+        patterns.removed,
         np.ascontiguousarray(patterns.emitters[:, 3]),
         fitted,
         *model.weight,
@@ -205,7 +228,16 @@ def compare_with(
     """Model of an image with `photons` (N,) for the patterns, and its cost."""
     layout = patterns.layout
     expected, weight, pull = (_empty(image), _empty(image), _empty(image))
-    model_light(layout.level, layout.boxes.reshape(-1, 4), patterns.offsets, patterns.detail, photons, *expected)
+    model_light(
+        layout.level,
+        layout.boxes.reshape(-1, 4),
+        patterns.offsets,
+        patterns.share,
+        patterns.detail,
+        patterns.removed,
+        photons,
+        *expected,
+    )
     cost = compare(
         *image.data,
         *image.fixed,
@@ -217,7 +249,7 @@ def compare_with(
         *weight,
         *pull,
     )
-    return CellModel(expected, weight, pull), cost + layout.constant
+    return CellModel(expected, weight, pull), cost + constant_cost(layout.level, *image.constants)
 
 
 def _empty(image: LevelImage) -> Levels:

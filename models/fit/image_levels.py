@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.binning import binned_psf, whole_bins
+from models.binning import binned_psf
 from models.camera import CameraModel
 from models.errors import DataError
-from models.fit.level_equations import cell_constants
+from models.fit.cell_model import cell_constants
 from models.fit.pattern_cores import core_radii
 from models.fit.scale import read_variance
 from models.pattern_spline import PatternSpline
@@ -131,9 +131,8 @@ class LevelImage:
                 "Give the known light of every pixel of the image.",
             )
         variance = np.float32(optics.read_variance)
-        padding = ((0, -height % BLOCK), (0, -width % BLOCK))
-        known = np.full(electrons.shape, variance) if backdrop is None else backdrop.astype(np.float32) + variance
-        data, fixed = (_levels(np.pad(each, padding)) for each in (electrons + variance, known))
+        data = _levels(_padded(electrons + variance))
+        fixed = _levels(_padded(np.full(electrons.shape, variance) if backdrop is None else backdrop + variance))
         constants = np.empty_like(data[1]), np.empty_like(data[2])
         cell_constants(*data, variance, *constants)
         return cls(optics, (height, width), data, fixed, constants)
@@ -144,7 +143,20 @@ class LevelImage:
         return (self.data[-1].shape[0], self.data[-1].shape[1])
 
 
+def _padded(image: Image) -> Image:
+    """Image of whole blocks, dark where it was extended."""
+    height, width = image.shape
+    missing = (-height % BLOCK, -width % BLOCK)
+    return np.pad(image, ((0, missing[0]), (0, missing[1]))) if any(missing) else image
+
+
 def _levels(image: Image) -> Levels:
     """The image and its sums over squares of 2 x 2 and of 4 x 4 pixels."""
-    middle = whole_bins(image, 2)
-    return image, middle, whole_bins(middle, 2)
+    image = np.ascontiguousarray(image, np.float32)
+    middle = _halved(image)
+    return image, middle, _halved(middle)
+
+
+def _halved(image: Image) -> Image:
+    rows = image[::2] + image[1::2]
+    return rows[:, ::2] + rows[:, 1::2]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import DataError
+from models.fit.cell_model import mark_blocks
 from models.fit.image_levels import BLOCK, LEVELS, LevelImage
-from models.fit.level_equations import mark_blocks
 from models.pattern_spline import ENERGY
 
 __all__ = ["Layout"]
@@ -19,6 +22,9 @@ _HELD_PX = 2.0
 _HELD_OF_DEPTH = 0.05
 _HELD_UM = 1.0
 """Emitters that moved by less keep their boxes: pixels, and share of depth or µm."""
+
+_FARTHEST_PX = 5.0
+"""Farthest move within given boxes: splines end a few pixels beyond the largest pattern."""
 
 _SPARE_PX = 1.5
 """By so much less than its radius a core may reach, as it is made of whole blocks."""
@@ -31,10 +37,12 @@ _WIDE_SIGNIFICANCE = 10.0
 class Layout:
     """Boxes of emitters and cell size of each block.
 
-    Costs compare exactly between evaluations with the same layout only.
+    Costs compare exactly between evaluations on the same cells only.
 
     Attributes
     ----------
+    shape : (H, W)
+        Of the image.
     places : ndarray of float64, shape (N, 3)
         Emitters for which the boxes were made: x, y (pixels), z (µm).
     wide : ndarray of bool, shape (N,)
@@ -45,15 +53,13 @@ class Layout:
         is inside the second, with a block around it.
     level : ndarray of int8, shape (h, w)
         Cells of each block: 0, 1 or 2 for a side of 1, 2 or 4 pixels. Blocks partly outside the image have cells of 1.
-    constant : float
-        Part of the cost that depends on the cells alone.
     """
 
+    shape: tuple[int, int]
     places: Array
     wide: NDArray[np.bool_]
     boxes: NDArray[np.int64]
     level: NDArray[np.int8]
-    constant: float
 
     @classmethod
     def of(
@@ -65,9 +71,20 @@ class Layout:
     ) -> Layout:
         """Layout for emitters (N, 4) and a background.
 
-        With the layout of the same emitters `before`, those that hardly moved keep their boxes; if all do, the result
-        is `before` itself.
+        With the layout of the same emitters and image `before`, those that hardly moved keep their boxes; if all do,
+        the result is `before` itself.
+
+        Raises
+        ------
+        DataError
+            When a coordinate of an emitter is not a finite number.
         """
+        if not np.isfinite(emitters).all():
+            row = int(np.flatnonzero(~np.isfinite(emitters).all(axis=1))[0])
+            raise DataError(
+                f"Emitter {row} is at {emitters[row].tolist()}; coordinates and photons are finite numbers.",
+                "Limit the steps of the fit, or remove the emitter.",
+            )
         held = np.zeros(len(emitters), bool)
         if before is not None:
             moved = np.abs(emitters[:, :3] - before.places)
@@ -83,21 +100,49 @@ class Layout:
             boxes[:, held], places[held], wide[held] = before.boxes[:, held], before.places[held], before.wide[held]
             # Cells that were fine stay fine, so that a step does not lose evidence that earlier ones had.
             level = before.level.copy()
-        constant = mark_blocks(boxes, *image.shape, level, *image.constants)
-        return cls(places, wide, boxes, level, constant)
+        mark_blocks(boxes, *image.shape, level)
+        return cls(image.shape, places, wide, boxes, level)
 
-    def joined(self, image: LevelImage, other: Layout) -> Layout:
+    def check(self, image: LevelImage, emitters: Array) -> None:
+        """Check that an image and emitters (N, 4) fit the layout.
+
+        Raises
+        ------
+        DataError
+            When the size or the number differs, or an emitter is farther than 5 pixels from the place for which its
+            boxes were made.
+        """
+        if self.shape != image.shape:
+            raise DataError(
+                f"A layout for images of {self.shape} pixels was given with one of {image.shape}.",
+                "Make a layout for this image, or leave it out.",
+            )
+        if len(emitters) != len(self.places):
+            raise DataError(
+                f"A layout for {len(self.places)} emitters was given with {len(emitters)}.",
+                "Make a layout for these emitters, or leave it out.",
+            )
+        near = (np.abs(emitters[:, :2] - self.places[:, :2]) <= _FARTHEST_PX).all(axis=1) & np.isfinite(emitters[:, 2])
+        if not near.all():
+            row = int(np.flatnonzero(~near)[0])
+            raise DataError(
+                f"Emitter {row} is at {emitters[row, :3].tolist()}; the layout was made for "
+                f"{self.places[row].tolist()} and at most {_FARTHEST_PX:g} pixels around.",
+                "Leave the layout out, so that a new one is made.",
+            )
+
+    def refined(self, level: NDArray[np.int8]) -> Layout:
+        """Layout with the same boxes and the finer cells of its own and of `level`; itself if they are the same."""
+        finer = np.minimum(self.level, level)
+        if np.array_equal(finer, self.level):
+            return self
+        return Layout(self.shape, self.places, self.wide, self.boxes, finer)
+
+    def joined(self, other: Layout) -> Layout:
         """Layout of its emitters and those of another one after them, with the finer cells of both."""
-        boxes = np.concatenate([self.boxes, other.boxes], axis=1)
-        level = np.minimum(self.level, other.level)
-        constant = mark_blocks(boxes, *image.shape, level, *image.constants)
-        return Layout(
-            np.concatenate([self.places, other.places]),
-            np.concatenate([self.wide, other.wide]),
-            boxes,
-            level,
-            constant,
-        )
+        places, wide = np.concatenate([self.places, other.places]), np.concatenate([self.wide, other.wide])
+        boxes, level = np.concatenate([self.boxes, other.boxes], axis=1), np.minimum(self.level, other.level)
+        return Layout(self.shape, places, wide, boxes, level)
 
 
 def _visible_outside(image: LevelImage, emitters: Array, background: float) -> NDArray[np.bool_]:
@@ -109,37 +154,37 @@ def _visible_outside(image: LevelImage, emitters: Array, background: float) -> N
 
 
 def _boxes(image: LevelImage, emitters: Array, wide: NDArray[np.bool_]) -> NDArray[np.int64]:
-    optics, (rows, columns) = image.optics, image.blocks
+    optics = image.optics
     x, y, z, _ = emitters.T
     boxes = np.zeros((3, len(emitters), 4), np.int64)
-    spline = optics.splines[-1]
     shift = (BLOCK - 1) / 2
-    boxes[2] = spline.boxes((x - shift) / BLOCK, (y - shift) / BLOCK, z, (rows, columns), wide)
-    index = np.ceil(optics.splines[0].z_index(z)).astype(np.int64)
-    radii = optics.cores_px[index]
-    ends = np.array([rows, rows, columns, columns])
-    ring = np.array([-1, 1, -1, 1])
-    cores = []
-    for radius in radii.T:
-        reach = radius - _SPARE_PX
-        # Pixel i reaches from i - 0.5 to i + 0.5.
-        core = np.stack([y + 0.5 - reach, y + 0.5 + reach, x + 0.5 - reach, x + 0.5 + reach], axis=1) / BLOCK
-        core[:, ::2], core[:, 1::2] = np.floor(core[:, ::2]), np.ceil(core[:, 1::2])
-        core = np.clip(core, 0, ends).astype(np.int64)
-        core[(radius <= 0) | (core[:, 1] <= core[:, 0]) | (core[:, 3] <= core[:, 2])] = 0
-        cores.append(core)
-    fine, middle = cores
-    around = np.clip(fine + ring, 0, ends)
-    has_fine, has_middle = fine[:, 1] > 0, middle[:, 1] > 0
-    both = np.stack(
-        [
-            np.minimum(around[:, 0], middle[:, 0]),
-            np.maximum(around[:, 1], middle[:, 1]),
-            np.minimum(around[:, 2], middle[:, 2]),
-            np.maximum(around[:, 3], middle[:, 3]),
-        ],
-        axis=1,
-    )
-    middle = np.where((has_fine & has_middle)[:, None], both, np.where(has_fine[:, None], around, middle))
-    boxes[0], boxes[1] = fine * BLOCK, middle * (BLOCK // LEVELS[1])
+    boxes[2] = optics.splines[-1].boxes((x - shift) / BLOCK, (y - shift) / BLOCK, z, image.blocks, wide)
+    planes = np.ceil(optics.splines[0].z_index(z)).astype(np.int64)
+    _place_cores(emitters, optics.cores_px[planes], *image.blocks, boxes)
     return boxes
+
+
+@numba.njit(cache=True, nogil=True)
+def _place_cores(emitters: Any, radii: Any, rows: Any, columns: Any, boxes: Any) -> None:
+    for e in range(len(emitters)):
+        cores = np.zeros((2, 4), np.int64)
+        for k in range(2):
+            if radii[e, k] > 0:
+                reach = radii[e, k] - _SPARE_PX
+                for axis in range(2):
+                    end = rows if axis == 0 else columns
+                    # Pixel i reaches from i - 0.5 to i + 0.5.
+                    place = emitters[e, 1 - axis] + 0.5
+                    cores[k, 2 * axis] = min(max(np.floor((place - reach) / BLOCK), 0), end)
+                    cores[k, 2 * axis + 1] = min(max(np.ceil((place + reach) / BLOCK), 0), end)
+            if cores[k, 1] <= cores[k, 0] or cores[k, 3] <= cores[k, 2]:
+                cores[k] = 0
+        fine, middle = cores[0], cores[1]
+        if fine[1] > 0:
+            empty = middle[1] == 0
+            for axis in range(2):
+                end = rows if axis == 0 else columns
+                low, high = max(fine[2 * axis] - 1, 0), min(fine[2 * axis + 1] + 1, end)
+                middle[2 * axis] = low if empty else min(low, middle[2 * axis])
+                middle[2 * axis + 1] = high if empty else max(high, middle[2 * axis + 1])
+        boxes[0, e], boxes[1, e] = fine * BLOCK, middle * (BLOCK // 2)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.fit.image_levels import LevelImage
 from models.fit.layout import Layout
-from models.fit.level_equations import render_pieces
+from models.fit.piece_rendering import render_pieces
 
 __all__ = ["LevelPatterns"]
 
@@ -33,7 +33,10 @@ class LevelPatterns:
         Light, d/dx, d/dy, d/dz of a photon for each cell, piece by piece; zero where a finer piece has the light. x and
         y in camera pixels.
     detail : ndarray of float32
-        The same as what is added to the model of coarser cells, interpolated; the whole pattern on the coarsest cells.
+        Light of the cores beyond that of coarser cells, interpolated; piece by piece, at a quarter of the offsets.
+    removed : ndarray of float32
+        What was left out of `share` on coarser cells: of a core on cells of side s, light and derivatives on cells of
+        2 s, at a quarter of the offsets.
     """
 
     layout: Layout
@@ -41,6 +44,7 @@ class LevelPatterns:
     offsets: NDArray[np.int64]
     share: NDArray[np.float32]
     detail: NDArray[np.float32]
+    removed: NDArray[np.float32]
 
     @classmethod
     def of(
@@ -52,14 +56,17 @@ class LevelPatterns:
         offsets = np.zeros(len(boxes) + 1, np.int64)
         np.cumsum(sizes, out=offsets[1:])
         share = np.empty(int(offsets[-1]), np.float32)
-        detail = np.empty(int(offsets[-1]), np.float32)
+        of_cores = int(offsets[2 * len(emitters)]) // 4
+        detail, removed = np.empty(of_cores, np.float32), np.empty(of_cores, np.float32)
         stays = np.zeros(len(emitters), bool)
         if before is not None:
             same = slice(len(before.emitters))
             stays[same] = (emitters[same, :3] == before.emitters[:, :3]).all(axis=1)
             stays[same] &= (layout.boxes[:, same] == before.layout.boxes).all(axis=(0, 2))
         splines = image.optics.splines
-        kept = (offsets, share, detail) if before is None else (before.offsets, before.share, before.detail)
+        kept = (offsets, share, detail, removed)
+        if before is not None:
+            kept = (before.offsets, before.share, before.detail, before.removed)
         render_pieces(
             splines[0].coefficients,
             splines[1].coefficients,
@@ -75,8 +82,9 @@ class LevelPatterns:
             *kept,
             share,
             detail,
+            removed,
         )
-        return cls(layout, emitters, offsets, share, detail)
+        return cls(layout, emitters, offsets, share, detail, removed)
 
     def __len__(self) -> int:
         return len(self.emitters)

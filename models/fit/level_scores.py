@@ -42,7 +42,7 @@ def score_places(
     """
     image, count = evaluation.image, len(evaluation.emitters)
     candidates = np.column_stack([places, np.ones(len(places))])
-    layout = evaluation.layout.joined(image, Layout.of(image, candidates, evaluation.background))
+    layout = evaluation.layout.joined(Layout.of(image, candidates, evaluation.background))
     together = np.vstack([evaluation.emitters, candidates])
     patterns = LevelPatterns.of(image, together, layout, evaluation.patterns)
     light = together[:, 3].copy()

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from models.pattern_spline import render_pattern
+from models.pattern_spline import render_light
 
 __all__ = ["accumulate", "assemble", "misfit", "render_all", "richardson_lucy"]
 
@@ -37,13 +37,8 @@ def render_all(
             continue
         box = boxes[e]
         pattern = patterns[offsets[e] : offsets[e + 1]].reshape((4, box[1] - box[0], box[3] - box[2]))
-        render_pattern(coefficients, emitters[e, 0], emitters[e, 1], z_index[e], z_step_um, oversampling, box, pattern)
-        # Measured patterns have negative grains, and a spline undershoots beside an edge. Times millions of photons the
-        # model would be negative; clipping the model would make its gradient wrong, so patterns are clipped instead.
-        for r in range(box[1] - box[0]):
-            for c in range(box[3] - box[2]):
-                if pattern[0, r, c] < np.float32(0.0):
-                    pattern[:, r, c] = np.float32(0.0)
+        x, y = emitters[e, 0], emitters[e, 1]
+        render_light(coefficients, 1, x, y, z_index[e], z_step_um, oversampling, box, pattern)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

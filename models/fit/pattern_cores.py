@@ -77,9 +77,15 @@ def _radii_of_plane(spline: PatternSpline, plane: int, loss: float) -> tuple[flo
     whole = within[1][fine] + (within[2][middle] - within[2][fine]) + (within[4][-1] - within[4][middle])
     good = (_sigmas(whole) <= (1 + loss) * least).all(axis=-1)
     cells = inside.sum(axis=1)
-    cost = np.where(good, 16 * cells[fine] + 4 * (cells[middle] - cells[fine]) - cells[middle], np.inf)
+    # A core on 2 x 2 pixels reaches a block beyond the one inside it; coarser cells are computed beneath both.
+    around = np.where(fine > 0, np.maximum(np.sqrt(cells[middle]), np.sqrt(cells[fine]) + 2) ** 2, cells[middle])
+    cost = np.where(good, 16 * cells[fine] + 4 * around, np.inf)
     best = np.unravel_index(int(cost.argmin()), cost.shape)
-    return float(steps[fine[best]]), float(steps[middle[best]] if middle[best] > fine[best] else 0.0)
+    # Not beyond the radius of the pattern, where its spline ends.
+    return (
+        min(float(steps[fine[best]]), radius),
+        min(float(steps[middle[best]]), radius) if middle[best] > fine[best] else 0.0,
+    )
 
 
 def _information(spline: PatternSpline, half: int, z_index: float, side: int) -> Array:

@@ -35,6 +35,10 @@ _MOST_FLICKER = 3.0
 _FREEDOM = 4.0
 """Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
 
+_FREE = 0.03
+"""Weight of what was known of the light of an emitter and its neighbours when the emitter is put in doubt. Were it 1, two
+tracks could share the light of one emitter for ever: neither could take the other's part."""
+
 _RIDGE = 1e-9
 """Added to the normal matrix scaled to a unit diagonal, for emitters without light in the image."""
 
@@ -92,6 +96,12 @@ class EmitterPrior:
         weight[:, :3] *= np.minimum((_FREEDOM + 3) / (_FREEDOM + self._distance(emitters)), 1.0)[:, None]
         return EmitterPrior(self.mean, weight, self.known)
 
+    def with_free_light(self) -> EmitterPrior:
+        """The same, with nearly nothing known of the photons."""
+        weight = self.weight.copy()
+        weight[:, 3] *= _FREE
+        return EmitterPrior(self.mean, weight, 0)
+
     def _distance(self, emitters: Array) -> Array:
         distance: Array = (self.weight[:, :3] * (emitters[:, :3] - self.mean[:, :3]) ** 2).sum(axis=1)
         return distance
@@ -119,6 +129,9 @@ class PriorFit:
         Photo-electrons per pixel.
     blocks : ndarray of float64, shape (N, 4, 4)
         Covariance of the parameters of each emitter, all others fitted too; prior included.
+    light_information : ndarray of float64, shape (N,)
+        Of the photons of each emitter at a fixed position, if the light of all others were not known before: what the
+        image says against the emitter's light being that of its neighbours.
     evaluation : Evaluation
         At the emitters.
     bounds : ndarray of float64, shape (N, 3), twice
@@ -129,6 +142,7 @@ class PriorFit:
     emitters: Array
     background: float
     blocks: Array
+    light_information: Array
     evaluation: Evaluation
     bounds: tuple[Array, Array]
 
@@ -183,7 +197,9 @@ def fit_with_prior(
             break
     prior = prior.relaxed(now.emitters)
     blocks = _covariance_blocks(now.equations[0] + prior.matrix())
-    return PriorFit(prior, now.emitters, now.background, blocks, now, (low, high))
+    free = prior.with_free_light()
+    light = np.linalg.inv(_covariance_blocks(now.equations[0] + free.matrix()))[:, 3, 3] - free.weight[:, 3]
+    return PriorFit(prior, now.emitters, now.background, blocks, light, now, (low, high))
 
 
 def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:

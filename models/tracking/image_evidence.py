@@ -91,9 +91,7 @@ class ImageEvidence:
 
         estimator = EmitterProbability(emitters, spline, network, chi2, evaluation.overlap(), error)
         spilled = estimator.spilled(emitters[:, 3])
-        # Information of the photons at a fixed position, neighbours fitted too, without their prior.
-        own = np.linalg.inv(fit.blocks)[:, 3, 3] if len(emitters) else np.zeros(0)
-        light = np.maximum(own - prior.weight[:, 3], _LEAST_INFORMATION)
+        light = np.maximum(fit.light_information, _LEAST_INFORMATION)
         alone = emitters[:, 3] + prior.weight[:, 3] * (emitters[:, 3] - prior.mean[:, 3]) / light
         effective = 1 / (chi2 / light + spilled)
         gain = 0.5 * effective * (alone**2 - (alone - emitters[:, 3]) ** 2)

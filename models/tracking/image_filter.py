@@ -68,8 +68,13 @@ _SEEN = 2.0
 _SEEN_SIGMA_UM = 10.0
 """Largest sigma of a localization: with a larger one the image says nothing of the position."""
 
-_COINCIDENT_UM = np.array([0.4, 0.4, 1.2])
+_COINCIDENT_UM = np.array([0.6, 0.6, 1.8])
 """Of two tracks nearer than this in x, y and z one is a duplicate: a fraction of the optical resolution."""
+
+_RESOLVED_UM = np.array([3.0, 3.0, 6.0])
+_UNRESOLVED = 1.0
+"""Two tracks on one emitter share its light, and the image says nothing against either. Nearer than this to a longer
+track, a track needs so much evidence per frame, in log odds."""
 
 _OUTSIDE_PX = 8.0
 """Emitters are followed so far outside the image, while their light falls into it."""
@@ -192,6 +197,7 @@ class ImageFilter(Tracker):
         share[np.setdiff1d(np.arange(known), own)] = 1.0
         gained = share * np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
         gained[own] += (1 - share[own]) * evidence.log_ratio[:count]
+        gained -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
         pool.log_odds[:] += gained
         pool.light[:, own] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
         pool.ambiguity[pairs.tracks] = pairs.ambiguity
@@ -200,7 +206,7 @@ class ImageFilter(Tracker):
         births = self._births_of(scan, fit, evidence, count, missed, int(np.count_nonzero(seen)))
         rows = np.where(seen, np.cumsum(seen) - 1, -1)
         table = self._table(scan, fit, measured, variance, np.flatnonzero(seen[own]), own, births)
-        state = self._conclude(scan, seen, rows, births, self._duplicates(pool))
+        state = self._conclude(scan, seen, rows, births, self._beside(pool, _COINCIDENT_UM))
         return state, table
 
     def _chosen(self, pool: Pool, odds: F64, new: I64, most: int) -> tuple[I64, I64]:
@@ -249,13 +255,14 @@ class ImageFilter(Tracker):
         pool.gaussians[..., own] = update(pool.gaussians[..., own], measured, variance)
         pool.weights[:, own] = after
 
-    def _duplicates(self, pool: Pool) -> Bools:
-        """Tracks that are at the place of a longer one."""
+    @staticmethod
+    def _beside(pool: Pool, reach_um: F64) -> Bools:
+        """Tracks inside the ellipsoid with half axes `reach_um` around a longer one."""
         place = combined(pool.gaussians, pool.weights)[0]
-        near = (np.abs(place[:, :, None] - place[:, None]) < _COINCIDENT_UM[:, None, None]).all(axis=0)
+        away = (place[:, :, None] - place[:, None]) / reach_um[:, None, None]
         rank = np.empty(len(pool), np.int64)
         rank[np.lexsort((pool.log_odds, pool.hits))] = np.arange(len(pool))
-        result: Bools = (near & (rank[None, :] > rank[:, None])).any(axis=1)
+        result: Bools = (((away * away).sum(axis=0) < 1) & (rank[None, :] > rank[:, None])).any(axis=1)
         return result
 
     def _births_of(

@@ -124,8 +124,7 @@ async def list_runs(store: StoreOfRuns, reads: ReadsOfStore, parameters: Annotat
 @router.post("", status_code=201)
 async def start_run(wanted: RunRequest, engine: Engine, store: StoreOfRuns, response: Response) -> Run:
     """Start streaming; 409 naming the owner while the microscope is in use."""
-    chosen = wanted.model_dump(include={"fit", "static_light"}, exclude_none=True)
-    asked = wanted.model_dump(exclude={"tracking", "fit", "static_light"}) | chosen
+    asked = wanted.model_dump(exclude={"tracking"})
     if wanted.tracking is not None:
         asked["tracking"] = wanted.tracking.model_dump(exclude_none=True)
     started: dict[str, Any] = await engine.request("run.start", asked, _START_TIMEOUT_S)

@@ -55,6 +55,7 @@ def plain_evaluation(
         cells, seen = chosen[level], _summed(data, side)[chosen[level]]
         light = np.array([images[level][0][cells] for images in smooth]).reshape(len(emitters), -1)
         model = photons @ light + background * side**2 + _summed(fixed, side)[cells]
+        counts = model > variance * side**2 / 2
         model = np.maximum(model, variance * side**2 / 2)
         best = np.maximum(seen, variance * side**2)
         cost += float((model - best - seen * np.log(model / best)).sum())
@@ -69,8 +70,8 @@ def plain_evaluation(
             )
             for many in (smooth, even)
         )
-        gradient += slopes @ (seen / model - 1)
-        matrix += rough / model @ rough.T
+        gradient += slopes @ (counts * (seen / model - 1))
+        matrix += rough * counts / model @ rough.T
         everything.append((model, seen, light))
         # An even model inside, as bright as the cell.
         for i, j in np.argwhere(cells):

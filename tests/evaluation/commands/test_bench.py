@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from evaluation.commands.bench import application
 from evaluation.methods.registry import MethodMissing
-from evaluation.speed import fitting
+from evaluation.speed import evaluating, fitting
 from evaluation.speed.localizing import _frames
 from evaluation.speed.movie import render_movie
 from evaluation.speed.report import show, show_localizing
@@ -265,3 +265,19 @@ def test_bench_localize_reports_the_time_of_fits(monkeypatch: pytest.MonkeyPatch
         show_localizing({"rows": [], "missing": {}, "fits": figures}, console)
     assert "mle: not available here" in captured.get()
     assert "mle-multi" in captured.get()
+
+
+def test_bench_fit_compares_cells_with_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluating, "_INFORMATION_DEPTHS_UM", (30.0,))
+    monkeypatch.setattr(evaluating, "_PLACES", 1)
+    result = CliRunner().invoke(
+        application, ["fit", "--emitters", "3", "--rounds", "1", "--json", str(tmp_path / "out.json")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "1, 2 and 4" in result.output
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert [row["cells"] for row in figures["rows"]] == ["1, 2 and 4", "1 x 1", "2 x 2", "4 x 4"]
+    assert all(row["emitters"] == 3 and 0 < row["least_ms"] <= row["ms"] <= row["most_ms"] for row in figures["rows"])
+    sigma_x = {row["cells"]: row["sigma_x"] for row in figures["information"]}
+    # The permitted loss is a fifth.
+    assert 1.0 <= sigma_x["1, 2 and 4"] < 1.2 < sigma_x["2 x 2"] < sigma_x["4 x 4"]

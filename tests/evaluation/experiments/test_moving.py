@@ -189,13 +189,17 @@ class Oracle(MethodRun):
                 )
             )
         self.seconds += 0.1
-        return Localizations.concatenate(parts)
+        found = Localizations.concatenate(parts)
+        if self.kept is not None:
+            self.kept.keep(self.label, frames.camera, frames.counts, 0, found, 0.1)
+        return found
 
 
 def test_a_small_run_gives_tables_and_figures(optics: BenchmarkOptics, tmp_path: Path) -> None:
     said: list[float] = []
     oracle = Oracle("cascade", "cascade", optics.calibration, "exact")
-    benchmark = Benchmark(optics, [oracle], True, 5, advance=lambda done, _what: said.append(done))
+    kept = tmp_path / "kept"
+    benchmark = Benchmark(optics, [oracle], True, 5, advance=lambda done, _what: said.append(done), cache=kept)
     tables = moving.run(benchmark)
     assert said == sorted(said)
     assert said[-1] == 1.0
@@ -209,8 +213,10 @@ def test_a_small_run_gives_tables_and_figures(optics: BenchmarkOptics, tmp_path:
     assert fit["seconds_per_frame"] == pytest.approx(0.1 / 14)
     assert rows["cascade, tracks", "directed"]["idf1"] > 0.9
     assert 0 < network["chance_jaccard"] < 0.3
+    # Network and joint fit in three movies, for the next run.
+    assert len(list(kept.glob("localizations/*/*.npz"))) == 6
     moving.draw(tables, tmp_path, "Simulated.")
-    assert {path.name for path in tmp_path.iterdir()} == {"moving.png", "moving-errors.png", "moving-density.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"moving.png", "moving-errors.png", "moving-density.png"}
 
 
 def test_without_a_cascade_there_are_no_tables(optics: BenchmarkOptics, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from evaluation.experiments.benchmark import MethodRun
 from evaluation.optics.benchmark_optics import computed_calibration, exact_optics
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose, middle_box, uniform_emitters
 from evaluation.runs import identity
-from evaluation.runs.identity import code_digest, differences, folder_digest, run_identity
+from evaluation.runs.identity import code_digest, differences, folder_digest, localizer_digest, run_identity
 from evaluation.runs.kept_results import KeptResults
 from models.camera import CameraModel
 from models.tables import Localizations
@@ -114,6 +114,24 @@ def test_code_of_models_and_evaluation_is_part_of_the_identity(tmp_path: Path) -
     before = code_digest(*folders)
     (folders[1] / "a.py").write_text("x = 2\n")
     assert code_digest(*folders) != before
+
+
+def test_code_of_trackers_does_not_change_localizations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, code = tmp_path / "model", tmp_path / "models"
+    for folder in (model, code / "tracking", code / "fit"):
+        folder.mkdir(parents=True)
+    (model / "weights.safetensors").write_bytes(b"1")
+    (code / "tracking" / "filter.py").write_text("x = 1\n")
+    (code / "fit" / "step.py").write_text("x = 1\n")
+    monkeypatch.setattr(identity, "_OWN_PACKAGES", (tmp_path / "evaluation", code))
+    before = localizer_digest(model)
+    (code / "tracking" / "filter.py").write_text("x = 2\n")
+    assert localizer_digest(model) == before
+    (code / "fit" / "step.py").write_text("x = 2\n")
+    changed = localizer_digest(model)
+    assert changed != before
+    (model / "weights.safetensors").write_bytes(b"2")
+    assert localizer_digest(model) not in (before, changed)
 
 
 def test_a_model_is_known_by_its_weights_and_not_by_its_card(tmp_path: Path) -> None:

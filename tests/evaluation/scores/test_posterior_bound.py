@@ -36,18 +36,27 @@ def test_bound_of_the_past_is_the_variance_of_a_kalman_filter() -> None:
 
 
 def test_bound_of_all_frames_is_that_of_all_positions_at_once() -> None:
-    diffusion, frames = 10.0, 6
-    bound = posterior_bound([information()] * frames, brownian_model(diffusion, STEP_S))
-    step = np.diff(np.eye(frames), axis=0)
-    whole = step.T @ step / (2 * diffusion * STEP_S) + np.eye(frames) / SIGMA_UM[0] ** 2
-    whole[0, 0] += 1 / brownian_model(diffusion, STEP_S).prior[0, 0]
-    assert bound.smoothed_um[:, 0, 0] == pytest.approx(np.sqrt(np.diagonal(np.linalg.inv(whole))), rel=1e-9)
+    frames, parts = 6, 400
+    model = brownian_model(10.0, STEP_S)
+    bound = posterior_bound([information()] * frames, model)
+    # A path in small steps, of which each frame sees the mean.
+    times = (np.arange(frames * parts) + 0.5) * STEP_S / parts
+    path = 2 * 10.0 * np.minimum.outer(times, times) + 30.0**2
+    mean = np.kron(np.eye(frames), np.full((1, parts), 1 / parts))
+    prior = mean @ path @ mean.T
+    whole = np.linalg.inv(np.linalg.inv(prior) + np.eye(frames) / SIGMA_UM[0] ** 2)
+    assert bound.smoothed_um[:, 0, 0] == pytest.approx(np.sqrt(np.diagonal(whole)), rel=1e-3)
 
 
 def test_position_that_rests_is_known_by_the_root_of_the_frames() -> None:
-    bound = posterior_bound([information()] * 25, brownian_model(0.0, STEP_S))
-    assert bound.filtered_um[-1, 0] == pytest.approx(SIGMA_UM / 5, rel=1e-3)
-    assert bound.smoothed_um[0, 0] == pytest.approx(bound.filtered_um[-1, 0], rel=1e-6)
+    bound = posterior_bound([information()] * 25, brownian_model(1e-4, STEP_S))
+    assert bound.filtered_um[-1, 0] == pytest.approx(SIGMA_UM / 5, rel=0.01)
+    assert bound.smoothed_um[0, 0] == pytest.approx(bound.filtered_um[-1, 0], rel=0.01)
+
+
+def test_diffusion_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(DataError, match="positive"):
+        brownian_model(0.0, STEP_S)
 
 
 def test_knowledge_of_one_emitter_helps_its_neighbour() -> None:
@@ -61,9 +70,10 @@ def test_knowledge_of_one_emitter_helps_its_neighbour() -> None:
 
 
 def test_emitter_without_light_is_only_predicted() -> None:
-    model = brownian_model(1.0, STEP_S)
+    model = directed_model(75.0, 0.0, STEP_S)
     bound = posterior_bound([information(), np.zeros((4, 4))], model)
-    assert bound.filtered_um[1, 0, 0] ** 2 == pytest.approx(bound.filtered_um[0, 0, 0] ** 2 + 2 * STEP_S, rel=1e-9)
+    first, second = bound.filtered_um[:, 0, 0] ** 2
+    assert second == pytest.approx(first + 75.0**2 / 3 * STEP_S**2, rel=1e-9)
 
 
 def test_frames_with_other_numbers_of_emitters_are_refused() -> None:

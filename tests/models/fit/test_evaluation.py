@@ -183,13 +183,18 @@ def test_emitters_that_move_little_keep_boxes_and_patterns(optics: ImageOptics) 
     fresh = evaluate(image, moved, 4.5, layout=here.layout)
     assert after.cost == fresh.cost
     np.testing.assert_array_equal(after.equations[0], fresh.equations[0])
-    moved[1, 0] += 4.0
+    moved[1, 0] += 30.0
     far = evaluate(image, moved, 4.5, before=here)
     assert far.layout is not here.layout
     assert (far.layout.level <= here.layout.level).all()
     np.testing.assert_array_equal(far.layout.boxes[:, 0], here.layout.boxes[:, 0])
+    again = here.on_cells_of(far)
+    np.testing.assert_array_equal(again.layout.level, far.layout.level)
+    np.testing.assert_array_equal(again.layout.boxes, here.layout.boxes)
     # Finer cells explain the data a little better, but nothing else changes.
-    assert evaluate(image, _nearby(), 4.5, layout=far.layout).cost == pytest.approx(here.cost, abs=20)
+    assert again.cost == pytest.approx(here.cost, abs=20)
+    assert again.on_cells_of(here) is again
+    assert here.on_cells_of(after) is here
 
 
 def _fitted(image: LevelImage, start: Array) -> Evaluation:
@@ -248,3 +253,22 @@ def test_losses_must_be_positive() -> None:
 
 def test_everything_compiles_with_a_dark_image(optics: ImageOptics) -> None:
     warm_up(optics)
+
+
+def test_emitters_must_be_numbers_and_fit_a_given_layout(optics: ImageOptics) -> None:
+    image = optics.image(_frame(SMALL))
+    here = evaluate(image, _nearby(), 4.5)
+    wrong = _nearby()
+    wrong[2, 1] += 6.0
+    with pytest.raises(DataError, match=r"Emitter 2 is at .* at most 5 pixels around"):
+        evaluate(image, wrong, 4.5, layout=here.layout)
+    with pytest.raises(DataError, match="layout for 6 emitters was given with 5"):
+        evaluate(image, wrong[:5], 4.5, layout=here.layout)
+    with pytest.raises(DataError, match="5 emitters were given with an evaluation of 6"):
+        evaluate(image, wrong[:5], 4.5, before=here)
+    with pytest.raises(DataError, match=r"layout for images of \(96, 96\) pixels was given with one of \(95, 96\)"):
+        evaluate(optics.image(_frame((95, 96))), _nearby(), 4.5, layout=here.layout)
+    wrong[3, 2] = np.nan
+    for before in (None, here):
+        with pytest.raises(DataError, match="Emitter 3 is at"):
+            evaluate(image, wrong, 4.5, before=before)

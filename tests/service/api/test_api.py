@@ -366,7 +366,7 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
     started = response.json()
     assert started["state"] == "running"
     assert response.headers["location"] == f"/api/v1/runs/{started['id']}"
-    assert peer.commands == [("run.start", {"model": None, **wanted})]
+    assert peer.commands == [("run.start", {"model": None, "static_light": None, "fit": None, **wanted})]
 
     assert_problem(client.post("/api/v1/runs", json={}), 409, f"Run {started['id']} is on.", "Stop it first.")
 
