@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hardware.core_text import TextCore, clean_text, readable_configuration
+from hardware.device_interface import fitting_install
 from hardware.microscope import MicroscopeError
 
 __all__ = [
@@ -36,15 +37,6 @@ _BRIDGE_CONNECT_S = 1.0
 """How long a Micro-Manager on this machine may take to accept a connection, s."""
 
 _MISMATCH = re.compile(r"requires (?P<core>\d+); device adapter has (?P<adapter>\d+)")
-
-_PYMMCORE_BY_INTERFACE = {
-    70: "10.1.1.70.6",
-    71: "11.2.1.71.0",
-    73: "11.9.0.73.0",
-    74: "11.10.0.74.1",
-    75: "12.5.1.75.0",
-}
-"""Newest pymmcore on PyPI for each device interface (the fourth part of its version)."""
 
 
 def democamera_installation() -> tuple[Path, Path]:
@@ -213,13 +205,9 @@ def _explain_loading(message: str, app_path: Path, config_file: Path) -> Microsc
             "Check that the devices are switched on and connected, and that this file works in Micro-Manager itself.",
         )
     core, adapter = int(mismatch["core"]), int(mismatch["adapter"])
-    fitting = _PYMMCORE_BY_INTERFACE.get(adapter)
-    install = (
-        f"pip install pymmcore=={fitting}" if fitting else f"install a pymmcore whose version reads *.*.*.{adapter}.*"
-    )
     return MicroscopeError(
         "device_interface",
         f"The device adapters in {app_path} have device interface {adapter}, the installed pymmcore has {core}; "
         "they must be the same.",
-        f"Use adapters of interface {core} (a newer or older Micro-Manager), or: {install}.",
+        f"Use adapters of interface {core} (a newer or older Micro-Manager), or: {fitting_install(adapter)}.",
     )

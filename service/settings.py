@@ -42,6 +42,7 @@ from hardware.setting_types import PathName, Positive
 from hardware.simulated_settings import SimulatedSettings
 from models.background.mode import StaticLightMode
 from models.errors import DataError
+from service.files.access_keys import AccessKeys
 from service.tracking_settings import TrackingPart
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
+    "RetentionPart",
     "Settings",
     "is_loopback",
     "load_settings",
@@ -204,6 +206,28 @@ class EnginePart(_Part):
     record: bool = Field(default=False, description="Record the run at start.")
 
 
+class RetentionPart(_Part):
+    """Which recordings or runs the service deletes by itself; without a rule it deletes nothing."""
+
+    what: Literal["recording", "run"] = Field(
+        default="recording", description="Delete recordings and keep their tracks, or delete whole runs."
+    )
+    keep_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="Delete what ended longer ago than this, days; absent: no rule."
+    )
+    most_gb: float | None = Field(
+        default=None, gt=0, le=1e9, description="Most space of all recordings, GB, oldest first; absent: no rule."
+    )
+    free_gb: float | None = Field(
+        default=None, gt=0, le=1e9, description="Free space of their disk, GB, oldest first; absent: no rule."
+    )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a rule."""
+        return any(limit is not None for limit in (self.keep_days, self.most_gb, self.free_gb))
+
+
 class AnalysisPart(_Part):
     """From frames to localizations."""
 
@@ -228,16 +252,32 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free port.")
     access_key: SecretStr | None = Field(
-        default=None, description="Key that clients must send; required when other machines can connect."
+        default=None, description="Key that clients must send, with the role administer; see also bathyscope key."
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Host names that browsers may use for this service, in addition to loopback and `host`."
+    )
+    tls_certificate: PathName | None = Field(
+        default=None, description="Certificate chain (PEM) with which the service speaks HTTPS; absent: HTTP."
+    )
+    tls_key: PathName | None = Field(
+        default=None, description="Private key of the certificate (PEM), without password."
+    )
+    path_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=200)] = Field(
+        default="", description="Path under which a reverse proxy shows the service: /scope."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="Addresses of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
+    )
+    requests_per_s: float = Field(
+        default=50.0, ge=1, le=1e6, description="Requests a second from one other machine; more get status 429."
     )
     log_level: Literal["debug", "info", "warning"] = Field(default="info", description="Lowest level that is logged.")
     model: PathName | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
+    retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
     analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 
@@ -263,12 +303,21 @@ class Settings(BaseSettings):
                 "access_key has blanks at its ends or characters beyond ASCII, which clients cannot send; "
                 "use letters and digits, for example from `openssl rand -hex 24`"
             )
-        if key is None and not is_loopback(self.host):
+        if key is None and not is_loopback(self.host) and not AccessKeys(self.data_dir).records():
             raise ValueError(
                 f"host is {self.host}, which other machines can reach, and there is no access_key; "
-                "set BATHYSCOPE_ACCESS_KEY to a long random word, or listen on 127.0.0.1"
+                "make a key with `bathyscope key add`, set BATHYSCOPE_ACCESS_KEY to a long random word, "
+                "or listen on 127.0.0.1"
             )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_certificate"
+            raise ValueError(f"{missing} is not set; HTTPS needs tls_certificate and tls_key")
         return self
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """What the service speaks."""
+        return "http" if self.tls_certificate is None else "https"
 
     @property
     def database(self) -> str | Path:

@@ -63,7 +63,7 @@ def need(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A package of an extra, or one of `chromium`, `curl`, `postgresql`, `shared data`, `track readers`.
+        A package of an extra, or one of `chromium`, `curl`, `openssl`, `postgresql`, `shared data`, `track readers`.
     """
     if name in _EXTRAS:
         try:
@@ -115,6 +115,7 @@ def _track_readers() -> Path | None:
 _OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "chromium": (_chromium, "apt-get install chromium, or name it by BATHYSCOPE_TEST_CHROMIUM"),
     "curl": (lambda: shutil.which("curl"), "apt-get install curl"),
+    "openssl": (lambda: shutil.which("openssl"), "apt-get install openssl"),
     "postgresql": (_postgresql, "apt-get install postgresql"),
     "track readers": (
         _track_readers,

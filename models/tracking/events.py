@@ -261,6 +261,8 @@ class TableObserver:
         return TrackEvents.concatenate(found)
 
     def _states(self, points: Tracks) -> Iterator[TrackState]:
+        if not len(points):
+            return
         frames, starts = np.unique(points.frame, return_index=True)
         for frame, start, end in zip(
             frames.tolist(), starts.tolist(), [*starts[1:].tolist(), len(points)], strict=True

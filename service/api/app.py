@@ -14,9 +14,11 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
 from service.api import (
+    audit,
     calibrations,
     events,
     exports,
+    frames,
     health,
     jobs,
     measures,
@@ -24,18 +26,24 @@ from service.api import (
     microscope,
     models,
     pages,
+    retention,
     runs,
     stream,
     system,
     track_events,
     tracks,
 )
-from service.api.auth import AccessKey, Guard
+from service.api.access import Access
+from service.api.audit import AuditTrail
+from service.api.auth import Guard
+from service.api.deletions import Deletions
 from service.api.live import Live
 from service.api.openapi import PROBLEMS, install_description
+from service.api.prefix import PathPrefix
 from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
+from service.api.run_readers import CountReaders, RunReaders
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
@@ -71,7 +79,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        async with live.running(), jobs.follow_jobs(app.state.jobs, live):
+        async with live.running(), jobs.follow_jobs(app.state.jobs, live), app.state.deletions.running():
             yield
         await engine.close()
 
@@ -82,6 +90,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": settings.path_prefix}] if settings.path_prefix else None,
     )
     app.state.engine, app.state.store, app.state.settings = engine, store, settings
     app.state.reads = Reads()
@@ -89,12 +98,15 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
     app.state.page, app.state.live = page, live
+    readers = RunReaders()
+    app.state.deletions = Deletions(store, settings, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
-    app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
+    app.state.access = Access(settings)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, calibrations, models, runs, tracks, track_events, measures, exports, jobs, events):
+    of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
+    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
@@ -104,8 +116,16 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
 
     install_problems(app)
     install_description(app)
-    hosts = {settings.host, *settings.allowed_hosts}
+    app.add_middleware(CountReaders, readers=readers)
     app.add_middleware(
-        Guard, key=app.state.key, hosts=hosts, public=pages.public_paths(page), refusals=app.state.refusals
+        Guard,
+        access=app.state.access,
+        hosts={settings.host, *settings.allowed_hosts},
+        public=pages.public_paths(page),
+        refusals=app.state.refusals,
+        audit=AuditTrail(store),
+        requests_per_s=settings.requests_per_s,
     )
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
     return app

@@ -1,18 +1,18 @@
-"""Checks of every request: Host, Origin and access key.
+"""Checks of every request: Host, Origin, access key, role and rate.
 
 Any web page can make a browser post to localhost, and a page whose name is
 re-bound to 127.0.0.1 can even read the responses. So the service checks, on
 loopback too, that the browser addresses this service (Host), and that a
 mutation or a WebSocket comes from the service's own page (Origin). Programs
-send no Origin and are not affected. Where an access key is set, every request
-needs it, except the health check and the files of the page, which hold no
-data.
+send no Origin and are not affected. Where there are access keys, every request
+needs one whose role allows it, except the health check and the files of the
+page, which hold no data. Each request that changes something leaves a line in
+the audit.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -22,13 +22,17 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.access import Access, Identity
+from service.api.audit import AuditTrail
 from service.api.bodies import read_body
 from service.api.problems import problem
+from service.api.rates import RateLimit
 from service.api.refusals import RefusalCounter
+from service.api.roles import SAFE_METHODS, STOP, allows, needed_role
+from service.settings import is_loopback
 
-__all__ = ["AccessKey", "Guard"]
+__all__ = ["Guard"]
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _HEALTH = "/healthz"
@@ -42,37 +46,15 @@ _PAGE_POLICY = (
 """Own bundles and own WebSockets only; styles inline, because charts and Swagger UI set them on their elements."""
 
 
-class AccessKey:
-    """The key that clients must show, or none.
+_WRONG_KEYS_PER_S, _WRONG_KEYS_AT_ONCE = 1 / 6, 20
+"""Wrong keys of one client: a page or program with an old key tries a few times, a search tries without end."""
 
-    Parameters
-    ----------
-    key : str or None
-        None: no key is needed (loopback only).
-    """
-
-    def __init__(self, key: str | None) -> None:
-        self._key = None if key is None else key.encode()
-
-    @property
-    def is_set(self) -> bool:
-        """Whether clients need a key."""
-        return self._key is not None
-
-    def fits(self, given: object) -> bool:
-        """Whether `given` is the key; the time of the comparison does not depend on how much of it is right."""
-        if self._key is None:
-            return True
-        return isinstance(given, str) and hmac.compare_digest(given.encode(errors="replace"), self._key)
-
-    def fits_header(self, authorization: str | None) -> bool:
-        """Whether an Authorization header holds the key."""
-        scheme, _, given = (authorization or "").partition(" ")
-        return self._key is None or (scheme.lower() == "bearer" and self.fits(given.strip()))
+_BURST_S = 4.0
+"""Requests that a client may send at once, in seconds of its rate: a page loads all its files in a moment."""
 
 
 class Guard:
-    """Checks Host, Origin and key of a request before the application runs, and adds security headers to each response.
+    """Checks a request before the application runs, and adds security headers to each response.
 
     Bodies are read here, within limits of size and time. HEAD gets the response of GET without the content.
 
@@ -80,24 +62,38 @@ class Guard:
     ----------
     app : ASGI application
         The application that gets the accepted requests.
-    key : AccessKey
-        The key, or none. WebSockets show it in their first message.
+    access : Access
+        The keys. WebSockets show theirs in the first message.
     hosts : iterable of str
         Names, beside loopback, by which clients may know this service.
     public : iterable of str
         Paths that need no key: the files of the page and of /docs, which hold no data.
     refusals : RefusalCounter
         Counts the refused requests.
+    audit : AuditTrail
+        Gets the requests that change something.
+    requests_per_s : float
+        Requests a second of one client on another machine.
     """
 
     def __init__(
-        self, app: ASGIApp, key: AccessKey, hosts: Iterable[str], public: Iterable[str], refusals: RefusalCounter
+        self,
+        app: ASGIApp,
+        access: Access,
+        hosts: Iterable[str],
+        public: Iterable[str],
+        refusals: RefusalCounter,
+        audit: AuditTrail,
+        requests_per_s: float,
     ) -> None:
         self._app = app
         self._refusals = refusals
-        self._key = key
+        self._access = access
+        self._audit = audit
         self._public = frozenset(public)
         self._hosts = frozenset(host.lower() for host in hosts)
+        self._rate = RateLimit(requests_per_s, _BURST_S * requests_per_s)
+        self._wrong_keys = RateLimit(_WRONG_KEYS_PER_S, _WRONG_KEYS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the application, or refuse it."""
@@ -105,7 +101,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
+        identity = self._access.identify_header(headers.get("authorization"))
+        refusal = self._refusal(scope, headers, identity)
         if scope["type"] != "http":
             await (refusal or self._app)(scope, receive, send)
             return
@@ -115,13 +112,21 @@ class Guard:
             refusal = body.fault
         send = _with_security_headers(send, headers.get("host", ""), close=not body.whole)
         receive = body.replayed(receive)
-        if scope["method"] == "HEAD" and refusal is None:
+        method, path = scope["method"], scope["path"]
+        if method == "HEAD" and refusal is None:
             # The server itself sends no content in a response to HEAD; this stops the code that would make it.
             scope = {**scope, "method": "GET"}
             receive, send = _without_content(receive, send)
-        await (refusal or self._app)(scope, receive, send)
+        if method in SAFE_METHODS or identity is None:
+            await (refusal or self._app)(scope, receive, send)
+            return
+        outcome = _Outcome(send)
+        try:
+            await (refusal or self._app)(scope, receive, outcome.send)
+        finally:
+            await self._audit.note(identity, _client(scope), method, path, body.content, outcome.status)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
         path = scope["path"]
         if path == _HEALTH:
             return None
@@ -133,7 +138,7 @@ class Guard:
                 f"Host is {host[:200]!r}, which is no name of this service.",
                 "Use http://127.0.0.1 and the port, or add the name to the setting allowed_hosts.",
             )
-        changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+        changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         origin = headers.get("origin")
         if changes and origin is not None and not _same_origin(origin, host):
             self._refusals.note("origin", HTTPConnection(scope))
@@ -142,17 +147,51 @@ class Guard:
                 f"Origin is {origin[:200]!r}: another site's page asks for this.",
                 "Use the service's own page, or a program that sends no Origin.",
             )
-        needs_key = scope["type"] == "http" and path not in self._public
-        if needs_key and not self._key.fits_header(headers.get("authorization")):
+        if path != STOP and (too_many := self._too_many(scope)):
+            return too_many
+        if scope["type"] != "http" or path in self._public:
+            return None
+        return self._key_refusal(scope, headers, identity)
+
+    def _key_refusal(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
+        """Why the key of a request does not allow it; None when it does."""
+        if identity is None:
             if "authorization" in headers:
+                self._wrong_keys.use(_client(scope))
                 self._refusals.note("key", HTTPConnection(scope))
             return problem(
                 "access-key",
                 "This service asks for its access key.",
-                "Send the header Authorization: Bearer KEY, with the key of the setting access_key.",
+                "Send the header Authorization: Bearer KEY, with a key of bathyscope key or of the setting access_key.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return None
+        needed = needed_role(scope["method"], scope["path"])
+        if allows(identity.role, needed):
+            return None
+        self._refusals.note("role", HTTPConnection(scope))
+        return problem(
+            "role",
+            f"{scope['method']} {scope['path'][:200]} needs the role {needed}; the key {identity.name!r} has the role "
+            f"{identity.role}.",
+            f"Ask for a key with that role: bathyscope key add NAME --role {needed}.",
+        )
+
+    def _too_many(self, scope: Scope) -> Response | None:
+        """The refusal of a client that sends too many requests or wrong keys; programs of this machine may."""
+        client = _client(scope)
+        if is_loopback(client):
+            return None
+        if wait_s := self._wrong_keys.wait_s(client):
+            detail = f"{client} has sent {_WRONG_KEYS_AT_ONCE} wrong access keys in a short time."
+            remedy = f"Wait {wait_s} s, and send the right key."
+        elif wait_s := self._rate.wait_s(client):
+            detail = f"{client} sends more requests than requests_per_s allows."
+            remedy = "Send fewer, use the WebSockets for live data, or raise the setting requests_per_s."
+        else:
+            self._rate.use(client)
+            return None
+        self._refusals.note("rate", HTTPConnection(scope))
+        return problem("rate", detail, remedy, headers={"Retry-After": str(wait_s)})
 
     def _knows(self, host: str, server: tuple[str, int] | None) -> bool:
         name = _split(f"//{host}")[0]
@@ -166,6 +205,25 @@ class Guard:
             return False
         # A name can be bound to our address, a literal address cannot: the one that the client used is ours.
         return address.is_loopback or (server is not None and name == server[0])
+
+
+class _Outcome:
+    """Sends a response, and keeps its status; 500 until there is one."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 500
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _client(scope: Scope) -> str:
+    """Address of the client; that of the proxy when it is not trusted."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 def _split(url: str) -> tuple[str | None, int | None]:

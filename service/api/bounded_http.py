@@ -16,11 +16,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.problems import http_problem
 from service.api.repeats import Repeats
+from service.settings import is_loopback
 
 __all__ = ["STOP_S", "BoundedHttp", "ServerConfig", "most_connections"]
 
 MOST_CONNECTIONS = 1000
 """Connections at a time, WebSockets included; a page opens about ten."""
+
+_SHARE_OF_ONE_CLIENT = 4
+"""One client on another machine may hold a quarter of the connections; a proxy that is trusted, all."""
 
 _SPARE_DESCRIPTORS = 96
 """Open files that connections leave to the rest of the process: database, engine and what is read from disk."""
@@ -79,7 +83,22 @@ class BoundedHttp(H11Protocol):
             if held_back is not None:
                 _log.warning("connections_full", most=most, not_logged=held_back)
             return
+        if self._holds_too_many(most // _SHARE_OF_ONE_CLIENT):
+            detail = f"{most // _SHARE_OF_ONE_CLIENT} connections from this address are open, which is its limit."
+            self._refuse(503, detail, "Close some, or name the proxy in the setting trusted_proxies.")
+            return
         self._waiting_for_head = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def _holds_too_many(self, most: int) -> bool:
+        """Whether the client of this connection has more than `most`; programs of this machine may."""
+        host = self.client[0] if self.client else None
+        if host is None or is_loopback(host) or host in (self.config.forwarded_allow_ips or ()):
+            return False
+        same = 0
+        for other in self.connections:
+            client = getattr(other, "client", None)
+            same += client is not None and client[0] == host
+        return same > most
 
     def data_received(self, data: bytes) -> None:
         """Process data, and start or stop the limit of the head."""

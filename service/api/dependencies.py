@@ -8,6 +8,7 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 
+from service.api.deletions import Deletions
 from service.api.live import Live
 from service.api.quantities import Cursor, Limit
 from service.api.reads import Reads
@@ -25,6 +26,7 @@ __all__ = [
     "LiveViews",
     "PageParameters",
     "ReadsOfStore",
+    "RunDeletions",
     "ServiceSettings",
     "StorageOfService",
     "StoreOfRuns",
@@ -59,6 +61,10 @@ def _library(connection: HTTPConnection) -> Library:
     return cast(Library, connection.app.state.library)
 
 
+def _deletions(connection: HTTPConnection) -> Deletions:
+    return cast(Deletions, connection.app.state.deletions)
+
+
 def _live(connection: HTTPConnection) -> Live:
     return cast(Live, connection.app.state.live)
 
@@ -70,6 +76,7 @@ StorageOfService = Annotated[Storage, Depends(_storage)]
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]
+RunDeletions = Annotated[Deletions, Depends(_deletions)]
 LiveViews = Annotated[Live, Depends(_live)]
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.api.problems import MEDIA_TYPE, Problem
+from service.api.roles import needed_role
 
 __all__ = ["PROBLEMS", "install_description"]
 
@@ -30,14 +31,17 @@ def install_description(app: FastAPI) -> None:
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
-    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    for path in document["paths"].values():
-        for operation in path.values():
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, servers=app.servers
+    )
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["x-role"] = needed_role(method.upper(), path)
             for status, response in operation["responses"].items():
                 if not status.startswith("2"):
                     response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
     document.setdefault("components", {})["securitySchemes"] = {
-        "accessKey": {"type": "http", "scheme": "bearer", "description": "The setting access_key, where it is set."}
+        "accessKey": {"type": "http", "scheme": "bearer", "description": "A key whose role is at least x-role."}
     }
     document["security"] = [{}, {"accessKey": []}]
     return document

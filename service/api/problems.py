@@ -38,6 +38,7 @@ _TITLES = {
     413: "The body is too large",
     415: "This kind of body is not understood",
     422: "The request breaks a rule",
+    429: "Too many requests",
     500: "The service failed",
     503: "Not available now",
 }
@@ -46,7 +47,7 @@ _REMEDIES = {
     400: "Send a JSON body with Content-Type: application/json.",
     404: "See /docs for the resources of this service.",
     405: "See /docs for the methods of this resource; the Allow header names them.",
-    406: "Ask for application/json, text/csv or application/vnd.apache.parquet.",
+    406: "Ask for one of these media types.",
     415: "Send a JSON body with Content-Type: application/json.",
 }
 _REMEDY = "See /docs, and the log of the service."
@@ -56,6 +57,8 @@ STATUSES = {
     "access-key": 401,
     "host": 403,
     "origin": 403,
+    "role": 403,
+    "rate": 429,
     "unknown-item": 404,
     "validation": 422,
     "data": 422,

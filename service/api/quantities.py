@@ -9,6 +9,7 @@ have too get their range from `models.quantities`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -24,6 +25,7 @@ __all__ = [
     "MOST_POINTS",
     "BinningFactor",
     "CameraOffsetAdu",
+    "CountsAdu",
     "Cursor",
     "DepthUm",
     "DurationS",
@@ -33,6 +35,8 @@ __all__ = [
     "Limit",
     "Line",
     "Lines",
+    "Moment",
+    "PathFrame",
     "PathId",
     "PathTrack",
     "PixelCount",
@@ -80,6 +84,9 @@ PositionUm = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 PixelCount = Annotated[int, Field(ge=0, le=100_000)]
 """A place or length on the sensor: the largest scientific sensors have about 15,000 pixels a side."""
 
+CountsAdu = Annotated[float, Field(ge=0, le=65_535, allow_inf_nan=False)]
+"""Counts of a pixel, as a limit of the contrast: those of 16 bits."""
+
 BinningFactor = Annotated[int, Field(ge=1, le=8)]
 
 DurationS = Annotated[float, Field(ge=0.01, le=30 * 86_400)]
@@ -88,11 +95,20 @@ DurationS = Annotated[float, Field(ge=0.01, le=30 * 86_400)]
 RunTimeS = Annotated[float, Field(ge=-1e6, le=1e9, allow_inf_nan=False)]
 """A time within a run, as a bound of a search: up to 30 years, and a margin before its start."""
 
+
+def _with_zone(date: datetime) -> datetime:
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+
+
+Moment = Annotated[datetime, AfterValidator(_with_zone), Field(json_schema_extra={"maxLength": 40})]
+"""A date with its time, ISO 8601; without a zone it is UTC."""
+
 # ---- counts and names ----
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
 TrackLength = Annotated[int, Field(ge=1, le=2**31 - 1)]
+PathFrame = Annotated[int, Path(ge=0, le=MOST_KEY, description="Image number of the camera, from 0.")]
 PathTrack = Annotated[int, Path(ge=0, le=MOST_KEY)]
 
 LONGEST_ID = 64

@@ -24,11 +24,11 @@ class RefusalCounter:
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter(dict.fromkeys(("host", "origin", "key", "body"), 0))
+        self.counts: Counter[str] = Counter(dict.fromkeys(("host", "origin", "key", "role", "rate", "body"), 0))
         self._repeats = Repeats()
 
     def note(self, reason: str, connection: HTTPConnection) -> None:
-        """Count one refusal; `reason` is ``"host"``, ``"origin"``, ``"key"`` or ``"body"``."""
+        """Count one refusal; `reason` is one of those of `counts`."""
         self.counts[reason] += 1
         if reason != "key":
             return

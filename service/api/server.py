@@ -70,15 +70,14 @@ def serve(
     try:
         # The client's sockets need the server's event loop, so the application makes it.
         app = create_app(EngineClient(address), store, settings, page_folder())
-        serve_app(app, settings.host, settings.port, listener=listener, stop=stop, started=started, ticked=ticked)
+        serve_app(app, settings, listener=listener, stop=stop, started=started, ticked=ticked)
     finally:
         store.close()
 
 
 def serve_app(
     app: FastAPI,
-    host: str,
-    port: int,
+    settings: Settings,
     *,
     listener: socket.socket | None = None,
     stop: threading.Event | None = None,
@@ -98,6 +97,10 @@ def serve_app(
         ws_ping_timeout=_PONG_S,
         timeout_graceful_shutdown=STOP_S,
         server_header=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         access_log=False,
         log_config=None,
         lifespan="on",
@@ -106,7 +109,7 @@ def serve_app(
     for name, repeats in filters.items():
         logging.getLogger(name).addFilter(repeats)
     try:
-        _Server(config, stop, started, ticked).run([listener or _listener(host, port)])
+        _Server(config, stop, started, ticked).run([listener or _listener(settings.host, settings.port)])
     finally:
         for name, repeats in filters.items():
             logging.getLogger(name).removeFilter(repeats)

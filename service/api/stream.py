@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from service.api.auth import AccessKey
+from service.api.access import Access
 from service.api.dependencies import LiveViews
 from service.api.live import FEED, PREVIEW, STREAM, Live
 from service.api.outbox import Outbox
@@ -60,26 +61,30 @@ async def feed(socket: WebSocket, live: LiveViews) -> None:
 
 
 async def _serve(socket: WebSocket, live: Live, view: str) -> None:
-    if not await _admitted(socket, live):
+    admitted, key = await _admitted(socket, live)
+    if not admitted:
         return
+    access: Access = socket.app.state.access
     with live.watch(view) as outbox:
-        held_up = await _send_until_gone(socket, outbox)
+        held_up = await _send_until_gone(socket, outbox, lambda: access.identify(key) is not None)
     if held_up:
         live.disconnected[view] += 1
-        await _disconnect(socket)
+        await _disconnect(socket, _TOO_SLOW, "This client took nothing for too long.")
+    elif access.identify(key) is None:
+        await _disconnect(socket, KEY_REFUSED, "The access key was revoked.")
 
 
-async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
-    """Send until the client leaves (False), or has received nothing for too long (True)."""
+async def _send_until_gone(socket: WebSocket, outbox: Outbox, is_welcome: Callable[[], bool]) -> bool:
+    """Send until the client leaves or its key is revoked (False), or it has received nothing for too long (True)."""
     tasks = [asyncio.create_task(_send(socket, outbox)), asyncio.create_task(_receive_until_gone(socket))]
     outbox.send_now = socket.scope.get("extensions", {}).get(SEND_NOW)
     try:
         # One check a second is much cheaper than a time-out for every message.
-        while outbox.held_up_s < SEND_TIMEOUT_S:
+        while outbox.held_up_s < SEND_TIMEOUT_S and is_welcome():
             done, _ = await asyncio.wait(tasks, timeout=SEND_TIMEOUT_S / 5, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 break
-        held_up = not any(task.done() for task in tasks)
+        held_up = not any(task.done() for task in tasks) and is_welcome()
     finally:
         outbox.send_now = None
         for task in tasks:
@@ -91,35 +96,37 @@ async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
     return held_up
 
 
-async def _admitted(socket: WebSocket, live: Live) -> bool:
-    """Accept a WebSocket and check its key where one is set; False when it is refused."""
-    key: AccessKey = socket.app.state.key
-    if not key.is_set:
+async def _admitted(socket: WebSocket, live: Live) -> tuple[bool, object]:
+    """Accept a WebSocket and check its key where one is needed; whether it is admitted, and its key."""
+    access: Access = socket.app.state.access
+    if not access.is_needed:
         await socket.accept()
-        return True
+        return True, None
     if live.newcomers >= MOST_NEWCOMERS:
         detail = f"{live.newcomers} WebSockets are waiting to show their access key."
         await socket.send_denial_response(http_problem(503, detail, "Try again in a few seconds."))
-        return False
+        return False, None
     live.newcomers += 1
     try:
         await socket.accept()
-        admitted = await _has_key(socket, key)
+        key = await _first_key(socket)
     finally:
         live.newcomers -= 1
-    if not admitted:
+    if access.identify(key) is None:
         socket.app.state.refusals.note("key", socket)
         await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
-    return admitted
+        return False, None
+    return True, key
 
 
-async def _has_key(socket: WebSocket, key: AccessKey) -> bool:
+async def _first_key(socket: WebSocket) -> object:
+    """The key in the first message; None when there is none."""
     try:
         async with asyncio.timeout(KEY_TIMEOUT_S):
             first = json.loads(await socket.receive_text())
     except (TimeoutError, ValueError, KeyError, RecursionError, WebSocketDisconnect):
-        return False
-    return isinstance(first, dict) and key.fits(first.get("access_key"))
+        return None
+    return first.get("access_key") if isinstance(first, dict) else None
 
 
 async def _send(socket: WebSocket, outbox: Outbox) -> None:
@@ -134,10 +141,10 @@ async def _receive_until_gone(socket: WebSocket) -> None:
         pass
 
 
-async def _disconnect(socket: WebSocket) -> None:
+async def _disconnect(socket: WebSocket, code: int, reason: str) -> None:
     """Close without waiting for a client that does not read."""
     try:
         async with asyncio.timeout(0.1):
-            await socket.close(_TOO_SLOW, "This client took nothing for too long.")
+            await socket.close(code, reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
         return

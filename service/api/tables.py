@@ -1,4 +1,4 @@
-"""Tables over HTTP: choice of the format, and long tables in parts.
+"""Tables over HTTP, long ones in parts.
 
 A run of an hour has millions of rows. CSV and Parquet are therefore made
 part by part from the parts that the database returns, each sent when the one
@@ -20,7 +20,6 @@ import pyarrow.parquet
 from fastapi import Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from models.tables import Localizations, TrackEvents, Tracks
@@ -30,12 +29,12 @@ __all__ = [
     "CSV",
     "JSON",
     "PARQUET",
+    "TABLE_FORMS",
     "Download",
     "column_arrays",
     "json_response",
     "next_page_address",
     "table_response",
-    "wanted_form",
 ]
 
 Table = Localizations | Tracks | TrackEvents
@@ -44,50 +43,12 @@ Form = Literal["application/json", "text/csv", "application/vnd.apache.parquet"]
 JSON: Form = "application/json"
 CSV: Form = "text/csv"
 PARQUET: Form = "application/vnd.apache.parquet"
-_FORMS: tuple[Form, ...] = (JSON, CSV, PARQUET)
+TABLE_FORMS: tuple[Form, ...] = (JSON, CSV, PARQUET)
 
 _REVISION = "Bathyscope-Revision"
 
 _SENT_AT_ONCE = 64 * 1024
 """Bytes that the server may hold for a slow client, besides the part that is being sent."""
-
-
-def wanted_form(request: Request) -> Form:
-    """The form that the Accept header prefers; JSON when it accepts anything.
-
-    Raises
-    ------
-    HTTPException
-        406, when it accepts none of JSON, CSV and Parquet.
-    """
-    accept = request.headers.get("accept") or "*/*"
-    ranked = sorted(((_quality(accept, form), -rank, form) for rank, form in enumerate(_FORMS)), reverse=True)
-    quality, _, form = ranked[0]
-    if quality <= 0:
-        raise HTTPException(406, f"Accept is {accept[:200]!r}, which is none of {', '.join(_FORMS)}")
-    return form
-
-
-def _quality(accept: str, form: str) -> float:
-    """Preference of `accept` for `form`: the q of the most exact range that covers it (RFC 9110, 12.5.1)."""
-    found: tuple[int, float] = (0, 0.0)
-    for part in accept.split(","):
-        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        exactness = {"*/*": 1, f"{form.split('/')[0]}/*": 2, form: 3}.get(media, 0)
-        if exactness:
-            found = max(found, (exactness, _q(parameters)))
-    return found[1]
-
-
-def _q(parameters: Iterable[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 class Download(Response):
@@ -159,8 +120,11 @@ def table_response(
 
 
 def next_page_address(request: Request, cursor: str | None) -> str | None:
-    """Address of the page that begins at a cursor; None without one."""
-    return None if cursor is None else str(request.url.include_query_params(cursor=cursor))
+    """Path and query of the page that begins at a cursor: a proxy may show another host. None without a cursor."""
+    if cursor is None:
+        return None
+    following = request.url.include_query_params(cursor=cursor)
+    return f"{following.path}?{following.query}"
 
 
 def json_response(value: dict[str, Any], revision: int | None = None) -> Response:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.tables import TrackEvents
 from service.api.dependencies import ReadsOfStore, StoreOfRuns
+from service.api.forms import wanted_form
 from service.api.quantities import Cursor, Limit, PathId, Revision
-from service.api.tables import CSV, JSON, PARQUET, json_response, next_page_address, table_response, wanted_form
+from service.api.tables import CSV, JSON, PARQUET, TABLE_FORMS, json_response, next_page_address, table_response
 from service.store.store import Store
 
 __all__ = ["router"]
@@ -76,7 +77,7 @@ async def list_track_events(
 
     All pages of a list are of the revision of its first one.
     """
-    form, name = wanted_form(request), f"{run}-track-events"
+    form, name = wanted_form(request, TABLE_FORMS), f"{run}-track-events"
     limit = parameters.limit or _DEFAULT_LIMIT
     if form == JSON:
         return await reads.light.run(_json, store, run, limit, parameters.cursor, parameters.revision)

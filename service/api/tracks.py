@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from models.tables import Localizations, Tracks
 from service.api.dependencies import ReadsOfStore, StoreOfRuns
+from service.api.forms import wanted_form
 from service.api.quantities import (
     MOST_POINTS,
     Cursor,
@@ -26,11 +27,11 @@ from service.api.tables import (
     CSV,
     JSON,
     PARQUET,
+    TABLE_FORMS,
     column_arrays,
     json_response,
     next_page_address,
     table_response,
-    wanted_form,
 )
 from service.store.localizations import Batch
 from service.store.store import Store
@@ -168,7 +169,7 @@ async def list_tracks(
 
     All pages of a list are of the revision of its first one.
     """
-    form, query = wanted_form(request), parameters.query()
+    form, query = wanted_form(request, TABLE_FORMS), parameters.query()
     limit, cursor = parameters.limit, parameters.cursor
     if form == JSON:
         return await reads.heavy.run(_json_tracks, store, run, query, limit or _DEFAULT_LIMIT, cursor)
@@ -191,7 +192,7 @@ async def get_track(
     parameters: Annotated[OneTrackParameters, Query()],
 ) -> Response:
     """One track with its points; a long one in pages, which are of one revision."""
-    form, limit = wanted_form(request), parameters.limit
+    form, limit = wanted_form(request, TABLE_FORMS), parameters.limit
     where = run, track, parameters.revision, parameters.cursor
     if form == JSON:
         return await reads.heavy.run(_json_track, store, *where, limit or MOST_POINTS)
@@ -210,7 +211,7 @@ async def list_localizations(
     parameters: Annotated[LocalizationParameters, Query()],
 ) -> Response:
     """Localizations of the batches that touch a window of time. JSON: one item per batch; files: one row each."""
-    form, name = wanted_form(request), f"{run}-localizations"
+    form, name = wanted_form(request, TABLE_FORMS), f"{run}-localizations"
     window = {"t_from_s": parameters.t_from_s, "t_to_s": parameters.t_to_s}
     limit, cursor = parameters.limit or _DEFAULT_LIMIT, parameters.cursor
     if form == JSON:

@@ -31,7 +31,11 @@ _TYPER_INTERRUPTED = 130
 
 _COMMANDS = (
     "demo", "serve", "camera", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
+    "retention", "doctor",
 )  # fmt: skip
+
+_GROUPS = ("key",)
+"""Commands that have commands of their own."""
 
 _MORE_COMMANDS = "bathyscope.commands"
 """Group of entry points with which other installed packages add commands."""
@@ -56,6 +60,8 @@ def command_line() -> typer.Typer:
 
     for name in _COMMANDS:
         application.command(name)(importlib.import_module(f"service.commands.{name}").run)
+    for name in _GROUPS:
+        application.add_typer(importlib.import_module(f"service.commands.{name}").application, name=name)
     for found in sorted(entry_points(group=_MORE_COMMANDS), key=attrgetter("name")):
         try:
             command = found.load()

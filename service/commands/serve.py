@@ -29,7 +29,8 @@ def run(
     with interruptible() as pause, Supervisor(settings) as supervisor:
         announce(
             "listening",
-            f"Bathyscope listens at {web_address(settings.host, supervisor.port)}, data in {settings.data_dir}",
+            f"Bathyscope listens at {web_address(settings.host, supervisor.port, settings.scheme)}, "
+            f"data in {settings.data_dir}",
         )
         try:
             pause(None)

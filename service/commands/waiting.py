@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from service.process.signals import Ending, ending_of, handle_ending_signals
 
@@ -69,10 +69,10 @@ def interruptible() -> Iterator[Pause]:
             signal.signal(number, handler)
 
 
-def web_address(host: str, port: int) -> str:
+def web_address(host: str, port: int, scheme: Literal["http", "https"] = "http") -> str:
     """Address of the service for a browser on this machine."""
     name = "127.0.0.1" if host in _ANY else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def readiness(host: str, port: int) -> str | None:

@@ -19,11 +19,9 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
-import zarr
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
@@ -34,7 +32,7 @@ from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
 from models.tracking.smoother import Smoother
 from service.engine.analyzer import Analyzer, LocalizesFrames
-from service.engine.shards import shard_path
+from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
@@ -81,6 +79,11 @@ class CatchUp(WorkerThread):
         Frames that are localized at once.
     add_event : callable
         Receives the kind, the message and the run of each event; None for an event of all runs.
+
+    Attributes
+    ----------
+    run_id : str or None
+        The run whose frames are being analysed or whose tracks are being computed, also during a pause.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class CatchUp(WorkerThread):
         self._ending = False
         self._step = threading.Lock()
         self._busy = False
+        self.run_id: str | None = None
         self._given_up: set[str] = set()
         self._loaded: tuple[str, str, Analyzer] | None = None
 
@@ -174,10 +178,13 @@ class CatchUp(WorkerThread):
             for run_id in self._store.catch_ups.waiting():
                 try:
                     if run_id not in self._given_up:
+                        self.run_id = run_id
                         self._catch_up(run_id)
                 except StoreError as error:  # one damaged run must not hold up the others
                     waits = True
                     _log.warning("catch_up_waits", run_id=run_id, error=str(error))
+                finally:
+                    self.run_id = None
         except StoreError as error:
             waits = True
             _log.warning("catch_up_waits", error=str(error))
@@ -205,6 +212,8 @@ class CatchUp(WorkerThread):
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001  a damaged recording or a lost model concerns this run only
+            if run_id not in self._store.catch_ups.waiting():
+                return  # it is being deleted, its recording first
             self._given_up.add(run_id)
             self._add_event(
                 "catch_up_failed",
@@ -233,18 +242,17 @@ class CatchUp(WorkerThread):
             return False
         start_s = batches[0].start_s if batches else float(recorded.frames.times_s[0])
         model_ids = _models_of(recorded.frames.numbers[late], batches, run.model_id)
-        folder = self._data_dir / run.recording / "0"
-        image: Any = zarr.open_array(str(folder), mode="r")
+        image = RecordedImage(self._data_dir / run.recording)
         for model_id, rows in _batches(model_ids, late, self._batch):
             yield "frames"
             if self._loaded is None or self._loaded[:2] != (run.id, model_id):
                 analyzer = self._analyzer(model_id, tracking, static_light)
                 first = max(int(rows[0]) - FIRST_FRAMES // 2, 0)
                 around = recorded.planes[first : first + FIRST_FRAMES]
-                analyzer.begin_with((_plane(image, folder, int(plane)) for plane in around), len(around))
+                analyzer.begin_with((image.plane(int(plane)) for plane in around), len(around))
                 self._loaded = (run.id, model_id, analyzer)
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
-            pixels = [_plane(image, folder, int(plane)) for plane in recorded.planes[rows]]
+            pixels = [image.plane(int(plane)) for plane in recorded.planes[rows]]
             found = _localized(self._loaded[2], pixels, frames)
             ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
             self._store.catch_ups.append(run.id, found, frames, ends, model_id)
@@ -369,14 +377,6 @@ def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: Fra
         for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
     ]
     return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
-
-
-def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:
-    """A recorded frame; Zarr would return zeros for a missing file."""
-    path = shard_path(folder, plane // image.shards[0])
-    if not path.exists():
-        raise DataError(f"A file of the recording is missing: {path}.", "Put it back, and restart the service.")
-    return np.asarray(image[plane])
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:

@@ -96,6 +96,7 @@ class Engine:
             self.microscope,
             self.models,
             self.runs.unattended,
+            self._catch_up,
             outputs,
             self.events,
             beat,

@@ -17,6 +17,7 @@ from hardware.microscope import Frame
 from models.tracking import TrackState
 from service.engine.analyzer import FrameResult
 from service.engine.stages import Slot
+from service.pictures import contrast_limits, stretched
 from service.protocol import wire
 from service.protocol.latency import LatencyHistogram
 from service.protocol.live import LivePublisher
@@ -31,12 +32,6 @@ NEAR_FOCUS = 2
 
 _PREVIEWS_PER_S = 10
 _PREVIEW_SIDE = 512
-_DARK, _BRIGHT = 1.0, 99.8
-"""Percentiles shown as black and white: the background, and bright patterns without the hot pixels."""
-
-_SAMPLED_PIXELS = 20_000
-"""Enough for both percentiles to within a grey level, at a tenth of the cost of all pixels."""
-
 _PATIENCE_S = 0.25
 
 
@@ -81,10 +76,8 @@ def preview_of(pixels: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], int, floa
         grey = blocks.mean(axis=(1, 3), dtype=np.float32)
     else:
         grey = pixels.astype(np.float32)
-    flat = grey.ravel()
-    low, high = np.percentile(flat[:: max(flat.size // _SAMPLED_PIXELS, 1)], (_DARK, _BRIGHT))
-    stretched = np.clip((grey - np.float32(low)) * np.float32(255.0 / max(high - low, 1.0)), 0.0, 255.0)
-    return stretched.astype(np.uint8), scale, float(low), float(high)
+    low, high = contrast_limits(grey)
+    return stretched(grey, low, high), scale, low, high
 
 
 class TrackThread(WorkerThread):

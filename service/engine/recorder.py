@@ -29,11 +29,11 @@ from service.engine.shards import (
     COMPRESSION,
     GrowingShape,
     frame_compressor,
-    shard_path,
     write_series,
     write_shard,
 )
 from service.engine.stages import Stage
+from service.files.recording import shard_path
 from service.store.frames import FrameTimes
 from service.worker_thread import WorkerThread
 

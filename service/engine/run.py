@@ -93,6 +93,7 @@ class RunRequest:
     record : whether frames are kept
     duration_s : how long it lasts; None: until it is stopped
     name, notes : for the user
+    fit : whether localizations are refined while there is time
     tracking : how localizations become tracks
     static_light : whether light that stands still is removed from the frames
     """
@@ -101,6 +102,7 @@ class RunRequest:
     duration_s: float | None = None
     name: str = ""
     notes: str = ""
+    fit: bool = False
     tracking: TrackingPart = field(default_factory=TrackingPart)
     static_light: StaticLightMode = "auto"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.runs import new_run_id
+from service.version import installed_version
 
 if TYPE_CHECKING:
     from service.engine.loaded_model import LoadedModel
@@ -81,8 +82,11 @@ class RunControl:
         notes: str = "",
         tracking: dict[str, Any] | None = None,
         static_light: StaticLightMode | None = None,
+        fit: Literal["auto", "off"] | None = None,
     ) -> dict[str, Any]:
         """Start a run; for None or ``"active"`` with the active model, for another one after loading it.
+
+        `fit` is ``"auto"`` to refine localizations while there is time, or ``"off"``; None: as in the settings.
 
         Raises
         ------
@@ -111,7 +115,8 @@ class RunControl:
             loaded = chosen or self._models.load()
             with self._without_catching_up():
                 chosen_light = static_light or self._settings.analysis.static_light
-                request = RunRequest(record, duration_s, name, notes, chosen_tracking, chosen_light)
+                fits = self._settings.engine.refine if fit is None else fit == "auto"
+                request = RunRequest(record, duration_s, name, notes, fits, chosen_tracking, chosen_light)
                 return {"id": self._begin(request, loaded)}
 
     def stop(self, id: str | None = None) -> dict[str, Any]:
@@ -151,6 +156,7 @@ class RunControl:
                     name="At start",
                     tracking=settings.tracking,
                     static_light=settings.analysis.static_light,
+                    fit=settings.engine.refine,
                 )
                 self._begin(request, self._models.load())
         except (MicroscopeError, DataError, StoreError, EngineRefusal) as error:
@@ -180,7 +186,7 @@ class RunControl:
                 run_id,
                 request,
                 source=RunSource(microscope, shape, recording),
-                model=self._models.for_analysis(loaded),
+                model=self._models.for_analysis(loaded, request.fit),
                 outputs=self._outputs,
                 settings=settings.engine,
                 add_event=lambda kind, message: self._events.add(kind, message, run_id=run_id),
@@ -198,7 +204,9 @@ class RunControl:
                     "microscope": self._microscope.facts,
                     "engine": settings.engine.model_dump(mode="json"),
                     "analysis": {"static_light": request.static_light},
+                    "fit": "auto" if request.fit else "off",
                     "tracking": request.tracking.record(),
+                    "version": installed_version(),
                 },
             )
         except Exception:

@@ -22,7 +22,9 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-__all__ = ["COMPRESSION", "GrowingShape", "frame_compressor", "shard_path", "write_series", "write_shard"]
+from service.files.recording import shard_path
+
+__all__ = ["COMPRESSION", "GrowingShape", "frame_compressor", "write_series", "write_shard"]
 
 _COMPRESSOR: Final = "lz4"
 _LEVEL, _TYPESIZE = 5, 2
@@ -37,11 +39,6 @@ _ABSENT = 2**64 - 1
 def frame_compressor() -> Blosc:
     """A compressor with the parameters of `COMPRESSION`."""
     return Blosc(_COMPRESSOR, _LEVEL, Blosc.BITSHUFFLE, typesize=_TYPESIZE)
-
-
-def shard_path(folder: Path, number: int) -> Path:
-    """Path of shard `number` of the image in `folder` (t, y, x); shards divide the first axis only."""
-    return folder / "c" / str(number) / "0" / "0"
 
 
 def write_shard(

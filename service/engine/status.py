@@ -16,6 +16,7 @@ from typing import Any, Literal
 import psutil
 import structlog
 
+from service.engine.catch_up import CatchUp
 from service.engine.event_log import EventLog
 from service.engine.lease import Lease, Tenure
 from service.engine.microscope_slot import MicroscopeSlot
@@ -48,6 +49,7 @@ class StatusReport:
     microscope : MicroscopeSlot
     models : ModelSlot
     unattended : UnattendedRun
+    catch_up : CatchUp
     outputs : RunOutputs
         Publisher and epoch are used.
     events : EventLog
@@ -62,6 +64,7 @@ class StatusReport:
         microscope: MicroscopeSlot,
         models: ModelSlot,
         unattended: UnattendedRun,
+        catch_up: CatchUp,
         outputs: RunOutputs,
         events: EventLog,
         beat: Callable[[dict[str, Any]], None],
@@ -71,6 +74,7 @@ class StatusReport:
         self._microscope = microscope
         self._models = models
         self._unattended = unattended
+        self._catch_up = catch_up
         self._outputs = outputs
         self._events = events
         self._beat = beat
@@ -160,6 +164,7 @@ class StatusReport:
             "active_model_id": None if active_model is None else active_model.id,
             "pixel_size_um": None if model is None else model.pixel_size_um,
             "z_range_um": None if model is None else list(model.z_range_um),
+            "catching_up": self._catch_up.run_id,
             **(NO_RUN if run is None else run.status()),
             "process": process,
         }

@@ -36,10 +36,12 @@ import filelock
 import structlog
 
 from models.errors import DataError
+from service.files.access_keys import AccessKeys
 from service.process.children import STOP, Stop, place_of, wait_for_orphans
 from service.process.failure_record import FailureRecord
 from service.process.signals import Ending
 from service.process.storage import Storage, StorageWatch
+from service.process.tls import check_tls
 from service.process.watched_child import WatchedChild
 from service.protocol.addresses import LinkAddress
 from service.settings import Settings
@@ -164,12 +166,15 @@ class Supervisor:
         Raises
         ------
         DataError
-            When the data directory is in use or cannot be written, or the port is taken.
+            When the data directory is in use or cannot be written, the port is taken, or the
+            certificate or the access keys cannot be read.
         StoreError
             When the database cannot be used.
         """
         self._lock_data_directory()
         try:
+            check_tls(self._settings)
+            AccessKeys(self._settings.data_dir).records()  # damaged keys are an error here, not in a child
             killed = self._clean_up()
             self._listener = _listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]

@@ -40,7 +40,8 @@ class CatchUps:
 
     def waiting(self) -> list[str]:
         """Ids of the ended runs that may need a catch-up, oldest first."""
-        query = select(runs.c.id).where(runs.c.catch_up.is_not(None), runs.c.state != "running").order_by(runs.c.key)
+        wanted = runs.c.catch_up.is_not(None), runs.c.state != "running", runs.c.removal.is_(None)
+        query = select(runs.c.id).where(*wanted).order_by(runs.c.key)
         with self._database.reading() as connection:
             return list(connection.scalars(query))
 

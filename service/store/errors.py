@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bathyscope_errors import BathyscopeError
 
-__all__ = ["StoreError", "UnknownItem"]
+__all__ = ["InUse", "StoreError", "UnknownItem"]
 
 
 class StoreError(BathyscopeError):
@@ -17,3 +17,9 @@ class UnknownItem(StoreError):
     """There is no run or track of this name: it was mistyped, deleted, or belongs to another data directory."""
 
     kind = "unknown-item"
+
+
+class InUse(BathyscopeError):
+    """A run cannot be deleted now, because something writes or reads it."""
+
+    kind = "conflict"

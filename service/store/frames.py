@@ -12,6 +12,7 @@ mid-exposure as float64 (s, monotonic clock of the run), both little-endian.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,11 @@ from sqlalchemy import Connection, Select, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.database import Database
-from service.store.errors import StoreError
+from service.store.errors import StoreError, UnknownItem
 from service.store.runs import run_key
 from service.store.schema import analysed_frames, batches, recorded_frames
 
-__all__ = ["AnalysedFrames", "FrameTimes", "RecordedFrames", "RunFrames", "add_analysed"]
+__all__ = ["AnalysedFrames", "FrameTimes", "PlacedFrame", "RecordedFrames", "RunFrames", "add_analysed"]
 
 _DELETED_AT_ONCE = 900
 """Values in one statement: SQLite takes 32,766, older builds 999 (sqlite.org/limits.html)."""
@@ -80,6 +81,14 @@ class AnalysedFrames:
     frames: FrameTimes
     model_id: str
     start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFrame:
+    """A frame of a recording: its plane in the image, and its mid-exposure on the monotonic clock of the run, s."""
+
+    plane: int
+    time_s: float
 
 
 class RunFrames:
@@ -176,6 +185,36 @@ class RunFrames:
         with self._database.reading() as connection:
             total = select(func.coalesce(func.sum(recorded_frames.c.planes), 0))
             return int(connection.scalar(total.where(recorded_frames.c.run_key == run_key(connection, run_id))) or 0)
+
+    def find(self, run_id: str, number: int) -> PlacedFrame:
+        """The place of one frame by its image number.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run, or its recording does not have the frame.
+        """
+        with self._database.reading() as connection:
+            key = run_key(connection, run_id)
+            firsts = select(recorded_frames.c.first_plane).where(recorded_frames.c.run_key == key)
+            planes = connection.scalars(firsts.order_by(recorded_frames.c.first_plane)).all()
+
+            def stretch(plane: int) -> FrameTimes:
+                here = (recorded_frames.c.run_key == key) & (recorded_frames.c.first_plane == plane)
+                row = connection.execute(select(recorded_frames).where(here)).one()
+                return _unpack(row.data, row.planes)
+
+            # Numbers rise with the planes; only the stretches on the way are read.
+            place = bisect.bisect_right(planes, number, key=lambda plane: int(stretch(plane).numbers[0])) - 1
+            if place >= 0:
+                frames = stretch(planes[place])
+                (rows,) = np.nonzero(frames.numbers == number)
+                if len(rows):
+                    return PlacedFrame(planes[place] + int(rows[0]), float(frames.times_s[rows[0]]))
+        raise UnknownItem(
+            f"The recording of run {run_id} has no frame {number}; it was lost, came later, or was not recorded.",
+            "The ledger of the run counts its frames, which begin with 0.",
+        )
 
     def recorded(self, run_id: str) -> RecordedFrames:
         """The same with their planes.

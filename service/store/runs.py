@@ -8,19 +8,18 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from service.store.database import Database
 from service.store.errors import UnknownItem
-from service.store.pages import Page, parse_cursor
+from service.store.pages import Page
 from service.store.rows import damaged_row, moment, page_of
+from service.store.run_query import RunQuery, RunState, is_kept, rows_of_runs
 from service.store.schema import LIVE_REVISION, runs
 
 __all__ = ["LEDGER_KEYS", "Run", "RunFigures", "RunState", "Runs", "new_run_id", "run_key"]
-
-RunState = Literal["running", "finished", "interrupted", "failed"]
 
 LEDGER_KEYS = (
     "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",
@@ -38,7 +37,7 @@ class Run:
     ----------
     id : sortable by start time, for example ``20261122T011500-ab12``
     started_at, ended_at : UTC; `ended_at` of an interrupted run is its last commit
-    recording : path relative to the data directory; None without one
+    recording : path relative to the data directory; None without one, and when it was deleted
     duration_s : requested duration, s; None: until stopped
     fps : frames analysed per second at the last commit
     revision : newest complete revision of the tracks; the live one is 1
@@ -214,17 +213,31 @@ class Runs:
         with self._database.reading() as connection:
             return _get(connection, run_key(connection, run_id))
 
-    def list(self, limit: int = 100, cursor: str | None = None) -> Page[Run]:
-        """At most `limit` runs, newest first; one whose row is damaged is left out.
+    def describe(self, run_id: str, *, name: str | None = None, notes: str | None = None) -> Run:
+        """Change the name or the notes of a run, in any state; what is None stays.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        """
+        values = {name: value for name, value in (("name", name), ("notes", notes)) if value is not None}
+        with self._database.writing() as connection:
+            key = run_key(connection, run_id)
+            if values:
+                connection.execute(update(runs).where(runs.c.key == key).values(values))
+            return _get(connection, key)
+
+    def list(self, limit: int = 100, cursor: str | None = None, query: RunQuery | None = None) -> Page[Run]:
+        """At most `limit` runs of a selection, in its order; one whose row is damaged is left out.
 
         Raises
         ------
         DataError
-            When no list returned `cursor`.
+            When no list returned `cursor`, or its run was deleted.
         """
-        query = select(runs).where(runs.c.key < parse_cursor(cursor)).order_by(runs.c.key.desc()).limit(limit + 1)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
+            rows = rows_of_runs(connection, query or RunQuery(), limit + 1, cursor)
         return page_of(rows, limit, "key", _run)
 
 
@@ -238,7 +251,7 @@ def run_key(connection: Connection, run_id: str) -> int:
     """
     key: int | None = None
     if _ID.fullmatch(run_id):
-        key = connection.scalar(select(runs.c.key).where(runs.c.id == run_id))
+        key = connection.scalar(select(runs.c.key).where(runs.c.id == run_id, is_kept()))
     if key is None:
         raise UnknownItem(f"There is no run {run_id[:80]!r}.", "GET /api/v1/runs lists those of this data directory.")
     return key
@@ -256,5 +269,7 @@ def _run(row: Row[Any]) -> Run:
     if not isinstance(values["revisions"], list):
         raise damaged_row("run", row.id, "revisions")
     values["started_at"] = moment(row.started_at, "run", row.id)
+    if row.removal is not None:
+        values["recording"] = None
     values["ended_at"] = None if row.ended_at is None else moment(row.ended_at, "run", row.id)
     return Run(**values)

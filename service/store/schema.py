@@ -31,6 +31,7 @@ __all__ = [
     "LIVE_REVISION",
     "POINT_COLUMNS",
     "analysed_frames",
+    "audit",
     "batches",
     "events",
     "metadata",
@@ -86,6 +87,7 @@ runs = Table(
     Column("settings", _Json, nullable=False),
     Column("problem", _Words),
     Column("catch_up", Text, comment="check, due, or nothing"),
+    Column("removal", Text, comment="run, recording, or nothing"),
 )
 
 batches = Table(
@@ -196,4 +198,18 @@ events = Table(
     Column("message", _Words, nullable=False),
     Column("run_id", _Words),
     Column("details", _Json, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("occurred_at", Double, nullable=False, comment="Unix seconds"),
+    Column("who", _Words, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", _Words, nullable=False),
+    Column("body", _Words),
+    Column("status", Integer, nullable=False),
 )

@@ -15,11 +15,13 @@ from typing import Self
 
 from sqlalchemy import select, update
 
+from service.store.audit import Audit
 from service.store.catch_ups import CatchUps
 from service.store.database import Database
 from service.store.events import Events
 from service.store.frames import RunFrames, add_analysed
 from service.store.localizations import RunLocalizations, add_batch
+from service.store.removals import Removals
 from service.store.result_batch import ResultBatch
 from service.store.runs import RunFigures, Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
@@ -40,7 +42,9 @@ class Store:
     localizations : RunLocalizations
     frames : RunFrames
     catch_ups : CatchUps
+    removals : Removals
     events : Events
+    audit : Audit
     """
 
     def __init__(self, database: Database) -> None:
@@ -51,7 +55,9 @@ class Store:
         self.localizations = RunLocalizations(database)
         self.frames = RunFrames(database)
         self.catch_ups = CatchUps(database)
+        self.removals = Removals(database)
         self.events = Events(database)
+        self.audit = Audit(database)
 
     @classmethod
     def open(cls, where: str | Path) -> Self:

@@ -29,6 +29,7 @@ from service.store.database import Database
 from service.store.errors import UnknownItem
 from service.store.localizations import frame_range
 from service.store.pages import MOST_KEY, cursor_numbers
+from service.store.run_query import is_kept
 from service.store.runs import run_key
 from service.store.schema import LIVE_REVISION, POINT_COLUMNS, points, runs, tracks
 
@@ -266,7 +267,7 @@ class RunTracks:
     def _reading(self, selection: TrackSelection) -> Iterator[Connection]:
         """A transaction that first checks that the tracks of a selection still exist."""
         with self._database.reading() as connection:
-            here = (runs.c.key == selection.run_key) & (runs.c.id == selection.run_id)
+            here = (runs.c.key == selection.run_key) & (runs.c.id == selection.run_id) & is_kept()
             revision = connection.scalar(select(runs.c.revision).where(here))
             if revision is None or revision < selection.revision:
                 raise UnknownItem(

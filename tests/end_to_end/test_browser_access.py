@@ -15,12 +15,14 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from service.api.app import create_app
 from service.api.server import page_folder, serve_app
+from service.files.access_keys import AccessKeys
 from service.protocol.addresses import LinkAddress
 from service.protocol.clients import EngineClient
 from service.settings import Settings
 from service.store.store import Store
 from tests.conftest import missing
 from tests.service.api_peer import filled_store, link
+from tests.service.tls_samples import certificate
 
 SEEN_LIMIT_MS = 60_000
 OLD_KEY, NEW_KEY = "the-old-key-of-the-lab", "the-new-key-of-the-lab"
@@ -62,7 +64,7 @@ def port() -> int:
 def page(chromium: str) -> Iterator[Page]:
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        context = program.new_context()
+        context = program.new_context(ignore_https_errors=True)
         context.set_default_timeout(SEEN_LIMIT_MS)
         yield context.new_page()
         context.close()
@@ -79,10 +81,11 @@ def serving(address: LinkAddress, store: Store, port: int, built_page: Path) -> 
     @contextmanager
     def serve(**settings: Any) -> Iterator[None]:
         folder = Path(store.location).parent
-        app = create_app(EngineClient(address), store, Settings(data_dir=folder, **settings), built_page)
+        chosen = Settings(data_dir=folder, port=port, **settings)
+        app = create_app(EngineClient(address), store, chosen, built_page)
         stop, up = threading.Event(), threading.Event()
         options = {"stop": stop, "started": lambda _: up.set()}
-        thread = threading.Thread(target=serve_app, args=(app, "127.0.0.1", port), kwargs=options)
+        thread = threading.Thread(target=serve_app, args=(app, chosen), kwargs=options)
         thread.start()
         assert up.wait(30)
         try:
@@ -161,3 +164,19 @@ def test_a_permanently_closed_socket_is_reported_and_not_opened_again(
         expect(page.locator("#notice")).to_contain_text(f"preview: this page is too old ({code})")
         page.wait_for_timeout(2500)
         assert len(opened) == 1
+
+
+def test_the_page_works_over_https_behind_a_path_and_is_closed_with_its_key(
+    page: Page, serving: Serve, port: int, tmp_path: Path
+) -> None:
+    chain, key = certificate(tmp_path)
+    keys = AccessKeys(tmp_path)
+    given = keys.add("page", "view")
+    with serving(tls_certificate=chain, tls_key=key, path_prefix="/lab/scope"):
+        page.goto(f"https://127.0.0.1:{port}/lab/scope")
+        give_key(page, given)
+        expect_connection(page, "live")
+        assert page.url == f"https://127.0.0.1:{port}/lab/scope/"
+        keys.revoke("page")
+        expect(page.locator("#key-dialog")).to_be_visible(timeout=SEEN_LIMIT_MS)
+        expect_connection(page, "locked")

@@ -12,6 +12,7 @@ import numpy as np
 
 from service.api.app import create_app
 from service.api.server import serve_app
+from service.engine.recorder import Recording
 from service.files.jobs import Jobs
 from service.protocol import wire
 from service.protocol.addresses import LinkAddress
@@ -20,10 +21,17 @@ from service.protocol.command_server import CommandServer
 from service.protocol.errors import EngineRefusal
 from service.protocol.live import LivePublisher
 from service.settings import Settings
+from service.store.frames import FrameTimes
 from service.store.result_batch import ResultBatch
-from service.store.runs import RunFigures
+from service.store.runs import RunFigures, new_run_id
 from service.store.store import Store
 from tests.service.store_samples import frame_times, sample_batch, sample_ledger
+
+RECORDED = (0, 1, 2, 5, 6, 7, 9)
+"""Image numbers of the frames of `recorded_run`; 3, 4 and 8 were lost."""
+
+RECORDED_PIXEL_UM = 0.65
+_SHARD = 4
 
 
 def unexpected(error: Exception) -> None:
@@ -119,9 +127,9 @@ class Server:
             self.port = port
             up.set()
 
-        self._thread = threading.Thread(
-            target=serve_app, args=(self.app, "127.0.0.1", 0), kwargs={"stop": self._stop, "started": started}
-        )
+        here = settings.model_copy(update={"host": "127.0.0.1", "port": 0})
+        options = {"stop": self._stop, "started": started}
+        self._thread = threading.Thread(target=serve_app, args=(self.app, here), kwargs=options)
         self._thread.start()
         assert up.wait(20)
 
@@ -160,3 +168,26 @@ def filled_store(folder: Path) -> tuple[Store, str]:
     )
     store.events.add("run_finished", "The run ended.", run_id=run.id, details={"frames": 50})
     return store, run.id
+
+
+def recorded_counts(number: int) -> Any:
+    """The frame of a number in `recorded_run`: 100 n + column."""
+    return np.tile(np.arange(12, dtype=np.uint16), (8, 1)) + np.uint16(100 * number)
+
+
+def recorded_run(folder: Path, store: Store) -> str:
+    """A finished run in the data directory `folder` with the recorded frames `RECORDED`."""
+    run_id = new_run_id()
+    path = folder / "recordings" / f"{run_id}.ome.zarr"
+    path.parent.mkdir(exist_ok=True)
+    relative = path.relative_to(folder).as_posix()
+    run = store.runs.create(run_id=run_id, model_id="reference", record=True, name="frames", recording=relative)
+    recording = Recording(path, (8, 12), RECORDED_PIXEL_UM, 0.01, _SHARD, {})
+    for first in range(0, len(RECORDED), _SHARD):
+        numbers = RECORDED[first : first + _SHARD]
+        frames = FrameTimes.of(numbers, [0.01 * number for number in numbers])
+        recording.append([recorded_counts(number) for number in numbers], frames)
+        store.frames.commit(run.id, [(first, frames)])
+    store.append(run.id, ResultBatch(*sample_batch(0), frame_times(0)), sample_ledger(0))
+    store.runs.finish(run.id)
+    return run.id

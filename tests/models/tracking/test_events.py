@@ -170,3 +170,9 @@ def test_a_table_has_the_events_of_its_states_however_it_is_divided() -> None:
     assert (expected.track_id[0], expected.other_id[0], expected.frame[0]) == (2, 1, 10)
     for name, column in TrackEvents.concatenate(halves).columns().items():
         np.testing.assert_array_equal(column, getattr(expected, name))
+
+
+def test_no_points_make_no_events() -> None:
+    observer = TableObserver(EventObserver())
+    assert len(observer.add(Tracks.empty())) == 0
+    assert len(observer.finish()) == 0

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hardware.microscope import MicroscopeError
 from models.tables import Localizations, Tracks
 from models.tracking.settings import TrackerSettings
+from service.files.access_keys import hashed
 from service.protocol.addresses import LinkAddress
 from service.protocol.errors import EngineRefusal
 from service.protocol.latency import Latencies
@@ -365,7 +366,7 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
     started = response.json()
     assert started["state"] == "running"
     assert response.headers["location"] == f"/api/v1/runs/{started['id']}"
-    assert peer.commands == [("run.start", {"model": None, "static_light": None, **wanted})]
+    assert peer.commands == [("run.start", {"model": None, "static_light": None, "fit": None, **wanted})]
 
     assert_problem(client.post("/api/v1/runs", json={}), 409, f"Run {started['id']} is on.", "Stop it first.")
 
@@ -377,10 +378,10 @@ def test_a_run_is_started_and_stopped(client: httpx.Client, peer: Peer) -> None:
 
 def test_a_run_states_how_it_tracks(client: httpx.Client, peer: Peer) -> None:
     tracking = {"preset": "default", "settings": {"step_um": 2, "coast_frames": 30, "adapt": False}}
-    response = client.post("/api/v1/runs", json={"tracking": tracking})
+    response = client.post("/api/v1/runs", json={"tracking": tracking, "fit": "auto"})
     assert response.status_code == 201
     (_, asked) = peer.commands[0]
-    assert asked["tracking"] == tracking
+    assert (asked["tracking"], asked["fit"]) == (tracking, "auto")
     client.post(f"/api/v1/runs/{response.json()['id']}/stop")
 
 
@@ -719,16 +720,16 @@ def test_key_is_asked_for(keyed_client: httpx.Client, given: str | None) -> None
 
 
 def test_keys_are_compared_in_constant_time(keyed_client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[bytes, bytes]] = []
+    compared: list[tuple[str, str]] = []
 
-    def compare(given: bytes, key: bytes) -> bool:
+    def compare(given: str, key: str) -> bool:
         compared.append((given, key))
         return given == key
 
-    monkeypatch.setattr("service.api.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("service.api.access.hmac.compare_digest", compare)
     assert keyed_client.get("/api/v1/runs", headers={"Authorization": "Bearer almost"}).status_code == 401
     assert keyed_client.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
-    assert compared == [(b"almost", KEY.encode()), (KEY.encode(), KEY.encode())]
+    assert compared == [(hashed("almost"), hashed(KEY)), (hashed(KEY), hashed(KEY))]
 
 
 def test_wrong_keys_are_logged_once_a_minute_without_the_key(
@@ -797,9 +798,9 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",
         "/api/v1/runs/{run}", "/api/v1/runs/{run}/stop", "/api/v1/runs/{run}/export", "/api/v1/runs/{run}/tracks",
+        "/api/v1/runs/{run}/recording", "/api/v1/runs/{run}/revisions", "/api/v1/runs/{run}/frames/{frame}",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
-            "/api/v1/runs/{run}/track-events",
-        "/api/v1/events",
+        "/api/v1/runs/{run}/track-events", "/api/v1/events", "/api/v1/retention", "/api/v1/audit",
     } == set(paths)  # fmt: skip
     for path in paths.values():
         for operation in path.values():
@@ -839,7 +840,7 @@ def test_head_of_a_table_and_of_what_is_not_there(client: httpx.Client, run: str
     ("method", "path", "allowed"),
     [
         ("DELETE", "/api/v1/system", "GET, HEAD"), ("PUT", "/api/v1/runs", "GET, HEAD, POST"),
-        ("DELETE", "/api/v1/runs/r1", "GET, HEAD"), ("GET", "/api/v1/runs/r1/stop", "POST"),
+        ("PUT", "/api/v1/runs/r1", "GET, HEAD, PATCH, DELETE"), ("GET", "/api/v1/runs/r1/stop", "POST"),
         ("HEAD", "/api/v1/microscope/stop", "POST"), ("PUT", "/api/v1/jobs/j1", "GET, HEAD, DELETE"),
         ("POST", "/api/v1/microscope", "GET, HEAD, PATCH"), ("POST", "/assets/index-1a2b.js", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"), ("DELETE", "/api/v1/models/active", "GET, HEAD, PUT"),

@@ -108,14 +108,15 @@ def test_every_parameter_of_every_route(
 ) -> None:
     client, run = served
     path, names = data.draw(st.sampled_from(queries))
-    values = {"run": run, "track": data.draw(st.one_of(st.just("2"), ODD_NUMBERS))}
+    values = dict.fromkeys(("track", "frame"), data.draw(st.one_of(st.just("2"), ODD_NUMBERS))) | {"run": run}
     for name in ("job", "model", "calibration"):
         values[name] = "20260101T000000-0000"
     query = {}
     if names:
         some = st.one_of(ODD_NUMBERS, st.text(max_size=20))
         query = data.draw(st.dictionaries(st.sampled_from(names), some, max_size=3))
-    accept = data.draw(st.sampled_from(["application/json", "text/csv", "application/vnd.apache.parquet"]))
+    forms = ["application/json", "text/csv", "application/vnd.apache.parquet", "image/png"]
+    accept = data.draw(st.sampled_from(forms))
     answer = client.get(path.format(**values), params=query, headers={"Accept": accept})
     if answer.status_code == 503:
         # There is no engine here: that is all that may be away.

@@ -16,7 +16,7 @@ from service.protocol import wire
 from service.settings import Settings
 from tests.conftest import ROOT, need
 from tests.models.test_training import small_calibration
-from tests.service.api_peer import Peer, Server, filled_store, link
+from tests.service.api_peer import Peer, Server, filled_store, link, recorded_run
 
 GUIDE = (ROOT / "docs" / "api-guide.md").read_text(encoding="utf-8")
 CURLS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().splitlines()]
@@ -32,7 +32,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     job = jobs.create("train", "", {}, step="compute")
     small_calibration().save(folder / "calibrations" / "small")
     (folder / "calibrations" / "small" / "report.html").write_text("<!doctype html>")
-    ids = {"RUN": run, "JOB": job.id, "CALIBRATION": "small", "MODEL": "reference-10x-0.45-full"}
+    old, recorded = store.runs.create(model_id="reference", record=False).id, recorded_run(folder, store)
+    store.runs.finish(old)
+    ids = {
+        "OLD_RUN": old,
+        "RECORDED_RUN": recorded,
+        "RUN": run,
+        "JOB": job.id,
+        "CALIBRATION": "small",
+        "MODEL": "reference-10x-0.45-full",
+    }
     with link() as address:
         peer = Peer(address, store, jobs)
         server = Server(Settings(data_dir=folder), address, store, Path("none"))
@@ -66,7 +75,7 @@ def test_curl(served: tuple[str, dict[str, str]], tmp_path: Path, command: str) 
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     written = list(tmp_path.iterdir())
-    assert written[0].stat().st_size > 0 if "-o" in command else done.stdout
+    assert written[0].stat().st_size > 0 if "-o" in command else done.stdout or "-X DELETE" in command
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -341,6 +341,25 @@ def test_four_hundred_half_requests_with_few_files(tmp_path: Path) -> None:
     assert any("connections_full" in line for line in lines)
 
 
+def test_one_client_of_another_machine_leaves_connections_to_the_rest(
+    address: LinkAddress, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.bounded_http.is_loopback", lambda _: False)
+    monkeypatch.setattr("service.api.bounded_http.most_connections", lambda: 12)
+    folder = Path(store.location).parent
+    for proxies, accepted in (((), 3), (("127.0.0.1",), 12)):
+        server = Server(Settings(data_dir=folder, trusted_proxies=proxies), address, store, Path("none"))
+        with contextlib.ExitStack() as held:
+            held.callback(server.close)
+            connections = [held.enter_context(dial(server)) for _ in range(accepted)]
+            one_more = held.enter_context(dial(server))
+            answer = read_all(one_more)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert (b"from this address" in answer) is (accepted == 3)
+            connections[0].sendall(head("GET", "/healthz", "Connection: close", key=None))
+            assert read_all(connections[0]).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_connections_leave_files_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource

@@ -459,6 +459,25 @@ def test_a_model_that_is_gone_is_told(past: Past) -> None:
     assert "no model 'dots'" in message
 
 
+def test_a_run_that_is_deleted_meanwhile_is_left_alone(past: Past) -> None:
+    run = past.run(lambda n: n > 50)
+    computed: list[str | None] = []
+
+    def delete(_: str) -> DotLocalizer:
+        computed.append(catch_up.run_id)
+        past.store.removals.request(run)
+        raise OSError("a file of the recording is gone")
+
+    past.load = delete
+    catch_up = past.catch_up()
+    catch_up.wake()
+    wait_for(lambda: catch_up.idle)
+    catch_up.close()
+    assert computed == [run]
+    assert catch_up.run_id is None
+    assert past.events == []
+
+
 def test_a_database_that_does_not_answer_is_waited_for(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     run = past.run(lambda n: n > 50)
     monkeypatch.setattr("service.engine.catch_up._RETRY_S", 0.01)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -28,6 +29,7 @@ from service.store.database import Database
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.result_batch import ResultBatch
+from service.store.run_query import RunQuery
 from service.store.runs import RunFigures
 from service.store.schema import metadata
 from service.store.store import Store
@@ -184,6 +186,39 @@ def test_database_of_a_newer_version_is_refused(store: Store, url: str) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StoreError, match="newer version"):
         store.migrate()
+
+
+def test_runs_are_searched_ordered_and_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.removals._ROWS_PER_STEP", 7)
+    ids = {name: store.runs.create(model_id="m", record=False, name=name).id for name in ("b 1", "A 100 %", "c")}
+    for batch in range(2):
+        store.append(ids["b 1"], ResultBatch(*sample_batch(batch), frame_times(batch)), sample_ledger(batch))
+    for run in ids.values():
+        store.runs.finish(run)
+
+    def names(**query: Any) -> list[str]:
+        return [run.name for run in store.runs.list(query=RunQuery(**query)).items]
+
+    assert names(order="name") == ["A 100 %", "b 1", "c"]
+    assert names(search="100 %") == ["A 100 %"]
+    assert names(recorded=False, order="oldest") == ["b 1", "A 100 %", "c"]
+    first = store.runs.list(1, query=RunQuery(order="longest"))
+    rest = store.runs.list(5, first.next, RunQuery(order="longest"))
+    assert {run.name for run in (*first.items, *rest.items)} == set(ids)
+    assert store.runs.describe(ids["c"], notes="n\0µ").notes == "n?µ"
+
+    removal = store.removals.request(ids["b 1"])
+    assert names(order="name") == ["A 100 %", "c"]
+    assert store.removals.pending() == [removal]
+    steps = 0
+    while store.removals.step(removal):
+        steps += 1
+    assert steps > 60 // 7
+    assert store.removals.pending() == []
+    with pytest.raises(UnknownItem):
+        store.runs.get(ids["b 1"])
+    store.audit.add("Bo", "administer", "10.0.0.9", "DELETE", "/api/v1/runs/x", None, 204)
+    assert [(line.who, line.status) for line in store.audit.list().items] == [("Bo", 204)]
 
 
 def test_server_that_is_away_is_an_error_with_a_remedy() -> None:
