@@ -34,18 +34,29 @@ def refusal_of(error: MicroscopeError) -> EngineRefusal:
 
 
 def facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Description, camera, light and stage of a microscope as plain values."""
-    limits = microscope.stage_limits
-    has_stage = microscope.description.focus_stage is not None
+    """Description, camera, light and stages of a microscope as plain values."""
     return {
         "description": asdict(microscope.description),
         "camera": asdict(microscope.camera_settings),
         "frame_period_s": microscope.frame_period_s,
         "light": asdict(microscope.light),
-        "stage": {
-            "stage_um": microscope.stage_um if has_stage else None,
-            "limits": asdict(limits) if has_stage else None,
-        },
+        "stage": stage_of(microscope),
+    }
+
+
+def stage_of(microscope: Microscope) -> dict[str, Any]:
+    """Position of focus drive and XY stage, µm, and their soft limits; None without such a stage."""
+    description, xy_limits = microscope.description, microscope.xy_limits
+    has_focus, has_xy = description.focus_stage is not None, description.xy_stage is not None
+    x_um, y_um = microscope.xy_um if has_xy else (None, None)
+    limited = xy_limits if has_xy else None
+    return {
+        "stage_um": microscope.stage_um if has_focus else None,
+        "limits": asdict(microscope.stage_limits) if has_focus else None,
+        "x_um": x_um,
+        "y_um": y_um,
+        "x_limits": asdict(limited.x) if limited else None,
+        "y_limits": asdict(limited.y) if limited else None,
     }
 
 

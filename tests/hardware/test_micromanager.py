@@ -486,3 +486,27 @@ def test_configurations_that_cannot_be_loaded(open_demo: OpenDemo, tmp_path: Pat
         open_demo(config_file=wrong)
     # A relative name is looked up in the installation.
     assert open_demo(config_file=Path("MMConfig_demo.cfg")).description.camera == "Camera"
+
+
+def test_the_xy_stage_moves_and_reads_back(open_demo: Callable[..., MicroManagerMicroscope]) -> None:
+    microscope = open_demo()
+    assert microscope.description.xy_stage == "XY"
+    # The demo stage has steps of 15 nm.
+    assert microscope.move_xy(12.0, -7.0) == pytest.approx((12.0, -7.0), abs=0.02)
+    assert microscope.xy_um == pytest.approx((12.0, -7.0), abs=0.02)
+    before = microscope.snap().pixels
+    microscope.move_xy(40.0, -7.0)
+    assert (microscope.snap().pixels != before).any()
+    assert microscope.stop()
+
+
+def test_a_configuration_without_an_xy_stage_says_so(
+    open_demo: Callable[..., MicroManagerMicroscope], tmp_path: Path, demo_installation: tuple[Path, Path]
+) -> None:
+    lines = demo_installation[1].read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "no_xy.cfg"
+    path.write_text("\n".join(line for line in lines if not line.startswith(("Device,XY", "Parent,XY"))))
+    microscope = open_demo(config_file=path)
+    assert microscope.description.xy_stage is None
+    with pytest.raises(MicroscopeError, match="no device has the role Core-XYStage"):
+        microscope.move_xy(0.0, 0.0)
