@@ -27,6 +27,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from bathyscope.remote.control import AsyncControl, Control
 from bathyscope.remote.demo import DemoService
 from bathyscope.remote.instrument import InstrumentMethods
 from bathyscope.remote.jobs import JobMethods
@@ -168,6 +169,25 @@ class Client(InstrumentMethods, _Part):
         client._demo = demo
         return client
 
+    def control(self, name: str | None = None) -> Control:
+        """Take control of stages and light, also during a run; use it in a ``with`` block.
+
+        One client at a time has it. It ends with the block, with the stop of the microscope, and when this program
+        ends or crashes.
+
+        Parameters
+        ----------
+        name : str, optional
+            Shown to other users; absent: the name of this script.
+
+        Raises
+        ------
+        ServiceError
+            Kind ``"conflict"`` when another client has control, or a sweep has the microscope; raised at the begin of
+            the block.
+        """
+        return Control(self._transport, name)
+
     def close(self) -> None:
         """Close the connection, and end a service that `demo` started."""
         self._transport.close()
@@ -203,6 +223,10 @@ class AsyncClient(InstrumentMethods, _AsyncPart):
         self.jobs = AsyncJobs(self._transport)
         self.microscope = AsyncMicroscopeOfService(self._transport)
         self.live = AsyncLive(self._transport)
+
+    def control(self, name: str | None = None) -> AsyncControl:
+        """As `Client.control`, in an ``async with`` block."""
+        return AsyncControl(self._transport, name)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -24,7 +24,7 @@ from bathyscope.remote.records import RunRecord
 from bathyscope.remote.runs import get_run
 from bathyscope.remote.steps import id_of
 from bathyscope.remote.transports import AsyncTransport, Transport
-from bathyscope.remote.watch import Watch
+from bathyscope.remote.watch import SOCKET_OPTIONS, Watch
 
 __all__ = ["AsyncLive", "Live"]
 
@@ -33,18 +33,6 @@ _PATIENCE_S = 60.0
 
 _SILENCE_S = 1.0
 """After this time without a message it is checked whether the run has ended."""
-
-_OPTIONS: dict[str, Any] = {
-    "open_timeout": 5.0,
-    "close_timeout": 1.0,
-    "ping_interval": 5.0,
-    "ping_timeout": 10.0,
-    "max_size": None,
-    "max_queue": 16,
-    "compression": None,
-    "proxy": None,
-}
-"""A network that breaks silently is noticed by the pings. Few messages wait, because all but the newest are dropped."""
 
 _BROKEN = (OSError, WebSocketException, EOFError)
 
@@ -106,7 +94,7 @@ class Live:
         """Status (about four a second), events and changed jobs, each with its ``type``, until the connection ends."""
         watch = Watch(self._transport.place, "/feed", LiveTracks.read, None, 0.0)
         try:
-            with connect(watch.url, **_OPTIONS) as socket:
+            with connect(watch.url, **SOCKET_OPTIONS) as socket:
                 _greet(socket, watch)
                 for message in socket:
                     yield json.loads(message)
@@ -117,7 +105,7 @@ class Live:
         """Items, and None after each silent second."""
         while not watch.over:
             try:
-                with connect(watch.url, **_OPTIONS) as socket:
+                with connect(watch.url, **SOCKET_OPTIONS) as socket:
                     _greet(socket, watch)
                     watch.connected()
                     while not watch.over:
@@ -173,7 +161,7 @@ class AsyncLive:
         """As `Live.feed`, in an ``async for``."""
         watch = Watch(self._transport.place, "/feed", LiveTracks.read, None, 0.0)
         try:
-            async with async_connect(watch.url, **_OPTIONS) as socket:
+            async with async_connect(watch.url, **SOCKET_OPTIONS) as socket:
                 await _async_greet(socket, watch)
                 async for message in socket:
                     yield json.loads(message)
@@ -183,7 +171,7 @@ class AsyncLive:
     async def _items(self, watch: Watch[Item]) -> AsyncGenerator[Item | None, None]:
         while not watch.over:
             try:
-                async with async_connect(watch.url, **_OPTIONS) as socket:
+                async with async_connect(watch.url, **SOCKET_OPTIONS) as socket:
                     await _async_greet(socket, watch)
                     watch.connected()
                     while not watch.over:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bathyscope.remote.steps import Endpoint, Request, Steps, get
 
-__all__ = ["MicroscopeMethods"]
+__all__ = ["MicroscopeMethods", "stop"]
 
 _CHANGE_S = 90.0
 """Longer than the service waits for slow drives and filter wheels."""
@@ -49,6 +53,41 @@ def set_microscope(
     return dict((yield Request("PATCH", "/microscope", json=body, timeout_s=_CHANGE_S)).json())
 
 
+def move(
+    *,
+    stage_um: float | None = None,
+    by_um: float | None = None,
+    x_um: float | None = None,
+    x_by_um: float | None = None,
+    y_um: float | None = None,
+    y_by_um: float | None = None,
+) -> Steps[dict[str, Any]]:
+    """Move focus drive and XY stage within their limits, and wait; parameters as of `Control.move`.
+
+    Returns
+    -------
+    dict
+        The state afterwards.
+
+    Raises
+    ------
+    ServiceError
+        For a move beyond the limits (nothing moves), and while a run, a sweep or a script has the microscope.
+    """
+    given = {"stage_um": stage_um, "by_um": by_um, "x_um": x_um, "x_by_um": x_by_um, "y_um": y_um, "y_by_um": y_by_um}
+    body = {name: value for name, value in given.items() if value is not None}
+    return dict((yield Request("POST", "/microscope/stage", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def snap() -> Steps[NDArray[np.uint16]]:
+    """Expose one frame; its counts, shape (H, W)."""
+    response = yield Request("POST", "/microscope/snap", headers={"Accept": "image/tiff"}, timeout_s=_CHANGE_S)
+    import tifffile
+
+    pixels: NDArray[np.uint16] = tifffile.imread(io.BytesIO(response.content))
+    return pixels
+
+
 def stop() -> Steps[dict[str, Any]]:
     """Halt stages and camera, which ends a run or a sweep too; this is not an emergency stop.
 
@@ -65,4 +104,6 @@ class MicroscopeMethods:
 
     state = Endpoint(state)
     set = Endpoint(set_microscope)
+    move = Endpoint(move)
+    snap = Endpoint(snap)
     stop = Endpoint(stop)

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bathyscope.remote.problems import ServiceError, problem_of
 from bathyscope.remote.transports import Place
 
-__all__ = ["LiveItem", "Watch"]
+__all__ = ["SOCKET_OPTIONS", "LiveItem", "Watch", "refusal_of"]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
@@ -26,6 +26,19 @@ _KEY_REFUSED = 4401
 """Close code of the service: the access key is missing or wrong."""
 
 _log = logging.getLogger("bathyscope")
+
+
+SOCKET_OPTIONS: dict[str, Any] = {
+    "open_timeout": 5.0,
+    "close_timeout": 1.0,
+    "ping_interval": 5.0,
+    "ping_timeout": 10.0,
+    "max_size": None,
+    "max_queue": 16,
+    "compression": None,
+    "proxy": None,
+}
+"""A network that breaks silently is noticed by the pings. Few messages wait, because all but the newest are dropped."""
 
 
 class LiveItem(Protocol):
@@ -124,10 +137,9 @@ class Watch(Generic[Item]):
         ServiceError
             When the service refuses this client, or has been away for longer than the patience.
         """
-        if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code == _KEY_REFUSED:
-            raise _key_refused() from error
-        if isinstance(error, InvalidStatus) and error.response.status_code != 503:
-            raise _refusal(error) from error
+        refusal = refusal_of(error)
+        if refusal is not None:
+            raise refusal from error
         now_s = time.monotonic()
         if self._lost_s is None:
             self._lost_s = now_s
@@ -141,6 +153,19 @@ class Watch(Generic[Item]):
         self._interruption = sentence if self._interruption is None else f"{self._interruption} {sentence}"
 
 
+def refusal_of(error: Exception) -> ServiceError | None:
+    """The refusal of a WebSocket by the service; None when the connection is only broken, or it asks to wait."""
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None and error.rcvd.code == _KEY_REFUSED:
+        return _key_refused()
+    if not isinstance(error, InvalidStatus) or error.response.status_code == 503:
+        return None
+    try:
+        values: Any = json.loads(error.response.body or b"")
+    except ValueError:
+        values = None
+    return problem_of(values if isinstance(values, dict) else {"detail": str(error)}, error.response.status_code)
+
+
 def _key_refused() -> ServiceError:
     return ServiceError(
         "This service asks for its access key.",
@@ -149,12 +174,3 @@ def _key_refused() -> ServiceError:
         title="The access key is missing or wrong",
         status=401,
     )
-
-
-def _refusal(error: InvalidStatus) -> ServiceError:
-    response = error.response
-    try:
-        values: Any = json.loads(response.body or b"")
-    except ValueError:
-        values = None
-    return problem_of(values if isinstance(values, dict) else {"detail": str(error)}, response.status_code)

@@ -18,7 +18,7 @@ from service.api.live import FEED, PREVIEW, STREAM, Live
 from service.api.outbox import Outbox
 from service.api.problems import http_problem
 
-__all__ = ["KEY_REFUSED", "SEND_NOW", "router"]
+__all__ = ["KEY_REFUSED", "SEND_NOW", "admitted", "router"]
 
 SEND_NOW = "bathyscope.send_now"
 """ASGI extension of our server: sends a binary message in the calling task, or returns False when it cannot."""
@@ -60,7 +60,7 @@ async def feed(socket: WebSocket, live: LiveViews) -> None:
 
 
 async def _serve(socket: WebSocket, live: Live, view: str) -> None:
-    if not await _admitted(socket, live):
+    if not await admitted(socket, live):
         return
     with live.watch(view) as outbox:
         held_up = await _send_until_gone(socket, outbox)
@@ -91,7 +91,7 @@ async def _send_until_gone(socket: WebSocket, outbox: Outbox) -> bool:
     return held_up
 
 
-async def _admitted(socket: WebSocket, live: Live) -> bool:
+async def admitted(socket: WebSocket, live: Live) -> bool:
     """Accept a WebSocket and check its key where one is set; False when it is refused."""
     key: AccessKey = socket.app.state.key
     if not key.is_set:
