@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.motion import Motion, wandering
-from models.optics import reference_psf
+from models.optics import REFERENCE_OPTICS, computed_psf, reference_psf
 from models.psf import Psf
 from models.synthesis import PatternTable
 
@@ -22,6 +22,9 @@ _BLUR_PX = 0.5
 """An emitter that moves farther than this in one exposure is drawn at several positions along its path."""
 
 _MOST_PLACES = 8
+
+_SLIDE_Z_UM = np.arange(-16.0, 113.0)
+"""Depths of the patterns of the slide: a sweep goes farther beyond focus than the reference patterns, µm."""
 
 
 class EmitterScene:
@@ -101,7 +104,7 @@ def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: i
     They are well separated, as on a good slide: on a grid, each up to a fifth
     of the grid spacing from its node.
     """
-    psf = reference_psf()
+    psf = computed_psf(REFERENCE_OPTICS, _SLIDE_Z_UM)
     columns = max(1, round(np.sqrt(emitters * shape[1] / shape[0])))
     rows = max(1, -(-emitters // columns))
     random = np.random.default_rng([seed, 2])

@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from bathyscope.remote.live_items import LiveTracks
 from bathyscope.remote.microscope import stop
 from bathyscope.remote.problems import ServiceError, problem_of
-from bathyscope.remote.transports import AsyncTransport, Place, Transport
+from bathyscope.remote.transports import AsyncTransport, Place, Transport, as_json
 from bathyscope.remote.watch import SOCKET_OPTIONS, refusal_of
 
 __all__ = ["AsyncControl", "Control", "Moved"]
@@ -73,7 +73,7 @@ class _Talk:
     def command(self, wanted: Mapping[str, Any]) -> str:
         """A command with the values that are given."""
         self._number += 1
-        return json.dumps({"id": self._number} | {name: value for name, value in wanted.items() if value is not None})
+        return as_json({"id": self._number} | {name: value for name, value in wanted.items() if value is not None})
 
     def answer(self, text: str | bytes) -> dict[str, Any]:
         """The values of an answer.

@@ -21,12 +21,12 @@ def list_calibrations(limit: int | None = 100) -> Steps[list[CalibrationRecord]]
     return (yield from pages("/calibrations", CalibrationRecord.read, limit))
 
 
-def get_calibration(calibration: CalibrationRecord | str) -> Steps[CalibrationRecord]:
-    """One calibration; `raw` has every figure."""
+def get_calibration(calibration: CalibrationRecord | Job | str) -> Steps[CalibrationRecord]:
+    """One calibration, by its id or by the job that made it; `raw` has every figure."""
     return CalibrationRecord.read((yield from get(f"/calibrations/{id_of(calibration)}")))
 
 
-def read_report(calibration: CalibrationRecord | str) -> Steps[str]:
+def read_report(calibration: CalibrationRecord | Job | str) -> Steps[str]:
     """The report of a calibration, an HTML page."""
     return (yield Request("GET", f"/calibrations/{id_of(calibration)}/report")).text
 
@@ -87,8 +87,8 @@ def list_models(limit: int | None = 100) -> Steps[list[ModelRecord]]:
     return (yield from pages("/models", ModelRecord.read, limit))
 
 
-def get_model(model: ModelRecord | str) -> Steps[ModelRecord]:
-    """One model; `raw` has the log of its training."""
+def get_model(model: ModelRecord | Job | str) -> Steps[ModelRecord]:
+    """One model, by its id or by the job that trained it; `raw` has the log of its training."""
     return ModelRecord.read((yield from get(f"/models/{id_of(model)}")))
 
 

@@ -7,6 +7,7 @@ connections into `ServiceAway`.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +21,7 @@ import httpx
 from bathyscope.remote.problems import ServiceAway, ServiceError, problem_of
 from bathyscope.remote.steps import Pause, Request, Steps
 
-__all__ = ["KEY_VARIABLE", "AsyncTransport", "Place", "Transport"]
+__all__ = ["KEY_VARIABLE", "AsyncTransport", "Place", "Transport", "as_json"]
 
 T = TypeVar("T")
 
@@ -84,8 +85,14 @@ class Place:
             "timeout": httpx.Timeout(request.timeout_s, connect=_CONNECT_S),
         }
         if request.json is not None:
-            options["json"] = request.json
+            options["content"] = as_json(request.json)
+            headers["Content-Type"] = "application/json"
         return options
+
+
+def as_json(values: Any) -> str:
+    """JSON of values that may contain numbers of NumPy."""
+    return json.dumps(values, default=lambda number: number.item())
 
 
 class Transport:

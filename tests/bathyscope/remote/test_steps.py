@@ -121,6 +121,11 @@ def test_the_key_comes_from_the_argument_or_else_from_the_environment(monkeypatc
     assert place.socket_url("/stream") == "wss://scope/api/v1/stream"
 
 
+def test_numbers_of_numpy_are_sent_as_numbers() -> None:
+    body = Place.of("scope", None).options(Request("POST", "/", json={"by_um": np.float32(0.5)}))["content"]
+    assert body == '{"by_um": 0.5}'
+
+
 def test_tables_are_columns_and_data_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table({"track_id": np.array([1, 1, 2]), "z_um": np.array([1.0, 2.0, np.nan])}, revision=2)
     assert (table.rows, len(table), list(table)) == (3, 2, ["track_id", "z_um"])
