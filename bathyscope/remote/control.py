@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from bathyscope.remote.live_items import LiveTracks
 from bathyscope.remote.microscope import stop
 from bathyscope.remote.problems import ServiceError, problem_of
+from bathyscope.remote.steps import Number
 from bathyscope.remote.transports import AsyncTransport, Place, Transport, as_json
 from bathyscope.remote.watch import SOCKET_OPTIONS, refusal_of
 
@@ -118,12 +119,13 @@ class Control:
     def __init__(self, transport: Transport, name: str | None) -> None:
         self._transport = transport
         self._talk = _Talk(transport.place, name or _own_name())
+        self._open = ExitStack()
         self._socket: ClientConnection | None = None
         self.stage: Mapping[str, Any] = {}
 
     def __enter__(self) -> Self:
         try:
-            self._socket = connect(self._talk.url, **SOCKET_OPTIONS)
+            self._socket = self._open.enter_context(connect(self._talk.url, **SOCKET_OPTIONS))
             for message in self._talk.opening():
                 self._socket.send(message)
             self.stage = self._talk.answer(self._socket.recv(timeout=_ANSWER_S))["stage"]
@@ -143,12 +145,12 @@ class Control:
     def move(
         self,
         *,
-        stage_um: float | None = None,
-        by_um: float | None = None,
-        x_um: float | None = None,
-        x_by_um: float | None = None,
-        y_um: float | None = None,
-        y_by_um: float | None = None,
+        stage_um: Number | None = None,
+        by_um: Number | None = None,
+        x_um: Number | None = None,
+        x_by_um: Number | None = None,
+        y_um: Number | None = None,
+        y_by_um: Number | None = None,
     ) -> Moved:
         """Move focus drive and XY stage, and wait until they have arrived.
 
@@ -190,10 +192,9 @@ class Control:
         return Moved(answer["commanded_s"], answer["stage"], answer["light"])
 
     def _close(self) -> None:
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            with suppress(OSError, WebSocketException):
-                socket.close()
+        self._socket = None
+        with suppress(OSError, WebSocketException):
+            self._open.close()
 
 
 class AsyncControl:
@@ -202,12 +203,13 @@ class AsyncControl:
     def __init__(self, transport: AsyncTransport, name: str | None) -> None:
         self._transport = transport
         self._talk = _Talk(transport.place, name or _own_name())
+        self._open = AsyncExitStack()
         self._socket: AsyncConnection | None = None
         self.stage: Mapping[str, Any] = {}
 
     async def __aenter__(self) -> Self:
         try:
-            self._socket = await async_connect(self._talk.url, **SOCKET_OPTIONS)
+            self._socket = await self._open.enter_async_context(async_connect(self._talk.url, **SOCKET_OPTIONS))
             for message in self._talk.opening():
                 await self._socket.send(message)
             self.stage = self._talk.answer(await self._socket.recv())["stage"]
@@ -227,12 +229,12 @@ class AsyncControl:
     async def move(
         self,
         *,
-        stage_um: float | None = None,
-        by_um: float | None = None,
-        x_um: float | None = None,
-        x_by_um: float | None = None,
-        y_um: float | None = None,
-        y_by_um: float | None = None,
+        stage_um: Number | None = None,
+        by_um: Number | None = None,
+        x_um: Number | None = None,
+        x_by_um: Number | None = None,
+        y_um: Number | None = None,
+        y_by_um: Number | None = None,
     ) -> Moved:
         """As `Control.move`."""
         return await self._ask(
@@ -259,10 +261,9 @@ class AsyncControl:
         return Moved(answer["commanded_s"], answer["stage"], answer["light"])
 
     async def _close(self) -> None:
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            with suppress(OSError, WebSocketException):
-                await socket.close()
+        self._socket = None
+        with suppress(OSError, WebSocketException):
+            await self._open.aclose()
 
 
 def _own_name() -> str:

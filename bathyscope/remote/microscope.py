@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bathyscope.remote.steps import Endpoint, Request, Steps, get
+from bathyscope.remote.steps import Endpoint, Number, Request, Steps, get
 
 __all__ = ["MicroscopeMethods", "stop"]
 
@@ -55,12 +55,12 @@ def set_microscope(
 
 def move(
     *,
-    stage_um: float | None = None,
-    by_um: float | None = None,
-    x_um: float | None = None,
-    x_by_um: float | None = None,
-    y_um: float | None = None,
-    y_by_um: float | None = None,
+    stage_um: Number | None = None,
+    by_um: Number | None = None,
+    x_um: Number | None = None,
+    x_by_um: Number | None = None,
+    y_um: Number | None = None,
+    y_by_um: Number | None = None,
 ) -> Steps[dict[str, Any]]:
     """Move focus drive and XY stage within their limits, and wait; parameters as of `Control.move`.
 

@@ -22,8 +22,12 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import httpx
+import numpy as np
 
-__all__ = ["Awaiting", "Blocking", "Endpoint", "Pause", "Request", "Steps", "get", "id_of", "pages"]
+__all__ = ["Awaiting", "Blocking", "Endpoint", "Number", "Pause", "Request", "Steps", "get", "id_of", "pages"]
+
+Number: TypeAlias = "float | np.floating[Any]"
+"""A number of Python or NumPy: positions often come from arrays."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
