@@ -215,9 +215,20 @@ class Engine:
         self.microscope.set(wanted)
         return self.status.microscope()
 
-    def _move_stages(self, **wanted: Any) -> dict[str, Any]:
+    def _move_stages(
+        self,
+        stage_um: float | None = None,
+        by_um: float | None = None,
+        x_um: float | None = None,
+        x_by_um: float | None = None,
+        y_um: float | None = None,
+        y_by_um: float | None = None,
+    ) -> dict[str, Any]:
         """Move focus drive and XY stage, within their limits."""
-        self.microscope.move(wanted)
+        wanted = {
+            "stage_um": stage_um, "by_um": by_um, "x_um": x_um, "x_by_um": x_by_um, "y_um": y_um, "y_by_um": y_by_um,
+        }  # fmt: skip
+        self.microscope.move({name: value for name, value in wanted.items() if value is not None})
         return self.status.microscope()
 
     def _snap(self) -> dict[str, Any]:

@@ -173,6 +173,27 @@ def test_a_killed_engine_is_said_and_the_stream_goes_on(client: bathyscope.Clien
     client.runs.stop(second)
 
 
+CONTROLLING = """
+import os, signal, sys
+import bathyscope
+with bathyscope.Client(sys.argv[1]) as client, client.control("doomed.py") as microscope:
+    microscope.move(by_um=1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_a_killed_script_has_no_control_any_more_and_the_run_goes_on(client: bathyscope.Client, run: Any) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CONTROLLING, client.address]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    wait_for(lambda: client.microscope.state()["controller"] is None)
+    with client.control("next.py") as microscope:
+        assert microscope.move(by_um=-1).stage["stage_um"] == pytest.approx(0)
+    assert client.runs.get(run).state == "running"
+
+
 SCRIPT = """
 import os, signal, sys
 import bathyscope
