@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import psutil
 import pytest
+from nbclient import NotebookClient
 
 import bathyscope
 from bathyscope.remote.problems import ServiceAway, ServiceError
@@ -192,6 +194,30 @@ def test_a_killed_script_has_no_control_any_more_and_the_run_goes_on(client: bat
     with client.control("next.py") as microscope:
         assert microscope.move(by_um=-1).stage["stage_um"] == pytest.approx(0)
     assert client.runs.get(run).state == "running"
+
+
+CELLS = (
+    "import bathyscope",
+    "client = bathyscope.Client(ADDRESS)",
+    "run = client.runs.start(name='notebook', duration_s=1.5)",
+    "run = client.runs.wait(run)",
+    "async with bathyscope.AsyncClient(ADDRESS) as remote:\n    print((await remote.runs.get(run)).state)",
+    "client.runs.tracks(run).to_pandas().head(2)",
+)
+
+
+def test_both_clients_work_in_a_notebook(client: bathyscope.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cells = [nbformat.v4.new_code_cell(text.replace("ADDRESS", repr(client.address))) for text in CELLS]  # type: ignore[no-untyped-call]
+    book = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    NotebookClient(book, timeout=100).execute()
+    shown = [output for cell in book.cells for output in cell["outputs"]]
+    bars = [output["data"]["text/plain"] for output in shown if output["output_type"] == "display_data"]
+    assert len(bars) == 1
+    assert "run 2" in bars[0]
+    assert "finished" in bars[0]
+    assert any("finished" in output.get("text", "") for output in shown)
+    assert "z_um" in shown[-1]["data"]["text/html"]
 
 
 SCRIPT = """
