@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from bathyscope import Client
 
 BEADS = {"Mode": "Fluorescent Beads", "PixelType": "16bit", "BitDepth": "16", "BeadDensity": "10"}
+CAMERA = {"exposure_s": 0.05, "roi": [128, 128, 256, 256]}
 MICROSCOPE = {
     "stage_low_um": -100,
     "stage_high_um": 100,
@@ -23,7 +25,7 @@ MICROSCOPE = {
 
 if __name__ == "__main__":
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
-    with Client.demo("democamera", microscope=MICROSCOPE, camera={"exposure_s": 0.05}) as client:
+    with Client.demo("democamera", microscope=MICROSCOPE, camera=CAMERA) as client:
         swept = client.jobs.wait(client.calibrations.start((0, 40), 2, name="DemoCamera"))
         trained = client.jobs.wait(client.models.train(swept, minutes=minutes, name="DemoCamera"))
         client.models.activate(trained)
@@ -32,6 +34,7 @@ if __name__ == "__main__":
         run = client.runs.wait(client.runs.start(name="DemoCamera", duration_s=5))
         tracks = client.runs.tracks(run)
     print(f"{run.ledger['analysed']} frames, {len(set(tracks['track_id']))} tracks with {tracks.rows} points")
+    print(f"Median depth {np.median(tracks['z_um']):.1f} µm, {depth_um} µm from focus by the stage.")
     plt.scatter(tracks["t_s"], tracks["z_um"], c=tracks["track_id"], s=4)
     plt.gca().set(xlabel="time (s)", ylabel="depth (µm)")
     Path("example-data").mkdir(exist_ok=True)

@@ -45,13 +45,14 @@ def test_every_example_is_run_here() -> None:
     assert len(NOTEBOOKS) == 2
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("script", sorted(WRITTEN))
 def test_script(folder: Path, script: str) -> None:
     written, said = WRITTEN[script]
     if script == "democamera.py":
         need("mm_test_adapters")
     command = [sys.executable, script, *SHORT.get(script, [])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
     assert written is None or (folder / "example-data" / written).stat().st_size > 0
