@@ -173,15 +173,15 @@ class MicroscopeSlot:
         MicroscopeError
             Whatever limits and driver refuse.
         """
-        before = dict(self.facts.get("stage", {}))
-        with self._changing("moving the stage") as microscope:
-            change_stages_and_light(microscope, wanted)
-        after = self.facts["stage"]
-        self._events.add(
-            "stage_moved",
-            f"Moved to {_place(after)}.",
-            details={"asked": dict(wanted), "from": _positions(before), "to": _positions(after)},
-        )
+        before = _positions(self.facts)
+        try:
+            with self._changing("moving the stage") as microscope:
+                change_stages_and_light(microscope, wanted)
+        finally:
+            after = _positions(self.facts)
+            if after != before:  # also when the stage stopped on its way
+                details = {"asked": dict(wanted), "from": before, "to": after}
+                self._events.add("stage_moved", f"Moved to {_place(after)}.", details=details)
 
     def snap(self) -> Frame:
         """Expose one frame.
@@ -263,11 +263,12 @@ class MicroscopeSlot:
         """
         self.facts, self.camera = facts_of(microscope), microscope.camera_settings
 
-    def read_place(self, microscope: Microscope) -> dict[str, Any]:
-        """Ask the driver for stages and light only, which may change during a run; return both."""
-        changed = {"stage": stage_of(microscope), "light": asdict(microscope.light)}
-        self.facts = {**self.facts, **changed}
-        return changed
+    def read_stage(self, microscope: Microscope, *, light: bool) -> dict[str, Any]:
+        """Ask the driver for the stages, and for the light where that has changed; return stage and light."""
+        self.facts = {**self.facts, "stage": stage_of(microscope)}
+        if light:  # some microscopes need long to say which channel is on
+            self.facts["light"] = asdict(microscope.light)
+        return {"stage": self.facts["stage"], "light": self.facts["light"]}
 
     @property
     def frame_period_s(self) -> float:
@@ -301,7 +302,8 @@ class MicroscopeSlot:
         return {"name": name, "age_s": time.monotonic() - begun_s, "limit_s": _DRIVER_LIMIT_S}
 
 
-def _positions(stage: Mapping[str, Any]) -> dict[str, Any]:
+def _positions(facts: Mapping[str, Any]) -> dict[str, Any]:
+    stage = facts.get("stage", {})
     return {axis: stage.get(axis) for axis in ("stage_um", "x_um", "y_um")}
 
 

@@ -92,7 +92,7 @@ class Steering:
                 self._lease.require_free()
             microscope = self._microscope.open_microscope()
             self._control = _Control(id, name, time.monotonic())
-            stage = self._microscope.read_place(microscope)["stage"]
+            stage = self._microscope.read_stage(microscope, light=False)["stage"]
         self._events.add("control_begun", f"{name} has control of stages and light.", details={"control": id})
         return {"stage": stage}
 
@@ -139,7 +139,8 @@ class Steering:
                 try:
                     change_stages_and_light(microscope, wanted)
                 finally:
-                    changed = self._microscope.read_place(microscope)
+                    switched = "channel" in wanted or "shutter_open" in wanted
+                    changed = self._microscope.read_stage(microscope, light=switched)
             control.commands += 1
             control.heard_s = time.monotonic()
         return {"commanded_s": commanded_s, **changed}

@@ -510,3 +510,30 @@ def test_a_configuration_without_an_xy_stage_says_so(
     assert microscope.description.xy_stage is None
     with pytest.raises(MicroscopeError, match="no device has the role Core-XYStage"):
         microscope.move_xy(0.0, 0.0)
+
+
+def test_stages_move_while_frames_are_fetched(open_demo: Callable[..., MicroManagerMicroscope]) -> None:
+    microscope = open_demo()
+    microscope.apply_camera(CameraSettings(0.005))
+    indices: list[int] = []
+    fetched = threading.Event()
+
+    def fetch() -> None:
+        while len(indices) < 60:
+            frame = microscope.next_frame(5.0)
+            assert frame is not None
+            indices.append(frame.index)
+        fetched.set()
+
+    microscope.start_sequence()
+    grabbing = threading.Thread(target=fetch)
+    grabbing.start()
+    moves = 0
+    while not fetched.is_set() and grabbing.is_alive():
+        moves += 1
+        assert microscope.move_stage(moves % 5) == pytest.approx(moves % 5)
+        assert microscope.move_xy(moves % 7, 1.0) == pytest.approx((moves % 7, 1.0), abs=0.02)
+    grabbing.join(30)
+    microscope.stop_sequence()
+    assert indices == list(range(60))
+    assert moves > 1

@@ -135,3 +135,18 @@ def test_the_stop_takes_control_away(rig: Rig) -> None:
     with pytest.raises(EngineRefusal, match="the microscope was stopped"):
         rig.steering.change("a", by_um=1.0)
     assert rig.place == (0.0, 0.0, 0.0)
+
+
+def test_a_move_that_stops_on_its_way_is_an_event_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = rig.slot.microscope.inner  # type: ignore[union-attr]
+    move = driver.move_stage
+
+    def stuck(stage_um: float) -> float:
+        move(stage_um / 2)
+        raise MicroscopeError("not_arrived", "It stands elsewhere.", "Check it.")
+
+    monkeypatch.setattr(driver, "move_stage", stuck)
+    with pytest.raises(MicroscopeError, match="stands elsewhere"):
+        rig.slot.move({"stage_um": 8.0})
+    kind, details = rig.events.added[-1]
+    assert (kind, details["to"]["stage_um"]) == ("stage_moved", 4.0)
