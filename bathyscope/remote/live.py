@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
@@ -136,7 +136,7 @@ class AsyncLive:
         run: RunRecord | str | None = None,
         duration_s: float | None = None,
         patience_s: float = _PATIENCE_S,
-    ) -> AsyncIterator[LiveTracks]:
+    ) -> AsyncGenerator[LiveTracks, None]:
         """As `Live.tracks`, in an ``async for``."""
         watch = Watch(self._transport.place, "/stream", LiveTracks.read, duration_s, patience_s)
         wanted = None if run is None else id_of(run)
@@ -149,7 +149,7 @@ class AsyncLive:
 
     async def frames(
         self, *, duration_s: float | None = None, patience_s: float = _PATIENCE_S
-    ) -> AsyncIterator[LiveFrame]:
+    ) -> AsyncGenerator[LiveFrame, None]:
         """As `Live.frames`, in an ``async for``."""
         watch = Watch(self._transport.place, "/preview", LiveFrame.read, duration_s, patience_s)
         async with aclosing(self._items(watch)) as items:
@@ -157,7 +157,7 @@ class AsyncLive:
                 if frame is not None:
                     yield frame
 
-    async def feed(self) -> AsyncIterator[dict[str, Any]]:
+    async def feed(self) -> AsyncGenerator[dict[str, Any], None]:
         """As `Live.feed`, in an ``async for``."""
         watch = Watch(self._transport.place, "/feed", LiveTracks.read, None, 0.0)
         try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -171,3 +171,21 @@ def test_the_key_is_sent_first_and_a_wrong_one_is_refused() -> None:
             next(client.live.tracks())
         assert (refusal.value.status, refusal.value.kind) == (401, "access-key")
     assert received == ['{"access_key": "wrong"}']
+
+
+def test_a_slow_loop_in_an_event_loop_gets_the_newest_state() -> None:
+    def hurry(socket: ServerConnection) -> None:
+        socket.send(tracks(0))
+        threading.Event().wait(0.1)
+        for sequence in range(1, 10):
+            socket.send(tracks(sequence))
+        socket.recv()
+
+    async def watch(address: str) -> list[int]:
+        async with bathyscope.AsyncClient(address) as client, aclosing(client.live.tracks()) as states:
+            first = (await anext(states)).sequence
+            await asyncio.sleep(0.5)
+            return [first, (await anext(states)).sequence]
+
+    with service(hurry) as address:
+        assert asyncio.run(watch(address)) == [0, 9]
