@@ -107,11 +107,11 @@ class Live:
             try:
                 with connect(watch.url, **SOCKET_OPTIONS) as socket:
                     _greet(socket, watch)
-                    watch.connected()
                     while not watch.over:
                         try:
                             message = socket.recv(timeout=watch.wait_s(_SILENCE_S))
                         except TimeoutError:
+                            watch.works()
                             yield None
                             continue
                         yield watch.item(_newest(socket, message))
@@ -173,12 +173,12 @@ class AsyncLive:
             try:
                 async with async_connect(watch.url, **SOCKET_OPTIONS) as socket:
                     await _async_greet(socket, watch)
-                    watch.connected()
                     while not watch.over:
                         try:
                             async with asyncio.timeout(watch.wait_s(_SILENCE_S)):
                                 message = await socket.recv()
                         except TimeoutError:
+                            watch.works()
                             yield None
                             continue
                         yield watch.item(await _async_newest(socket, message))

@@ -105,15 +105,18 @@ class Watch(Generic[Item]):
         """The first message to send after connecting: the access key, where there is one."""
         return None if self._place.key is None else json.dumps({"access_key": self._place.key})
 
-    def connected(self) -> None:
-        """Note that the WebSocket is open."""
+    def works(self) -> None:
+        """Note that the connection works: a message came, or it stayed open for a while."""
+        if self._lost_s is None:
+            return
         lost_s, self._lost_s = self._lost_s, None
         self._pause_s = _FIRST_PAUSE_S
-        if self._last is not None and lost_s is not None:
+        if self._last is not None:
             self._say(f"The connection was lost for {time.monotonic() - lost_s:.1f} s.")
 
     def item(self, message: str | bytes) -> Item:
         """Decode a message."""
+        self.works()
         if isinstance(message, str):
             raise ServiceError(
                 f"{self.url} sent text, not a binary message.", "Update client and service.", kind="not-bathyscope"

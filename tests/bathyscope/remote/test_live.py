@@ -58,15 +58,17 @@ def service(*connections: Connection) -> Iterator[str]:
             thread.join()
 
 
+received = threading.Semaphore(0)
+"""Released for each state that the test has got: the next message is sent then, since of two only the newest counts."""
+
+
 def sends(*messages: bytes, then: Callable[[ServerConnection], Any] = lambda socket: socket.close()) -> Connection:
-    """Send each message when the one before was acknowledged by a ping, then end."""
+    """Send each message when the test has got the one before, then end."""
 
     def behave(socket: ServerConnection) -> None:
         for message in messages:
             socket.send(message)
-            # Not two at once: a client that is slower gets only the newest one.
-            socket.ping().wait(5)
-            threading.Event().wait(0.05)
+            received.acquire(timeout=20)
         then(socket)
 
     return behave
@@ -79,10 +81,16 @@ def breaks(socket: ServerConnection) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "_FIRST_PAUSE_S", 0.01)
+    while received.acquire(blocking=False):  # left by another test
+        pass
 
 
 def first(count: int, states: Iterator[LiveTracks]) -> list[LiveTracks]:
-    return [next(states) for _ in range(count)]
+    got = []
+    for _ in range(count):
+        got.append(next(states))
+        received.release()
+    return got
 
 
 def test_a_state_has_columns_flags_and_positions() -> None:
@@ -121,6 +129,7 @@ def test_the_same_in_an_event_loop() -> None:
         async with bathyscope.AsyncClient(address) as client:
             async for state in client.live.tracks():
                 states.append(state)
+                received.release()
                 if len(states) == 3:
                     break
         return states
@@ -131,27 +140,52 @@ def test_the_same_in_an_event_loop() -> None:
     assert "connection was lost" in str(states[1].interruption)
 
 
-def test_a_slow_loop_gets_the_newest_state() -> None:
-    def hurry(socket: ServerConnection) -> None:
-        for sequence in range(10):
-            socket.send(tracks(sequence))
-        socket.recv()
+def hurry(socket: ServerConnection) -> None:
+    """One state, and when the test has got it, nine more at once."""
+    socket.send(tracks(0))
+    received.acquire(timeout=20)
+    for sequence in range(1, 10):
+        socket.send(tracks(sequence))
+    socket.recv()
 
+
+def test_a_slow_loop_gets_the_newest_state() -> None:
     with service(hurry) as address, bathyscope.Client(address) as client:
         states = client.live.tracks()
-        next(states)
-        threading.Event().wait(0.3)
-        state = next(states)
-        assert state.sequence == 9
+        first(1, states)
+        threading.Event().wait(1.0)
+        (state,) = first(1, states)
+        assert (state.sequence, state.missed) == (9, 8)
         states.close()  # type: ignore[attr-defined]
+
+
+def test_a_slow_loop_in_an_event_loop_gets_the_newest_state() -> None:
+    async def watch(address: str) -> list[int]:
+        async with bathyscope.AsyncClient(address) as client, aclosing(client.live.tracks()) as states:
+            sequences = [(await anext(states)).sequence]
+            received.release()
+            await asyncio.sleep(1.0)
+            return [*sequences, (await anext(states)).sequence]
+
+    with service(hurry) as address:
+        assert asyncio.run(watch(address)) == [0, 9]
 
 
 def test_a_service_that_stays_away_ends_the_iteration() -> None:
     with service(sends(tracks(0), then=breaks)) as address, bathyscope.Client(address) as client:
         states = client.live.tracks(patience_s=0.2)
-        next(states)
+        first(1, states)
     with pytest.raises(ServiceAway, match="does not respond"):
         next(states)
+
+
+def test_a_service_that_accepts_and_closes_at_once_is_away() -> None:
+    with (
+        service() as address,
+        bathyscope.Client(address) as client,
+        pytest.raises(ServiceAway, match="does not respond"),
+    ):
+        next(client.live.tracks(patience_s=0.3))
 
 
 def test_an_iteration_lasts_as_long_as_asked() -> None:
@@ -160,32 +194,14 @@ def test_an_iteration_lasts_as_long_as_asked() -> None:
 
 
 def test_the_key_is_sent_first_and_a_wrong_one_is_refused() -> None:
-    received = []
+    keys = []
 
     def refuse(socket: ServerConnection) -> None:
-        received.append(socket.recv())
+        keys.append(socket.recv())
         socket.close(4401, "The first message must be a key.")
 
     with service(refuse) as address, bathyscope.Client(address, key="wrong") as client:
         with pytest.raises(ServiceError, match="access key") as refusal:
             next(client.live.tracks())
         assert (refusal.value.status, refusal.value.kind) == (401, "access-key")
-    assert received == ['{"access_key": "wrong"}']
-
-
-def test_a_slow_loop_in_an_event_loop_gets_the_newest_state() -> None:
-    def hurry(socket: ServerConnection) -> None:
-        socket.send(tracks(0))
-        threading.Event().wait(0.1)
-        for sequence in range(1, 10):
-            socket.send(tracks(sequence))
-        socket.recv()
-
-    async def watch(address: str) -> list[int]:
-        async with bathyscope.AsyncClient(address) as client, aclosing(client.live.tracks()) as states:
-            first = (await anext(states)).sequence
-            await asyncio.sleep(0.5)
-            return [first, (await anext(states)).sequence]
-
-    with service(hurry) as address:
-        assert asyncio.run(watch(address)) == [0, 9]
+    assert keys == ['{"access_key": "wrong"}']
