@@ -9,6 +9,7 @@
 `evaluate`                `Localizations` or `Tracks`, and `Truth` -> scores
 `read_table`              CSV or Parquet file -> one of these tables
 `write_table`             one of these tables -> CSV or Parquet file
+`Client`                  the service that runs beside: runs, live tracks, jobs
 ========================  ==========================================================
 
 Lengths are in µm, times in s, light in photo-electrons. x runs right and y
@@ -55,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bathyscope.calibration import calibrate
+    from bathyscope.client import AsyncClient, Client, ServiceError
     from bathyscope.localization import load_model, localize
     from bathyscope.scoring import evaluate
     from bathyscope.tables import read_table, write_table
@@ -65,9 +67,12 @@ if TYPE_CHECKING:
     from models.tables import Localizations, Tracks, Truth
 
 __all__ = [
+    "AsyncClient",
     "Calibration",
+    "Client",
     "Localizations",
     "Localizer",
+    "ServiceError",
     "Tracks",
     "Truth",
     "calibrate",
@@ -81,6 +86,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncClient": "bathyscope.client",
+    "Client": "bathyscope.client",
+    "ServiceError": "bathyscope.client",
     "Calibration": "models.calibration.calibration",
     "Localizations": "models.tables",
     "Localizer": "models.localization",

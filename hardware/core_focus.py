@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
+from hardware.core_arrival import arrived
 from hardware.core_devices import CoreDevices
 from hardware.core_values import core_request, not_read_back
 from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import MicroscopeError
 
 __all__ = ["CoreFocus"]
-
-_SETTLE_POLL_S = 0.005
-"""Pause between two readings of a drive that has not yet arrived, s."""
 
 
 class CoreFocus:
@@ -93,20 +90,12 @@ class CoreFocus:
         with core_request(f"move {stage} to {stage_um:g} µm"):
             core.set_position(stage, stage_um)
             core.wait_for_device(stage)
-            settle_s = time.monotonic() + float(core.get_device_timeout_ms(stage)) / 1000
-        # Some drives report that they are done before they are.
-        while True:
-            reported_um = self.last_um = self.read()
-            if abs(reported_um - stage_um) <= self._settings.stage_tolerance_um:
-                return reported_um
-            if time.monotonic() > settle_s:
-                raise MicroscopeError(
-                    "not_arrived",
-                    f"{stage} was sent to {stage_um:g} µm and reports {reported_um:g} µm; "
-                    f"the tolerance is {self._settings.stage_tolerance_um:g} µm.",
-                    "Check that the drive is not blocked or moved by hand, or set a greater tolerance.",
-                )
-            time.sleep(_SETTLE_POLL_S)
+        (reported_um,) = arrived(core, stage, (stage_um,), self._update_and_read, self._settings.stage_tolerance_um)
+        return reported_um
+
+    def _update_and_read(self) -> tuple[float]:
+        self.last_um = self.read()
+        return (self.last_um,)
 
     def set_continuous_focus(self, on: bool) -> None:
         """Switch off all autofocus devices that hold focus; or on again those that were switched off, or that in role.

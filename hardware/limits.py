@@ -1,9 +1,9 @@
-"""Soft limits of the focus drive, applied to every driver at one place.
+"""Soft limits of the focus drive and the XY stage, applied to every driver at one place.
 
-A focus drive that moves too far breaks a slide or an objective, and the
+A stage that moves too far breaks a slide or an objective, and the
 Micro-Manager core checks no limits: it accepts even a NaN. So every driver is
-used through `LimitedMicroscope`, whose `move_stage` is the only call that
-passes a position to a drive. A refused move moves nothing.
+used through `LimitedMicroscope`, whose `move_stage` and `move_xy` are the only
+calls that pass a position to a stage. A refused move moves nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hardware.microscope import (
     MicroscopeError,
     StageLimits,
     Truth,
+    XYLimits,
 )
 
 __all__ = ["LimitedMicroscope", "check_limits", "check_move"]
@@ -46,7 +47,7 @@ def check_limits(limits: StageLimits) -> StageLimits:
     return limits
 
 
-def check_move(target_um: float, position_um: float, limits: StageLimits) -> float:
+def check_move(target_um: float, position_um: float, limits: StageLimits, axis: str = "The stage") -> float:
     """Return the target of a move when it is allowed from the present position.
 
     Parameters
@@ -55,6 +56,8 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
         Target and present position of the drive, µm.
     limits : StageLimits
         The soft limits in force.
+    axis : str
+        Subject of messages.
 
     Raises
     ------
@@ -64,21 +67,21 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
     if not math.isfinite(target_um):
         raise MicroscopeError(
             "stage_limit",
-            f"The stage was asked to go to {target_um} µm; a position must be a finite number "
+            f"{axis} was asked to go to {target_um} µm; a position must be a finite number "
             f"between {limits.low_um:g} and {limits.high_um:g} µm.",
             "Nothing was moved. Give a position in µm.",
         )
     if not limits.low_um - _ROUNDING_UM <= target_um <= limits.high_um + _ROUNDING_UM:
         raise MicroscopeError(
             "stage_limit",
-            f"The stage was asked to go to {target_um:g} µm; its soft limits are "
+            f"{axis} was asked to go to {target_um:g} µm; its soft limits are "
             f"{limits.low_um:g} to {limits.high_um:g} µm.",
             "Nothing was moved. Choose a position within the limits, or change the limits if the way is free.",
         )
     if not math.isfinite(position_um):
         raise MicroscopeError(
             "stage_limit",
-            f"The stage reports its position as {position_um} µm, so the step to {target_um:g} µm cannot be checked "
+            f"{axis} reports its position as {position_um} µm, so the step to {target_um:g} µm cannot be checked "
             f"against the greatest step of {limits.max_step_um:g} µm.",
             "Nothing was moved. Home the stage or restart its controller.",
         )
@@ -86,38 +89,44 @@ def check_move(target_um: float, position_um: float, limits: StageLimits) -> flo
     if step > limits.max_step_um + _ROUNDING_UM:
         raise MicroscopeError(
             "stage_limit",
-            f"The stage is at {position_um:g} µm and was asked to go to {target_um:g} µm, a step of {step:g} µm; "
+            f"{axis} is at {position_um:g} µm and was asked to go to {target_um:g} µm, a step of {step:g} µm; "
             f"the greatest step is {limits.max_step_um:g} µm.",
             "Nothing was moved. Go there in several steps, or raise the greatest step if the way is free.",
         )
     return target_um
 
 
-def _without_role(description: MicroscopeDescription) -> str:
-    """Drives that exist but are not chosen in the configuration."""
-    drives = [label for label, kind in description.devices.items() if kind == "focus drive"]
-    return f" with the role Core-Focus (there are {', '.join(drives)})" if drives else ""
+def _without_role(description: MicroscopeDescription, kind: str, role: str) -> str:
+    """Stages that exist but are not chosen in the configuration."""
+    stages = [label for label, found in description.devices.items() if found == kind]
+    return f" with the role {role} (there are {', '.join(stages)})" if stages else ""
 
 
 class LimitedMicroscope:
-    """A microscope whose focus drive stays within soft limits.
+    """A microscope whose stages stay within soft limits.
 
     Parameters
     ----------
     inner : Microscope
         The driver.
     limits : StageLimits
-        Lowest and highest position and greatest step, µm.
+        Of the focus drive: lowest and highest position and greatest step, µm.
+    xy_limits : XYLimits, optional
+        Of the XY stage. Absent: it is not moved.
 
     Raises
     ------
     MicroscopeError
-        When a limit is not finite, the range is empty or the step is not positive.
+        When a limit is not finite, a range is empty or a step is not positive.
     """
 
-    def __init__(self, inner: Microscope, limits: StageLimits) -> None:
+    def __init__(self, inner: Microscope, limits: StageLimits, xy_limits: XYLimits | None = None) -> None:
         self._inner = inner
         self._limits = check_limits(limits)
+        self._xy_limits = xy_limits
+        if xy_limits is not None:
+            check_limits(xy_limits.x)
+            check_limits(xy_limits.y)
 
     @property
     def inner(self) -> Microscope:
@@ -211,7 +220,8 @@ class LimitedMicroscope:
             raise MicroscopeError(
                 "no_stage",
                 f"The stage was asked to go to {stage_um} µm, but the microscope "
-                f"({self._inner.description.driver}) has no focus drive{_without_role(self._inner.description)}.",
+                f"({self._inner.description.driver}) has no focus drive"
+                f"{_without_role(self._inner.description, 'focus drive', 'Core-Focus')}.",
                 "Connect one in the hardware configuration, or leave the stage alone.",
             )
         return self._inner.move_stage(check_move(float(stage_um), self._inner.stage_um, self._limits))
@@ -220,6 +230,48 @@ class LimitedMicroscope:
     def stage_limits(self) -> StageLimits:
         """The soft limits in force."""
         return self._limits
+
+    @property
+    def xy_um(self) -> tuple[float, float]:
+        """Position of the XY stage, µm."""
+        return self._inner.xy_um
+
+    def move_xy(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Move the XY stage when that is allowed; return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"no_stage"`` without an XY stage, ``"stage_limit"`` without limits or for a move that is not allowed in
+            one of the axes (nothing moves), and errors of the driver.
+        """
+        description = self._inner.description
+        if description.xy_stage is None:
+            raise MicroscopeError(
+                "no_stage",
+                f"The XY stage was asked to go to ({x_um}, {y_um}) µm, but the microscope ({description.driver}) has "
+                f"no XY stage{_without_role(description, 'XY stage', 'Core-XYStage')}.",
+                "Connect one in the hardware configuration, or leave it alone.",
+            )
+        if self._xy_limits is None:
+            raise MicroscopeError(
+                "stage_limit",
+                f"The XY stage was asked to go to ({x_um}, {y_um}) µm, but its limits are not set.",
+                "Nothing was moved. Set xy_low_um, xy_high_um and xy_max_step_um of the microscope.",
+            )
+        now = self._inner.xy_um
+        x, y = (
+            check_move(float(target), position, limits, f"The XY stage in {axis}")
+            for target, position, limits, axis in zip(
+                (x_um, y_um), now, (self._xy_limits.x, self._xy_limits.y), "xy", strict=True
+            )
+        )
+        return self._inner.move_xy(x, y)
+
+    @property
+    def xy_limits(self) -> XYLimits | None:
+        """The soft limits in force; None: the XY stage is not moved."""
+        return self._xy_limits
 
     @property
     def continuous_focus(self) -> bool:

@@ -25,6 +25,7 @@ from hardware.core_light import CoreLight
 from hardware.core_session import connect_bridge, find_installation, start_core, stop_core
 from hardware.core_text import clean_text
 from hardware.core_values import core_request
+from hardware.core_xy import CoreXY
 from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import (
     CameraSettings,
@@ -33,6 +34,7 @@ from hardware.microscope import (
     MicroscopeDescription,
     MicroscopeError,
     StageLimits,
+    XYLimits,
 )
 
 __all__ = ["MicroManagerMicroscope"]
@@ -41,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class MicroManagerMicroscope:
-    """Camera, focus drive and light of a Micro-Manager configuration.
+    """Camera, focus drive, XY stage and light of a Micro-Manager configuration.
 
     The light follows the core's auto shutter (open while the camera exposes)
     until `set_light` opens or closes it; from then on it stays as it was set.
@@ -61,6 +63,7 @@ class MicroManagerMicroscope:
         self._settings = settings
         self._core: Any = None
         self._stage: str | None = None
+        self._xy: CoreXY | None = None
         self._stop_asked = threading.Event()
         self._guard = threading.RLock()
         if settings.mode == "bridge":
@@ -89,6 +92,7 @@ class MicroManagerMicroscope:
             )
         self._stage = stage or None
         self._focus = CoreFocus(core, self._devices, settings, self._stage)
+        self._xy = xy = CoreXY(core, settings.stage_tolerance_um)
         self._camera = CoreCamera(core, settings, camera, self._focus, self._stop_asked)
         self._light = CoreLight(core, self._devices, settings.channel_group)
         self._focus.update()
@@ -101,6 +105,7 @@ class MicroManagerMicroscope:
             pixel_size_um=self._camera.pixel_size_um,
             devices=dict(self._devices.kinds),
             focus_direction=self._focus.direction,
+            xy_stage=xy.stage,
         )
 
     @property
@@ -167,6 +172,20 @@ class MicroManagerMicroscope:
         return StageLimits(-math.inf, math.inf, math.inf)
 
     @property
+    def xy_um(self) -> tuple[float, float]:
+        """Position of the XY stage as it reports it, µm."""
+        return self._required_xy.read()
+
+    def move_xy(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Move the XY stage, wait, and return the position read back, µm; see `CoreXY.move`."""
+        return self._required_xy.move(x_um, y_um)
+
+    @property
+    def xy_limits(self) -> XYLimits | None:
+        """None: the core states no limits."""
+        return None
+
+    @property
     def continuous_focus(self) -> bool:
         """Whether any autofocus device holds focus, also one that has not the role Core-AutoFocus."""
         return bool(self._focus.holding_devices())
@@ -202,21 +221,15 @@ class MicroManagerMicroscope:
     # ---- end ----
 
     def stop(self) -> bool:
-        """Halt stage and sequence, from any thread; True when the core confirms both."""
+        """Halt stages and sequence, from any thread; True when the core confirms all of them."""
         core = self._core
         if core is None:
             return True
         self._stop_asked.set()
-        confirmed = True
-        if self._stage is not None:
-            try:
-                core.stop(self._stage)
-            except Exception as error:  # noqa: BLE001 the core raises many kinds; each means "not confirmed"
-                _log.warning("stage_not_stopped", stage=self._stage, error=clean_text(str(error)))
-                # A drive that refuses to stop may report that it does not move.
-                confirmed = False
-                with contextlib.suppress(Exception):
-                    confirmed = not core.device_busy(self._stage)
+        # A core that failed to open has no stages yet.
+        stages = (self._stage, None if self._xy is None else self._xy.stage)
+        stopped = [_is_stopped(core, stage) for stage in stages if stage is not None]
+        confirmed = all(stopped)
         try:
             if core.is_sequence_running():
                 core.stop_sequence_acquisition()
@@ -247,3 +260,22 @@ class MicroManagerMicroscope:
         if core is None:
             raise MicroscopeError("closed", "The microscope has been closed.", "Open it again.")
         return core
+
+    @property
+    def _required_xy(self) -> CoreXY:
+        self._running_core()
+        assert self._xy is not None  # noqa: S101  made when the microscope was opened
+        return self._xy
+
+
+def _is_stopped(core: Any, stage: str) -> bool:
+    """Halt one stage; whether it stands still."""
+    try:
+        core.stop(stage)
+    except Exception as error:  # noqa: BLE001 the core raises many kinds; each means "not confirmed"
+        _log.warning("stage_not_stopped", stage=stage, error=clean_text(str(error)))
+        # A drive that refuses to stop may report that it does not move.
+        with contextlib.suppress(Exception):
+            return not core.device_busy(stage)
+        return False
+    return True

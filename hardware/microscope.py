@@ -1,10 +1,11 @@
-"""The interface of a microscope: one camera, one focus drive, one light.
+"""The interface of a microscope: one camera, one focus drive, one XY stage, one light.
 
 Every driver implements the `Microscope` Protocol; the real-time engine and the
 calibration use nothing else. Calls block, and are made by one owner at a time.
 `stop` and `stop_sequence` may be called from any thread at any moment, also
-while another call blocks, and so may `description` and `stage_limits`, which
-never change.
+while another call blocks, and so may `description`, `stage_limits` and
+`xy_limits`, which never change. Stages may be moved while a sequence runs, from
+another thread than the one that fetches the frames.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "Roi",
     "StageLimits",
     "Truth",
+    "XYLimits",
 ]
 
 Truth: TypeAlias = "Callable[[int], NDArray[np.float64]]"
@@ -113,11 +115,19 @@ class CameraSettings:
 
 @dataclass(frozen=True, slots=True)
 class StageLimits:
-    """Soft limits of the focus drive: lowest and highest position and greatest step, µm."""
+    """Soft limits of one axis of a stage: lowest and highest position and greatest step, µm."""
 
     low_um: float
     high_um: float
     max_step_um: float
+
+
+@dataclass(frozen=True, slots=True)
+class XYLimits:
+    """Soft limits of the two axes of an XY stage."""
+
+    x: StageLimits
+    y: StageLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,7 @@ class LightState:
 class MicroscopeDescription:
     """What is connected: driver, device labels, sensor (H, W), bit depth, pixel size at the sample (µm or None).
 
+    `focus_stage`, `xy_stage`: label of the device; None: there is none.
     `focus_direction`: +1 when a higher position of the focus drive brings objective and sample together, -1 when it
     takes them apart, 0 when the microscope's configuration does not state it.
     `notes`: remarks for the user, such as stated values of a recording that are not trusted.
@@ -151,6 +162,7 @@ class MicroscopeDescription:
     devices: dict[str, str] = field(default_factory=dict)
     focus_direction: int = 0
     notes: tuple[str, ...] = ()
+    xy_stage: str | None = None
 
     def frame_shape(self, camera: CameraSettings) -> tuple[int, int]:
         """Rows and columns of the frames as the camera is set."""
@@ -162,7 +174,7 @@ class MicroscopeDescription:
 
 @runtime_checkable
 class Microscope(Protocol):
-    """Camera, focus drive and light of one microscope."""
+    """Camera, focus drive, XY stage and light of one microscope."""
 
     @property
     def description(self) -> MicroscopeDescription:
@@ -251,6 +263,32 @@ class Microscope(Protocol):
     @property
     def stage_limits(self) -> StageLimits:
         """The soft limits in force."""
+        ...
+
+    @property
+    def xy_um(self) -> tuple[float, float]:
+        """Position of the XY stage in its own axes, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"no_stage"`` without one.
+        """
+        ...
+
+    def move_xy(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Move the XY stage, wait, and return the position read back, µm.
+
+        Raises
+        ------
+        MicroscopeError
+            As `move_stage`.
+        """
+        ...
+
+    @property
+    def xy_limits(self) -> XYLimits | None:
+        """The soft limits in force; None: none are stated, and the XY stage is not moved."""
         ...
 
     @property

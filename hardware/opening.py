@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from hardware.driver import ComputedInputs, Driver, DriverSettings
 from hardware.drivers import load_driver
 from hardware.limits import LimitedMicroscope, check_limits
-from hardware.microscope import MicroscopeError, StageLimits
+from hardware.microscope import MicroscopeError, StageLimits, XYLimits
 
 __all__ = ["open_microscope"]
 
 _DEFAULT_LIMITS = StageLimits(-150.0, 150.0, 300.0)
-"""Limits of a stage that is not real."""
+"""Limits of stages that are not real."""
 
 
 def open_microscope(
@@ -23,6 +23,7 @@ def open_microscope(
     settings: DriverSettings | Mapping[str, Any] | None = None,
     *,
     limits: StageLimits | None = None,
+    xy_limits: XYLimits | None = None,
     inputs: ComputedInputs | None = None,
 ) -> LimitedMicroscope:
     """Open a microscope within its soft limits.
@@ -35,6 +36,8 @@ def open_microscope(
         Settings of this driver; None: its defaults.
     limits : StageLimits or None
         Soft limits of the focus drive; required with a real one.
+    xy_limits : XYLimits or None
+        Soft limits of the XY stage. None: a real one is not moved.
     inputs : ComputedInputs or None
         Data that the caller computes for the simulated and the replay driver.
 
@@ -51,8 +54,10 @@ def open_microscope(
             "Set the lowest and highest position that are safe for objective and sample, and the greatest step.",
         )
     limits = check_limits(limits or _DEFAULT_LIMITS)
+    if xy_limits is None and not driver.needs_limits:
+        xy_limits = XYLimits(_DEFAULT_LIMITS, _DEFAULT_LIMITS)
     own = _validate(kind, driver, settings)
-    return LimitedMicroscope(driver.open(own, inputs or ComputedInputs()), limits)
+    return LimitedMicroscope(driver.open(own, inputs or ComputedInputs()), limits, xy_limits)
 
 
 def _validate(kind: str, driver: Driver[Any], settings: DriverSettings | Mapping[str, Any] | None) -> DriverSettings:

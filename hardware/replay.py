@@ -27,6 +27,7 @@ from hardware.microscope import (
     Roi,
     StageLimits,
     Truth,
+    XYLimits,
 )
 from hardware.software_microscope import SoftwareMicroscope
 
@@ -260,6 +261,30 @@ class ReplayMicroscope(SoftwareMicroscope):
     def stage_limits(self) -> StageLimits:
         """The position of the fixed stage alone: there is no stage to move."""
         return StageLimits(self._stage_um, self._stage_um, 0.0)
+
+    @property
+    def xy_um(self) -> tuple[float, float]:
+        """Position of the fixed stage, µm."""
+        return 0.0, 0.0
+
+    def move_xy(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Raise an error: a recording has no stage.
+
+        Raises
+        ------
+        MicroscopeError
+            Always.
+        """
+        raise MicroscopeError(
+            "no_stage",
+            f"The XY stage was asked to go to ({x_um}, {y_um}) µm, but a recording has no stage.",
+            "Leave the stage alone, or use another driver.",
+        )
+
+    @property
+    def xy_limits(self) -> XYLimits | None:
+        """None: there is no stage to move."""
+        return None
 
     @property
     def light(self) -> LightState:

@@ -4,8 +4,8 @@ A real camera does not wait for its reader, and neither does this one: its own
 thread exposes frame k at the start of the sequence plus k periods and puts it
 into a bounded ring. When the reader is too slow, the oldest frames are
 overwritten; when rendering is too slow, exposures are skipped. Both show as
-gaps in the image numbers, as with a real camera. The stage moves the focus
-through the scene, the shutter makes it dark, and the true positions of the
+gaps in the image numbers, as with a real camera. The focus drive moves the focus
+through the scene, the XY stage moves the scene sideways, the shutter makes it dark, and the true positions of the
 emitters are known for every frame.
 
 The caller supplies the physics as a `Scene` (photo-electrons) and a `Detector`
@@ -18,7 +18,8 @@ import bisect
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from hardware.microscope import (
     MicroscopeError,
     Roi,
     StageLimits,
+    XYLimits,
 )
 from hardware.software_microscope import SoftwareMicroscope
 
@@ -40,6 +42,10 @@ __all__ = ["Detector", "Scene", "SimulatedMicroscope"]
 
 _JOIN_S = 5.0
 """How long stopping waits for the exposing thread: far more than one rendering, s."""
+
+
+XY = tuple[float, float]
+"""Position of the XY stage, µm. A stage at x shows the sample x farther to the right."""
 
 
 class Scene(Protocol):
@@ -59,11 +65,11 @@ class Scene(Protocol):
         """Pixel size at the sample, µm."""
         ...
 
-    def render(self, time_s: float, exposure_s: float, stage_um: float) -> NDArray[np.float32]:
+    def render(self, time_s: float, exposure_s: float, stage_um: float, xy_um: XY) -> NDArray[np.float32]:
         """Expected photo-electrons, shape (H, W), of an exposure whose middle is at `time_s`."""
         ...
 
-    def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
+    def truth(self, time_s: float, stage_um: float, xy_um: XY) -> NDArray[np.float64]:
         """Emitters at `time_s`, shape (N, 4): id, x_um, y_um, z_um."""
         ...
 
@@ -81,8 +87,16 @@ class Detector(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Position of both stages, µm."""
+
+    stage_um: float
+    xy_um: XY
+
+
 class SimulatedMicroscope(SoftwareMicroscope):
-    """Camera, stage and light in front of a scene.
+    """Camera, stages and light in front of a scene.
 
     Parameters
     ----------
@@ -142,9 +156,10 @@ class SimulatedMicroscope(SoftwareMicroscope):
         self._start_s = time.monotonic()
         self._running_exposure_s = exposure_s
         self._running_period_s = exposure_s
-        # Positions of the drive since the start of the sequence, by time; the last one is the present one.
+        # Positions of the stages since the start of the sequence, by time; the last one is the present one.
         self._moves_s: list[float] = [self._start_s]
-        self._moves_um: list[float] = [0.0]
+        self._places: list[_Place] = [_Place(0.0, (0.0, 0.0))]
+        self._moving = threading.Lock()
         self._description = MicroscopeDescription(
             driver="simulated",
             camera="Simulated camera",
@@ -155,8 +170,10 @@ class SimulatedMicroscope(SoftwareMicroscope):
             devices={
                 "Simulated camera": "camera",
                 "Simulated stage": "focus drive",
+                "Simulated XY stage": "XY stage",
                 "Simulated shutter": "shutter",
             },
+            xy_stage="Simulated XY stage",
         )
 
     # ---- description and settings ----
@@ -233,7 +250,8 @@ class SimulatedMicroscope(SoftwareMicroscope):
         self._running_exposure_s = exposure_s
         self._running_period_s = self.frame_period_s
         self._start_s = time.monotonic()
-        self._moves_s, self._moves_um = [self._start_s], [self._moves_um[-1]]
+        with self._moving:
+            self._moves_s, self._places = [self._start_s], self._places[-1:]
         self._thread = threading.Thread(
             target=self._expose_by_the_clock, args=(self._halt,), name="simulated-camera", daemon=True
         )
@@ -283,27 +301,42 @@ class SimulatedMicroscope(SoftwareMicroscope):
 
         It must not be older than the last start of a sequence, which sets the scene's clock.
         """
-        return self._in_frame(self._scene.truth(frame.time_s - self._start_s, frame.stage_um))
+        xy_um = self._place_at(frame.time_s).xy_um
+        return self._in_frame(self._scene.truth(frame.time_s - self._start_s, frame.stage_um, xy_um))
 
     # ---- stage and light ----
 
     @property
     def stage_um(self) -> float:
         """Position of the focus drive, µm."""
-        return self._moves_um[-1]
+        return self._places[-1].stage_um
 
     def move_stage(self, stage_um: float) -> float:
         """Move the focus at once."""
         self._require_open()
-        # The position goes in first: a thread that reads between the two lines finds one more position than times.
-        self._moves_um.append(stage_um)
-        self._moves_s.append(time.monotonic())
+        self._move(stage_um=stage_um)
         return stage_um
 
     @property
     def stage_limits(self) -> StageLimits:
         """Range of the simulated drive."""
         return self._limits
+
+    @property
+    def xy_um(self) -> tuple[float, float]:
+        """Position of the XY stage, µm."""
+        return self._places[-1].xy_um
+
+    def move_xy(self, x_um: float, y_um: float) -> tuple[float, float]:
+        """Move the sample sideways at once."""
+        self._require_open()
+        self._move(xy_um=(x_um, y_um))
+        return x_um, y_um
+
+    @property
+    def xy_limits(self) -> XYLimits | None:
+        """Range of the simulated stage."""
+        return XYLimits(self._limits, self._limits)
 
     @property
     def light(self) -> LightState:
@@ -368,8 +401,14 @@ class SimulatedMicroscope(SoftwareMicroscope):
     def _middle_s(self, index: int) -> float:
         return self._start_s + index * self._running_period_s + self._running_exposure_s / 2
 
-    def _stage_at(self, time_s: float) -> float:
-        return self._moves_um[max(bisect.bisect_right(self._moves_s, time_s) - 1, 0)]
+    def _move(self, **changes: Any) -> None:
+        with self._moving:
+            # The position goes in first: a thread that reads between the two lines finds one more position than times.
+            self._places.append(replace(self._places[-1], **changes))
+            self._moves_s.append(time.monotonic())
+
+    def _place_at(self, time_s: float) -> _Place:
+        return self._places[max(bisect.bisect_right(self._moves_s, time_s) - 1, 0)]
 
     def _expose_by_the_clock(self, halt: threading.Event) -> None:
         period_s, exposure_s = self._running_period_s, self._running_exposure_s
@@ -394,12 +433,12 @@ class SimulatedMicroscope(SoftwareMicroscope):
                 self._fetched.notify_all()
 
     def _expose(self, index: int, middle_s: float, exposure_s: float, seed: int) -> Frame:
-        stage_um = self._stage_at(middle_s)
-        electrons = self._scene.render(middle_s - self._start_s, exposure_s, stage_um)
+        place = self._place_at(middle_s)
+        electrons = self._scene.render(middle_s - self._start_s, exposure_s, place.stage_um, place.xy_um)
         if not self._shutter_open:
             electrons = np.zeros_like(electrons)
         pixels = self._detector.expose(self._on_sensor(electrons), seed % 2**63)
-        return Frame(pixels, index, middle_s, "simulation", stage_um)
+        return Frame(pixels, index, middle_s, "simulation", place.stage_um)
 
     def _on_sensor(self, electrons: NDArray[np.float32]) -> NDArray[np.float32]:
         binning, roi = self._settings.binning, self._settings.roi
@@ -412,7 +451,8 @@ class SimulatedMicroscope(SoftwareMicroscope):
         return np.ascontiguousarray(electrons)
 
     def _truth(self, middle_s: float) -> NDArray[np.float64]:
-        return self._in_frame(self._scene.truth(middle_s - self._start_s, self._stage_at(middle_s)))
+        place = self._place_at(middle_s)
+        return self._in_frame(self._scene.truth(middle_s - self._start_s, place.stage_um, place.xy_um))
 
     def _in_frame(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
         # The centre of the first binned pixel lies (binning - 1) / 2 pixels after the centre of the first pixel.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.camera import CameraModel
 from models.motion import Motion, wandering
-from models.optics import reference_psf
+from models.optics import REFERENCE_OPTICS, computed_psf, reference_psf
 from models.psf import Psf
 from models.synthesis import PatternTable
 
@@ -23,12 +23,15 @@ _BLUR_PX = 0.5
 
 _MOST_PLACES = 8
 
+_SLIDE_Z_UM = np.arange(-16.0, 113.0)
+"""Depths of the patterns of the slide: a sweep goes farther beyond focus than the reference patterns, µm."""
+
 
 class EmitterScene:
     """Emitters imaged through a PSF; implements the simulated microscope's `Scene`.
 
     Moving the focus drive by s lowers every depth by s: the drive is taken to
-    move the objective, in air.
+    move the objective, in air. Moving the XY stage moves the emitters by as much.
 
     Parameters
     ----------
@@ -59,18 +62,19 @@ class EmitterScene:
         # `truth` is called from another thread while a frame is rendered, and a motion may keep state.
         self._lock = threading.Lock()
 
-    def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
+    def truth(self, time_s: float, stage_um: float, xy_um: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
         """Emitters at `time_s`, shape (N, 4): id, x_um, y_um, z_um from the focal plane."""
         with self._lock:
             xyz = self._motion.positions(time_s)
-        depth = xyz[:, 2] - stage_um
-        return np.column_stack([np.arange(len(xyz), dtype=np.float64), xyz[:, 0], xyz[:, 1], depth])
+        return np.column_stack([np.arange(len(xyz), dtype=np.float64), xyz + np.array([*xy_um, -stage_um])])
 
-    def render(self, time_s: float, exposure_s: float, stage_um: float) -> NDArray[np.float32]:
+    def render(
+        self, time_s: float, exposure_s: float, stage_um: float, xy_um: tuple[float, float] = (0.0, 0.0)
+    ) -> NDArray[np.float32]:
         """Expected photo-electrons, shape (H, W), of an exposure with its middle at `time_s`."""
         light = exposure_s / _REFERENCE_EXPOSURE_S
         image = np.full(self.shape, self._background_e * light, np.float32)
-        ends = [self.truth(time_s + half, stage_um) for half in (-exposure_s / 2, exposure_s / 2)]
+        ends = [self.truth(time_s + half, stage_um, xy_um) for half in (-exposure_s / 2, exposure_s / 2)]
         way_px = float(np.abs(ends[1][:, 1:] - ends[0][:, 1:]).max(initial=0.0)) / self.pixel_size_um
         places = int(np.clip(np.ceil(way_px / _BLUR_PX), 1, _MOST_PLACES))
         for place in range(places):
@@ -100,7 +104,7 @@ def slide_scene(shape: tuple[int, int] = (256, 256), emitters: int = 20, seed: i
     They are well separated, as on a good slide: on a grid, each up to a fifth
     of the grid spacing from its node.
     """
-    psf = reference_psf()
+    psf = computed_psf(REFERENCE_OPTICS, _SLIDE_Z_UM)
     columns = max(1, round(np.sqrt(emitters * shape[1] / shape[0])))
     rows = max(1, -(-emitters // columns))
     random = np.random.default_rng([seed, 2])

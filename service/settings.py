@@ -74,7 +74,7 @@ Index = Annotated[float, Field(ge=1.0, le=2.0)]
 
 
 class MicroscopePart(_Part):
-    """The microscope, the relation of its focus drive to depth, and the limits of the drive.
+    """The microscope, the relation of its focus drive to depth, and the limits of focus drive and XY stage.
 
     Each driver declares its own settings, in a table of its name. The tables of drivers that other packages install
     are extra fields of this model.
@@ -95,6 +95,13 @@ class MicroscopePart(_Part):
     stage_low_um: float = Field(default=-150.0, description="Lowest allowed position of the focus drive, µm.")
     stage_high_um: float = Field(default=150.0, description="Highest allowed position of the focus drive, µm.")
     stage_max_step_um: Positive = Field(default=100.0, description="Greatest step of the focus drive, µm.")
+    xy_low_um: tuple[float, float] | None = Field(
+        default=None, description="Lowest allowed x and y of the XY stage, µm; absent: a real one is not moved."
+    )
+    xy_high_um: tuple[float, float] | None = Field(
+        default=None, description="Highest allowed x and y of the XY stage, µm."
+    )
+    xy_max_step_um: Positive = Field(default=1000.0, description="Greatest step of the XY stage in each axis, µm.")
     simulated: SimulatedSettings = Field(default=SimulatedSettings(), description="Driver simulated.")
     micromanager: MicroManagerSettings = Field(default=MicroManagerSettings(), description="Driver micromanager.")
     replay: ReplaySettings = Field(default=ReplaySettings(), description="Driver replay.")
@@ -139,6 +146,13 @@ class MicroscopePart(_Part):
         if self.stage_low_um >= self.stage_high_um:
             raise ValueError(
                 f"stage_low_um is {self.stage_low_um} and stage_high_um {self.stage_high_um}; the first must be lower"
+            )
+        if self.xy_low_um is None or self.xy_high_um is None:
+            if self.xy_low_um != self.xy_high_um:
+                raise ValueError("xy_low_um and xy_high_um are set together, or both are absent")
+        elif not (self.xy_low_um[0] < self.xy_high_um[0] and self.xy_low_um[1] < self.xy_high_um[1]):
+            raise ValueError(
+                f"xy_low_um is {self.xy_low_um} and xy_high_um {self.xy_high_um}; the first must be lower in x and in y"
             )
         try:
             self.driver_settings.check_complete()

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WHOLE_SERVICES = (
+    "tests/bathyscope/remote/test_client.py",
+    "tests/bathyscope/remote/test_guide.py",
     "tests/end_to_end/",
     "tests/evaluation/commands/test_bench.py",
     "tests/faults/",

@@ -172,7 +172,6 @@ def fit_with_prior(
     now = evaluate(image, start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
-    cost = now.cost + prior.cost(now.emitters)
     damping = _DAMPING
     for _ in range(steps):
         matrix, gradient = now.equations
@@ -188,11 +187,11 @@ def fit_with_prior(
             step = np.linalg.solve(damped, pull / scale) / scale
             emitters = apply_step(now.emitters, step, scale, low, high)
             trial = evaluate(image, emitters, max(now.background + float(step[-1]), _LEAST_BACKGROUND_E), before=now)
-            gain = cost - trial.cost - prior.cost(emitters)
+            gain = _gain(now, trial, prior)
             damping = damping * _UP if gain < 0 else max(damping / _DOWN, _LEAST_DAMPING)
         if gain < 0:
             break
-        now, cost = trial, cost - gain
+        now = trial
         if gain < _LEAST_GAIN:
             break
     prior = prior.relaxed(now.emitters)
@@ -202,12 +201,18 @@ def fit_with_prior(
     return PriorFit(prior, now.emitters, now.background, blocks, light, now, (low, high))
 
 
+def _gain(now: Evaluation, trial: Evaluation, prior: EmitterPrior) -> float:
+    """How much a step lowers the cost, on equal cells."""
+    before = now if now.layout is trial.layout else now.on_cells_of(trial)
+    return before.cost - trial.cost + prior.cost(now.emitters) - prior.cost(trial.emitters)
+
+
 def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:
     """Scale the light of the known emitters, of the others and the background to the image, positions fixed."""
     count = len(prior)
     groups = np.zeros((4 * count + 1, 3))
     groups[-1, 2] = 1.0
-    for _ in range(_FLICKER_ROUNDS):
+    for number in range(_FLICKER_ROUNDS):
         groups[3:-1:4, 0] = np.where(np.arange(count) < prior.known, now.emitters[:, 3], 0.0)
         groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
         matrix, gradient = now.equations
@@ -216,7 +221,7 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
         information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
         change = np.linalg.solve(information, groups.T @ gradient)
         known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)
-        if max(abs(known - 1), abs(others - 1) if prior.known < count else 0.0) < _NO_FLICKER:
+        if abs(known - 1) < _NO_FLICKER and (number or abs(others - 1) < _NO_FLICKER or prior.known == count):
             break
         prior = prior.scaled(float(known), float(others))
         emitters = now.emitters.copy()

@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI
 from service.api import (
     audit,
     calibrations,
+    control,
     events,
     exports,
     frames,
@@ -110,7 +111,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
-    for part in (stream, metrics, pages):
+    for part in (stream, control, metrics, pages):
         app.include_router(part.router)
     pages.install_page(app, page)
 

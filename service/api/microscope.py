@@ -1,17 +1,21 @@
-"""The microscope: what it is, setting it, moving its stage, and the stop."""
+"""The microscope: what it is, setting it, moving its stages, single frames, and the stop."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import io
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
 
 from service.api.dependencies import Engine
-from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, StageUm
+from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, PositionUm, StageUm
 from service.protocol.errors import EngineAway, EngineRefusal
 
-__all__ = ["router"]
+__all__ = ["StageMove", "as_engine_values", "router"]
 
 router = APIRouter(prefix="/microscope", tags=["microscope"])
 
@@ -39,11 +43,37 @@ class MicroscopeChange(BaseModel):
 
 
 class StageMove(BaseModel):
-    """Target of the focus drive."""
+    """Targets of focus drive and XY stage, within their limits; an axis that is absent stays."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    stage_um: StageUm = Field(description="Position of the focus drive, µm, within its limits.")
+    stage_um: StageUm | None = Field(default=None, description="Position of the focus drive, µm.")
+    by_um: StageUm | None = Field(default=None, description="Distance of the focus drive from where it is, µm.")
+    x_um: PositionUm | None = Field(default=None, description="Position of the XY stage in x, µm.")
+    x_by_um: PositionUm | None = Field(default=None, description="Distance in x from where it is, µm.")
+    y_um: PositionUm | None = Field(default=None, description="Position of the XY stage in y, µm.")
+    y_by_um: PositionUm | None = Field(default=None, description="Distance in y from where it is, µm.")
+
+    @model_validator(mode="after")
+    def _one_target_each(self) -> Self:
+        for place, distance in (("stage_um", "by_um"), ("x_um", "x_by_um"), ("y_um", "y_by_um")):
+            if getattr(self, place) is not None and getattr(self, distance) is not None:
+                raise ValueError(f"{place} and {distance} are both given; give the position or the distance")
+        if not self.model_dump(exclude_none=True, exclude={"id"}):
+            raise ValueError("nothing is given; give at least one of stage_um, by_um, x_um, x_by_um, y_um, y_by_um")
+        return self
+
+
+def as_engine_values(wanted: BaseModel) -> dict[str, Any]:
+    """The arguments of the engine's command: what was given, without the number of a command."""
+    values = wanted.model_dump(exclude_unset=True, exclude={"id"})
+    if "shutter" in values:
+        values["shutter_open"] = values.pop("shutter") == "open"
+    return values
+
+
+_TIFF, _PNG = "image/tiff", "image/png"
+_PICTURES: dict[str, Any] = {_TIFF: {}, _PNG: {}}
 
 
 class StopAnswer(BaseModel):
@@ -63,16 +93,23 @@ async def microscope(engine: Engine) -> dict[str, Any]:
 @router.patch("")
 async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
     """Set camera and light, all or nothing; 409 naming the owner while the microscope is in use."""
-    values = wanted.model_dump(exclude_unset=True)
-    if "shutter" in values:
-        values["shutter_open"] = values.pop("shutter") == "open"
-    return dict(await engine.request("microscope.set", values, _CHANGE_TIMEOUT_S))
+    return dict(await engine.request("microscope.set", as_engine_values(wanted), _CHANGE_TIMEOUT_S))
 
 
 @router.post("/stage")
 async def move_stage(wanted: StageMove, engine: Engine) -> dict[str, Any]:
-    """Move the focus drive within its limits; 409 naming the owner while the microscope is in use."""
-    return dict(await engine.request("stage.move", wanted.model_dump(), _CHANGE_TIMEOUT_S))
+    """Move focus drive and XY stage within their limits; 409 naming the owner while the microscope is in use."""
+    return dict(await engine.request("stage.move", wanted.model_dump(exclude_none=True), _CHANGE_TIMEOUT_S))
+
+
+@router.post("/snap", response_class=Response, responses={200: {"description": "The frame", "content": _PICTURES}})
+async def snap(engine: Engine, request: Request) -> Response:
+    """Expose one frame: 16-bit counts as TIFF, or as PNG by Accept; 409 while the microscope is in use."""
+    form = _picture_form(request.headers.get("accept", "*/*"))
+    frame = await engine.request("microscope.snap", timeout_s=_CHANGE_TIMEOUT_S)
+    headers = {"Bathyscope-Stage-Um": f"{frame['stage_um']:.4f}"}
+    content = await run_in_threadpool(_picture, frame, form)
+    return Response(content, media_type=form, headers=headers)
 
 
 @router.post("/stop")
@@ -88,6 +125,30 @@ async def stop(engine: Engine) -> StopAnswer:
     if not reply["confirmed"]:
         return _unconfirmed(reply["reason"])
     return StopAnswer(confirmed=True, detail="Stage and camera stand still.", remedy=None)
+
+
+def _picture_form(accept: str) -> str:
+    """The form of a frame by the Accept header: the first one that is known."""
+    for part in accept.split(","):
+        kind = part.partition(";")[0].strip().lower()
+        if kind in _PICTURES:
+            return kind
+        if kind in ("*/*", "image/*"):
+            return _TIFF
+    raise HTTPException(406, f"Accept is {accept[:100]!r}; a frame is image/tiff or image/png")
+
+
+def _picture(frame: dict[str, Any], form: str) -> bytes:
+    pixels = np.frombuffer(frame["pixels"], "<u2").reshape(frame["shape"])
+    if form == _PNG:
+        import imagecodecs
+
+        return bytes(imagecodecs.png_encode(pixels))
+    import tifffile
+
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="minisblack")
+    return file.getvalue()
 
 
 def _unconfirmed(detail: str) -> StopAnswer:

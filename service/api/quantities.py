@@ -79,7 +79,7 @@ ReadNoiseE = Annotated[float, *_plausible(quantities.READ_NOISE_E)]
 # ---- places and times ----
 
 PositionUm = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-"""A place in the field of view, as a bound of a search: up to a metre."""
+"""A place in the field of view, as a bound of a search, or of an XY stage: up to a metre."""
 
 PixelCount = Annotated[int, Field(ge=0, le=100_000)]
 """A place or length on the sensor: the largest scientific sensors have about 15,000 pixels a side."""

@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from service.api.access import Access
+from service.api.access import Access, Identity
 from service.api.dependencies import LiveViews
 from service.api.live import FEED, PREVIEW, STREAM, Live
 from service.api.outbox import Outbox
 from service.api.problems import http_problem
 
-__all__ = ["KEY_REFUSED", "SEND_NOW", "router"]
+__all__ = ["KEY_REFUSED", "SEND_NOW", "admitted", "router"]
 
 SEND_NOW = "bathyscope.send_now"
 """ASGI extension of our server: sends a binary message in the calling task, or returns False when it cannot."""
@@ -61,8 +61,8 @@ async def feed(socket: WebSocket, live: LiveViews) -> None:
 
 
 async def _serve(socket: WebSocket, live: Live, view: str) -> None:
-    admitted, key = await _admitted(socket, live)
-    if not admitted:
+    identity, key = await admitted(socket, live)
+    if identity is None:
         return
     access: Access = socket.app.state.access
     with live.watch(view) as outbox:
@@ -96,27 +96,28 @@ async def _send_until_gone(socket: WebSocket, outbox: Outbox, is_welcome: Callab
     return held_up
 
 
-async def _admitted(socket: WebSocket, live: Live) -> tuple[bool, object]:
-    """Accept a WebSocket and check its key where one is needed; whether it is admitted, and its key."""
+async def admitted(socket: WebSocket, live: Live) -> tuple[Identity | None, object]:
+    """Accept a WebSocket and check its key where one is needed; whose it is, None when it is refused, and the key."""
     access: Access = socket.app.state.access
     if not access.is_needed:
         await socket.accept()
-        return True, None
+        return access.identify(None), None
     if live.newcomers >= MOST_NEWCOMERS:
         detail = f"{live.newcomers} WebSockets are waiting to show their access key."
         await socket.send_denial_response(http_problem(503, detail, "Try again in a few seconds."))
-        return False, None
+        return None, None
     live.newcomers += 1
     try:
         await socket.accept()
         key = await _first_key(socket)
     finally:
         live.newcomers -= 1
-    if access.identify(key) is None:
+    identity = access.identify(key)
+    if identity is None:
         socket.app.state.refusals.note("key", socket)
         await socket.close(KEY_REFUSED, 'The first message must be {"access_key": "..."}.')
-        return False, None
-    return True, key
+        return None, None
+    return identity, key
 
 
 async def _first_key(socket: WebSocket) -> object:

@@ -103,6 +103,7 @@ class CalibrationControl:
 
     def _begin(self, name: str, request: SweepRequest, asked: dict[str, Any]) -> str:
         microscope, settings = self._microscope.free_microscope(), self._settings
+        self._lease.require_not_controlled()
         description = microscope.description
         if description.focus_stage is None:
             raise EngineRefusal(

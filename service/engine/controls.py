@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from hardware.limits import check_move
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi
 from service.protocol.errors import EngineRefusal
 
-__all__ = ["facts_of", "is_refusal", "refusal_of", "set_microscope"]
+__all__ = ["change_stages_and_light", "facts_of", "is_refusal", "refusal_of", "set_microscope", "stage_of"]
 
 _REFUSALS = {
     "stage_limit": "invalid",
@@ -34,18 +35,29 @@ def refusal_of(error: MicroscopeError) -> EngineRefusal:
 
 
 def facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Description, camera, light and stage of a microscope as plain values."""
-    limits = microscope.stage_limits
-    has_stage = microscope.description.focus_stage is not None
+    """Description, camera, light and stages of a microscope as plain values."""
     return {
         "description": asdict(microscope.description),
         "camera": asdict(microscope.camera_settings),
         "frame_period_s": microscope.frame_period_s,
         "light": asdict(microscope.light),
-        "stage": {
-            "stage_um": microscope.stage_um if has_stage else None,
-            "limits": asdict(limits) if has_stage else None,
-        },
+        "stage": stage_of(microscope),
+    }
+
+
+def stage_of(microscope: Microscope) -> dict[str, Any]:
+    """Position of focus drive and XY stage, µm, and their soft limits; None without such a stage."""
+    description, xy_limits = microscope.description, microscope.xy_limits
+    has_focus, has_xy = description.focus_stage is not None, description.xy_stage is not None
+    x_um, y_um = microscope.xy_um if has_xy else (None, None)
+    limited = xy_limits if has_xy else None
+    return {
+        "stage_um": microscope.stage_um if has_focus else None,
+        "limits": asdict(microscope.stage_limits) if has_focus else None,
+        "x_um": x_um,
+        "y_um": y_um,
+        "x_limits": asdict(limited.x) if limited else None,
+        "y_limits": asdict(limited.y) if limited else None,
     }
 
 
@@ -83,6 +95,48 @@ def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
                 error.cause, f"{error.problem} The camera was not put back either: {trouble.problem}", error.remedy
             ) from error
         raise
+
+
+def change_stages_and_light(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
+    """Move focus drive and XY stage within their limits, and switch the light.
+
+    When focus drive and XY stage are to move, both moves are checked before one of them begins.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        It may run a sequence.
+    wanted : mapping
+        Any of ``stage_um`` or ``by_um`` (focus drive: position, or distance from the present one), ``x_um`` or
+        ``x_by_um``, ``y_um`` or ``y_by_um`` (XY stage), ``channel``, ``shutter_open``.
+
+    Raises
+    ------
+    MicroscopeError
+        Whatever limits and driver refuse.
+    """
+    here_um = microscope.stage_um if "by_um" in wanted else 0.0
+    focus_um, xy_um = _target(wanted, "stage_um", "by_um", here_um), None
+    if any(name in wanted for name in ("x_um", "x_by_um", "y_um", "y_by_um")):
+        x, y = (0.0, 0.0) if microscope.description.xy_stage is None else microscope.xy_um
+        to_x, to_y = _target(wanted, "x_um", "x_by_um", x), _target(wanted, "y_um", "y_by_um", y)
+        xy_um = (x if to_x is None else to_x, y if to_y is None else to_y)
+    if focus_um is not None and xy_um is not None and microscope.description.focus_stage is not None:
+        check_move(focus_um, microscope.stage_um, microscope.stage_limits)
+    light = {name: wanted[name] for name in ("channel", "shutter_open") if name in wanted}
+    if light:
+        microscope.set_light(**light)
+    if xy_um is not None:
+        microscope.move_xy(*xy_um)
+    if focus_um is not None:
+        microscope.move_stage(focus_um)
+
+
+def _target(wanted: Mapping[str, Any], place: str, distance: str, here_um: float) -> float | None:
+    """Where one axis is to go; None: it stays."""
+    if place in wanted:
+        return float(wanted[place])
+    return here_um + float(wanted[distance]) if distance in wanted else None
 
 
 def _camera(before: CameraSettings, wanted: Mapping[str, Any]) -> CameraSettings:

@@ -4,6 +4,7 @@
     microscope_slot   the open microscope, or the reason why it is away
     model_slot        the active model
     run_control, calibration_control   starting and ending runs and sweeps
+    steering          control of stages and light by a client, also during a run
     unattended_run    the run at start
     command_table, stop_command   commands of clients
     status, event_log   what clients and supervisor read
@@ -35,6 +36,7 @@ from service.engine.model_slot import ModelSlot
 from service.engine.run import RunOutputs
 from service.engine.run_control import RunControl
 from service.engine.status import StatusReport, StatusThread
+from service.engine.steering import Steering
 from service.engine.stop_command import StopCommand
 from service.files.library import Library
 from service.protocol.addresses import LinkAddress
@@ -77,6 +79,7 @@ class Engine:
         self.events = EventLog(outputs.store, outputs.live, self.epoch)
         self.lease = Lease()
         self.microscope = MicroscopeSlot(settings, self.lease, self.events, self._ending, self._wake.set)
+        self.steering = Steering(self.lease, self.microscope, self.events, self._wake.set)
         library = Library(settings.data_dir, settings.model)
         self.models = ModelSlot(settings, library, self.lease, self.microscope, self.events)
         self._catch_up = CatchUp(
@@ -106,7 +109,12 @@ class Engine:
                 "status": self.status.last,
                 "microscope": self._refresh_microscope,
                 "microscope.set": self._set_microscope,
-                "stage.move": self._move_stage,
+                "microscope.snap": self._snap,
+                "stage.move": self._move_stages,
+                "control.begin": self.steering.begin,
+                "control.renew": self.steering.renew,
+                "control.change": self.steering.change,
+                "control.end": self.steering.end,
                 "calibration.start": self.calibrations.start,
                 "model.activate": self._activate_model,
                 "run.start": self.runs.start,
@@ -123,7 +131,7 @@ class Engine:
         stop = CommandServer(
             self._address,
             self._address.stop,
-            StopCommand(self.lease, self.microscope),
+            StopCommand(self.lease, self.microscope, self.steering),
             self._end_after_failure,
             workers=2,
         )
@@ -173,6 +181,7 @@ class Engine:
             except Exception as error:  # noqa: BLE001  a driver may raise anything; the engine goes on and reports it
                 _log.exception("not_ready")
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
+            self.steering.report()
             is_written = self.calibrations.outcomes.write()
             self._catch_up.wake()
             is_ready = self.lease.tenure.is_open and not self.runs.unattended.pending
@@ -207,10 +216,31 @@ class Engine:
         self.microscope.set(wanted)
         return self.status.microscope()
 
-    def _move_stage(self, stage_um: float) -> dict[str, Any]:
-        """Move the focus drive, within its limits."""
-        self.microscope.move_stage(stage_um)
+    def _move_stages(
+        self,
+        stage_um: float | None = None,
+        by_um: float | None = None,
+        x_um: float | None = None,
+        x_by_um: float | None = None,
+        y_um: float | None = None,
+        y_by_um: float | None = None,
+    ) -> dict[str, Any]:
+        """Move focus drive and XY stage, within their limits."""
+        wanted = {
+            "stage_um": stage_um, "by_um": by_um, "x_um": x_um, "x_by_um": x_by_um, "y_um": y_um, "y_by_um": y_by_um,
+        }  # fmt: skip
+        self.microscope.move({name: value for name, value in wanted.items() if value is not None})
         return self.status.microscope()
+
+    def _snap(self) -> dict[str, Any]:
+        """Expose one frame; its pixels are little-endian uint16, row by row."""
+        frame = self.microscope.snap()
+        rows, columns = frame.pixels.shape
+        return {
+            "pixels": frame.pixels.astype("<u2", copy=False).tobytes(),
+            "shape": [rows, columns],
+            "stage_um": frame.stage_um,
+        }
 
     def _activate_model(self, id: str) -> dict[str, Any]:
         """Make a model of the library the active one."""

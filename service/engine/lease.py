@@ -14,7 +14,7 @@ Another request for the microscope is refused: ``conflict`` with the owner, or
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -100,12 +100,15 @@ class Lease:
         State and owner at this moment; read without the lock.
     absence : Absence
         Why the microscope is away, while it is.
+    controller : callable
+        Returns the name of the client that has control of stages and light (`service.engine.steering`), or None.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.tenure = Tenure(LeaseState.AWAY)
         self.absence = STARTING
+        self.controller: Callable[[], str | None] = lambda: None
 
     @property
     def state(self) -> LeaseState:
@@ -170,6 +173,20 @@ class Lease:
             remedy = "Stop it first." if owner["kind"] == "run" else f"Wait, or cancel it: DELETE /jobs/{owner['id']}."
             problem = f"{owner['kind'].capitalize()} {owner['id']} is on and has the microscope."
             raise EngineRefusal("conflict", problem, remedy)
+
+    def require_not_controlled(self) -> None:
+        """Refuse a command while a client has control of stages and light. To be called with the lock.
+
+        Raises
+        ------
+        EngineRefusal
+            ``conflict``, with the name of the client.
+        """
+        name = self.controller()
+        if name is not None:
+            raise EngineRefusal(
+                "conflict", f"{name} has control of stages and light.", "End that script first, or wait until it ends."
+            )
 
     def unavailable(self) -> EngineRefusal:
         """The refusal of a command that needs the microscope, while it is away."""

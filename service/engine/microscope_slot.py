@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 
-from hardware.microscope import CameraSettings, Microscope
-from service.engine.controls import facts_of, set_microscope
+from hardware.microscope import CameraSettings, Frame, Microscope
+from service.engine.controls import change_stages_and_light, facts_of, set_microscope, stage_of
 from service.engine.event_log import EventLog
 from service.engine.lease import STARTING, Absence, Lease, LeaseState
 from service.engine.opening import open_instrument
@@ -162,8 +163,28 @@ class MicroscopeSlot:
         with self._changing("setting the microscope") as microscope:
             set_microscope(microscope, wanted)
 
-    def move_stage(self, stage_um: float) -> None:
-        """Move the focus drive, within its limits.
+    def move(self, wanted: Mapping[str, Any]) -> None:
+        """Move focus drive and XY stage within their limits, as `change_stages_and_light` does; an event says so.
+
+        Raises
+        ------
+        EngineRefusal
+            While the microscope is away or has an owner, or a client has control.
+        MicroscopeError
+            Whatever limits and driver refuse.
+        """
+        before = _positions(self.facts)
+        try:
+            with self._changing("moving the stage") as microscope:
+                change_stages_and_light(microscope, wanted)
+        finally:
+            after = _positions(self.facts)
+            if after != before:  # also when the stage stopped on its way
+                details = {"asked": dict(wanted), "from": before, "to": after}
+                self._events.add("stage_moved", f"Moved to {_place(after)}.", details=details)
+
+    def snap(self) -> Frame:
+        """Expose one frame.
 
         Raises
         ------
@@ -172,8 +193,10 @@ class MicroscopeSlot:
         MicroscopeError
             Whatever the driver refuses.
         """
-        with self._changing("moving the stage") as microscope:
-            microscope.move_stage(stage_um)
+        with self._lease.held():
+            microscope = self.free_microscope()
+            with self.calling("taking a single frame"):
+                return microscope.snap()
 
     def refresh(self) -> None:
         """Read the facts again, unless the microscope is away or has an owner.
@@ -200,10 +223,23 @@ class MicroscopeSlot:
             raise self._lease.unavailable()
         return self.microscope
 
+    def open_microscope(self) -> Microscope:
+        """The microscope, with or without an owner. To be called with the lock.
+
+        Raises
+        ------
+        EngineRefusal
+            When it is away.
+        """
+        if self.microscope is None or not self._lease.tenure.is_open:
+            raise self._lease.unavailable()
+        return self.microscope
+
     @contextmanager
     def _changing(self, name: str) -> Iterator[Microscope]:
         """Hold the free microscope, and read its facts afterwards."""
         with self._lease.held():
+            self._lease.require_not_controlled()
             microscope = self.free_microscope()
             with self.calling(name):
                 try:
@@ -226,6 +262,13 @@ class MicroscopeSlot:
             Whatever the driver raises.
         """
         self.facts, self.camera = facts_of(microscope), microscope.camera_settings
+
+    def read_stage(self, microscope: Microscope, *, light: bool) -> dict[str, Any]:
+        """Ask the driver for the stages, and for the light where that has changed; return stage and light."""
+        self.facts = {**self.facts, "stage": stage_of(microscope)}
+        if light:  # some microscopes need long to say which channel is on
+            self.facts["light"] = asdict(microscope.light)
+        return {"stage": self.facts["stage"], "light": self.facts["light"]}
 
     @property
     def frame_period_s(self) -> float:
@@ -257,3 +300,14 @@ class MicroscopeSlot:
             return None
         name, begun_s = call
         return {"name": name, "age_s": time.monotonic() - begun_s, "limit_s": _DRIVER_LIMIT_S}
+
+
+def _positions(facts: Mapping[str, Any]) -> dict[str, Any]:
+    stage = facts.get("stage", {})
+    return {axis: stage.get(axis) for axis in ("stage_um", "x_um", "y_um")}
+
+
+def _place(stage: Mapping[str, Any]) -> str:
+    """The position of the stages in words."""
+    names = {"stage_um": "focus drive", "x_um": "x", "y_um": "y"}
+    return ", ".join(f"{name} {stage[axis]:g} µm" for axis, name in names.items() if stage.get(axis) is not None)

@@ -10,13 +10,13 @@ import structlog
 from numpy.typing import NDArray
 
 from hardware.driver import ComputedInputs
-from hardware.microscope import CameraSettings, Roi, StageLimits
+from hardware.microscope import CameraSettings, Roi, StageLimits, XYLimits
 from hardware.opening import open_microscope
 
 if TYPE_CHECKING:
     from hardware.limits import LimitedMicroscope
     from hardware.simulated_settings import SimulatedSettings
-    from service.settings import Settings
+    from service.settings import MicroscopePart, Settings
 
 __all__ = ["open_instrument"]
 
@@ -40,7 +40,9 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
         inputs = _simulated(part.simulated)
     elif part.driver == "replay" and part.replay.truth is not None:
         inputs = ComputedInputs(truth=_truth_by_frame(part.replay.truth))
-    microscope = open_microscope(part.driver, part.driver_settings, limits=limits, inputs=inputs)
+    microscope = open_microscope(
+        part.driver, part.driver_settings, limits=limits, xy_limits=_xy_limits(part), inputs=inputs
+    )
     for text in microscope.description.notes:
         _log.warning("microscope_note", text=text)
     if part.driver != "replay":  # a movie has the settings that it was taken with
@@ -51,6 +53,13 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
             microscope.close()
             raise
     return microscope
+
+
+def _xy_limits(part: MicroscopePart) -> XYLimits | None:
+    if part.xy_low_um is None or part.xy_high_um is None:
+        return None
+    x, y = (StageLimits(*ends, part.xy_max_step_um) for ends in zip(part.xy_low_um, part.xy_high_um, strict=True))
+    return XYLimits(x, y)
 
 
 def _simulated(part: SimulatedSettings) -> ComputedInputs:

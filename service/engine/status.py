@@ -97,6 +97,7 @@ class StatusReport:
         return {
             "state": _state_of_microscope(tenure),
             "owner": tenure.owner,
+            "controller": self._lease.controller(),
             "problem": None if tenure.is_open else absence.problem,
             "remedy": None if tenure.is_open else absence.remedy,
             **facts,

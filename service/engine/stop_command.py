@@ -15,6 +15,7 @@ import structlog
 
 from service.engine.lease import Lease
 from service.engine.microscope_slot import MicroscopeSlot
+from service.engine.steering import Steering
 from service.protocol.errors import EngineRefusal
 
 __all__ = ["StopCommand"]
@@ -32,11 +33,14 @@ class StopCommand:
     ----------
     lease : Lease
     microscope : MicroscopeSlot
+    steering : Steering
+        The client that has control loses it.
     """
 
-    def __init__(self, lease: Lease, microscope: MicroscopeSlot) -> None:
+    def __init__(self, lease: Lease, microscope: MicroscopeSlot, steering: Steering) -> None:
         self._lease = lease
         self._microscope = microscope
+        self._steering = steering
 
     def __call__(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Handle ``microscope.stop``, which has no arguments; return ``{"confirmed", "reason"}``.
@@ -51,6 +55,7 @@ class StopCommand:
         tenure, microscope = self._lease.tenure, self._microscope.microscope
         if tenure.sweep is not None:
             tenure.sweep.halt()  # first, so that the sweep does not move the stage after the halt
+        self._steering.revoke()
         if microscope is None:
             return {"confirmed": False, "reason": self._lease.absence.problem}
         # The call of a driver that hangs is abandoned, so that the client gets its reply.

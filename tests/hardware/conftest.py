@@ -47,14 +47,16 @@ class PlainScene:
     def __init__(self) -> None:
         self.renderings = 0
 
-    def render(self, time_s: float, exposure_s: float, stage_um: float) -> NDArray[np.float32]:
+    def render(
+        self, time_s: float, exposure_s: float, stage_um: float, xy_um: tuple[float, float]
+    ) -> NDArray[np.float32]:
         self.renderings += 1
         image = np.full(self.shape, 100.0 + stage_um, np.float32)
-        image[8, round(time_s / 0.01) % self.shape[1]] = 1000.0
+        image[8, round(time_s / 0.01 + xy_um[0] / self.pixel_size_um) % self.shape[1]] = 1000.0
         return image
 
-    def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
-        column = round(time_s / 0.01) % self.shape[1]
+    def truth(self, time_s: float, stage_um: float, xy_um: tuple[float, float]) -> NDArray[np.float64]:
+        column = round(time_s / 0.01 + xy_um[0] / self.pixel_size_um) % self.shape[1]
         return np.array([[7.0, column * self.pixel_size_um, 8 * self.pixel_size_um, stage_um]])
 
 

@@ -46,10 +46,10 @@ class Plain:
     def __init__(self, brightness: int) -> None:
         self.brightness = brightness
 
-    def render(self, time_s, exposure_s, stage_um):
+    def render(self, time_s, exposure_s, stage_um, xy_um):
         return np.full(self.shape, self.brightness, np.float32)
 
-    def truth(self, time_s, stage_um):
+    def truth(self, time_s, stage_um, xy_um):
         return np.zeros((0, 4))
 
     def expose(self, electrons, seed):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.limits import LimitedMicroscope, check_limits, check_move
-from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi, StageLimits
+from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi, StageLimits, XYLimits
 from hardware.simulated import SimulatedMicroscope
 
 if TYPE_CHECKING:
@@ -117,3 +117,34 @@ def test_it_is_a_microscope_in_every_part(microscope: LimitedMicroscope) -> None
 def test_errors_cross_process_boundaries_whole() -> None:
     error = pickle.loads(pickle.dumps(MicroscopeError("stage_limit", "Too far.", "Go back.")))
     assert (error.cause, error.problem, error.remedy) == ("stage_limit", "Too far.", "Go back.")
+
+
+XY = XYLimits(StageLimits(-100.0, 100.0, 80.0), StageLimits(0.0, 50.0, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ((101.0, 0.0), "in x was asked to go to 101 µm"),
+        ((0.0, -1.0), "in y was asked to go to -1 µm; its soft limits are 0 to 50 µm"),
+        ((90.0, 0.0), "in x is at 0 µm .* a step of 90 µm"),
+        ((0.0, math.nan), "in y was asked to go to nan µm"),
+    ],
+)
+def test_both_axes_of_the_xy_stage_are_limited(
+    scene: PlainScene, detector: PlainDetector, target: tuple[float, float], says: str
+) -> None:
+    limited = LimitedMicroscope(SimulatedMicroscope(scene, detector, exposure_s=0.001), LIMITS, XY)
+    with pytest.raises(MicroscopeError, match=says) as refusal:
+        limited.move_xy(*target)
+    assert refusal.value.cause == "stage_limit"
+    assert limited.xy_um == (0.0, 0.0)
+    assert limited.move_xy(70.0, 15.0) == limited.xy_um == (70.0, 15.0)
+    assert limited.xy_limits == XY
+
+
+def test_an_xy_stage_without_limits_is_not_moved(microscope: LimitedMicroscope) -> None:
+    with pytest.raises(MicroscopeError, match="limits are not set"):
+        microscope.move_xy(0.0, 0.0)
+    with pytest.raises(MicroscopeError, match="finite, the first below the second"):
+        LimitedMicroscope(microscope.inner, LIMITS, XYLimits(LIMITS, StageLimits(1.0, 0.0, 1.0)))

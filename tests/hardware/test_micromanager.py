@@ -486,3 +486,54 @@ def test_configurations_that_cannot_be_loaded(open_demo: OpenDemo, tmp_path: Pat
         open_demo(config_file=wrong)
     # A relative name is looked up in the installation.
     assert open_demo(config_file=Path("MMConfig_demo.cfg")).description.camera == "Camera"
+
+
+def test_the_xy_stage_moves_and_reads_back(open_demo: Callable[..., MicroManagerMicroscope]) -> None:
+    microscope = open_demo()
+    assert microscope.description.xy_stage == "XY"
+    # The demo stage has steps of 15 nm.
+    assert microscope.move_xy(12.0, -7.0) == pytest.approx((12.0, -7.0), abs=0.02)
+    assert microscope.xy_um == pytest.approx((12.0, -7.0), abs=0.02)
+    before = microscope.snap().pixels
+    microscope.move_xy(40.0, -7.0)
+    assert (microscope.snap().pixels != before).any()
+    assert microscope.stop()
+
+
+def test_a_configuration_without_an_xy_stage_says_so(
+    open_demo: Callable[..., MicroManagerMicroscope], tmp_path: Path, demo_installation: tuple[Path, Path]
+) -> None:
+    lines = demo_installation[1].read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "no_xy.cfg"
+    path.write_text("\n".join(line for line in lines if not line.startswith(("Device,XY", "Parent,XY"))))
+    microscope = open_demo(config_file=path)
+    assert microscope.description.xy_stage is None
+    with pytest.raises(MicroscopeError, match="no device has the role Core-XYStage"):
+        microscope.move_xy(0.0, 0.0)
+
+
+def test_stages_move_while_frames_are_fetched(open_demo: Callable[..., MicroManagerMicroscope]) -> None:
+    microscope = open_demo()
+    microscope.apply_camera(CameraSettings(0.005))
+    indices: list[int] = []
+    fetched = threading.Event()
+
+    def fetch() -> None:
+        while len(indices) < 60:
+            frame = microscope.next_frame(5.0)
+            assert frame is not None
+            indices.append(frame.index)
+        fetched.set()
+
+    microscope.start_sequence()
+    grabbing = threading.Thread(target=fetch)
+    grabbing.start()
+    moves = 0
+    while not fetched.is_set() and grabbing.is_alive():
+        moves += 1
+        assert microscope.move_stage(moves % 5) == pytest.approx(moves % 5)
+        assert microscope.move_xy(moves % 7, 1.0) == pytest.approx((moves % 7, 1.0), abs=0.02)
+    grabbing.join(30)
+    microscope.stop_sequence()
+    assert indices == list(range(60))
+    assert moves > 1

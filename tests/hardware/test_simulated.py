@@ -236,3 +236,14 @@ def test_no_frame_in_time_is_none(open_simulated: OpenSimulated) -> None:
 def test_an_empty_ring_is_refused(open_simulated: OpenSimulated) -> None:
     with pytest.raises(MicroscopeError, match="ring of 0"):
         open_simulated(ring_frames=0)
+
+
+def test_the_xy_stage_moves_the_sample_and_its_truth(scene: PlainScene, detector: PlainDetector) -> None:
+    microscope = SimulatedMicroscope(scene, detector, exposure_s=0.001)
+    before = microscope.truth_of(microscope.snap())[0, 1]
+    assert microscope.move_xy(5.0, 0.0) == microscope.xy_um == (5.0, 0.0)
+    frame = microscope.snap()
+    moved = (microscope.truth_of(frame)[0, 1] - before) % (scene.shape[1] * scene.pixel_size_um)
+    assert moved == pytest.approx(5.0, abs=1.0)  # the emitter itself moves one pixel in 10 ms
+    assert frame.pixels[8].argmax() * scene.pixel_size_um == pytest.approx(microscope.truth_of(frame)[0, 1])
+    microscope.close()

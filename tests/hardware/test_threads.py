@@ -169,10 +169,10 @@ def test_a_scene_that_fails_is_reported_by_the_next_call(
     microscope = SimulatedMicroscope(scene, detector, exposure_s=0.001)
     render = scene.render
 
-    def fail(time_s: float, exposure_s: float, stage_um: float) -> Any:
+    def fail(time_s: float, exposure_s: float, stage_um: float, xy_um: tuple[float, float]) -> Any:
         if threading.current_thread().name == "simulated-camera":
             raise ZeroDivisionError("no light")
-        return render(time_s, exposure_s, stage_um)
+        return render(time_s, exposure_s, stage_um, xy_um)
 
     monkeypatch.setattr(scene, "render", fail)
     microscope.start_sequence()

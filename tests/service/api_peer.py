@@ -65,6 +65,10 @@ class Peer:
             return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
         if command == "model.activate":
             return arguments
+        if command == "microscope.snap":
+            return {"pixels": np.arange(12, dtype="<u2").tobytes(), "shape": [3, 4], "stage_um": 12.5}
+        if command.startswith("control."):
+            return {"commanded_s": 1.0, "stage": {"stage_um": 12.5}, "light": {}}
         if command == "microscope":
             return {"state": "ready", "problem": None, "stage": {"stage_um": 12.5}}
         if command == "run.start":

@@ -24,12 +24,12 @@ class DotScene:
     def __init__(self) -> None:
         self.rendered = 0
 
-    def truth(self, time_s: Any, stage_um: Any) -> Any:
-        return np.array([[0.0, (10 + 5 * time_s) * PIXEL_UM, 20 * PIXEL_UM, 30.0 - stage_um]])
+    def truth(self, time_s: Any, stage_um: Any, xy_um: Any = (0.0, 0.0)) -> Any:
+        return np.array([[0.0, (10 + 5 * time_s) * PIXEL_UM + xy_um[0], 20 * PIXEL_UM + xy_um[1], 30.0 - stage_um]])
 
-    def render(self, time_s: Any, exposure_s: Any, stage_um: Any) -> Any:
+    def render(self, time_s: Any, exposure_s: Any, stage_um: Any, xy_um: Any = (0.0, 0.0)) -> Any:
         self.rendered += 1
-        _, x_um, y_um, _ = self.truth(time_s, stage_um)[0]
+        _, x_um, y_um, _ = self.truth(time_s, stage_um, xy_um)[0]
         rows, columns = np.indices(SHAPE, np.float32)
         distance = (columns - x_um / PIXEL_UM) ** 2 + (rows - y_um / PIXEL_UM) ** 2
         return (1000 * np.exp(-distance / 8) + 5).astype(np.float32)

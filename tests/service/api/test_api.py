@@ -794,7 +794,8 @@ def test_description_is_valid(client: httpx.Client) -> None:
     paths = document["paths"]
     assert {
         "/healthz", "/readyz", "/api/v1/system", "/api/v1/microscope", "/api/v1/microscope/stop",
-        "/api/v1/microscope/stage", "/api/v1/calibrations", "/api/v1/calibrations/{calibration}",
+        "/api/v1/microscope/stage", "/api/v1/microscope/snap",
+        "/api/v1/calibrations", "/api/v1/calibrations/{calibration}",
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",
         "/api/v1/runs/{run}", "/api/v1/runs/{run}/stop", "/api/v1/runs/{run}/export", "/api/v1/runs/{run}/tracks",

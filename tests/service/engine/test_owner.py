@@ -209,7 +209,7 @@ def test_a_measured_camera_is_kept_for_the_worker(served: Served, client: SyncEn
 def test_arguments_that_do_not_fit_are_told_and_errors_of_the_engine_are_not_taken_for_them(
     served: Served, client: SyncEngineClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_refused("invalid", "arguments of stage.move do not fit: missing a required", client, "stage.move", {})
+    assert_refused("invalid", "arguments of control.renew do not fit: missing a required", client, "control.renew", {})
     assert_refused("invalid", "unexpected keyword argument 'b'", client, "stage.move", {"stage_um": 1.0, "b": 2})
 
     def broken(stage_um: float) -> dict[str, Any]:

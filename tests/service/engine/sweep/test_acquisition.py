@@ -32,14 +32,16 @@ class Slide:
     pixel_size_um = 1.0
     focus_um = 12.5
 
-    def render(self, time_s: float, exposure_s: float, stage_um: float) -> NDArray[np.float32]:
+    def render(
+        self, time_s: float, exposure_s: float, stage_um: float, xy_um: tuple[float, float]
+    ) -> NDArray[np.float32]:
         rows, columns = np.indices(self.shape)
         image = np.full(self.shape, 20.0)
         for x, y in ((16, 16), (48, 16), (16, 48), (48, 48)):
             image += 30_000 * pattern(columns - x, rows - y, stage_um - self.focus_um)
         return image.astype(np.float32)
 
-    def truth(self, time_s: float, stage_um: float) -> NDArray[np.float64]:
+    def truth(self, time_s: float, stage_um: float, xy_um: tuple[float, float]) -> NDArray[np.float64]:
         return np.empty((0, 4))
 
 

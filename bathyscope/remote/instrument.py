@@ -1,0 +1,84 @@
+"""The service itself: version, readiness, events, and requests to resources that have no method here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from bathyscope.remote.problems import ServiceAway, ServiceError
+from bathyscope.remote.records import Event
+from bathyscope.remote.steps import Endpoint, Pause, Request, Steps, get, pages
+
+__all__ = ["InstrumentMethods"]
+
+_POLL_S = 0.2
+
+
+def system() -> Steps[dict[str, Any]]:
+    """Version, machine, data directory, disk and processes."""
+    found: dict[str, Any] = yield from get("/system")
+    return found
+
+
+def events(limit: int | None = 100, *, kind: str | None = None, run: str | None = None) -> Steps[list[Event]]:
+    """What happened, newest first: devices lost and back, runs begun and ended; `kind` and `run` select."""
+    return (yield from pages("/events", Event.read, limit, kind=kind, run=run))
+
+
+def wait_until_ready(timeout_s: float = 120.0) -> Steps[None]:
+    """Wait until the instrument tracks, or could at once.
+
+    Raises
+    ------
+    ServiceError, ServiceAway
+        Why it is not ready after `timeout_s`.
+    """
+    waited_s = 0.0
+    while True:
+        try:
+            yield Request("GET", "/readyz", of_root=True, timeout_s=10.0)
+            return
+        except (ServiceAway, ServiceError) as error:
+            is_starting = isinstance(error, ServiceAway) or error.status == 503
+            if not is_starting or waited_s >= timeout_s:
+                raise
+        yield Pause(_POLL_S)
+        waited_s += _POLL_S
+
+
+def request(
+    method: str, path: str, *, query: Mapping[str, Any] | None = None, json: Any = None, timeout_s: float = 30.0
+) -> Steps[httpx.Response]:
+    """Send any request, for resources of the service that have no method here.
+
+    Parameters
+    ----------
+    method, path : str
+        Such as ``"GET"`` and ``"/events"``; the path is below ``/api/v1``.
+    query : mapping, optional
+    json : optional
+        The body.
+    timeout_s : float
+
+    Returns
+    -------
+    httpx.Response
+        ``response.json()`` or ``response.content``.
+
+    Raises
+    ------
+    ServiceError
+        With the problem that the service states.
+    """
+    return (yield Request(method, path, query or {}, json, timeout_s=timeout_s))
+
+
+class InstrumentMethods:
+    """Methods of the clients themselves."""
+
+    system = Endpoint(system)
+    events = Endpoint(events)
+    wait_until_ready = Endpoint(wait_until_ready)
+    request = Endpoint(request)

@@ -1,0 +1,109 @@
+"""The microscope of the service: state, settings, single moves, and the stop."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bathyscope.remote.steps import Endpoint, Number, Request, Steps, get
+
+__all__ = ["MicroscopeMethods", "stop"]
+
+_CHANGE_S = 90.0
+"""Longer than the service waits for slow drives and filter wheels."""
+
+_STOP_S = 8.0
+
+
+def state() -> Steps[dict[str, Any]]:
+    """Owner, devices, camera settings, light, stage positions and limits."""
+    found: dict[str, Any] = yield from get("/microscope")
+    return found
+
+
+def set_microscope(
+    *,
+    exposure_s: float | None = None,
+    roi: tuple[int, int, int, int] | Literal["whole sensor"] | None = None,
+    binning: int | None = None,
+    channel: str | None = None,
+    shutter: Literal["open", "closed"] | None = None,
+) -> Steps[dict[str, Any]]:
+    """Set camera and light, all or nothing; what is absent stays. Returns the state afterwards.
+
+    Parameters
+    ----------
+    exposure_s : float
+    roi : (left, top, width, height)
+        In binned pixels, or ``"whole sensor"``.
+    binning : int
+        Without a `roi` it takes the whole sensor.
+    channel : str
+        Preset of the light.
+    shutter : str
+        ``"open"`` or ``"closed"``; from then on it no longer follows the camera.
+    """
+    given: dict[str, Any] = {"exposure_s": exposure_s, "binning": binning, "channel": channel, "shutter": shutter}
+    body = {name: value for name, value in given.items() if value is not None}
+    if roi is not None:
+        body["roi"] = None if roi == "whole sensor" else list(roi)
+    return dict((yield Request("PATCH", "/microscope", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def move(
+    *,
+    stage_um: Number | None = None,
+    by_um: Number | None = None,
+    x_um: Number | None = None,
+    x_by_um: Number | None = None,
+    y_um: Number | None = None,
+    y_by_um: Number | None = None,
+) -> Steps[dict[str, Any]]:
+    """Move focus drive and XY stage within their limits, and wait; parameters as of `Control.move`.
+
+    Returns
+    -------
+    dict
+        The state afterwards.
+
+    Raises
+    ------
+    ServiceError
+        For a move beyond the limits (nothing moves), and while a run, a sweep or a script has the microscope.
+    """
+    given = {"stage_um": stage_um, "by_um": by_um, "x_um": x_um, "x_by_um": x_by_um, "y_um": y_um, "y_by_um": y_by_um}
+    body = {name: value for name, value in given.items() if value is not None}
+    return dict((yield Request("POST", "/microscope/stage", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def snap() -> Steps[NDArray[np.uint16]]:
+    """Expose one frame; its counts, shape (H, W)."""
+    response = yield Request("POST", "/microscope/snap", headers={"Accept": "image/tiff"}, timeout_s=_CHANGE_S)
+    import tifffile
+
+    pixels: NDArray[np.uint16] = tifffile.imread(io.BytesIO(response.content))
+    return pixels
+
+
+def stop() -> Steps[dict[str, Any]]:
+    """Halt stages and camera, which ends a run or a sweep too; this is not an emergency stop.
+
+    Returns
+    -------
+    dict
+        ``confirmed``, ``detail`` and ``remedy``.
+    """
+    return dict((yield Request("POST", "/microscope/stop", timeout_s=_STOP_S)).json())
+
+
+class MicroscopeMethods:
+    """The microscope, while no run has it; `Client.control` moves it during a run."""
+
+    state = Endpoint(state)
+    set = Endpoint(set_microscope)
+    move = Endpoint(move)
+    snap = Endpoint(snap)
+    stop = Endpoint(stop)
