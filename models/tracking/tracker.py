@@ -44,7 +44,8 @@ from models.tracking.links import Links
 from models.tracking.motion_models import Gaussians, combined, log_likelihood, mix, posterior, predict, update
 from models.tracking.noise import ProcessNoise
 from models.tracking.settings import TrackerSettings
-from models.tracking.state import NEAR_FOCUS_UM, TrackState
+from models.tracking.smoothing import Motion
+from models.tracking.state import NEAR_FOCUS_UM, Filtered, TrackState
 
 __all__ = ["Tracker", "check_order", "measurements"]
 
@@ -325,8 +326,7 @@ class Tracker:
         if self._links is not None:
             self._links.name(pool.birth[rows], pool.track_id[rows])
 
-    @staticmethod
-    def _state(t_s: float, frame: int, pool: _Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
+    def _state(self, t_s: float, frame: int, pool: _Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
         rows = np.flatnonzero(shown)
         rows = rows[np.argsort(pool.track_id[rows])]
         position, velocity, variance = moments[:3, :, rows]
@@ -350,6 +350,12 @@ class Tracker:
             localization=pool.localization[rows],
             ambiguity=pool.ambiguity[rows],
             ended=ended,
+            filtered=Filtered(
+                moments[..., rows],
+                pool.gaussians[..., rows],
+                pool.weights[:, rows],
+                Motion.of(self.noise, self.settings.keep_model),
+            ),
         )
 
 
