@@ -48,8 +48,12 @@ def run(
         Path | None, typer.Option(help="Settings file of the service (TOML); its table [tracking] is used.")
     ] = None,
     smooth: Annotated[
-        bool, typer.Option("--smooth", help="Smooth the tracks with what came later, and close gaps.")
+        bool, typer.Option("--smooth", help="Smooth the tracks with all that came later, and close gaps.")
     ] = False,
+    smooth_lag_frames: Annotated[
+        int | None,
+        typer.Option(help="Smooth by so many of the next frames, as stored live tracks; 0: as shown live."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="Of a movie: folder made by `bathyscope train`.")
     ] = None,
@@ -75,7 +79,8 @@ def run(
     from service.files.outputs import complete_output
     from service.settings import load_settings
 
-    tracking = load_settings(settings, {"tracking": {"preset": preset}}, environment={}).tracking
+    given = {"tracking": {"preset": preset, "smooth_lag_frames": smooth_lag_frames}}
+    tracking = load_settings(settings, given, environment={}).tracking
     if smooth and tracking.preset == "published":
         raise DataError("The published tracker has no smoothing.", "Leave --smooth out, or use --preset default.")
     is_movie = source.suffix.lower() not in _TABLES
@@ -111,7 +116,14 @@ def run(
         if smooth:
             tracks = smoothed_tracks(found, own_fps, tracking.tracker_settings, times_s=times_s)
         else:
-            tracks = track_table(found, own_fps, tracking.tracker_settings, tracking.preset, times_s=times_s)
+            tracks = track_table(
+                found,
+                own_fps,
+                tracking.tracker_settings,
+                tracking.preset,
+                times_s=times_s,
+                lag_frames=tracking.lag_frames,
+            )
         write_table(aside, tracks)
     note(f"{out}: {len(np.unique(tracks.track_id))} tracks with {len(tracks)} points.")
 

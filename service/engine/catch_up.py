@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from hardware.microscope import Frame
 from models.errors import DataError
 from models.tables import Localizations, Tracks
+from models.tracking.fixed_lag import FixedLag
 from models.tracking.smoother import Smoother
+from models.tracking.state import TrackState
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.engine.shards import shard_path
 from service.store.errors import StoreError, UnknownItem
@@ -304,22 +306,29 @@ class CatchUp(WorkerThread):
 
 
 class _AsLive:
-    """Gives the points that the run would have had live."""
+    """Gives the points that the run would have stored live."""
 
     def __init__(self, tracking: TrackingPart) -> None:
         self._tracker = tracking.tracker()
-        self._points: list[Tracks] = []
+        self._lag = FixedLag(tracking.lag_frames)
+        self._states: list[TrackState] = []
+        self._finished: list[Tracks] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
-        self._points.append(self._tracker.step(t_s, frame, found).rows())
+        self._states.append(self._tracker.step(t_s, frame, found))
 
     def end_all(self) -> None:
         self._tracker.end_all()
+        self._finished += [self._add_states(), self._lag.finish()]
 
     def take(self) -> Tracks:
-        """Points that have not been given yet."""
-        points, self._points = self._points, []
-        return Tracks.concatenate(points)
+        """Points that are ready."""
+        points, self._finished = self._finished, []
+        return Tracks.concatenate([*points, self._add_states()])
+
+    def _add_states(self) -> Tracks:
+        states, self._states = self._states, []
+        return self._lag.add(states)
 
 
 class _Smoothed:

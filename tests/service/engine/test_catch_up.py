@@ -270,8 +270,9 @@ def test_a_run_that_is_not_to_be_smoothed(past: Past, tracking: TrackingPart) ->
     assert [(made["form"], made["tracking"]) for made in item.revisions] == [("as live", tracking.record())]
     found = past.store.localizations.read(late)
     times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
+    known = tracking.tracker_settings, tracking.preset
     assert_same(
-        tracks_of(past, late), track_table(found, None, tracking.tracker_settings, tracking.preset, times_s=times_s)
+        tracks_of(past, late), track_table(found, None, *known, times_s=times_s, lag_frames=tracking.lag_frames)
     )
 
 
