@@ -30,6 +30,7 @@ from hardware.microscope import Frame
 from models.errors import DataError
 from models.tables import Localizations, Tracks
 from models.tracking.fixed_lag import FixedLag
+from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
 from models.tracking.state import TrackState
 from service.engine.analyzer import Analyzer, LocalizesFrames
@@ -37,7 +38,9 @@ from service.engine.shards import shard_path
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
+from service.store.schema import LIVE_REVISION
 from service.store.store import Store
+from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
 from service.version import installed_version
 from service.worker_thread import WorkerThread
@@ -265,7 +268,7 @@ class CatchUp(WorkerThread):
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
         models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
         order = np.argsort(numbers)
-        tracker = _Smoothed(tracking) if tracking.smooths else _AsLive(tracking)
+        tracker = self._smoothed(run.id, tracking) if tracking.smooths else _AsLive(tracking)
         model_id = str(models[order[0]])
         for first in range(0, len(order), _TRACKED_PER_STEP):
             yield "tracks"
@@ -289,14 +292,21 @@ class CatchUp(WorkerThread):
             "version": installed_version(),
         }
         revision = self._store.catch_ups.complete(run.id, made)
-        if not had_late and tracking.smooths:  # as after every run; the run tells
-            _log.info("run_smoothed", run_id=run.id, revision=revision)
-            return
-        self._add_event(
-            "run_caught_up",
-            f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
-            run.id,
-        )
+        count = len(self._store.tracks.query(run.id, TrackQuery(revision=revision)).items)
+        made_of = f"revision {revision}, {count} track{'' if count == 1 else 's'}."
+        if had_late or not tracking.smooths:
+            done = "run_caught_up", f"The deferred frames of run {run.id} are analysed; its tracks are {made_of}"
+        else:
+            done = "run_smoothed", f"The tracks of run {run.id} are smoothed: {made_of}"
+        self._add_event(*done, run.id)
+
+    def _smoothed(self, run_id: str, tracking: TrackingPart) -> _Smoothed:
+        def live(from_s: float, to_s: float) -> Tracks:
+            query = TrackQuery(from_s - _ROUNDING_S, to_s + _ROUNDING_S, revision=LIVE_REVISION)
+            return Tracks.concatenate(self._store.tracks.stream(self._store.tracks.select(run_id, query)))
+
+        newest = self._store.tracks.query(run_id, TrackQuery(revision=LIVE_REVISION), limit=1).items
+        return _Smoothed(tracking, live, LiveNumbers(newest[0].track_id if newest else 0))
 
     def _add(self, run_id: str, points: Tracks) -> Iterator[str]:
         """Store points in transactions of bounded size."""
@@ -332,24 +342,36 @@ class _AsLive:
 
 
 class _Smoothed:
-    """Gives smoothed points, some hundreds of frames at a time."""
+    """Gives smoothed points, some hundreds of frames at a time, with the numbers of live tracks.
 
-    def __init__(self, tracking: TrackingPart) -> None:
+    `live` returns the live tracks in a window of time, s.
+    """
+
+    def __init__(self, tracking: TrackingPart, live: Callable[[float, float], Tracks], numbers: LiveNumbers) -> None:
         self._smoother = Smoother(tracking.tracker_settings)
+        self._live = live
+        self._numbers = numbers
         self._finished: list[Tracks] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
         self._smoother.step(t_s, frame, found)
 
     def end_all(self) -> None:
-        self._finished.append(self._smoother.finish())
+        self._finished.append(self._numbered(self._smoother.finish()))
 
     def take(self) -> Tracks:
         """Points that are ready."""
         points, self._finished = self._finished, []
         if self._smoother.frames >= _SMOOTHED_FRAMES + Smoother.KEPT_FRAMES:
-            points.append(self._smoother.take())
+            points.append(self._numbered(self._smoother.take()))
         return Tracks.concatenate(points)
+
+    def _numbered(self, points: Tracks) -> Tracks:
+        if not len(points):
+            return points
+        ahead = self._smoother.ahead
+        ends = np.concatenate([points.t_s, ahead.t_s])
+        return self._numbers.rename(points, ahead, self._live(float(ends.min()), float(ends.max())))
 
 
 def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:
