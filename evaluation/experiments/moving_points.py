@@ -11,11 +11,15 @@ from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose
 from models.motion import Motion
 from models.tables import Localizations, Truth
 
-__all__ = ["FPS", "movie", "movie_truth", "tracked_localizations"]
+__all__ = ["BLUR_S", "FPS", "movie", "movie_truth", "tracked_localizations"]
 
 FPS = 100.0
 _BLUR_PLACES = 3
 """Places along the way of an exposure at which a moving point is drawn: at 100 µm/s it goes 1 µm, or 1.5 pixels."""
+
+BLUR_S = (1 - 1 / _BLUR_PLACES**2) / FPS
+"""Exposure whose blur is that of the drawn places: the mean of n places in a frame is less blurred than a continuous
+exposure."""
 
 _USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
 """Errors of look-ups in `snr` and `density`."""

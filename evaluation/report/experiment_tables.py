@@ -211,9 +211,23 @@ def trackers(records: Records) -> list[str]:
 
 
 def brownian(records: Records) -> list[str]:
-    """Recovered over true diffusion coefficient, by axis."""
+    """Recovered over true diffusion coefficient with its interval, and tracks whose interval holds the true one."""
     rows = [{**row, "case": f"{row['diffusion_um2_s']:g} µm²/s, {row['axis']}"} for row in _rows(records, "brownian")]
-    return _titled("Recovered over true diffusion coefficient", rows, "case", lambda row: number(row["ratio"]))
+
+    def ratio(row: Row) -> str:
+        if row["ratio"] is None or row.get("high_um2_s") is None:
+            return number(row["ratio"])
+        ends = (number(row[end] / row["diffusion_um2_s"]) for end in ("low_um2_s", "high_um2_s"))
+        return f"{number(row['ratio'])} ({' to '.join(ends)})"
+
+    covered = [row for row in rows if row.get("tracks_covered") is not None]
+    return [
+        *_titled("Recovered over true diffusion coefficient, with the 95 % interval", rows, "case", ratio),
+        *_titled(
+            "Share of tracks whose 95 % interval holds the true coefficient", covered, "case",
+            lambda row: number(row["tracks_covered"]),
+        ),
+    ]  # fmt: skip
 
 
 def training_size(records: Records) -> list[str]:
