@@ -221,8 +221,11 @@ def brownian(records: Records) -> list[str]:
         return f"{number(row['ratio'])} ({' to '.join(ends)})"
 
     covered = [row for row in rows if row.get("tracks_covered") is not None]
+    title = "Recovered over true diffusion coefficient"
+    # Results of earlier versions have no intervals.
+    title += ", with the 95 % interval" if any("high_um2_s" in row for row in rows) else ""
     return [
-        *_titled("Recovered over true diffusion coefficient, with the 95 % interval", rows, "case", ratio),
+        *_titled(title, rows, "case", ratio),
         *_titled(
             "Share of tracks whose 95 % interval holds the true coefficient", covered, "case",
             lambda row: number(row["tracks_covered"]),
