@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark
-from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons, expose
+from evaluation.optics.frames import FRAME_SHAPE, Frames, Light, expose
 from models.motion import Motion
 from models.tables import Localizations, Truth
 
@@ -25,9 +25,7 @@ _USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
 """Errors of look-ups in `snr` and `density`."""
 
 
-def movie(
-    benchmark: Benchmark, motion: Motion, brightness: np.ndarray, light: Photons, count: int, seed: int
-) -> Frames:
+def movie(benchmark: Benchmark, motion: Motion, brightness: np.ndarray, light: Light, count: int, seed: int) -> Frames:
     """Expose `count` frames of points (relative brightness (N,)) that move, with exposure blur.
 
     The truth of a frame is the middle of its exposure, which lasts as long as the frame.

@@ -197,7 +197,8 @@ def trackers(records: Records) -> list[str]:
         for row in _rows(records, "tracking")
     ]
     kinds = dict.fromkeys((row["objects"], row["quality"]) for row in rows)
-    return [
+    dim = [{**row, "case": f"{row['motion']}, {row['snr_db']:g} dB"} for row in _rows(records, "tracking-dim")]
+    return _titled("J of dim points in movies, 6 of 60 frames", dim, "case", _with_error, down="form") + [
         part
         for objects, quality in kinds
         for part in _titled(
@@ -208,6 +209,12 @@ def trackers(records: Records) -> list[str]:
             down="of",
         )
     ]
+
+
+def _with_error(row: Row) -> str:
+    """Mean Jaccard index over movies, with its standard error."""
+    error = row["jaccard_standard_error"]
+    return number(row["jaccard"]) + ("" if error is None else f" ± {error:.2f}")
 
 
 def brownian(records: Records) -> list[str]:
