@@ -39,8 +39,14 @@ _BIRTH_SPEEDS = np.array([1.0, 1.0, 1.0, 1.0, 6.0])
 _FORGOTTEN_SPEED = 0.6
 """The same of a velocity that a model without velocity has forgotten."""
 
+_SENSITIVITY = np.where(_DIRECTED, 0.25, 0.5)
+"""Exponent with which the predicted variance grows with the variance of the process noise in the steady state, where
+the errors are large beside the steps: P² = QR of a random walk, and P⁴ = QR³ of a velocity that changes."""
+
 _LEAST_SHARE = 0.02
-_PRIOR_INFORMATION = 30.0
+_PRIOR_INFORMATION = 2.0
+"""Of the start about the logarithm of a variance: a standard deviation of 0.7, or a factor of 1.4 of a step."""
+
 _MEMORY_NOISE, _MEMORY_SHARES = 3000.0, 5000.0
 """Innovations after which an old one counts 1/e."""
 
@@ -131,8 +137,8 @@ class ProcessNoise:
         innovation = gaussians[2] + variance_um2
         # An outlier of many sigmas is another motion or a wrong assignment, not noise: its weight is limited.
         excess = np.minimum((measured_um - gaussians[0]) ** 2 / innovation - 1, 8.0)
-        # Derivative of log S by the logarithm of the process noise: the predicted part of S, in the steady state.
-        slope = gaussians[2] / innovation
+        # Derivative of log S by the logarithm of the process noise, in the steady state.
+        slope = _SENSITIVITY[:, None, None] * gaussians[2] / innovation
         weighted = 0.5 * after[:, None] * slope
         gradient = (weighted * excess).sum(axis=(1, 2))
         information = (weighted * slope).sum(axis=(1, 2))
