@@ -20,6 +20,7 @@ from service.files.camera_choice import camera_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from models.background.mode import StaticLightMode
     from models.camera import CameraModel
     from models.tables import Localizations
 
@@ -68,6 +69,7 @@ def localize(
     model: Localizer | str | Path,
     *,
     refine: bool = False,
+    static_light: StaticLightMode = "auto",
     pixel_size_um: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Localizations:
@@ -81,6 +83,9 @@ def localize(
         Model of the same optics, or what `load_model` takes.
     refine : bool
         Fit all emitters of a frame jointly after the network: more precise, and many times slower.
+    static_light : {"auto", "on", "off"}
+        Whether light that stands still over time is removed: autofluorescence, uneven illumination. ``"auto"`` keeps
+        what emitters explain, such as beads that do not move. Movies of fewer than 32 frames are left as they are.
     pixel_size_um : float, optional
         Pixel of the movie at the sample, µm. The movie is rejected when it differs from that of the model.
     progress : callable, optional
@@ -124,7 +129,7 @@ def localize(
         for text in filter(None, remarks):
             warnings.warn(text, stacklevel=2)
         refiner = localizer.refiner() if refine else None
-        return localize_movie(source, localizer, refiner, progress or (lambda done: None))
+        return localize_movie(source, localizer, refiner, progress or (lambda done: None), static_light=static_light)
 
 
 class _Frames:

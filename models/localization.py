@@ -9,8 +9,10 @@ needs it.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from models.background.frame_light import FrameLight, remove_light
+from models.background.mode import StaticLightMode
+from models.background.static_light import FIRST_FRAMES, StaticLight
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import apparent_range_um
@@ -34,6 +39,7 @@ from models.psf import Psf
 from models.tables import Localizations
 
 if TYPE_CHECKING:
+    from models.background.explained import ExplainedShare
     from models.fit.refiner import Refiner
 
 __all__ = ["Localizer"]
@@ -42,6 +48,9 @@ _BUSY_SHARE = 0.5
 """Share of the frame period for localization; the rest is for other processing and for catching up after a delay."""
 
 _TIMED_FRAMES = 5
+
+_WARM_UP_PX = 64
+"""Side of the part of a frame on which the loops over pixels are prepared."""
 
 _POSSIBLE = 0.05
 """Least probability of the detections that a joint fit starts from; the fit removes false ones."""
@@ -168,11 +177,31 @@ class Localizer:
         )
         return Refiner(self.psf, self.camera, settings)
 
+    def static_light(self, mode: StaticLightMode) -> StaticLight | None:
+        """What follows the static light of one movie or run for this model and camera; None for ``"off"``."""
+        if mode == "off":
+            return None
+        return StaticLight(self.camera, self._explained_share, mode)
+
+    @cached_property
+    def _explained_share(self) -> ExplainedShare:
+        from models.background.explained import ExplainedShare
+
+        return ExplainedShare(self)
+
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
-        """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size."""
+        """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size.
+
+        What the removal of static light needs is prepared too.
+        """
         blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
         for count in range(1, batch + 1):
             self.localize(blank[:count], np.arange(count))
+        part = np.ascontiguousarray(blank[:1, :_WARM_UP_PX, :_WARM_UP_PX])
+        light = StaticLight(self.camera, lambda _: 0.0, "on")
+        light.begin_with(repeat(part[0]), FIRST_FRAMES)
+        remove_light(part, light.follow(part))
+        self._explained_share.prepare(shape)
 
     def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
         """Choose the smallest number of threads that keeps up with a camera, and return it.
@@ -263,25 +292,43 @@ class Localizer:
             return self.network.detect(electrons, read_noise)
 
     def localize_finely(
-        self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], refiner: Refiner
+        self,
+        frames: NDArray[np.uint16],
+        frame_numbers: NDArray[np.int64],
+        refiner: Refiner,
+        lights: Sequence[FrameLight | None] | None = None,
     ) -> Localizations:
-        """Emitters in frames, by a joint fit of all detections down to low probability; as `localize`, but slower."""
-        possible = self.localize(frames, frame_numbers, _POSSIBLE)
+        """Emitters in frames, by a joint fit of all detections down to low probability; as `localize`, but slower.
+
+        `lights` is the static light of each frame, which the frames contain.
+        """
+        of_frames = lights or [None] * len(frames)
+        possible = self.localize(remove_light(frames, of_frames), frame_numbers, _POSSIBLE)
         return Localizations.concatenate(
-            self.refine(counts, possible.select(possible.frame == number), number, refiner)
-            for number, counts in zip(frame_numbers.tolist(), frames, strict=True)
+            self.refine(counts, possible.select(possible.frame == number), number, refiner, light)
+            for number, counts, light in zip(frame_numbers.tolist(), frames, of_frames, strict=True)
         )
 
-    def refine(self, counts: NDArray[np.uint16], found: Localizations, frame: int, refiner: Refiner) -> Localizations:
+    def refine(
+        self,
+        counts: NDArray[np.uint16],
+        found: Localizations,
+        frame: int,
+        refiner: Refiner,
+        light: FrameLight | None = None,
+    ) -> Localizations:
         """Fit the detections of one frame (H, W) jointly, and search for missed emitters.
 
         The fit works with apparent positions: field distortion is applied to the detections before the fit and
-        corrected after it. Emitters whose probability after the fit reaches the model's threshold are returned.
+        corrected after it. Emitters whose probability after the fit reaches the model's threshold are returned. The
+        static light of the frame is a part of the model; the stated background contains its median.
         """
         field = self.card.field
         apparent = found if field is None else field.apparent(found)
-        fitted = refiner.refine(self.camera.to_electrons(counts), apparent)
+        fitted = refiner.refine(self.camera.to_electrons(counts), apparent, None if light is None else light.backdrop_e)
         fitted = fitted.select(fitted.probability >= self.card.threshold)
         if field is not None:
             fitted = field.true(fitted)
+        if light is not None:
+            fitted = replace(fitted, background=fitted.background + light.backdrop_level_e)
         return replace(fitted, frame=np.full(len(fitted), frame, np.int64))

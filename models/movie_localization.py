@@ -1,17 +1,20 @@
 """Localizations of a whole movie, batch by batch, with the same code as live.
 
 A movie is anything with a length, a shape and frames that are read by number:
-a file, or an array in memory.
+a file, or an array in memory. Its beginning is read twice when static light is
+removed: the first 128 frames make the map that is used for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.background.frame_light import remove_light
+from models.background.mode import StaticLightMode
 from models.errors import DataError
 from models.tables import Localizations
 
@@ -72,6 +75,7 @@ def localize_movie(
     refiner: Refiner | None,
     advance: Callable[[float], None],
     least: float | None = None,
+    static_light: StaticLightMode = "auto",
 ) -> Localizations:
     """Localizations of all frames of a movie, refined when there is a refiner.
 
@@ -84,6 +88,8 @@ def localize_movie(
         Called with the number of frames done.
     least : float, optional
         Least probability, without a refiner; the model's decision threshold when not given.
+    static_light : {"auto", "on", "off"}
+        Whether light that stands still over time is removed; see `models.background`.
 
     Raises
     ------
@@ -92,6 +98,9 @@ def localize_movie(
     """
     top = localizer.camera.saturation_adu
     batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
+    light = localizer.static_light(static_light)
+    if light is not None:
+        light.begin_with(_frames(movie, batch), movie.shape[0])
     parts = []
     for start in range(0, movie.shape[0], batch):
         frames = movie.read(start, start + batch)
@@ -103,9 +112,16 @@ def localize_movie(
                 "carry over.",
                 "Give the camera of this movie with --camera, or use a model that was calibrated with it.",
             )
+        lights = [None] * len(frames) if light is None else light.follow(frames)
         if refiner is None:
-            parts.append(localizer.localize(frames, numbers, least))
+            parts.append(localizer.localize(remove_light(frames, lights), numbers, least))
         else:
-            parts.append(localizer.localize_finely(frames, numbers, refiner))
+            parts.append(localizer.localize_finely(frames, numbers, refiner, lights))
         advance(start + len(frames))
     return Localizations.concatenate(parts)
+
+
+def _frames(movie: Movie, batch: int) -> Iterator[NDArray[np.uint16]]:
+    """Frames of a movie one by one, read in batches."""
+    for start in range(0, movie.shape[0], batch):
+        yield from movie.read(start, start + batch)

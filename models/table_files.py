@@ -26,7 +26,7 @@ from models.errors import DataError
 from models.quantities import DEPTH_UM
 from models.table_columns import Column, allow_memory
 from models.table_text import CsvFile
-from models.tables import Localizations, Tracks, Truth
+from models.tables import Localizations, TrackEvents, Tracks, Truth
 
 __all__ = [
     "LARGEST_FRAME",
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 Table: TypeAlias = Localizations | Tracks | Truth
+Written: TypeAlias = Table | TrackEvents
+"""Events are written, and not read again."""
 TableT = TypeVar("TableT", Localizations, Tracks, Truth)
 Note: TypeAlias = Callable[[str], None]
 
@@ -55,10 +57,10 @@ _LARGEST_LIGHT = 1e12  # photo-electrons: a full well of 1e5 in a million pixels
 _LARGEST_SPEED_UM_S = 1e7  # 10 m/s: the fastest position over the shortest exposure of a camera
 
 _NAMES: dict[type[Table], str] = {Localizations: "localizations", Tracks: "tracks", Truth: "truth"}
-_ALL_NAMES = frozenset(name for kind in _NAMES for name in kind.names())
+_ALL_NAMES = frozenset(name for kind in (*_NAMES, TrackEvents) for name in kind.names())
 _WHOLE = frozenset({"frame", "track_id", "observed"})
 _TRUE_OR_FALSE = frozenset({"observed"})
-_MISSING: dict[tuple[type[Table], str], float] = {
+_MISSING: dict[tuple[type[Written], str], float] = {
     (Localizations, "chi2"): np.nan,
     (Tracks, "probability"): np.nan,
     (Truth, "track_id"): -1,
@@ -168,7 +170,7 @@ def read_table(path: Path, kind: type[TableT], note: Note | None = None) -> Tabl
     return table
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, table: Written) -> None:
     """Write a table as CSV or Parquet, by the suffix of `path`; a figure that is not a number becomes an empty cell.
 
     Raises
@@ -227,7 +229,7 @@ def stated_rate(path: Path) -> float | None:
     return frames / seconds if frames > 0 and seconds > 0 else None
 
 
-def is_table(path: Path, kind: type[Table], more: Iterable[str] = ()) -> bool:
+def is_table(path: Path, kind: type[Written], more: Iterable[str] = ()) -> bool:
     """Whether `path` has the columns of `kind` and, but for `more`, no others: a new table may replace it."""
     try:
         return path.is_file() and _required(kind) <= set(_header(path)) <= {*kind.names(), *more}
@@ -322,11 +324,11 @@ def _header(path: Path) -> tuple[str, ...]:
         ) from error
 
 
-def _required(kind: type[Table]) -> set[str]:
+def _required(kind: type[Written]) -> set[str]:
     return {name for name in kind.names() if (kind, name) not in _OPTIONAL}
 
 
-def _left_out(table: Table, name: str) -> bool:
+def _left_out(table: Written, name: str) -> bool:
     kind = type(table)
     return (kind, name) in _OPTIONAL and bool(np.all(getattr(table, name) == _MISSING[kind, name]))
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Localizations", "Tracks", "Truth"]
+__all__ = ["Localizations", "TrackEvents", "Tracks", "Truth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,10 @@ class _Columns:
         return type(self)(**{name: column[rows] for name, column in self.columns().items()})
 
 
-_DTYPES: dict[str, Any] = {"frame": np.int64, "track_id": np.int64, "observed": np.int64}
+_DTYPES: dict[str, Any] = {
+    **dict.fromkeys(("frame", "track_id", "other_id", "observed"), np.int64),
+    "kind": np.str_,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,38 @@ class Tracks(_Columns):
     sigma_z_um: NDArray[np.float64]
     observed: NDArray[np.int64]
     probability: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackEvents(_Columns):
+    """Merges and splits of tracks, one row per event.
+
+    Every field has shape (N,); float64 but for the text `kind` and the int64 `frame`, `track_id` and `other_id`.
+
+    Attributes
+    ----------
+    kind : ``"merge"`` or ``"split"``
+    frame : merge: first frame in which the track was not seen; split: last one before the new track was seen
+    t_s : time of that frame, s
+    track_id : the track that ended, or that is new
+    other_id : the track that it merged with or split from
+    x_um, y_um, z_um : position of the other track in that frame, µm
+    distance_um : between the two tracks in that frame, µm
+    distance_sigma : the same, in standard deviations of both positions
+    chance : probability that a place, drawn anywhere in the volume of the tracks, is this near to one of them
+    """
+
+    kind: NDArray[np.str_]
+    frame: NDArray[np.int64]
+    t_s: NDArray[np.float64]
+    track_id: NDArray[np.int64]
+    other_id: NDArray[np.int64]
+    x_um: NDArray[np.float64]
+    y_um: NDArray[np.float64]
+    z_um: NDArray[np.float64]
+    distance_um: NDArray[np.float64]
+    distance_sigma: NDArray[np.float64]
+    chance: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,12 @@ from hardware.microscope import MicroscopeError
 from hardware.replay_settings import ReplaySettings
 from hardware.setting_types import PathName, Positive
 from hardware.simulated_settings import SimulatedSettings
+from models.background.mode import StaticLightMode
 from models.errors import DataError
 from service.tracking_settings import TrackingPart
 
 __all__ = [
+    "AnalysisPart",
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
@@ -202,6 +204,15 @@ class EnginePart(_Part):
     record: bool = Field(default=False, description="Record the run at start.")
 
 
+class AnalysisPart(_Part):
+    """From frames to localizations."""
+
+    static_light: StaticLightMode = Field(
+        default="auto",
+        description="Remove light that stands still over time: auto (where emitters do not explain it), on or off.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -227,6 +238,7 @@ class Settings(BaseSettings):
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
+    analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 
     @classmethod

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from models.tracking.settings import Preset, TrackerSettings
 from models.tracking.state import TracksLocalizations
+
+if TYPE_CHECKING:
+    from models.tracking.events import EventObserver
 
 __all__ = ["TrackingPart", "TrackingRequest"]
 
@@ -119,6 +122,12 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         from models.tracking.offline import make_tracker
 
         return make_tracker(self.preset, self.tracker_settings)
+
+    def observer(self) -> EventObserver:
+        """A new observer of merges and splits."""
+        from models.tracking.events import EventObserver
+
+        return EventObserver(self.tracker_settings)
 
     def changed_by(self, request: Mapping[str, Any]) -> TrackingPart:
         """These settings with those of a `TrackingRequest`.

@@ -19,6 +19,7 @@ DOCUMENTS = (
     "docs/user-guide.md",
     "docs/operations.md",
     "docs/method.md",
+    "docs/static-light.md",
     "docs/tracks.md",
     "deploy/README.md",
 )

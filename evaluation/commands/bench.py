@@ -220,16 +220,17 @@ def track(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """Time per step of the tracker and of others in one thread: median and 99th percentile."""
+    from evaluation.runs.provenance import write_result
     from evaluation.speed.report import show_localizing
     from evaluation.speed.tracking import measure_tracking
     from service.commands.console import progress
-    from service.files.outputs import check_json, write_json
+    from service.files.outputs import check_json
 
     check_json(json_file)
     with progress("Tracking", 1.0) as advance:
         figures = measure_tracking([int(part) for part in targets.split(",")], advance, peers=peers)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_result(json_file, figures)
     show_localizing(figures)
 
 

@@ -18,6 +18,7 @@ __all__ = ["run"]
 
 class _Name(StrEnum):
     resolution = "resolution"
+    moving = "moving"
     snr = "snr"
     density = "density"
     depth = "depth"

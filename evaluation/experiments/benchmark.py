@@ -34,7 +34,7 @@ from models.calibration.calibration import Calibration
 from models.camera import CameraModel
 from models.tables import Localizations
 
-__all__ = ["Benchmark", "MethodRun", "tune", "validation_frames"]
+__all__ = ["VALIDATION_SEED", "Benchmark", "MethodRun", "best_threshold", "tune", "validation_frames"]
 
 VALIDATION_SEED = 4_502_003
 """Apart from the hidden optics, the sweep and, by being the first word of a pair, from every seed of test frames."""
@@ -202,6 +202,8 @@ class Benchmark:
     workshop : Path or None
         Folder for what an experiment makes for itself, models for instance; it is still there when an interrupted run
         goes on. None where nothing is kept.
+    cache : Path or None
+        Folder for results that later runs may use too. None where nothing is kept.
     """
 
     optics: BenchmarkOptics
@@ -212,6 +214,7 @@ class Benchmark:
     advance: Callable[[float, str], None] = lambda _done, _what: None
     minutes: float = 10.0
     workshop: Path | None = None
+    cache: Path | None = None
 
     @property
     def kept(self) -> KeptResults | None:
@@ -263,23 +266,32 @@ def tune(
     time for each condition; a slow one is tuned with the first frames.
     """
     used_frames = [method_run.candidates_within(frames, seconds) for frames in validation]
-    found = [each for _, each in used_frames]
-    scores = np.concatenate([each.probability for each in found])
-    if len(scores) == 0:
-        return 0.0
-    thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS)))
-    means = np.array(
-        [
-            np.mean(
-                [
-                    score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard or 0.0
-                    for frames, each in used_frames
-                ]
-            )
-            for threshold in thresholds
-        ]
+    method_run.threshold, best = best_threshold(
+        np.concatenate([each.probability for _, each in used_frames]),
+        lambda threshold: [
+            score_at(each.select(each.probability >= threshold), frames, tolerance_um).jaccard
+            for frames, each in used_frames
+        ],
     )
+    return best
+
+
+def best_threshold(
+    scores: NDArray[np.float64], jaccard: Callable[[float], Sequence[float | None]]
+) -> tuple[float, float]:
+    """Threshold with the best mean Jaccard index, and that index; the middle one of those that are as good.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (N,)
+        Of all candidates.
+    jaccard : callable
+        Jaccard index of each validation condition at a threshold.
+    """
+    if len(scores) == 0:
+        return 0.0, 0.0
+    thresholds = np.unique(np.quantile(scores, np.linspace(0, 1, _THRESHOLDS)))
+    means = np.array([np.mean([value or 0.0 for value in jaccard(float(each))]) for each in thresholds])
     best = float(means.max())
     good = thresholds[means >= best - _AS_GOOD]
-    method_run.threshold = float(good[len(good) // 2])
-    return best
+    return float(good[len(good) // 2]), best

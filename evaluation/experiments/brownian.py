@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark
-from evaluation.experiments.moving_points import BLUR_S, FPS, movie, tracked_localizations
+from evaluation.experiments.moving_points import BLUR_S, FPS, render_movie, tracked_localizations
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import BOUND, log_axis, new_figure, panel, save, series, styles
@@ -48,9 +48,8 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
         points = _QUICK_BEADS if benchmark.quick else _BEADS
         low, high = np.array(benchmark.box(FRAME_SHAPE)).T
         start = rng.uniform(low + 5, high - 5, (points, 3))
-        frames = movie(
-            benchmark, Brownian(start, coefficient, benchmark.seed + index), np.ones(points), _LIGHT, count, index
-        )
+        motion = Brownian(start, coefficient, benchmark.seed + index)
+        frames = render_movie(benchmark.optics, motion, np.ones(points), count).expose(_LIGHT, benchmark.rng(6, index))
         for done, method_run in enumerate(benchmark.method_runs):
             used_frames, candidates = benchmark.candidates(method_run, frames, _FEWEST_FRAMES)
             found = method_run.above_threshold(candidates)

@@ -2,7 +2,8 @@
 
 A cell is a cloud of points in an ellipsoid of changing shape and direction.
 The published method takes the minimum over time of each pixel away before it
-localizes; every method is shown with and without that. Methods that use a
+localizes; every method is shown with and without that, and with the static
+light removed as in `bathyscope localize` (`models.background`). Methods that use a
 calibration are tested with a sweep of beads and with a sweep of cells, because
 a calibration should use the objects that are tracked.
 """
@@ -23,11 +24,13 @@ from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Frames, Photons,
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
 from evaluation.report.figures import CHANCE, bar_places, new_figure, panel, save, styles
 from evaluation.scores.scoring import Row, score_rows
+from models.background.frame_light import remove_light
+from models.background.static_light import StaticLight
 from models.calibration.calibration import Calibration
 from models.motion import PulsatileFlow
 from models.synthesis import PatternTable
 
-__all__ = ["CellImages", "autofluorescence", "draw", "remove_minimum", "run"]
+__all__ = ["CellImages", "autofluorescence", "draw", "remove_minimum", "remove_static_light", "run"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -43,6 +46,9 @@ _POINTS = 48
 """Points in a cell: 1.4 µm apart on average, near the resolution of the optics in focus."""
 
 _VESSEL_RADIUS_UM = 12.0
+
+_SHADES = (1.0, 0.5, 0.25)
+"""Opacity of the bars of a figure: as they are, minimum removed, static light removed."""
 
 
 class CellImages:
@@ -115,6 +121,13 @@ def remove_minimum(frames: Frames) -> Frames:
     return replace(frames, counts=counts)
 
 
+def remove_static_light(frames: Frames) -> Frames:
+    """Each frame without the light that stands still, as `localize --static-light on` gives it to a network."""
+    light = StaticLight(frames.camera, lambda _: 0.0, "on")
+    light.begin_with(frames.counts, len(frames))
+    return replace(frames, counts=remove_light(frames.counts, light.follow(frames.counts)))
+
+
 def _movie(benchmark: Benchmark, images: CellImages) -> Frames:
     """Cells that a vessel carries through the field and the depths."""
     low, high = benchmark.optics.depths_um
@@ -141,6 +154,8 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
     images = CellImages(benchmark.optics, benchmark.seed)
     frames = _movie(benchmark, images)
     forms = {"as they are": frames, "temporal minimum removed": remove_minimum(frames)}
+    if not benchmark.quick:  # the few frames of the quick movie have no map
+        forms["static light removed"] = remove_static_light(frames)
     method_runs = [(method_run, "beads") for method_run in benchmark.method_runs]
     fits = [method_run for method_run in benchmark.method_runs if not needs_model(method_run.name)]
     if fits and not benchmark.quick:
@@ -181,13 +196,14 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
     for axis, (key, title) in zip(axes[0], keys, strict=True):
         for place, (method, look) in enumerate(looks.items()):
             mine = [row for row in rows if row["method"] == method]
-            for side, row in zip((-1, 1), mine, strict=True):
+            height = 0.74 / len(mine)
+            for rank, row in enumerate(mine):
                 value = row[key] or 0.0
-                alpha = 1.0 if side < 0 else 0.45
-                axis.barh(place + side * 0.19, value, height=0.36, color=look["color"], alpha=alpha)
+                middle = place + (rank - (len(mine) - 1) / 2) * height
+                axis.barh(middle, value, height=0.95 * height, color=look["color"], alpha=_SHADES[rank])
                 axis.annotate(
                     f"{value:.2f}",
-                    (value, place + side * 0.19),
+                    (value, middle),
                     xytext=(3, 0),
                     textcoords="offset points",
                     va="center",
@@ -198,5 +214,7 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         bar_places(axis, list(looks), named=axis is axes[0, 0])
         panel(axis, title=title)
         axis.margins(x=0.15)
-    title = "Cells over autofluorescence (full: frames as they are, pale: temporal minimum removed)"
+    title = (
+        "Cells over autofluorescence (full: frames as they are, pale: minimum removed, palest: static light removed)"
+    )
     save(figure, axes, folder / "cells.png", title=title, caption=caption)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark, MethodRun
-from evaluation.experiments.moving_points import FPS, movie, movie_truth
+from evaluation.experiments.moving_points import FPS, movie_truth, render_movie
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Snr
 from evaluation.scores.scoring import Row
@@ -76,8 +76,8 @@ def _frames(benchmark: Benchmark, name: str, snr_db: float, number: int) -> Fram
     straight = name == "directed"
     motion = Directed(start, way, box) if straight else Brownian(start, _DIFFUSION_UM2_S, number, box_um=box)
     count = _QUICK_FRAMES if benchmark.quick else _FRAMES
-    seed = int(rng.integers(2**31))
-    return movie(benchmark, motion, rng.uniform(0.1, 1.0, _POINTS), Snr(snr_db), count, seed)
+    images = render_movie(benchmark.optics, motion, rng.uniform(0.1, 1.0, _POINTS), count)
+    return images.expose(Snr(snr_db), rng)
 
 
 def _scores(benchmark: Benchmark, network: MethodRun, frames: Frames) -> dict[str, Score]:

@@ -39,14 +39,14 @@ from evaluation.report.figures import CHANCE, Style, bar_places, new_figure, pan
 from evaluation.scores.scoring import Row, localizations_by_frame, score_rows
 from models.metrics import TOLERANCE_UM, Region, match
 
-__all__ = ["FARTHER_UM", "GhostCount", "count_ghosts", "draw", "run"]
+__all__ = ["FARTHER_UM", "NEAREST_UM", "GhostCount", "count_ghosts", "draw", "run"]
 
 F64 = NDArray[np.float64]
 
 FARTHER_UM = 20.0
 """Largest distance of emitters beyond the range, and of those at negative defocus from focus."""
 
-_NEAREST_UM = 3.0
+NEAREST_UM = 3.0
 """Nearer to focus no pattern has information on its side; no emitters are drawn there."""
 
 _BESIDE_UM = (1.0, 15.0)
@@ -166,13 +166,13 @@ def _scenes(benchmark: Benchmark, optics: BenchmarkOptics, light: Light) -> _Sce
     across, down, (low, high) = benchmark.box(FRAME_SHAPE)
     edge = 0.5 * optics.pixel_size_um
     right, bottom = (size * optics.pixel_size_um - edge for size in FRAME_SHAPE[::-1])
-    region = Region((-edge, right), (-edge, bottom), (low + _NEAREST_UM, high))
+    region = Region((-edge, right), (-edge, bottom), (low + NEAREST_UM, high))
     truth, wrong, drawn = [], [], []
     for _ in range(_QUICK_FRAMES if benchmark.quick else _FRAMES):
         counted = uniform_emitters(rng, _COUNTED, (across, down, region.z_um))
         beyond = uniform_emitters(rng, _BEYOND, (across, down, (high, high + FARTHER_UM)))
         beside = _move_out(uniform_emitters(rng, _BESIDE, (region.x_um, region.y_um, region.z_um)), region, rng)
-        other_side = uniform_emitters(rng, _WRONG, (across, down, (low - FARTHER_UM, low - _NEAREST_UM)))
+        other_side = uniform_emitters(rng, _WRONG, (across, down, (low - FARTHER_UM, low - NEAREST_UM)))
         truth.append(np.concatenate([counted, beyond, beside]))
         wrong.append(other_side)
         drawn.append(np.concatenate([truth[-1], other_side]))

@@ -34,6 +34,7 @@ EXPERIMENTS = {
     "ghosts": "evaluation.experiments.ghosts",
     "stacked": "evaluation.experiments.stacked",
     "resolution": "evaluation.experiments.resolution",
+    "moving": "evaluation.experiments.moving",
     "training-size": "evaluation.experiments.training_size",
     "adoption": "evaluation.experiments.adoption",
 }

@@ -22,7 +22,7 @@ import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark, MethodRun
 from evaluation.experiments.dim_movies import dim_rows
-from evaluation.experiments.moving_points import FPS, movie, movie_truth, tracked_localizations
+from evaluation.experiments.moving_points import FPS, movie_truth, render_movie, tracked_localizations, vessel
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import CHANCE, new_figure, panel, save, styles
@@ -36,7 +36,7 @@ from evaluation.tracks.methods import METHODS
 from evaluation.tracks.patterns import PATTERNS
 from evaluation.tracks.scores import jaccard_columns
 from models.metrics import chance_jaccard, score_table
-from models.motion import Brownian, Directed, Motion, PulsatileFlow
+from models.motion import Brownian, Directed, Motion
 from models.track_metrics import score_tracks
 from models.tracking import smoothed_tracks, track_table
 
@@ -181,7 +181,7 @@ def _movies(benchmark: Benchmark) -> list[Row]:
         points = _QUICK_POINTS if benchmark.quick else _POINTS
         motion = _motion(benchmark, name, points)
         brightness = benchmark.rng(7, index).uniform(0.3, 1.0, points)
-        frames = movie(benchmark, motion, brightness, _LIGHT, count, index)
+        frames = render_movie(benchmark.optics, motion, brightness, count).expose(_LIGHT, benchmark.rng(6, index))
         for done, method_run in enumerate(benchmark.method_runs):
             rows += _movie_rows(benchmark, method_run, frames, {"motion": name, "points": points})
             share = (index * len(benchmark.method_runs) + done + 1) / total
@@ -224,11 +224,7 @@ def _motion(benchmark: Benchmark, name: str, points: int) -> Motion:
     if name == "directed":
         way = rng.standard_normal((points, 3)) * np.array([1.0, 1.0, 0.5])
         return Directed(start, way / np.linalg.norm(way, axis=1, keepdims=True) * _SPEED_UM_S, box)
-    middle = (low + high) / 2
-    line = np.array([[low[0], middle[1] - 15, 0], middle, [high[0], middle[1] + 15, 0]])
-    line[:, 2] = low[2] + (high - low)[2] * np.array([0.3, 0.5, 0.7])
-    radius = min(15.0, 0.25 * (high - low)[2])
-    return PulsatileFlow(line, radius, points, benchmark.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.8)
+    return vessel(box, points, benchmark.seed, 2 * _SPEED_UM_S)
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:

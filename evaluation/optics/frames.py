@@ -34,7 +34,9 @@ __all__ = [
     "Photons",
     "Snr",
     "expose",
+    "expose_images",
     "middle_box",
+    "render_images",
     "uniform_emitters",
 ]
 
@@ -190,24 +192,61 @@ def expose(
     -------
     Frames
     """
-    published = isinstance(light, Snr)
-    camera = PUBLISHED_CAMERA if published else SCMOS_CAMERA
-    read_noise = np.zeros(shape, np.float32) if published else _read_noise_map(shape, camera, rng)
-    counts = np.empty((len(emitters), *shape), np.uint16)
-    background = np.empty(len(emitters))
+    rendered = render_images(images, emitters if drawn is None else drawn, shape)
+    return expose_images(rendered, emitters, light, rng, structure)
+
+
+def render_images(images: ImageSource, drawn: Sequence[F64], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Images without noise of each set of emitters (M, 4), shape (F, H, W), in units of their brightness."""
+    rendered = np.zeros((len(drawn), *shape), np.float32)
+    for image, each in zip(rendered, drawn, strict=True):
+        images.render(each, image)
+    return rendered
+
+
+def expose_images(
+    rendered: NDArray[np.float32],
+    emitters: Sequence[F64],
+    light: Light,
+    rng: np.random.Generator,
+    structure: NDArray[np.float32] | None = None,
+    *,
+    steady: bool = False,
+) -> Frames:
+    """Expose rendered images.
+
+    Parameters
+    ----------
+    rendered : ndarray of float32, shape (F, H, W)
+        As `render_images` makes them.
+    emitters, light, rng, structure
+        As of `expose`.
+    steady : bool
+        Whether all frames have the same light, as those of a movie: one scale, at which the mean over the frames of
+        their SNR in dB is that of `light`, and one background. Otherwise each frame has the SNR of `light`.
+
+    Returns
+    -------
+    Frames
+    """
+    shape = (rendered.shape[1], rendered.shape[2])
+    camera = PUBLISHED_CAMERA if isinstance(light, Snr) else SCMOS_CAMERA
+    read_noise = np.zeros(shape, np.float32) if isinstance(light, Snr) else _read_noise_map(shape, camera, rng)
+    scales = np.array([_scale(image, each, light) for image, each in zip(rendered, emitters, strict=True)])
+    signals = np.array([float(image.mean()) for image in rendered])
+    if steady:
+        scales[:], signals[:] = np.exp(np.log(scales).mean()), signals.mean()
+    background = _BACKGROUND_SHARE * scales * signals
+    if isinstance(light, Photons):
+        background[:] = light.background_e
+    counts = np.empty(rendered.shape, np.uint16)
     truth = []
     for number, each in enumerate(emitters):
-        image = np.zeros(shape, np.float32)
-        images.render(each if drawn is None else drawn[number], image)
-        scale = _scale(image, each, light)
-        background[number] = (
-            _BACKGROUND_SHARE * scale * float(image.mean()) if isinstance(light, Snr) else light.background_e
-        )
-        expected = image * np.float32(scale) + np.float32(background[number])
+        expected = rendered[number] * np.float32(scales[number]) + np.float32(background[number])
         if structure is not None:
             expected += structure
         counts[number] = _detect(expected, read_noise, camera, rng)
-        truth.append(np.column_stack([each[:, :3], each[:, 3] * scale]))
+        truth.append(np.column_stack([each[:, :3], each[:, 3] * scales[number]]))
     return Frames(counts, tuple(truth), background, read_noise, camera)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "live",
     "localize",
     "rows_of_files",
+    "track",
 ]
 
 Records = Sequence[Record]
@@ -108,6 +109,16 @@ def localize(records: Records) -> list[str]:
         for row in record.result["rows"]
     ]
     return [grid(rows, "case", lambda row: f"{row['ms_per_frame']:g}", down="of")]
+
+
+def track(records: Records) -> list[str]:
+    """Time per step of `bench track`, by the number of targets."""
+    rows = [
+        {**row, "of": row["tracker"], "case": f"{row['targets']} targets"}
+        for record in records
+        for row in record.result["rows"]
+    ]
+    return [grid(rows, "case", lambda row: f"{row['p50_ms']:.3g} ({row['p99_ms']:.3g})", down="of")]
 
 
 def fits(records: Records) -> list[str]:

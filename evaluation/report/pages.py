@@ -27,6 +27,7 @@ def page(tables: Tables, comparison: Sequence[Row], found_targets: Sequence[Targ
         *_isolated(tables.get("isolated", ())),
         *_ghosts(tables.get("ghosts", ())),
         *_resolution(tables.get("resolution", ())),
+        *_moving(tables.get("moving", ()), tables.get("moving-ghosts", ())),
         *_adoption(tables.get("adoption", ()), tables.get("adoption-cost", ())),
     ]
     return "\n\n".join(["# Tables", "Written by `bathyscope reproduce merge`; simulated frames.", *parts]) + "\n"
@@ -100,6 +101,30 @@ def _resolution(rows: Sequence[Row]) -> list[str]:
         shown = _titled(title, here, "depth_um", lambda row: f"{number(row['resolved_um'])} ({row['frames']})")
         limit = {row["depth_um"]: number(row["limit_um"]) for row in here}
         parts.append(f"{shown}\n| Cramér-Rao limit | " + " | ".join(limit[depth] for depth in sorted(limit)) + " |")
+    return parts
+
+
+def _moving(rows: Sequence[Row], ghosts: Sequence[Row]) -> list[str]:
+    """Scores of moving emitters by light, a table for each motion and number of points."""
+
+    def cell(row: Row) -> str:
+        error = row["jaccard_10_error"]
+        return number(row["jaccard_10"]) + ("" if error is None else f" ± {error:.2f}")
+
+    def axial(row: Row) -> str:
+        return f"{number(row['rmse_axial_um'])}, {number(row.get('axial_over_bound'))}, {number(row['over_sigma_z'])}"
+
+    parts = []
+    for motion, points in dict.fromkeys((row["motion"], row["points"]) for row in rows):
+        here = [row for row in rows if (row["motion"], row["points"]) == (motion, points)]
+        what = f"{motion}, {points} points, by SNR in dB"
+        parts.append(_titled(f"Moving: Jaccard index within 10 µm, {what}", here, "snr_db", cell, limits=True))
+        parts.append(_titled(f"Moving: axial RMSE in µm, over the bound, over sigma, {what}", here, "snr_db", axial))
+    for motion in dict.fromkeys(row["motion"] for row in ghosts):
+        here = [row for row in ghosts if row["motion"] == motion]
+        parts.append(
+            _titled(f"Moving: ghosts per emitter, {motion}", here, "snr_db", lambda row: number(row["ghosts"], 3))
+        )
     return parts
 
 

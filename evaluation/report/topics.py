@@ -158,6 +158,13 @@ TOPICS: tuple[Topic, ...] = (
         bench_tables.localize,
     ),
     Topic(
+        "track",
+        "Track: time per step",
+        "ms of processor time per frame on one thread, median (99th percentile), by the number of targets; 50 targets "
+        "in 200 x 200 x 100 µm³, recall 0.9, 5 % false.",
+        bench_tables.track,
+    ),
+    Topic(
         "fits",
         "Fit: time per frame",
         "Processor time per frame (emitters per second); 256 x 256 px, 20 dB, exact PSF, median over frames.",

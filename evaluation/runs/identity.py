@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from models.model_card import ModelCard
+from models.weights import reference_model
 
-__all__ = ["Identity", "code_digest", "differences", "folder_digest", "run_identity"]
+__all__ = ["Identity", "code_digest", "differences", "folder_digest", "localizer_digest", "run_identity"]
 
 Identity = dict[str, Any]
 
@@ -107,18 +108,36 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
+def localizer_digest(model: Path | None) -> str:
+    """Digest of what the localizations of a model and its joint fit depend on: code, weights and packages.
+
+    Parameters
+    ----------
+    model : Path or None
+        Folder; None for the shipped one.
+    """
+    digest = hashlib.sha256(code_digest(_OWN_PACKAGES[1], without=("tracking", "measures")).encode())
+    digest.update(folder_digest(model or reference_model("full")).encode())
+    digest.update(repr([_version(name) for name in _PACKAGES]).encode())
+    return digest.hexdigest()[:_DIGITS]
+
+
 @cache
 def _own_code() -> str:
     """Of the code that runs: files that are changed later belong to the next process."""
     return code_digest(*_OWN_PACKAGES)
 
 
-def code_digest(*roots: Path) -> str:
-    """Digest of the Python code beneath `roots` but what only shows; comments, docstrings and layout are left out."""
+def code_digest(*roots: Path, without: Sequence[str] = ()) -> str:
+    """Digest of the Python code beneath `roots` but what only shows; comments, docstrings and layout are left out.
+
+    Files and folders with a name in `without` are left out too.
+    """
+    left_out = {*_ONLY_SHOW, *without}
     digest = hashlib.sha256()
     sources = [(folder, path) for folder in roots for path in sorted(folder.rglob("*.py"))]
     for folder, path in sources:
-        if not set(path.relative_to(folder).parts).isdisjoint(_ONLY_SHOW):
+        if not set(path.relative_to(folder).parts).isdisjoint(left_out):
             continue
         tree = ast.parse(path.read_bytes())
         for node in ast.walk(tree):

@@ -224,7 +224,14 @@ class Reproduction:
             "calibration": optics.calibration.id,
         }
         return Benchmark(
-            optics, ready, request.quick, request.seed, request.seconds, minutes=request.minutes, workshop=workshop
+            optics,
+            ready,
+            request.quick,
+            request.seed,
+            request.seconds,
+            minutes=request.minutes,
+            workshop=workshop,
+            cache=_cache(),
         )
 
     def _add(self, name: str, kind: str, tables: Tables, spent: dict[str, float]) -> None:
@@ -261,13 +268,17 @@ class Reproduction:
 
 def make_benchmark_optics(kind: str, calibration: Path | None, *, quick: bool) -> BenchmarkOptics:
     """Benchmark optics, ``"exact"`` or ``"hidden"``, with progress at the terminal."""
-    import platformdirs
-
     if kind == "exact":
         return exact_optics()
     with progress("hidden optics", 1.0) as advance:
-        cache = Path(platformdirs.user_cache_dir("bathyscope"))
-        return hidden_benchmark_optics(cache, calibration, advance, quick=quick)
+        return hidden_benchmark_optics(_cache(), calibration, advance, quick=quick)
+
+
+def _cache() -> Path:
+    """Folder of what later runs can use too."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("bathyscope"))
 
 
 def _method_record(method_run: MethodRun) -> dict[str, Any]:

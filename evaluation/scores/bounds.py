@@ -110,6 +110,39 @@ class JointBounds:
         Fisher matrix of independent pixels with mean m and variance m + read², as if read noise were Poisson light
         of a known level (Huang et al., Nature Methods 10, 653, 2013): Σ (dm/da)(dm/db)/(m + read²).
         """
+        fisher = self._fisher(emitters, background_e, read_noise_e, shape)
+        sigma = _sigmas(fisher)
+        each = sigma[:-1].reshape(-1, 4).copy()
+        each[:, :2] *= self._pixel_um
+        return FrameBounds(each, float(sigma[-1]), emitters[:, 3] / each[:, 3])
+
+    def information(
+        self, emitters: Array, background_e: float, read_noise_e: float | NDArray[np.floating], shape: tuple[int, int]
+    ) -> Array:
+        """Fisher information of a frame on its emitters, the background estimated with them.
+
+        Parameters
+        ----------
+        emitters, background_e, read_noise_e, shape
+            As those of `of_frame`.
+
+        Returns
+        -------
+        ndarray of float64, shape (4 N, 4 N)
+            For x, y, z (µm) and the relative intensity of each emitter.
+        """
+        fisher = self._fisher(emitters, background_e, read_noise_e, shape)
+        units = np.ones((len(emitters), 4))
+        units[:, :2] /= self._pixel_um
+        units[:, 3] = emitters[:, 3]
+        scale = units.ravel()
+        # Schur complement: what is left when the background is unknown.
+        known = fisher[:-1, :-1] - np.outer(fisher[:-1, -1], fisher[-1, :-1]) / fisher[-1, -1]
+        return known * np.outer(scale, scale)  # type: ignore[no-any-return]
+
+    def _fisher(
+        self, emitters: Array, background_e: float, read_noise_e: float | NDArray[np.floating], shape: tuple[int, int]
+    ) -> Array:
         if emitters.ndim != 2 or emitters.shape[1] != 4:
             raise DataError(
                 f"Emitters of shape {emitters.shape} were given; they are (N, 4): x, y, z in µm and photo-electrons.",
@@ -125,11 +158,7 @@ class JointBounds:
         for (r0, r1, c0, c1), pattern, photons in zip(boxes, patterns, emitters[:, 3], strict=True):
             variance[r0:r1, c0:c1] += photons * pattern[0]
         weight = 1.0 / np.maximum(variance, _LEAST_VARIANCE)
-        fisher = _fisher(boxes, patterns, emitters[:, 3], weight)
-        sigma = _sigmas(fisher)
-        each = sigma[:-1].reshape(-1, 4).copy()
-        each[:, :2] *= self._pixel_um
-        return FrameBounds(each, float(sigma[-1]), emitters[:, 3] / each[:, 3])
+        return _fisher(boxes, patterns, emitters[:, 3], weight)
 
     def _patterns(self, emitters: Array, shape: tuple[int, int]) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
         x, y = emitters[:, 0] / self._pixel_um, emitters[:, 1] / self._pixel_um

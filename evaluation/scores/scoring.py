@@ -14,6 +14,7 @@ from models.metrics import Region, Score, Scorer, chance_jaccard
 from models.tables import Localizations
 
 __all__ = [
+    "KNOWN_UM",
     "TOLERANCES_UM",
     "Row",
     "frame_scores",
@@ -30,7 +31,7 @@ Row = dict[str, Any]
 TOLERANCES_UM = (10.0, 5.0, 3.0)
 
 _CURVE_POINTS = 40
-_KNOWN_UM = 5.0
+KNOWN_UM = 5.0
 """An emitter with a larger bound on its 3D sigma cannot be localized; root mean squares leave it out."""
 
 
@@ -116,7 +117,7 @@ def precision_recall(found: Localizations, frames: Frames, columns: Row, toleran
 def limit_columns(bounds: Sequence[FrameBounds], detector: IdealDetector) -> Row:
     """What the light allows: detectable shares, Jaccard of the ideal detector, RMS bounds of the known emitters."""
     significance = np.concatenate([each.significance for each in bounds])
-    known = np.concatenate([each.sigma_3d_um for each in bounds]) < _KNOWN_UM
+    known = np.concatenate([each.sigma_3d_um for each in bounds]) < KNOWN_UM
     sigma = np.concatenate([each.sigma for each in bounds])[known]
     return {
         "limit_frames": len(bounds),

@@ -24,6 +24,22 @@ _SIGMA_RATIO = (0.8, 1.25)
 _RESOLVED_UM = {"lateral": 2.0, "axial": 6.0}
 _RESOLVED_PHOTONS, _RESOLVED_DEPTHS_UM = 1e5, (20.0, 80.0)
 _GHOSTS = 0.1
+_FILTER, _SMOOTHER = "image filter", "image filter, forward-backward"
+_MOVING_JACCARD = {
+    "directed": {0.0: 0.80, 5.0: 0.93, 10.0: 0.97},
+    "brownian 10": {0.0: 0.70, 5.0: 0.93, 10.0: 0.97},
+}
+_MOVING_POINTS = 20
+_HIDDEN_LOSS = 0.04
+"""How much less the Jaccard index of moving emitters may be with hidden optics."""
+
+_MOVING_AXIAL = 0.6
+"""Largest axial RMSE of the image filter, in units of that of the joint fit of each frame."""
+
+_MOVING_AXIAL_DB = (5.0, 10.0)
+_MOVING_CROWDED = ((64, 10.0), (100, 30.0))
+_MOVING_GAIN = 0.05
+_MOVING_GHOSTS = 0.05
 _OTHER_OPTICS = -0.05
 
 
@@ -64,6 +80,8 @@ def targets(tables: Mapping[str, Sequence[Row]], optics: Mapping[str, str]) -> l
         *_resolution(tables.get("resolution", ())),
         *_ghosts(tables.get("ghosts", ())),
         *_adoption(tables.get("adoption", ())),
+        *_moving(tables.get("moving", ()), optics.get("moving", "exact")),
+        *_moving_ghosts(tables.get("moving-ghosts", ())),
     ]
 
 
@@ -155,6 +173,67 @@ def _adoption(rows: Sequence[Row]) -> list[Target]:
     ]
 
 
+def _moving(rows: Sequence[Row], optics: str) -> list[Target]:
+    """Targets of the image filter in the conditions that have one."""
+    mine = [row for row in rows if row["method"] == _FILTER]
+    usual = [row for row in mine if row["points"] == _MOVING_POINTS and row["snr_db"] in _moving_asked(row)]
+    crowded = [row for row in mine if (row["points"], row["snr_db"]) in _MOVING_CROWDED]
+    fit, smoother = (
+        {_moving_place(row): row for row in rows if row["method"] == name} for name in (_REFINED, _SMOOTHER)
+    )
+    least, most = _SIGMA_RATIO
+    found = []
+    for row in usual:
+        asked = _moving_asked(row)[row["snr_db"]] - (_HIDDEN_LOSS if optics == "hidden" else 0.0)
+        name = (
+            f"J of {row['motion']} motion at {row['snr_db']:g} dB, {optics} optics, image filter, at least {asked:.2f}"
+        )
+        found.append(_least(name, [row], "jaccard_10", asked))
+    for row in usual:
+        if row["snr_db"] in _MOVING_AXIAL_DB and _moving_place(row) in fit:
+            ratio = {**row, "ratio": _ratio(row, fit[_moving_place(row)], "rmse_axial_um")}
+            name = f"axial RMSE of {row['motion']} motion, image filter, at most {_MOVING_AXIAL:g} of the joint fit's"
+            found.append(_most(name, [ratio], "ratio", _MOVING_AXIAL))
+    for axis in "xyz" if usual else "":
+        name = f"moving, image filter, error over sigma along {axis}"
+        found.append(_least(f"{name} at least {least:g}", usual, f"over_sigma_{axis}", least))
+        found.append(_most(f"{name} at most {most:g}", usual, f"over_sigma_{axis}", most))
+    for row in crowded:
+        name = f"J of {row['points']} points, image filter, above the joint fit's by at least {_MOVING_GAIN:g}"
+        found.append(_least(name, [row], "over_fit", _MOVING_GAIN))
+    gains = [
+        {**row, "gain": smoother[_moving_place(row)]["jaccard_10"] - row["jaccard_10"]}
+        for row in usual
+        if _moving_place(row) in smoother
+    ]
+    return found + ([_least("J of forward-backward above forward", gains, "gain", 0.0)] if gains else [])
+
+
+def _moving_asked(row: Row) -> Mapping[float, float]:
+    return _MOVING_JACCARD.get(row["motion"], {})
+
+
+def _moving_place(row: Row) -> tuple[str, int, float]:
+    return row["motion"], row["points"], row["snr_db"]
+
+
+def _ratio(row: Row, other: Row, key: str) -> float | None:
+    return row[key] / other[key] if row[key] is not None and other[key] else None
+
+
+def _moving_ghosts(rows: Sequence[Row]) -> list[Target]:
+    mine = [row for row in rows if row["method"] in (_FILTER, _SMOOTHER)]
+    return [
+        _most(
+            f"moving ghosts at negative defocus, {method}, at most {_MOVING_GHOSTS:g} per emitter",
+            [row for row in mine if row["method"] == method],
+            "ghosts",
+            _MOVING_GHOSTS,
+        )
+        for method in dict.fromkeys(row["method"] for row in mine)
+    ]
+
+
 def _least(name: str, rows: Sequence[Row], key: str, limit: float) -> Target:
     return _target(name, rows, key, min, lambda value: value >= limit)
 
@@ -183,8 +262,11 @@ def _place(row: Row) -> str:
         parts.append(f"{row['snr_db']:g} dB")
     if row.get("photons") is not None:
         parts.append(f"{row['photons']:,.0f} e⁻")
-    if row.get("jaccard_error") is not None:
-        parts.append(f"± {row['jaccard_error']:.3f}")
+    if "motion" in row:
+        parts.insert(0, row["motion"])
+    error = row.get("jaccard_error", row.get("jaccard_10_error"))
+    if error is not None:
+        parts.append(f"± {error:.3f}")
     if row.get("frames") is not None:
         parts.append(f"{row['frames']:g} frames")
     return ", ".join(parts)

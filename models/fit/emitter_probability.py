@@ -117,10 +117,15 @@ class EmitterProbability:
         odds: Array = self.regressors(photons, variance, alive) @ np.array(_WEIGHTS)
         return odds
 
+    def spilled(self, photons: Array) -> Array:
+        """Variance of the photons of each emitter by PSF model errors of its neighbours, shape (N,)."""
+        variance: Array = (self._spill**2) @ np.maximum(photons, 0.0) ** 2
+        return variance
+
     def regressors(self, photons: Array, variance: Array, alive: NDArray[np.bool_] | None = None) -> Array:
         """Regressors of each emitter, in the order of the weights; shape (N, 4)."""
         light = np.maximum(photons if alive is None else np.where(alive, photons, 0.0), 0.0)
-        spilled = (self._spill**2) @ light**2
+        spilled = self.spilled(light)
         noise = variance * self._misfit
         significance = np.maximum(photons, 0.0) / np.sqrt(noise + spilled)
         over_noise = np.minimum(np.maximum(photons, 0.0) / np.sqrt(noise), _NOISE_ALONE * significance**2)

@@ -59,7 +59,7 @@ class FitFrame:
     read_variance : float
         Photo-electrons squared, positive.
     backdrop : ndarray of float32, shape (H, W), optional
-        Light of emitters that are not fitted.
+        Light that is not fitted: static light, or emitters that stay as they are.
     """
 
     data: NDArray[np.float32]
@@ -251,6 +251,8 @@ def distribute_light(frame: FitFrame, places: Array, background: float, rounds: 
     background : float
     """
     data, read_variance = frame.data, frame.read_variance
+    if frame.backdrop is not None:
+        data = np.maximum(data - frame.backdrop, 0)
     above = max(float(data.sum(dtype=np.float64)) - data.size * (background + read_variance), 1.0)
     photons = np.full(len(places), max(above / max(len(places), 1), FEWEST_PHOTONS))
     point = _evaluate(frame, np.column_stack([places, photons]), background)

@@ -20,7 +20,8 @@ that adds the read variance to data and model (Huang et al., Nature Methods
 10, 653, 2013), so that variance = model + read². The curvature at the
 optimum gives the sigmas: the Cramér-Rao bound of the joint fit, multiplied by
 the root of chi2 where that exceeds 1. The background is one constant of the
-frame, after an uneven background has been subtracted (`background`).
+frame, on top of the static light where that is known (`models.background`), or
+else after an uneven background of the frame has been subtracted (`background`).
 
 Steps of a fit cannot correct two errors: two close emitters fitted by one
 (`splitting`), and emitters at negative defocus fitted at positive defocus
@@ -176,7 +177,12 @@ class Refiner:
             if size in self.settings.binnings and smallest_px >= _LEAST_RADIUS_BINS * size:
                 self._coarse.insert(0, FitScale(coarser, size, self._fitted_um, camera, negative_um))
 
-    def refine(self, frame_electrons: NDArray[np.float32], start: Localizations) -> Localizations:
+    def refine(
+        self,
+        frame_electrons: NDArray[np.float32],
+        start: Localizations,
+        backdrop: NDArray[np.float32] | None = None,
+    ) -> Localizations:
         """Fit a frame, starting from possible emitters.
 
         Parameters
@@ -186,6 +192,9 @@ class Refiner:
         start : Localizations
             Of this frame; may be empty. Include improbable detections, with probability and sigmas: the fit removes
             false ones. Without sigmas (NaN) a position has no prior.
+        backdrop : ndarray of float32, shape (H, W), optional
+            Static light, photo-electrons, not negative: a part of the model that is not fitted. The fitted background
+            is added to it. With it, no uneven background is fitted.
 
         Returns
         -------
@@ -202,7 +211,7 @@ class Refiner:
             When the frame is not an image of finite numbers, or `start` is of several frames.
         """
         frame = int(start.frame[0]) if len(start) else 0
-        fit, probabilities = self.fit(frame_electrons, start)
+        fit, probabilities = self.fit(frame_electrons, start, backdrop)
         return localizations_of(
             fit,
             frame,
@@ -212,34 +221,45 @@ class Refiner:
             fitted_um=self._fitted_um,
         )
 
-    def fit(self, frame_electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
+    def fit(
+        self,
+        frame_electrons: NDArray[np.float32],
+        start: Localizations,
+        backdrop: NDArray[np.float32] | None = None,
+    ) -> tuple[JointFit, Array]:
         """All fitted emitters, also outside frame and reported depths, and their probabilities, shape (N,)."""
         _check(frame_electrons, start)
         # Several threads for matrices this small take more than twice the processor time, and longer too.
         with self._linear_algebra.limit(limits=1):
-            return self._fit_coarse_to_fine(np.ascontiguousarray(frame_electrons, np.float32), start)
+            return self._fit_coarse_to_fine(np.ascontiguousarray(frame_electrons, np.float32), start, backdrop)
 
-    def _fit_coarse_to_fine(self, electrons: NDArray[np.float32], start: Localizations) -> tuple[JointFit, Array]:
+    def _fit_coarse_to_fine(
+        self, electrons: NDArray[np.float32], start: Localizations, backdrop: NDArray[np.float32] | None
+    ) -> tuple[JointFit, Array]:
         """Select emitters on coarse pixels, then fit them on camera pixels."""
-        electrons = self._subtract_uneven_background(electrons, start)
-        state, size = self._initial_state(electrons, start), 0
-        coarse = [scale for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning]
-        choosing = (coarse or [self._fine]) if self.settings.rounds else []
+        if backdrop is None:
+            electrons = self._subtract_uneven_background(electrons, start)
+        state, size = self._initial_state(electrons if backdrop is None else electrons - backdrop, start), 0
+        fine = self._fine.over(backdrop)
+        coarse = [
+            scale.over(backdrop) for scale in self._coarse if min(electrons.shape) >= _FEWEST_BINS * scale.binning
+        ]
+        choosing = (coarse or [fine]) if self.settings.rounds else []
         for scale in choosing:
             data = whole_bins(electrons, scale.binning) + np.float32(scale.read_variance)
             state = state.rescaled(size or 1, scale.binning)
             state = self._select_emitters(data, scale, state if size else self._distribute_light(data, scale, state))
             size = scale.binning
-        data = electrons + np.float32(self._fine.read_variance)
+        data = electrons + np.float32(fine.read_variance)
         state = state.rescaled(size or 1, 1)
         if not size:
-            state = self._distribute_light(data, self._fine, state)
-        state, fit, odds = self._fit_and_prune(data, self._fine, state, precise=True)
+            state = self._distribute_light(data, fine, state)
+        state, fit, odds = self._fit_and_prune(data, fine, state, precise=True)
         for _ in range(_SPLIT_ROUNDS if self.settings.rounds else 0):
-            pairs = find_splits(data, fit, self._fine)
+            pairs = find_splits(data, fit, fine)
             if not pairs:
                 break
-            state, fit, odds = self._fit_and_prune(data, self._fine, state.with_pairs(pairs), precise=True)
+            state, fit, odds = self._fit_and_prune(data, fine, state.with_pairs(pairs), precise=True)
         return fit, probability(odds)
 
     def _subtract_uneven_background(self, electrons: NDArray[np.float32], start: Localizations) -> NDArray[np.float32]:

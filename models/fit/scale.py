@@ -6,9 +6,13 @@ same frames within the same limits. They differ in their start and their priors.
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
+from models.binning import whole_bins
 from models.camera import CameraModel
 from models.errors import DataError
 from models.fit.depth_relocation import DepthRelocation
@@ -115,6 +119,15 @@ class FitScale:
         # Farther outside, the smallest pattern would have no pixel in the frame.
         self._margin = min(_MARGIN_PX / binning, float(self.spline.radius_px.min()))
         self._filters: dict[tuple[int, int], MatchedFilter] = {}
+        self._backdrop: NDArray[np.float32] | None = None
+
+    def over(self, backdrop: NDArray[np.float32] | None) -> Self:
+        """The same for a frame with static light: (H, W) in camera pixels, photo-electrons; all else is shared."""
+        if backdrop is None:
+            return self
+        here = copy.copy(self)
+        here._backdrop = np.ascontiguousarray(whole_bins(backdrop, self.binning))
+        return here
 
     def bounds(self, shape: tuple[int, ...], z_um: Array | None = None) -> Bounds:
         """Bounds of emitters in a frame of `shape`: x, y (pixels) and z (µm), each (low, high).
@@ -139,7 +152,7 @@ class FitScale:
 
     def frame(self, data: NDArray[np.float32]) -> FitFrame:
         """A frame (H, W), with the read variance added, and the PSF on its pixels."""
-        return FitFrame(data, self.spline, self.read_variance)
+        return FitFrame(data, self.spline, self.read_variance, self._backdrop)
 
     def fit(
         self,

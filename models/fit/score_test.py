@@ -23,7 +23,7 @@ from models.fit.prior import Prior
 from models.fit.rendering import Rendered, normal_equations
 from models.pattern_spline import PatternSpline
 
-__all__ = ["score_candidates"]
+__all__ = ["rao_scores", "score_candidates"]
 
 Array = NDArray[np.float64]
 
@@ -73,19 +73,43 @@ def score_candidates(
     rendered = Rendered.of(spline, together, (data.shape[0], data.shape[1]))
     # The sums weight with 1 / variance and take data - variance as the residual.
     matrix, pull = normal_equations(variance + residual, variance, rendered, prior)
-    light = 4 * np.arange(count, len(together)) + 3
-    fitted = np.append(np.arange(4 * count), len(matrix) - 1)
+    photons, significance = rao_scores(matrix, pull, count)
+    found = candidates.copy()
+    found[:, 3], found[:, 4] = photons, significance
+    return found[np.argsort(-found[:, 4], kind="stable")]
+
+
+def rao_scores(matrix: Array, pull: Array, fitted: int) -> tuple[Array, Array]:
+    """Photons and significance of the score test for candidates, from the normal equations.
+
+    Parameters
+    ----------
+    matrix : ndarray of float64, shape (4 (N + K) + 1, 4 (N + K) + 1)
+        Fisher matrix of N fitted emitters and K candidates of one photon, prior included, the background last. Overlaps
+        among candidates do not matter.
+    pull : ndarray of float64, shape (4 (N + K) + 1,)
+        Minus the gradient of the cost.
+    fitted : int
+        N.
+
+    Returns
+    -------
+    photons, significance : ndarray of float64, shape (K,)
+        0 for candidates without light in the frame.
+    """
+    light = np.arange(4 * fitted + 3, len(matrix) - 1, 4)
+    nuisance = np.append(np.arange(4 * fitted), len(matrix) - 1)
     # Emitters without any light in the frame have a zero diagonal.
-    scale = 1 / np.sqrt(np.maximum(np.diagonal(matrix)[fitted], np.finfo(np.float64).tiny))
-    own = matrix[np.ix_(fitted, fitted)] * np.outer(scale, scale)
+    scale = 1 / np.sqrt(np.maximum(np.diagonal(matrix)[nuisance], np.finfo(np.float64).tiny))
+    own = matrix[np.ix_(nuisance, nuisance)] * np.outer(scale, scale)
     own[np.diag_indices(len(own))] += _RIDGE
-    overlap = matrix[np.ix_(fitted, light)] * scale[:, None]
+    overlap = matrix[np.ix_(nuisance, light)] * scale[:, None]
     follows = linalg.cho_solve(linalg.cho_factor(own), overlap)
     whole = np.diagonal(matrix)[light]
     left = np.maximum(whole - (overlap * follows).sum(axis=0), _OWN * whole)
-    score = pull[light] - follows.T @ (pull[fitted] * scale)
-    found, seen = candidates.copy(), left > 0
-    found[:, 3:5] = 0.0
-    found[seen, 3] = score[seen] / left[seen]
-    found[seen, 4] = score[seen] / np.sqrt(left[seen])
-    return found[np.argsort(-found[:, 4], kind="stable")]
+    score = pull[light] - follows.T @ (pull[nuisance] * scale)
+    photons, significance = np.zeros(len(light)), np.zeros(len(light))
+    seen = left > 0
+    photons[seen] = score[seen] / left[seen]
+    significance[seen] = score[seen] / np.sqrt(left[seen])
+    return photons, significance

@@ -9,13 +9,13 @@ from models.fit.joint_fit import JointFit
 from models.pattern_spline import PatternSpline
 from models.tables import Localizations
 
-__all__ = ["localizations_of"]
+__all__ = ["LOOKS_LIKE_A_MOVE", "localizations_of"]
 
 _NEIGHBOURS = 24.0
 """Number of overlapping patterns that doubles the variance of a position: some neighbours are missing or wrong, which
 biases it by more than noise. Measured in scenes of 4 to 64 points (docs/refinement.md)."""
 
-_LOOKS_LIKE_A_MOVE = np.array([0.12, 0.12, 0.08])
+LOOKS_LIKE_A_MOVE = np.array([0.12, 0.12, 0.08])
 """Share of the PSF model error that acts like a shift of the emitter in x, y and z: calibration errors are grains and
 rings that nearly cancel over a pattern; less so laterally, because its centre is known less well than its size.
 Measured with isolated emitters of the hidden optics (docs/refinement.md)."""
@@ -50,7 +50,7 @@ def localizations_of(
     pixel_um = spline.psf.pixel_size_um
     crowding = 1 + spline.touching(fit.emitters).sum(axis=1) / _NEIGHBOURS
     noise = fit.sigma[:, :3] * np.sqrt(np.maximum(fit.chi2, 1.0) * crowding)[:, None]
-    sigma_x, sigma_y, sigma_z = np.hypot(noise, _LOOKS_LIKE_A_MOVE * fit.psf_error_shift).T
+    sigma_x, sigma_y, sigma_z = np.hypot(noise, LOOKS_LIKE_A_MOVE * fit.psf_error_shift).T
     low, high = reported_um
     count = len(z_um)
     everything = Localizations(

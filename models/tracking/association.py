@@ -10,7 +10,9 @@ another one, the decision is ambiguous, and the track carries by how much.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,21 +60,55 @@ def pairs_near(centres_um: F64, reach_um: F64, measured_um: F64) -> tuple[I64, I
     -------
     centres, measured : ndarray of int64, shape (P,)
     """
-    axis, *others = np.argsort(-np.ptp(measured_um, axis=1)).tolist()
-    order = np.argsort(measured_um[axis])
-    ordered = measured_um[:, order]
-    first = np.searchsorted(ordered[axis], centres_um[axis] - reach_um)
-    counts = np.searchsorted(ordered[axis], centres_um[axis] + reach_um, side="right") - first
-    ends = np.cumsum(counts)
-    centres = np.repeat(np.arange(len(reach_um)), counts)
-    places = np.arange(ends[-1]) + np.repeat(first - ends + counts, counts)
-    # The second axis leaves few of the pairs for the third comparison.
-    for other in others:
-        near = np.abs(centres_um[other, centres] - ordered[other, places]) <= reach_um[centres]
-        centres, places = centres[near], places[near]
-    away = centres_um[:, centres] - ordered[:, places]
-    near = (away * away).sum(axis=0) <= (reach_um * reach_um)[centres]
-    return centres[near], order[places[near]]
+    measured = np.ascontiguousarray(measured_um)
+    axis = _longest_axis(measured)
+    order = np.argsort(measured[axis])
+    pairs: tuple[I64, I64] = _pairs_near(np.ascontiguousarray(centres_um), reach_um, measured, axis, order)
+    return pairs
+
+
+@numba.njit(cache=True, nogil=True)
+def _longest_axis(places: Any) -> int:
+    longest, axis = -1.0, 0
+    for each in range(3):
+        low, high = np.inf, -np.inf
+        for n in range(places.shape[1]):
+            low, high = min(low, places[each, n]), max(high, places[each, n])
+        if high - low > longest:
+            longest, axis = high - low, each
+    return axis
+
+
+@numba.njit(cache=True, nogil=True)
+def _pairs_near(centres: Any, reach: Any, measured: Any, axis: int, order: Any) -> Any:
+    places = np.empty((len(order), 3))
+    for n in range(len(order)):
+        for each in range(3):
+            places[n, each] = measured[(axis + each) % 3, order[n]]
+    count = 0
+    tracks, hits = np.empty(0, np.int64), np.empty(0, np.int64)
+    # The pairs are counted first, and then written.
+    for writing in range(2):
+        if writing:
+            tracks, hits = np.empty(count, np.int64), np.empty(count, np.int64)
+            count = 0
+        for n in range(len(reach)):
+            x, y, z = centres[axis, n], centres[(axis + 1) % 3, n], centres[(axis + 2) % 3, n]
+            low, high = 0, len(order)
+            while low < high:
+                middle = (low + high) // 2
+                if places[middle, 0] < x - reach[n]:
+                    low = middle + 1
+                else:
+                    high = middle
+            while low < len(order) and places[low, 0] <= x + reach[n]:
+                away_x, away_y, away_z = places[low, 0] - x, places[low, 1] - y, places[low, 2] - z
+                if away_x * away_x + away_y * away_y + away_z * away_z <= reach[n] * reach[n]:
+                    if writing:
+                        tracks[count], hits[count] = n, order[low]
+                    count += 1
+                low += 1
+    return tracks, hits
 
 
 def associate(tracks: I64, hits: I64, gains: F64, shape: tuple[int, int]) -> Association:
@@ -87,47 +123,54 @@ def associate(tracks: I64, hits: I64, gains: F64, shape: tuple[int, int]) -> Ass
     shape : tuple of int
         Number of tracks and of localizations.
     """
-    keep = np.flatnonzero(gains > 0)
-    tracks, hits, gains = tracks[keep], hits[keep], gains[keep]
-    made = _clear(tracks, hits, gains, shape)
-    rest = np.flatnonzero(~made)
-    taken_tracks, taken_hits = np.zeros(shape[0], bool), np.zeros(shape[1], bool)
-    taken_tracks[tracks[made]] = True
-    taken_hits[hits[made]] = True
-    rest = rest[~taken_tracks[tracks[rest]] & ~taken_hits[hits[rest]]]
+    made, open_pairs, ambiguity = _decide(tracks, hits, gains, *shape)
+    rest = np.flatnonzero(open_pairs)
     if len(rest):
         first, second = assign(tracks[rest], hits[rest], -gains[rest], shape, 0.0)
         partner = np.full(shape[0], -1, np.int64)
         partner[first] = second
         made[rest[partner[tracks[rest]] == hits[rest]]] = True
     chosen = np.flatnonzero(made)
-    odds = np.exp(np.minimum(gains, 500.0))
-    all_tracks = np.bincount(tracks, odds, shape[0])[tracks[chosen]]
-    all_hits = np.bincount(hits, odds, shape[1])[hits[chosen]]
-    own = odds[chosen]
-    ambiguity = 1 - own / (1 + all_tracks + all_hits - own)
-    return Association(tracks[chosen], hits[chosen], keep[chosen], ambiguity)
+    return Association(tracks[chosen], hits[chosen], chosen, ambiguity[chosen])
 
 
-def _clear(tracks: I64, hits: I64, gains: F64, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pairs that belong to the best assignment whatever the others are.
+@numba.njit(cache=True, nogil=True)
+def _decide(tracks: Any, hits: Any, gains: Any, track_count: int, hit_count: int) -> Any:
+    """Pairs that belong to the best assignment whatever the others are, pairs that are open, and all ambiguities.
 
-    A pair is one if its gain is above the best other gain of its track plus the best other gain of its
+    A pair is clear if its gain is above the best other gain of its track plus the best other gain of its
     localization: any assignment without the pair gains when these two are replaced by it.
     """
-    clear: NDArray[np.bool_] = gains > _best_other(tracks, gains, shape[0]) + _best_other(hits, gains, shape[1])
-    return clear
+    count = len(gains)
+    # The largest and the second largest gain, equal where two pairs share the largest.
+    of_tracks, of_hits = np.zeros((2, track_count)), np.zeros((2, hit_count))
+    odds, all_tracks, all_hits = np.zeros(count), np.zeros(track_count), np.zeros(hit_count)
+    for p in range(count):
+        if gains[p] > 0:
+            _rank(of_tracks, tracks[p], gains[p])
+            _rank(of_hits, hits[p], gains[p])
+            odds[p] = np.exp(min(gains[p], 500.0))
+            all_tracks[tracks[p]] += odds[p]
+            all_hits[hits[p]] += odds[p]
+    made, ambiguity = np.zeros(count, np.bool_), np.zeros(count)
+    taken_tracks, taken_hits = np.zeros(track_count, np.bool_), np.zeros(hit_count, np.bool_)
+    for p in range(count):
+        t, h = tracks[p], hits[p]
+        others = of_tracks[1 if gains[p] == of_tracks[0, t] else 0, t]
+        others += of_hits[1 if gains[p] == of_hits[0, h] else 0, h]
+        ambiguity[p] = 1 - odds[p] / (1 + all_tracks[t] + all_hits[h] - odds[p])
+        if gains[p] > 0 and gains[p] > others:
+            made[p] = taken_tracks[t] = taken_hits[h] = True
+    open_pairs = np.zeros(count, np.bool_)
+    for p in range(count):
+        open_pairs[p] = gains[p] > 0 and not taken_tracks[tracks[p]] and not taken_hits[hits[p]]
+    return made, open_pairs, ambiguity
 
 
-def _best_other(groups: I64, gains: F64, count: int) -> F64:
-    """The largest gain among the other pairs of the same group, 0 where there is none; shape (P,)."""
-    best = np.zeros(count)
-    np.maximum.at(best, groups, gains)
-    is_best = gains == best[groups]
-    second = np.zeros(count)
-    np.maximum.at(second, groups[~is_best], gains[~is_best])
-    # Two pairs with the same best gain: each is the other one's best other.
-    twice = np.bincount(groups[is_best], minlength=count) > 1
-    second[twice] = best[twice]
-    result: F64 = np.where(is_best, second[groups], best[groups])
-    return result
+@numba.njit(cache=True, nogil=True)
+def _rank(best: Any, group: int, gain: float) -> None:
+    """Keep the two largest gains (2, G) of a group."""
+    if gain > best[0, group]:
+        best[1, group], best[0, group] = best[0, group], gain
+    elif gain > best[1, group]:
+        best[1, group] = gain

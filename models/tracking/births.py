@@ -9,8 +9,9 @@ at rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,22 +53,45 @@ class Flow:
         """Mean velocity (K, 3), its variance (K, 3), and whether there are neighbours (K,), at places (K, 3)."""
         count = len(places_um)
         places, tracks = pairs_near(places_um.T, np.full(count, _FARTHEST_UM), self.position_um.T)
-        square = ((places_um[places] - self.position_um[tracks]) ** 2).sum(axis=1)
-        weight = np.exp(-0.5 / _REACH_UM**2 * square)
-        total = np.bincount(places, weight, count)
-        velocity = self.velocity_um_s[tracks]
-
-        def mean_of(values: F64) -> F64:
-            sums = [np.bincount(places, weight * column, count) for column in values.T]
-            return np.stack(sums, axis=1) / np.maximum(total, 1e-9)[:, None]
-
-        mean = mean_of(velocity)
-        variance = np.maximum(mean_of(velocity**2) - mean**2, 0.0)
-        shear = _SHEAR_UM_S**2 + (_RELATIVE_SHEAR**2) * (mean**2).sum(axis=1, keepdims=True)
-        return mean, variance + shear, total > _LEAST_WEIGHT
+        known: tuple[F64, F64, NDArray[np.bool_]] = _neighbours(
+            np.ascontiguousarray(places_um),
+            np.ascontiguousarray(self.position_um),
+            np.ascontiguousarray(self.velocity_um_s),
+            places,
+            tracks,
+        )
+        return known
 
     def __len__(self) -> int:
         return len(self.position_um)
+
+
+@numba.njit(cache=True, nogil=True)
+def _neighbours(at: Any, position: Any, velocity: Any, places: Any, tracks: Any) -> Any:
+    """Mean and variance of the velocity over the pairs of each place, and whether there are enough of them."""
+    count = len(at)
+    total, mean, square = np.zeros(count), np.zeros((count, 3)), np.zeros((count, 3))
+    for p in range(len(places)):
+        place, track = places[p], tracks[p]
+        distance = 0.0
+        for axis in range(3):
+            distance += (at[place, axis] - position[track, axis]) ** 2
+        weight = np.exp(-0.5 / _REACH_UM**2 * distance)
+        total[place] += weight
+        for axis in range(3):
+            mean[place, axis] += weight * velocity[track, axis]
+            square[place, axis] += weight * velocity[track, axis] ** 2
+    variance = np.empty((count, 3))
+    for place in range(count):
+        speed = 0.0
+        for axis in range(3):
+            mean[place, axis] /= max(total[place], 1e-9)
+            speed += mean[place, axis] ** 2
+        shear = _SHEAR_UM_S**2 + _RELATIVE_SHEAR**2 * speed
+        for axis in range(3):
+            spread = square[place, axis] / max(total[place], 1e-9) - mean[place, axis] ** 2
+            variance[place, axis] = max(spread, 0.0) + shear
+    return mean, variance, total > _LEAST_WEIGHT
 
 
 def new_tracks(measured_um: F64, variance_um2: F64, noise: ProcessNoise, flow: Flow) -> tuple[Gaussians, F64]:

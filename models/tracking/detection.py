@@ -13,7 +13,9 @@ probabilities over the volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,7 +63,8 @@ class Detection:
 
     def probability(self, seen_before: Bools) -> F64:
         """Probability that an emitter is found, by whether it was found in the frame before."""
-        after_hit, after_miss = self._trials[:, 0] / self._trials[:, 1]
+        (hit_found, hit_trials), (miss_found, miss_trials) = self._trials.tolist()
+        after_hit, after_miss = hit_found / hit_trials, miss_found / miss_trials
         result: F64 = np.where(seen_before, after_hit, after_miss)
         return result
 
@@ -76,26 +79,53 @@ class Detection:
         expected : float
             Number of localizations expected from the tracks.
         """
-        if measured_um.shape[1]:
-            self._low = np.minimum(self._low, measured_um.min(axis=1))
-            self._high = np.maximum(self._high, measured_um.max(axis=1))
-        now = float((odds / (1 + odds)).sum())
+        now, volume = _crowd(np.ascontiguousarray(measured_um), odds, self._low, self._high)
         self._real = now if self._real is None else self._real + 0.1 * (now - self._real)
-        volume = float(np.prod(np.maximum(self._high - self._low, _SMALLEST_BOX_UM)))
         new = max(now - expected, _LEAST_NEW_SHARE * self._real, _LEAST_NEW)
         return Densities(max(self._real, new, 0.5) / volume, new / volume)
 
     def outside(self, position_um: F64) -> Bools:
         """Which positions, shape (3, N), are outside the box of all localizations so far."""
-        if not np.isfinite(self._low).all():
-            return np.zeros(position_um.shape[1], bool)
-        middle, half = (self._high + self._low) / 2, (self._high - self._low) / 2
-        reach = np.maximum(half, _SMALLEST_BOX_UM / 2) + _MARGIN_UM
-        result: Bools = (np.abs(position_um - middle[:, None]) > reach[:, None]).any(axis=0)
+        result: Bools = _outside(np.ascontiguousarray(position_um), self._low, self._high)
         return result
 
     def learn(self, seen_before: Bools, seen: Bools) -> None:
         """Take whether tracks that surely exist were found, in the frame before and in this one; shape (N,)."""
-        both, now, before = (np.count_nonzero(each) for each in (seen & seen_before, seen, seen_before))
-        new = np.array([[both, before], [now - both, len(seen) - before]])
-        self._trials = self._trials * _KEPT + _PRIOR * (1 - _KEPT) + new
+        _learn(self._trials, seen_before, seen)
+
+
+@numba.njit(cache=True, nogil=True)
+def _crowd(measured: Any, odds: Any, low: Any, high: Any) -> Any:
+    """Widen the box to the localizations; the number of real ones and the volume of the box."""
+    now, volume = 0.0, 1.0
+    for n in range(len(odds)):
+        now += odds[n] / (1 + odds[n])
+    for axis in range(3):
+        for n in range(len(odds)):
+            low[axis], high[axis] = min(low[axis], measured[axis, n]), max(high[axis], measured[axis, n])
+        volume *= max(high[axis] - low[axis], _SMALLEST_BOX_UM[axis])
+    return now, volume
+
+
+@numba.njit(cache=True, nogil=True)
+def _outside(position: Any, low: Any, high: Any) -> Any:
+    outside = np.zeros(position.shape[1], np.bool_)
+    if not np.isfinite(low[0]):
+        return outside  # no localization so far
+    for axis in range(3):
+        middle, half = (high[axis] + low[axis]) / 2, (high[axis] - low[axis]) / 2
+        reach = max(half, _SMALLEST_BOX_UM[axis] / 2) + _MARGIN_UM
+        for n in range(position.shape[1]):
+            outside[n] |= abs(position[axis, n] - middle) > reach
+    return outside
+
+
+@numba.njit(cache=True, nogil=True)
+def _learn(trials: Any, seen_before: Any, seen: Any) -> None:
+    for row in range(2):
+        for column in range(2):
+            trials[row, column] = trials[row, column] * _KEPT + _PRIOR[row, column] * (1 - _KEPT)
+    for n in range(len(seen)):
+        row = 0 if seen_before[n] else 1
+        trials[row, 1] += 1
+        trials[row, 0] += seen[n]

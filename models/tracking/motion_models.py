@@ -18,19 +18,32 @@ The axes are independent: measurement noise is given along the axes, the
 process noise is equal along all axes, and of the covariance that the mixing
 adds between axes only the diagonal is kept. So a Gaussian is a mean and a
 2 x 2 covariance of position and velocity for each axis, and every step is
-elementwise. Tracks are the last axis of all arrays: the others are short, and numpy is fast along long ones.
+elementwise. Tracks are the last axis of all arrays: the others are short, and compiled loops are fast along long ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bank", "Gaussians", "combined", "log_likelihood", "mix", "posterior", "predict", "update"]
+__all__ = [
+    "Bank",
+    "Gaussians",
+    "combined",
+    "log_likelihood",
+    "mix",
+    "pair_likelihoods",
+    "posterior",
+    "predict",
+    "update",
+]
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 Gaussians = F64
 """Means and covariances, shape (5, M, 3, N): position (µm), velocity (µm/s), variance of the position, covariance of
@@ -85,24 +98,57 @@ def mix(gaussians: Gaussians, weights: F64, stay: float | F64, shares: F64) -> t
     gaussians, weights
         Before the prediction; same shapes.
     """
-    kept = stay * weights
-    total = kept + (1 - stay) * shares[:, None]
-    own = (kept / total)[:, None]
-    each = weights[:, None]
-    mean = (each * gaussians[:2]).sum(axis=1)
-    # About the mean over the models, so that the means over the models are 0 and nothing large is subtracted.
-    away = gaussians[:2] - mean[:, None]
-    second = gaussians[2:].copy()
-    second[:2] += away[0] * away
-    second[2] += away[1] * away[1]
-    overall = (each * second).sum(axis=1)[:, None]
-    mixed = np.empty_like(gaussians)
-    shift = own * away
-    mixed[:2] = mean[:, None] + shift
-    mixed[2:] = overall + own * (second - overall)
-    mixed[2:4] -= shift[0] * shift
-    mixed[4] -= shift[1] * shift[1]
+    count = weights.shape[1]
+    mixed: tuple[Gaussians, F64] = _mix(
+        np.ascontiguousarray(gaussians), np.ascontiguousarray(weights), np.full(count, stay), shares
+    )
+    return mixed
+
+
+@numba.njit(cache=True, nogil=True)
+def _mix(gaussians: Any, weights: Any, stay: Any, shares: Any) -> Any:
+    _, models, axes, count = gaussians.shape
+    mixed, total, own = np.empty_like(gaussians), np.empty_like(weights), np.empty_like(weights)
+    for m in range(models):
+        for n in range(count):
+            kept = stay[n] * weights[m, n]
+            total[m, n] = kept + (1 - stay[n]) * shares[m]
+            own[m, n] = kept / total[m, n]
+    all_moments = np.zeros((5, axes, count))
+    for axis in range(axes):
+        moments = all_moments[:, axis]
+        _add_moments(gaussians[:, :, axis], weights, moments)
+        for m in range(models):
+            for n in range(count):
+                # About the mean over the models, so that nothing large is subtracted.
+                away_p = gaussians[0, m, axis, n] - moments[0, n]
+                away_v = gaussians[1, m, axis, n] - moments[1, n]
+                shift_p, shift_v = own[m, n] * away_p, own[m, n] * away_v
+                mixed[0, m, axis, n] = moments[0, n] + shift_p
+                mixed[1, m, axis, n] = moments[1, n] + shift_v
+                pp = gaussians[2, m, axis, n] + away_p * away_p
+                pv = gaussians[3, m, axis, n] + away_p * away_v
+                vv = gaussians[4, m, axis, n] + away_v * away_v
+                mixed[2, m, axis, n] = moments[2, n] + own[m, n] * (pp - moments[2, n]) - shift_p * shift_p
+                mixed[3, m, axis, n] = moments[3, n] + own[m, n] * (pv - moments[3, n]) - shift_p * shift_v
+                mixed[4, m, axis, n] = moments[4, n] + own[m, n] * (vv - moments[4, n]) - shift_v * shift_v
     return mixed, total
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_moments(gaussians: Any, weights: Any, moments: Any) -> None:
+    """Add mean and covariance over the models along one axis, (5, M, N), to `moments` (5, N), which are 0."""
+    models, count = weights.shape
+    for m in range(models):
+        for n in range(count):
+            moments[0, n] += weights[m, n] * gaussians[0, m, n]
+            moments[1, n] += weights[m, n] * gaussians[1, m, n]
+    for m in range(models):
+        for n in range(count):
+            away_p, away_v = gaussians[0, m, n] - moments[0, n], gaussians[1, m, n] - moments[1, n]
+            moments[2, n] += weights[m, n] * (gaussians[2, m, n] + away_p * away_p)
+            moments[3, n] += weights[m, n] * (gaussians[3, m, n] + away_p * away_v)
+            moments[4, n] += weights[m, n] * (gaussians[4, m, n] + away_v * away_v)
 
 
 def predict(gaussians: Gaussians, bank: Bank, step_s: float | F64) -> Gaussians:
@@ -118,23 +164,47 @@ def predict(gaussians: Gaussians, bank: Bank, step_s: float | F64) -> Gaussians:
     step_s : float or ndarray of float64, shape (N,)
         Time to carry them, s; negative steps carry them back.
     """
-    position, velocity, pp, pv, vv = gaussians
-    # One coefficient for each model, and for each track where the steps differ: shape (M, 1, 1) or (M, 1, N).
-    step = np.atleast_1d(np.asarray(step_s, np.float64))
-    length = np.abs(step)
-    directed = bank.directed[:, None, None]
-    density = bank.acceleration_um2_s3[:, None, None]
-    carried = directed * step
-    kept = np.where(directed, 1.0, np.exp(-length / bank.memory_s))
-    forgotten = bank.speed_um_s**2 * (1 - kept**2)
-    coupled = pv + carried * vv
+    count = gaussians.shape[3]
+    ahead: Gaussians = _predict(
+        np.ascontiguousarray(gaussians),
+        np.full(count, step_s, np.float64),
+        bank.diffusion_um2_s,
+        bank.acceleration_um2_s3,
+        bank.directed,
+        bank.memory_s,
+        bank.speed_um_s,
+    )
+    return ahead
+
+
+@numba.njit(cache=True, nogil=True)
+def _predict(
+    gaussians: Any, steps_s: Any, diffusion: Any, acceleration: Any, directed: Any, memory_s: float, speed: float
+) -> Any:
+    _, models, axes, count = gaussians.shape
     ahead = np.empty_like(gaussians)
-    ahead[0] = position + carried * velocity
-    ahead[1] = kept * velocity
-    ahead[2] = pp + carried * (pv + coupled)
-    ahead[2] += 2 * bank.diffusion_um2_s[:, None, None] * length + density * length**3 / 3
-    ahead[3] = kept * coupled + density * step * length / 2
-    ahead[4] = kept**2 * vv + (density * length + forgotten)
+    kept = np.exp(-np.abs(steps_s) / memory_s)
+    for m in range(models):
+        lengths = np.abs(steps_s)
+        spread = 2 * diffusion[m] * lengths + acceleration[m] * lengths**3 / 3
+        for axis in range(axes):
+            position, velocity = gaussians[0, m, axis], gaussians[1, m, axis]
+            pp, pv, vv = gaussians[2, m, axis], gaussians[3, m, axis], gaussians[4, m, axis]
+            for n in range(count):
+                step, length = steps_s[n], abs(steps_s[n])
+                if directed[m]:
+                    coupled = pv[n] + step * vv[n]
+                    ahead[0, m, axis, n] = position[n] + step * velocity[n]
+                    ahead[1, m, axis, n] = velocity[n]
+                    ahead[2, m, axis, n] = pp[n] + step * (pv[n] + coupled) + spread[n]
+                    ahead[3, m, axis, n] = coupled + acceleration[m] * step * length / 2
+                    ahead[4, m, axis, n] = vv[n] + acceleration[m] * length
+                else:
+                    ahead[0, m, axis, n] = position[n]
+                    ahead[1, m, axis, n] = kept[n] * velocity[n]
+                    ahead[2, m, axis, n] = pp[n] + spread[n]
+                    ahead[3, m, axis, n] = kept[n] * pv[n]
+                    ahead[4, m, axis, n] = kept[n] ** 2 * vv[n] + speed**2 * (1 - kept[n] ** 2)
     return ahead
 
 
@@ -148,40 +218,131 @@ def log_likelihood(position_um: F64, spread_um2: F64, measured_um: F64, variance
     measured_um, variance_um2 : ndarray of float64, shape (3, N)
         Measured positions, µm, and their variances along the axes, µm².
     """
-    innovation = spread_um2 + variance_um2
-    residual = measured_um - position_um
-    residual *= residual
-    residual /= innovation
-    # The logarithm of the product is one logarithm instead of three.
-    volume = innovation[:, 0] * innovation[:, 1] * innovation[:, 2]
-    result: F64 = -0.5 * (residual.sum(axis=1) + np.log(volume) + LOG_2PI_3)
-    return result
+    each = np.arange(position_um.shape[2])
+    parts = (np.ascontiguousarray(part) for part in (position_um, spread_um2, measured_um, variance_um2))
+    position, spread, measured, variance = parts
+    logs: F64 = _log_likelihood(position, spread, each, measured, variance, each)
+    return logs
+
+
+def pair_likelihoods(
+    gaussians: Gaussians, weights: F64, tracks: I64, measured_um: F64, variance_um2: F64, hits: I64
+) -> tuple[F64, F64]:
+    """Log-likelihoods of pairs of a track and a localization.
+
+    Parameters
+    ----------
+    gaussians, weights : ndarray, shapes (5, M, 3, N) and (M, N)
+    tracks, hits : ndarray of int64, shape (P,)
+        Rows of the tracks and of the localizations.
+    measured_um, variance_um2 : ndarray of float64, shape (3, K)
+
+    Returns
+    -------
+    logs : ndarray of float64, shape (M, P)
+        Under each model.
+    density : ndarray of float64, shape (P,)
+        Over all models.
+    """
+    gaussians = np.ascontiguousarray(gaussians)
+    measured, variance = np.ascontiguousarray(measured_um), np.ascontiguousarray(variance_um2)
+    logs = _log_likelihood(gaussians[0], gaussians[2], tracks, measured, variance, hits)
+    return logs, _over_models(np.ascontiguousarray(weights), tracks, logs)
+
+
+@numba.njit(cache=True, nogil=True)
+def _log_likelihood(position: Any, spread: Any, tracks: Any, measured: Any, variance: Any, hits: Any) -> Any:
+    models, axes, _ = position.shape
+    count = len(tracks)
+    logs = np.empty((models, count))
+    for m in range(models):
+        for p in range(count):
+            square, volume = 0.0, 1.0
+            for axis in range(axes):
+                innovation = spread[m, axis, tracks[p]] + variance[axis, hits[p]]
+                residual = measured[axis, hits[p]] - position[m, axis, tracks[p]]
+                square += residual * residual / innovation
+                volume *= innovation
+            # The logarithm of the product is one logarithm instead of three.
+            logs[m, p] = -0.5 * (square + np.log(volume) + LOG_2PI_3)
+    return logs
+
+
+@numba.njit(cache=True, nogil=True)
+def _over_models(weights: Any, tracks: Any, logs: Any) -> Any:
+    models, count = logs.shape
+    density = np.empty(count)
+    for p in range(count):
+        best = logs[0, p]
+        for m in range(1, models):
+            best = max(best, logs[m, p])
+        total = 0.0
+        for m in range(models):
+            total += weights[m, tracks[p]] * np.exp(logs[m, p] - best)
+        density[p] = best + np.log(total)
+    return density
 
 
 def posterior(weights: F64, logs: F64) -> F64:
     """Probabilities of the models after measurements with the log-likelihoods `logs`; all of shape (M, N)."""
-    likely: F64 = weights * np.exp(logs - logs.max(axis=0))
-    likely /= likely.sum(axis=0)
-    return likely
+    after: F64 = _posterior(np.ascontiguousarray(weights), np.ascontiguousarray(logs))
+    return after
+
+
+@numba.njit(cache=True, nogil=True)
+def _posterior(weights: Any, logs: Any) -> Any:
+    models, count = logs.shape
+    after = np.empty_like(logs)
+    for n in range(count):
+        best = logs[0, n]
+        for m in range(1, models):
+            best = max(best, logs[m, n])
+        total = 0.0
+        for m in range(models):
+            after[m, n] = weights[m, n] * np.exp(logs[m, n] - best)
+            total += after[m, n]
+        for m in range(models):
+            after[m, n] /= total
+    return after
 
 
 def update(gaussians: Gaussians, measured_um: F64, variance_um2: F64) -> Gaussians:
     """Correct predictions, shape (5, M, 3, N), by measured positions and their variances, shape (3, N)."""
-    innovation = gaussians[2] + variance_um2
-    residual = (measured_um - gaussians[0]) / innovation
+    corrected: Gaussians = _update(
+        np.ascontiguousarray(gaussians), np.ascontiguousarray(measured_um), np.ascontiguousarray(variance_um2)
+    )
+    return corrected
+
+
+@numba.njit(cache=True, nogil=True)
+def _update(gaussians: Any, measured: Any, variance: Any) -> Any:
+    _, models, axes, count = gaussians.shape
     corrected = np.empty_like(gaussians)
-    corrected[:2] = gaussians[:2] + gaussians[2:4] * residual
-    corrected[2:4] = gaussians[2:4] * (variance_um2 / innovation)
-    corrected[4] = gaussians[4] - gaussians[3] ** 2 / innovation
+    for m in range(models):
+        for axis in range(axes):
+            for n in range(count):
+                pp, pv = gaussians[2, m, axis, n], gaussians[3, m, axis, n]
+                innovation = pp + variance[axis, n]
+                residual = (measured[axis, n] - gaussians[0, m, axis, n]) / innovation
+                kept = variance[axis, n] / innovation
+                corrected[0, m, axis, n] = gaussians[0, m, axis, n] + pp * residual
+                corrected[1, m, axis, n] = gaussians[1, m, axis, n] + pv * residual
+                corrected[2, m, axis, n] = pp * kept
+                corrected[3, m, axis, n] = pv * kept
+                corrected[4, m, axis, n] = gaussians[4, m, axis, n] - pv * pv / innovation
     return corrected
 
 
 def combined(gaussians: Gaussians, weights: F64) -> F64:
     """Mean and covariance over the models, shape (5, 3, N), in the order of `Gaussians`."""
-    each = weights[:, None]
-    moments: F64 = (each * gaussians).sum(axis=1)
-    away = gaussians[:2] - moments[:2, None]
-    weighted = each * away
-    moments[2:4] += (weighted[0] * away).sum(axis=1)
-    moments[4] += (weighted[1] * away[1]).sum(axis=0)
+    moments: F64 = _combined(np.ascontiguousarray(gaussians), np.ascontiguousarray(weights))
+    return moments
+
+
+@numba.njit(cache=True, nogil=True)
+def _combined(gaussians: Any, weights: Any) -> Any:
+    _, _, axes, count = gaussians.shape
+    moments = np.zeros((5, axes, count))
+    for axis in range(axes):
+        _add_moments(gaussians[:, :, axis], weights, moments[:, axis])
     return moments

@@ -15,6 +15,9 @@ weight the five noises for this track alone.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,15 +137,29 @@ class ProcessNoise:
         self.shares = _LEAST_SHARE + (1 - _LEAST_SHARE * len(share)) * share
         if not self._adapt:
             return
-        innovation = gaussians[2] + variance_um2
-        # An outlier of many sigmas is another motion or a wrong assignment, not noise: its weight is limited.
-        excess = np.minimum((measured_um - gaussians[0]) ** 2 / innovation - 1, 8.0)
-        # Derivative of log S by the logarithm of the process noise, in the steady state.
-        slope = _SENSITIVITY[:, None, None] * gaussians[2] / innovation
-        weighted = 0.5 * after[:, None] * slope
-        gradient = (weighted * excess).sum(axis=(1, 2))
-        information = (weighted * slope).sum(axis=(1, 2))
+        arrays = (np.ascontiguousarray(part) for part in (gaussians, after, measured_um, variance_um2))
+        gradient, information = _slopes(*arrays)
+        gradient, information = _SENSITIVITY * gradient, _SENSITIVITY**2 * information
         self._gradient_information = self._gradient_information * np.exp(-count / _MEMORY_NOISE) + information
         change = gradient / (self._gradient_information + _PRIOR_INFORMATION)
         steps = self._steps_um * np.exp(0.5 * change)
         self._steps_um = np.clip(steps, _LEAST_STEPS * self._scale_um, _MOST_STEPS * self._scale_um)
+
+
+@numba.njit(cache=True, nogil=True)
+def _slopes(gaussians: Any, after: Any, measured: Any, variance: Any) -> Any:
+    """Gradient of the log-likelihood by the logarithm of the predicted variance, and its information, (M,) each."""
+    _, models, axes, count = gaussians.shape
+    gradient, information = np.zeros(models), np.zeros(models)
+    for m in range(models):
+        for axis in range(axes):
+            for n in range(count):
+                innovation = gaussians[2, m, axis, n] + variance[axis, n]
+                away = measured[axis, n] - gaussians[0, m, axis, n]
+                # An outlier of many sigmas is another motion or a wrong assignment, not noise: its weight is limited.
+                excess = min(away * away / innovation - 1, 8.0)
+                # Derivative of log S by the logarithm of the predicted variance.
+                slope = gaussians[2, m, axis, n] / innovation
+                gradient[m] += 0.5 * after[m, n] * slope * excess
+                information[m] += 0.5 * after[m, n] * slope * slope
+    return gradient, information

@@ -10,7 +10,7 @@ track.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from models.tables import Localizations, Tracks
 from models.tracking.fixed_lag import FixedLag
 from models.tracking.settings import Preset, TrackerSettings
 from models.tracking.smoother import Smoother
-from models.tracking.state import TracksLocalizations
+from models.tracking.state import TracksLocalizations, TrackState
 from models.tracking.tracker import Tracker
 
 __all__ = ["MOST_IN_A_FRAME", "make_tracker", "smoothed_tracks", "track_table"]
@@ -60,6 +60,7 @@ def track_table(
     *,
     times_s: Mapping[int, float] | None = None,
     lag_frames: int = 0,
+    observe: Callable[[TrackState], object] = lambda _state: None,
 ) -> Tracks:
     """Track a whole table, with the same result as live.
 
@@ -75,6 +76,8 @@ def track_table(
         Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
     lag_frames : int
         Points are smoothed by so many frames after them, as those that a run stores; 0: as a run shows them.
+    observe : callable
+        Receives the tracks after each frame.
 
     Returns
     -------
@@ -93,6 +96,7 @@ def track_table(
     parts, states = [], []
     for t_s, frame, part in _steps(tracker, frames, _rate(fps, times_s)):
         states.append(tracker.step(t_s, frame, ordered.select(part)))
+        observe(states[-1])
         if len(states) == _STATES_AT_ONCE:
             parts.append(lag.add(states))
             states = []

@@ -70,6 +70,10 @@ class TrackerSettings:
     )
     sigma_floor_um: float = _setting(0.05, 1e-6, 100.0, "µm", "Sigmas of localizations are raised to this.")
     sigma_inflation: float = _setting(1.0, 0.01, 100.0, "1", "Factor on the sigmas of localizations.")
+    resolution_um: float = _setting(
+        2.0, 0.01, 1000.0, "µm", "Two emitters nearer than this laterally are one localization: for merges and splits."
+    )
+    axial_resolution_um: float = _setting(6.0, 0.01, 1000.0, "µm", "The same along the optical axis.")
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""

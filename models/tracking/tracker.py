@@ -29,7 +29,6 @@ of focus; a track is never reflected through focus to fit a localization.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,121 +39,102 @@ from models.tables import Localizations
 from models.tracking.association import associate, pairs_near
 from models.tracking.births import Flow, new_tracks
 from models.tracking.detection import Densities, Detection
+from models.tracking.gates import gates, reflected
 from models.tracking.links import Links
-from models.tracking.motion_models import Gaussians, combined, log_likelihood, mix, posterior, predict, update
+from models.tracking.motion_models import combined, mix, pair_likelihoods, posterior, predict, update
 from models.tracking.noise import ProcessNoise
+from models.tracking.pool import Pool
 from models.tracking.settings import TrackerSettings
 from models.tracking.smoothing import Motion
 from models.tracking.state import NEAR_FOCUS_UM, Filtered, TrackState
 
-__all__ = ["Tracker", "check_order", "measurements"]
+__all__ = ["SURE", "Births", "Pairs", "Scan", "Tracker", "check_order", "measurements"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-_LEAST_WEIGHT = 2e-4
-"""Models below this probability do not widen the gate of a track. The gate must hold a change to any model."""
-
-_SURE = 0.9
+SURE = 0.9
 """Noise and detection probability are estimated from tracks that exist with this probability."""
 
 _LEAVING = 0.5
 """Survival per frame of an unseen track outside the box of all localizations."""
 
+_LIGHT_UNKNOWN = 0.7
+"""Relative standard deviation of the photons of a localization that no track had before."""
+
 _NO_ROWS: I64 = np.zeros(0, np.int64)
 
 
-@dataclass(slots=True)
-class _Pool:
-    """All tracks, confirmed or not; number 0 is not yet confirmed.
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A frame that is being taken: its candidates, and the tracks predicted to its time.
 
-    Few arrays with the tracks along the last axis: choosing and appending tracks costs one operation for each array.
+    Attributes
+    ----------
+    t_s, frame : time and number of the frame
+    pool : the N tracks
+    used : rows of the K candidates among the localizations of the frame, int64, shape (K,)
+    measured, variance : positions and their variances, float64, shape (3, K), µm and µm²
+    odds : that a candidate is real, float64, shape (K,)
+    light : photons of each and their variance, float64, shape (2, K)
+    seen_before : whether a track was seen in the frame before, bool, shape (N,)
+    exists, detected : probability that it exists, and that it is found then, float64, shape (N,)
+    densities : of real localizations
+    ended : numbers of tracks that ended before the update, int64
     """
 
-    gaussians: Gaussians
-    weights: F64
-    existence: F64
-    """Shape (2, N): log odds that the track exists; ambiguity of its last assignment."""
+    t_s: float
+    frame: int
+    pool: Pool
+    used: I64
+    measured: F64
+    variance: F64
+    odds: F64
+    light: F64
+    seen_before: Bools
+    exists: F64
+    detected: F64
+    densities: Densities
+    ended: I64
 
-    history: I64
-    """Shape (6, N): number of the birth, track id, first frame, last frame seen, localizations, row of the last one."""
 
-    @classmethod
-    def begin(cls, gaussians: Gaussians, weights: F64, log_odds: F64, births: I64, rows: I64, frame: int) -> Self:
-        """Tracks with one localization each, given by its row among those of the frame."""
-        history = np.zeros((6, len(births)), np.int64)
-        history[0], history[2:4], history[4], history[5] = births, frame, 1, rows
-        return cls(gaussians, weights, np.stack([log_odds, np.zeros(len(births))]), history)
+@dataclass(frozen=True, slots=True)
+class Births:
+    """Tracks that begin with a frame.
 
-    @classmethod
-    def empty(cls, models: int) -> Self:
-        """No tracks."""
-        return cls.begin(np.zeros((5, models, 3, 0)), np.zeros((models, 0)), np.zeros(0), _NO_ROWS, _NO_ROWS, 0)
+    Attributes
+    ----------
+    measured, variance : positions and their variances, float64, shape (3, B), µm and µm²
+    log_odds : of existence, float64, shape (B,)
+    light : photons and their variance, float64, shape (2, B)
+    rows : row of the localization of each in the frame, int64, shape (B,)
+    """
 
-    @property
-    def log_odds(self) -> F64:
-        """Log odds of existence, shape (N,); a view."""
-        row: F64 = self.existence[0]
-        return row
+    measured: F64
+    variance: F64
+    log_odds: F64
+    light: F64
+    rows: I64
 
-    @property
-    def ambiguity(self) -> F64:
-        """Ambiguity of the last assignment, shape (N,); a view."""
-        row: F64 = self.existence[1]
-        return row
 
-    @property
-    def birth(self) -> I64:
-        """Number of the birth, shape (N,); a view."""
-        row: I64 = self.history[0]
-        return row
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Candidates that belong to tracks.
 
-    @property
-    def track_id(self) -> I64:
-        """Number of the track, 0 when not confirmed, shape (N,); a view."""
-        row: I64 = self.history[1]
-        return row
+    Attributes
+    ----------
+    tracks, hits : rows of the tracks and of their candidates, int64, shape (P,)
+    ambiguity : see `Association`, float64, shape (P,)
+    logs : log-likelihood of each candidate under each motion model, float64, shape (M, P)
+    evidence : log-likelihood ratio of existence of all tracks, with a candidate or without, float64, shape (N,)
+    """
 
-    @property
-    def first_frame(self) -> I64:
-        """Frame of the first localization, shape (N,); a view."""
-        row: I64 = self.history[2]
-        return row
-
-    @property
-    def last_frame(self) -> I64:
-        """Frame of the last localization, shape (N,); a view."""
-        row: I64 = self.history[3]
-        return row
-
-    @property
-    def hits(self) -> I64:
-        """Number of localizations, shape (N,); a view."""
-        row: I64 = self.history[4]
-        return row
-
-    @property
-    def localization(self) -> I64:
-        """Row of the localization in the frame, -1 when unseen, shape (N,); a view."""
-        row: I64 = self.history[5]
-        return row
-
-    def select(self, rows: NDArray[Any]) -> _Pool:
-        """The tracks of a mask or an index array."""
-        return _Pool(self.gaussians[..., rows], self.weights[:, rows], self.existence[:, rows], self.history[:, rows])
-
-    def append(self, other: _Pool) -> _Pool:
-        """These tracks and the others."""
-        return _Pool(
-            np.concatenate([self.gaussians, other.gaussians], axis=3),
-            np.concatenate([self.weights, other.weights], axis=1),
-            np.concatenate([self.existence, other.existence], axis=1),
-            np.concatenate([self.history, other.history], axis=1),
-        )
-
-    def __len__(self) -> int:
-        return len(self.track_id)
+    tracks: I64
+    hits: I64
+    ambiguity: F64
+    logs: F64
+    evidence: F64
 
 
 class Tracker:
@@ -173,7 +153,7 @@ class Tracker:
         self._births = 0
         self.noise = ProcessNoise(self.settings.step_um, self.settings.adapt)
         self._detection = Detection()
-        self._pool = _Pool.empty(len(self.noise))
+        self._pool = Pool.empty(len(self.noise))
         self._last_id = 0
         self._last_frame: int | None = None
         self._last_t_s = 0.0
@@ -187,56 +167,88 @@ class Tracker:
     def end_all(self) -> None:
         """End every live track: the next step reports them as ended. Numbers are not used again."""
         self._ended_before = np.concatenate([self._ended_before, self._pool.track_id])
-        self._pool = _Pool.empty(len(self.noise))
+        self._pool = Pool.empty(len(self.noise))
 
     def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
         """Take the localizations of one frame; see `TracksLocalizations.step`."""
+        scan = self._begin(t_s, frame, found)
+        hit = self._update(scan)
+        seen = hit >= 0
+        free = np.ones(len(scan.used), bool)
+        free[hit[seen]] = False
+        births = Births(
+            scan.measured[:, free],
+            scan.variance[:, free],
+            np.log(scan.odds[free] * (scan.densities.new / scan.densities.real)),
+            scan.light[:, free],
+            scan.used[free],
+        )
+        rows = np.where(seen, scan.used[hit] if len(scan.used) else -1, -1)
+        return self._conclude(scan, seen, rows, births)
+
+    def _begin(self, t_s: float, frame: int, found: Localizations) -> Scan:
+        """Check a frame, choose its candidates and predict the tracks."""
         check_order(self._last_frame, self._last_t_s, frame, t_s)
         used = np.flatnonzero(found.probability >= self.settings.least_probability)
         measured, variance = measurements(found, used, self.settings)
         probability = np.minimum(found.probability[used], self.settings.most_probability)
         odds = probability / (1 - probability)
-
         lost = frame - self._pool.last_frame - 1 > self.settings.coast_frames
-        ended = [self._ended_before, self._pool.track_id[lost]]
+        ended = np.concatenate([self._ended_before, self._pool.track_id[lost]])
         pool = self._pool.select(~lost) if lost.any() else self._pool
         seen_before = pool.last_frame == self._last_frame
         self._predict(pool, t_s, frame)
         exists = expit(pool.log_odds)
         detected = self._detection.probability(seen_before)
         densities = self._detection.densities(measured, odds, float(exists @ detected))
+        photons = found.photons[used]
+        light = np.stack([photons, (_LIGHT_UNKNOWN * photons) ** 2])
+        return Scan(
+            t_s, frame, pool, used, measured, variance, odds, light, seen_before, exists, detected, densities, ended
+        )
 
-        hit = self._update(pool, measured, variance, odds, exists, detected, densities)
-        seen = hit >= 0
+    def _conclude(self, scan: Scan, seen: Bools, rows: I64, births: Births, ends: Bools | None = None) -> TrackState:
+        """Confirm, end and begin tracks after the update.
+
+        Parameters
+        ----------
+        scan : Scan
+            With the tracks updated.
+        seen : ndarray of bool, shape (N,)
+            Tracks that were seen in the frame.
+        rows : ndarray of int64, shape (N,)
+            Row of the localization of each in the frame, -1 when unseen.
+        births : Births
+        ends : ndarray of bool, shape (N,), optional
+            Tracks that end whatever their probability.
+        """
+        pool, frame = scan.pool, scan.frame
         pool.hits[:] += seen
         pool.last_frame[seen] = frame
-        pool.localization[:] = np.where(seen, used[hit] if len(used) else -1, -1)
-        sure = exists > _SURE
-        self._detection.learn(seen_before[sure], seen[sure])
+        pool.localization[:] = rows
+        sure = scan.exists > SURE
+        self._detection.learn(scan.seen_before[sure], seen[sure])
         self._confirm(pool)
-
         moments = combined(pool.gaussians, pool.weights)
-        over, shown = self._fate(pool, moments, seen, frame, densities)
-        ids = np.concatenate([*ended, pool.track_id[over]])
-        state = self._state(t_s, frame, pool, moments, shown & ~over, np.sort(ids[ids > 0]))
-
-        free = np.ones(len(used), bool)
-        free[hit[seen]] = False
+        over, shown = self._fate(pool, moments, seen, frame, scan.densities)
+        if ends is not None:
+            over |= ends
+        ids = np.concatenate([scan.ended, pool.track_id[over]])
+        state = self._state(scan.t_s, frame, pool, moments, shown & ~over, np.sort(ids[ids > 0]))
         flow = Flow.of(moments, (pool.track_id > 0) & (pool.hits >= Flow.LEAST_HITS) & seen)
-        born = new_tracks(measured[:, free], variance[:, free], self.noise, flow)
-        log_odds = np.log(odds[free] * (densities.new / densities.real))
-        births = self._births + np.arange(len(log_odds))
-        self._births += len(log_odds)
+        born = new_tracks(births.measured, births.variance, self.noise, flow)
+        numbers = self._births + np.arange(len(births.log_odds))
+        self._births += len(numbers)
         if self._links is not None:
-            self._links.add(frame, t_s, pool.birth[seen], pool.localization[seen])
-            self._links.add(frame, t_s, births, used[free])
+            self._links.add(frame, scan.t_s, pool.birth[seen], pool.localization[seen])
+            self._links.add(frame, scan.t_s, numbers, births.rows)
         kept = pool.select(~over) if over.any() else pool
-        self._pool = kept.append(_Pool.begin(*born, log_odds, births, used[free], frame))
+        self._pool = kept.append(Pool.begin(*born, births.log_odds, births.light, numbers, births.rows, frame))
         self._ended_before = _NO_ROWS
-        self._last_frame, self._last_t_s = frame, t_s
+        self._last_frame, self._last_t_s = frame, scan.t_s
         return state
 
-    def _predict(self, pool: _Pool, t_s: float, frame: int) -> None:
+    def _predict(self, pool: Pool, t_s: float, frame: int) -> None:
         if self._last_frame is None:
             return
         step_s = t_s - self._last_t_s
@@ -247,64 +259,45 @@ class Tracker:
             pool.gaussians = predict(mixed, self.noise.bank(), step_s)
             pool.log_odds[:] = _survive(pool.log_odds, self.settings.survival**frames)
 
-    def _update(
-        self, pool: _Pool, measured: F64, variance: F64, odds: F64, exists: F64, detected: F64, densities: Densities
-    ) -> I64:
-        """Give each track its localization, or none; the row of the localization, -1 for none, shape (N,)."""
+    def _update(self, scan: Scan) -> I64:
+        """Give each track its localization, or none; the row of the candidate, -1 for none, shape (N,)."""
+        pool = scan.pool
+        pairs = self._associate(scan, scan.variance)
+        own, hits = pairs.tracks, pairs.hits
         hit = np.full(len(pool), -1, np.int64)
-        evidence = np.log1p(-detected)
-        if len(pool) and len(odds):
-            centre, reach = self._gates(pool, float(variance.max()))
-            tracks, rows = pairs_near(centre, reach, measured)
-            allowed = ~self._reflected(pool, centre[2], tracks, measured[2, rows], variance[2, rows])
-            tracks, rows = tracks[allowed], rows[allowed]
-            position, _, spread = pool.gaussians[:3, :, :, tracks]
-            logs = log_likelihood(position, spread, measured[:, rows], variance[:, rows])
-            best = logs.max(axis=0)
-            density = best + np.log((pool.weights[:, tracks] * np.exp(logs - best)).sum(axis=0))
-            # Against the two other sources of the localization: it is false, or an emitter without a track.
-            other = np.log1p(odds * (densities.new / densities.real))
-            ratio = density + np.log(detected)[tracks] + (np.log(odds / densities.real) - other)[rows]
-            gains = ratio + (np.log(exists) - np.log1p(-exists * detected))[tracks]
-            chosen = associate(tracks, rows, gains, (len(pool), len(odds)))
-            own, hits = chosen.tracks, chosen.hits
-            hit[own] = hits
-            evidence[own] = ratio[chosen.pairs]
-            pool.ambiguity[own] = chosen.ambiguity
-            predicted, at, of = pool.gaussians[..., own], measured[:, hits], variance[:, hits]
-            after = posterior(pool.weights[:, own], logs[:, chosen.pairs])
-            sure = np.flatnonzero(exists[own] > _SURE)
-            self.noise.learn(predicted[..., sure], after[:, sure], at[:, sure], of[:, sure])
-            pool.gaussians[..., own] = update(predicted, at, of)
-            pool.weights[:, own] = after
-        pool.log_odds[:] += evidence
+        hit[own] = hits
+        pool.ambiguity[own] = pairs.ambiguity
+        predicted, at, of = pool.gaussians[..., own], scan.measured[:, hits], scan.variance[:, hits]
+        after = posterior(pool.weights[:, own], pairs.logs)
+        sure = np.flatnonzero(scan.exists[own] > SURE)
+        self.noise.learn(predicted[..., sure], after[:, sure], at[:, sure], of[:, sure])
+        pool.gaussians[..., own] = update(predicted, at, of)
+        pool.weights[:, own] = after
+        pool.log_odds[:] += pairs.evidence
         return hit
 
-    def _gates(self, pool: _Pool, largest_variance: float) -> tuple[F64, F64]:
-        """Centre (3, N) and radius (N,) of a ball that holds the gates of all models of a track, µm."""
-        position = pool.gaussians[0]
-        centre = (pool.weights[:, None] * position).sum(axis=0)
-        reach = np.sqrt(self.settings.gate * (pool.gaussians[2].max(axis=1) + largest_variance))
-        reach += np.abs(position - centre).max(axis=1)
-        return centre, np.where(pool.weights > _LEAST_WEIGHT, reach, 0.0).max(axis=0)
+    def _associate(self, scan: Scan, variance: F64) -> Pairs:
+        """The best assignment of the candidates, with given variances, to the tracks."""
+        pool, measured, odds, densities = scan.pool, scan.measured, scan.odds, scan.densities
+        evidence = np.log1p(-scan.detected)
+        if not (len(pool) and len(odds)):
+            return Pairs(_NO_ROWS, _NO_ROWS, np.zeros(0), np.zeros((len(self.noise), 0)), evidence)
+        centre, reach = gates(pool.gaussians, pool.weights, self.settings.gate, float(variance.max()))
+        tracks, rows = pairs_near(centre, reach, measured)
+        allowed = ~reflected(
+            pool.gaussians, pool.weights, self.settings.gate, centre[2], tracks, measured[2, rows], variance[2, rows]
+        )
+        tracks, rows = tracks[allowed], rows[allowed]
+        logs, density = pair_likelihoods(pool.gaussians, pool.weights, tracks, measured, variance, rows)
+        # Against the two other sources of the localization: it is false, or an emitter without a track.
+        other = np.log1p(odds * (densities.new / densities.real))
+        ratio = density + np.log(scan.detected)[tracks] + (np.log(odds / densities.real) - other)[rows]
+        gains = ratio + (np.log(scan.exists) - np.log1p(-scan.exists * scan.detected))[tracks]
+        chosen = associate(tracks, rows, gains, (len(pool), len(odds)))
+        evidence[chosen.tracks] = ratio[chosen.pairs]
+        return Pairs(chosen.tracks, chosen.hits, chosen.ambiguity, logs[:, chosen.pairs], evidence)
 
-    def _reflected(self, pool: _Pool, depth: F64, tracks: I64, measured: F64, variance: F64) -> Bools:
-        """Pairs that only a reversal at focus would explain: the track is predicted on the other side of focus.
-
-        A particle that falls through focus is found at |z|. There, only the most probable model may explain a
-        localization, and not a change of motion.
-        """
-        reflected = depth[tracks] * measured < 0
-        across = np.flatnonzero(reflected)
-        if len(across):
-            own = tracks[across]
-            model = pool.weights[:, own].argmax(axis=0)
-            spread = pool.gaussians[2, model, 2, own] + variance[across]
-            away = (measured[across] - pool.gaussians[0, model, 2, own]) ** 2
-            reflected[across] = away > self.settings.gate * spread
-        return reflected
-
-    def _fate(self, pool: _Pool, moments: F64, seen: Bools, frame: int, densities: Densities) -> tuple[Bools, Bools]:
+    def _fate(self, pool: Pool, moments: F64, seen: Bools, frame: int, densities: Densities) -> tuple[Bools, Bools]:
         """Which tracks end now, and which are shown."""
         settings = self.settings
         leaving = self._detection.outside(moments[0]) & ~seen
@@ -318,7 +311,7 @@ class Tracker:
         shown = (pool.track_id > 0) & (exists >= settings.show_probability) & (seen | certain & ~leaving)
         return over, shown
 
-    def _confirm(self, pool: _Pool) -> None:
+    def _confirm(self, pool: Pool) -> None:
         probable = expit(pool.log_odds) >= self.settings.confirm_probability
         rows = np.flatnonzero((pool.track_id == 0) & (pool.hits >= 2) & probable)
         pool.track_id[rows] = self._last_id + 1 + np.arange(len(rows))
@@ -326,7 +319,7 @@ class Tracker:
         if self._links is not None:
             self._links.name(pool.birth[rows], pool.track_id[rows])
 
-    def _state(self, t_s: float, frame: int, pool: _Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
+    def _state(self, t_s: float, frame: int, pool: Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
         rows = np.flatnonzero(shown)
         rows = rows[np.argsort(pool.track_id[rows])]
         position, velocity, variance = moments[:3, :, rows]

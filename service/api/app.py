@@ -27,6 +27,7 @@ from service.api import (
     runs,
     stream,
     system,
+    track_events,
     tracks,
 )
 from service.api.auth import AccessKey, Guard
@@ -93,7 +94,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.key = AccessKey(settings.access_key.get_secret_value() if settings.access_key else None)
 
     api = APIRouter(prefix="/api/v1")
-    for part in (system, microscope, calibrations, models, runs, tracks, measures, exports, jobs, events):
+    for part in (system, microscope, calibrations, models, runs, tracks, track_events, measures, exports, jobs, events):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)

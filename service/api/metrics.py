@@ -214,6 +214,8 @@ def _frames(status: Mapping[str, Any], known: bool) -> Iterator[Metric]:
     in_flight = counts.get("in_flight", 0) if known else math.nan
     yield _gauge("frames_in_flight", "Frames between camera and database; NaN while the engine is away.", in_flight)
     yield _gauge("analysis_rate_hertz", "Frames analysed per second.", status.get("fps") or 0.0)
+    removed = float(status.get("removes_static_light") is True)
+    yield _gauge("static_light_removed", "1 while light that stands still is removed from the frames.", removed)
 
 
 def _stages(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

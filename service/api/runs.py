@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.background.mode import StaticLightMode
 from service.api.dependencies import Engine, PageParameters, ReadsOfStore, StoreOfRuns
 from service.api.quantities import DurationS, Id, Line, Lines, PathId
 from service.store.runs import Run
@@ -34,6 +35,9 @@ class RunRequest(BaseModel):
     duration_s: DurationS | None = Field(None, description="Seconds; absent: until stopped.")
     name: Line = Field("", description="A name for display.")
     notes: Lines = Field("", description="Free text, stored with the run.")
+    static_light: StaticLightMode | None = Field(
+        None, description="Whether light that stands still is removed; absent: as in the settings."
+    )
     tracking: TrackingRequest | None = Field(
         None, description="How localizations become tracks; absent: as in the settings."
     )

@@ -23,12 +23,22 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
 from service.api.reads import Reads
 
-__all__ = ["CSV", "JSON", "PARQUET", "Download", "column_arrays", "json_response", "table_response", "wanted_form"]
+__all__ = [
+    "CSV",
+    "JSON",
+    "PARQUET",
+    "Download",
+    "column_arrays",
+    "json_response",
+    "next_page_address",
+    "table_response",
+    "wanted_form",
+]
 
-Table = Localizations | Tracks
+Table = Localizations | Tracks | TrackEvents
 Form = Literal["application/json", "text/csv", "application/vnd.apache.parquet"]
 
 JSON: Form = "application/json"
@@ -148,6 +158,11 @@ def table_response(
     return Download(write(parts, kind), reads, headers, form)
 
 
+def next_page_address(request: Request, cursor: str | None) -> str | None:
+    """Address of the page that begins at a cursor; None without one."""
+    return None if cursor is None else str(request.url.include_query_params(cursor=cursor))
+
+
 def json_response(value: dict[str, Any], revision: int | None = None) -> Response:
     """JSON of dicts, lists and columns; an undefined number is null."""
     body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -166,7 +181,11 @@ def _revision_header(revision: int | None) -> dict[str, str]:
 
 def _schema(kind: type[Table]) -> pa.Schema:
     empty = kind.empty().columns()
-    return pa.schema([(name, pa.from_numpy_dtype(column.dtype)) for name, column in empty.items()])
+    kinds = {
+        name: pa.string() if column.dtype.kind == "U" else pa.from_numpy_dtype(column.dtype)
+        for name, column in empty.items()
+    }
+    return pa.schema(list(kinds.items()))
 
 
 def _arrow(part: Table, schema: pa.Schema) -> pa.Table:

@@ -22,7 +22,16 @@ from service.api.quantities import (
     RunTimeS,
     TrackLength,
 )
-from service.api.tables import CSV, JSON, PARQUET, column_arrays, json_response, table_response, wanted_form
+from service.api.tables import (
+    CSV,
+    JSON,
+    PARQUET,
+    column_arrays,
+    json_response,
+    next_page_address,
+    table_response,
+    wanted_form,
+)
 from service.store.localizations import Batch
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackPage, TrackQuery, TrackSummary
@@ -167,7 +176,7 @@ async def list_tracks(
         selection, following = await reads.light.run(store.tracks.select, run, query), None
     else:
         page = await reads.light.run(store.tracks.query, run, query, limit or _DEFAULT_LIMIT, cursor)
-        selection, following = page.selection, _next_page(request, page.next)
+        selection, following = page.selection, next_page_address(request, page.next)
     parts, revision = store.tracks.stream(selection), selection.revision
     return table_response(parts, Tracks, form, f"{run}-tracks", reads, next_page=following, revision=revision)
 
@@ -187,7 +196,7 @@ async def get_track(
     if form == JSON:
         return await reads.heavy.run(_json_track, store, *where, limit or MOST_POINTS)
     page = await reads.light.run(store.tracks.get, *where, most_points=limit)
-    parts, following = store.tracks.stream(page.selection), _next_page(request, page.next)
+    parts, following = store.tracks.stream(page.selection), next_page_address(request, page.next)
     name = f"{run}-track-{track}"
     return table_response(parts, Tracks, form, name, reads, next_page=following, revision=page.revision)
 
@@ -211,7 +220,7 @@ async def list_localizations(
         return table_response(store.localizations.stream(run, **window), Localizations, form, name, reads)
     page = await reads.heavy.run(store.localizations.list, run, limit, cursor, **window, most_rows=MOST_POINTS)
     parts = [batch.localizations for batch in reversed(page.items)]
-    return table_response(parts, Localizations, form, name, reads, next_page=_next_page(request, page.next))
+    return table_response(parts, Localizations, form, name, reads, next_page=next_page_address(request, page.next))
 
 
 def _json_tracks(store: Store, run: str, query: TrackQuery, limit: int, cursor: str | None) -> Response:
@@ -258,7 +267,3 @@ def _batch_item(batch: Batch) -> dict[str, Any]:
     }
     times = {"t_from_s": batch.t_from_s, "t_to_s": batch.t_to_s}
     return {**head, **times, **column_arrays(batch.localizations)}
-
-
-def _next_page(request: Request, cursor: str | None) -> str | None:
-    return None if cursor is None else str(request.url.include_query_params(cursor=cursor))

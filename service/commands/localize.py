@@ -15,6 +15,7 @@ from service.commands.movie_options import (
     ElectronsPerAdu,
     PixelSize,
     ReadNoise,
+    StaticLight,
     localizer_of_movie,
 )
 
@@ -32,6 +33,7 @@ def run(
             min=0.001, max=0.999, help="Write candidates from this probability on, for `track`; default: the threshold."
         ),
     ] = None,
+    static_light: StaticLight = None,
     device: Device = "auto",
     pixel_size_um: PixelSize = None,
     camera: CameraFile = None,
@@ -58,6 +60,6 @@ def run(
             complete_output(out, lambda path: is_table(path, Localizations)) as aside,
             progress("Localizing", len(source), "frames") as advance,
         ):
-            found = localize_movie(source, localizer, refiner, advance, least_probability)
+            found = localize_movie(source, localizer, refiner, advance, least_probability, static_light or "auto")
             write_table(aside, found)
     note(f"{out}: {len(found)} localizations in {len(source)} frames.")

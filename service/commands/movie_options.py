@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.background.mode import StaticLightMode
 from service.commands.checks import plausible
 
 if TYPE_CHECKING:
@@ -14,7 +15,16 @@ if TYPE_CHECKING:
     from models.localization import Localizer
     from service.files.camera_choice import CameraOptions
 
-__all__ = ["CameraFile", "CameraOffset", "Device", "ElectronsPerAdu", "PixelSize", "ReadNoise", "localizer_of_movie"]
+__all__ = [
+    "CameraFile",
+    "CameraOffset",
+    "Device",
+    "ElectronsPerAdu",
+    "PixelSize",
+    "ReadNoise",
+    "StaticLight",
+    "localizer_of_movie",
+]
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PixelSize = Annotated[float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")]
@@ -27,6 +37,11 @@ ElectronsPerAdu = Annotated[
 ]
 ReadNoise = Annotated[
     float | None, typer.Option(callback=plausible("READ_NOISE_E"), help="Read noise, photo-electrons.")
+]
+
+StaticLight = Annotated[
+    StaticLightMode | None,
+    typer.Option(help="Remove light that stands still over time. Default: as in the settings, or auto."),
 ]
 
 

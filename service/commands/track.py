@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +16,14 @@ from service.commands.movie_options import (
     ElectronsPerAdu,
     PixelSize,
     ReadNoise,
+    StaticLight,
     localizer_of_movie,
 )
 
 if TYPE_CHECKING:
-    from models.tables import Localizations
+    from models.tables import Localizations, TrackEvents, Tracks
     from service.files.camera_choice import CameraOptions
+    from service.settings import Settings
     from service.tracking_settings import TrackingPart
 
 __all__ = ["run"]
@@ -45,7 +48,8 @@ def run(
         str | None, typer.Option(help="default, or published: the published Kalman filter. Default: as in --settings.")
     ] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="Settings file of the service (TOML); its table [tracking] is used.")
+        Path | None,
+        typer.Option(help="Settings file (TOML) of the service; its [tracking] and [analysis] are used."),
     ] = None,
     smooth: Annotated[
         bool, typer.Option("--smooth", help="Smooth the tracks with all that came later, and close gaps.")
@@ -60,6 +64,13 @@ def run(
     localizations: Annotated[
         Path | None, typer.Option(help="Of a movie: table of its localizations to write, .csv or .parquet.")
     ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            callback=table_suffix, help="Table of merges and splits of the tracks to write, .csv or .parquet."
+        ),
+    ] = None,
+    static_light: StaticLight = None,
     device: Device = "auto",
     pixel_size_um: PixelSize = None,
     camera: CameraFile = None,
@@ -72,15 +83,18 @@ def run(
 
     from models.errors import DataError
     from models.table_files import is_table, write_table
-    from models.tables import Localizations, Tracks
-    from models.tracking import smoothed_tracks, track_table
+    from models.tables import Localizations, TrackEvents, Tracks
     from service.commands.console import note
     from service.files.camera_choice import CameraOptions
     from service.files.outputs import complete_output
     from service.settings import load_settings
 
-    given = {"tracking": {"preset": preset, "smooth_lag_frames": smooth_lag_frames}}
-    tracking = load_settings(settings, given, environment={}).tracking
+    given = {
+        "tracking": {"preset": preset, "smooth_lag_frames": smooth_lag_frames},
+        "analysis": {"static_light": static_light},
+    }
+    chosen = load_settings(settings, given, environment={})
+    tracking = chosen.tracking
     if smooth and tracking.preset == "published":
         raise DataError("The published tracker has no smoothing.", "Leave --smooth out, or use --preset default.")
     is_movie = source.suffix.lower() not in _TABLES
@@ -89,6 +103,7 @@ def run(
     of_movie = {
         "--model": model,
         "--localizations": localizations,
+        "--static-light": static_light,
         "--pixel-size-um": pixel_size_um,
         "--camera": camera,
         "--camera-offset-adu": camera_offset_adu,
@@ -105,7 +120,7 @@ def run(
         times_s = None
         if is_movie:
             options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
-            found, frames, rate = _localized(source, Path(str(model)), tracking, fps, device, pixel_size_um, options)
+            found, frames, rate = _localized(source, Path(str(model)), chosen, fps, device, pixel_size_um, options)
             times_s = {frame: frame / rate for frame in range(frames)}
             if localizations is not None:
                 with complete_output(localizations, lambda path: is_table(path, Localizations)) as beside:
@@ -113,19 +128,46 @@ def run(
         else:
             found = _read(source, float(fps or 0))
         own_fps = None if is_movie else fps
-        if smooth:
-            tracks = smoothed_tracks(found, own_fps, tracking.tracker_settings, times_s=times_s)
-        else:
-            tracks = track_table(
-                found,
-                own_fps,
-                tracking.tracker_settings,
-                tracking.preset,
-                times_s=times_s,
-                lag_frames=tracking.lag_frames,
-            )
+        tracks, happened = _tracked(found, own_fps, tracking, times_s, smooth=smooth)
         write_table(aside, tracks)
+        if events is not None:
+            with complete_output(events, lambda path: is_table(path, TrackEvents)) as beside:
+                write_table(beside, happened)
     note(f"{out}: {len(np.unique(tracks.track_id))} tracks with {len(tracks)} points.")
+    if events is not None:
+        merges = np.count_nonzero(happened.kind == "merge")
+        note(f"{events}: {merges} merges and {len(happened) - merges} splits.")
+
+
+def _tracked(
+    found: Localizations,
+    fps: float | None,
+    tracking: TrackingPart,
+    times_s: Mapping[int, float] | None,
+    *,
+    smooth: bool,
+) -> tuple[Tracks, TrackEvents]:
+    """Tracks of a table of localizations, and their merges and splits."""
+    from models.tables import TrackEvents
+    from models.tracking import smoothed_tracks, track_table
+    from models.tracking.events import EventObserver, TableObserver
+
+    settings = tracking.tracker_settings
+    observer = EventObserver(settings)
+    if smooth:
+        tracks, table = smoothed_tracks(found, fps, settings, times_s=times_s), TableObserver(observer)
+        return tracks, TrackEvents.concatenate([table.add(tracks), table.finish()])
+    events: list[TrackEvents] = []
+    tracks = track_table(
+        found,
+        fps,
+        settings,
+        tracking.preset,
+        times_s=times_s,
+        lag_frames=tracking.lag_frames,
+        observe=lambda state: events.append(observer.step(state)),
+    )
+    return tracks, TrackEvents.concatenate(events)
 
 
 def _read(path: Path, fps: float) -> Localizations:
@@ -148,7 +190,7 @@ def _read(path: Path, fps: float) -> Localizations:
 def _localized(
     movie: Path,
     model: Path,
-    tracking: TrackingPart,
+    settings: Settings,
     fps: float | None,
     device: str,
     pixel_size_um: float | None,
@@ -170,5 +212,7 @@ def _localized(
             note(f"Note: {movie} states {stated:.6g} frames per second; --fps {rate:g} is used.")
         localizer = localizer_of_movie(source, model, device, pixel_size_um, options)
         with progress("Localizing", len(source), "frames") as advance:
-            found = localize_movie(source, localizer, None, advance, tracking.candidates_from)
+            found = localize_movie(
+                source, localizer, None, advance, settings.tracking.candidates_from, settings.analysis.static_light
+            )
         return found, len(source), rate

@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
+from models.background.frame_light import FrameLight, remove_light
+from models.background.mode import StaticLightMode
+from models.background.static_light import StaticLight
 from models.model_card import ModelCard
-from models.tables import Localizations
+from models.tables import Localizations, TrackEvents
 from models.tracking import TracksLocalizations, TrackState
 from service.engine.live_refinement import LiveRefinement
 from service.engine.stages import Stage
 from service.protocol.latency import Latencies
 from service.settings import EnginePart
 from service.worker_thread import WorkerThread
+
+if TYPE_CHECKING:
+    from models.tracking.events import EventObserver
 
 __all__ = [
     "AnalysisBatch",
@@ -53,6 +59,9 @@ class LocalizesFrames(Protocol):
     ) -> Localizations:
         """Find the emitters of frames of shape (B, H, W), down to the probability `least`; None: the threshold."""
 
+    def static_light(self, mode: StaticLightMode) -> StaticLight | None:
+        """What follows the static light of the frames of one run; None when it is off."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
@@ -74,10 +83,11 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisBatch:
-    """Results of about 100 ms, all made by one model."""
+    """Results of about 100 ms, all made by one model, and the merges and splits that are certain with them."""
 
     results: tuple[FrameResult, ...]
     model: ModelCard
+    events: TrackEvents = field(default_factory=TrackEvents.empty)
 
     @property
     def numbers(self) -> list[int]:
@@ -127,17 +137,37 @@ class Analyzer:
         New for each run: it keeps state.
     least : float, optional
         Probability from which localizations are given to the tracker; the model's threshold when not given.
+    static_light : {"auto", "on", "off"}
+        Whether light that stands still is removed from the frames; see `models.background`.
+
+    Attributes
+    ----------
+    lights : sequence of FrameLight or None
+        Static light of each frame of the last call of `localize`.
     """
 
-    def __init__(self, localizer: LocalizesFrames, tracker: TracksLocalizations, least: float | None = None) -> None:
+    def __init__(
+        self,
+        localizer: LocalizesFrames,
+        tracker: TracksLocalizations,
+        least: float | None = None,
+        static_light: StaticLightMode = "off",
+    ) -> None:
+        self.lights: Sequence[FrameLight | None] = ()
         self._localizer = localizer
         self._tracker = tracker
         self._least = least
+        self._mode = static_light
+        self._light = localizer.static_light(static_light)
         self._start_s: float | None = None
 
     def swap(self, localizer: LocalizesFrames) -> None:
-        """Continue with another model: all live tracks end, because depths of two models differ."""
+        """Continue with another model: all live tracks end, because depths of two models differ.
+
+        The estimate of the static light starts again, because the two may describe the camera differently.
+        """
         self._localizer = localizer
+        self._light = localizer.static_light(self._mode)
         self._tracker.end_all()
 
     @property
@@ -145,11 +175,23 @@ class Analyzer:
         """Probability at which the present model calls something an emitter."""
         return self._localizer.threshold
 
+    @property
+    def removes_static_light(self) -> bool | None:
+        """Whether static light is removed from the present frames; None when that is off."""
+        return None if self._light is None else self._light.in_use
+
+    def begin_with(self, frames: Iterable[NDArray[np.uint16]], count: int) -> None:
+        """Take a first map of the static light from `count` frames (H, W) of a recording; see `StaticLight`."""
+        if self._light is not None:
+            self._light.begin_with(frames, count)
+
     def localize(self, frames: Sequence[Frame]) -> list[Localizations]:
         """Candidates of each frame; one call of the network for all of them."""
+        pixels = np.stack([frame.pixels for frame in frames])
+        self.lights = [None] * len(frames) if self._light is None else self._light.follow(pixels)
         numbers = np.array([frame.index for frame in frames], np.int64)
         least = None if self._least is None else min(self._least, self.threshold)
-        found = self._localizer.localize(np.stack([frame.pixels for frame in frames]), numbers, least)
+        found = self._localizer.localize(remove_light(pixels, self.lights), numbers, least)
         return [found.select(found.frame == number) for number in numbers]
 
     def track(self, frames: Sequence[Frame], found: Sequence[Localizations]) -> Iterator[FrameResult]:
@@ -179,6 +221,8 @@ class AnalysisThread(WorkerThread):
     ----------
     analyzer : Analyzer
         With the localizer of `model`.
+    observer : EventObserver
+        New for each run: it keeps state. It sees the tracks after they are shown.
     model : AnalysisModel
     stage : Stage of Frame
     latencies : Latencies
@@ -197,6 +241,7 @@ class AnalysisThread(WorkerThread):
     def __init__(
         self,
         analyzer: Analyzer,
+        observer: EventObserver,
         model: AnalysisModel,
         stage: Stage[Frame],
         latencies: Latencies,
@@ -207,6 +252,7 @@ class AnalysisThread(WorkerThread):
         super().__init__("analyse", failed)
         self.frames = 0
         self._analyzer = analyzer
+        self._observer = observer
         self._model = model
         self._stage = stage
         self._latencies = latencies
@@ -276,6 +322,7 @@ class AnalysisThread(WorkerThread):
         fitted = refinement.refine(
             frames,
             [its.select(its_sure) for its, its_sure in zip(found, sure, strict=True)],
+            self._analyzer.lights,
             until_s=taken_s + frames[-1].time_s - before.time_s,
         )
         return [
@@ -289,4 +336,5 @@ class AnalysisThread(WorkerThread):
         elif now_s - self._waiting_since_s >= _BATCH_S:
             results, self._waiting = self._waiting, []
             self._waiting_since_s = time.monotonic()
-            self._outputs.keep(AnalysisBatch(tuple(results), self._model.description))
+            events = TrackEvents.concatenate(self._observer.step(result.state) for result in results)
+            self._outputs.keep(AnalysisBatch(tuple(results), self._model.description, events))

@@ -27,8 +27,11 @@ import zarr
 from numpy.typing import NDArray
 
 from hardware.microscope import Frame
+from models.background.mode import StaticLightMode
+from models.background.static_light import FIRST_FRAMES
 from models.errors import DataError
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
+from models.tracking.events import TableObserver
 from models.tracking.fixed_lag import FixedLag
 from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
@@ -218,13 +221,17 @@ class CatchUp(WorkerThread):
     def _steps(self, run_id: str) -> Iterator[str]:
         run = self._store.runs.get(run_id)
         tracking = TrackingPart.of_record(run.settings.get("tracking"))
+        static_light = (run.settings.get("analysis") or {}).get("static_light", "off")
         if not self._store.catch_ups.examine(run_id, tracking.smooths):
             return
-        had_late = yield from self._localize(run, tracking)
+        had_late = yield from self._localize(run, tracking, static_light)
         yield from self._track(run, tracking, had_late)
 
-    def _localize(self, run: Run, tracking: TrackingPart) -> Generator[str, None, bool]:
-        """Append the localizations of all deferred frames; whether there were any."""
+    def _localize(self, run: Run, tracking: TrackingPart, static_light: StaticLightMode) -> Generator[str, None, bool]:
+        """Append the localizations of all deferred frames; whether there were any.
+
+        The first map of their static light is from the recorded frames just before and after the first of them.
+        """
         recorded, batches = self._store.frames.recorded(run.id), self._store.frames.analysed(run.id)
         late = _late(recorded, batches)
         if not len(late) or run.recording is None:
@@ -235,29 +242,25 @@ class CatchUp(WorkerThread):
         image: Any = zarr.open_array(str(folder), mode="r")
         for model_id, rows in _batches(model_ids, late, self._batch):
             yield "frames"
+            if self._loaded is None or self._loaded[:2] != (run.id, model_id):
+                analyzer = self._analyzer(model_id, tracking, static_light)
+                first = max(int(rows[0]) - FIRST_FRAMES // 2, 0)
+                around = recorded.planes[first : first + FIRST_FRAMES]
+                analyzer.begin_with((_plane(image, folder, int(plane)) for plane in around), len(around))
+                self._loaded = (run.id, model_id, analyzer)
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
             pixels = [_plane(image, folder, int(plane)) for plane in recorded.planes[rows]]
-            found = self._localized(run.id, model_id, tracking, pixels, frames)
+            found = _localized(self._loaded[2], pixels, frames)
             ends = float(frames.times_s[0]) - start_s, float(frames.times_s[-1]) - start_s
             self._store.catch_ups.append(run.id, found, frames, ends, model_id)
         return True
 
-    def _localized(
-        self, run_id: str, model_id: str, tracking: TrackingPart, pixels: list[NDArray[np.uint16]], frames: FrameTimes
-    ) -> Localizations:
-        """Localizations of frames; below the model's threshold those of tracks through the deferred frames alone."""
-        if self._loaded is None or self._loaded[:2] != (run_id, model_id):
-            try:
-                localizer = self._load_localizer(model_id)
-            except UnknownItem as error:  # the model, not the run
-                raise DataError(error.problem, error.remedy) from error
-            self._loaded = (run_id, model_id, Analyzer(localizer, tracking.tracker(), tracking.candidates_from))
-        given = [
-            Frame(its, int(number), float(time_s), "recording", 0.0)
-            for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
-        ]
-        analyzer = self._loaded[2]
-        return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
+    def _analyzer(self, model_id: str, tracking: TrackingPart, static_light: StaticLightMode) -> Analyzer:
+        try:
+            localizer = self._load_localizer(model_id)
+        except UnknownItem as error:  # the model, not the run
+            raise DataError(error.problem, error.remedy) from error
+        return Analyzer(localizer, tracking.tracker(), tracking.candidates_from, static_light)
 
     def _track(self, run: Run, tracking: TrackingPart, had_late: bool) -> Iterator[str]:
         """Compute the tracks of the whole run again, and make them its newest."""
@@ -281,10 +284,10 @@ class CatchUp(WorkerThread):
                     model_id = str(models[row])
                 begin, end = np.searchsorted(found.frame, [numbers[row], numbers[row] + 1])
                 tracker.step(float(times_s[row]), int(numbers[row]), found.select(np.arange(begin, end)))
-            yield from self._add(run.id, tracker.take())
+            yield from self._add(run.id, *tracker.take())
         yield "the last tracks"
         tracker.end_all()
-        yield from self._add(run.id, tracker.take())
+        yield from self._add(run.id, *tracker.take())
         made = {
             "form": "smoothed" if tracking.smooths else "as live",
             "model_ids": list(dict.fromkeys(models[order].tolist())),
@@ -308,63 +311,82 @@ class CatchUp(WorkerThread):
         newest = self._store.tracks.query(run_id, TrackQuery(revision=LIVE_REVISION), limit=1).items
         return _Smoothed(tracking, live, LiveNumbers(newest[0].track_id if newest else 0))
 
-    def _add(self, run_id: str, points: Tracks) -> Iterator[str]:
-        """Store points in transactions of bounded size."""
-        for first in range(0, len(points), _ROWS_PER_STEP):
-            self._store.catch_ups.add_tracks(run_id, points.select(slice(first, first + _ROWS_PER_STEP)))
+    def _add(self, run_id: str, points: Tracks, events: TrackEvents) -> Iterator[str]:
+        """Store points in transactions of bounded size, and the events with the first of them."""
+        for first in range(0, max(len(points), len(events)), _ROWS_PER_STEP):
+            part = slice(first, first + _ROWS_PER_STEP)
+            self._store.catch_ups.add_tracks(run_id, points.select(part), events.select(part))
             yield "points"
 
 
 class _AsLive:
-    """Gives the points that the run would have stored live."""
+    """Gives the points and events that the run would have stored live."""
 
     def __init__(self, tracking: TrackingPart) -> None:
         self._tracker = tracking.tracker()
+        self._observer = tracking.observer()
         self._lag = FixedLag(tracking.lag_frames)
         self._states: list[TrackState] = []
-        self._finished: list[Tracks] = []
+        self._points: list[Tracks] = []
+        self._events: list[TrackEvents] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
-        self._states.append(self._tracker.step(t_s, frame, found))
+        state = self._tracker.step(t_s, frame, found)
+        self._states.append(state)
+        self._events.append(self._observer.step(state))
 
     def end_all(self) -> None:
         self._tracker.end_all()
-        self._finished += [self._add_states(), self._lag.finish()]
+        self._smooth()
+        self._points.append(self._lag.finish())
 
-    def take(self) -> Tracks:
-        """Points that are ready."""
-        points, self._finished = self._finished, []
-        return Tracks.concatenate([*points, self._add_states()])
+    def take(self) -> tuple[Tracks, TrackEvents]:
+        """Points and events that are ready."""
+        self._smooth()
+        points, self._points = self._points, []
+        events, self._events = self._events, []
+        return Tracks.concatenate(points), TrackEvents.concatenate(events)
 
-    def _add_states(self) -> Tracks:
+    def _smooth(self) -> None:
         states, self._states = self._states, []
-        return self._lag.add(states)
+        self._points.append(self._lag.add(states))
 
 
 class _Smoothed:
-    """Gives smoothed points, some hundreds of frames at a time, with the numbers of live tracks.
+    """Gives smoothed points and their events, some hundreds of frames at a time, with the numbers of live tracks.
 
     `live` returns the live tracks in a window of time, s.
     """
 
     def __init__(self, tracking: TrackingPart, live: Callable[[float, float], Tracks], numbers: LiveNumbers) -> None:
+        self._tracking = tracking
         self._smoother = Smoother(tracking.tracker_settings)
         self._live = live
         self._numbers = numbers
-        self._finished: list[Tracks] = []
+        self._observer = TableObserver(tracking.observer())
+        self._points: list[Tracks] = []
+        self._events: list[TrackEvents] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
         self._smoother.step(t_s, frame, found)
 
     def end_all(self) -> None:
-        self._finished.append(self._numbered(self._smoother.finish()))
+        self._note(self._smoother.finish())
+        self._events.append(self._observer.finish())
+        self._observer = TableObserver(self._tracking.observer())
 
-    def take(self) -> Tracks:
-        """Points that are ready."""
-        points, self._finished = self._finished, []
+    def take(self) -> tuple[Tracks, TrackEvents]:
+        """Points and events that are ready."""
         if self._smoother.frames >= _SMOOTHED_FRAMES + Smoother.KEPT_FRAMES:
-            points.append(self._numbered(self._smoother.take()))
-        return Tracks.concatenate(points)
+            self._note(self._smoother.take())
+        points, self._points = self._points, []
+        events, self._events = self._events, []
+        return Tracks.concatenate(points), TrackEvents.concatenate(events)
+
+    def _note(self, points: Tracks) -> None:
+        numbered = self._numbered(points)
+        self._points.append(numbered)
+        self._events.append(self._observer.add(numbered))
 
     def _numbered(self, points: Tracks) -> Tracks:
         if not len(points):
@@ -372,6 +394,15 @@ class _Smoothed:
         ahead = self._smoother.ahead
         ends = np.concatenate([points.t_s, ahead.t_s])
         return self._numbers.rename(points, ahead, self._live(float(ends.min()), float(ends.max())))
+
+
+def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:
+    """Localizations of frames; below the model's threshold those of tracks through the deferred frames alone."""
+    given = [
+        Frame(its, int(number), float(time_s), "recording", 0.0)
+        for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
+    ]
+    return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
 
 
 def _plane(image: Any, folder: Path, plane: int) -> NDArray[np.uint16]:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from hardware.microscope import Frame
+from models.background.frame_light import FrameLight
 from models.tables import Localizations
 
 __all__ = ["LiveRefinement"]
@@ -30,15 +31,22 @@ class LiveRefinement:
     Parameters
     ----------
     refine : callable
-        Receives a frame and its localizations, and returns them refined, in a bounded number of iterations.
+        Receives a frame, its localizations and its static light, and returns the localizations refined, in a bounded
+        number of iterations.
     """
 
-    def __init__(self, refine: Callable[[Frame, Localizations], Localizations]) -> None:
+    def __init__(self, refine: Callable[[Frame, Localizations, FrameLight | None], Localizations]) -> None:
         self._refine = refine
         self._costs_s: deque[float] = deque([_FIRST_GUESS_S], maxlen=_REMEMBERED)
         self.frames = 0
 
-    def refine(self, frames: Sequence[Frame], found: Sequence[Localizations], until_s: float) -> list[Localizations]:
+    def refine(
+        self,
+        frames: Sequence[Frame],
+        found: Sequence[Localizations],
+        lights: Sequence[FrameLight | None],
+        until_s: float,
+    ) -> list[Localizations]:
         """Localizations of each frame, refined where the fit is expected to end by `until_s` (monotonic clock)."""
         refined = list(found)
         for n in reversed(range(len(frames))):
@@ -48,7 +56,7 @@ class LiveRefinement:
             begin_s = time.monotonic()
             if begin_s + emitters * max(self._costs_s) > until_s:
                 break
-            refined[n] = self._refine(frames[n], refined[n])
+            refined[n] = self._refine(frames[n], refined[n], lights[n])
             self._costs_s.append((time.monotonic() - begin_s) / emitters)
             self.frames += 1
         return refined

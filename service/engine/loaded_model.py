@@ -37,7 +37,9 @@ class LoadedModel:
     def live_refinement(self) -> LiveRefinement:
         """Refinement with this model's PSF, in few iterations and without a search for missed emitters."""
         refiner = self.localizer.refiner(rounds=0, iterations=_REFINEMENT_ITERATIONS)
-        return LiveRefinement(lambda frame, found: self.localizer.refine(frame.pixels, found, frame.index, refiner))
+        return LiveRefinement(
+            lambda frame, found, light: self.localizer.refine(frame.pixels, found, frame.index, refiner, light)
+        )
 
 
 def warm_up(loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings) -> None:

@@ -122,9 +122,15 @@ class ModelSlot:
         loaded_model.warm_up(loaded, shape, period_s, self._settings)
 
     def warm_up(self, microscope: Microscope) -> None:
-        """Warm the active model up for a microscope that has just been opened; it may be made for other optics."""
+        """Warm the active model up for a microscope that has just been opened; it may be made for other optics.
+
+        The tracker is compiled too, so that no run waits for it.
+        """
+        from models.tracking.compilation import compile_tracker
+
         shape = microscope.description.frame_shape(microscope.camera_settings)
         self.load().localizer.warm_up(shape, self._settings.engine.batch)
+        compile_tracker()
 
     # ---- use ----
 

@@ -197,6 +197,7 @@ class ResultWriter(WorkerThread):
                 (results[0].state.t_s, results[-1].state.t_s),
                 analysed=FrameTimes.of(batch.numbers, (result.time_s for result in results)),
                 model_id=batch.model.id,
+                events=batch.events,
             ),
             self._ledger.counts(storing=len(results)).as_dict(),
             RunFigures(**self._figures()),

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
+from models.background.mode import StaticLightMode
 from service.engine.accuracy import LiveScore, ScoreThread
 from service.engine.analyzer import (
     AnalysisBatch,
@@ -62,6 +63,7 @@ NO_RUN: Mapping[str, Any] = MappingProxyType(
         "record": False,
         "recorder": "off",
         "refined_frames": None,
+        "removes_static_light": None,
         "ledger": None,
         "stages": {},
         "latency_ms": {},
@@ -92,6 +94,7 @@ class RunRequest:
     duration_s : how long it lasts; None: until it is stopped
     name, notes : for the user
     tracking : how localizations become tracks
+    static_light : whether light that stands still is removed from the frames
     """
 
     record: bool = False
@@ -99,6 +102,7 @@ class RunRequest:
     name: str = ""
     notes: str = ""
     tracking: TrackingPart = field(default_factory=TrackingPart)
+    static_light: StaticLightMode = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +225,11 @@ class Run:
                 failed=self._ends_with("The recorder"),
             )
         )
+        tracking = request.tracking
+        self._analyzer = Analyzer(model.localizer, tracking.tracker(), tracking.candidates_from, request.static_light)
         self._analysis = AnalysisThread(
-            Analyzer(model.localizer, request.tracking.tracker(), request.tracking.candidates_from),
+            self._analyzer,
+            request.tracking.observer(),
             model,
             self._analysis_stage,
             self.latencies,
@@ -345,6 +352,7 @@ class Run:
             "record": self.request.record,
             "recorder": self.recorder_state,
             "refined_frames": self.refined,
+            "removes_static_light": self._analyzer.removes_static_light,
             "ledger": self.ledger.counts().as_dict(),
             "stages": self.stages(),
             "latency_ms": self.latencies.summary_ms(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hardware.microscope import MicroscopeError
+from models.background.mode import StaticLightMode
 from models.errors import DataError
 from models.model_card import ModelCard
 from service.engine.catch_up import CatchUp
@@ -79,6 +80,7 @@ class RunControl:
         name: str = "",
         notes: str = "",
         tracking: dict[str, Any] | None = None,
+        static_light: StaticLightMode | None = None,
     ) -> dict[str, Any]:
         """Start a run; for None or ``"active"`` with the active model, for another one after loading it.
 
@@ -108,7 +110,9 @@ class RunControl:
             self._lease.require_free()
             loaded = chosen or self._models.load()
             with self._without_catching_up():
-                return {"id": self._begin(RunRequest(record, duration_s, name, notes, chosen_tracking), loaded)}
+                chosen_light = static_light or self._settings.analysis.static_light
+                request = RunRequest(record, duration_s, name, notes, chosen_tracking, chosen_light)
+                return {"id": self._begin(request, loaded)}
 
     def stop(self, id: str | None = None) -> dict[str, Any]:
         """Stop the run and wait until it is in the database.
@@ -141,7 +145,13 @@ class RunControl:
             return
         try:
             with self._without_catching_up():
-                request = RunRequest(self._settings.engine.record, name="At start", tracking=self._settings.tracking)
+                settings = self._settings
+                request = RunRequest(
+                    settings.engine.record,
+                    name="At start",
+                    tracking=settings.tracking,
+                    static_light=settings.analysis.static_light,
+                )
                 self._begin(request, self._models.load())
         except (MicroscopeError, DataError, StoreError, EngineRefusal) as error:
             self.unattended.put_off(error.problem, error.remedy)
@@ -187,6 +197,7 @@ class RunControl:
                 settings={
                     "microscope": self._microscope.facts,
                     "engine": settings.engine.model_dump(mode="json"),
+                    "analysis": {"static_light": request.static_light},
                     "tracking": request.tracking.record(),
                 },
             )

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, func, select, tuple_, update
 
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
 from service.store.database import Database
 from service.store.frames import FrameTimes, add_analysed, read_analysed, read_recorded
 from service.store.localizations import add_batch
 from service.store.runs import LEDGER_KEYS, run_key
-from service.store.schema import points, runs, tracks
+from service.store.schema import points, runs, track_events, tracks
+from service.store.track_events import add_track_events
 from service.store.tracks import add_points
 
 __all__ = ["CatchUps"]
@@ -127,11 +128,12 @@ class CatchUps:
             some = select(*columns).where(points.c.run_key == key, points.c.revision > newest).limit(_POINTS_PER_STEP)
             if connection.execute(delete(points).where(tuple_(*columns).in_(some))).rowcount:
                 return True
-            connection.execute(delete(tracks).where(tracks.c.run_key == key, tracks.c.revision > newest))
+            for table in (tracks, track_events):
+                connection.execute(delete(table).where(table.c.run_key == key, table.c.revision > newest))
         return False
 
-    def add_tracks(self, run_id: str, found: Tracks) -> None:
-        """Write points of the revision after the newest one; readers do not get them until `complete`.
+    def add_tracks(self, run_id: str, found: Tracks, events: TrackEvents | None = None) -> None:
+        """Write points and events of the revision after the newest one; readers do not get them until `complete`.
 
         Raises
         ------
@@ -143,6 +145,8 @@ class CatchUps:
         with self._database.writing() as connection:
             key, newest = _revision(connection, run_id)
             add_points(connection, key, newest + 1, found)
+            if events is not None:
+                add_track_events(connection, key, newest + 1, events)
 
     def complete(self, run_id: str, made: Mapping[str, Any] | None = None) -> int:
         """Make the tracks that were added the newest revision; return its number.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.errors import DataError
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
 from service.store.frames import FrameTimes
 
 __all__ = ["ResultBatch"]
@@ -29,6 +29,8 @@ class ResultBatch:
         All frames of the batch, in their order; needed where frames may be analysed later.
     model_id : str or None
         The model that localized; None: the run's.
+    events : TrackEvents
+        Merges and splits that are certain with these frames.
     """
 
     localizations: Localizations
@@ -37,6 +39,7 @@ class ResultBatch:
     frames: tuple[int, int] | None = None
     analysed: FrameTimes | None = None
     model_id: str | None = None
+    events: TrackEvents = field(default_factory=TrackEvents.empty)
 
     def frame_range(self) -> tuple[int, int]:
         """Numbers of the first and last frame.

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 
 __all__ = [
+    "EVENT_COLUMNS",
     "LIVE_REVISION",
     "POINT_COLUMNS",
     "analysed_frames",
@@ -36,6 +37,7 @@ __all__ = [
     "points",
     "recorded_frames",
     "runs",
+    "track_events",
     "tracks",
 ]
 
@@ -161,6 +163,29 @@ points = Table(
 
 POINT_COLUMNS: tuple[str, ...] = tuple(column.name for column in points.columns)[2:]
 """Names of the columns that a `Tracks` table has too, in its order."""
+
+track_events = Table(
+    "track_events",
+    metadata,
+    Column("run_key", _Key, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("frame", BigInteger, nullable=False),
+    Column("t_s", Double, nullable=False),
+    Column("track_id", BigInteger, nullable=False),
+    Column("other_id", BigInteger, nullable=False),
+    Column("x_um", Double, nullable=False),
+    Column("y_um", Double, nullable=False),
+    Column("z_um", Double, nullable=False),
+    Column("distance_um", Double, nullable=False),
+    Column("distance_sigma", Double, nullable=False),
+    Column("chance", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+EVENT_COLUMNS: tuple[str, ...] = tuple(column.name for column in track_events.columns)[3:]
+"""Names of the columns that a `TrackEvents` table has too, in its order."""
 
 events = Table(
     "events",

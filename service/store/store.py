@@ -24,6 +24,7 @@ from service.store.localizations import RunLocalizations, add_batch
 from service.store.result_batch import ResultBatch
 from service.store.runs import RunFigures, Runs, run_key
 from service.store.schema import LIVE_REVISION, runs
+from service.store.track_events import RunTrackEvents, add_track_events
 from service.store.tracks import RunTracks, add_points
 
 __all__ = ["Store"]
@@ -36,6 +37,7 @@ class Store:
     ----------
     runs : Runs
     tracks : RunTracks
+    track_events : RunTrackEvents
     localizations : RunLocalizations
     frames : RunFrames
     catch_ups : CatchUps
@@ -46,6 +48,7 @@ class Store:
         self._database = database
         self.runs = Runs(database)
         self.tracks = RunTracks(database)
+        self.track_events = RunTrackEvents(database)
         self.localizations = RunLocalizations(database)
         self.frames = RunFrames(database)
         self.catch_ups = CatchUps(database)
@@ -101,7 +104,7 @@ class Store:
         run_id : str
             The run.
         batch : ResultBatch
-            Localizations, and track points of these frames or of earlier ones.
+            Localizations and events of tracks, and track points of these frames or of earlier ones.
         ledger : mapping
             Frames so far by what became of them (`service.store.runs.LEDGER_KEYS`).
         figures : RunFigures, optional
@@ -126,6 +129,7 @@ class Store:
             if batch.analysed is not None:
                 add_analysed(connection, key, sequence, batch.analysed)
             add_points(connection, key, LIVE_REVISION, batch.tracks)
+            add_track_events(connection, key, LIVE_REVISION, batch.events)
             connection.execute(update(runs).where(runs.c.key == key).values(progress))
 
     def append_points(self, run_id: str, points: Tracks) -> None:

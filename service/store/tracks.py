@@ -32,7 +32,16 @@ from service.store.pages import MOST_KEY, cursor_numbers
 from service.store.runs import run_key
 from service.store.schema import LIVE_REVISION, POINT_COLUMNS, points, runs, tracks
 
-__all__ = ["Bounds", "RunTracks", "TrackPage", "TrackQuery", "TrackSelection", "TrackSummary", "add_points"]
+__all__ = [
+    "Bounds",
+    "RunTracks",
+    "TrackPage",
+    "TrackQuery",
+    "TrackSelection",
+    "TrackSummary",
+    "add_points",
+    "chosen_revision",
+]
 
 _POINTS_AT_ONCE = 10_000
 """Points held in memory by one step of a stream, about 5 MB on their way through the database driver."""
@@ -347,19 +356,7 @@ def _summaries(found: Tracks) -> list[dict[str, Any]]:
 def _select(connection: Connection, run_id: str, query: TrackQuery, begin: _Cursor) -> TrackSelection:
     """Fix the revision, the tracks below the cursor, and the frames that exist now."""
     key = run_key(connection, run_id)
-    newest = int(connection.scalar(select(runs.c.revision).where(runs.c.key == key)) or 0)
-    if None not in (query.revision, begin.revision) and query.revision != begin.revision:
-        raise DataError(
-            f"revision is {query.revision}, and the cursor is of revision {begin.revision}.",
-            "Leave the revision out, or begin without a cursor.",
-        )
-    revision = begin.revision or query.revision or newest
-    # For readers, a revision that is still being written does not exist.
-    if not LIVE_REVISION <= revision <= newest:
-        raise UnknownItem(
-            f"Run {run_id} has no revision {revision} of its tracks; the newest is {newest}.",
-            f"GET /api/v1/runs/{run_id} states its newest revision.",
-        )
+    revision = chosen_revision(connection, run_id, key, query.revision, begin.revision)
     within = begin.frame is not None
     selection = TrackSelection(
         run_id, key, revision, query, (0, begin.track_id if within else begin.track_id - 1), (0, _NO_FRAME)
@@ -371,6 +368,32 @@ def _select(connection: Connection, run_id: str, query: TrackQuery, begin: _Curs
     else:
         frames = frame_range(connection, key, query.t_from_s, query.t_to_s)
     return replace(selection, frames=frames or (0, _NO_FRAME))
+
+
+def chosen_revision(connection: Connection, run_id: str, key: int, wanted: int | None, of_cursor: int | None) -> int:
+    """The revision that is asked for, or that of a cursor, or the newest one.
+
+    Raises
+    ------
+    UnknownItem
+        When the run has no such revision.
+    DataError
+        When the two differ.
+    """
+    newest = int(connection.scalar(select(runs.c.revision).where(runs.c.key == key)) or 0)
+    if None not in (wanted, of_cursor) and wanted != of_cursor:
+        raise DataError(
+            f"revision is {wanted}, and the cursor is of revision {of_cursor}.",
+            "Leave the revision out, or begin without a cursor.",
+        )
+    revision = of_cursor or wanted or newest
+    # For readers, a revision that is still being written does not exist.
+    if not LIVE_REVISION <= revision <= newest:
+        raise UnknownItem(
+            f"Run {run_id} has no revision {revision} of its tracks; the newest is {newest}.",
+            f"GET /api/v1/runs/{run_id} states its newest revision.",
+        )
+    return revision
 
 
 def _of(table: Table, selection: TrackSelection) -> tuple[ColumnElement[bool], ...]:

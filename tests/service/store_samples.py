@@ -11,7 +11,7 @@ from alembic.config import Config
 from sqlalchemy import text
 
 import service.store
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
 from service.store.blobs import pack
 from service.store.database import Database
 from service.store.result_batch import ResultBatch
@@ -47,6 +47,14 @@ def sample_batch(batch: int, track_ids: tuple[int, ...] = (1, 2, 3)) -> tuple[Lo
         "sigma_z_um": 0.5 * one, "observed": one, "probability": 0.875 * one,
     }  # fmt: skip
     return Localizations.from_columns(found), Tracks.from_columns(tracks)
+
+
+def sample_events(count: int, first: int = 0) -> TrackEvents:
+    """Merges and splits in turn, numbered from `first` on: each number is in every column."""
+    numbers = np.arange(first, first + count)
+    columns = dict.fromkeys(TrackEvents.names(), numbers + 0.5)
+    columns |= dict.fromkeys(("frame", "track_id", "other_id"), numbers)
+    return TrackEvents.from_columns(columns | {"kind": np.where(numbers % 2, "split", "merge")})
 
 
 def sample_ledger(batch: int) -> dict[str, int]:

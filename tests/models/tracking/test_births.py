@@ -27,3 +27,17 @@ def test_neighbours_of_different_speeds_widen_the_guess() -> None:
     alike = Flow(places, np.tile([100.0, 0, 0], (3, 1))).at(places[:1])[1]
     apart = Flow(places, np.array([[100.0, 0, 0], [900, 0, 0], [-700, 0, 0]])).at(places[:1])[1]
     assert apart[0, 0] > 10 * alike[0, 0]
+
+
+def test_neighbours_are_weighted_by_their_distance() -> None:
+    random = np.random.default_rng(2)
+    flow = Flow(random.uniform(0, 20, (6, 3)), random.normal(0, 300, (6, 3)))
+    place = np.array([[10.0, 8.0, 9.0]])
+    weights = np.exp(-0.5 * ((place - flow.position_um) ** 2).sum(axis=1) / 12.0**2)
+    weights /= weights.sum()
+    expected = weights @ flow.velocity_um_s
+    spread = weights @ flow.velocity_um_s**2 - expected**2
+    mean, variance, known = flow.at(place)
+    assert known.all()
+    np.testing.assert_allclose(mean[0], expected, rtol=1e-9)
+    np.testing.assert_allclose(variance[0], spread + 60.0**2 + 0.3**2 * (expected**2).sum(), rtol=1e-9)

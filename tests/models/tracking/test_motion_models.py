@@ -9,8 +9,18 @@ import pytest
 from filterpy.common import Q_continuous_white_noise
 from filterpy.kalman import IMMEstimator, KalmanFilter
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from models.tracking.motion_models import Bank, combined, log_likelihood, mix, posterior, predict, update
+from models.tracking.motion_models import (
+    Bank,
+    combined,
+    log_likelihood,
+    mix,
+    pair_likelihoods,
+    posterior,
+    predict,
+    update,
+)
 
 DIRECTED = Bank(np.array([0.0]), np.array([200.0]), np.array([True]), 0.02, 60.0)
 SHARES = np.array([0.7, 0.3])
@@ -149,3 +159,19 @@ def test_a_step_back_returns_the_mean() -> None:
     back = predict(predict(state, DIRECTED, 0.01), DIRECTED, -0.01)
     np.testing.assert_allclose(back[:2], state[:2], rtol=1e-9)
     assert (back[2] > state[2]).all()
+
+
+def test_pairs_have_the_likelihood_of_their_track_and_localization() -> None:
+    random = np.random.default_rng(9)
+    state, weights = _start(4, 2, random), random.dirichlet(np.ones(2), 4).T
+    state[0] += random.normal(0, 2, state[0].shape)
+    state[2] = random.uniform(0.5, 4, state[2].shape)
+    measured, variance = random.uniform(0, 100, (3, 5)), random.uniform(0.1, 9, (3, 5))
+    tracks, hits = np.array([0, 0, 3, 2]), np.array([4, 1, 1, 0])
+    logs, density = pair_likelihoods(state, weights, tracks, measured, variance, hits)
+    sigma = np.sqrt(state[2][..., tracks] + variance[:, hits])
+    expected = norm.logpdf(measured[:, hits], state[0][..., tracks], sigma).sum(axis=1)
+    np.testing.assert_allclose(logs, expected, rtol=1e-12)
+    np.testing.assert_allclose(density, np.logaddexp(*(np.log(weights[:, tracks]) + expected)), rtol=1e-12)
+    alone = log_likelihood(state[0][..., tracks], state[2][..., tracks], measured[:, hits], variance[:, hits])
+    np.testing.assert_allclose(alone, logs, rtol=1e-15)

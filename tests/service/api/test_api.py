@@ -384,6 +384,15 @@ def test_a_run_states_how_it_tracks(client: httpx.Client, peer: Peer) -> None:
     client.post(f"/api/v1/runs/{response.json()['id']}/stop")
 
 
+def test_a_run_states_what_becomes_of_static_light(client: httpx.Client, peer: Peer) -> None:
+    response = client.post("/api/v1/runs", json={"static_light": "on"})
+    assert response.status_code == 201
+    assert peer.commands[0][1]["static_light"] == "on"
+    client.post(f"/api/v1/runs/{response.json()['id']}/stop")
+    refused = client.post("/api/v1/runs", json={"static_light": "maybe"})
+    assert (refused.status_code, "static_light" in refused.text) == (422, True)
+
+
 @pytest.mark.parametrize(
     ("tracking", "place"),
     [

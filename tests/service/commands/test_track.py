@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import tifffile
 import typer
@@ -17,7 +19,7 @@ from models.errors import DataError
 from models.localization import Localizer
 from models.scene import reference_camera, reference_scene
 from models.table_files import read_table, write_table
-from models.tables import Localizations, Tracks
+from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking import MOST_IN_A_FRAME
 from models.tracking.fixed_lag import FixedLag
 from models.weights import reference_model
@@ -75,6 +77,34 @@ def test_bad_input_fails_and_leaves_nothing(localizations: Path, tmp_path: Path)
     assert isinstance(failed.exception, DataError)
     assert "row 1" in str(failed.exception)
     assert [path.name for path in tmp_path.iterdir()] == [localizations.name]
+
+
+@pytest.mark.parametrize("form", [(), ("--smooth",)])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_merges_and_splits_are_written(tmp_path: Path, suffix: str, form: tuple[str, ...]) -> None:
+    frames = np.arange(200)
+    # Two that meet in frame 60 and stay together, and some that stand far away.
+    pair = [np.column_stack([40 + sign * 0.3 * np.maximum(60 - frames, 0), frames * 0 + 40.0]) for sign in (-1, 1)]
+    alone = [np.column_stack([frames * 0 + 30.0 * column, frames * 0 + 150.0]) for column in range(6)]
+    parts = [(frames, pair[0]), (frames[:57], pair[1][:57]), *((frames, path) for path in alone)]
+    rows = np.concatenate([np.column_stack([numbers, places]) for numbers, places in parts])
+    rows[:, 1:] += np.random.default_rng(1).normal(0, 0.05, (len(rows), 2))
+    columns: dict[str, Any] = {name: np.full(len(rows), 0.9) for name in Localizations.names()}
+    columns |= {f"sigma_{axis}_um": np.full(len(rows), 0.1) for axis in "xyz"}
+    columns |= {"frame": rows[:, 0], "x_um": rows[:, 1], "y_um": rows[:, 2], "z_um": np.full(len(rows), 30.0)}
+    write_table(tmp_path / "found.csv", Localizations.from_columns(columns))
+    events = tmp_path / f"events.{suffix}"
+    for _ in range(2):  # the second run replaces the first one's output
+        out = tmp_path / "tracks.csv"
+        done = _run(tmp_path / "found.csv", "--fps", 100, "--out", out, "--events", events, *form)
+        assert done.exit_code == 0, done.output
+        assert "1 merges and 0 splits" in done.stderr
+    table = pyarrow.csv.read_csv(events) if suffix == "csv" else pyarrow.parquet.read_table(events)
+    (event,) = table.to_pylist()
+    assert list(event) == list(TrackEvents.names())
+    assert (event["kind"], event["frame"]) == ("merge", 57)
+    assert {event["track_id"], event["other_id"]} <= set(read_table(out, Tracks).track_id)
+    assert event["x_um"] == pytest.approx(40, abs=1.5)
 
 
 def test_a_foreign_file_is_not_replaced(localizations: Path) -> None:

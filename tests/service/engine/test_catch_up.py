@@ -26,7 +26,7 @@ from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
-from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene
+from tests.service.engine_samples import PIXEL_UM, SHAPE, DividingLocalizer, DotLocalizer, DotScene
 
 FRAMES = 60
 BATCH = 4
@@ -61,6 +61,7 @@ class Past:
         state: Any = "finished",
         models: tuple[str, ...] = ("dots",),
         tracking: TrackingPart | None = None,
+        analysis: dict[str, str] | None = None,
     ) -> str:
         """A run whose frames of rank n are deferred where `late(n)`; its batches are of the models in turn."""
         name = f"run-{len(self.store.runs.list().items)}"
@@ -68,7 +69,8 @@ class Past:
         for first in range(0, FRAMES, SHARD):
             shard = self.all[first : first + SHARD]
             recording.append([frame.pixels for frame in shard], times_of(shard))
-        settings = {} if tracking is None else {"tracking": tracking.record()}
+        settings: dict[str, Any] = {} if tracking is None else {"tracking": tracking.record()}
+        settings |= {} if analysis is None else {"analysis": analysis}
         self.store.runs.create(
             run_id=name, model_id="dots", record=True, recording=f"{name}.ome.zarr", settings=settings
         )
@@ -187,6 +189,38 @@ def test_deferred_frames_are_analysed_and_tracked_as_revision_2(past: Past, late
     assert "revision 2" in message
 
 
+class Light:
+    """Keeps the frames that it is given, and removes nothing."""
+
+    in_use = True
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.followed: list[Any] = []
+
+    def begin_with(self, frames: Any, count: int) -> None:
+        self.begun += list(frames)
+        assert len(self.begun) == count
+
+    def follow(self, frames: Any) -> list[None]:
+        self.followed += list(frames)
+        return [None] * len(frames)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_the_static_light_of_deferred_frames_begins_with_their_recording(past: Past, mode: str) -> None:
+    light: Any = Light()
+    past.localizer.light = light
+    run = past.run(lambda n: n % 3 == 1, analysis={"static_light": mode})
+    past.catch_all_up()
+    assert past.store.runs.get(run).revision == 2
+    if mode == "off":
+        assert light.begun == light.followed == []
+        return
+    np.testing.assert_array_equal(light.begun, [frame.pixels for frame in past.all])
+    np.testing.assert_array_equal(light.followed, [frame.pixels for frame in past.all[1::3]])
+
+
 def test_nothing_happens_without_deferred_frames(past: Past) -> None:
     run = past.run(lambda _: False)
     past.catch_all_up()
@@ -277,6 +311,17 @@ def test_a_run_that_is_not_to_be_smoothed(past: Past, tracking: TrackingPart) ->
     assert_same(
         tracks_of(past, late), track_table(found, None, *known, times_s=times_s, lag_frames=tracking.lag_frames)
     )
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_the_next_revision_has_events_of_its_own(past: Past, smooth: bool) -> None:
+    past.localizer = DividingLocalizer()
+    run = past.run(lambda n: n > 40, tracking=TrackingPart(smooth_after_run=smooth))
+    assert len(past.store.track_events.list(run).events) == 0
+    past.catch_all_up()
+    page = past.store.track_events.list(run)
+    assert (page.revision, page.events.kind.tolist(), page.events.frame.tolist()) == (2, ["split"], [35])
+    assert {page.events.track_id[0], page.events.other_id[0]} == set(tracks_of(past, run).track_id)
 
 
 class Killed(BaseException):

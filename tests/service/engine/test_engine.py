@@ -323,3 +323,7 @@ def test_a_run_records_how_it_tracks_and_is_smoothed_with_it(served: Served) -> 
         plain = client.request("run.start", {"duration_s": 0.2, "tracking": {"preset": "published"}})["id"]
         wait_for(lambda: served.store.runs.get(plain).state == "finished")
         assert served.store.runs.get(plain).settings["tracking"]["preset"] == "published"
+        assert served.store.runs.get(plain).settings["analysis"] == {"static_light": "auto"}
+        kept = client.request("run.start", {"duration_s": 0.2, "static_light": "off"})["id"]
+        wait_for(lambda: served.store.runs.get(kept).state == "finished")
+        assert served.store.runs.get(kept).settings["analysis"] == {"static_light": "off"}

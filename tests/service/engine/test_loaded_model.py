@@ -63,6 +63,6 @@ def test_a_model_refines_with_its_own_psf(settings: Settings) -> None:
     found = loaded.localizer.localize(frame.pixels[None], np.zeros(1, np.int64))
     assert len(found)
     refinement = loaded.live_refinement()
-    refined = refinement.refine([frame], [found], until_s=np.inf)[0]
+    refined = refinement.refine([frame], [found], [None], until_s=np.inf)[0]
     assert refinement.frames == 1
     assert np.isfinite(refined.chi2).all()

@@ -29,7 +29,15 @@ from service.settings import EnginePart
 from service.store.errors import StoreError
 from service.store.store import Store
 from service.tracking_settings import TrackingPart
-from tests.service.engine_samples import PIXEL_UM, SHAPE, DotLocalizer, DotScene, dot_camera, dot_model
+from tests.service.engine_samples import (
+    PIXEL_UM,
+    SHAPE,
+    DividingLocalizer,
+    DotLocalizer,
+    DotScene,
+    dot_camera,
+    dot_model,
+)
 
 
 class Rig:
@@ -120,6 +128,20 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     assert start_s == pytest.approx(group["time_s"][0])
     assert rig.ended == [run]
     assert run.status().keys() == NO_RUN.keys()
+
+
+def test_a_split_is_stored_with_the_batch_in_which_it_is_certain(rig: Rig) -> None:
+    rig.localizer = DividingLocalizer()
+    run = rig.run(analysis_queue=1000)
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 80)
+    finish(run)
+    page = rig.store.track_events.list(run.id)
+    events = page.events
+    assert (page.revision, events.kind.tolist(), events.frame.tolist()) == (1, ["split"], [35])
+    tracks = rig.store.tracks.read(rig.store.tracks.select(run.id))
+    assert {events.track_id[0], events.other_id[0]} == set(tracks.track_id)
+    assert events.x_um[0] == pytest.approx(15, abs=1)
 
 
 def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:
@@ -390,7 +412,7 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
 
 
 def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
-    refinement = LiveRefinement(lambda _, found: replace(found, chi2=np.ones(len(found))))
+    refinement = LiveRefinement(lambda _, found, light: replace(found, chi2=np.ones(len(found))))
     run = rig.run(refinement=refinement)
     refinement._costs_s.append(0.0)
     refinement._costs_s.popleft()

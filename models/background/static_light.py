@@ -1,0 +1,141 @@
+"""The static light of a run or a movie, frame after frame: the same for live and offline use.
+
+The map of a frame depends on the frames up to it and on nothing else, so the
+size of the batches does not matter. The flicker of the lamp is one factor of
+each frame: its mean light in that of the frames just before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.background.estimator import BLOCK_FRAMES, LightEstimator
+from models.background.frame_light import FrameLight, LightMap
+from models.background.hot_pixels import hot_pixels
+from models.background.mode import StaticLightMode
+from models.background.rule import EmitterShare, has_changed, is_static_light
+from models.camera import CameraModel
+
+__all__ = ["FIRST_FRAMES", "StaticLight"]
+
+F32 = NDArray[np.float32]
+U16 = NDArray[np.uint16]
+
+_FIRST_BLOCKS = 8
+FIRST_FRAMES = _FIRST_BLOCKS * BLOCK_FRAMES
+"""Frames of the first map: about a second."""
+
+_FEWEST_FIRST_FRAMES = 32
+"""A shorter movie has no map."""
+
+_LONGEST_PAUSE = 1024
+"""Most frames between two decisions of the rule; at the start the number of frames doubles from one to the next."""
+
+_LEVEL_FRAMES = 16
+"""Time constant of the usual brightness, frames: flicker is faster, and moving emitters are slower."""
+
+_FACTORS = (0.25, 4.0)
+_LEAST_LEVEL_E = 0.5
+"""Below this mean light its ratio is noise, photo-electrons per pixel."""
+
+
+class StaticLight:
+    """Follows the frames of a camera and gives the light to remove from each.
+
+    Parameters
+    ----------
+    camera : CameraModel
+    explained : EmitterShare
+        Share of the variance of a map that emitters explain.
+    mode : {"auto", "on"}
+    block_frames : int, optional
+        Frames of a block of the estimate, for a movie that is shorter than 8 of the usual ones.
+    """
+
+    def __init__(
+        self, camera: CameraModel, explained: EmitterShare, mode: StaticLightMode = "auto", *, block_frames: int = 0
+    ) -> None:
+        self._camera = camera
+        self._explained = explained
+        self._mode = mode
+        self._block_frames = block_frames or BLOCK_FRAMES
+        self._estimator: LightEstimator | None = None
+        self._map: LightMap | None = None
+        self._is_structure = False
+        self._level_e = 0.0
+        self._next_decision = 0
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the whole map is removed from the present frames; hot pixels alone do not count."""
+        return self._map is not None and self._is_structure
+
+    def begin_with(self, frames: Iterable[U16], count: int) -> None:
+        """Use the map of the first frames of a movie until there is one from the frames that are followed.
+
+        Parameters
+        ----------
+        frames : iterable of ndarray of uint16, shape (H, W)
+            Frames beyond the first 128 are not taken.
+        count : int
+            Number of frames; fewer than 32 give no map.
+        """
+        count = min(count, FIRST_FRAMES)
+        if count < _FEWEST_FIRST_FRAMES:
+            return
+        block_frames = count * BLOCK_FRAMES // FIRST_FRAMES
+        first = StaticLight(self._camera, self._explained, self._mode, block_frames=block_frames)
+        for counts in islice(frames, count):
+            first._follow(counts)
+        self._map, self._is_structure = first._map, first._is_structure
+
+    def follow(self, frames: U16) -> list[FrameLight | None]:
+        """Light to remove from each of the next frames (B, H, W); None where nothing is removed."""
+        return [self._follow(counts) for counts in frames]
+
+    def _follow(self, counts: U16) -> FrameLight | None:
+        estimator = self._estimator or self._new_estimator((counts.shape[0], counts.shape[1]))
+        factor = self._factor(estimator.add(counts))
+        if estimator.weigh(factor):
+            self._update(estimator)
+        return None if self._map is None else FrameLight(self._map, factor)
+
+    def _new_estimator(self, shape: tuple[int, int]) -> LightEstimator:
+        self._estimator = LightEstimator(shape, self._camera, self._block_frames)
+        self._next_decision = 0
+        return self._estimator
+
+    def _factor(self, mean_e: float) -> float:
+        """Brightness of the lamp in a frame of this mean light, relative to that of the frames just before."""
+        if self._level_e < _LEAST_LEVEL_E or mean_e < _LEAST_LEVEL_E:
+            self._level_e = mean_e
+            return 1.0
+        factor = float(np.clip(mean_e / self._level_e, *_FACTORS))
+        self._level_e += (mean_e - self._level_e) / _LEVEL_FRAMES
+        return factor
+
+    def _update(self, estimator: LightEstimator) -> None:
+        """Take over what a completed block tells."""
+        # A map of `begin_with` knows what comes. Live there is none, and both must restart at the same frames.
+        is_own = self._next_decision > 0
+        if self._map and self._is_structure and is_own and has_changed(estimator, self._map.light_e, self._camera):
+            self._map = self._estimator = None
+            return
+        if estimator.blocks < _FIRST_BLOCKS:
+            return
+        light_e = estimator.light()
+        if estimator.frames >= self._next_decision:
+            self._is_structure = self._mode == "on" or is_static_light(
+                estimator, light_e, self._camera, self._explained, in_use=self.in_use and is_own
+            )
+            self._next_decision = estimator.frames + min(estimator.frames, _LONGEST_PAUSE)
+        if self._is_structure:
+            self._map = LightMap(light_e, self._camera)
+            return
+        hot = hot_pixels(light_e, self._camera.read_noise_e)
+        flat = np.where(hot, light_e, np.median(light_e)).astype(np.float32)
+        self._map = LightMap(flat, self._camera) if hot.any() else None

@@ -1,0 +1,150 @@
+"""One camera image on pixels of three sizes, for joint fits: sums over squares of 1, 2 and 4 pixels.
+
+The image is divided in blocks of 4 x 4 pixels. Each block is compared with the model either as a whole or on cells of
+2 x 2 or 1 x 1 pixels, wherever the core of an emitter needs them (models.fit.layout). Sums of Poisson variables are
+Poisson variables, so no approximation is made of their noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.binning import binned_psf, whole_bins
+from models.camera import CameraModel
+from models.errors import DataError
+from models.fit.level_equations import cell_constants
+from models.fit.pattern_cores import core_radii
+from models.fit.scale import read_variance
+from models.pattern_spline import PatternSpline
+from models.psf import Psf
+
+__all__ = ["BLOCK", "LEVELS", "ImageOptics", "LevelImage", "Levels"]
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+Levels = tuple[Image, Image, Image]
+
+LEVELS = (1, 2, 4)
+"""Sides of the cells, camera pixels."""
+BLOCK = LEVELS[-1]
+
+PERMITTED_LOSS = 3.0
+"""Permitted increase of sigmas by coarse cells."""
+
+
+class ImageOptics:
+    """A PSF on pixels of three sizes, with the cores of its patterns; made once for all images.
+
+    Parameters
+    ----------
+    psf : Psf
+        On camera pixels.
+    camera : CameraModel
+        For the read variance.
+    loss : float
+        Permitted relative increase of the sigmas of x, y and z by coarse cells; see `core_radii`.
+
+    Attributes
+    ----------
+    splines : tuple of PatternSpline
+        On pixels of side 1, 2 and 4.
+    cores_px : ndarray of float64, shape (Z, 2)
+        Half sides of the cores of each plane on cells of 1 and 2 pixels, camera pixels.
+    read_variance : float
+        Photo-electrons squared of a camera pixel.
+
+    Raises
+    ------
+    DataError
+        When the loss is not above 0.
+    """
+
+    def __init__(self, psf: Psf, camera: CameraModel, loss: float = PERMITTED_LOSS) -> None:
+        if not loss > 0:
+            raise DataError(f"A loss of {loss} was asked for; it is above 0.", "Give a loss such as 0.2.")
+        psfs = [psf]
+        for _ in LEVELS[1:]:
+            psfs.append(binned_psf(psfs[-1]))
+        self.splines = tuple(PatternSpline(each) for each in psfs)
+        self.cores_px = core_radii(self.splines[0], loss)
+        self.read_variance = read_variance(camera)
+
+    @property
+    def psf(self) -> Psf:
+        """On camera pixels."""
+        return self.splines[0].psf
+
+    def image(self, electrons: NDArray[np.float32], backdrop: NDArray[np.float32] | None = None) -> LevelImage:
+        """Prepare an image for evaluations.
+
+        Parameters
+        ----------
+        electrons : ndarray of float32, shape (H, W)
+            Photo-electrons of each pixel.
+        backdrop : ndarray of float32, shape (H, W), optional
+            Expected light that is known, photo-electrons, beside the even background.
+
+        Raises
+        ------
+        DataError
+            When the shape of the backdrop differs from that of the image.
+        """
+        return LevelImage.of(self, electrons, backdrop)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelImage:
+    """An image on cells of three sizes; arrays are padded to whole blocks.
+
+    Attributes
+    ----------
+    optics : ImageOptics
+    shape : (H, W)
+        Of the camera image.
+    data : tuple of ndarray of float32, shapes (4 h, 4 w), (2 h, 2 w), (h, w)
+        Photo-electrons plus the read variance, summed over cells of 1, 2 and 4 pixels.
+    fixed : tuple of ndarray of float32, same shapes
+        Read variance and backdrop of each cell.
+    constants : tuple of ndarray of float32, shapes (2 h, 2 w), (h, w)
+        Log-likelihood that a cell of 2 or 4 pixels lacks because its model is even inside. It makes costs on different
+        cells comparable.
+    """
+
+    optics: ImageOptics
+    shape: tuple[int, int]
+    data: Levels
+    fixed: Levels
+    constants: tuple[Image, Image]
+
+    @classmethod
+    def of(
+        cls, optics: ImageOptics, electrons: NDArray[np.float32], backdrop: NDArray[np.float32] | None = None
+    ) -> LevelImage:
+        """See `ImageOptics.image`."""
+        height, width = electrons.shape
+        if backdrop is not None and backdrop.shape != electrons.shape:
+            raise DataError(
+                f"A backdrop of shape {backdrop.shape} was given for an image of shape {electrons.shape}.",
+                "Give the known light of every pixel of the image.",
+            )
+        variance = np.float32(optics.read_variance)
+        padding = ((0, -height % BLOCK), (0, -width % BLOCK))
+        known = np.full(electrons.shape, variance) if backdrop is None else backdrop.astype(np.float32) + variance
+        data, fixed = (_levels(np.pad(each, padding)) for each in (electrons + variance, known))
+        constants = np.empty_like(data[1]), np.empty_like(data[2])
+        cell_constants(*data, variance, *constants)
+        return cls(optics, (height, width), data, fixed, constants)
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Rows and columns of blocks."""
+        return (self.data[-1].shape[0], self.data[-1].shape[1])
+
+
+def _levels(image: Image) -> Levels:
+    """The image and its sums over squares of 2 x 2 and of 4 x 4 pixels."""
+    middle = whole_bins(image, 2)
+    return image, middle, whole_bins(middle, 2)

@@ -1,0 +1,222 @@
+"""Fit all emitters of an image that are known from earlier images: the update of a filter that measures the image.
+
+Position and photons of each emitter have a Gaussian prior. Steps are those of Fisher scoring, as in `joint_fit`, on
+cells as fine as the patterns need (`evaluation`). Because each fit begins at its prior, one to three steps suffice.
+
+Photons of emitters that are known change together when the lamp flickers: their prior allows for one common factor. A
+factor far from 1 is found first, with all positions fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fit.evaluation import Evaluation, evaluate
+from models.fit.image_levels import LevelImage
+from models.fit.step import FEWEST_PHOTONS, apply_step
+
+__all__ = ["EmitterPrior", "PriorFit", "fit_with_prior"]
+
+Array = NDArray[np.float64]
+
+_LEAST_BACKGROUND_E = 1e-3
+
+_FLICKER = 0.2
+"""Standard deviation of the common factor of the light, against the image before."""
+_FLICKER_ROUNDS = 3
+_NO_FLICKER = 0.1
+"""A smaller change of the light is left to the fit itself."""
+_MOST_FLICKER = 3.0
+"""The light changes at most by this factor in one round."""
+
+_FREEDOM = 4.0
+"""Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
+
+_RIDGE = 1e-9
+"""Added to the normal matrix scaled to a unit diagonal, for emitters without light in the image."""
+
+_DAMPING, _LEAST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e-6, 1e3
+_UP, _DOWN = 10.0, 4.0
+_LEAST_GAIN = 0.05
+"""The fit ends when a step lowers the cost by less: a tenth of one standard deviation of one parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmitterPrior:
+    """Prior of each emitter; all arrays of shape (N, 4): x, y (pixels), z (µm), photons.
+
+    That of the photons is Gaussian, that of the position has longer tails.
+
+    Attributes
+    ----------
+    mean : ndarray of float64
+    weight : ndarray of float64
+        One over the variance of each.
+    known : int
+        The first so many emitters are known from the image before: their light may change by a common factor.
+    """
+
+    mean: Array
+    weight: Array
+    known: int
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def matrix(self) -> Array:
+        """Inverse covariance of all parameters and the background, shape (4 N + 1, 4 N + 1)."""
+        matrix = np.diag(np.append(self.weight.ravel(), 0.0))
+        photons = 4 * np.arange(self.known) + 3
+        pulled = self.weight[: self.known, 3] * self.mean[: self.known, 3]
+        # The covariance of the photons is diagonal plus the square of the flicker times mean meanᵀ (Woodbury).
+        spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
+        matrix[np.ix_(photons, photons)] -= np.outer(pulled, pulled) / spread
+        return matrix
+
+    def cost(self, emitters: Array) -> float:
+        """Negative logarithm of the prior at emitters (N, 4), up to a constant."""
+        away = emitters - self.mean
+        own = self.weight[:, 3] * away[:, 3]
+        pulled = self.weight[: self.known, 3] * self.mean[: self.known, 3]
+        spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
+        together = float(pulled @ away[: self.known, 3])
+        light = 0.5 * (float(own @ away[:, 3]) - together**2 / spread)
+        return light + float(0.5 * (_FREEDOM + 3) * np.log1p(self._distance(emitters) / _FREEDOM).sum())
+
+    def relaxed(self, emitters: Array) -> EmitterPrior:
+        """Gaussian prior with the same slope at emitters (N, 4): wider where they are far from the mean."""
+        weight = self.weight.copy()
+        weight[:, :3] *= np.minimum((_FREEDOM + 3) / (_FREEDOM + self._distance(emitters)), 1.0)[:, None]
+        return EmitterPrior(self.mean, weight, self.known)
+
+    def _distance(self, emitters: Array) -> Array:
+        distance: Array = (self.weight[:, :3] * (emitters[:, :3] - self.mean[:, :3]) ** 2).sum(axis=1)
+        return distance
+
+    def scaled(self, known: float, others: float) -> EmitterPrior:
+        """The same with the light of the known emitters and of the others times a factor each."""
+        factor = np.where(np.arange(len(self)) < self.known, known, others)
+        mean, weight = self.mean.copy(), self.weight.copy()
+        mean[:, 3] *= factor
+        weight[:, 3] /= factor**2
+        return EmitterPrior(mean, weight, self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class PriorFit:
+    """Result of a fit with priors.
+
+    Attributes
+    ----------
+    prior : EmitterPrior
+        With the light scaled to the image, and as wide as the positions ask for.
+    emitters : ndarray of float64, shape (N, 4)
+        x (pixels), y (pixels), z (µm), photons.
+    background : float
+        Photo-electrons per pixel.
+    blocks : ndarray of float64, shape (N, 4, 4)
+        Covariance of the parameters of each emitter, all others fitted too; prior included.
+    evaluation : Evaluation
+        At the emitters.
+    bounds : ndarray of float64, shape (N, 3), twice
+        Lowest and highest x, y (pixels) and z (µm).
+    """
+
+    prior: EmitterPrior
+    emitters: Array
+    background: float
+    blocks: Array
+    evaluation: Evaluation
+    bounds: tuple[Array, Array]
+
+
+def fit_with_prior(
+    image: LevelImage, prior: EmitterPrior, background: float, bounds: tuple[Array, Array], steps: int
+) -> PriorFit:
+    """Fit the emitters of an image, starting from their prior.
+
+    Parameters
+    ----------
+    image : LevelImage
+    prior : EmitterPrior
+    background : float
+        Start, photo-electrons per pixel.
+    bounds : (low, high)
+        Of x, y (pixels) and z (µm), shape (3,) or (N, 3) each.
+    steps : int
+        Most steps.
+    """
+    count = len(prior)
+    low, high = (np.ascontiguousarray(np.broadcast_to(end, (count, 3)), np.float64) for end in bounds)
+    start = prior.mean.copy()
+    start[:, :3] = np.clip(start[:, :3], low, high)
+    start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
+    background = max(background, _LEAST_BACKGROUND_E)
+    now = evaluate(image, start, background)
+    if prior.known:
+        now, prior = _scale_light(now, prior)
+    cost = now.cost + prior.cost(now.emitters)
+    damping = _DAMPING
+    for _ in range(steps):
+        matrix, gradient = now.equations
+        inverse = prior.relaxed(now.emitters).matrix()
+        total = matrix + inverse
+        pull = gradient - inverse @ np.append((now.emitters - prior.mean).ravel(), 0.0)
+        scale = np.sqrt(np.maximum(np.diagonal(total), 1e-12))
+        scaled = total / np.outer(scale, scale)
+        gain = -np.inf
+        while gain < 0 and damping <= _LARGEST_DAMPING:
+            damped = scaled.copy()
+            damped[np.diag_indices_from(damped)] += damping + _RIDGE
+            step = np.linalg.solve(damped, pull / scale) / scale
+            emitters = apply_step(now.emitters, step, scale, low, high)
+            trial = evaluate(image, emitters, max(now.background + float(step[-1]), _LEAST_BACKGROUND_E), before=now)
+            gain = cost - trial.cost - prior.cost(emitters)
+            damping = damping * _UP if gain < 0 else max(damping / _DOWN, _LEAST_DAMPING)
+        if gain < 0:
+            break
+        now, cost = trial, cost - gain
+        if gain < _LEAST_GAIN:
+            break
+    prior = prior.relaxed(now.emitters)
+    blocks = _covariance_blocks(now.equations[0] + prior.matrix())
+    return PriorFit(prior, now.emitters, now.background, blocks, now, (low, high))
+
+
+def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:
+    """Scale the light of the known emitters, of the others and the background to the image, positions fixed."""
+    count = len(prior)
+    groups = np.zeros((4 * count + 1, 3))
+    groups[-1, 2] = 1.0
+    for _ in range(_FLICKER_ROUNDS):
+        groups[3:-1:4, 0] = np.where(np.arange(count) < prior.known, now.emitters[:, 3], 0.0)
+        groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
+        matrix, gradient = now.equations
+        information = groups.T @ matrix @ groups
+        # A factor of 1 is as probable as one standard deviation of the data allows; it holds what has no light.
+        information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
+        change = np.linalg.solve(information, groups.T @ gradient)
+        known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)
+        if max(abs(known - 1), abs(others - 1) if prior.known < count else 0.0) < _NO_FLICKER:
+            break
+        prior = prior.scaled(float(known), float(others))
+        emitters = now.emitters.copy()
+        emitters[:, 3] = np.maximum(prior.mean[:, 3], FEWEST_PHOTONS)
+        background = max(now.background + float(change[2]), now.background / _MOST_FLICKER, _LEAST_BACKGROUND_E)
+        now = evaluate(now.image, emitters, background, before=now)
+    return now, prior
+
+
+def _covariance_blocks(matrix: Array) -> Array:
+    """The blocks of 4 x 4 on the diagonal of the inverse, shape (N, 4, 4)."""
+    count = (len(matrix) - 1) // 4
+    scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
+    scaled = matrix / np.outer(scale, scale)
+    scaled[np.diag_indices_from(scaled)] += _RIDGE
+    inverse = np.linalg.inv(scaled) / np.outer(scale, scale)
+    rows = 4 * np.arange(count)[:, None] + np.arange(4)
+    blocks: Array = inverse[rows[:, :, None], rows[:, None, :]]
+    return blocks

@@ -1,0 +1,305 @@
+"""A tracker whose measurement is the camera image: tracks predict, and a joint fit with these priors is the update.
+
+A localizer decides frame by frame which light is an emitter and where it is.
+What is known from earlier frames comes too late for that. Here each frame:
+
+1. The tracks predict position and photons (`motion_models`).
+2. Candidates of the localizer that no track explains are possible new
+   emitters. So is what the residual of the fit shows (`models.fit.missed`).
+3. Positions, photons and background are fitted to the image together, with the
+   predictions as Gaussian priors (`models.fit.prior_fit`): the maximum a
+   posteriori, which is the update of an iterated extended Kalman filter for
+   all emitters together.
+4. What the image says of an emitter beyond its prior is its localization in
+   this frame (`image_evidence`). It updates the motion models as that of a
+   localizer would, and is what is stored: localizations stay independent of
+   the tracks, and smoothing needs no image again.
+5. The odds of existence are multiplied by the likelihood ratio of the image
+   with and without the emitter. While a track is not confirmed, the
+   candidates count as well.
+
+Identity comes from continuity: no localization is assigned to a track, and
+none is lost to a threshold. A frame without image, because time was short, is
+taken as by `Tracker`, with the candidates as measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from models.fit.image_levels import ImageOptics
+from models.fit.missed import NO_PLACES, MissedEmitters
+from models.fit.prior_fit import EmitterPrior, PriorFit, fit_with_prior
+from models.fit.scale import fit_range_um
+from models.tables import Localizations
+from models.tracking.image_evidence import ImageEvidence
+from models.tracking.links import Links
+from models.tracking.motion_models import combined, log_likelihood, posterior, update
+from models.tracking.pool import Pool
+from models.tracking.settings import TrackerSettings
+from models.tracking.state import TrackState
+from models.tracking.tracker import SURE, Births, Pairs, Scan, Tracker
+
+__all__ = ["FULL", "Effort", "ImageFilter"]
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_WIDER, _WIDER_IMPROBABLE = 1.1, 1.9
+"""Factor on the sigmas of a candidate with the probability 1, and how much more with the probability 0. Measured on
+candidates of the shipped networks at 0 to 10 dB: errors of improbable ones are three times the stated sigma."""
+
+_LIGHT_CHANGE = 0.05
+"""Relative standard deviation of the change of an emitter's light between frames, beside that of the lamp."""
+
+_CANDIDATE_SHARE = 0.3
+"""Weight of the candidates' evidence against that of the image for a track that is not confirmed."""
+_CONFIRMED_SHARE = 0.3
+_MOST_EVIDENCE = 6.0
+"""Evidence of the candidates in one frame is limited to this, in log odds."""
+
+_SEEN = 2.0
+"""Significance of the light from which a track counts as seen."""
+_SEEN_SIGMA_UM = 10.0
+"""Largest sigma of a localization: with a larger one the image says nothing of the position."""
+
+_COINCIDENT_UM = np.array([0.4, 0.4, 1.2])
+"""Of two tracks nearer than this in x, y and z one is a duplicate: a fraction of the optical resolution."""
+
+_OUTSIDE_PX = 8.0
+"""Emitters are followed so far outside the image, while their light falls into it."""
+
+_LIGHT_MISSED = 0.5
+"""Relative standard deviation of the photons of an emitter that the residual shows."""
+_LEAST_LIGHT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much of the fit is made for a frame.
+
+    Attributes
+    ----------
+    steps : most steps of the fit
+    search : whether the residual is searched for missed emitters
+    emitters : most emitters in the fit; the least probable ones are taken as by `Tracker`
+    """
+
+    steps: int = 3
+    search: bool = True
+    emitters: int = 1000
+
+
+FULL = Effort()
+
+
+class ImageFilter(Tracker):
+    """Tracks emitters in camera images.
+
+    Parameters
+    ----------
+    optics : ImageOptics
+    depths_um : (low, high)
+        Depths that the localizer reports.
+    settings : TrackerSettings, optional
+    links : Links, optional
+        See `Tracker`.
+    """
+
+    def __init__(
+        self,
+        optics: ImageOptics,
+        depths_um: tuple[float, float],
+        settings: TrackerSettings | None = None,
+        links: Links | None = None,
+    ) -> None:
+        super().__init__(settings, links)
+        self._optics = optics
+        self._depths_um = fit_range_um(optics.psf, depths_um)
+        self._missed = MissedEmitters(optics, self._depths_um)
+        self._background: float | None = None
+        pixel_um = optics.psf.pixel_size_um
+        self._unit_um = np.array([pixel_um, pixel_um, 1.0])
+
+    def step_image(
+        self,
+        t_s: float,
+        frame: int,
+        found: Localizations,
+        electrons: NDArray[np.float32],
+        backdrop: NDArray[np.float32] | None = None,
+        effort: Effort = FULL,
+    ) -> tuple[TrackState, Localizations]:
+        """Take the image of one frame.
+
+        Parameters
+        ----------
+        t_s, frame, found
+            As those of `step`; `found` are all candidates of the localizer.
+        electrons : ndarray of float32, shape (H, W)
+            Photo-electrons, offset removed.
+        backdrop : ndarray of float32, shape (H, W), optional
+            Known light that stands still.
+        effort : Effort
+
+        Returns
+        -------
+        state : TrackState
+            Its `localization` are rows of the following table.
+        localizations : Localizations
+            What the image says of each emitter, apart from what was known before.
+
+        Raises
+        ------
+        DataError
+            As `step`.
+        """
+        scan = self._begin(t_s, frame, found)
+        pool, known = scan.pool, len(scan.pool)
+        wide = scan.variance * (_WIDER + _WIDER_IMPROBABLE / (1 + scan.odds)) ** 2
+        pairs = self._associate(scan, wide)
+        new = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
+        own, new = self._chosen(pool, scan.odds, new, effort.emitters)
+        if self._background is None:
+            self._background = max(float(np.percentile(electrons, 10)), self._optics.read_variance)
+        fit = fit_with_prior(
+            self._optics.image(electrons, backdrop),
+            self._prior(scan, wide, pairs, own, new),
+            self._background,
+            self._bounds(electrons.shape),
+            effort.steps,
+        )
+        self._background = fit.background
+        odds = np.full(known, np.nan)
+        odds[pairs.tracks] = np.log(scan.odds[pairs.hits])
+        network = np.append(odds[own], np.log(scan.odds[new]))
+        evidence = ImageEvidence.of(fit, self._optics.splines[0], network)
+        measured, variance = (
+            evidence.measured.T * self._unit_um[:, None],
+            evidence.variance.T * self._unit_um[:, None] ** 2,
+        )
+
+        count = len(own)
+        seen = np.zeros(known, bool)
+        seen[own] = (evidence.significance[:count] >= _SEEN) & (variance[:, :count].max(axis=0) < _SEEN_SIGMA_UM**2)
+        self._take_images(scan, own, measured[:, :count], variance[:, :count], seen[own])
+        share = np.where(pool.track_id == 0, _CANDIDATE_SHARE, _CONFIRMED_SHARE)
+        share[np.setdiff1d(np.arange(known), own)] = 1.0
+        gained = share * np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        gained[own] += (1 - share[own]) * evidence.log_ratio[:count]
+        pool.log_odds[:] += gained
+        pool.light[:, own] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
+        pool.ambiguity[pairs.tracks] = pairs.ambiguity
+
+        missed = self._missed.find(fit) if effort.search else NO_PLACES
+        births = self._births_of(scan, fit, evidence, count, missed, int(np.count_nonzero(seen)))
+        rows = np.where(seen, np.cumsum(seen) - 1, -1)
+        table = self._table(scan, fit, measured, variance, np.flatnonzero(seen[own]), own, births)
+        state = self._conclude(scan, seen, rows, births, self._duplicates(pool))
+        return state, table
+
+    def _chosen(self, pool: Pool, odds: F64, new: I64, most: int) -> tuple[I64, I64]:
+        """Rows of the tracks and of the new candidates that are fitted: the most probable ones, tracks first."""
+        own = np.arange(len(pool))
+        if len(own) > most:
+            own = np.sort(np.argsort(-pool.log_odds, kind="stable")[:most])
+        left = most - len(own)
+        if len(new) > left:
+            new = np.sort(new[np.argsort(-odds[new], kind="stable")[:left]])
+        return own, new
+
+    def _bounds(self, shape: tuple[int, ...]) -> tuple[F64, F64]:
+        low, high = self._depths_um
+        return (
+            np.array([-_OUTSIDE_PX, -_OUTSIDE_PX, low]),
+            np.array([shape[1] - 1 + _OUTSIDE_PX, shape[0] - 1 + _OUTSIDE_PX, high]),
+        )
+
+    def _prior(self, scan: Scan, wide: F64, pairs: Pairs, own: I64, new: I64) -> EmitterPrior:
+        """Predictions of the tracks `own`, and the new candidates; tracks that are not confirmed know theirs."""
+        pool = scan.pool
+        place, _, spread = combined(pool.gaussians, pool.weights)[:3]
+        fresh = pool.track_id[pairs.tracks] == 0
+        tracks, hits = pairs.tracks[fresh], pairs.hits[fresh]
+        gain = spread[:, tracks] / (spread[:, tracks] + wide[:, hits])
+        place[:, tracks] += gain * (scan.measured[:, hits] - place[:, tracks])
+        spread[:, tracks] *= 1 - gain
+        photons, variance = pool.light
+        light = np.stack([photons, variance + (_LIGHT_CHANGE * photons) ** 2])
+        unit = self._unit_um[:, None]
+        mean = np.concatenate([place[:, own], scan.measured[:, new]], axis=1) / unit
+        variances = np.concatenate([spread[:, own], wide[:, new]], axis=1) / unit**2
+        photons, variance = np.maximum(np.concatenate([light[:, own], scan.light[:, new]], axis=1), _LEAST_LIGHT)
+        return EmitterPrior(
+            np.column_stack([mean.T, photons]), 1 / np.column_stack([variances.T, variance]), known=len(own)
+        )
+
+    def _take_images(self, scan: Scan, own: I64, measured: F64, variance: F64, seen: Bools) -> None:
+        """Update the motion of the tracks `own` by what the image says of them."""
+        pool = scan.pool
+        position, _, spread = pool.gaussians[:3][..., own]
+        after = posterior(pool.weights[:, own], log_likelihood(position, spread, measured, variance))
+        sure = np.flatnonzero((scan.exists[own] > SURE) & seen)
+        self.noise.learn(pool.gaussians[..., own[sure]], after[:, sure], measured[:, sure], variance[:, sure])
+        pool.gaussians[..., own] = update(pool.gaussians[..., own], measured, variance)
+        pool.weights[:, own] = after
+
+    def _duplicates(self, pool: Pool) -> Bools:
+        """Tracks that are at the place of a longer one."""
+        place = combined(pool.gaussians, pool.weights)[0]
+        near = (np.abs(place[:, :, None] - place[:, None]) < _COINCIDENT_UM[:, None, None]).all(axis=0)
+        rank = np.empty(len(pool), np.int64)
+        rank[np.lexsort((pool.log_odds, pool.hits))] = np.arange(len(pool))
+        result: Bools = (near & (rank[None, :] > rank[:, None])).any(axis=1)
+        return result
+
+    def _births_of(
+        self, scan: Scan, fit: PriorFit, evidence: ImageEvidence, count: int, missed: F64, first_row: int
+    ) -> Births:
+        """Tracks that begin: new candidates after the fit, and emitters that the residual shows."""
+        new = slice(count, None)
+        unit = self._unit_um
+        variance = np.stack([fit.blocks[new, axis, axis] for axis in range(3)], axis=1) * evidence.chi2[new, None]
+        share = 0.5 * np.log(scan.densities.new / scan.densities.real)
+        odds = np.concatenate([evidence.first_log_odds[new] + share, missed[:, 4]])
+        light = np.stack([fit.emitters[new, 3], fit.blocks[new, 3, 3]])
+        light_missed = np.stack([missed[:, 3], (_LIGHT_MISSED * missed[:, 3]) ** 2])
+        sigma = np.maximum(np.stack([np.full(len(missed), 1.5)] * 2 + [0.05 * missed[:, 2]]), 1.5)
+        keep = odds > np.log(self.settings.end_probability)
+        measured = np.concatenate([fit.emitters[new, :3] * unit, missed[:, :3] * unit]).T
+        variances = np.concatenate([(variance * unit**2).T, sigma**2], axis=1)
+        return Births(
+            measured[:, keep],
+            variances[:, keep],
+            odds[keep],
+            np.concatenate([light, light_missed], axis=1)[:, keep],
+            first_row + np.arange(np.count_nonzero(keep)),
+        )
+
+    def _table(
+        self, scan: Scan, fit: PriorFit, measured: F64, variance: F64, seen: I64, own: I64, births: Births
+    ) -> Localizations:
+        """Localizations of the seen tracks, then of the tracks that begin."""
+        pool = scan.pool
+        count = len(seen) + len(births.log_odds)
+        place = np.concatenate([measured[:, seen], births.measured], axis=1)
+        sigma = np.sqrt(np.concatenate([variance[:, seen], births.variance], axis=1))
+        chi2, _ = fit.evaluation.misfit()
+        return Localizations(
+            frame=np.full(count, scan.frame, np.int64),
+            x_um=place[0],
+            y_um=place[1],
+            z_um=place[2],
+            photons=np.append(fit.emitters[seen, 3], births.light[0]),
+            background=np.full(count, fit.background),
+            probability=expit(np.append(pool.log_odds[own[seen]], births.log_odds)),
+            sigma_x_um=sigma[0],
+            sigma_y_um=sigma[1],
+            sigma_z_um=sigma[2],
+            chi2=np.append(chi2[seen], np.full(len(births.log_odds), np.nan)),
+        )
