@@ -229,10 +229,10 @@ def stated_rate(path: Path) -> float | None:
     return frames / seconds if frames > 0 and seconds > 0 else None
 
 
-def is_table(path: Path, kind: type[Written]) -> bool:
-    """Whether `path` has the columns of `kind` and no others, so that a new table may replace it."""
+def is_table(path: Path, kind: type[Written], more: Iterable[str] = ()) -> bool:
+    """Whether `path` has the columns of `kind` and, but for `more`, no others: a new table may replace it."""
     try:
-        return path.is_file() and _required(kind) <= set(_header(path)) <= set(kind.names())
+        return path.is_file() and _required(kind) <= set(_header(path)) <= {*kind.names(), *more}
     except DataError:
         return False
 

@@ -39,6 +39,9 @@ def _tracker_fields(*, optional: bool) -> dict[str, Any]:
     return found
 
 
+_MOST_LAG_FRAMES = 200
+_LAG_HELP = "Stored live tracks are smoothed by so many of the next frames; 0: not. Unit: frames."
+
 _Tracker: Any = create_model(
     "_Tracker",
     __config__=ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False),
@@ -60,6 +63,7 @@ class TrackingRequest(BaseModel):
     preset: Preset | None = Field(
         None, description="`default`, or `published`: the published Kalman filter, which has no settings."
     )
+    smooth_lag_frames: int | None = Field(None, ge=0, le=_MOST_LAG_FRAMES, description=_LAG_HELP)
     settings: TrackerRequest = Field(
         default_factory=TrackerRequest, description="Settings of the tracker; for the preset `default` only."
     )
@@ -71,6 +75,9 @@ class TrackingRequest(BaseModel):
         return self
 
 
+_OF_ALL_PRESETS = ("smooth_after_run", "smooth_lag_frames")
+
+
 class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker are made at run time
     """How localizations become tracks."""
 
@@ -80,6 +87,7 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
     smooth_after_run: bool = Field(
         default=True, description="Smooth the tracks of a run when it has ended, as their next revision."
     )
+    smooth_lag_frames: int = Field(default=10, ge=0, le=_MOST_LAG_FRAMES, description=_LAG_HELP)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -98,6 +106,11 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
     def smooths(self) -> bool:
         """Whether tracks are smoothed afterwards; the published tracker has no smoothing."""
         return bool(self.smooth_after_run) and self.preset == "default"
+
+    @property
+    def lag_frames(self) -> int:
+        """Frames by which stored live tracks are smoothed; the published tracker has no smoothing."""
+        return self.smooth_lag_frames if self.preset == "default" else 0
 
     @property
     def candidates_from(self) -> float | None:
@@ -125,24 +138,23 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
             When the request has something unknown or out of range.
         """
         wanted = TrackingRequest.model_validate(dict(request))
+        given = self.model_dump()
         if wanted.preset == "published":
-            return TrackingPart(preset="published", smooth_after_run=self.smooth_after_run)
-        given = {**self.model_dump(), **wanted.settings.model_dump(exclude_none=True)}
-        return TrackingPart(**{**given, "preset": wanted.preset or self.preset})
+            given = {name: given[name] for name in _OF_ALL_PRESETS}
+        given |= wanted.settings.model_dump(exclude_none=True)
+        given |= wanted.model_dump(exclude_none=True, exclude={"settings"})
+        return TrackingPart(**given)
 
     def record(self) -> dict[str, Any]:
         """All values in use, for the record of a run; in the form of a request."""
         values = self.model_dump(mode="json")
-        own = {name: values.pop(name) for name in ("preset", "smooth_after_run")}
+        own = {name: values.pop(name) for name in ("preset", *_OF_ALL_PRESETS)}
         return {**own, "settings": {} if self.preset == "published" else values}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> TrackingPart:
         """The settings of a run. A run without a record has the defaults, and is not smoothed."""
         if not record:
-            return cls(smooth_after_run=False)
-        return cls(
-            **record.get("settings", {}),
-            preset=record.get("preset", "default"),
-            smooth_after_run=record.get("smooth_after_run", True),
-        )
+            return cls(smooth_after_run=False, smooth_lag_frames=0)
+        given = {name: value for name, value in record.items() if name != "settings"}
+        return cls(**record.get("settings", {}), **given)

@@ -1,10 +1,9 @@
 """Experiment `brownian`: the diffusion coefficient of beads, recovered in x, y and z from tracks.
 
 Localizations are joined by tracks, as a user has them, so that what the tracker
-cuts off or joins wrongly counts too. The estimator is unbiased by localization noise of any size: with steps
-Δ in the time t, D = <Δ²>/2t + <Δ Δ'>/t, Δ' the next step (Vestergaard, Blainey
-and Flyvbjerg, Physical Review E 89, 022726, 2014, equation 14). Blur within
-the exposure, which cancels in the sum, is drawn into the frames too.
+cuts off or joins wrongly counts too. The coefficients and their 95 % intervals
+are those of `models.measures`: localization error is removed, and the blur
+within the exposure, which is drawn into the frames.
 """
 
 from __future__ import annotations
@@ -12,21 +11,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.experiments.benchmark import Benchmark
-from evaluation.experiments.moving_points import FPS, render_movie, tracked_localizations
+from evaluation.experiments.moving_points import BLUR_S, FPS, render_movie, tracked_localizations
 from evaluation.methods.registry import needs_model
-from evaluation.optics.frames import FRAME_SHAPE, Photons
+from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
 from evaluation.report.figures import BOUND, log_axis, new_figure, panel, save, series, styles
 from evaluation.scores.scoring import Row
+from models.measures import Interval, measure
 from models.motion import Brownian
 from models.tables import Localizations
-from models.tracking import Tracker
+from models.tracking import smoothed_tracks
 
-__all__ = ["diffusion", "draw", "joined_by_tracks", "run"]
-
-F64 = NDArray[np.float64]
+__all__ = ["draw", "run"]
 
 _BEADS, _QUICK_BEADS = 8, 4
 _FRAMES, _QUICK_FRAMES = 300, 16
@@ -41,7 +38,7 @@ _QUICK_DIFFUSION_UM2_S = (10.0,)
 
 
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """Table `brownian`: the recovered coefficient for each true one, method and axis, with its standard error."""
+    """Table `brownian`: for each true coefficient, method and axis the recovered one, its interval and coverage."""
     rows: list[Row] = []
     coefficients = _QUICK_DIFFUSION_UM2_S if benchmark.quick else _DIFFUSION_UM2_S
     count = _QUICK_FRAMES if benchmark.quick else _FRAMES
@@ -57,80 +54,60 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
             used_frames, candidates = benchmark.candidates(method_run, frames, _FEWEST_FRAMES)
             found = method_run.above_threshold(candidates)
             given = tracked_localizations(candidates, found, probabilities=needs_model(method_run.name))
-            paths = joined_by_tracks(given, len(used_frames))
-            real = np.stack([each[:, :3] for each in used_frames.emitters], axis=1)
-            for axis, name in enumerate("xyz"):
-                estimate, error = diffusion(paths[:, :, axis], 1 / FPS)
-                of_truth, _ = diffusion(real[:, :, axis], 1 / FPS)
-                rows.append(
-                    {
-                        "method": method_run.label,
-                        "axis": name,
-                        "beads": points,
-                        "frames": len(used_frames),
-                        "photons": _LIGHT.mean,
-                        "background_e": _LIGHT.background_e,
-                        "diffusion_um2_s": coefficient,
-                        "of_the_true_paths_um2_s": of_truth,
-                        "recovered_um2_s": estimate,
-                        "standard_error_um2_s": error,
-                        "ratio": None if estimate is None else estimate / coefficient,
-                        "tracks": len(paths),
-                        "found": float(np.isfinite(paths[:, :, 0]).sum() / (points * len(used_frames))),
-                    }
-                )
+            rows += _rows(method_run.label, given, used_frames, coefficient)
             done_now = index * len(benchmark.method_runs) + done + 1
             benchmark.advance(done_now / total, f"{coefficient:g} µm²/s, {method_run.label}")
     return {"brownian": rows}
 
 
-def diffusion(paths_um: F64, step_s: float) -> tuple[float | None, float | None]:
-    """Diffusion coefficient from positions along one axis, and its standard error.
+def _rows(label: str, given: Localizations, frames: Frames, coefficient: float) -> list[Row]:
+    """One row for each axis, and one for all axes together."""
+    tracks = smoothed_tracks(given, FPS)
+    measured = measure(tracks, given, BLUR_S)
+    real = np.stack([each[:, :3] for each in frames.emitters], axis=1)
+    beads = real.shape[0]
+    # What the true paths would give: they are as short as the movie.
+    squares = np.append((steps := np.diff(real, axis=1) ** 2).mean(axis=(0, 1)), steps.mean())
+    rows: list[Row] = []
+    for column, (axis, name) in enumerate((("x", "x_"), ("y", "y_"), ("z", "z_"), ("all", ""))):
+        all_tracks = measured.ensemble.diffusion_um2_s[axis]
+        low, high = (getattr(measured.tracks, f"diffusion_{name}um2_s_{end}") for end in ("low", "high"))
+        known = np.isfinite(low)
+        inside = (low[known] <= coefficient) & (high[known] >= coefficient)
+        rows.append(
+            {
+                "method": label,
+                "axis": axis,
+                "beads": beads,
+                "frames": len(frames),
+                "photons": _LIGHT.mean,
+                "background_e": _LIGHT.background_e,
+                "diffusion_um2_s": coefficient,
+                "of_the_true_paths_um2_s": float(squares[column]) * FPS / 2,
+                "recovered_um2_s": all_tracks.value,
+                "low_um2_s": all_tracks.low,
+                "high_um2_s": all_tracks.high,
+                "ratio": None if all_tracks.value is None else all_tracks.value / coefficient,
+                "covered": _holds(all_tracks, coefficient),
+                "tracks": len(measured.tracks),
+                "tracks_measured": int(known.sum()),
+                "tracks_covered": float(inside.mean()) if known.any() else None,
+                "found": float(measured.tracks.observed.sum() / (beads * len(frames))),
+            }
+        )
+    return rows
 
-    Parameters
-    ----------
-    paths_um : ndarray of float64, shape (N, T)
-        NaN where a bead was not found.
-    step_s : float
-        Time between positions.
 
-    Returns
-    -------
-    estimate, standard error : float or None
-        Over beads; None with fewer than two steps in a row (estimate) or two beads (error).
-    """
-    step = np.diff(paths_um, axis=1)
-    square, product = step**2, step[:, :-1] * step[:, 1:]
-    if not np.isfinite(product).any():
-        return None, None
-    each = []
-    for bead in range(len(paths_um)):
-        if np.isfinite(product[bead]).any():
-            each.append(np.nanmean(square[bead]) / (2 * step_s) + np.nanmean(product[bead]) / step_s)
-    error = float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
-    return float(np.nanmean(square) / (2 * step_s) + np.nanmean(product) / step_s), error
-
-
-def joined_by_tracks(found: Localizations, frames: int) -> F64:
-    """Localization of each track in each frame, NaN where it was not seen, shape (N, T, 3).
-
-    Tracks are those of the live tracker; their points are the localizations themselves, because filtered positions
-    are too smooth to diffuse by.
-    """
-    tracker = Tracker()
-    paths: dict[int, F64] = {}
-    for number in range(frames):
-        here = found.select(found.frame == number)
-        state = tracker.step(number / FPS, number, here)
-        for track, row in zip(state.track_id.tolist(), state.localization.tolist(), strict=True):
-            if row >= 0:
-                path = paths.setdefault(track, np.full((frames, 3), np.nan))
-                path[number] = here.xyz_um[row]
-    return np.array(list(paths.values())).reshape(-1, frames, 3)
+def _holds(interval: Interval, value: float) -> bool | None:
+    """Whether an interval holds a value; None: there is none."""
+    if interval.value is None:
+        return None
+    low, high = interval.low, interval.high
+    return (low is None or low <= value) and (high is None or high >= value)
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-    """Figure `brownian.png`: recovered over true coefficient, a panel for each axis."""
+    """Figure `brownian.png`: recovered over true coefficient with 95 % intervals, a panel for each axis."""
     rows = tables["brownian"]
     looks = styles(row["method"] for row in rows)
     figure, axes = new_figure(3, sharey=True)
@@ -138,8 +115,9 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         for method, look in looks.items():
             axis.plot(*series(rows, "diffusion_um2_s", "ratio", method=method, axis=name), **look)
             for row in rows:
-                if row["method"] == method and row["axis"] == name and row["standard_error_um2_s"] and row["ratio"]:
-                    height = row["standard_error_um2_s"] / row["diffusion_um2_s"]
+                if row["method"] == method and row["axis"] == name and row["ratio"] and row["high_um2_s"]:
+                    ends = (row["recovered_um2_s"] - row["low_um2_s"], row["high_um2_s"] - row["recovered_um2_s"])
+                    height = [[end / row["diffusion_um2_s"]] for end in ends]
                     axis.errorbar(row["diffusion_um2_s"], row["ratio"], height, color=look["color"], capsize=2)
         axis.axhline(1.0, label="truth", **BOUND)
         log_axis(axis, [row["diffusion_um2_s"] for row in rows])

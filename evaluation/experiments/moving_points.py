@@ -12,7 +12,7 @@ from evaluation.optics.images import ImageSource
 from models.motion import Motion, PulsatileFlow
 from models.tables import Localizations, Truth
 
-__all__ = ["FPS", "MovieImages", "movie_truth", "render_movie", "tracked_localizations", "vessel"]
+__all__ = ["BLUR_S", "FPS", "MovieImages", "movie_truth", "render_movie", "tracked_localizations", "vessel"]
 
 F64 = NDArray[np.float64]
 
@@ -23,6 +23,10 @@ and variance are those of the whole exposure. At 200 µm/s the two places are 1.
 
 _JUMP_UM = 50.0
 """A larger step is the entry of another emitter at the other end of a vessel."""
+
+BLUR_S = float(1.5 * (_NODES[1] - _NODES[0]) / FPS)
+"""Exposure whose blur of a random walk is that of the two places: var Δ = 2 D (T - a/2) for places that are the time a
+apart, and 2 D (T - E/3) for a continuous exposure E."""
 
 _USUAL_SIGMA_UM = (1.5, 1.5, 2.0)
 """Errors of look-ups in `snr` and `density`."""

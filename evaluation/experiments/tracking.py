@@ -1,12 +1,13 @@
 """Experiment `tracking`: moving points, localized, then tracked; our tracker against others on the same localizations.
 
-Four tables:
+Five tables:
 
 - `tracking`: all trackers on simulated localizations, for each motion, number
   of objects and quality of detection;
 - `tracking-sigmas`: whether the sigmas of our tracks are right;
 - `tracking-candidates`: candidates with probabilities against a threshold;
-- `tracking-movies`: our tracks of the localizations of each method in movies.
+- `tracking-movies`: our tracks of the localizations of each method in movies;
+- `tracking-dim`: tracks of dim points against localizations of single frames.
 
 `tracking-paths` holds the tracks of one condition, for the figure.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.experiments.benchmark import Benchmark, MethodRun
+from evaluation.experiments.dim_movies import dim_rows
 from evaluation.experiments.moving_points import FPS, movie_truth, render_movie, tracked_localizations, vessel
 from evaluation.methods.registry import needs_model
 from evaluation.optics.frames import FRAME_SHAPE, Frames, Photons
@@ -60,19 +62,20 @@ _TOLERANCE_UM = 10.0
 _DIFFUSION_UM2_S = 20.0
 _SPEED_UM_S = 75.0
 _MOTIONS = ("brownian", "directed", "pulsatile")
-_OF_MOVIES = 0.5
-"""Share of the whole work that is in the movies."""
+_OF_MOVIES, _OF_DIM = 0.4, 0.1
+"""Shares of the whole work that are in the movies, and in those of dim points."""
 
 Report = Callable[[float, str], None]
 
 
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """The tables `tracking`, `tracking-paths`, `tracking-sigmas`, `tracking-candidates` and `tracking-movies`."""
+    """The tables `tracking`, and `tracking-` with `paths`, `sigmas`, `candidates`, `movies` and `dim`."""
 
     def report(done: float, what: str) -> None:
-        benchmark.advance(_OF_MOVIES + (1 - _OF_MOVIES) * done, what)
+        benchmark.advance(_OF_MOVIES + _OF_DIM + (1 - _OF_MOVIES - _OF_DIM) * done, what)
 
     movies = _movies(benchmark)
+    dim = dim_rows(benchmark, lambda done, what: benchmark.advance(_OF_MOVIES + _OF_DIM * done, what))
     comparison = Comparison(METHODS, benchmark.seed, _QUICK_TRACK_FRAMES if benchmark.quick else _TRACK_FRAMES // 2)
     if benchmark.quick:
         # One value in the middle: the best one matters little in so few frames.
@@ -88,6 +91,7 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
         "tracking-sigmas": _sigmas(benchmark, report),
         "tracking-candidates": _candidates(benchmark, report),
         "tracking-movies": movies,
+        "tracking-dim": dim,
     }
     report(1.0, "tracks")
     return tables

@@ -197,7 +197,8 @@ def trackers(records: Records) -> list[str]:
         for row in _rows(records, "tracking")
     ]
     kinds = dict.fromkeys((row["objects"], row["quality"]) for row in rows)
-    return [
+    dim = [{**row, "case": f"{row['motion']}, {row['snr_db']:g} dB"} for row in _rows(records, "tracking-dim")]
+    return _titled("J of dim points in movies, 6 of 60 frames", dim, "case", _with_error, down="form") + [
         part
         for objects, quality in kinds
         for part in _titled(
@@ -210,10 +211,33 @@ def trackers(records: Records) -> list[str]:
     ]
 
 
+def _with_error(row: Row) -> str:
+    """Mean Jaccard index over movies, with its standard error."""
+    error = row["jaccard_standard_error"]
+    return number(row["jaccard"]) + ("" if error is None else f" ± {error:.2f}")
+
+
 def brownian(records: Records) -> list[str]:
-    """Recovered over true diffusion coefficient, by axis."""
+    """Recovered over true diffusion coefficient with its interval, and tracks whose interval holds the true one."""
     rows = [{**row, "case": f"{row['diffusion_um2_s']:g} µm²/s, {row['axis']}"} for row in _rows(records, "brownian")]
-    return _titled("Recovered over true diffusion coefficient", rows, "case", lambda row: number(row["ratio"]))
+
+    def ratio(row: Row) -> str:
+        if row["ratio"] is None or row.get("high_um2_s") is None:
+            return number(row["ratio"])
+        ends = (number(row[end] / row["diffusion_um2_s"]) for end in ("low_um2_s", "high_um2_s"))
+        return f"{number(row['ratio'])} ({' to '.join(ends)})"
+
+    covered = [row for row in rows if row.get("tracks_covered") is not None]
+    title = "Recovered over true diffusion coefficient"
+    # Results of earlier versions have no intervals.
+    title += ", with the 95 % interval" if any("high_um2_s" in row for row in rows) else ""
+    return [
+        *_titled(title, rows, "case", ratio),
+        *_titled(
+            "Share of tracks whose 95 % interval holds the true coefficient", covered, "case",
+            lambda row: number(row["tracks_covered"]),
+        ),
+    ]  # fmt: skip
 
 
 def training_size(records: Records) -> list[str]:

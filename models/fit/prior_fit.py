@@ -36,8 +36,8 @@ _FREEDOM = 4.0
 """Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
 
 _FREE = 0.03
-"""Weight of what was known of the light of an emitter and its neighbours when the emitter is put in doubt. Were it 1, two
-tracks could share the light of one emitter for ever: neither could take the other's part."""
+"""Weight of what was known of the light when an emitter is put in doubt. Were it 1, two tracks could share the light of
+one emitter for ever: neither could take the other's part."""
 
 _RIDGE = 1e-9
 """Added to the normal matrix scaled to a unit diagonal, for emitters without light in the image."""

@@ -42,8 +42,14 @@ _BIRTH_SPEEDS = np.array([1.0, 1.0, 1.0, 1.0, 6.0])
 _FORGOTTEN_SPEED = 0.6
 """The same of a velocity that a model without velocity has forgotten."""
 
+_SENSITIVITY = np.where(_DIRECTED, 0.25, 0.5)
+"""Exponent with which the predicted variance grows with the variance of the process noise in the steady state, where
+the errors are large beside the steps: P² = QR of a random walk, and P⁴ = QR³ of a velocity that changes."""
+
 _LEAST_SHARE = 0.02
-_PRIOR_INFORMATION = 30.0
+_PRIOR_INFORMATION = 2.0
+"""Of the start about the logarithm of a variance: a standard deviation of 0.7, or a factor of 1.4 of a step."""
+
 _MEMORY_NOISE, _MEMORY_SHARES = 3000.0, 5000.0
 """Innovations after which an old one counts 1/e."""
 
@@ -133,6 +139,7 @@ class ProcessNoise:
             return
         arrays = (np.ascontiguousarray(part) for part in (gaussians, after, measured_um, variance_um2))
         gradient, information = _slopes(*arrays)
+        gradient, information = _SENSITIVITY * gradient, _SENSITIVITY**2 * information
         self._gradient_information = self._gradient_information * np.exp(-count / _MEMORY_NOISE) + information
         change = gradient / (self._gradient_information + _PRIOR_INFORMATION)
         steps = self._steps_um * np.exp(0.5 * change)
@@ -141,7 +148,7 @@ class ProcessNoise:
 
 @numba.njit(cache=True, nogil=True)
 def _slopes(gaussians: Any, after: Any, measured: Any, variance: Any) -> Any:
-    """Gradient of the log-likelihood by the logarithm of the noise of each model, and its information, (M,) each."""
+    """Gradient of the log-likelihood by the logarithm of the predicted variance, and its information, (M,) each."""
     _, models, axes, count = gaussians.shape
     gradient, information = np.zeros(models), np.zeros(models)
     for m in range(models):
@@ -151,7 +158,7 @@ def _slopes(gaussians: Any, after: Any, measured: Any, variance: Any) -> Any:
                 away = measured[axis, n] - gaussians[0, m, axis, n]
                 # An outlier of many sigmas is another motion or a wrong assignment, not noise: its weight is limited.
                 excess = min(away * away / innovation - 1, 8.0)
-                # Derivative of log S by the logarithm of the process noise: the predicted part of S, when steady.
+                # Derivative of log S by the logarithm of the predicted variance.
                 slope = gaussians[2, m, axis, n] / innovation
                 gradient[m] += 0.5 * after[m, n] * slope * excess
                 information[m] += 0.5 * after[m, n] * slope * slope

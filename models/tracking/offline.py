@@ -16,6 +16,7 @@ import numpy as np
 
 from models.errors import DataError
 from models.tables import Localizations, Tracks
+from models.tracking.fixed_lag import FixedLag
 from models.tracking.settings import Preset, TrackerSettings
 from models.tracking.smoother import Smoother
 from models.tracking.state import TracksLocalizations, TrackState
@@ -25,6 +26,9 @@ __all__ = ["MOST_IN_A_FRAME", "make_tracker", "smoothed_tracks", "track_table"]
 
 MOST_IN_A_FRAME = 100_000
 """A sensor of 4096 x 4096 pixels would have 170 pixels for each, less than a pattern covers."""
+
+_STATES_AT_ONCE = 64
+"""Frames that are smoothed together with their lag: numpy is faster with many than with one."""
 
 
 def make_tracker(preset: Preset = "default", settings: TrackerSettings | None = None) -> TracksLocalizations:
@@ -55,6 +59,7 @@ def track_table(
     preset: Preset = "default",
     *,
     times_s: Mapping[int, float] | None = None,
+    lag_frames: int = 0,
     observe: Callable[[TrackState], object] = lambda _state: None,
 ) -> Tracks:
     """Track a whole table, with the same result as live.
@@ -69,6 +74,8 @@ def track_table(
     preset : {"default", "published"}
     times_s : mapping of int to float, optional
         Instead of `fps`: the times of all frames that were analysed, with localizations or without, s.
+    lag_frames : int
+        Points are smoothed by so many frames after them, as those that a run stores; 0: as a run shows them.
     observe : callable
         Receives the tracks after each frame.
 
@@ -81,17 +88,19 @@ def track_table(
     ------
     DataError
         When the frame rate is not positive, or a position or sigma is not a finite number; when a frame has more
-        than `MOST_IN_A_FRAME` localizations, or no time.
+        than `MOST_IN_A_FRAME` localizations, or no time; when the tracker of the preset is not smoothed, and
+        `lag_frames` is not 0.
     """
-    tracker = make_tracker(preset, settings)
+    tracker, lag = make_tracker(preset, settings), FixedLag(lag_frames)
     ordered, frames = _by_frame(found)
-    steps = _steps(tracker, frames, _rate(fps, times_s))
-    points = []
-    for t_s, frame, part in steps:
-        state = tracker.step(t_s, frame, ordered.select(part))
-        observe(state)
-        points.append(state.rows())
-    return Tracks.concatenate(points)
+    parts, states = [], []
+    for t_s, frame, part in _steps(tracker, frames, _rate(fps, times_s)):
+        states.append(tracker.step(t_s, frame, ordered.select(part)))
+        observe(states[-1])
+        if len(states) == _STATES_AT_ONCE:
+            parts.append(lag.add(states))
+            states = []
+    return Tracks.concatenate([*parts, lag.add(states), lag.finish()])
 
 
 def smoothed_tracks(

@@ -40,6 +40,11 @@ class Smoother:
     fps : float, optional
         Frames per second. With it, tracks have points in every frame from their first to their last one; else in
         those frames that were taken.
+
+    Attributes
+    ----------
+    ahead : Tracks
+        Points after those that were given last, as they are known until now.
     """
 
     KEPT_FRAMES = 2 * _LAG_FRAMES
@@ -55,6 +60,7 @@ class Smoother:
         self._wholes: dict[int, int] = {}
         self._given: set[int] = set()
         self._given_to = -1
+        self.ahead = Tracks.empty()
 
     @property
     def idle(self) -> bool:
@@ -88,8 +94,9 @@ class Smoother:
         if self._join_pieces(tracks, relink(tracks, self._paths(tracks), motion)):
             tracks = self._joined(tracks)
         last = (self._frames[-1] if self._frames else -1) if until is None else until
-        tracks = [track for track in tracks if track.frame[-1] > self._given_to and track.frame[0] <= last]
+        tracks = [track for track in tracks if track.frame[-1] > self._given_to]
         points = self._table(tracks, smooth(self._paths(tracks), motion))
+        self.ahead = points.select(points.frame > last)
         points = points.select((points.frame > self._given_to) & (points.frame <= last))
         self._given.update(np.unique(points.track_id).tolist())
         self._given_to = max(self._given_to, last)

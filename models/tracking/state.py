@@ -9,14 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.tables import Localizations, Tracks
+from models.tracking.motion_models import Gaussians
+from models.tracking.smoothing import Motion
 
-__all__ = ["NEAR_FOCUS_UM", "TrackState", "TracksLocalizations"]
+__all__ = ["NEAR_FOCUS_UM", "Filtered", "TrackState", "TracksLocalizations"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 NEAR_FOCUS_UM = 3.0
 """Below this depth the side of focus is uncertain: a symmetric PSF is the same on both sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What a filter with several motion models knows of the tracks of a state, for smoothing.
+
+    Attributes
+    ----------
+    moments : of position and velocity over all models, float64, shape (5, 3, N), in the order of `Gaussians`
+    gaussians : of each model, float64, shape (5, M, 3, N)
+    weights : probability of each model, float64, shape (M, N)
+    motion : the motion models after the frame
+    """
+
+    moments: F64
+    gaussians: Gaussians
+    weights: F64
+    motion: Motion
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,7 @@ class TrackState:
     localization : row of its localization among those of the frame, -1 when unseen, int64, shape (N,)
     ambiguity : probability that another assignment was the right one when it was last seen, float64, shape (N,)
     ended : numbers of the tracks that ended with this frame, int64, shape (E,)
+    filtered : the models of each track; None: of a tracker that is not smoothed
     """
 
     t_s: float
@@ -59,6 +80,7 @@ class TrackState:
     localization: I64
     ambiguity: F64
     ended: I64
+    filtered: Filtered | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
@@ -81,7 +103,7 @@ class TrackState:
         )
 
 
-_ARRAYS = tuple(each.name for each in fields(TrackState) if each.name not in ("t_s", "frame"))
+_ARRAYS = tuple(each.name for each in fields(TrackState) if each.name not in ("t_s", "frame", "filtered"))
 
 
 class TracksLocalizations(Protocol):

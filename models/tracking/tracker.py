@@ -45,7 +45,8 @@ from models.tracking.motion_models import combined, mix, pair_likelihoods, poste
 from models.tracking.noise import ProcessNoise
 from models.tracking.pool import Pool
 from models.tracking.settings import TrackerSettings
-from models.tracking.state import NEAR_FOCUS_UM, TrackState
+from models.tracking.smoothing import Motion
+from models.tracking.state import NEAR_FOCUS_UM, Filtered, TrackState
 
 __all__ = ["SURE", "Births", "Pairs", "Scan", "Tracker", "check_order", "measurements"]
 
@@ -318,8 +319,7 @@ class Tracker:
         if self._links is not None:
             self._links.name(pool.birth[rows], pool.track_id[rows])
 
-    @staticmethod
-    def _state(t_s: float, frame: int, pool: Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
+    def _state(self, t_s: float, frame: int, pool: Pool, moments: F64, shown: Bools, ended: I64) -> TrackState:
         rows = np.flatnonzero(shown)
         rows = rows[np.argsort(pool.track_id[rows])]
         position, velocity, variance = moments[:3, :, rows]
@@ -343,6 +343,12 @@ class Tracker:
             localization=pool.localization[rows],
             ambiguity=pool.ambiguity[rows],
             ended=ended,
+            filtered=Filtered(
+                moments[..., rows],
+                pool.gaussians[..., rows],
+                pool.weights[:, rows],
+                Motion.of(self.noise, self.settings.keep_model),
+            ),
         )
 
 

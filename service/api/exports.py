@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import JobFolders, ReadsOfStore, ServiceSettings, StoreOfRuns
-from service.api.quantities import PathId, Revision
+from service.api.quantities import ExposureS, PathId, Revision
 from service.export.formats import FORMATS, FormatName
 from service.files.job import Job
 from service.files.jobs import Jobs
@@ -30,6 +31,8 @@ class ExportRequest(BaseModel):
 
     format: FormatName = Field(description="csv, parquet, geff (zipped), trackmate (XML), or napari (CSV).")
     revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
+    measures: bool = Field(False, description="With duration, displacement, speed, straightness and diffusion.")
+    exposure_s: ExposureS | None = Field(None, description="Exposure whose blur is removed from diffusion, s.")
 
 
 @router.post("/runs/{run}/export", status_code=202)
@@ -59,7 +62,9 @@ def get_result(job: PathId, jobs: JobFolders, settings: ServiceSettings) -> File
 def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
     # The revision is fixed here: recomputed tracks may become the newest ones before the job begins.
     revision = store.tracks.select(run, TrackQuery(revision=wanted.revision)).revision
-    request = {"run": run, "format": wanted.format, "revision": revision}
+    request: dict[str, Any] = {"run": run, "format": wanted.format, "revision": revision}
+    if wanted.measures:
+        request |= {"measures": True, "exposure_s": wanted.exposure_s}
     return jobs.create("export", "", request, step="compute")
 
 

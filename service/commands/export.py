@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,18 @@ def run(
         float | None,
         typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Of a table: camera pixel at the sample, µm."),
     ] = None,
+    measures: Annotated[
+        bool,
+        typer.Option("--measures", help="With duration, displacement, speed, straightness and diffusion."),
+    ] = False,
+    localizations: Annotated[
+        Path | None,
+        typer.Option(help="Of a table, for --measures: table of localizations that the tracks were made from."),
+    ] = None,
+    exposure_s: Annotated[
+        float | None,
+        typer.Option(callback=plausible("EXPOSURE_S"), help="For --measures: exposure whose blur is removed, s."),
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="<path>", help="Data directory of the run.")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", envvar="BATHYSCOPE_CONFIG", help="Settings (TOML).")
@@ -42,28 +54,35 @@ def run(
     form = FORMATS[name]
     if out.suffix.lower() not in form.suffixes:
         raise typer.BadParameter(f"{str(out)!r} must end in {' or '.join(form.suffixes)} for the format {name}.")
+    if not measures and (localizations is not None or exposure_s is not None):
+        raise typer.BadParameter("--localizations and --exposure-s are for --measures.")
+    of_measures = {"measures": measures, "exposure_s": exposure_s or 0.0}
     if Path(tracks).suffix.lower() in _TABLES:
         if revision is not None:
             raise typer.BadParameter("a table of tracks has no revisions; leave --revision out, or name a run.")
-        _export_table(Path(tracks), pixel_size_um, form, out)
+        _export_table(Path(tracks), pixel_size_um, form, out, localizations=localizations, **of_measures)
         return
+    if localizations is not None:
+        raise typer.BadParameter("the localizations of a run are in the database; leave --localizations out.")
     if pixel_size_um is not None:
         raise typer.BadParameter("the pixel size of a run is that of its model; leave --pixel-size-um out.")
     from service.settings import load_settings
 
-    _export_run(load_settings(config, {"data_dir": data}), tracks, revision, form, out)
+    _export_run(load_settings(config, {"data_dir": data}), tracks, revision, form, out, **of_measures)
 
 
-def _export_table(table: Path, pixel_size_um: float | None, form: ExportFormat, out: Path) -> None:
+def _export_table(table: Path, pixel_size_um: float | None, form: ExportFormat, out: Path, **of_measures: Any) -> None:
     from service.commands.console import note
     from service.export.source import tracks_of_table
     from service.files.outputs import check_destination
 
     check_destination(out, form.is_ours)
-    _write(tracks_of_table(table, pixel_size_um, note), form, out)
+    _write(tracks_of_table(table, pixel_size_um, note, **of_measures), form, out)
 
 
-def _export_run(settings: Settings, run_id: str, revision: int | None, form: ExportFormat, out: Path) -> None:
+def _export_run(
+    settings: Settings, run_id: str, revision: int | None, form: ExportFormat, out: Path, **of_measures: Any
+) -> None:
     from contextlib import closing
 
     from models.errors import DataError
@@ -74,7 +93,7 @@ def _export_run(settings: Settings, run_id: str, revision: int | None, form: Exp
 
     with closing(Store.open(settings.database)) as store:
         try:
-            source = tracks_of_run(store, Library(settings.data_dir, settings.model), run_id, revision)
+            source = tracks_of_run(store, Library(settings.data_dir, settings.model), run_id, revision, **of_measures)
         except UnknownItem as error:
             raise DataError(error.problem, _known_runs(store, settings)) from error
         _write(source, form, out)
@@ -98,6 +117,6 @@ def _write(source: TrackSource, form: ExportFormat, out: Path) -> None:
         complete_output(out, form.is_ours) as aside,
         progress("Exporting", max(source.points, 1), "points") as advance,
     ):
-        form.write(aside, counted(source.blocks, advance), source.origin)
+        form.write(aside, counted(source.blocks, advance), source.origin, source.measured)
     which = "" if source.origin.revision is None else f" of revision {source.origin.revision}"
     note(f"{out}: {source.tracks} tracks with {source.points} points{which}.")

@@ -52,8 +52,12 @@ def run(
         typer.Option(help="Settings file (TOML) of the service; its [tracking] and [analysis] are used."),
     ] = None,
     smooth: Annotated[
-        bool, typer.Option("--smooth", help="Smooth the tracks with what came later, and close gaps.")
+        bool, typer.Option("--smooth", help="Smooth the tracks with all that came later, and close gaps.")
     ] = False,
+    smooth_lag_frames: Annotated[
+        int | None,
+        typer.Option(help="Smooth by so many of the next frames, as stored live tracks; 0: as shown live."),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="Of a movie: folder made by `bathyscope train`.")
     ] = None,
@@ -85,7 +89,10 @@ def run(
     from service.files.outputs import complete_output
     from service.settings import load_settings
 
-    given = {"tracking": {"preset": preset}, "analysis": {"static_light": static_light}}
+    given = {
+        "tracking": {"preset": preset, "smooth_lag_frames": smooth_lag_frames},
+        "analysis": {"static_light": static_light},
+    }
     chosen = load_settings(settings, given, environment={})
     tracking = chosen.tracking
     if smooth and tracking.preset == "published":
@@ -157,6 +164,7 @@ def _tracked(
         settings,
         tracking.preset,
         times_s=times_s,
+        lag_frames=tracking.lag_frames,
         observe=lambda state: events.append(observer.step(state)),
     )
     return tracks, TrackEvents.concatenate(events)

@@ -30,13 +30,18 @@ from models.background.static_light import FIRST_FRAMES
 from models.errors import DataError
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
+from models.tracking.fixed_lag import FixedLag
+from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
+from models.tracking.state import TrackState
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
+from service.store.schema import LIVE_REVISION
 from service.store.store import Store
+from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
 from service.version import installed_version
 from service.worker_thread import WorkerThread
@@ -274,7 +279,7 @@ class CatchUp(WorkerThread):
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
         models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
         order = np.argsort(numbers)
-        tracker = _Smoothed(tracking) if tracking.smooths else _AsLive(tracking)
+        tracker = self._smoothed(run.id, tracking) if tracking.smooths else _AsLive(tracking)
         model_id = str(models[order[0]])
         for first in range(0, len(order), _TRACKED_PER_STEP):
             yield "tracks"
@@ -298,14 +303,21 @@ class CatchUp(WorkerThread):
             "version": installed_version(),
         }
         revision = self._store.catch_ups.complete(run.id, made)
-        if not had_late and tracking.smooths:  # as after every run; the run tells
-            _log.info("run_smoothed", run_id=run.id, revision=revision)
-            return
-        self._add_event(
-            "run_caught_up",
-            f"The deferred frames of run {run.id} are analysed; its tracks are revision {revision} now.",
-            run.id,
-        )
+        count = len(self._store.tracks.query(run.id, TrackQuery(revision=revision)).items)
+        made_of = f"revision {revision}, {count} track{'' if count == 1 else 's'}."
+        if had_late or not tracking.smooths:
+            done = "run_caught_up", f"The deferred frames of run {run.id} are analysed; its tracks are {made_of}"
+        else:
+            done = "run_smoothed", f"The tracks of run {run.id} are smoothed: {made_of}"
+        self._add_event(*done, run.id)
+
+    def _smoothed(self, run_id: str, tracking: TrackingPart) -> _Smoothed:
+        def live(from_s: float, to_s: float) -> Tracks:
+            query = TrackQuery(from_s - _ROUNDING_S, to_s + _ROUNDING_S, revision=LIVE_REVISION)
+            return Tracks.concatenate(self._store.tracks.stream(self._store.tracks.select(run_id, query)))
+
+        newest = self._store.tracks.query(run_id, TrackQuery(revision=LIVE_REVISION), limit=1).items
+        return _Smoothed(tracking, live, LiveNumbers(newest[0].track_id if newest else 0))
 
     def _add(self, run_id: str, points: Tracks, events: TrackEvents) -> Iterator[str]:
         """Store points in transactions of bounded size, and the events with the first of them."""
@@ -316,35 +328,49 @@ class CatchUp(WorkerThread):
 
 
 class _AsLive:
-    """Gives the points and events that the run would have had live."""
+    """Gives the points and events that the run would have stored live."""
 
     def __init__(self, tracking: TrackingPart) -> None:
         self._tracker = tracking.tracker()
         self._observer = tracking.observer()
+        self._lag = FixedLag(tracking.lag_frames)
+        self._states: list[TrackState] = []
         self._points: list[Tracks] = []
         self._events: list[TrackEvents] = []
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
         state = self._tracker.step(t_s, frame, found)
-        self._points.append(state.rows())
+        self._states.append(state)
         self._events.append(self._observer.step(state))
 
     def end_all(self) -> None:
         self._tracker.end_all()
+        self._smooth()
+        self._points.append(self._lag.finish())
 
     def take(self) -> tuple[Tracks, TrackEvents]:
-        """Points and events that have not been given yet."""
+        """Points and events that are ready."""
+        self._smooth()
         points, self._points = self._points, []
         events, self._events = self._events, []
         return Tracks.concatenate(points), TrackEvents.concatenate(events)
 
+    def _smooth(self) -> None:
+        states, self._states = self._states, []
+        self._points.append(self._lag.add(states))
+
 
 class _Smoothed:
-    """Gives smoothed points and their events, some hundreds of frames at a time."""
+    """Gives smoothed points and their events, some hundreds of frames at a time, with the numbers of live tracks.
 
-    def __init__(self, tracking: TrackingPart) -> None:
+    `live` returns the live tracks in a window of time, s.
+    """
+
+    def __init__(self, tracking: TrackingPart, live: Callable[[float, float], Tracks], numbers: LiveNumbers) -> None:
         self._tracking = tracking
         self._smoother = Smoother(tracking.tracker_settings)
+        self._live = live
+        self._numbers = numbers
         self._observer = TableObserver(tracking.observer())
         self._points: list[Tracks] = []
         self._events: list[TrackEvents] = []
@@ -366,8 +392,16 @@ class _Smoothed:
         return Tracks.concatenate(points), TrackEvents.concatenate(events)
 
     def _note(self, points: Tracks) -> None:
-        self._points.append(points)
-        self._events.append(self._observer.add(points))
+        numbered = self._numbered(points)
+        self._points.append(numbered)
+        self._events.append(self._observer.add(numbered))
+
+    def _numbered(self, points: Tracks) -> Tracks:
+        if not len(points):
+            return points
+        ahead = self._smoother.ahead
+        ends = np.concatenate([points.t_s, ahead.t_s])
+        return self._numbers.rename(points, ahead, self._live(float(ends.min()), float(ends.max())))
 
 
 def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:

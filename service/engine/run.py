@@ -253,6 +253,7 @@ class Run:
             self._store_stage,
             self.ledger,
             self.figures,
+            lag_frames=request.tracking.lag_frames,
             stored=self._score_batch,
             failed=self._ends_with("Storing the results"),
         )

@@ -1,7 +1,7 @@
 """The formats in which tracks are exported: name, suffix, and the module that writes it.
 
 A format is a module of this package with two functions, `write(destination,
-blocks, origin)` and `is_ours(path)`, and one line here. Modules are imported
+blocks, origin, measured)` and `is_ours(path)`, and one line here. Modules are imported
 when they are used, because they need large libraries.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from models.tables import Tracks
+    from service.export.measured import Measured
     from service.export.origin import Origin
 
 __all__ = ["FORMATS", "ExportFormat", "FormatName"]
@@ -43,18 +44,27 @@ class ExportFormat:
     module: str
     is_folder: bool = False
 
-    def write(self, destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
-        """Write tracks, which come by track and then by frame, to `destination`."""
-        self._load().write(destination, blocks, origin)
+    def write(
+        self, destination: Path, blocks: Iterable[Tracks], origin: Origin, measured: Measured | None = None
+    ) -> None:
+        """Write tracks, which come by track and then by frame, to `destination`; with their figures when given."""
+        self._load().write(destination, blocks, origin, measured)
 
     def is_ours(self, path: Path) -> bool:
         """Whether `path` is an output of this format, which may be replaced."""
         return bool(self._load().is_ours(path))
 
-    def write_file(self, folder: Path, stem: str, blocks: Iterable[Tracks], origin: Origin) -> Path:
+    def write_file(
+        self,
+        folder: Path,
+        stem: str,
+        blocks: Iterable[Tracks],
+        origin: Origin,
+        measured: Measured | None = None,
+    ) -> Path:
         """Write tracks as one file in `folder`, ``stem`` with the usual suffix; a folder is zipped."""
         written = folder / f"{stem}{self.suffixes[0]}"
-        self.write(written, blocks, origin)
+        self.write(written, blocks, origin, measured)
         if not self.is_folder:
             return written
         packed = folder / f"{written.name}.zip"

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from models.tables import Tracks
 from service.export.blocks import located, of_equal_length
+from service.export.measured import COLUMNS, FIGURES, Measured
 from service.export.origin import Origin
 
 __all__ = ["is_ours", "write"]
@@ -73,7 +74,7 @@ class _Property:
         self._values.append(values)
 
 
-def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
+def write(destination: Path, blocks: Iterable[Tracks], origin: Origin, measured: Measured | None = None) -> None:
     """Write tracks as a GEFF group.
 
     The rows are written chunk by chunk; points without a position are left out.
@@ -86,6 +87,8 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
         By track, then by frame.
     origin : Origin
         Is written into the field `extra` of the metadata.
+    measured : Measured, optional
+        Figures of the tracks, as properties of their nodes: the format has no properties of tracks.
     """
     group = zarr.create_group(destination, zarr_format=2)
     nodes, edges = group.create_group("nodes"), group.create_group("edges")
@@ -94,6 +97,7 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
     properties = nodes.create_group("props")
     empty = Tracks.empty().columns()
     columns = {name: _Property(properties, name, empty[column].dtype) for name, column in _COLUMNS.items()}
+    figures = {} if measured is None else {name: _Property(properties, name, np.dtype(float)) for name in COLUMNS}
 
     count, last = 0, None
     low, high = np.full(len(_AXES), np.inf), np.full(len(_AXES), -np.inf)
@@ -102,6 +106,8 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
         ids.append(rows)
         for name, column in columns.items():
             column.append(getattr(block, _COLUMNS[name]))
+        for name, values in () if measured is None else measured.of_points(block).items():
+            figures[name].append(values)
         follows = np.diff(block.track_id, prepend=block.track_id[0] - 1 if last is None else last) == 0
         if follows.any():
             pairs.append(np.column_stack([rows[follows] - 1, rows[follows]]))
@@ -109,7 +115,7 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
         low, high = np.minimum(low, places.min(axis=1)), np.maximum(high, places.max(axis=1))
         count, last = count + len(block), block.track_id[-1]
     # Last, so that a group that was not completed is not taken for one.
-    group.attrs["geff"] = _metadata(origin, low, high)
+    group.attrs["geff"] = _metadata(origin, low, high, figures)
 
 
 def is_ours(path: Path) -> bool:
@@ -125,7 +131,9 @@ def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.dtype
     return group.create_array(name, shape=shape, dtype=dtype, chunks=(_ROWS, *shape[1:]))
 
 
-def _metadata(origin: Origin, low: NDArray[np.float64], high: NDArray[np.float64]) -> dict[str, Any]:
+def _metadata(
+    origin: Origin, low: NDArray[np.float64], high: NDArray[np.float64], figures: Iterable[str]
+) -> dict[str, Any]:
     axes = [
         {"name": name, "type": kind, "unit": unit, **({"min": least, "max": most} if least <= most else {})}
         for (name, (_, kind, unit)), least, most in zip(_AXES.items(), low.tolist(), high.tolist(), strict=True)
@@ -141,6 +149,16 @@ def _metadata(origin: Origin, low: NDArray[np.float64], high: NDArray[np.float64
             "description": _DESCRIPTIONS.get(name),
         }
         for name, column in _COLUMNS.items()
+    }
+    properties |= {
+        name: {
+            "identifier": name,
+            "dtype": "float64",
+            "varlength": False,
+            "unit": FIGURES[COLUMNS[name]],
+            "description": "of the whole track",
+        }
+        for name in figures
     }
     return {
         "geff_version": _VERSION,

@@ -16,6 +16,7 @@ import pyarrow.csv
 
 from models.tables import Tracks
 from service.export.blocks import located
+from service.export.measured import COLUMNS, Measured
 from service.export.origin import Origin
 
 __all__ = ["is_ours", "write"]
@@ -26,7 +27,7 @@ _AXES = {"track_id": "track_id", "t": "frame", "z": "z_um", "y": "y_um", "x": "x
 _FEATURES = tuple(name for name in Tracks.names() if name not in _AXES.values())
 
 
-def write(destination: Path, blocks: Iterable[Tracks], _origin: Origin) -> None:
+def write(destination: Path, blocks: Iterable[Tracks], _origin: Origin, measured: Measured | None = None) -> None:
     """Write tracks as a CSV table for napari.
 
     Points without a position are left out, because napari takes none. Features that are not known are empty cells.
@@ -36,15 +37,21 @@ def write(destination: Path, blocks: Iterable[Tracks], _origin: Origin) -> None:
     destination : Path
     blocks : iterable of Tracks
         By track, then by frame, which is the order that napari demands.
+    measured : Measured, optional
+        Figures of the tracks, as further features of their points.
     """
     names = {**_AXES, **{name: name for name in _FEATURES}}
     empty = Tracks.empty().columns()
     schema = pa.schema([(head, pa.from_numpy_dtype(empty[name].dtype)) for head, name in names.items()])
+    if measured is not None:
+        schema = pa.unify_schemas([schema, pa.schema([(name, pa.float64()) for name in COLUMNS])])
     options = pyarrow.csv.WriteOptions(quoting_style="none", quoting_header="none", batch_size=65_536)
     with destination.open("wb") as file, pyarrow.csv.CSVWriter(file, schema, write_options=options) as writer:
         for block in located(blocks):
             columns = block.columns()
             cells = [pa.array(columns[name], from_pandas=True) for name in names.values()]
+            figures = {} if measured is None else measured.of_points(block)
+            cells += [pa.array(column, from_pandas=True) for column in figures.values()]
             writer.write_table(pa.Table.from_arrays(cells, schema=schema))
 
 

@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
+import numpy as np
+
 from models.errors import DataError
+from models.measures import Sightings, TrackMeasures, measure
+from models.memory import require_memory
 from models.table_files import Note, read_table
-from models.tables import Tracks
-from service.export.blocks import sorted_blocks
+from models.tables import Localizations, Tracks
+from service.export.blocks import located, sorted_blocks
+from service.export.measured import Measured
 from service.export.origin import Origin
 from service.files.library import Library
 from service.store.errors import UnknownItem
 from service.store.store import Store
-from service.store.tracks import TrackQuery
+from service.store.tracks import TrackQuery, TrackSelection
 
 __all__ = ["TrackSource", "tracks_of_run", "tracks_of_table"]
+
+_BYTES_PER_POINT = 2_000
+"""Of a track point that is measured: its columns, its localization, and the grid of likelihoods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +37,35 @@ class TrackSource:
     origin : where they come from
     tracks, points : how many there are
     blocks : the points by track, then by frame; can be read once
+    measured : figures of the tracks; None: they were not asked for
     """
 
     origin: Origin
     tracks: int
     points: int
     blocks: Iterator[Tracks]
+    measured: Measured | None = None
 
 
-def tracks_of_run(store: Store, library: Library, run_id: str, revision: int | None = None) -> TrackSource:
+def tracks_of_run(
+    store: Store,
+    library: Library,
+    run_id: str,
+    revision: int | None = None,
+    *,
+    measures: bool = False,
+    exposure_s: float = 0.0,
+) -> TrackSource:
     """The tracks of a run in one revision; None: the newest complete one. Points are read while `blocks` advances.
+
+    With `measures` all tracks and their localizations are read first; `exposure_s` as of `models.measures.measure`.
 
     Raises
     ------
     UnknownItem
         When there is no such run, or it has no such revision.
+    DataError
+        When the tracks are to be measured and do not fit into the memory, or the exposure is too long.
     """
     run = store.runs.get(run_id)
     page = store.tracks.query(run_id, TrackQuery(revision=revision))
@@ -56,10 +78,34 @@ def tracks_of_run(store: Store, library: Library, run_id: str, revision: int | N
         started_at=run.started_at.astimezone(UTC).isoformat(timespec="milliseconds"),
     )
     points = sum(track.points for track in page.items)
-    return TrackSource(origin, len(page.items), points, store.tracks.stream(page.selection))
+    measured = _measured_run(store, run_id, page.selection, points, exposure_s) if measures else None
+    return TrackSource(origin, len(page.items), points, store.tracks.stream(page.selection), measured)
 
 
-def tracks_of_table(path: Path, pixel_size_um: float | None = None, note: Note | None = None) -> TrackSource:
+def _measured_run(store: Store, run_id: str, selection: TrackSelection, count: int, exposure_s: float) -> Measured:
+    require_memory(count * _BYTES_PER_POINT, "Measuring this many tracks", "Export without measures.")
+    points = Tracks.concatenate(located(store.tracks.stream(selection)))
+    if not len(points):
+        return Measured.of(TrackMeasures.empty())
+    parts = (
+        part.select(Sightings.rows_of(points, part))
+        for part in store.localizations.stream(run_id, float(points.t_s.min()), float(points.t_s.max()))
+    )
+    found = Localizations.concatenate(parts)
+    # Runs whose localizations were not kept have only the points.
+    stored = 2 * Sightings.of(points, found).counts.sum() > np.count_nonzero(points.observed)
+    return Measured.of(measure(points, found if stored else None, exposure_s).tracks)
+
+
+def tracks_of_table(
+    path: Path,
+    pixel_size_um: float | None = None,
+    note: Note | None = None,
+    *,
+    measures: bool = False,
+    localizations: Path | None = None,
+    exposure_s: float = 0.0,
+) -> TrackSource:
     """The tracks of a table.
 
     Parameters
@@ -70,15 +116,26 @@ def tracks_of_table(path: Path, pixel_size_um: float | None = None, note: Note |
         Camera pixel at the sample, µm.
     note : callable, optional
         As of `models.table_files.read_table`.
+    measures : bool
+        Whether the tracks are measured.
+    localizations : Path, optional
+        Table of the localizations that the tracks were made from, to measure diffusion on.
+    exposure_s : float
+        As of `models.measures.measure`.
 
     Raises
     ------
     DataError
-        When it cannot be read as a table of tracks.
+        When a table cannot be read, or the exposure is too long.
     """
     table = read_table(path, Tracks, note)
     origin = Origin(source=path.name, pixel_size_um=pixel_size_um)
-    return TrackSource(origin, len(set(table.track_id.tolist())), len(table), sorted_blocks(table))
+    measured = None
+    if measures:
+        found = None if localizations is None else read_table(localizations, Localizations, note)
+        known = Tracks.concatenate(located([table]))
+        measured = Measured.of(measure(known, found, exposure_s).tracks if len(known) else TrackMeasures.empty())
+    return TrackSource(origin, len(set(table.track_id.tolist())), len(table), sorted_blocks(table), measured)
 
 
 def _pixel_size_um(library: Library, model_id: str) -> float | None:

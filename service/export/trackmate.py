@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from models.memory import require_memory
 from models.tables import Tracks
 from service.export.blocks import located
+from service.export.measured import Measured
 from service.export.origin import Origin
 
 __all__ = ["is_ours", "write"]
@@ -85,8 +86,22 @@ _TRACK_FEATURES = (
 )
 """Feature to name, dimension, and whether it is a whole number; the names of TrackMate where it has the feature."""
 
+_FIGURES = {
+    "displacement_um": ("TRACK_DISPLACEMENT", "Track displacement", "LENGTH", False),
+    "path_um": ("TOTAL_DISTANCE_TRAVELED", "Total distance traveled", "LENGTH", False),
+    "speed_um_s": ("TRACK_MEAN_SPEED", "Track mean speed", "VELOCITY", False),
+    "straightness": ("CONFINEMENT_RATIO", "Confinement ratio", "NONE", False),
+    "diffusion_um2_s": ("DIFFUSION_COEFFICIENT", "Diffusion coefficient (µm²/s)", "NONE", False),
+    "diffusion_um2_s_low": ("DIFFUSION_LOW", "Diffusion, low end (µm²/s)", "NONE", False),
+    "diffusion_um2_s_high": ("DIFFUSION_HIGH", "Diffusion, high end (µm²/s)", "NONE", False),
+    "exponent": ("MSD_EXPONENT", "Exponent of the MSD", "NONE", False),
+    "exponent_low": ("MSD_EXPONENT_LOW", "Exponent of the MSD, low end", "NONE", False),
+    "exponent_high": ("MSD_EXPONENT_HIGH", "Exponent of the MSD, high end", "NONE", False),
+}
+"""Figure to feature of a track; the duration is one of all files."""
 
-def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
+
+def write(destination: Path, blocks: Iterable[Tracks], origin: Origin, measured: Measured | None = None) -> None:
     """Write tracks as TrackMate XML.
 
     The quality of a spot is the probability that its track exists, or 1 where it is not known. Points without a
@@ -98,6 +113,8 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
     blocks : iterable of Tracks
         By track, then by frame.
     origin : Origin
+    measured : Measured, optional
+        Figures of the tracks, as their features.
 
     Raises
     ------
@@ -111,11 +128,12 @@ def write(destination: Path, blocks: Iterable[Tracks], origin: Origin) -> None:
         facts = "\n".join(f"{name}: {value}" for name, value in origin.facts().items())
         file.write(f"  <Log>{_MARK}\n{escape(_printable(facts))}</Log>\n")
         file.write('  <Model spatialunits="µm" timeunits="sec">\n    <FeatureDeclarations>\n')
-        for kind, features in (("Spot", _SPOT_FEATURES), ("Edge", _EDGE_FEATURES), ("Track", _TRACK_FEATURES)):
+        of_tracks = _TRACK_FEATURES if measured is None else (*_TRACK_FEATURES, *_FIGURES.values())
+        for kind, features in (("Spot", _SPOT_FEATURES), ("Edge", _EDGE_FEATURES), ("Track", of_tracks)):
             file.writelines(_declarations(kind, features))
         file.write("    </FeatureDeclarations>\n")
         _write_spots(file, tracks)
-        _write_tracks(file, tracks)
+        _write_tracks(file, tracks, measured)
         file.write("  </Model>\n")
         file.write(_settings(tracks, origin))
         file.write('  <GUIState state="ConfigureViews" />\n</TrackMate>\n')
@@ -179,7 +197,7 @@ def _spots(rows: NDArray[np.int64], points: Tracks) -> Iterator[str]:
         )
 
 
-def _write_tracks(file: TextIO, tracks: Tracks) -> None:
+def _write_tracks(file: TextIO, tracks: Tracks, measured: Measured | None) -> None:
     ids, begins, counts = np.unique(tracks.track_id, return_index=True, return_counts=True)
     chosen = np.flatnonzero(counts > 1)
     # Ids beyond Java's int are replaced by their rank; the name keeps the id in any case.
@@ -188,19 +206,21 @@ def _write_tracks(file: TextIO, tracks: Tracks) -> None:
     for index, track in enumerate(chosen.tolist()):
         begin = int(begins[track])
         points = tracks.select(slice(begin, begin + int(counts[track])))
-        file.writelines(_track(index, int(numbers[track]), begin, points))
+        figures = {} if measured is None else measured.of_track(int(ids[track]))
+        file.writelines(_track(index, int(numbers[track]), begin, points, figures))
     file.write("    </AllTracks>\n    <FilteredTracks>\n")
     file.writelines(f'      <TrackID TRACK_ID="{number}" />\n' for number in numbers[chosen].tolist())
     file.write("    </FilteredTracks>\n")
 
 
-def _track(index: int, number: int, begin: int, points: Tracks) -> Iterator[str]:
+def _track(index: int, number: int, begin: int, points: Tracks, figures: dict[str, float]) -> Iterator[str]:
     """One track: `begin` is the row of its first point, and so the id of its first spot."""
     start_s, stop_s = float(points.t_s[0]), float(points.t_s[-1])
+    more = "".join(f' {_FIGURES[name][0]}="{value}"' for name, value in figures.items() if name in _FIGURES)
     yield (
         f'      <Track name="Track_{points.track_id[0]}" TRACK_ID="{number}" TRACK_INDEX="{index}" '
         f'NUMBER_SPOTS="{len(points)}" TRACK_START="{start_s}" TRACK_STOP="{stop_s}" '
-        f'TRACK_DURATION="{stop_s - start_s}">\n'
+        f'TRACK_DURATION="{stop_s - start_s}"{more}>\n'
     )
     steps = np.stack([np.diff(column) for column in (points.x_um, points.y_um, points.z_um)])
     lengths = np.sqrt((steps**2).sum(axis=0))

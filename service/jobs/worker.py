@@ -169,7 +169,15 @@ def _export(job: Job, jobs: Jobs, settings: Settings) -> None:
     form = FORMATS[job.request["format"]]
     with contextlib.closing(Store.open(settings.database)) as store:
         library = Library(settings.data_dir, settings.model)
-        source = tracks_of_run(store, library, job.request["run"], job.request["revision"])
+        wanted = job.request
+        source = tracks_of_run(
+            store,
+            library,
+            wanted["run"],
+            wanted["revision"],
+            measures=bool(wanted.get("measures")),
+            exposure_s=float(wanted.get("exposure_s") or 0.0),
+        )
 
         def report(done: int) -> None:
             jobs.report_progress(job.id, done, source.points, "points")
@@ -177,7 +185,7 @@ def _export(job: Job, jobs: Jobs, settings: Settings) -> None:
         with complete_output(result_folder(settings.data_dir, job), lambda _: False) as aside:
             aside.mkdir()
             stem = f"{source.origin.source}-tracks-{source.origin.revision}"
-            written = form.write_file(aside, stem, counted(source.blocks, report), source.origin)
+            written = form.write_file(aside, stem, counted(source.blocks, report), source.origin, source.measured)
     jobs.log(job.id, f"{written.name}: {source.tracks} tracks with {source.points} points.")
 
 

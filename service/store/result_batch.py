@@ -15,12 +15,12 @@ __all__ = ["ResultBatch"]
 
 @dataclass(frozen=True, slots=True)
 class ResultBatch:
-    """Localizations and track points of consecutive analysed frames.
+    """Localizations of consecutive analysed frames, and track points that were ready with them.
 
     Attributes
     ----------
     localizations, tracks : Localizations, Tracks
-        Either may be empty.
+        Either may be empty. Track points may be of earlier frames.
     t_s : (float, float)
         Times of the first and last frame, s from the start of the run.
     frames : (int, int) or None

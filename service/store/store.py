@@ -15,6 +15,7 @@ from typing import Self
 
 from sqlalchemy import select, update
 
+from models.tables import Tracks
 from service.store.audit import Audit
 from service.store.catch_ups import CatchUps
 from service.store.database import Database
@@ -109,7 +110,7 @@ class Store:
         run_id : str
             The run.
         batch : ResultBatch
-            Localizations, track points and events of tracks.
+            Localizations and events of tracks, and track points of these frames or of earlier ones.
         ledger : mapping
             Frames so far by what became of them (`service.store.runs.LEDGER_KEYS`).
         figures : RunFigures, optional
@@ -136,6 +137,19 @@ class Store:
             add_points(connection, key, LIVE_REVISION, batch.tracks)
             add_track_events(connection, key, LIVE_REVISION, batch.events)
             connection.execute(update(runs).where(runs.c.key == key).values(progress))
+
+    def append_points(self, run_id: str, points: Tracks) -> None:
+        """Write points of live tracks in frames that are stored already.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        StoreError
+            When the database cannot be written, or has these points already.
+        """
+        with self._database.writing() as connection:
+            add_points(connection, run_key(connection, run_id), LIVE_REVISION, points)
 
     def close(self) -> None:
         """Close all connections."""

@@ -280,42 +280,31 @@ def test_the_temporal_minimum_is_removed() -> None:
     np.testing.assert_array_equal(remove_minimum(frames).counts, [[[102, 100]], [[100, 110]]])
 
 
-def test_diffusion_is_recovered_whatever_the_localization_noise() -> None:
-    rng = np.random.default_rng(9)
-    coefficient, step = 2.0, 0.01
-    paths = np.cumsum(rng.normal(0, np.sqrt(2 * coefficient * step), (40, 500)), axis=1)
-    for noise in (0.0, 0.2):
-        seen = paths + rng.normal(0, noise, paths.shape)
-        seen[rng.random(seen.shape) < 0.1] = np.nan
-        estimate, error = brownian.diffusion(seen, step)
-        assert estimate is not None
-        assert error is not None
-        # Three standard errors of the estimator itself.
-        assert estimate == pytest.approx(coefficient, abs=3 * error)
-        assert error < 0.3
-    assert brownian.diffusion(np.full((2, 5), np.nan), step) == (None, None)
-    assert brownian.diffusion(paths[:1], step)[1] is None
-
-
-def test_diffusion_joins_localizations_by_tracks() -> None:
+def test_diffusion_is_measured_along_tracks_with_the_blur_of_the_frames_removed() -> None:
+    """Positions are means of the places that are drawn in a frame, as those of localizations are."""
     rng = np.random.default_rng(4)
-    start = np.array([[20.0, 20.0, 30.0], [60.0, 60.0, 50.0], [90.0, 20.0, 70.0]])
-    paths = start[:, None] + np.cumsum(rng.normal(0, np.sqrt(2 * 2.0 * 0.01), (3, 200, 3)), axis=1)
-    seen = rng.random((3, 200)) < 0.9
+    start = np.array([[20.0, 20.0, 30.0], [60.0, 60.0, 50.0], [90.0, 20.0, 70.0], [30.0, 70.0, 40.0]])
+    kicks = rng.normal(0, np.sqrt(2 * 10.0 * 0.01 / 3), (4, 600, 3))
+    places = (start[:, None] + np.cumsum(kicks, axis=1)).reshape(4, 200, 3, 3)
+    seen = rng.random((4, 200)) < 0.9
     bead, frame = np.nonzero(seen)
-    found = localizations(frame.tolist(), paths[bead, frame], np.full(len(frame), 0.9))
-    joined = brownian.joined_by_tracks(found, 200)
-    assert joined.shape == (3, 200, 3)
-    # All but the first points of each track, before it was confirmed.
-    assert np.isfinite(joined[..., 0]).sum() >= seen.sum() - 12
-    for track in joined:
-        known = np.isfinite(track[:, 0])
-        of = np.abs(paths[:, known] - track[known]).max(axis=(1, 2))
-        assert of.min() == 0.0
-    estimate, error = brownian.diffusion(joined[..., 2], 0.01)
-    assert estimate is not None
-    assert error is not None
-    assert estimate == pytest.approx(2.0, abs=4 * error)
+    columns = localizations(frame.tolist(), places.mean(axis=2)[bead, frame], np.full(len(frame), 0.9)).columns()
+    sigmas = {f"sigma_{axis}_um": np.full(len(frame), 0.05) for axis in "xyz"}
+    middle = [np.column_stack([each, np.ones(4)]) for each in np.moveaxis(places[:, :, 1], 0, 1)]
+    frames = Frames(np.zeros((200, 1, 1), np.uint16), tuple(middle), np.zeros(200), np.zeros((1, 1)), CameraModel(0.0))
+    rows = brownian._rows("it", Localizations.from_columns(columns | sigmas), frames, 10.0)
+    assert [row["axis"] for row in rows] == ["x", "y", "z", "all"]
+    for row in rows:
+        # Without the correction of the blur it would be 0.7 of the truth. 800 steps: 5 % for an axis.
+        assert row["ratio"] == pytest.approx(row["of_the_true_paths_um2_s"] / 10.0, abs=0.15)
+        assert row["covered"]
+        assert row["low_um2_s"] < row["recovered_um2_s"] < row["high_um2_s"]
+        assert (row["tracks"], row["tracks_measured"], row["beads"]) == (4, 4, 4)
+        assert row["tracks_covered"] >= 0.75
+        assert row["found"] == pytest.approx(seen.mean(), abs=0.01)
+    none = brownian._rows("it", Localizations.empty(), frames, 10.0)
+    assert [row["recovered_um2_s"] for row in none] == [None] * 4
+    assert none[0]["covered"] is None
 
 
 def test_a_method_that_states_no_sigmas_is_tracked_all_the_same() -> None:

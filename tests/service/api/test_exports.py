@@ -126,6 +126,21 @@ def test_all_formats_can_be_downloaded(served: tuple[httpx.Client, str], runner:
             assert 'pixelwidth="0.65"' in path.read_text(encoding="utf-8")
 
 
+def test_figures_of_tracks_come_with_the_file(served: tuple[httpx.Client, str], runner: Runner) -> None:
+    client, run = served
+    job = start(client, run, format="csv", measures=True, exposure_s=0.005)
+    done = finished(client, runner, job["id"])
+    assert done["state"] == "done", done["error"]
+    assert done["request"]["measures"] is True
+    text = client.get(f"/jobs/{job['id']}/result").text
+    header, first = (line.split(",") for line in text.splitlines()[:2])
+    assert float(first[header.index("track_duration_s")]) == pytest.approx(0.04)
+    too_long = start(client, run, format="csv", measures=True, exposure_s=3.0)
+    failed = finished(client, runner, too_long["id"])
+    assert failed["state"] == "failed"
+    assert "The exposure is 3 s" in str(failed["error"])
+
+
 def test_what_cannot_be_exported_is_refused_at_once(served: tuple[httpx.Client, str]) -> None:
     client, run = served
     before = len(client.get("/jobs").json()["items"])

@@ -116,3 +116,23 @@ def test_another_file_is_not_replaced(
     # The table itself has the suffix of napari's table, and is another one.
     assert export(monkeypatch, table, "--format", "napari", "--out", table) == 1
     np.testing.assert_array_equal(read_table(table, Tracks).x_um, readable_tracks().x_um)
+
+
+def test_figures_of_tracks_are_further_columns(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    data: Path,
+    run: str,
+    table: Path,
+) -> None:
+    out = tmp_path / "out.csv"
+    for source in ((run, "--data", data), (table,)):
+        assert export(monkeypatch, *source, "--format", "csv", "--out", out, "--measures", "--exposure-s", 0.005) == 0
+        assert "track_diffusion_um2_s" in out.read_text().splitlines()[0].split(",")
+    for wrong, words in (
+        ((table, "--exposure-s", 0.01), "--exposure-s"),
+        ((run, "--data", data, "--measures", "--localizations", table), "database"),
+    ):
+        assert export(monkeypatch, *wrong, "--format", "csv", "--out", tmp_path / "no.csv") == 2
+        assert words in " ".join(capsys.readouterr().err.split())

@@ -21,6 +21,7 @@ from models.scene import reference_camera, reference_scene
 from models.table_files import read_table, write_table
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking import MOST_IN_A_FRAME
+from models.tracking.fixed_lag import FixedLag
 from models.weights import reference_model
 from service.commands import track
 from service.engine.analyzer import Analyzer
@@ -243,14 +244,19 @@ def test_a_movie_is_tracked_as_live(tmp_path: Path) -> None:
     localizer = Localizer.load(folder, "cpu")
     analyzer = Analyzer(localizer, tracking.tracker(), tracking.candidates_from)
     frames = [Frame(its, n, n / 100, "simulation", 0.0) for n, its in enumerate(counts)]
-    live = []
+    live, lag, stored = [], FixedLag(tracking.lag_frames), []
     for first in range(0, len(frames), 16):
         batch = frames[first : first + 16]
         live += list(analyzer.track(batch, analyzer.localize(batch)))
-    expected, written = Tracks.concatenate(result.state.rows() for result in live), read_table(out, Tracks)
+        stored.append(lag.add([result.state for result in live[first:]]))
+    expected, written = Tracks.concatenate([*stored, lag.finish()]), read_table(out, Tracks)
     assert len(expected) > 20
     for name, column in expected.columns().items():
         np.testing.assert_array_equal(getattr(written, name), column, err_msg=name)
+    assert _run(movie, *arguments, "--out", out, "--smooth-lag-frames", 0).exit_code == 0
+    shown, written = Tracks.concatenate(result.state.rows() for result in live), read_table(out, Tracks)
+    np.testing.assert_array_equal(written.x_um, shown.x_um)
+    assert not np.array_equal(shown.x_um, expected.x_um)
     # What a run keeps is from the threshold on, or of a shown track; each shown localization is kept.
     candidates = read_table(kept, Localizations)
     assert candidates.probability.min() < localizer.threshold

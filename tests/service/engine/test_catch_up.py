@@ -265,7 +265,9 @@ def assert_same(found: Tracks, expected: Tracks) -> None:
         np.testing.assert_allclose(found.columns()[name][mine], column[order], atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize(("late", "kinds"), [(lambda _: False, []), (lambda n: n % 3 == 1, ["run_caught_up"])])
+@pytest.mark.parametrize(
+    ("late", "kinds"), [(lambda _: False, ["run_smoothed"]), (lambda n: n % 3 == 1, ["run_caught_up"])]
+)
 def test_a_run_is_smoothed_when_it_has_ended(past: Past, late: Callable[[int], bool], kinds: list[str]) -> None:
     tracking = TrackingPart(step_um=0.5)
     run = past.run(late, tracking=tracking)
@@ -279,6 +281,7 @@ def test_a_run_is_smoothed_when_it_has_ended(past: Past, late: Callable[[int], b
     assert made["version"]
     assert made["made_at"].endswith("+00:00")
     assert [event[0] for event in past.events] == kinds
+    assert past.events[0][1].endswith("revision 2, 1 track.")
     found = tracks_of(past, run)
     times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
     assert_same(
@@ -304,8 +307,9 @@ def test_a_run_that_is_not_to_be_smoothed(past: Past, tracking: TrackingPart) ->
     assert [(made["form"], made["tracking"]) for made in item.revisions] == [("as live", tracking.record())]
     found = past.store.localizations.read(late)
     times_s = {frame.index: frame.time_s - 500.0 for frame in past.all}
+    known = tracking.tracker_settings, tracking.preset
     assert_same(
-        tracks_of(past, late), track_table(found, None, tracking.tracker_settings, tracking.preset, times_s=times_s)
+        tracks_of(past, late), track_table(found, None, *known, times_s=times_s, lag_frames=tracking.lag_frames)
     )
 
 
