@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
@@ -17,8 +17,11 @@ from models.tracking.state import TracksLocalizations
 
 if TYPE_CHECKING:
     from models.tracking.events import EventObserver
+    from models.tracking.image_tracker import ImageModel
 
-__all__ = ["TrackingPart", "TrackingRequest"]
+__all__ = ["Fit", "TrackingPart", "TrackingRequest"]
+
+Fit = Literal["auto", "off"]
 
 
 def _tracker_fields(*, optional: bool) -> dict[str, Any]:
@@ -60,6 +63,10 @@ class TrackingRequest(BaseModel):
     preset: Preset | None = Field(
         None, description="`default`, or `published`: the published Kalman filter, which has no settings."
     )
+    fit: Fit | None = Field(
+        None,
+        description="Fit emitters to the camera images: `auto` (where there is a PSF, and as time allows), or `off`.",
+    )
     settings: TrackerRequest = Field(
         default_factory=TrackerRequest, description="Settings of the tracker; for the preset `default` only."
     )
@@ -76,6 +83,10 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
 
     preset: Preset = Field(
         default="default", description="default, or published: the published Kalman filter, which has no settings."
+    )
+    fit: Fit = Field(
+        default="auto",
+        description="Fit emitters to the camera images: auto (where the model has a PSF, and as time allows), or off.",
     )
     smooth_after_run: bool = Field(
         default=True, description="Smooth the tracks of a run when it has ended, as their next revision."
@@ -104,10 +115,17 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         """Probability from which localizations go to the tracker; None: the threshold of the model."""
         return None if self.preset == "published" else self.tracker_settings.least_probability
 
-    def tracker(self) -> TracksLocalizations:
-        """A new tracker."""
+    @property
+    def fits(self) -> bool:
+        """Whether emitters are fitted to the camera images; the published tracker takes localizations."""
+        return self.fit == "auto" and self.preset == "default"
+
+    def tracker(self, images: ImageModel | None = None) -> TracksLocalizations:
+        """A new tracker: of camera images, where they are fitted and the model has an `ImageModel`."""
         from models.tracking.offline import make_tracker
 
+        if images is not None and self.fits:
+            return images.tracker(self.tracker_settings)
         return make_tracker(self.preset, self.tracker_settings)
 
     def observer(self) -> EventObserver:
@@ -126,23 +144,24 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         """
         wanted = TrackingRequest.model_validate(dict(request))
         if wanted.preset == "published":
-            return TrackingPart(preset="published", smooth_after_run=self.smooth_after_run)
+            return TrackingPart(preset="published", fit=wanted.fit or self.fit, smooth_after_run=self.smooth_after_run)
         given = {**self.model_dump(), **wanted.settings.model_dump(exclude_none=True)}
-        return TrackingPart(**{**given, "preset": wanted.preset or self.preset})
+        return TrackingPart(**{**given, "preset": wanted.preset or self.preset, "fit": wanted.fit or self.fit})
 
     def record(self) -> dict[str, Any]:
         """All values in use, for the record of a run; in the form of a request."""
         values = self.model_dump(mode="json")
-        own = {name: values.pop(name) for name in ("preset", "smooth_after_run")}
+        own = {name: values.pop(name) for name in ("preset", "fit", "smooth_after_run")}
         return {**own, "settings": {} if self.preset == "published" else values}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> TrackingPart:
-        """The settings of a run. A run without a record has the defaults, and is not smoothed."""
+        """The settings of a run. A run without a record has the defaults, and is neither fitted nor smoothed."""
         if not record:
-            return cls(smooth_after_run=False)
+            return cls(fit="off", smooth_after_run=False)
         return cls(
             **record.get("settings", {}),
             preset=record.get("preset", "default"),
+            fit=record.get("fit", "off"),
             smooth_after_run=record.get("smooth_after_run", True),
         )

@@ -135,9 +135,8 @@ class ModelSlot:
     # ---- use ----
 
     def for_analysis(self, loaded: LoadedModel) -> AnalysisModel:
-        """A loaded model as a run uses it: with refinement where the settings ask for it."""
-        refinement = loaded.live_refinement() if self._settings.engine.refine else None
-        return AnalysisModel(loaded.localizer, loaded.model, refinement)
+        """A loaded model as a run uses it."""
+        return AnalysisModel(loaded.localizer, loaded.model, loaded.fit_cost_s)
 
     def localizer_of(self, model_id: str) -> LocalizesFrames:
         """The localizer of the active model or of another one of the library.
