@@ -41,6 +41,7 @@ from models.tables import Localizations
 if TYPE_CHECKING:
     from models.background.explained import ExplainedShare
     from models.fit.refiner import Refiner
+    from models.tracking.image_tracker import ImageModel
 
 __all__ = ["Localizer"]
 
@@ -136,6 +137,28 @@ class Localizer:
             return reference_psf()
         return Psf.load(self.folder / PSF)
 
+    @cached_property
+    def image_model(self) -> ImageModel | None:
+        """What the image filter needs of this model and camera; None when the PSF is missing or damaged."""
+        from models.fit.image_levels import ImageOptics
+        from models.fit.missed import MissedEmitters
+        from models.fit.scale import fit_range_um
+        from models.tracking.image_tracker import ImageModel
+
+        try:
+            psf = self.psf
+        except DataError:
+            return None
+        optics, depths_um = ImageOptics(psf, self.camera), self._apparent_depths_um
+        return ImageModel(
+            optics, self.camera, self.card.field, depths_um, MissedEmitters(optics, fit_range_um(psf, depths_um))
+        )
+
+    @property
+    def _apparent_depths_um(self) -> tuple[float, float]:
+        planes = float(self.psf.z_um[0]), float(self.psf.z_um[-1])
+        return apparent_range_um(self.card.field, self.card.z_range_um, planes)
+
     @property
     def threshold(self) -> float:
         """Least probability of a detection that counts as an emitter."""
@@ -167,11 +190,9 @@ class Localizer:
         from models.fit.refiner import RefinementSettings, Refiner
 
         # The fit uses apparent positions; field distortion is corrected afterwards.
-        planes = float(self.psf.z_um[0]), float(self.psf.z_um[-1])
-        low, high = apparent_range_um(self.card.field, self.card.z_range_um, planes)
         usual = RefinementSettings()
         settings = RefinementSettings(
-            z_range_um=(low, high),
+            z_range_um=self._apparent_depths_um,
             rounds=usual.rounds if rounds is None else rounds,
             iterations=usual.iterations if iterations is None else iterations,
         )

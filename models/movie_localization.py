@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.background.frame_light import remove_light
+from models.background.frame_light import FrameLight, remove_light
 from models.background.mode import StaticLightMode
 from models.errors import DataError
 from models.tables import Localizations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.fit.refiner import Refiner
     from models.localization import Localizer
 
-__all__ = ["Movie", "dark_level_note", "localize_movie"]
+__all__ = ["Movie", "dark_level_note", "lit_frames", "localize_movie"]
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Pixels of a batch. Larger batches do not run faster on a CPU, and need more memory."""
@@ -96,12 +96,28 @@ def localize_movie(
     DataError
         When a frame has a count above the range of the camera.
     """
+    parts = []
+    for frames, numbers, lights in lit_frames(movie, localizer, static_light, 1 if refiner else None):
+        if refiner is None:
+            parts.append(localizer.localize(remove_light(frames, lights), numbers, least))
+        else:
+            parts.append(localizer.localize_finely(frames, numbers, refiner, lights))
+        advance(int(numbers[-1]) + 1)
+    return Localizations.concatenate(parts)
+
+
+def lit_frames(
+    movie: Movie, localizer: Localizer, static_light: StaticLightMode, batch: int | None = None
+) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int64], list[FrameLight | None]]]:
+    """Frames of a movie in batches, with their numbers and their static light; see `localize_movie`.
+
+    Without `batch` as many frames are read at once as localization is fastest with.
+    """
     top = localizer.camera.saturation_adu
-    batch = 1 if refiner else max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
+    batch = batch or max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
     light = localizer.static_light(static_light)
     if light is not None:
         light.begin_with(_frames(movie, batch), movie.shape[0])
-    parts = []
     for start in range(0, movie.shape[0], batch):
         frames = movie.read(start, start + batch)
         numbers = np.arange(start, start + len(frames))
@@ -112,13 +128,7 @@ def localize_movie(
                 "carry over.",
                 "Give the camera of this movie with --camera, or use a model that was calibrated with it.",
             )
-        lights = [None] * len(frames) if light is None else light.follow(frames)
-        if refiner is None:
-            parts.append(localizer.localize(remove_light(frames, lights), numbers, least))
-        else:
-            parts.append(localizer.localize_finely(frames, numbers, refiner, lights))
-        advance(start + len(frames))
-    return Localizations.concatenate(parts)
+        yield frames, numbers, [None] * len(frames) if light is None else light.follow(frames)
 
 
 def _frames(movie: Movie, batch: int) -> Iterator[NDArray[np.uint16]]:

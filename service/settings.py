@@ -204,7 +204,6 @@ class EnginePart(_Part):
         le=256,
         description="Threads of the network on a CPU; absent: the smallest number that keeps up.",
     )
-    refine: bool = Field(default=False, description="Refine live localizations in the time before the next frame.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device on which the network runs.")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto", description="Arithmetic of the network."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
@@ -17,8 +17,11 @@ from models.tracking.state import TracksLocalizations
 
 if TYPE_CHECKING:
     from models.tracking.events import EventObserver
+    from models.tracking.image_tracker import ImageModel
 
-__all__ = ["TrackingPart", "TrackingRequest"]
+__all__ = ["Fit", "TrackingPart", "TrackingRequest"]
+
+Fit = Literal["auto", "off"]
 
 
 def _tracker_fields(*, optional: bool) -> dict[str, Any]:
@@ -63,6 +66,10 @@ class TrackingRequest(BaseModel):
     preset: Preset | None = Field(
         None, description="`default`, or `published`: the published Kalman filter, which has no settings."
     )
+    fit: Fit | None = Field(
+        None,
+        description="Fit emitters to the camera images: `auto` (where there is a PSF, and as time allows), or `off`.",
+    )
     smooth_lag_frames: int | None = Field(None, ge=0, le=_MOST_LAG_FRAMES, description=_LAG_HELP)
     settings: TrackerRequest = Field(
         default_factory=TrackerRequest, description="Settings of the tracker; for the preset `default` only."
@@ -75,7 +82,7 @@ class TrackingRequest(BaseModel):
         return self
 
 
-_OF_ALL_PRESETS = ("smooth_after_run", "smooth_lag_frames")
+_OF_ALL_PRESETS = ("fit", "smooth_after_run", "smooth_lag_frames")
 
 
 class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker are made at run time
@@ -83,6 +90,10 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
 
     preset: Preset = Field(
         default="default", description="default, or published: the published Kalman filter, which has no settings."
+    )
+    fit: Fit = Field(
+        default="auto",
+        description="Fit emitters to the camera images: auto (where the model has a PSF, and as time allows), or off.",
     )
     smooth_after_run: bool = Field(
         default=True, description="Smooth the tracks of a run when it has ended, as their next revision."
@@ -117,10 +128,17 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         """Probability from which localizations go to the tracker; None: the threshold of the model."""
         return None if self.preset == "published" else self.tracker_settings.least_probability
 
-    def tracker(self) -> TracksLocalizations:
-        """A new tracker."""
+    @property
+    def fits(self) -> bool:
+        """Whether emitters are fitted to the camera images; the published tracker takes localizations."""
+        return self.fit == "auto" and self.preset == "default"
+
+    def tracker(self, images: ImageModel | None = None) -> TracksLocalizations:
+        """A new tracker: of camera images, where they are fitted and the model has an `ImageModel`."""
         from models.tracking.offline import make_tracker
 
+        if images is not None and self.fits:
+            return images.tracker(self.tracker_settings)
         return make_tracker(self.preset, self.tracker_settings)
 
     def observer(self) -> EventObserver:
@@ -153,8 +171,8 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> TrackingPart:
-        """The settings of a run. A run without a record has the defaults, and is not smoothed."""
+        """The settings of a run. A run without a record has the defaults, and is neither fitted nor smoothed."""
         if not record:
-            return cls(smooth_after_run=False, smooth_lag_frames=0)
+            return cls(fit="off", smooth_after_run=False, smooth_lag_frames=0)
         given = {name: value for name, value in record.items() if name != "settings"}
         return cls(**record.get("settings", {}), **given)

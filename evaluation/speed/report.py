@@ -36,6 +36,8 @@ def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
         stages |= {f"history: {name}": summary for name, summary in history["latency_ms"].items()}
     _rows(console, "ms from mid-exposure", stages, _QUANTILES)
     _row(console, "accuracy", figures["accuracy"])
+    if figures.get("fitted_share"):
+        _row(console, "share of frames by fit", figures["fitted_share"])
     processes = figures.get("processes") or {}
     _rows(console, "process", processes, ("cpu_percent", "rss_mb", "descriptors", "threads"))
     if clients:

@@ -163,8 +163,9 @@ def _level(spline: PatternSpline, shape: tuple[int, int], depths_um: Array, binn
     half = int(np.ceil(radius_px.max() / binning)) + 1
     margin = int(np.ceil(margin_px / binning))
     # Room for the margin and for patterns that reach over the edge: the transform wraps around.
-    padded = tuple(fft.next_fast_len(-(-side // binning) + margin + max(half, margin), real=True) for side in shape)
     side = 2 * half + 1
+    needed = [max(-(-extent // binning) + margin + max(half, margin), side) for extent in shape]
+    padded = tuple(fft.next_fast_len(extent, real=True) for extent in needed)
     box = np.array([0, side * binning, 0, side * binning])
     kernels = np.zeros((2, len(depths_um), *padded), np.float32)
     for row, z_index in enumerate(spline.z_index(depths_um)):

@@ -1,4 +1,4 @@
-"""Compile the kernels of the tracker before the first frame comes.
+"""Compile the kernels of the tracker and of the image filter before the first frame comes.
 
 numba compiles a kernel when it is first called, which takes up to 2 s for each,
 and loads it from its cache in later processes. Neither may happen while frames
@@ -7,16 +7,53 @@ wait.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from models.tables import Localizations
+from models.tracking.image_filter import Effort
+from models.tracking.image_tracker import ImageModel, one_thread
 from models.tracking.tracker import Tracker
 
-__all__ = ["compile_tracker"]
+__all__ = ["REHEARSED_EMITTERS", "compile_tracker", "rehearse"]
 
 _FRAMES = 12
 _POINTS = 6
 """Enough that the tracks are sure of their velocity, and that a new track takes it from its neighbours."""
+
+REHEARSED_EMITTERS = 16
+_REHEARSED_FRAMES = 6
+_PHOTONS, _BACKGROUND_E = 5000.0, 20.0
+
+
+def rehearse(images: ImageModel, shape: tuple[int, int], efforts: Mapping[str, Effort]) -> dict[str, float]:
+    """Fit frames of a size with each effort, so that everything is compiled and computed; median time of each, s.
+
+    The frames have `REHEARSED_EMITTERS` candidates in a grid, in noise.
+    """
+    camera, rng = images.camera, np.random.default_rng(1)
+    electrons = rng.poisson(_BACKGROUND_E, (_REHEARSED_FRAMES, *shape))
+    counts = np.rint(electrons / camera.electrons_per_adu + camera.offset_adu).astype(np.uint16)
+    side = int(np.sqrt(REHEARSED_EMITTERS))
+    rows, columns = ((np.indices((side, side)).reshape(2, -1) + 0.5).T * [shape[0] / side, shape[1] / side]).T
+    pixel_um = images.optics.psf.pixel_size_um
+    places = np.column_stack(
+        [columns * pixel_um, rows * pixel_um, np.linspace(*images.depths_um, REHEARSED_EMITTERS + 2)[1:-1]]
+    )
+    times_s = {}
+    with one_thread():
+        for name, effort in efforts.items():
+            tracker, taken_s = images.tracker(), []
+            for frame in range(_REHEARSED_FRAMES):
+                found = _table(frame, places)
+                begin_s = time.perf_counter()
+                tracker.step_image(frame / 100, frame, found, counts[frame], None, effort)
+                taken_s.append(time.perf_counter() - begin_s)
+            times_s[name] = float(np.median(taken_s))
+    return times_s
 
 
 def compile_tracker() -> None:
@@ -26,7 +63,12 @@ def compile_tracker() -> None:
         places = np.column_stack([np.arange(_POINTS) * 5.0 + 0.5 * frame, np.zeros(_POINTS), np.full(_POINTS, 20.0)])
         if frame == _FRAMES - 1:
             places = np.vstack([places, [2.5, 8.0, 20.0]])
-        columns = {name: np.ones(len(places)) for name in Localizations.names()}
-        columns |= dict(zip(("x_um", "y_um", "z_um"), places.T, strict=True))
-        columns |= {f"sigma_{axis}_um": np.full(len(places), 0.2) for axis in "xyz"}
-        tracker.step(frame / 100, frame, Localizations.from_columns(columns))
+        tracker.step(frame / 100, frame, _table(frame, places))
+
+
+def _table(frame: int, places: NDArray[np.float64]) -> Localizations:
+    columns = {name: np.ones(len(places)) for name in Localizations.names()}
+    columns |= dict(zip(("x_um", "y_um", "z_um"), places.T, strict=True))
+    columns |= {f"sigma_{axis}_um": np.full(len(places), 0.2) for axis in "xyz"}
+    columns |= {"frame": np.full(len(places), frame), "photons": np.full(len(places), _PHOTONS)}
+    return Localizations.from_columns(columns)

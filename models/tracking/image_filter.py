@@ -114,6 +114,8 @@ class ImageFilter(Tracker):
     settings : TrackerSettings, optional
     links : Links, optional
         See `Tracker`.
+    missed : MissedEmitters, optional
+        Of these optics, to share its filters.
     """
 
     def __init__(
@@ -122,11 +124,16 @@ class ImageFilter(Tracker):
         depths_um: tuple[float, float],
         settings: TrackerSettings | None = None,
         links: Links | None = None,
+        missed: MissedEmitters | None = None,
     ) -> None:
         super().__init__(settings, links)
+        self.swap(optics, depths_um, missed)
+
+    def swap(self, optics: ImageOptics, depths_um: tuple[float, float], missed: MissedEmitters | None = None) -> None:
+        """Continue with other optics; arguments as of the class."""
         self._optics = optics
         self._depths_um = fit_range_um(optics.psf, depths_um)
-        self._missed = MissedEmitters(optics, self._depths_um)
+        self._missed = missed or MissedEmitters(optics, self._depths_um)
         self._background: float | None = None
         pixel_um = optics.psf.pixel_size_um
         self._unit_um = np.array([pixel_um, pixel_um, 1.0])
@@ -168,8 +175,8 @@ class ImageFilter(Tracker):
         pool, known = scan.pool, len(scan.pool)
         wide = scan.variance * (_WIDER + _WIDER_IMPROBABLE / (1 + scan.odds)) ** 2
         pairs = self._associate(scan, wide)
-        new = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
-        own, new = self._chosen(pool, scan.odds, new, effort.emitters)
+        free = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
+        own, new = self._chosen(pool, scan.odds, free, effort.emitters)
         if self._background is None:
             self._background = max(float(np.percentile(electrons, 10)), self._optics.read_variance)
         fit = fit_with_prior(
@@ -206,8 +213,41 @@ class ImageFilter(Tracker):
         births = self._births_of(scan, fit, evidence, count, missed, int(np.count_nonzero(seen)))
         rows = np.where(seen, np.cumsum(seen) - 1, -1)
         table = self._table(scan, fit, measured, variance, np.flatnonzero(seen[own]), own, births)
+        if len(own) < known or count + len(new) < known + len(free):
+            table, births = self._take_others(
+                scan, found, pairs, own, np.setdiff1d(free, new), (seen, rows, table, births)
+            )
         state = self._conclude(scan, seen, rows, births, self._beside(pool, _COINCIDENT_UM))
         return state, table
+
+    def _take_others(
+        self,
+        scan: Scan,
+        found: Localizations,
+        pairs: Pairs,
+        own: I64,
+        new: I64,
+        fitted: tuple[Bools, I64, Localizations, Births],
+    ) -> tuple[Localizations, Births]:
+        """Take the tracks that were not fitted, and the candidates `new`, as `Tracker` does; table and births then."""
+        seen, rows, table, births = fitted
+        others = np.flatnonzero(~np.isin(pairs.tracks, own))
+        tracks, hits = pairs.tracks[others], pairs.hits[others]
+        pool, measured, variance = scan.pool, scan.measured, scan.variance
+        predicted = pool.gaussians[..., tracks]
+        pool.weights[:, tracks] = posterior(pool.weights[:, tracks], pairs.logs[:, others])
+        pool.gaussians[..., tracks] = update(predicted, measured[:, hits], variance[:, hits])
+        seen[tracks] = True
+        rows[tracks] = len(table) + np.arange(len(tracks))
+        table = Localizations.concatenate([table, found.select(scan.used[np.concatenate([hits, new])])])
+        odds = np.log(scan.odds[new] * (scan.densities.new / scan.densities.real))
+        return table, Births(
+            np.concatenate([births.measured, measured[:, new]], axis=1),
+            np.concatenate([births.variance, variance[:, new]], axis=1),
+            np.append(births.log_odds, odds),
+            np.concatenate([births.light, scan.light[:, new]], axis=1),
+            np.append(births.rows, len(table) - len(new) + np.arange(len(new))),
+        )
 
     def _chosen(self, pool: Pool, odds: F64, new: I64, most: int) -> tuple[I64, I64]:
         """Rows of the tracks and of the new candidates that are fitted: the most probable ones, tracks first."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,12 @@ from models.tracking.links import Links, TrackLinks
 from models.tracking.relinking import relink
 from models.tracking.settings import TrackerSettings
 from models.tracking.smoothing import Motion, Path, Smoothed, smooth
+from models.tracking.state import TrackState
 from models.tracking.tracker import Tracker, measurements
+
+if TYPE_CHECKING:
+    from models.background.frame_light import FrameLight
+    from models.tracking.image_tracker import ImageModel
 
 __all__ = ["Smoother"]
 
@@ -40,6 +46,8 @@ class Smoother:
     fps : float, optional
         Frames per second. With it, tracks have points in every frame from their first to their last one; else in
         those frames that were taken.
+    images : ImageModel, optional
+        Tracks camera frames, which are given to `step_image`.
 
     Attributes
     ----------
@@ -50,11 +58,14 @@ class Smoother:
     KEPT_FRAMES = 2 * _LAG_FRAMES
     """Frames that are kept after points were taken: those not given yet, and as many before them."""
 
-    def __init__(self, settings: TrackerSettings | None = None, fps: float | None = None) -> None:
+    def __init__(
+        self, settings: TrackerSettings | None = None, fps: float | None = None, images: ImageModel | None = None
+    ) -> None:
         self._settings = settings or TrackerSettings()
         self._fps = fps
         self._links = Links()
-        self._tracker = Tracker(self._settings, self._links)
+        self._images = None if images is None else images.tracker(self._settings, self._links)
+        self._tracker = Tracker(self._settings, self._links) if self._images is None else self._images.filter
         self._frames: list[int] = []
         self._measured: dict[int, tuple[F64, F64]] = {}
         self._wholes: dict[int, int] = {}
@@ -74,7 +85,25 @@ class Smoother:
 
     def step(self, t_s: float, frame: int, found: Localizations) -> None:
         """Take the localizations of one frame; see `TracksLocalizations.step`."""
-        self._tracker.step(t_s, frame, found)
+        (self._images or self._tracker).step(t_s, frame, found)
+        self._keep(frame, found)
+
+    def step_image(
+        self,
+        t_s: float,
+        frame: int,
+        found: Localizations,
+        counts: NDArray[np.uint16],
+        light: FrameLight | None = None,
+    ) -> tuple[TrackState, Localizations]:
+        """Take one camera frame with its candidates; see `ImageTracker.step_image`."""
+        if self._images is None:
+            raise TypeError("camera frames need `images`")
+        state, table = self._images.step_image(t_s, frame, found, counts, light)
+        self._keep(frame, table)
+        return state, table
+
+    def _keep(self, frame: int, found: Localizations) -> None:
         self._frames.append(frame)
         self._measured[frame] = measurements(found, np.arange(len(found)), self._settings)
 

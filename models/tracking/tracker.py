@@ -159,6 +159,10 @@ class Tracker:
         self._last_t_s = 0.0
         self._ended_before = _NO_ROWS
 
+    def __len__(self) -> int:
+        """Number of live tracks, confirmed or not."""
+        return len(self._pool)
+
     @property
     def idle(self) -> bool:
         """Whether no track is alive, not even an unconfirmed one."""

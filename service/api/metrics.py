@@ -114,6 +114,7 @@ class _LiveCollector(Collector):
         parts: dict[str, Callable[[], Iterator[Metric]]] = {
             "frames": lambda: _frames(status, known is not None),
             "stages": lambda: _stages(status.get("stages") or {}),
+            "fits": lambda: _fits(status.get("fitted_frames") or {}),
             "latencies": lambda: _latencies(status.get("latency_ms") or {}),
             "latency_buckets": lambda: _latency_histogram(status.get("latency_buckets") or {}),
             "recorder": lambda: _recorder("unknown" if known is None else status.get("recorder")),
@@ -216,6 +217,17 @@ def _frames(status: Mapping[str, Any], known: bool) -> Iterator[Metric]:
     yield _gauge("analysis_rate_hertz", "Frames analysed per second.", status.get("fps") or 0.0)
     removed = float(status.get("removes_static_light") is True)
     yield _gauge("static_light_removed", "1 while light that stands still is removed from the frames.", removed)
+
+
+def _fits(counts: Mapping[str, int]) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "bathyscope_fitted_frames",
+        "Frames of the run, by how much of the fit of their image was made.",
+        labels=["degree"],
+    )
+    for degree, count in counts.items():
+        family.add_metric([degree], count)
+    yield family
 
 
 def _stages(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:

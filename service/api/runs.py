@@ -44,7 +44,8 @@ class RunRequest(BaseModel):
         None, description="Whether light that stands still is removed; absent: as in the settings."
     )
     fit: Literal["auto", "off"] | None = Field(
-        None, description="auto: refine localizations while there is time; absent: as in the setting engine.refine."
+        None,
+        description="auto: fit emitters to the camera images, as time allows; absent: as in the setting tracking.fit.",
     )
     tracking: TrackingRequest | None = Field(
         None, description="How localizations become tracks; absent: as in the settings."

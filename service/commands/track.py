@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +21,10 @@ from service.commands.movie_options import (
 )
 
 if TYPE_CHECKING:
+    from hardware.movies import Movie
+    from models.localization import Localizer
     from models.tables import Localizations, TrackEvents, Tracks
-    from service.files.camera_choice import CameraOptions
+    from models.tracking.image_tracker import ImageModel
     from service.settings import Settings
     from service.tracking_settings import TrackingPart
 
@@ -70,6 +72,13 @@ def run(
             callback=table_suffix, help="Table of merges and splits of the tracks to write, .csv or .parquet."
         ),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a movie: auto (fit emitters to the images, with their tracks as priors) or off. "
+            "Default: as in --settings."
+        ),
+    ] = None,
     static_light: StaticLight = None,
     device: Device = "auto",
     pixel_size_um: PixelSize = None,
@@ -81,6 +90,7 @@ def run(
     """Join localizations to tracks, with the tracker that works live."""
     import numpy as np
 
+    from hardware.movies import open_movie
     from models.errors import DataError
     from models.table_files import is_table, write_table
     from models.tables import Localizations, TrackEvents, Tracks
@@ -90,7 +100,7 @@ def run(
     from service.settings import load_settings
 
     given = {
-        "tracking": {"preset": preset, "smooth_lag_frames": smooth_lag_frames},
+        "tracking": {"preset": preset, "fit": fit, "smooth_lag_frames": smooth_lag_frames},
         "analysis": {"static_light": static_light},
     }
     chosen = load_settings(settings, given, environment={})
@@ -103,6 +113,7 @@ def run(
     of_movie = {
         "--model": model,
         "--localizations": localizations,
+        "--fit": fit,
         "--static-light": static_light,
         "--pixel-size-um": pixel_size_um,
         "--camera": camera,
@@ -117,18 +128,17 @@ def run(
         raise typer.BadParameter("a table needs --fps", param_hint="--fps")
 
     with complete_output(out, lambda path: is_table(path, Tracks)) as aside:
-        times_s = None
         if is_movie:
             options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
-            found, frames, rate = _localized(source, Path(str(model)), chosen, fps, device, pixel_size_um, options)
-            times_s = {frame: frame / rate for frame in range(frames)}
+            with open_movie(source) as movie:
+                rate = _rate(movie, source, fps)
+                localizer = localizer_of_movie(movie, Path(str(model)), device, pixel_size_um, options)
+                tracks, happened, found = _tracked_movie(movie, localizer, chosen, rate, smooth=smooth)
             if localizations is not None:
                 with complete_output(localizations, lambda path: is_table(path, Localizations)) as beside:
                     write_table(beside, found)
         else:
-            found = _read(source, float(fps or 0))
-        own_fps = None if is_movie else fps
-        tracks, happened = _tracked(found, own_fps, tracking, times_s, smooth=smooth)
+            tracks, happened = _tracked(_read(source, float(fps or 0)), fps, tracking, None, smooth=smooth)
         write_table(aside, tracks)
         if events is not None:
             with complete_output(events, lambda path: is_table(path, TrackEvents)) as beside:
@@ -187,32 +197,70 @@ def _read(path: Path, fps: float) -> Localizations:
     return found
 
 
-def _localized(
-    movie: Path,
-    model: Path,
-    settings: Settings,
-    fps: float | None,
-    device: str,
-    pixel_size_um: float | None,
-    options: CameraOptions,
-) -> tuple[Localizations, int, float]:
-    """Candidates of a movie, its number of frames and its rate, per second."""
-    from hardware.movies import open_movie
+def _rate(movie: Movie, path: Path, fps: float | None) -> float:
+    """Frames per second: as given, or as the movie states."""
     from models.errors import DataError
+    from service.commands.console import note
+
+    period_s = movie.frame_period_s
+    stated = None if period_s is None else 1 / period_s
+    rate = fps if fps is not None else stated
+    if rate is None:
+        raise DataError(f"{path} does not state its frame rate.", "Give it with --fps.")
+    if stated is not None and abs(stated / rate - 1) > _RATE_TOLERANCE:
+        note(f"Note: {path} states {stated:.6g} frames per second; --fps {rate:g} is used.")
+    return rate
+
+
+def _tracked_movie(
+    movie: Movie, localizer: Localizer, settings: Settings, rate: float, *, smooth: bool
+) -> tuple[Tracks, TrackEvents, Localizations]:
+    """Tracks of a movie, their merges and splits, and localizations: of the fit, or else all candidates."""
     from models.movie_localization import localize_movie
     from service.commands.console import note, progress
 
-    with open_movie(movie) as source:
-        period_s = source.frame_period_s
-        stated = None if period_s is None else 1 / period_s
-        rate = fps if fps is not None else stated
-        if rate is None:
-            raise DataError(f"{movie} does not state its frame rate.", "Give it with --fps.")
-        if stated is not None and abs(stated / rate - 1) > _RATE_TOLERANCE:
-            note(f"Note: {movie} states {stated:.6g} frames per second; --fps {rate:g} is used.")
-        localizer = localizer_of_movie(source, model, device, pixel_size_um, options)
-        with progress("Localizing", len(source), "frames") as advance:
-            found = localize_movie(
-                source, localizer, None, advance, settings.tracking.candidates_from, settings.analysis.static_light
-            )
-        return found, len(source), rate
+    tracking, static_light = settings.tracking, settings.analysis.static_light
+    images = localizer.image_model if tracking.fits else None
+    if images is not None:
+        with progress("Tracking", len(movie), "frames") as advance:
+            return _fitted(movie, localizer, images, rate, settings, advance, smooth=smooth)
+    if tracking.fits:
+        note("Note: the model has no PSF that can be read, so emitters are not fitted to the images.")
+    with progress("Localizing", len(movie), "frames") as advance:
+        found = localize_movie(movie, localizer, None, advance, tracking.candidates_from, static_light)
+    times_s = {frame: frame / rate for frame in range(len(movie))}
+    return *_tracked(found, None, tracking, times_s, smooth=smooth), found
+
+
+def _fitted(
+    movie: Movie,
+    localizer: Localizer,
+    images: ImageModel,
+    rate: float,
+    settings: Settings,
+    advance: Callable[[float], None],
+    *,
+    smooth: bool,
+) -> tuple[Tracks, TrackEvents, Localizations]:
+    """As `_tracked_movie`, with a fit of each image."""
+    from models.movie_tracking import track_movie
+    from models.tables import TrackEvents
+    from models.tracking.events import TableObserver
+
+    observer = settings.tracking.observer()
+    events: list[TrackEvents] = []
+    tracks, found = track_movie(
+        movie,
+        localizer,
+        images,
+        rate,
+        settings.tracking.tracker_settings,
+        settings.analysis.static_light,
+        smooth=smooth,
+        advance=advance,
+        observe=(lambda _state: None) if smooth else lambda state: events.append(observer.step(state)),
+    )
+    if smooth:
+        table = TableObserver(observer)
+        events = [table.add(tracks), table.finish()]
+    return tracks, TrackEvents.concatenate(events), found

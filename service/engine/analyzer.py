@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,7 +24,9 @@ from models.background.static_light import StaticLight
 from models.model_card import ModelCard
 from models.tables import Localizations, TrackEvents
 from models.tracking import TracksLocalizations, TrackState
-from service.engine.live_refinement import LiveRefinement
+from models.tracking.image_filter import FULL, Effort
+from models.tracking.image_tracker import ImageModel, ImageTracker, kept, one_thread
+from service.engine.fit_time import FitTime
 from service.engine.stages import Stage
 from service.protocol.latency import Latencies
 from service.settings import EnginePart
@@ -58,6 +60,10 @@ class LocalizesFrames(Protocol):
         self, frames: NDArray[np.uint16], frame_numbers: NDArray[np.int64], least: float | None = None
     ) -> Localizations:
         """Find the emitters of frames of shape (B, H, W), down to the probability `least`; None: the threshold."""
+
+    @property
+    def image_model(self) -> ImageModel | None:
+        """What a fit of the images needs; None where the model has no PSF."""
 
     def static_light(self, mode: StaticLightMode) -> StaticLight | None:
         """What follows the static light of the frames of one run; None when it is off."""
@@ -103,12 +109,12 @@ class AnalysisModel:
     ----------
     localizer : finds the emitters; warmed up
     description : of the model
-    refinement : refines localizations while there is time; None: never
+    fit_cost_s : time of a fit by degree, see `FitTime`; None: not measured
     """
 
     localizer: LocalizesFrames
     description: ModelCard
-    refinement: LiveRefinement | None = None
+    fit_cost_s: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +134,13 @@ class AnalysisOutputs:
 
 
 class Analyzer:
-    """Localizes frames and links the localizations to tracks.
+    """Finds candidates in frames, and tracks emitters in the images or, with another tracker, in the candidates.
 
     Parameters
     ----------
     localizer : LocalizesFrames
     tracker : TracksLocalizations
-        New for each run: it keeps state.
+        New for each run: it keeps state. An `ImageTracker` is given the images too.
     least : float, optional
         Probability from which localizations are given to the tracker; the model's threshold when not given.
     static_light : {"auto", "on", "off"}
@@ -156,6 +162,7 @@ class Analyzer:
         self.lights: Sequence[FrameLight | None] = ()
         self._localizer = localizer
         self._tracker = tracker
+        self._images = tracker if isinstance(tracker, ImageTracker) else None
         self._least = least
         self._mode = static_light
         self._light = localizer.static_light(static_light)
@@ -168,7 +175,10 @@ class Analyzer:
         """
         self._localizer = localizer
         self._light = localizer.static_light(self._mode)
-        self._tracker.end_all()
+        if self._images is None:
+            self._tracker.end_all()
+        else:
+            self._images.swap(localizer.image_model)
 
     @property
     def threshold(self) -> float:
@@ -179,6 +189,15 @@ class Analyzer:
     def removes_static_light(self) -> bool | None:
         """Whether static light is removed from the present frames; None when that is off."""
         return None if self._light is None else self._light.in_use
+
+    @property
+    def fits(self) -> bool:
+        """Whether emitters are fitted to the images."""
+        return self._images is not None and self._images.fits
+
+    def emitters(self, found: Localizations) -> int:
+        """Expected number of emitters in the fit of the next frame."""
+        return 0 if self._images is None else self._images.emitters(found)
 
     def begin_with(self, frames: Iterable[NDArray[np.uint16]], count: int) -> None:
         """Take a first map of the static light from `count` frames (H, W) of a recording; see `StaticLight`."""
@@ -195,23 +214,34 @@ class Analyzer:
         return [found.select(found.frame == number) for number in numbers]
 
     def track(self, frames: Sequence[Frame], found: Sequence[Localizations]) -> Iterator[FrameResult]:
-        """Tracks after each frame, in order. Times count from the first frame of the first call."""
-        for frame, its in zip(frames, found, strict=True):
-            if self._start_s is None:
-                self._start_s = frame.time_s
-            state = self._tracker.step(frame.time_s - self._start_s, frame.index, its)
-            yield FrameResult(frame.index, frame.time_s, *_kept(its, state, self.threshold))
+        """Tracks after each frame, in order, with all of the fit; `lights` are those of these frames."""
+        for frame, its, light in zip(frames, found, self.lights, strict=True):
+            yield self.track_frame(frame, its, light)
 
+    def track_frame(
+        self, frame: Frame, found: Localizations, light: FrameLight | None, effort: Effort | None = FULL
+    ) -> FrameResult:
+        """Tracks after a frame. Times count from the frame of the first call.
 
-def _kept(candidates: Localizations, state: TrackState, threshold: float) -> tuple[Localizations, TrackState]:
-    """The candidates from the threshold on and those of shown tracks, and the state with their rows."""
-    kept = candidates.probability >= threshold
-    seen = state.localization >= 0
-    kept[state.localization[seen]] = True
-    if kept.all():
-        return candidates, state
-    rows = np.where(seen, (np.cumsum(kept) - 1)[state.localization], -1)
-    return candidates.select(kept), replace(state, localization=rows)
+        Parameters
+        ----------
+        frame : Frame
+        found : Localizations
+            Its candidates.
+        light : FrameLight or None
+            Its static light.
+        effort : Effort or None
+            How much of the fit is made, when emitters are fitted to the images.
+        """
+        if self._start_s is None:
+            self._start_s = frame.time_s
+        t_s = frame.time_s - self._start_s
+        if self._images is None:
+            state = self._tracker.step(t_s, frame.index, found)
+        else:
+            state, found = self._images.step_image(t_s, frame.index, found, frame.pixels, light, effort)
+        found, state = kept(found, state, self.threshold)
+        return FrameResult(frame.index, frame.time_s, found, state)
 
 
 class AnalysisThread(WorkerThread):
@@ -236,6 +266,8 @@ class AnalysisThread(WorkerThread):
     ----------
     frames : int
         Number of frames that are localized and tracked.
+    fit_counts : dict of str to int or None
+        Number of these frames by the degree of their fit; None when emitters are not fitted to the images.
     """
 
     def __init__(
@@ -261,7 +293,7 @@ class AnalysisThread(WorkerThread):
         self._swap_lock = threading.Lock()
         self._batch = settings.batch
         self._deadline_s = settings.deadline_ms / 1000
-        self._last: Frame | None = None
+        self._fit_time = FitTime(model.fit_cost_s)
         self._taken: list[int] = []
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
@@ -270,6 +302,12 @@ class AnalysisThread(WorkerThread):
         """Analyse with another model from the next batch of frames on; it is warmed up, so no frame waits for it."""
         with self._swap_lock:
             self._next_model = model
+
+    @property
+    def fit_counts(self) -> dict[str, int] | None:
+        """See the class."""
+        counts = self._fit_time.counts
+        return dict(counts) if self._analyzer.fits or any(counts.values()) else None
 
     def _take_next_model(self) -> None:
         with self._swap_lock:
@@ -281,12 +319,13 @@ class AnalysisThread(WorkerThread):
 
     def work(self) -> None:
         """Analyse until the stage has ended."""
-        while not self._stage.ended:
-            self._take_next_model()
-            frames = self._stage.take(self._batch, timeout_s=_BATCH_S, gather_s=self._deadline_s)
-            if frames:
-                self._analyse(frames)
-            self._commit(time.monotonic())
+        with one_thread():
+            while not self._stage.ended:
+                self._take_next_model()
+                frames = self._stage.take(self._batch, timeout_s=_BATCH_S, gather_s=self._deadline_s)
+                if frames:
+                    self._analyse(frames)
+                self._commit(time.monotonic())
         self._commit(np.inf)
 
     def drain(self) -> None:
@@ -300,35 +339,29 @@ class AnalysisThread(WorkerThread):
     def _analyse(self, frames: list[Frame]) -> None:
         self._taken = [frame.index for frame in frames]
         taken_s = time.monotonic()
-        found = self._refined(frames, self._analyzer.localize(frames), taken_s)
+        found = self._analyzer.localize(frames)
         now_s = time.monotonic()
         for frame in frames:
             self._latencies.of["analysed"].add(now_s - frame.time_s)
-        for result in self._analyzer.track(frames, found):
+        self._fit_time.begin(frames[-1].time_s, taken_s, len(frames), self._deadline_s)
+        for frame, its, light in zip(frames, found, self._analyzer.lights, strict=True):
+            result = self._track(frame, its, light)
             self._latencies.of["tracked"].add(time.monotonic() - result.time_s)
             self._waiting.append(result)
             del self._taken[0]
             self.frames += 1
             self._outputs.show(result)
 
-    def _refined(self, frames: Sequence[Frame], found: list[Localizations], taken_s: float) -> Sequence[Localizations]:
-        """Localizations, refined as far as the time allows before the next frames are due."""
-        before, self._last = self._last, frames[-1]
-        refinement = self._model.refinement
-        if refinement is None or before is None or self._stage.depth:
-            return found
-        # A fit of the others would take longer, and find most of them false.
-        sure = [its.probability >= self._analyzer.threshold for its in found]
-        fitted = refinement.refine(
-            frames,
-            [its.select(its_sure) for its, its_sure in zip(found, sure, strict=True)],
-            self._analyzer.lights,
-            until_s=taken_s + frames[-1].time_s - before.time_s,
-        )
-        return [
-            Localizations.concatenate([fit, its.select(~its_sure)])
-            for fit, its, its_sure in zip(fitted, found, sure, strict=True)
-        ]
+    def _track(self, frame: Frame, found: Localizations, light: FrameLight | None) -> FrameResult:
+        """Tracks after a frame, with as much of the fit as there is time for."""
+        if not self._analyzer.fits:
+            return self._analyzer.track_frame(frame, found, light)
+        begin_s = time.monotonic()
+        emitters = self._analyzer.emitters(found)
+        degree, effort = self._fit_time.choose(emitters, begin_s, len(self._taken))
+        result = self._analyzer.track_frame(frame, found, light, effort)
+        self._fit_time.note(degree, effort, emitters, time.monotonic() - begin_s)
+        return result
 
     def _commit(self, now_s: Any) -> None:
         if not self._waiting:

@@ -268,7 +268,7 @@ class CatchUp(WorkerThread):
             localizer = self._load_localizer(model_id)
         except UnknownItem as error:  # the model, not the run
             raise DataError(error.problem, error.remedy) from error
-        return Analyzer(localizer, tracking.tracker(), tracking.candidates_from, static_light)
+        return Analyzer(localizer, tracking.tracker(localizer.image_model), tracking.candidates_from, static_light)
 
     def _track(self, run: Run, tracking: TrackingPart, had_late: bool) -> Iterator[str]:
         """Compute the tracks of the whole run again, and make them its newest."""

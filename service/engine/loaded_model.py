@@ -10,44 +10,45 @@ from hardware.microscope import CameraSettings, MicroscopeDescription
 from models.errors import DataError
 from models.localization import Localizer
 from models.model_card import ModelCard
+from models.tracking.compilation import rehearse
 from models.weights import reference_model
-from service.engine.live_refinement import LiveRefinement
+from service.engine.fit_time import MEASURED_DEGREES
 from service.settings import Settings
 
 __all__ = ["LoadedModel", "check_fit", "load_model", "warm_up"]
-
-_REFINEMENT_ITERATIONS = 4
-"""Started at the network's localizations, the fit is near its optimum after three or four steps."""
 
 _PIXEL_TOLERANCE = 0.02
 """Largest difference of the pixel size, which shifts depth by the same share; smaller ones come from rounding."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadedModel:
-    """Localizer of a model and what the engine derives from it."""
+    """Localizer of a model and what the engine derives from it.
+
+    Attributes
+    ----------
+    localizer : Localizer
+    fit_cost_s : dict of str to float or None
+        Time of a fit by degree, measured by `warm_up`; None before that, and where the model has no PSF.
+    """
 
     localizer: Localizer
+    fit_cost_s: dict[str, float] | None = None
 
     @property
     def model(self) -> ModelCard:
         """Card of the model."""
         return self.localizer.card
 
-    def live_refinement(self) -> LiveRefinement:
-        """Refinement with this model's PSF, in few iterations and without a search for missed emitters."""
-        refiner = self.localizer.refiner(rounds=0, iterations=_REFINEMENT_ITERATIONS)
-        return LiveRefinement(
-            lambda frame, found, light: self.localizer.refine(frame.pixels, found, frame.index, refiner, light)
-        )
-
 
 def warm_up(loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings) -> None:
-    """Make a model ready for frames (H, W) that come every `period_s`: kernels, memory, number of threads."""
+    """Make a model ready for frames (H, W) that come every `period_s`: kernels, memory, threads, time of the fit."""
     localizer, engine = loaded.localizer, settings.engine
     localizer.warm_up(shape, engine.batch)
     if engine.torch_threads is None and localizer.device.type == "cpu":
         localizer.choose_threads(shape, period_s, os.cpu_count() or 1)
+    if settings.tracking.fits and localizer.image_model is not None:
+        loaded.fit_cost_s = rehearse(localizer.image_model, shape, MEASURED_DEGREES)
 
 
 def load_model(folder: Path | None, settings: Settings) -> LoadedModel:

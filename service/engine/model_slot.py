@@ -134,9 +134,9 @@ class ModelSlot:
 
     # ---- use ----
 
-    def for_analysis(self, loaded: LoadedModel, fit: bool) -> AnalysisModel:
-        """A loaded model as a run uses it; with `fit`, localizations are refined while there is time."""
-        return AnalysisModel(loaded.localizer, loaded.model, loaded.live_refinement() if fit else None)
+    def for_analysis(self, loaded: LoadedModel) -> AnalysisModel:
+        """A loaded model as a run uses it."""
+        return AnalysisModel(loaded.localizer, loaded.model, loaded.fit_cost_s)
 
     def localizer_of(self, model_id: str) -> LocalizesFrames:
         """The localizer of the active model or of another one of the library.
@@ -171,7 +171,7 @@ class ModelSlot:
                 run = self._lease.run
                 # The steps that can fail come first: a model that is active in memory but not on disk would be lost
                 # after a restart.
-                for_run = None if run is None else self.for_analysis(loaded, run.request.fit)
+                for_run = None if run is None else self.for_analysis(loaded)
                 self._library.activate(model_id)
                 self.active = loaded
                 if run is not None and for_run is not None:

@@ -62,7 +62,7 @@ NO_RUN: Mapping[str, Any] = MappingProxyType(
         "run_id": None,
         "record": False,
         "recorder": "off",
-        "refined_frames": None,
+        "fitted_frames": None,
         "removes_static_light": None,
         "ledger": None,
         "stages": {},
@@ -93,7 +93,6 @@ class RunRequest:
     record : whether frames are kept
     duration_s : how long it lasts; None: until it is stopped
     name, notes : for the user
-    fit : whether localizations are refined while there is time
     tracking : how localizations become tracks
     static_light : whether light that stands still is removed from the frames
     """
@@ -102,7 +101,6 @@ class RunRequest:
     duration_s: float | None = None
     name: str = ""
     notes: str = ""
-    fit: bool = False
     tracking: TrackingPart = field(default_factory=TrackingPart)
     static_light: StaticLightMode = "auto"
 
@@ -228,7 +226,12 @@ class Run:
             )
         )
         tracking = request.tracking
-        self._analyzer = Analyzer(model.localizer, tracking.tracker(), tracking.candidates_from, request.static_light)
+        self._analyzer = Analyzer(
+            model.localizer,
+            tracking.tracker(model.localizer.image_model),
+            tracking.candidates_from,
+            request.static_light,
+        )
         self._analysis = AnalysisThread(
             self._analyzer,
             request.tracking.observer(),
@@ -337,12 +340,6 @@ class Run:
         return self._publisher.sequence > 0
 
     @property
-    def refined(self) -> int | None:
-        """Number of frames whose localizations were refined live; None when live refinement is off."""
-        refinement = self.model.refinement
-        return None if refinement is None else refinement.frames
-
-    @property
     def fps(self) -> float | None:
         """Frames analysed per second of capture, stored or not yet; None before the second one."""
         return self._rate.mean(self._analysis.frames)
@@ -353,7 +350,7 @@ class Run:
             "run_id": self.id,
             "record": self.request.record,
             "recorder": self.recorder_state,
-            "refined_frames": self.refined,
+            "fitted_frames": self._analysis.fit_counts,
             "removes_static_light": self._analyzer.removes_static_light,
             "ledger": self.ledger.counts().as_dict(),
             "stages": self.stages(),
@@ -364,8 +361,13 @@ class Run:
         }
 
     def figures(self) -> dict[str, Any]:
-        """Latencies (ms), reports of the stages, and frames analysed per second, so far."""
-        return {"latency_ms": self.latencies.summary_ms(), "stages": self.stages(), "fps": self.fps}
+        """Latencies (ms), reports of the stages, frames analysed per second and by degree of the fit, so far."""
+        return {
+            "latency_ms": self.latencies.summary_ms(),
+            "stages": self.stages(),
+            "fps": self.fps,
+            "fitted_frames": self._analysis.fit_counts,
+        }
 
     def accuracy(self) -> dict[str, Any] | None:
         """Scores against the truth so far; None where the truth is not known, or scoring failed."""

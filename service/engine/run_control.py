@@ -86,7 +86,7 @@ class RunControl:
     ) -> dict[str, Any]:
         """Start a run; for None or ``"active"`` with the active model, for another one after loading it.
 
-        `fit` is ``"auto"`` to refine localizations while there is time, or ``"off"``; None: as in the settings.
+        `fit` is ``"auto"`` to fit emitters to the camera images as time allows, or ``"off"``; None: as in `tracking`.
 
         Raises
         ------
@@ -98,7 +98,9 @@ class RunControl:
         if duration_s is not None and not 0 < duration_s < threading.TIMEOUT_MAX:
             raise EngineRefusal("invalid", f"duration_s is {duration_s}; it must be positive.", "Correct it.")
         try:
-            chosen_tracking = self._settings.tracking.changed_by(tracking or {})
+            chosen_tracking = self._settings.tracking.changed_by(
+                {**(tracking or {}), **({} if fit is None else {"fit": fit})}
+            )
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = ".".join(["tracking", *(str(part) for part in fault["loc"])])
@@ -115,8 +117,7 @@ class RunControl:
             loaded = chosen or self._models.load()
             with self._without_catching_up():
                 chosen_light = static_light or self._settings.analysis.static_light
-                fits = self._settings.engine.refine if fit is None else fit == "auto"
-                request = RunRequest(record, duration_s, name, notes, fits, chosen_tracking, chosen_light)
+                request = RunRequest(record, duration_s, name, notes, chosen_tracking, chosen_light)
                 return {"id": self._begin(request, loaded)}
 
     def stop(self, id: str | None = None) -> dict[str, Any]:
@@ -156,7 +157,6 @@ class RunControl:
                     name="At start",
                     tracking=settings.tracking,
                     static_light=settings.analysis.static_light,
-                    fit=settings.engine.refine,
                 )
                 self._begin(request, self._models.load())
         except (MicroscopeError, DataError, StoreError, EngineRefusal) as error:
@@ -186,7 +186,7 @@ class RunControl:
                 run_id,
                 request,
                 source=RunSource(microscope, shape, recording),
-                model=self._models.for_analysis(loaded, request.fit),
+                model=self._models.for_analysis(loaded),
                 outputs=self._outputs,
                 settings=settings.engine,
                 add_event=lambda kind, message: self._events.add(kind, message, run_id=run_id),
@@ -204,7 +204,6 @@ class RunControl:
                     "microscope": self._microscope.facts,
                     "engine": settings.engine.model_dump(mode="json"),
                     "analysis": {"static_light": request.static_light},
-                    "fit": "auto" if request.fit else "off",
                     "tracking": request.tracking.record(),
                     "version": installed_version(),
                 },

@@ -264,6 +264,7 @@ def _measured(
             **{stage: latency.get(stage) for stage in ("grabbed", "analysed", "tracked")},
             "published": received.summary_ms(),
         },
+        "fitted_share": _shares(run.fitted_frames if run else None),
         "accuracy": {name: accuracy.get(name) for name in _ACCURACY},
         "cpu_percent": _total(results.processes, "cpu_percent"),
         "rss_mb": _total(results.processes, "rss_mb"),
@@ -281,10 +282,18 @@ def _measured(
             "microscope": settings.microscope.model_dump(mode="json"),
             "camera": settings.camera.model_dump(mode="json"),
             "engine": settings.engine.model_dump(mode="json"),
+            "tracking": settings.tracking.record(),
         },
         "machine": machine(),
     }
     return Measured(figures, clients, results.processes, results.soak)
+
+
+def _shares(counts: dict[str, int] | None) -> dict[str, float] | None:
+    """Share of the frames in each degree of the fit."""
+    if not counts or not any(counts.values()):
+        return None
+    return {degree: round(count / sum(counts.values()), 4) for degree, count in counts.items()}
 
 
 def _total(processes: dict[str, Any], name: str) -> float | None:

@@ -46,6 +46,8 @@ class Run:
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
+    fitted_frames : analysed frames by how much of the fit of their image was made: `full`, `steps`, `part` or `none`;
+        None where images are not fitted
     accuracy : scores against the truth, where it is known
     settings : the settings of the run
     problem : why it was interrupted or failed
@@ -67,6 +69,7 @@ class Run:
     ledger: dict[str, int | None]
     latency_ms: dict[str, dict[str, float | None]]
     stages: dict[str, dict[str, float]]
+    fitted_frames: dict[str, int] | None
     accuracy: dict[str, Any] | None
     settings: dict[str, Any]
     problem: str | None
@@ -81,11 +84,13 @@ class RunFigures:
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s)
     fps : frames analysed per second
+    fitted_frames : frames by the degree of their fit
     """
 
     latency_ms: Mapping[str, Any] | None = None
     stages: Mapping[str, Any] | None = None
     fps: float | None = None
+    fitted_frames: Mapping[str, int] | None = None
 
     def given(self) -> dict[str, Any]:
         """The figures that are not None, by name."""

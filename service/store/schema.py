@@ -83,6 +83,7 @@ runs = Table(
     Column("ledger", _Json, nullable=False),
     Column("latency_ms", _Json, nullable=False),
     Column("stages", _Json, nullable=False, server_default="{}"),
+    Column("fitted_frames", _Json),
     Column("accuracy", _Json),
     Column("settings", _Json, nullable=False),
     Column("problem", _Words),

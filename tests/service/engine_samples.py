@@ -39,6 +39,7 @@ class DotLocalizer:
     """Centre of mass of what is bright. Waits for `gate` before each batch; raises when told to."""
 
     threshold = 0.5
+    image_model: Any = None
 
     def __init__(self) -> None:
         self.gate = threading.Event()

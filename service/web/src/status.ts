@@ -16,6 +16,7 @@ export interface StatusMessage {
   pixel_size_um?: number | null;
   z_range_um?: [number, number] | null;
   ledger?: Ledger | null;
+  fitted_frames?: Record<string, number> | null;
   latency_ms?: Latency | null;
   microscope?: {
     description?: { camera: string; driver: string; sensor_shape: [number, number] };
@@ -29,14 +30,23 @@ export function problemOf(status: StatusMessage): string | null {
   return status.problem ? `${status.problem} ${status.remedy ?? ""}`.trim() : null;
 }
 
-/** Camera, exposure, focus drive and model, for the footer of the page. */
-export function describe({ microscope, model_id }: StatusMessage): string {
+/** Share of the frames by how much of the fit of their image was made; null without a fit. */
+function fitOf(counts: Record<string, number> | null | undefined): string | null {
+  const known = Object.entries(counts ?? {}).filter(([, count]) => count > 0);
+  const all = known.reduce((sum, [, count]) => sum + count, 0);
+  const shares = known.map(([degree, count]) => `${degree} ${+((100 * count) / all).toPrecision(3)} %`);
+  return all ? `fit ${shares.join(", ")}` : null;
+}
+
+/** Camera, exposure, focus drive, model and fit, for the footer of the page. */
+export function describe({ microscope, model_id, fitted_frames }: StatusMessage): string {
   const { description, camera, stage } = microscope ?? {};
   const parts = [
     description && `${description.camera} (${description.driver})`,
     camera && `exposure ${+(camera.exposure_s * 1000).toPrecision(4)} ms`,
     stage?.stage_um != null && `focus drive ${stage.stage_um.toFixed(2)} µm`,
     model_id && `model ${model_id}`,
+    fitOf(fitted_frames),
   ];
   return parts.filter(Boolean).join(" · ");
 }

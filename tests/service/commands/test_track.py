@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.csv
@@ -22,6 +24,7 @@ from models.table_files import read_table, write_table
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking import MOST_IN_A_FRAME
 from models.tracking.fixed_lag import FixedLag
+from models.tracking.image_tracker import one_thread
 from models.weights import reference_model
 from service.commands import track
 from service.engine.analyzer import Analyzer
@@ -229,26 +232,28 @@ def test_smoothed_tracks(localizations: Path, tmp_path: Path) -> None:
     assert "has no smoothing" in str(failed.exception)
 
 
-def test_a_movie_is_tracked_as_live(tmp_path: Path) -> None:
-    """The same frames and times give the same table, from candidates below the threshold too."""
+@pytest.mark.parametrize("fit", ["auto", "off"])
+def test_a_movie_is_tracked_as_live(tmp_path: Path, fit: Literal["auto", "off"]) -> None:
+    """The same frames and times give the same tables, from candidates below the threshold too."""
     camera, scene = reference_camera(), reference_scene(seed=5)
     counts = np.stack([camera.expose(scene.render(0.01 * n, 0.009, 0.0), n) for n in range(24)])
     movie, kept, out = tmp_path / "movie.ome.tif", tmp_path / "found.csv", tmp_path / "tracks.parquet"
     tifffile.imwrite(movie, counts, ome=True, metadata={"axes": "TYX"})
     folder = reference_model("live")
-    arguments = ("--model", folder, "--fps", 100, "--device", "cpu", "--localizations", kept)
+    arguments = ("--model", folder, "--fps", 100, "--device", "cpu", "--localizations", kept, "--fit", fit)
     done = _run(movie, *arguments, "--out", out)
     assert done.exit_code == 0, done.output
     assert "Camera taken from the model" in done.output
-    tracking = TrackingPart()
+    tracking = TrackingPart(fit=fit)
     localizer = Localizer.load(folder, "cpu")
-    analyzer = Analyzer(localizer, tracking.tracker(), tracking.candidates_from)
+    analyzer = Analyzer(localizer, tracking.tracker(localizer.image_model), tracking.candidates_from)
     frames = [Frame(its, n, n / 100, "simulation", 0.0) for n, its in enumerate(counts)]
     live, lag, stored = [], FixedLag(tracking.lag_frames), []
-    for first in range(0, len(frames), 16):
-        batch = frames[first : first + 16]
-        live += list(analyzer.track(batch, analyzer.localize(batch)))
-        stored.append(lag.add([result.state for result in live[first:]]))
+    with one_thread():
+        for first in range(0, len(frames), 16):
+            batch = frames[first : first + 16]
+            live += list(analyzer.track(batch, analyzer.localize(batch)))
+            stored.append(lag.add([result.state for result in live[first:]]))
     expected, written = Tracks.concatenate([*stored, lag.finish()]), read_table(out, Tracks)
     assert len(expected) > 20
     for name, column in expected.columns().items():
@@ -258,8 +263,13 @@ def test_a_movie_is_tracked_as_live(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.x_um, shown.x_um)
     assert not np.array_equal(shown.x_um, expected.x_um)
     # What a run keeps is from the threshold on, or of a shown track; each shown localization is kept.
-    candidates = read_table(kept, Localizations)
-    assert candidates.probability.min() < localizer.threshold
+    own, found = read_table(kept, Localizations), Localizations.concatenate(result.found for result in live)
+    if fit == "auto":
+        np.testing.assert_array_equal(own.x_um, found.x_um)
+        assert np.isfinite(own.chi2).mean() > 0.9
+    else:
+        assert own.probability.min() < localizer.threshold
+        assert np.isnan(own.chi2).all()
     for result in live:
         own = np.zeros(len(result.found), bool)
         own[result.state.localization[result.state.observed]] = True
@@ -282,3 +292,33 @@ def test_what_a_movie_needs(localizations: Path, tmp_path: Path) -> None:
     assert _run(tmp_path / "movie.tif", "--fps", 100, *out).exit_code == 2
     assert _run(localizations, "--model", tmp_path, "--fps", 100, *out).exit_code == 2
     assert _run(localizations, *out).exit_code == 2
+
+
+def test_a_fitted_movie_is_smoothed(tmp_path: Path) -> None:
+    camera, scene = reference_camera(), reference_scene((128, 128), 6, seed=5)
+    movie, out, events = tmp_path / "movie.ome.tif", tmp_path / "tracks.csv", tmp_path / "events.csv"
+    counts = np.stack([camera.expose(scene.render(0.01 * n, 0.009, 0.0), n) for n in range(20)])
+    tifffile.imwrite(movie, counts, ome=True, metadata={"axes": "TYX"})
+    arguments = ("--model", reference_model("live"), "--fps", 100, "--device", "cpu", "--out", out, "--events", events)
+    assert _run(movie, *arguments).exit_code == 0
+    live = read_table(out, Tracks)
+    assert _run(movie, *arguments, "--smooth").exit_code == 0
+    smoothed = read_table(out, Tracks)
+    assert len(smoothed) > len(live)
+    assert smoothed.frame.min() == 0
+    assert smoothed.sigma_z_um.mean() < live.sigma_z_um.mean()
+
+
+def test_without_a_psf_a_movie_is_tracked_by_its_candidates(tmp_path: Path) -> None:
+    folder = shutil.copytree(reference_model("live"), tmp_path / "model")
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, "calibration_id": "lost"}))
+    movie = tmp_path / "movie.ome.tif"
+    tifffile.imwrite(movie, np.full((3, 64, 64), 100, np.uint16), ome=True, metadata={"axes": "TYX"})
+    done = _run(movie, "--model", folder, "--fps", 100, "--device", "cpu", "--out", tmp_path / "tracks.csv")
+    assert done.exit_code == 0, done.output
+    assert "the model has no PSF that can be read" in done.output
+
+
+def test_the_fit_is_for_movies(localizations: Path, tmp_path: Path) -> None:
+    assert _run(localizations, "--fps", 100, "--fit", "off", "--out", tmp_path / "tracks.csv").exit_code == 2

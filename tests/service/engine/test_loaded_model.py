@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hardware.limits import LimitedMicroscope
-from hardware.microscope import Frame
 from models.errors import DataError
 from models.localization import Localizer
-from models.scene import reference_camera, reference_scene
 from models.weights import reference_model
-from service.engine.loaded_model import check_fit, load_model
+from service.engine.fit_time import MEASURED_DEGREES
+from service.engine.loaded_model import check_fit, load_model, warm_up
 from service.engine.opening import open_instrument
 from service.settings import Settings, load_settings
 
@@ -56,13 +57,23 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
         check_fit(localizer, microscope.description, microscope.camera_settings)
 
 
-def test_a_model_refines_with_its_own_psf(settings: Settings) -> None:
+def test_the_time_of_the_fit_is_measured_before_a_run(settings: Settings) -> None:
     loaded = load_model(None, settings)
-    camera, scene = reference_camera(), reference_scene((96, 96), 1, 5)
-    frame = Frame(camera.expose(scene.render(0.0, 0.009, 0.0), 1), 0, 0.0, "test", 0.0)
-    found = loaded.localizer.localize(frame.pixels[None], np.zeros(1, np.int64))
-    assert len(found)
-    refinement = loaded.live_refinement()
-    refined = refinement.refine([frame], [found], [None], until_s=np.inf)[0]
-    assert refinement.frames == 1
-    assert np.isfinite(refined.chi2).all()
+    assert loaded.fit_cost_s is None
+    off = load_settings(command_line={"tracking": {"fit": "off"}}, environment={})
+    warm_up(loaded, (64, 64), 0.01, off)
+    assert loaded.fit_cost_s is None
+    warm_up(loaded, (64, 64), 0.01, settings)
+    assert loaded.fit_cost_s is not None
+    assert loaded.fit_cost_s.keys() == MEASURED_DEGREES.keys()
+    assert all(cost_s > 0 for cost_s in loaded.fit_cost_s.values())
+
+
+def test_a_model_without_a_psf_is_not_fitted(settings: Settings, tmp_path: Path) -> None:
+    folder = shutil.copytree(reference_model("live"), tmp_path / "model")
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, "calibration_id": "lost"}))
+    loaded = load_model(folder, settings)
+    assert loaded.localizer.image_model is None
+    warm_up(loaded, (64, 64), 0.01, settings)
+    assert loaded.fit_cost_s is None

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
 from service.engine.analyzer import AnalysisModel
+from service.engine.fit_time import DEGREES
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
-from service.engine.live_refinement import LiveRefinement
 from service.engine.recorder import Recording
 from service.engine.run import NO_RUN, Run, RunOutputs, RunRequest, RunSource
 from service.protocol.addresses import LinkAddress
@@ -29,6 +29,7 @@ from service.settings import EnginePart
 from service.store.errors import StoreError
 from service.store.store import Store
 from service.tracking_settings import TrackingPart
+from tests.models.image_samples import image_model
 from tests.service.engine_samples import (
     PIXEL_UM,
     SHAPE,
@@ -55,8 +56,9 @@ class Rig:
         self.ended = []
         self.events = []
 
-    def run(self, request: Any = None, refinement: Any = None, recording: str | None = None, **engine: Any) -> Any:
-        request = replace(request or RunRequest(), tracking=TrackingPart(smooth_after_run=False))
+    def run(self, request: Any = None, recording: str | None = None, **engine: Any) -> Any:
+        request = request or RunRequest()
+        request = replace(request, tracking=request.tracking.model_copy(update={"smooth_after_run": False}))
         writes_to = None
         if request.record:
             writes_to = Recording(self.recording_folder / "dots.ome.zarr", SHAPE, PIXEL_UM, 0.005, 16, {})
@@ -65,7 +67,7 @@ class Rig:
             run_id,
             request,
             source=RunSource(self.microscope, SHAPE, writes_to),
-            model=AnalysisModel(self.localizer, dot_model(), refinement),
+            model=AnalysisModel(self.localizer, dot_model()),
             outputs=RunOutputs(self.store, self.live, "test"),
             settings=EnginePart(**({"free_space_floor_gb": 0.0} | engine)),
             add_event=lambda kind, message: self.events.append((kind, message)),
@@ -411,15 +413,23 @@ def test_a_database_that_stays_locked_leaves_frames_unconfirmed(rig: Rig, monkey
     assert "not confirmed in the database" in (rig.store.runs.get(run.id).problem or "")
 
 
-def test_what_there_is_time_for_is_refined_and_counted(rig: Rig) -> None:
-    refinement = LiveRefinement(lambda _, found, light: replace(found, chi2=np.ones(len(found))))
-    run = rig.run(refinement=refinement)
-    refinement._costs_s.append(0.0)
-    refinement._costs_s.popleft()
+def test_frames_are_counted_by_the_degree_of_their_fit(rig: Rig) -> None:
+    rig.localizer.image_model = image_model(PIXEL_UM)
+    run = rig.run(RunRequest(record=True), analysis_queue=1000, record_queue=1000)
     run.start()
-    wait_for(lambda: run.refined > 5)
-    run.stop_camera()
-    assert run.wait(30)
-    chi2 = rig.store.localizations.read(run.id).chi2
-    assert np.count_nonzero(chi2 == 1) == run.refined
-    assert rig.run().refined is None
+    wait_for(lambda: run.ledger.counts().analysed >= 20)
+    counts = finish(run)
+    assert sum(run.status()["fitted_frames"].values()) == counts.analysed
+    item = rig.store.runs.get(run.id)
+    assert item.fitted_frames == run.status()["fitted_frames"]
+    found = rig.store.localizations.read(run.id)
+    assert len(np.unique(found.frame[np.isfinite(found.chi2)])) <= counts.analysed - item.fitted_frames["none"]
+
+
+def test_without_a_fit_no_degrees_are_counted(rig: Rig) -> None:
+    """Neither with a model without a PSF nor when the fit is off."""
+    assert rig.run().status()["fitted_frames"] is None
+    rig.localizer.image_model = image_model(PIXEL_UM)
+    assert rig.run(RunRequest(tracking=TrackingPart(fit="off"))).status()["fitted_frames"] is None
+    assert rig.run(RunRequest(tracking=TrackingPart(preset="published"))).status()["fitted_frames"] is None
+    assert rig.run().status()["fitted_frames"] == dict.fromkeys(DEGREES, 0)
