@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,14 +23,13 @@ from evaluation.experiments.moving_scenes import Movie
 from evaluation.experiments.moving_scores import scored
 from evaluation.optics.frames import Frames
 from models.camera import CameraModel
-from models.field import apparent_range_um
-from models.fit.image_levels import ImageOptics
+from models.errors import DataError
 from models.localization import Localizer
 from models.metrics import score_table
-from models.model_card import ModelCard
 from models.tables import Localizations, Tracks
 from models.tracking import smoothed_tracks, track_table
-from models.tracking.image_filter import ImageFilter
+from models.tracking.image_tracker import ImageModel, one_thread
+from models.tracking.smoother import Smoother
 from models.weights import reference_model
 
 __all__ = ["METHODS", "Form", "Found", "MovieMethod", "MovieSources", "find_thresholds"]
@@ -112,31 +111,38 @@ def _tracks(
 
 def _image_filter(sources: MovieSources) -> tuple[Found, float]:
     """Track in the images, the network's candidates as possible new emitters."""
+    forward, _, seconds = sources.once("filter", lambda: _both_ways(sources))
+    return forward, seconds
+
+
+def _forward_backward(sources: MovieSources) -> tuple[Found, float]:
+    """The same, smoothed with what came later; no image is used twice."""
+    forward, smoother, seconds = sources.once("filter", lambda: _both_ways(sources))
+    begun = time.process_time()
+    return smoother.finish(), seconds + time.process_time() - begun
+
+
+def _both_ways(sources: MovieSources) -> tuple[Tracks, Smoother, float]:
+    """Tracks of the image filter, what smooths them, and the processor time in s."""
     found, seconds = sources.network_candidates()
     folder = sources.network.model_folder or reference_model("full")
-    card, optics = ModelCard.load(folder), _image_optics(folder, sources.frames.camera)
-    field_map = card.field
-    tracker = ImageFilter(
-        optics, apparent_range_um(field_map, card.z_range_um, (float(optics.psf.z_um[0]), float(optics.psf.z_um[-1])))
-    )
+    smoother = Smoother(images=_image_model(folder, sources.frames.camera))
     begun = time.process_time()
-    apparent = found if field_map is None else field_map.apparent(found)
-    electrons = sources.frames.camera.to_electrons(sources.frames.counts)
-    states = [
-        tracker.step_image(number / FPS, number, apparent.select(apparent.frame == number), image)[0]
-        for number, image in enumerate(electrons)
-    ]
-    tracks = Tracks.concatenate(state.rows() for state in states)
-    if field_map is not None:
-        x_um, y_um, z_um = field_map.true_places(tracks.x_um, tracks.y_um, tracks.z_um)
-        tracks = replace(tracks, x_um=x_um, y_um=y_um, z_um=z_um)
-    return tracks, seconds + time.process_time() - begun
+    with one_thread():
+        states = [
+            smoother.step_image(number / FPS, number, found.select(found.frame == number), counts)[0]
+            for number, counts in enumerate(sources.frames.counts)
+        ]
+    return Tracks.concatenate(state.rows() for state in states), smoother, seconds + time.process_time() - begun
 
 
 @lru_cache(maxsize=1)
-def _image_optics(folder: Path, camera: CameraModel) -> ImageOptics:
-    """PSF of a model on all pixel sizes, for the movies of one camera."""
-    return ImageOptics(Localizer.load(folder, camera=camera).psf, camera)
+def _image_model(folder: Path, camera: CameraModel) -> ImageModel:
+    """What the filter needs of a model, for the movies of one camera."""
+    model = Localizer.load(folder, camera=camera).image_model
+    if model is None:
+        raise DataError(f"The model in {folder} has no PSF.", "Restore the folder from a copy.")
+    return model
 
 
 _NETWORK, _FIT = MovieSources.network_candidates, MovieSources.fit_candidates
@@ -149,6 +155,7 @@ METHODS = (
     MovieMethod("cascade --refine, tracks", "tracks", _tracks(_FIT, track_table)),
     MovieMethod("cascade --refine, smoothed", "smoothed", _tracks(_FIT, smoothed_tracks)),
     MovieMethod("image filter", "tracks", _image_filter),
+    MovieMethod("image filter, forward-backward", "smoothed", _forward_backward),
 )
 """All methods; the first one of the joint fit is what the others are compared with."""
 

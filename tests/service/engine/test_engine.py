@@ -329,14 +329,12 @@ def test_a_run_records_how_it_tracks_and_is_smoothed_with_it(served: Served) -> 
         assert served.store.runs.get(kept).settings["analysis"] == {"static_light": "off"}
 
 
-def test_a_run_chooses_whether_it_is_refined(served: Served) -> None:
+def test_a_run_chooses_whether_its_images_are_fitted(served: Served) -> None:
     served.write_movie()
     with SyncEngineClient(served.address, 10.0) as client:
         wait_for(lambda: client.status()["ready"])
-        for fit, refined in (("auto", True), ("off", False), (None, False)):  # the setting is off
+        for fit, fitted in (("auto", "auto"), ("off", "off"), (None, "auto")):
             run = client.request("run.start", {"duration_s": 0.3} | ({} if fit is None else {"fit": fit}))["id"]
-            status = wait_for(lambda run=run: (now := client.status())["run_id"] == run and now)
-            assert (status["refined_frames"] is not None) is refined
             item = wait_for(lambda run=run: (item := served.store.runs.get(run)).state == "finished" and item)
-            assert item.settings["fit"] == ("auto" if refined else "off")
+            assert item.settings["tracking"]["fit"] == fitted
             assert item.settings["version"]
