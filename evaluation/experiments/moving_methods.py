@@ -117,7 +117,7 @@ def _image_filter(sources: MovieSources) -> tuple[Found, float]:
 
 def _forward_backward(sources: MovieSources) -> tuple[Found, float]:
     """The same, smoothed with what came later; no image is used twice."""
-    forward, smoother, seconds = sources.once("filter", lambda: _both_ways(sources))
+    _, smoother, seconds = sources.once("filter", lambda: _both_ways(sources))
     begun = time.process_time()
     return smoother.finish(), seconds + time.process_time() - begun
 
