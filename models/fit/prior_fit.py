@@ -28,7 +28,8 @@ _FLICKER = 0.2
 """Standard deviation of the common factor of the light, against the image before."""
 _FLICKER_ROUNDS = 3
 _NO_FLICKER = 0.1
-"""A smaller change of the light is left to the fit itself."""
+"""A smaller change of the light is left to the fit itself. The light of new emitters is scaled too: localizers state it
+up to three times too high where it is low."""
 _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
@@ -212,7 +213,7 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
     count = len(prior)
     groups = np.zeros((4 * count + 1, 3))
     groups[-1, 2] = 1.0
-    for number in range(_FLICKER_ROUNDS):
+    for _ in range(_FLICKER_ROUNDS):
         groups[3:-1:4, 0] = np.where(np.arange(count) < prior.known, now.emitters[:, 3], 0.0)
         groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
         matrix, gradient = now.equations
@@ -221,7 +222,7 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
         information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
         change = np.linalg.solve(information, groups.T @ gradient)
         known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)
-        if abs(known - 1) < _NO_FLICKER and (number or abs(others - 1) < _NO_FLICKER or prior.known == count):
+        if abs(known - 1) < _NO_FLICKER and (abs(others - 1) < _NO_FLICKER or prior.known == count):
             break
         prior = prior.scaled(float(known), float(others))
         emitters = now.emitters.copy()
