@@ -32,6 +32,7 @@ from models.background.static_light import FIRST_FRAMES
 from models.errors import DataError
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
+from models.tracking.image_tracker import one_thread
 from models.tracking.smoother import Smoother
 from service.engine.analyzer import Analyzer, LocalizesFrames
 from service.engine.shards import shard_path
@@ -149,7 +150,8 @@ class CatchUp(WorkerThread):
         while self._may_go_on(lambda: self._work):
             with self._changed:
                 self._work, self._busy = False, True
-            self._catch_all_up()
+            with one_thread():
+                self._catch_all_up()
             self._loaded = None
             with self._changed:
                 self._busy = False
