@@ -79,10 +79,12 @@ class Links:
             return []
         frames, births, rows = (np.concatenate(part) for part in (self._frames, self._births, self._rows))
         confirmed = np.isin(births, np.fromiter(self._numbers, np.int64, len(self._numbers)))
+        if not confirmed.any():
+            return []
         frames, births, rows = frames[confirmed], births[confirmed], rows[confirmed]
         order = np.lexsort((frames, births))
         frames, births, rows = frames[order], births[order], rows[order]
         starts = np.flatnonzero(np.diff(births, prepend=-1))
         parts = zip(births[starts].tolist(), np.split(frames, starts[1:]), np.split(rows, starts[1:]), strict=True)
-        found = [TrackLinks(self._numbers[birth], frame, row) for birth, frame, row in parts if len(frame)]
+        found = [TrackLinks(self._numbers[birth], frame, row) for birth, frame, row in parts]
         return sorted(found, key=lambda track: track.track_id)

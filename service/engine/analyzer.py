@@ -171,7 +171,8 @@ class Analyzer:
     def swap(self, localizer: LocalizesFrames) -> None:
         """Continue with another model: all live tracks end, because depths of two models differ.
 
-        The estimate of the static light starts again, because the two may describe the camera differently.
+        The estimate of the static light starts again, because the two may describe the camera differently. Images are
+        fitted where the other model has a PSF, if they were fitted from the start.
         """
         self._localizer = localizer
         self._light = localizer.static_light(self._mode)
@@ -315,6 +316,7 @@ class AnalysisThread(WorkerThread):
         if chosen is not None:
             self._commit(np.inf)
             self._model = chosen
+            self._fit_time.begin_with(chosen.fit_cost_s)
             self._analyzer.swap(chosen.localizer)
 
     def work(self) -> None:

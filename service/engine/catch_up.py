@@ -31,6 +31,7 @@ from models.errors import DataError
 from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
 from models.tracking.fixed_lag import FixedLag
+from models.tracking.image_tracker import one_thread
 from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
 from models.tracking.state import TrackState
@@ -158,7 +159,8 @@ class CatchUp(WorkerThread):
         while self._may_go_on(lambda: self._work):
             with self._changed:
                 self._work, self._busy = False, True
-            self._catch_all_up()
+            with one_thread():
+                self._catch_all_up()
             self._loaded = None
             with self._changed:
                 self._busy = False

@@ -25,11 +25,17 @@ DEGREES = ("full", "steps", "part", "none")
 """Degrees of the fit, from the highest on: all of it; one step and no search for missed emitters; that for the most
 probable emitters only; none."""
 
-MEASURED_DEGREES: Mapping[str, Effort] = {"full": FULL, "steps": Effort(steps=1, search=False)}
-"""Those whose time is measured; a part takes its share of ``steps``."""
+MEASURED_DEGREES: Mapping[str, Effort] = {
+    "full": FULL,
+    "steps": Effort(steps=1, search=False),
+    "part": Effort(steps=1, search=False, emitters=1),
+}
+"""Those whose time is measured, the part with one emitter."""
 
-_FIXED_EMITTERS = 15
-"""The cost of a fit without emitters, in emitters: preparing the image, and its model on all pixels."""
+_FIXED_EMITTERS = 15.0
+"""The cost of a fit without emitters, in emitters: preparing the image, and its model on all pixels. Where it was not
+measured, that of 256 x 256 pixels."""
+_FEWEST_FIXED, _MOST_FIXED = 3.0, 1000.0
 
 _FIRST_COST_S: Mapping[str, float] = {"full": 4e-4, "steps": 2e-4}
 """Cost per emitter where none was measured before the run, s."""
@@ -86,12 +92,23 @@ class FitTime:
 
     def __init__(self, measured_s: Mapping[str, float] | None = None) -> None:
         self.counts = dict.fromkeys(DEGREES, 0)
+        self._fixed = _FIXED_EMITTERS
         self._costs = {name: _Cost(cost_s) for name, cost_s in _FIRST_COST_S.items()}
-        for name, time_s in (measured_s or {}).items():
-            self._costs[name] = _Cost(time_s / (_FIXED_EMITTERS + REHEARSED_EMITTERS))
+        self.begin_with(measured_s)
         self._delays_s: deque[float] = deque(maxlen=_DELAYS)
         self._last_s: float | None = None
         self._due_s = 0.0
+
+    def begin_with(self, measured_s: Mapping[str, float] | None) -> None:
+        """Begin with the measured times of another model; None: with the present estimate."""
+        if measured_s is None:
+            return
+        all_s, one_s = measured_s["steps"], measured_s["part"]
+        emitter_s = max(all_s - one_s, 0.0) / (REHEARSED_EMITTERS - 1)
+        most_s = _MOST_FIXED * emitter_s
+        self._fixed = max((one_s - emitter_s) / emitter_s, _FEWEST_FIXED) if one_s < most_s else _MOST_FIXED
+        for name in self._costs:
+            self._costs[name] = _Cost(measured_s[name] / (self._fixed + REHEARSED_EMITTERS))
 
     def begin(self, time_s: float, taken_s: float, frames: int = 1, gather_s: float = 0.0) -> None:
         """Begin with a batch of frames.
@@ -135,9 +152,9 @@ class FitTime:
 
     def _affordable(self, emitters: int, left_s: float) -> tuple[str, Effort | None]:
         for name, cost in self._costs.items():
-            if cost.expected_s * (_FIXED_EMITTERS + emitters) <= left_s:
+            if cost.expected_s * (self._fixed + emitters) <= left_s:
                 return name, MEASURED_DEGREES[name]
-        part = math.floor(left_s / self._costs["steps"].expected_s) - _FIXED_EMITTERS
+        part = math.floor(left_s / self._costs["steps"].expected_s - self._fixed)
         if part < _FEWEST:
             return "none", None
         return "part", Effort(steps=1, search=False, emitters=part)
@@ -147,4 +164,4 @@ class FitTime:
         if effort is None:
             return
         fitted = min(emitters, effort.emitters)
-        self._costs["steps" if degree == "part" else degree].note(taken_s / (_FIXED_EMITTERS + fitted))
+        self._costs["steps" if degree == "part" else degree].note(taken_s / (self._fixed + fitted))

@@ -15,7 +15,7 @@ from models.weights import reference_model
 from service.engine.fit_time import MEASURED_DEGREES
 from service.settings import Settings
 
-__all__ = ["LoadedModel", "check_fit", "load_model", "warm_up"]
+__all__ = ["LoadedModel", "check_fit", "load_model", "rehearse_fit", "warm_up"]
 
 _PIXEL_TOLERANCE = 0.02
 """Largest difference of the pixel size, which shifts depth by the same share; smaller ones come from rounding."""
@@ -41,14 +41,23 @@ class LoadedModel:
         return self.localizer.card
 
 
-def warm_up(loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings) -> None:
-    """Make a model ready for frames (H, W) that come every `period_s`: kernels, memory, threads, time of the fit."""
+def warm_up(
+    loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings, *, fits: bool = True
+) -> None:
+    """Make a model ready for frames (H, W) that come every `period_s`: kernels, memory, threads, fit."""
     localizer, engine = loaded.localizer, settings.engine
     localizer.warm_up(shape, engine.batch)
     if engine.torch_threads is None and localizer.device.type == "cpu":
         localizer.choose_threads(shape, period_s, os.cpu_count() or 1)
-    if settings.tracking.fits and localizer.image_model is not None:
-        loaded.fit_cost_s = rehearse(localizer.image_model, shape, MEASURED_DEGREES)
+    if fits:
+        rehearse_fit(loaded, shape)
+
+
+def rehearse_fit(loaded: LoadedModel, shape: tuple[int, int]) -> None:
+    """Compile the fit of frames (H, W) and measure its time, where the model has a PSF."""
+    images = loaded.localizer.image_model
+    if images is not None:
+        loaded.fit_cost_s = rehearse(images, shape, MEASURED_DEGREES)
 
 
 def load_model(folder: Path | None, settings: Settings) -> LoadedModel:

@@ -106,8 +106,16 @@ class ModelSlot:
             self.prepare(loaded, microscope, camera)
         return loaded
 
-    def prepare(self, loaded: LoadedModel, microscope: Microscope, camera: CameraSettings) -> None:
+    def prepare(
+        self, loaded: LoadedModel, microscope: Microscope, camera: CameraSettings, *, fits: bool | None = None
+    ) -> None:
         """Warm a model up for the microscope.
+
+        Parameters
+        ----------
+        loaded, microscope, camera
+        fits : bool, optional
+            Whether images are to be fitted; absent: as in the settings, or in the run that is on.
 
         Raises
         ------
@@ -119,18 +127,25 @@ class ModelSlot:
         description = microscope.description
         loaded_model.check_fit(loaded.localizer, description, camera)
         shape, period_s = description.frame_shape(camera), self._microscope.frame_period_s
-        loaded_model.warm_up(loaded, shape, period_s, self._settings)
+        if fits is None:
+            run = self._lease.run
+            fits = (self._settings.tracking if run is None else run.request.tracking).fits
+        loaded_model.warm_up(loaded, shape, period_s, self._settings, fits=fits)
 
     def warm_up(self, microscope: Microscope) -> None:
         """Warm the active model up for a microscope that has just been opened; it may be made for other optics.
 
-        The tracker is compiled too, so that no run waits for it.
+        Tracker and fit are compiled too, so that no run waits for them.
         """
         from models.tracking.compilation import compile_tracker
+        from service.engine import loaded_model
 
         shape = microscope.description.frame_shape(microscope.camera_settings)
-        self.load().localizer.warm_up(shape, self._settings.engine.batch)
+        loaded = self.load()
+        loaded.localizer.warm_up(shape, self._settings.engine.batch)
         compile_tracker()
+        if self._settings.tracking.fits:
+            loaded_model.rehearse_fit(loaded, shape)
 
     # ---- use ----
 

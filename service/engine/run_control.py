@@ -177,7 +177,7 @@ class RunControl:
         microscope, settings = self._microscope.free_microscope(), self._settings
         self._microscope.read_facts(microscope)
         camera = microscope.camera_settings
-        self._models.prepare(loaded, microscope, camera)
+        self._models.prepare(loaded, microscope, camera, fits=request.tracking.fits)
         shape = microscope.description.frame_shape(camera)
         run_id = new_run_id()
         recording = self._new_recording(run_id, shape, loaded.model) if request.record else None

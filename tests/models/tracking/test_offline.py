@@ -183,3 +183,9 @@ def test_tracks_are_not_worse_than_their_localizations() -> None:
             own = score_table(found, truth, tolerance).jaccard
             assert score_table(track_table(found, 100), truth, tolerance).jaccard > own
             assert score_table(smoothed_tracks(found, 100), truth, tolerance).jaccard > own
+
+
+def test_localizations_without_a_track_are_smoothed_to_nothing() -> None:
+    columns = {name: np.full(3, 0.6) for name in Localizations.names()}
+    found = Localizations.from_columns(columns | {"frame": np.arange(3), "x_um": np.arange(3) * 50.0})
+    assert len(smoothed_tracks(found, 100)) == 0

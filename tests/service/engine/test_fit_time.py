@@ -11,7 +11,8 @@ from service.engine.fit_time import DEGREES, FitTime
 MS = 1e-3
 EMITTERS = REHEARSED_EMITTERS
 PERIOD_S = 10 * MS
-COSTS_S = {"full": 5 * MS, "steps": 2.5 * MS}
+COSTS_S = {"full": 5 * MS, "steps": 2.5 * MS, "part": 1.3 * MS}
+"""Of 16 emitters; one emitter takes 0.08 ms, and a fit without any 1.22 ms."""
 
 
 class Clock:

@@ -60,8 +60,7 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
 def test_the_time_of_the_fit_is_measured_before_a_run(settings: Settings) -> None:
     loaded = load_model(None, settings)
     assert loaded.fit_cost_s is None
-    off = load_settings(command_line={"tracking": {"fit": "off"}}, environment={})
-    warm_up(loaded, (64, 64), 0.01, off)
+    warm_up(loaded, (64, 64), 0.01, settings, fits=False)
     assert loaded.fit_cost_s is None
     warm_up(loaded, (64, 64), 0.01, settings)
     assert loaded.fit_cost_s is not None
