@@ -264,9 +264,8 @@ class TableObserver:
         if not len(points):
             return
         frames, starts = np.unique(points.frame, return_index=True)
-        for frame, start, end in zip(
-            frames.tolist(), starts.tolist(), [*starts[1:].tolist(), len(points)], strict=True
-        ):
+        ends = np.append(starts, len(points))[1:]
+        for frame, start, end in zip(frames.tolist(), starts.tolist(), ends.tolist(), strict=True):
             part = points.select(slice(start, end))
             part = part.select(np.argsort(part.track_id))
             ids = part.track_id.tolist()

@@ -90,7 +90,8 @@ def _overlap(a: Gaussians, a_weights: F64, b: Gaussians, b_weights: F64, speeds:
     determinant = s_pp * s_vv - s_pv**2
     square = (s_vv * away_p**2 - 2 * s_pv * away_p * away_v + s_pp * away_v**2) / determinant
     logs = -0.5 * (square + np.log(determinant) + 2 * np.log(2 * np.pi)).sum(axis=2)
-    logs += np.log(a_weights[:, None] * b_weights[None])
+    with np.errstate(divide="ignore"):  # precise localizations may exclude a kind of motion
+        logs += np.log(a_weights[:, None] * b_weights[None])
     best = logs.max(axis=(0, 1))
     together = best + np.log(np.exp(logs - best).sum(axis=(0, 1)))
     alone = combined(b, b_weights)

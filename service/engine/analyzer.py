@@ -360,7 +360,8 @@ class AnalysisThread(WorkerThread):
             return self._analyzer.track_frame(frame, found, light)
         begin_s = time.monotonic()
         emitters = self._analyzer.emitters(found)
-        degree, effort = self._fit_time.choose(emitters, begin_s, len(self._taken))
+        waiting = 0 if self._deadline_s else self._stage.depth
+        degree, effort = self._fit_time.choose(emitters, begin_s, len(self._taken), waiting)
         result = self._analyzer.track_frame(frame, found, light, effort)
         self._fit_time.note(degree, effort, emitters, time.monotonic() - begin_s)
         return result

@@ -12,7 +12,6 @@ frame that could not use it, so it is tried again.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,8 +50,8 @@ _FEWEST = 2
 _SHARE = 0.9
 """Share of the time between two frames that may be used."""
 
-_DELAYS = 64
-"""Frames over which the shortest time from exposure to analysis is remembered."""
+_MOST_WAITING = 1
+"""With more waiting frames nothing is fitted. One may come early."""
 
 
 @dataclass(slots=True)
@@ -95,7 +94,6 @@ class FitTime:
         self._fixed = _FIXED_EMITTERS
         self._costs = {name: _Cost(cost_s) for name, cost_s in _FIRST_COST_S.items()}
         self.begin_with(measured_s)
-        self._delays_s: deque[float] = deque(maxlen=_DELAYS)
         self._last_s: float | None = None
         self._due_s = 0.0
 
@@ -124,13 +122,13 @@ class FitTime:
         gather_s : float
             Time for which the next frames are gathered to a batch.
         """
-        self._delays_s.append(taken_s - time_s)
         # The time to the second frame is not known yet; there are hardly any tracks to be late.
         period_s = math.inf if self._last_s is None else (time_s - self._last_s) / frames
         self._last_s = time_s
-        self._due_s = time_s + min(self._delays_s) + max(_SHARE * period_s, gather_s)
+        # All frames of the batch share the time of one: those that have waited are not to wait longer.
+        self._due_s = taken_s + max(_SHARE * period_s, gather_s)
 
-    def choose(self, emitters: int, now_s: float, frames: int = 1) -> tuple[str, Effort | None]:
+    def choose(self, emitters: int, now_s: float, frames: int = 1, waiting: int = 0) -> tuple[str, Effort | None]:
         """Degree and effort of the next frame of the batch.
 
         Parameters
@@ -140,8 +138,10 @@ class FitTime:
         now_s : float
         frames : int
             Number of frames of the batch that are not tracked yet.
+        waiting : int
+            Number of frames that wait for the next batch.
         """
-        left_s = (self._due_s - now_s) / frames
+        left_s = (self._due_s - now_s) / frames if waiting <= _MOST_WAITING else 0.0
         name, effort = self._affordable(emitters, left_s)
         for degree, cost in self._costs.items():
             if degree == name or (degree, name) == ("steps", "part"):

@@ -45,6 +45,10 @@ class Blind:
     """Finds nothing."""
 
     threshold = 0.5
+    image_model = None
+
+    def static_light(self, mode: Any) -> None:
+        return None
 
     def localize(self, frames: Any, frame_numbers: Any, least: Any = None) -> Localizations:
         return Localizations.empty()

@@ -12,6 +12,7 @@ from models.errors import DataError
 from models.metrics import score_table
 from models.tables import Localizations, Tracks, Truth
 from models.tracking import Tracker, TrackerSettings, make_tracker, smoothed_tracks, track_table
+from models.tracking.events import EventObserver, TableObserver
 from models.tracking.smoother import Smoother
 
 
@@ -188,4 +189,5 @@ def test_tracks_are_not_worse_than_their_localizations() -> None:
 def test_localizations_without_a_track_are_smoothed_to_nothing() -> None:
     columns = {name: np.full(3, 0.6) for name in Localizations.names()}
     found = Localizations.from_columns(columns | {"frame": np.arange(3), "x_um": np.arange(3) * 50.0})
-    assert len(smoothed_tracks(found, 100)) == 0
+    tracks, observer = smoothed_tracks(found, 100), TableObserver(EventObserver())
+    assert len(tracks) == len(observer.add(tracks)) == len(observer.finish()) == 0

@@ -404,6 +404,7 @@ def test_a_run_states_what_becomes_of_static_light(client: httpx.Client, peer: P
         ({"settings": {"confirm_probability": 1}}, "confirm_probability"),
         ({"settings": {"acceleration": 1}}, "acceleration"),
         ({"smooth": True}, "smooth"),
+        ({"fit": "always"}, "fit"),
         ({"preset": "published", "settings": {"step_um": 2}}, "published"),
     ],
 )
@@ -886,6 +887,8 @@ def test_metrics(client: httpx.Client, peer: Peer) -> None:
     assert values["bathyscope_frames_total", (("outcome", "analysed"),)] == 50
     assert values["bathyscope_frames_total", (("outcome", "lost"),)] == 0
     assert values["bathyscope_frames_in_flight", ()] == 0
+    assert values["bathyscope_fitted_frames_total", (("degree", "full"),)] == 40
+    assert values["bathyscope_fitted_frames_total", (("degree", "none"),)] == 1
     assert values["bathyscope_analysis_rate_hertz", ()] == 99.5
     assert values["bathyscope_stage_depth_items", (("stage", "analysis"),)] == 2
     assert values["bathyscope_stage_highest_items", (("stage", "analysis"),)] == 5
@@ -937,7 +940,7 @@ def test_metrics_say_that_the_engine_is_away(
     states = {labels[0][1]: value for (name, labels), value in values.items() if name.endswith("recorder_state")}
     assert states == {"off": 0, "writing": 0, "stopped": 0, "unknown": 1}
     missing = {labels[0][1]: value for (name, labels), value in values.items() if name.endswith("figures_missing")}
-    assert missing == dict.fromkeys(("frames", "stages", "latencies", "latency_buckets", "recorder"), 1)
+    assert missing == dict.fromkeys(("frames", "stages", "fits", "latencies", "latency_buckets", "recorder"), 1)
 
 
 def test_metrics_of_a_status_that_they_do_not_know(client: httpx.Client, peer: Peer) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from service.store.result_batch import ResultBatch
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
+from tests.models.image_samples import image_model
 from tests.service.engine_samples import PIXEL_UM, SHAPE, DividingLocalizer, DotLocalizer, DotScene
 
 FRAMES = 60
@@ -219,6 +220,19 @@ def test_the_static_light_of_deferred_frames_begins_with_their_recording(past: P
         return
     np.testing.assert_array_equal(light.begun, [frame.pixels for frame in past.all])
     np.testing.assert_array_equal(light.followed, [frame.pixels for frame in past.all[1::3]])
+
+
+@pytest.mark.parametrize("fit", ["auto", "off"])
+def test_the_images_of_deferred_frames_are_fitted(past: Past, fit: Literal["auto", "off"]) -> None:
+    run = past.run(lambda n: n % 3 == 1, tracking=TrackingPart(fit=fit))  # live, without time for a fit
+    past.localizer.image_model = image_model(PIXEL_UM)
+    past.catch_all_up()
+    assert past.store.runs.get(run).revision == 2, past.events
+    found = past.store.localizations.read(run)
+    fitted = {int(frame) for frame in found.frame[np.isfinite(found.chi2)]}
+    late = {frame.index for frame in past.all[1::3]}
+    assert fitted <= late
+    assert bool(fitted) == (fit == "auto")
 
 
 def test_nothing_happens_without_deferred_frames(past: Past) -> None:

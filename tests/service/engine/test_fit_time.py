@@ -22,13 +22,13 @@ class Clock:
         self.fit_time, self.localizing_s = fit_time, localizing_s
         self.frame = 0
 
-    def next(self, emitters: int = EMITTERS, late_s: float = 0.0, waiting: int = 1) -> str:
+    def next(self, emitters: int = EMITTERS, frames: int = 1, waiting: int = 0) -> str:
         """Degree of the next frame, or of the first one of the next batch."""
-        self.frame += waiting
+        self.frame += frames
         time_s = self.frame * PERIOD_S
-        taken_s = time_s + 6 * MS + late_s
-        self.fit_time.begin(time_s, taken_s, waiting)
-        degree, self.effort = self.fit_time.choose(emitters, taken_s + self.localizing_s, waiting)
+        taken_s = time_s + 6 * MS
+        self.fit_time.begin(time_s, taken_s, frames)
+        degree, self.effort = self.fit_time.choose(emitters, taken_s + self.localizing_s, frames, waiting)
         return degree
 
 
@@ -71,11 +71,12 @@ def test_many_emitters_take_more_time() -> None:
     assert clock.next(8 * EMITTERS) == "part"
 
 
-def test_a_late_frame_and_waiting_frames_get_less() -> None:
+def test_frames_that_have_waited_and_wait_get_less() -> None:
     clock = begun()
-    assert clock.next(late_s=2 * MS) == "steps"
-    assert clock.next(late_s=8 * MS) == "none"
-    assert clock.next(waiting=6) == "none"
+    assert clock.next(frames=2) == "steps"
+    assert clock.next(frames=6) == "none"
+    assert clock.next(waiting=1) == "full"
+    assert clock.next(waiting=2) == "none"
     assert clock.next() == "full"
 
 
