@@ -33,7 +33,8 @@ _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
 _FREEDOM = 4.0
-"""Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
+"""Degrees of freedom of the tails of the position prior: beyond a squared Mahalanobis distance of 3, the number of
+axes, it falls as a t distribution, so that an emitter that turns is not held back. Nearer it is Gaussian."""
 
 _FREE = 0.03
 """Weight of what was known of the light when an emitter is put in doubt. Were it 1, two tracks could share the light of
@@ -52,7 +53,7 @@ _LEAST_GAIN = 0.05
 class EmitterPrior:
     """Prior of each emitter; all arrays of shape (N, 4): x, y (pixels), z (µm), photons.
 
-    That of the photons is Gaussian, that of the position has longer tails.
+    That of the photons is Gaussian; that of the position is Gaussian in the middle, with the tails of a t distribution.
 
     Attributes
     ----------
@@ -88,7 +89,9 @@ class EmitterPrior:
         spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
         together = float(pulled @ away[: self.known, 3])
         light = 0.5 * (float(own @ away[:, 3]) - together**2 / spread)
-        return light + float(0.5 * (_FREEDOM + 3) * np.log1p(self._distance(emitters) / _FREEDOM).sum())
+        distance, whole = self._distance(emitters), _FREEDOM + 3
+        tails = 3.0 + whole * np.log((_FREEDOM + np.maximum(distance, 3.0)) / whole)
+        return light + 0.5 * float(np.where(distance < 3.0, distance, tails).sum())
 
     def relaxed(self, emitters: Array) -> EmitterPrior:
         """Gaussian prior with the same slope at emitters (N, 4): wider where they are far from the mean."""
