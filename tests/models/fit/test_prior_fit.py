@@ -30,7 +30,7 @@ def image(light: float = 1.0, emitters: Array = TRUTH, seed: int = 4) -> LevelIm
     return optics.image(noisy_frame(expected_frame(optics.psf, scaled, BACKGROUND_E, SHAPE), seed))
 
 
-def prior_of(mean: Array, sigmas: Array, known: int = 0) -> EmitterPrior:
+def prior_of(mean: Array, sigmas: Array | list[float], known: int = 0) -> EmitterPrior:
     return EmitterPrior(mean, np.broadcast_to(1 / np.asarray(sigmas, np.float64) ** 2, mean.shape).copy(), known)
 
 
@@ -42,7 +42,7 @@ def slope(prior: EmitterPrior, emitters: Array) -> Array:
     """Of the cost, by finite differences."""
     result = np.empty_like(emitters)
     for at in np.ndindex(emitters.shape):
-        step = 1e-5 * max(1.0, abs(emitters[at]))
+        step = 1e-5 * max(1.0, float(abs(emitters[at])))
         up, down = emitters.copy(), emitters.copy()
         up[at] += step
         down[at] -= step
@@ -63,7 +63,7 @@ def test_the_relaxed_prior_has_the_slope_of_the_cost(far: float, known: int) -> 
 
 def test_the_pull_of_the_prior_falls_in_its_tails() -> None:
     prior = prior_of(TRUTH[:1], NEAR_UM)
-    pulls = [np.abs(slope(prior, TRUTH[:1] + [away, 0, 0, 0])[0, 0]) for away in (0.2, 0.4, 2.0, 20.0)]
+    pulls = [np.abs(slope(prior, TRUTH[:1] + away * np.eye(4)[0])[0, 0]) for away in (0.2, 0.4, 2.0, 20.0)]
     assert pulls[0] < pulls[1]
     assert pulls[1] > pulls[2] > pulls[3]
 
