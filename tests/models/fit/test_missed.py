@@ -43,8 +43,14 @@ def test_a_missed_emitter_is_found_once(row: int) -> None:
     places = found(TRUTH, others)
     assert places.shape == (1, 5)
     assert np.abs(places[0, :2] - TRUTH[row, :2]).max() <= 0.55 * GRID_PX
+    # Centres of squares, in pixels whose centres are whole numbers.
+    np.testing.assert_allclose(places[0, :2] % GRID_PX, (GRID_PX - 1) / 2)
     assert abs(places[0, 2] - TRUTH[row, 2]) < 5
     assert places[0, 3] == pytest.approx(TRUTH[row, 3], rel=0.5)
+
+
+def test_a_bright_emitter_that_causes_several_peaks_is_found_once() -> None:
+    assert len(found(TRUTH[2:] * [1, 1, 1, 20], TRUTH[:0])) == 1
 
 
 def test_log_odds_grow_with_the_significance() -> None:
