@@ -18,17 +18,17 @@ NO_PLACES: Array = np.zeros((0, 5))
 
 _DEPTH_STEP_UM = 1.5
 _PEAK, _SIGNIFICANT = 3.0, 5.0
-"""Significance of a peak that is tested, and in the test."""
+"""Least significance of a peak in the filter, to be tested, and in the score test, to be an emitter."""
 _MOST_TESTED, _MOST_FOUND = 40, 4
 _OF_BEST, _APART = 0.25, 0.2
 """As in models.fit.refiner: one missed emitter causes several peaks."""
 
 _LOG_ODDS, _PER_SIGMA = -1.0, 0.5
-"""Log odds of a place that just passes the test, and per further standard deviation."""
+"""Log odds of a place with the least significance, and the increase with each further standard deviation."""
 
 
 class MissedEmitters:
-    """Searches residuals of fits on blocks of 4 x 4 pixels; filters are computed once for each size of image.
+    """Search of the residual of a fit, on blocks of 4 x 4 pixels; filters are computed once for each size of image.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ class MissedEmitters:
         Returns
         -------
         ndarray of float64, shape (K, 5)
-            x, y (pixels), z (µm), photons, log odds that it is an emitter.
+            x, y (pixels), z (µm), photons, log odds that it is an emitter. Positions are those of the filter's grid: a
+            fit has to follow.
         """
         residual, variance = fit.evaluation.residual()
         shape = (residual.shape[0], residual.shape[1])

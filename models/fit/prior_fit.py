@@ -1,7 +1,8 @@
 """Fit all emitters of an image that are known from earlier images: the update of a filter that measures the image.
 
-Position and photons of each emitter have a Gaussian prior. Steps are those of Fisher scoring, as in `joint_fit`, on
-cells as fine as the patterns need (`evaluation`). Because each fit begins at its prior, one to three steps suffice.
+Position and photons of each emitter have a prior, Gaussian except for longer tails of the positions. Steps are those of
+Fisher scoring, as in `joint_fit`, on cells as fine as the patterns need (`evaluation`). Because each fit begins at its
+prior, one to three steps suffice.
 
 Photons of emitters that are known change together when the lamp flickers: their prior allows for one common factor. A
 factor far from 1 is found first, with all positions fixed.
@@ -34,11 +35,12 @@ _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
 _FREEDOM = 4.0
-"""Degrees of freedom of the position prior, a t distribution: an emitter that turns is not held back."""
+"""Degrees of freedom of the tails of the position prior: beyond a squared Mahalanobis distance of 3, the number of
+axes, it falls as a t distribution, so that an emitter that turns is not held back. Nearer it is Gaussian."""
 
 _FREE = 0.03
-"""Weight of what was known of the light when an emitter is put in doubt. Were it 1, two tracks could share the light of
-one emitter for ever: neither could take the other's part."""
+"""Factor on the weight of the photons' prior when the existence of an emitter is tested. With 1 two tracks could share
+the light of one emitter for ever: the prior would keep each of them from taking all of it."""
 
 _RIDGE = 1e-9
 """Added to the normal matrix scaled to a unit diagonal, for emitters without light in the image."""
@@ -46,14 +48,14 @@ _RIDGE = 1e-9
 _DAMPING, _LEAST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e-6, 1e3
 _UP, _DOWN = 10.0, 4.0
 _LEAST_GAIN = 0.05
-"""The fit ends when a step lowers the cost by less: a tenth of one standard deviation of one parameter."""
+"""The fit ends when a step lowers the cost by less: a third of one standard deviation of one parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmitterPrior:
     """Prior of each emitter; all arrays of shape (N, 4): x, y (pixels), z (µm), photons.
 
-    That of the photons is Gaussian, that of the position has longer tails.
+    That of the photons is Gaussian; that of the position is Gaussian in the middle, with the tails of a t distribution.
 
     Attributes
     ----------
@@ -89,7 +91,9 @@ class EmitterPrior:
         spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
         together = float(pulled @ away[: self.known, 3])
         light = 0.5 * (float(own @ away[:, 3]) - together**2 / spread)
-        return light + float(0.5 * (_FREEDOM + 3) * np.log1p(self._distance(emitters) / _FREEDOM).sum())
+        distance, whole = self._distance(emitters), _FREEDOM + 3
+        tails = 3.0 + whole * np.log((_FREEDOM + np.maximum(distance, 3.0)) / whole)
+        return light + 0.5 * float(np.where(distance < 3.0, distance, tails).sum())
 
     def relaxed(self, emitters: Array) -> EmitterPrior:
         """Gaussian prior with the same slope at emitters (N, 4): wider where they are far from the mean."""
@@ -123,16 +127,16 @@ class PriorFit:
     Attributes
     ----------
     prior : EmitterPrior
-        With the light scaled to the image, and as wide as the positions ask for.
+        With the light scaled to the image, and relaxed at the fitted positions.
     emitters : ndarray of float64, shape (N, 4)
         x (pixels), y (pixels), z (µm), photons.
     background : float
         Photo-electrons per pixel.
     blocks : ndarray of float64, shape (N, 4, 4)
-        Covariance of the parameters of each emitter, all others fitted too; prior included.
+        Posterior covariance of the parameters of each emitter, with all other parameters fitted too.
     light_information : ndarray of float64, shape (N,)
-        Of the photons of each emitter at a fixed position, if the light of all others were not known before: what the
-        image says against the emitter's light being that of its neighbours.
+        Information of the image on the photons of each emitter at a fixed position, with nearly no prior of the light
+        of all others. It is small where neighbours can explain the light.
     evaluation : Evaluation
         At the emitters.
     bounds : ndarray of float64, shape (N, 3), twice
@@ -218,7 +222,7 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
         groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
         matrix, gradient = now.equations
         information = groups.T @ matrix @ groups
-        # A factor of 1 is as probable as one standard deviation of the data allows; it holds what has no light.
+        # Both factors have a prior of 1 with a standard deviation of 1, which holds groups without light in the image.
         information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
         change = np.linalg.solve(information, groups.T @ gradient)
         known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)

@@ -1,15 +1,16 @@
-"""What one image says of each emitter, apart from what was known before.
+"""Measured position of each emitter in one image without its prior, and the evidence for its existence.
 
-A fit with priors mixes both. The prior is taken out again along each axis:
-of Gaussians, the information of the image is that of the posterior less that
-of the prior, and likewise for the means. What is left depends on the
-neighbours, whose light is known from earlier images too.
+The fit combines the image with the prior. The prior is removed again along
+each axis: of Gaussians, the information of the image is that of the posterior
+minus that of the prior, and likewise for means times information. The result
+still depends on the priors of the neighbours.
 
 The likelihood ratio of the image with and without an emitter is that of
-Bayesian model choice, by Laplace's approximation: the gain of likelihood at
-the maximum, less what position and light moved away from the prior, less what
-the image narrowed them (MacKay, Neural Computation 4, 415, 1992). All
-neighbours may take the light that the emitter leaves.
+Bayesian model choice, by Laplace's approximation: the gain of log-likelihood
+at the maximum, minus the cost of moving away from the mean of the prior, minus
+the logarithm of how much the image reduced the standard deviations (the Occam
+factor; MacKay, Neural Computation 4, 415, 1992). Without the emitter, all
+neighbours may take its light.
 
 Errors of the PSF model count as noise: of the emitter itself (chi2) and of the
 light of its neighbours (`models.fit.emitter_probability`).
@@ -37,12 +38,12 @@ _LARGEST_PATTERN_ERROR = 0.05
 
 _LEAST_INFORMATION = 1e-9
 _MOST_RATIO, _MOST_AGAINST = 6.0, 6.0
-"""Evidence of one image is limited to this, in log odds: errors of the model repeat from image to image."""
+"""Most evidence of one image for and against an emitter, in log odds: errors of the model repeat in the next images."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEvidence:
-    """What an image says of N emitters.
+    """Measurements of N emitters in one image, without their priors.
 
     Attributes
     ----------
@@ -51,9 +52,9 @@ class ImageEvidence:
     log_ratio : ndarray of float64, shape (N,)
         Log-likelihood ratio of the image with and without the emitter.
     significance : ndarray of float64, shape (N,)
-        Photons that the image alone says, in their standard deviations.
+        Photons by the image alone, in their standard deviations.
     first_log_odds : ndarray of float64, shape (N,)
-        Of emitters without a history: from the fit and the localizer.
+        Of existence, for emitters without a track: from the fit and the localizer.
     chi2 : ndarray of float64, shape (N,)
         Misfit of each pattern, at least 1.
     """

@@ -1,26 +1,27 @@
 """A tracker whose measurement is the camera image: tracks predict, and a joint fit with these priors is the update.
 
-A localizer decides frame by frame which light is an emitter and where it is.
-What is known from earlier frames comes too late for that. Here each frame:
+A localizer decides in each frame alone which light is an emitter and where it
+is. Here earlier frames take part in that decision. Each frame:
 
 1. The tracks predict position and photons (`motion_models`).
 2. Candidates of the localizer that no track explains are possible new
    emitters. So is what the residual of the fit shows (`models.fit.missed`).
 3. Positions, photons and background are fitted to the image together, with the
-   predictions as Gaussian priors (`models.fit.prior_fit`): the maximum a
-   posteriori, which is the update of an iterated extended Kalman filter for
-   all emitters together.
-4. What the image says of an emitter beyond its prior is its localization in
-   this frame (`image_evidence`). It updates the motion models as that of a
-   localizer would, and is what is stored: localizations stay independent of
-   the tracks, and smoothing needs no image again.
+   predictions as priors (`models.fit.prior_fit`): the maximum a posteriori,
+   which is the update of an iterated extended Kalman filter for all emitters
+   together.
+4. The position without the prior is the localization of the emitter in this
+   frame (`image_evidence`). It updates the motion models as that of a localizer
+   would, and is stored: errors of localizations in different frames are
+   independent, so smoothing needs no image again.
 5. The odds of existence are multiplied by the likelihood ratio of the image
-   with and without the emitter. While a track is not confirmed, the
-   candidates count as well.
+   with and without the emitter, to a power, times that of the candidates, to
+   the rest of 1: the network has seen the same photons.
 
-Identity comes from continuity: no localization is assigned to a track, and
-none is lost to a threshold. A frame without image, because time was short, is
-taken as by `Tracker`, with the candidates as measurement.
+Tracks keep their identity because each is fitted from its own prediction: no
+localization has to be assigned to it, and none is lost to a threshold. A frame
+without image, because time was short, is taken as by `Tracker`, with the
+candidates as measurement.
 """
 
 from __future__ import annotations
@@ -58,23 +59,24 @@ _LIGHT_CHANGE = 0.05
 """Relative standard deviation of the change of an emitter's light between frames, beside that of the lamp."""
 
 _CANDIDATE_SHARE = 0.3
-"""Weight of the candidates' evidence against that of the image for a track that is not confirmed."""
 _CONFIRMED_SHARE = 0.3
+"""Share of the candidates in the evidence of existence, for tracks that are not confirmed and for those that are; the
+rest is that of the image."""
 _MOST_EVIDENCE = 6.0
 """Evidence of the candidates in one frame is limited to this, in log odds."""
 
 _SEEN = 2.0
 """Significance of the light from which a track counts as seen."""
 _SEEN_SIGMA_UM = 10.0
-"""Largest sigma of a localization: with a larger one the image says nothing of the position."""
+"""Largest sigma of a localization along any axis; with a larger one the track counts as unseen."""
 
 _COINCIDENT_UM = np.array([0.6, 0.6, 1.8])
 """Of two tracks nearer than this in x, y and z one is a duplicate: a fraction of the optical resolution."""
 
 _RESOLVED_UM = np.array([3.0, 3.0, 6.0])
 _UNRESOLVED = 1.0
-"""Two tracks on one emitter share its light, and the image says nothing against either. Nearer than this to a longer
-track, a track needs so much evidence per frame, in log odds."""
+"""Two tracks on one emitter share its light, so the image is no evidence against either. A track nearer than this to a
+longer one loses so much of its log odds in each frame."""
 
 _OUTSIDE_PX = 8.0
 """Emitters are followed so far outside the image, while their light falls into it."""
@@ -164,7 +166,7 @@ class ImageFilter(Tracker):
         state : TrackState
             Its `localization` are rows of the following table.
         localizations : Localizations
-            What the image says of each emitter, apart from what was known before.
+            Measured in this image, without the priors.
 
         Raises
         ------
@@ -286,7 +288,7 @@ class ImageFilter(Tracker):
         )
 
     def _take_images(self, scan: Scan, own: I64, measured: F64, variance: F64, seen: Bools) -> None:
-        """Update the motion of the tracks `own` by what the image says of them."""
+        """Update the motion of the tracks `own` by their measured positions."""
         pool = scan.pool
         position, _, spread = pool.gaussians[:3][..., own]
         after = posterior(pool.weights[:, own], log_likelihood(position, spread, measured, variance))
@@ -297,7 +299,7 @@ class ImageFilter(Tracker):
 
     @staticmethod
     def _beside(pool: Pool, reach_um: F64) -> Bools:
-        """Tracks inside the ellipsoid with half axes `reach_um` around a longer one."""
+        """Tracks inside the ellipsoid with half axes `reach_um` around one with more localizations."""
         place = combined(pool.gaussians, pool.weights)[0]
         away = (place[:, :, None] - place[:, None]) / reach_um[:, None, None]
         rank = np.empty(len(pool), np.int64)
