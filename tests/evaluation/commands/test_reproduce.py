@@ -44,7 +44,7 @@ def test_tables_figures_and_provenance_are_written(finished: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     assert {path.name for path in out.iterdir()} == FILES
     rows = _table(out / "brownian.csv")
-    assert [row["axis"] for row in rows if row["method"] == "cascade"] == ["x", "y", "z"]
+    assert [row["axis"] for row in rows if row["method"] == "cascade"] == ["x", "y", "z", "all"]
     # A method that cannot run is in the table with the reason.
     assert "none is shipped" in next(row["left_out"] for row in rows if row["method"] == "vgg")
     provenance = json.loads((out / "reproduce.json").read_text())
@@ -57,7 +57,7 @@ def test_tables_figures_and_provenance_are_written(finished: Path, tmp_path: Pat
     assert provenance["runs"][0]["command"].startswith("bathyscope")
     assert provenance["runs"][0]["unfinished"] == []
     results = json.loads((out / "results.json").read_text())
-    assert [row["axis"] for row in results["tables"]["brownian"]] == ["x", "y", "z"]
+    assert [row["axis"] for row in results["tables"]["brownian"]] == ["x", "y", "z", "all"]
     assert results["provenance"]["seeds"] == provenance["seeds"] == results["seeds"]
     assert results["runs"] == [provenance["runs"][0]["provenance"]]
     assert "vgg" in results["left_out"]
