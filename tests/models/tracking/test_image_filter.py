@@ -164,6 +164,10 @@ def test_light_that_changes_slowly_is_followed() -> None:
         state, table = tracker.step_image(n / FPS, n, seen(n), image)
     own = state.localization[np.searchsorted(state.track_id, ids_by_emitter(state, n))]
     np.testing.assert_allclose(table.photons[own], of[:, 3], rtol=0.1)
+    # It is known for the next frame.
+    known = tracker._pool.light[:, np.isin(tracker._pool.track_id, state.track_id)]
+    np.testing.assert_allclose(np.sort(known[0]), np.sort(table.photons[own]), rtol=1e-6)
+    assert (np.sqrt(known[1]) < 0.1 * known[0]).all()
 
 
 def test_an_emitter_that_is_never_a_candidate_is_found() -> None:
