@@ -49,8 +49,12 @@ def test_a_missed_emitter_is_found_once(row: int) -> None:
     assert places[0, 3] == pytest.approx(TRUTH[row, 3], rel=0.5)
 
 
-def test_a_bright_emitter_that_causes_several_peaks_is_found_once() -> None:
-    assert len(found(TRUTH[2:] * [1, 1, 1, 20], TRUTH[:0])) == 1
+def test_a_bright_emitter_is_found_once_and_before_much_weaker_ones() -> None:
+    both = TRUTH[1:] * np.array([[1, 1, 1, 0.1], [1, 1, 1, 20]])
+    places = found(both, TRUTH[:0])
+    assert len(places) == 1
+    assert np.abs(places[0, :2] - TRUTH[2, :2]).max() <= 0.55 * GRID_PX
+    assert len(found(both, both[1:])) == 1
 
 
 def test_log_odds_grow_with_the_significance() -> None:

@@ -119,11 +119,12 @@ def test_the_fit_is_the_mean_of_prior_and_likelihood() -> None:
     """With a prior as wide as the likelihood, half way between both, and with half the variance."""
     alone = fitted(image(), prior_of(TRUTH, 1e4 * NEAR_UM))
     sigma = np.sqrt(np.diagonal(alone.blocks, axis1=1, axis2=2))
-    mean = alone.emitters + 0.8 * sigma * [1, 1, 1, 0]
+    mean = alone.emitters + 1.6 * sigma * [1, 1, 1, 0]
     both = fitted(image(), prior_of(mean, sigma))
     share = (both.emitters - alone.emitters)[:, :3] / (mean - alone.emitters)[:, :3]
-    # Parameters of one emitter are correlated a little.
-    np.testing.assert_allclose(share, 0.5, atol=0.12)
+    # Fits end within a third of a sigma, and parameters of one emitter are correlated a little.
+    np.testing.assert_allclose(share, 0.5, atol=0.3)
+    assert share.mean() == pytest.approx(0.5, abs=0.06)
     np.testing.assert_allclose(np.diagonal(both.blocks, axis1=1, axis2=2) / sigma**2, 0.5, atol=0.1)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.fit.image_levels import ImageOptics
 from models.tables import Localizations
 from models.tracking.image_filter import FULL, Effort, ImageFilter
+from models.tracking.pool import Pool
 from tests.models.image_samples import CAMERA, DEPTHS_UM, FPS, SHAPE, START, candidates, image_model, places_um
 from tests.models.joint_fit_scenes import expected_frame, noisy_frame
 
@@ -110,6 +111,63 @@ def test_one_of_two_tracks_on_an_emitter_ends() -> None:
     ids_by_emitter(state, 23)
     assert len(state) == len(START)
     assert len(table) == len(START)
+
+
+def test_of_tracks_at_one_place_the_one_with_fewer_localizations_ends() -> None:
+    tracker = new_filter()
+    steps(tracker, range(SURE))
+    before = len(tracker)
+    # Two candidates at one emitter, and one track: the second begins another one.
+    for n in range(SURE, SURE + 2):
+        found = Localizations.concatenate([seen(n), seen(n).select(np.array([0]))])
+        tracker.step(n / FPS, n, found)
+    assert len(tracker) > before
+    state, _ = steps(tracker, range(SURE + 2, SURE + 8))
+    assert len(tracker) == before
+    assert list(state.track_id) == [1, 2, 3, 4]
+
+
+def test_a_copy_of_a_track_ends_at_once() -> None:
+    tracker = new_filter()
+    steps(tracker, range(SURE))
+    copy = tracker._pool.select(np.array([0]))
+    copy.hits[:] = 2
+    copy.track_id[:] = 9
+    tracker._pool = tracker._pool.append(copy)
+    state, _ = steps(tracker, range(SURE, SURE + 1))
+    assert list(state.ended) == [9]
+    assert list(state.track_id) == [1, 2, 3, 4]
+
+
+def test_duplicates_are_near_in_all_axes() -> None:
+    """Tracks beside one with more localizations, or with as many and higher odds."""
+    place = np.array([[0, 0, 0], [0.4, 0, 0], [0, 0, 1.5], [0, 0, 2.5], [5, 0, 0], [5.3, 0, 0]], np.float64)
+    numbers = np.arange(6)
+    gaussians = np.zeros((5, 1, 3, 6))
+    gaussians[0, 0] = place.T
+    gaussians[2] = 0.01
+    odds = np.array([1.0, 3.0, 3.0, 3.0, 1.0, 2.0])
+    pool = Pool.begin(gaussians, np.ones((1, 6)), odds, np.ones((2, 6)), numbers, numbers, 0)
+    pool.hits[0] = 9
+    beside = ImageFilter._beside(pool, np.array([0.6, 0.6, 1.8]))
+    np.testing.assert_array_equal(beside, [False, True, True, False, True, False])
+
+
+def test_light_that_changes_slowly_is_followed() -> None:
+    """One emitter grows by 8 % per frame, the others stay."""
+    tracker = new_filter()
+    steps(tracker, range(SURE))
+    for n in range(SURE, SURE + 16):
+        of = np.column_stack([places_um(n), np.full(len(START), PHOTONS)])
+        of[0, 3] *= 1.08 ** (n - SURE)
+        image = noisy_frame(expected_frame(image_model().optics.psf, of, BACKGROUND_E, SHAPE), n)
+        state, table = tracker.step_image(n / FPS, n, seen(n), image)
+    own = state.localization[np.searchsorted(state.track_id, ids_by_emitter(state, n))]
+    np.testing.assert_allclose(table.photons[own], of[:, 3], rtol=0.1)
+    # It is known for the next frame.
+    known = tracker._pool.light[:, np.isin(tracker._pool.track_id, state.track_id)]
+    np.testing.assert_allclose(np.sort(known[0]), np.sort(table.photons[own]), rtol=1e-6)
+    assert (np.sqrt(known[1]) < 0.1 * known[0]).all()
 
 
 def test_an_emitter_that_is_never_a_candidate_is_found() -> None:
