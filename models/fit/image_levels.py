@@ -7,7 +7,8 @@ Poisson variables, so no approximation is made of their noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,10 @@ LEVELS = (1, 2, 4)
 """Sides of the cells, camera pixels."""
 BLOCK = LEVELS[-1]
 
-PERMITTED_LOSS = 3.0
+PERMITTED_LOSS = 0.2
 """Permitted increase of sigmas by coarse cells."""
+ROUGH_LOSS = 3.0
+"""The same of rough cells, for the first steps of a fit."""
 
 
 class ImageOptics:
@@ -55,6 +58,8 @@ class ImageOptics:
         Half sides of the cores of each plane on cells of 1 and 2 pixels, camera pixels.
     read_variance : float
         Photo-electrons squared of a camera pixel.
+    rough : ImageOptics
+        The same with smaller cores.
 
     Raises
     ------
@@ -71,6 +76,13 @@ class ImageOptics:
         self.splines = tuple(PatternSpline(each) for each in psfs)
         self.cores_px = core_radii(self.splines[0], loss)
         self.read_variance = read_variance(camera)
+        self.rough = self if loss >= ROUGH_LOSS else self._with_loss(ROUGH_LOSS)
+
+    def _with_loss(self, loss: float) -> ImageOptics:
+        other = copy(self)
+        other.cores_px = core_radii(self.splines[0], loss)
+        other.rough = other
+        return other
 
     @property
     def psf(self) -> Psf:
@@ -136,6 +148,10 @@ class LevelImage:
         constants = np.empty_like(data[1]), np.empty_like(data[2])
         cell_constants(*data, variance, *constants)
         return cls(optics, (height, width), data, fixed, constants)
+
+    def rough(self) -> LevelImage:
+        """The same image, compared on coarser cells."""
+        return replace(self, optics=self.optics.rough)
 
     @property
     def blocks(self) -> tuple[int, int]:

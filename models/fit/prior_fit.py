@@ -34,6 +34,9 @@ up to three times too high where it is low."""
 _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
+_FINE_STEPS = 1
+"""Steps on fine cells. Rough cells have fewer local optima: rings of a pattern are blurred there."""
+
 _FREEDOM = 4.0
 """Degrees of freedom of the tails of the position prior: beyond a squared Mahalanobis distance of 3, the number of
 axes, it falls as a t distribution, so that an emitter that turns is not held back. Nearer it is Gaussian."""
@@ -166,7 +169,7 @@ def fit_with_prior(
     bounds : (low, high)
         Of x, y (pixels) and z (µm), shape (3,) or (N, 3) each.
     steps : int
-        Most steps.
+        Most steps on rough cells; one on fine cells follows. A fit of one step has only that.
     """
     count = len(prior)
     low, high = (np.ascontiguousarray(np.broadcast_to(end, (count, 3)), np.float64) for end in bounds)
@@ -174,9 +177,22 @@ def fit_with_prior(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    now = evaluate(image, start, background)
+    now = evaluate(image.rough() if steps > _FINE_STEPS else image, start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
+    if steps > _FINE_STEPS:
+        now = _descend(now, prior, (low, high), steps)
+        now = evaluate(image, now.emitters, now.background)
+    now = _descend(now, prior, (low, high), min(steps, _FINE_STEPS))
+    prior = prior.relaxed(now.emitters)
+    blocks = _covariance_blocks(now.equations[0] + prior.matrix())
+    free = prior.with_free_light()
+    light = np.linalg.inv(_covariance_blocks(now.equations[0] + free.matrix()))[:, 3, 3] - free.weight[:, 3]
+    return PriorFit(prior, now.emitters, now.background, blocks, light, now, (low, high))
+
+
+def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], steps: int) -> Evaluation:
+    """Take up to so many damped steps of Fisher scoring, each of which lowers the cost."""
     damping = _DAMPING
     for _ in range(steps):
         matrix, gradient = now.equations
@@ -190,8 +206,9 @@ def fit_with_prior(
             damped = scaled.copy()
             damped[np.diag_indices_from(damped)] += damping + _RIDGE
             step = np.linalg.solve(damped, pull / scale) / scale
-            emitters = apply_step(now.emitters, step, scale, low, high)
-            trial = evaluate(image, emitters, max(now.background + float(step[-1]), _LEAST_BACKGROUND_E), before=now)
+            emitters = apply_step(now.emitters, step, scale, *bounds)
+            background = max(now.background + float(step[-1]), _LEAST_BACKGROUND_E)
+            trial = evaluate(now.image, emitters, background, before=now)
             gain = _gain(now, trial, prior)
             damping = damping * _UP if gain < 0 else max(damping / _DOWN, _LEAST_DAMPING)
         if gain < 0:
@@ -199,11 +216,7 @@ def fit_with_prior(
         now = trial
         if gain < _LEAST_GAIN:
             break
-    prior = prior.relaxed(now.emitters)
-    blocks = _covariance_blocks(now.equations[0] + prior.matrix())
-    free = prior.with_free_light()
-    light = np.linalg.inv(_covariance_blocks(now.equations[0] + free.matrix()))[:, 3, 3] - free.weight[:, 3]
-    return PriorFit(prior, now.emitters, now.background, blocks, light, now, (low, high))
+    return now
 
 
 def _gain(now: Evaluation, trial: Evaluation, prior: EmitterPrior) -> float:
