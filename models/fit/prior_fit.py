@@ -34,9 +34,6 @@ up to three times too high where it is low."""
 _MOST_FLICKER = 3.0
 """The light changes at most by this factor in one round."""
 
-_FINE_STEPS = 1
-"""Steps on fine cells. Rough cells have fewer local optima: rings of a pattern are blurred there."""
-
 _FREEDOM = 4.0
 """Degrees of freedom of the tails of the position prior: beyond a squared Mahalanobis distance of 3, the number of
 axes, it falls as a t distribution, so that an emitter that turns is not held back. Nearer it is Gaussian."""
@@ -169,7 +166,8 @@ def fit_with_prior(
     bounds : (low, high)
         Of x, y (pixels) and z (µm), shape (3,) or (N, 3) each.
     steps : int
-        Most steps on rough cells; one on fine cells follows. A fit of one step has only that.
+        Most steps on rough cells, and on fine cells after these; rough cells have fewer local optima, because rings are
+        blurred there. A fit of one step is made on fine cells only.
     """
     count = len(prior)
     low, high = (np.ascontiguousarray(np.broadcast_to(end, (count, 3)), np.float64) for end in bounds)
@@ -177,13 +175,13 @@ def fit_with_prior(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    now = evaluate(image.rough() if steps > _FINE_STEPS else image, start, background)
+    now = evaluate(image.rough() if steps > 1 else image, start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
-    if steps > _FINE_STEPS:
+    if steps > 1:
         now = _descend(now, prior, (low, high), steps)
         now = evaluate(image, now.emitters, now.background)
-    now = _descend(now, prior, (low, high), min(steps, _FINE_STEPS))
+    now = _descend(now, prior, (low, high), steps)
     prior = prior.relaxed(now.emitters)
     blocks = _covariance_blocks(now.equations[0] + prior.matrix())
     free = prior.with_free_light()

@@ -24,6 +24,9 @@ def brownian(method: str, ratio: float | None) -> list[dict[str, Any]]:
             "diffusion_um2_s": 10.0,
             "ratio": ratio,
             "standard_error_um2_s": None if ratio is None else 0.5,
+            "recovered_um2_s": None if ratio is None else 10.0 * ratio,
+            "low_um2_s": None if ratio is None else 10.0 * ratio - 1.0,
+            "high_um2_s": None if ratio is None else 10.0 * ratio + 1.0,
             "frames": 20,
         }
         for axis in "xyz"

@@ -22,7 +22,7 @@ def test_time_per_step_by_number_of_targets(tmp_path: Path) -> None:
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert 0 < row["wall_p50_ms"] <= row["wall_p99_ms"]
         assert row["frames"] > 50
-    assert {"rows", "missing", "machine"} == set(figures)
+    assert {"rows", "missing", "machine", "provenance"} == set(figures)
     assert "p99_ms" in done.stdout
 
 

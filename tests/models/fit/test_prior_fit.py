@@ -201,4 +201,4 @@ def test_positions_stay_within_their_bounds(steps: int) -> None:
     low, high = fit.bounds
     assert (low <= fit.emitters[:, :3]).all()
     assert (fit.emitters[:, :3] <= high).all()
-    assert fit.emitters[0, 0] == -8.0
+    assert fit.emitters[0, 0] == pytest.approx(-8.0, abs=0.05)
