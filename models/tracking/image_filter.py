@@ -59,9 +59,7 @@ _LIGHT_CHANGE = 0.05
 """Relative standard deviation of the change of an emitter's light between frames, beside that of the lamp."""
 
 _CANDIDATE_SHARE = 0.3
-_CONFIRMED_SHARE = 0.3
-"""Share of the candidates in the evidence of existence, for tracks that are not confirmed and for those that are; the
-rest is that of the image."""
+"""Share of the candidates in the evidence of existence; the rest is that of the image."""
 _MOST_EVIDENCE = 6.0
 """Evidence of the candidates in one frame is limited to this, in log odds."""
 
@@ -202,10 +200,8 @@ class ImageFilter(Tracker):
         seen = np.zeros(known, bool)
         seen[own] = (evidence.significance[:count] >= _SEEN) & (variance[:, :count].max(axis=0) < _SEEN_SIGMA_UM**2)
         self._take_images(scan, own, measured[:, :count], variance[:, :count], seen[own])
-        share = np.where(pool.track_id == 0, _CANDIDATE_SHARE, _CONFIRMED_SHARE)
-        share[np.setdiff1d(np.arange(known), own)] = 1.0
-        gained = share * np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
-        gained[own] += (1 - share[own]) * evidence.log_ratio[:count]
+        gained = np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        gained[own] = _CANDIDATE_SHARE * gained[own] + (1 - _CANDIDATE_SHARE) * evidence.log_ratio[:count]
         gained -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
         pool.log_odds[:] += gained
         pool.light[:, own] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
