@@ -143,6 +143,7 @@ async def _metric_names(folder: Path) -> set[str]:
             "latency_ms": {"tracked": dict.fromkeys(("p50", "p95", "p99", "max"), 1.0)},
             "latency_buckets": latencies.buckets(),
             "recorder": "writing",
+            "fitted_frames": {"full": 1},
         }
     )
     live.failures["feed"] += 1
