@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.tables import Localizations, Tracks
-from models.tracking.motion_models import Gaussians
-from models.tracking.smoothing import Motion
+
+if TYPE_CHECKING:
+    from models.tracking.motion_models import Gaussians
+    from models.tracking.smoothing import Motion
 
 __all__ = ["NEAR_FOCUS_UM", "Filtered", "TrackState", "TracksLocalizations"]
 

@@ -43,6 +43,7 @@ MEANT: dict[str, set[str]] = {
     "track --read-noise-e": {"0", "1e-300"},
     "calibrate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
     "evaluate --z-range-um": {"-1 10", "0 10", "1e-300 10"},
+    "track --smooth-lag-frames": {"0"},
     "train --seed": {"0"},
     "reproduce --seed": {"0"},
     "bench kills --seed": {"0"},
@@ -65,6 +66,7 @@ MEANT: dict[str, set[str]] = {
 WIRES = (
     "service.measurement.live.measure",
     "evaluation.speed.api.measure_api",
+    "evaluation.speed.evaluating.measure_evaluations",
     "evaluation.speed.localizing.measure_localizing",
     "evaluation.speed.tracking.measure_tracking",
     "evaluation.speed.kills.measure_kills",
@@ -121,7 +123,7 @@ def _paths() -> Iterator[Any]:
         if Path in _kinds(option):
             outputs = ("taken", "folder", "below a file", "device", "")
             inputs = ("missing", "folder", "empty", "unreadable", "")
-            for what in outputs if _shown(option) in ("--out", "--json") else inputs:
+            for what in outputs if _shown(option) in ("--out", "--json", "--events") else inputs:
                 if (_shown(option), what) in (
                     ("--data", "missing"),
                     ("--data", "folder"),
@@ -129,6 +131,8 @@ def _paths() -> Iterator[Any]:
                     ("--settings", "empty"),
                 ):
                     continue  # it is made, or used; no settings are settings too
+                if (command, _shown(option)) == ("doctor", "--config") and what:
+                    continue  # a finding among others
                 yield pytest.param(command, option, what, id=f"{command} {_shown(option)} {what!r}")
 
 
@@ -163,11 +167,17 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "track": [path["found.csv"], "--fps", "100", "--out", "OUT.csv"],
         "export": [run, "--format", "csv", "--data", path["data"], "--out", "OUT.csv"],
         "measure": [path["tracks.csv"], "--localizations", path["found.csv"], "--out", "OUT.csv"],
+        "doctor": ["--no-microscope"],
+        "key add": ["microscopist", "--role", "operate"],
+        "key list": [],
+        "key revoke": ["microscopist"],
+        "retention": ["--dry-run"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],
         "bench api": [],
         "bench localize": [],
+        "bench fit": [],
         "bench kills": [],
         "bench track": [],
         "bench beads": [
