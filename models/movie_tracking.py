@@ -13,6 +13,7 @@ from models.background.frame_light import remove_light
 from models.background.mode import StaticLightMode
 from models.movie_localization import Movie, lit_frames
 from models.tables import Localizations, Tracks
+from models.tracking.fixed_lag import FixedLag
 from models.tracking.image_tracker import ImageModel, kept, one_thread
 from models.tracking.settings import TrackerSettings
 from models.tracking.smoother import Smoother
@@ -33,6 +34,7 @@ def track_movie(
     static_light: StaticLightMode = "auto",
     *,
     smooth: bool = False,
+    lag_frames: int = 0,
     advance: Callable[[float], None] = lambda _done: None,
     observe: Callable[[TrackState], object] = lambda _state: None,
 ) -> tuple[Tracks, Localizations]:
@@ -52,6 +54,8 @@ def track_movie(
         See `models.background`.
     smooth : bool
         Smooth the tracks with what came later.
+    lag_frames : int
+        Else, smooth each point with so many of the next frames, as a run stores it.
     advance : callable
         Called with the number of frames done.
     observe : callable
@@ -71,18 +75,21 @@ def track_movie(
     settings = settings or TrackerSettings()
     smoother = Smoother(settings, images=images) if smooth else None
     tracker = smoother or images.tracker(settings)
+    lag = FixedLag(0 if smooth else lag_frames)
     points, found = [], []
     with one_thread():
         for frames, numbers, lights in lit_frames(movie, localizer, static_light):
             candidates = localizer.localize(
                 remove_light(frames, lights), numbers, min(settings.least_probability, localizer.threshold)
             )
+            states = []
             for number, counts, light in zip(numbers.tolist(), frames, lights, strict=True):
                 its = candidates.select(candidates.frame == number)
                 state, table = tracker.step_image(number / fps, number, its, counts, light)
                 observe(state)
-                points.append(state.rows())
+                states.append(state)
                 found.append(kept(table, state, localizer.threshold)[0])
+            points.append(lag.add(states))
             advance(int(numbers[-1]) + 1)
-        tracks = Tracks.concatenate(points) if smoother is None else smoother.finish()
+        tracks = Tracks.concatenate([*points, lag.finish()]) if smoother is None else smoother.finish()
     return tracks, Localizations.concatenate(found)

@@ -158,7 +158,14 @@ class ImageTracker:
         if field is None:
             return state
         x_um, y_um, z_um = field.true_places(state.x_um, state.y_um, state.z_um)
-        return replace(state, x_um=x_um, y_um=y_um, z_um=z_um)
+        its = state.filtered
+        if its is not None:
+            shift = np.stack([x_um - state.x_um, y_um - state.y_um, z_um - state.z_um])
+            moments, gaussians = its.moments.copy(), its.gaussians.copy()
+            moments[0] += shift
+            gaussians[0] += shift
+            its = replace(its, moments=moments, gaussians=gaussians)
+        return replace(state, x_um=x_um, y_um=y_um, z_um=z_um, filtered=its)
 
 
 def one_thread() -> AbstractContextManager[Any]:

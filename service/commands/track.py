@@ -257,6 +257,7 @@ def _fitted(
         settings.tracking.tracker_settings,
         settings.analysis.static_light,
         smooth=smooth,
+        lag_frames=settings.tracking.lag_frames,
         advance=advance,
         observe=(lambda _state: None) if smooth else lambda state: events.append(observer.step(state)),
     )
