@@ -54,6 +54,10 @@ def test_positions_are_true_ones() -> None:
         np.testing.assert_allclose(getattr(state, name), column, atol=1e-3)
         np.testing.assert_allclose(getattr(table, name), getattr(FIELD.true(rows), name), atol=1e-3)
     assert np.abs(state.z_um - expected.z_um + 1).max() < 1e-3
+    assert state.filtered is not None
+    np.testing.assert_allclose(state.filtered.moments[0], [state.x_um, state.y_um, state.z_um])
+    means = (state.filtered.weights[:, None] * state.filtered.gaussians[0]).sum(axis=0)
+    np.testing.assert_allclose(means, state.filtered.moments[0])
 
 
 def test_without_a_fit_it_is_the_tracker_of_candidates() -> None:
