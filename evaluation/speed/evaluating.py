@@ -1,9 +1,9 @@
 """Time of one evaluation of a joint fit, and the information about an emitter that its pixels keep.
 
 An evaluation is the model of an image, its likelihood, the normal equations and one solution of them: a step of a fit.
-Variants are cells of three sizes (models.fit.evaluation) and even pixels of 1, 2 and 4 camera pixels (models.fit.
-joint_fit). They take turns in one thread, a few
-evaluations each. All emitters move before each evaluation, as in a fit, so no pattern is kept.
+Variants are cells of three sizes (`models.fit.evaluation`) and even pixels of 1, 2 and 4 camera pixels
+(`models.fit.joint_fit`). They take turns in one thread, a few evaluations each. All emitters move before each
+evaluation, as in a fit, so no pattern is kept.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Fit all emitters of an image that are known from earlier images: the update of a filter that measures the image.
 
 Position and photons of each emitter have a prior, Gaussian except for longer tails of the positions. Steps are those of
-Fisher scoring, as in `joint_fit`, on cells as fine as the patterns need (`evaluation`). Because each fit begins at its
-prior, one to three steps suffice.
+Fisher scoring, as in `joint_fit`, first on rough cells and then on cells as fine as the patterns need (`evaluation`).
+Because each fit begins at its prior, few steps suffice.
 
 Photons of emitters that are known change together when the lamp flickers: their prior allows for one common factor. A
-factor far from 1 is found first, with all positions fixed.
+factor far from 1 is found first, with all positions fixed; so is that of the emitters that are not known yet.
 """
 
 from __future__ import annotations
@@ -77,20 +77,16 @@ class EmitterPrior:
         """Inverse covariance of all parameters and the background, shape (4 N + 1, 4 N + 1)."""
         matrix = np.diag(np.append(self.weight.ravel(), 0.0))
         photons = 4 * np.arange(self.known) + 3
-        pulled = self.weight[: self.known, 3] * self.mean[: self.known, 3]
-        # The covariance of the photons is diagonal plus the square of the flicker times mean meanᵀ (Woodbury).
-        spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
-        matrix[np.ix_(photons, photons)] -= np.outer(pulled, pulled) / spread
+        together, spread = self._lamp()
+        matrix[np.ix_(photons, photons)] -= np.outer(together, together) / spread
         return matrix
 
     def cost(self, emitters: Array) -> float:
         """Negative logarithm of the prior at emitters (N, 4), up to a constant."""
         away = emitters - self.mean
         own = self.weight[:, 3] * away[:, 3]
-        pulled = self.weight[: self.known, 3] * self.mean[: self.known, 3]
-        spread = 1 / _FLICKER**2 + float(pulled @ self.mean[: self.known, 3])
-        together = float(pulled @ away[: self.known, 3])
-        light = 0.5 * (float(own @ away[:, 3]) - together**2 / spread)
+        together, spread = self._lamp()
+        light = 0.5 * (float(own @ away[:, 3]) - float(together @ away[: self.known, 3]) ** 2 / spread)
         distance, whole = self._distance(emitters), _FREEDOM + 3
         tails = 3.0 + whole * np.log((_FREEDOM + np.maximum(distance, 3.0)) / whole)
         return light + 0.5 * float(np.where(distance < 3.0, distance, tails).sum())
@@ -106,6 +102,15 @@ class EmitterPrior:
         weight = self.weight.copy()
         weight[:, 3] *= _FREE
         return EmitterPrior(self.mean, weight, 0)
+
+    def _lamp(self) -> tuple[Array, float]:
+        """What the common factor takes from the inverse covariance of the photons: the vector u and s of u uᵀ / s.
+
+        The covariance is diagonal plus the square of the flicker times mean meanᵀ (Woodbury).
+        """
+        mean = self.mean[: self.known, 3]
+        together = self.weight[: self.known, 3] * mean
+        return together, 1 / _FLICKER**2 + float(together @ mean)
 
     def _distance(self, emitters: Array) -> Array:
         distance: Array = (self.weight[:, :3] * (emitters[:, :3] - self.mean[:, :3]) ** 2).sum(axis=1)

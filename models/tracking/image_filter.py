@@ -14,9 +14,9 @@ is. Here earlier frames take part in that decision. Each frame:
    frame (`image_evidence`). It updates the motion models as that of a localizer
    would, and is stored: errors of localizations in different frames are
    independent, so smoothing needs no image again.
-5. The odds of existence are multiplied by the likelihood ratio of the image
-   with and without the emitter, to a power, times that of the candidates, to
-   the rest of 1: the network has seen the same photons.
+5. The log odds of existence grow by a weighted mean of two log-likelihood
+   ratios, of the image and of the candidates, with and without the emitter. It
+   is a mean and no sum, because the network has seen the same photons.
 
 Tracks keep their identity because each is fitted from its own prediction: no
 localization has to be assigned to it, and none is lost to a threshold. A frame
@@ -90,7 +90,7 @@ class Effort:
 
     Attributes
     ----------
-    steps : most steps of the fit
+    steps : most steps of the fit, see `fit_with_prior`
     search : whether the residual is searched for missed emitters
     emitters : most emitters in the fit; the least probable ones are taken as by `Tracker`
     """
@@ -191,10 +191,8 @@ class ImageFilter(Tracker):
         odds[pairs.tracks] = np.log(scan.odds[pairs.hits])
         network = np.append(odds[own], np.log(scan.odds[new]))
         evidence = ImageEvidence.of(fit, self._optics.splines[0], network)
-        measured, variance = (
-            evidence.measured.T * self._unit_um[:, None],
-            evidence.variance.T * self._unit_um[:, None] ** 2,
-        )
+        unit = self._unit_um[:, None]
+        measured, variance = evidence.measured.T * unit, evidence.variance.T * unit**2
 
         count = len(own)
         seen = np.zeros(known, bool)
