@@ -65,7 +65,11 @@ class Absence:
     remedy: str
 
 
-STARTING = Absence("starting", "The engine is starting.", "Wait a moment.")
+STARTING = Absence(
+    "starting",
+    "The engine is starting; the first start on a computer takes a minute or two, because it compiles.",
+    "Wait a moment.",
+)
 
 
 @dataclass(frozen=True, slots=True)
