@@ -34,8 +34,15 @@ export function problemOf(status: StatusMessage): string | null {
 function fitOf(counts: Record<string, number> | null | undefined): string | null {
   const known = Object.entries(counts ?? {}).filter(([, count]) => count > 0);
   const all = known.reduce((sum, [, count]) => sum + count, 0);
-  const shares = known.map(([degree, count]) => `${degree} ${+((100 * count) / all).toPrecision(3)} %`);
-  return all ? `fit ${shares.join(", ")}` : null;
+  const shares = known.map(([degree, count]) => `${degree} ${percent(count / all)}`);
+  return all ? `images fitted: ${shares.join(", ")}` : null;
+}
+
+/** A share in words: all of it and none of it are said of exactly that only. */
+function percent(share: number): string {
+  if (share < 0.001) return "< 0.1 %";
+  if (share < 1 && share > 0.999) return "> 99.9 %";
+  return `${+(100 * share).toFixed(1)} %`;
 }
 
 /** Camera, exposure, focus drive, model and fit, for the footer of the page. */
