@@ -211,18 +211,23 @@ class Localizer:
         return ExplainedShare(self)
 
     def warm_up(self, shape: tuple[int, int], batch: int) -> None:
-        """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size.
-
-        What the removal of static light needs is prepared too.
-        """
+        """Run on empty frames for every batch size up to `batch`: kernels are prepared for each size."""
         blank = np.full((batch, *shape), round(self.camera.offset_adu), np.uint16)
         for count in range(1, batch + 1):
             self.localize(blank[:count], np.arange(count))
-        part = np.ascontiguousarray(blank[:1, :_WARM_UP_PX, :_WARM_UP_PX])
+        self.prepare_light(shape)
+
+    def prepare_light(self, shape: tuple[int, int]) -> None:
+        """Prepare the kernels that remove static light from frames (H, W)."""
+        part = np.full((1, _WARM_UP_PX, _WARM_UP_PX), round(self.camera.offset_adu), np.uint16)
         light = StaticLight(self.camera, lambda _: 0.0, "on")
         light.begin_with(repeat(part[0]), FIRST_FRAMES)
         remove_light(part, light.follow(part))
         self._explained_share.prepare(shape)
+
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads on a processor."""
+        self._threads = count
 
     def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
         """Choose the smallest number of threads that keeps up with a camera, and return it.

@@ -204,6 +204,9 @@ class EnginePart(_Part):
         le=256,
         description="Threads of the network on a CPU; absent: the smallest number that keeps up.",
     )
+    network_process: bool = Field(
+        default=True, description="Run the network in a process of its own when it runs on a CPU."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Device on which the network runs.")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         default="auto", description="Arithmetic of the network."

@@ -54,15 +54,66 @@ def block_residual(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
-def _misfit_of_cell(data: Any, model: Any, sums: Any) -> None:
-    off = data - model
-    sums[0] = off * off / model
-    sums[1] = 1.0
-    sums[2] = 1.0
-    sums[3] = 1.0 / model
+def _cell_misfits(data: Any, model: Any, maps: Any) -> None:
+    # Of each cell of one size: chi2, 1, 1, 1 / variance; see `_misfit_maps`.
+    for r in range(len(data)):
+        seen, expected, squares, inverse = data[r], model[r], maps[0, r], maps[3, r]
+        for c in range(len(seen)):
+            off = seen[c] - expected[c]
+            over = np.float32(1.0) / expected[c]
+            squares[c] = off * off * over
+            inverse[c] = over
+    maps[1:3] = np.float32(1.0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _halve(fine: Any, coarse: Any, row: Any, column: Any) -> None:
+    # A coarse cell from its four parts, each with a quarter of the light.
+    r, c = 2 * row, 2 * column
+    for m in range(4):
+        share = np.float32(1.0 / 4.0 if m < 2 else (1.0 / 16.0 if m == 2 else 1.0 / 64.0))
+        coarse[m, row, column] = share * (fine[m, r, c] + fine[m, r, c + 1] + fine[m, r + 1, c] + fine[m, r + 1, c + 1])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _misfit_maps(data: Any, model: Any, maps: Any, level: Any, height: Any, width: Any) -> None:
+    # Fill maps (4, rows, columns) for each size of cells: light x chi2, light, its square, and its cube / variance, for
+    # one unit of light of a cell that is spread evenly over the cells in use. Pixels outside the image have no part.
+    for k in range(3):
+        _cell_misfits(data[k], model[k], maps[k])
+    maps[0][:, height:] = 0.0
+    maps[0][:, :, width:] = 0.0
+    rows, columns = level.shape
+    for row in range(rows):
+        for column in range(columns):
+            if level[row, column] == 2:
+                continue
+            if level[row, column] == 0:
+                for r in range(2 * row, 2 * row + 2):
+                    for c in range(2 * column, 2 * column + 2):
+                        _halve(maps[0], maps[1], r, c)
+            _halve(maps[1], maps[2], row, column)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def _add_row(light: Any, maps: Any, row: Any, first: Any, sums: Any) -> None:
+    last = first + len(light)
+    squares, inside = maps[0, row, first:last], maps[1, row, first:last]
+    square, inverse = maps[2, row, first:last], maps[3, row, first:last]
+    s0 = s1 = s2 = s3 = np.float32(0.0)
+    for c in range(len(light)):
+        p = light[c]
+        s0 += p * squares[c]
+        s1 += p * inside[c]
+        s2 += p * p * square[c]
+        s3 += p * p * p * inverse[c]
+    sums[0] += s0
+    sums[1] += s1
+    sums[2] += s2
+    sums[3] += s3
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def misfit(
     data1: Any,
     data2: Any,
@@ -84,46 +135,24 @@ def misfit(
     """
     rows, columns = level.shape
     count = len(photons)
-    # Sums of light x chi2, of light, of its square, and of its cube / variance, for one unit of light of a cell.
-    sums1 = np.zeros((4 * rows, 4 * columns, 4))
-    sums2 = np.zeros((2 * rows, 2 * columns, 4))
-    sums4 = np.zeros((rows, columns, 4))
-    shares = np.array([1.0 / 4.0, 1.0 / 4.0, 1.0 / 16.0, 1.0 / 64.0])
-    for row in range(rows):
-        for column in range(columns):
-            if level[row, column] == 2:
-                _misfit_of_cell(data4[row, column], model4[row, column], sums4[row, column])
-                continue
-            for r in range(2 * row, 2 * row + 2):
-                for c in range(2 * column, 2 * column + 2):
-                    if level[row, column] == 1:
-                        _misfit_of_cell(data2[r, c], model2[r, c], sums2[r, c])
-                    else:
-                        for i in range(2 * r, min(2 * r + 2, height)):
-                            for j in range(2 * c, min(2 * c + 2, width)):
-                                _misfit_of_cell(data1[i, j], model1[i, j], sums1[i, j])
-                                sums2[r, c] += shares * sums1[i, j]
-                    sums4[row, column] += shares * sums2[r, c]
+    maps = (
+        np.empty((4, 4 * rows, 4 * columns), np.float32),
+        np.empty((4, 2 * rows, 2 * columns), np.float32),
+        np.empty((4, rows, columns), np.float32),
+    )
+    _misfit_maps((data1, data2, data4), (model1, model2, model4), maps, level, height, width)
     chi2 = np.ones(count)
     error = np.zeros(count)
+    sums = np.empty(4)
     for e in range(count):
-        total = 0.0
-        light = 0.0
-        square = 0.0
-        power = 0.0
+        sums[:] = 0.0
         for k in range(3):
             p = k * count + e
             r0, r1, c0, c1 = boxes[p]
-            sums = sums1 if k == 0 else (sums2 if k == 1 else sums4)
-            at = offsets[p]
             for r in range(r0, r1):
-                for c in range(c0, c1):
-                    value = share[at]
-                    total += value * sums[r, c, 0]
-                    light += value * sums[r, c, 1]
-                    square += value * value * sums[r, c, 2]
-                    power += value * value * value * sums[r, c, 3]
-                    at += 1
+                at = offsets[p] + (r - r0) * (c1 - c0)
+                _add_row(share[at : at + c1 - c0], maps[k], r, c0, sums)
+        total, light, square, power = sums
         if light > 0 and power > 0:
             chi2[e] = total / light
             unexplained = total - light - _LUCK * np.sqrt(2.0 * square)

@@ -60,9 +60,8 @@ class Evaluation:
         x (pixels), y (pixels), z (µm), photons.
     background : float
         Photo-electrons per pixel.
-    cost : float
-        Negative log-likelihood, up to a constant of the image. Finer cells explain bright patterns better, so compare
-        costs on equal cells; see `on_cells_of`.
+    cost_on_cells : float
+        Negative log-likelihood, up to a constant of image and cells. It is compared on equal cells; see `on_cells_of`.
     image : LevelImage
     patterns : LevelPatterns
     model : CellModel
@@ -70,7 +69,7 @@ class Evaluation:
 
     emitters: Array
     background: float
-    cost: float
+    cost_on_cells: float
     image: LevelImage
     patterns: LevelPatterns
     model: CellModel
@@ -80,19 +79,28 @@ class Evaluation:
         """Its cells and boxes."""
         return self.patterns.layout
 
+    @cached_property
+    def cost(self) -> float:
+        """Negative log-likelihood, up to a constant of the image.
+
+        Finer cells explain bright patterns better: compare on equal cells where a small difference matters.
+        """
+        return self.cost_on_cells + float(constant_cost(self.layout.level, *self.image.constants))
+
     def on_cells_of(self, other: Evaluation) -> Evaluation:
         """The same evaluation on the finer cells of both, to compare costs; itself if it has them already.
 
         A step from `now` is compared by ``trial = evaluate(..., before=now)``, whose cells are never coarser, and
-        ``now.on_cells_of(trial).cost - trial.cost``. Patterns are kept, so it costs a fraction of an evaluation.
+        their `cost_on_cells` after ``now.on_cells_of(trial)``. Patterns are kept, so it costs a part of an evaluation.
         """
         layout = self.layout.refined(other.layout.level)
         if layout is self.layout:
             return self
         return evaluate(self.image, self.emitters, self.background, before=self, layout=layout)
 
+    @cached_property
     def misfit(self) -> tuple[Array, Array]:
-        """Chi2 of each pattern, weighted by its light, and the PSF model error that would explain it.
+        """Chi2 of each pattern, weighted by its light, and the PSF model error that would explain it; computed once.
 
         Returns
         -------
@@ -249,7 +257,7 @@ def compare_with(
         *weight,
         *pull,
     )
-    return CellModel(expected, weight, pull), cost + constant_cost(layout.level, *image.constants)
+    return CellModel(expected, weight, pull), cost
 
 
 def _empty(image: LevelImage) -> Levels:
@@ -261,7 +269,7 @@ def warm_up(optics: ImageOptics) -> None:
     """Compile everything that evaluations use, with a small dark image."""
     image = optics.image(np.zeros((BLOCK, BLOCK), np.float32))
     evaluation = evaluate(image, np.array([[0.0, 0.0, float(optics.psf.z_um[-1]), 1.0]]), 1.0)
-    evaluation.misfit()
+    evaluation.misfit  # noqa: B018
     evaluation.residual()
     evaluation.removal_losses()
     evaluation.overlap()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ class ImageOptics:
         self.splines = tuple(PatternSpline(each) for each in psfs)
         self.cores_px = core_radii(self.splines[0], loss)
         self.read_variance = read_variance(camera)
+        self._dark: dict[tuple[int, int], Levels] = {}
         self.rough = self if loss >= ROUGH_LOSS else self._with_loss(ROUGH_LOSS)
 
     def _with_loss(self, loss: float) -> ImageOptics:
@@ -83,6 +85,12 @@ class ImageOptics:
         other.cores_px = core_radii(self.splines[0], loss)
         other.rough = other
         return other
+
+    def dark(self, shape: tuple[int, int]) -> Levels:
+        """Read variance of the cells of an image of (H, W) pixels; computed once for each size."""
+        if shape not in self._dark:
+            self._dark[shape] = _levels(_padded(np.full(shape, self.read_variance, np.float32)))
+        return self._dark[shape]
 
     @property
     def psf(self) -> Psf:
@@ -107,7 +115,7 @@ class ImageOptics:
         return LevelImage.of(self, electrons, backdrop)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LevelImage:
     """An image on cells of three sizes; arrays are padded to whole blocks.
 
@@ -120,16 +128,12 @@ class LevelImage:
         Photo-electrons plus the read variance, summed over cells of 1, 2 and 4 pixels.
     fixed : tuple of ndarray of float32, same shapes
         Read variance and backdrop of each cell.
-    constants : tuple of ndarray of float32, shapes (2 h, 2 w), (h, w)
-        Log-likelihood that a cell of 2 or 4 pixels lacks because its model is even inside. It makes costs on different
-        cells comparable.
     """
 
     optics: ImageOptics
     shape: tuple[int, int]
     data: Levels
     fixed: Levels
-    constants: tuple[Image, Image]
 
     @classmethod
     def of(
@@ -144,10 +148,18 @@ class LevelImage:
             )
         variance = np.float32(optics.read_variance)
         data = _levels(_padded(electrons + variance))
-        fixed = _levels(_padded(np.full(electrons.shape, variance) if backdrop is None else backdrop + variance))
-        constants = np.empty_like(data[1]), np.empty_like(data[2])
-        cell_constants(*data, variance, *constants)
-        return cls(optics, (height, width), data, fixed, constants)
+        fixed = optics.dark(electrons.shape) if backdrop is None else _levels(_padded(backdrop + variance))
+        return cls(optics, (height, width), data, fixed)
+
+    @cached_property
+    def constants(self) -> tuple[Image, Image]:
+        """Log-likelihood that a cell of 2 or 4 pixels lacks because its model is even inside, (2 h, 2 w) and (h, w).
+
+        It makes costs on different cells comparable.
+        """
+        constants = np.empty_like(self.data[1]), np.empty_like(self.data[2])
+        cell_constants(*self.data, np.float32(self.optics.read_variance), *constants)
+        return constants
 
     def rough(self) -> LevelImage:
         """The same image, compared on coarser cells."""

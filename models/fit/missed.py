@@ -55,7 +55,7 @@ class MissedEmitters:
         shape = (residual.shape[0], residual.shape[1])
         if shape not in self._filters:
             self._filters[shape] = MatchedFilter(self._spline, shape, self._depths, 0.0)
-        chi2, _ = fit.evaluation.misfit()
+        chi2, _ = fit.evaluation.misfit
         variance *= np.float32(max(1.0, float(np.median(chi2)) if len(chi2) else 1.0))
         peaks = self._filters[shape].peaks(residual, variance, _PEAK)[:_MOST_TESTED]
         if not len(peaks):

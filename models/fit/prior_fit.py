@@ -27,12 +27,11 @@ _LEAST_BACKGROUND_E = 1e-3
 
 _FLICKER = 0.2
 """Standard deviation of the common factor of the light, against the image before."""
-_FLICKER_ROUNDS = 3
 _NO_FLICKER = 0.1
 """A smaller change of the light is left to the fit itself. The light of new emitters is scaled too: localizers state it
 up to three times too high where it is low."""
-_MOST_FLICKER = 3.0
-"""The light changes at most by this factor in one round."""
+_MOST_FLICKER = 10.0
+"""The light is scaled at most by this factor."""
 
 _FREEDOM = 4.0
 """Degrees of freedom of the tails of the position prior: beyond a squared Mahalanobis distance of 3, the number of
@@ -49,6 +48,10 @@ _DAMPING, _LEAST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e-6, 1e3
 _UP, _DOWN = 10.0, 4.0
 _LEAST_GAIN = 0.05
 """The fit ends when a step lowers the cost by less: a third of one standard deviation of one parameter."""
+
+
+_LONGEST_LAST = 9.0
+"""Squared length, in standard deviations, of the longest step that is taken without an evaluation after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,16 @@ class EmitterPrior:
     def matrix(self) -> Array:
         """Inverse covariance of all parameters and the background, shape (4 N + 1, 4 N + 1)."""
         matrix = np.diag(np.append(self.weight.ravel(), 0.0))
-        photons = 4 * np.arange(self.known) + 3
-        together, spread = self._lamp()
-        matrix[np.ix_(photons, photons)] -= np.outer(together, together) / spread
+        matrix[3:-1:4, 3:-1:4] = self.light_matrix()
         return matrix
+
+    def slope(self, emitters: Array) -> Array:
+        """Gradient of the cost of a Gaussian prior at emitters (N, 4) by all parameters and the background."""
+        slope = np.append((self.weight * (emitters - self.mean)).ravel(), 0.0)
+        together, spread = self._lamp()
+        away = emitters[: self.known, 3] - self.mean[: self.known, 3]
+        slope[3 : 4 * self.known : 4] -= together * (float(together @ away) / spread)
+        return slope
 
     def cost(self, emitters: Array) -> float:
         """Negative logarithm of the prior at emitters (N, 4), up to a constant."""
@@ -97,11 +106,12 @@ class EmitterPrior:
         weight[:, :3] *= np.minimum((_FREEDOM + 3) / (_FREEDOM + self._distance(emitters)), 1.0)[:, None]
         return EmitterPrior(self.mean, weight, self.known)
 
-    def with_free_light(self) -> EmitterPrior:
-        """The same, with nearly nothing known of the photons."""
-        weight = self.weight.copy()
-        weight[:, 3] *= _FREE
-        return EmitterPrior(self.mean, weight, 0)
+    def light_matrix(self) -> Array:
+        """Inverse covariance of the photons, shape (N, N)."""
+        matrix = np.diag(self.weight[:, 3])
+        together, spread = self._lamp()
+        matrix[: self.known, : self.known] -= np.outer(together, together) / spread
+        return matrix
 
     def _lamp(self) -> tuple[Array, float]:
         """What the common factor takes from the inverse covariance of the photons: the vector u and s of u uᵀ / s.
@@ -143,7 +153,7 @@ class PriorFit:
         Information of the image on the photons of each emitter at a fixed position, with nearly no prior of the light
         of all others. It is small where neighbours can explain the light.
     evaluation : Evaluation
-        At the emitters.
+        At the emitters before the last step.
     bounds : ndarray of float64, shape (N, 3), twice
         Lowest and highest x, y (pixels) and z (µm).
     """
@@ -158,7 +168,12 @@ class PriorFit:
 
 
 def fit_with_prior(
-    image: LevelImage, prior: EmitterPrior, background: float, bounds: tuple[Array, Array], steps: int
+    image: LevelImage,
+    prior: EmitterPrior,
+    background: float,
+    bounds: tuple[Array, Array],
+    steps: int,
+    rough_steps: int = 0,
 ) -> PriorFit:
     """Fit the emitters of an image, starting from their prior.
 
@@ -171,8 +186,9 @@ def fit_with_prior(
     bounds : (low, high)
         Of x, y (pixels) and z (µm), shape (3,) or (N, 3) each.
     steps : int
-        Most steps on rough cells, and on fine cells after these; rough cells have fewer local optima, because rings are
-        blurred there. A fit of one step is made on fine cells only.
+        Most steps on fine cells.
+    rough_steps : int
+        Most steps on rough cells before these: they have fewer local optima, because rings are blurred there.
     """
     count = len(prior)
     low, high = (np.ascontiguousarray(np.broadcast_to(end, (count, 3)), np.float64) for end in bounds)
@@ -180,18 +196,20 @@ def fit_with_prior(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    now = evaluate(image.rough() if steps > 1 else image, start, background)
+    now = evaluate(image.rough() if rough_steps else image, start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
-    if steps > 1:
-        now = _descend(now, prior, (low, high), steps)
+    if rough_steps:
+        now = _descend(now, prior, (low, high), rough_steps)
         now = evaluate(image, now.emitters, now.background)
     now = _descend(now, prior, (low, high), steps)
     prior = prior.relaxed(now.emitters)
-    blocks = _covariance_blocks(now.equations[0] + prior.matrix())
-    free = prior.with_free_light()
-    light = np.linalg.inv(_covariance_blocks(now.equations[0] + free.matrix()))[:, 3, 3] - free.weight[:, 3]
-    return PriorFit(prior, now.emitters, now.background, blocks, light, now, (low, high))
+    matrix, gradient = now.equations
+    covariance = _inverse(matrix + prior.matrix())
+    blocks = _blocks(covariance)
+    emitters, background = _last_step(now, covariance @ (gradient - prior.slope(now.emitters)), blocks, (low, high))
+    light = _light_information(covariance, blocks, prior)
+    return PriorFit(prior, emitters, background, blocks, light, now, (low, high))
 
 
 def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], steps: int) -> Evaluation:
@@ -199,9 +217,9 @@ def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], 
     damping = _DAMPING
     for _ in range(steps):
         matrix, gradient = now.equations
-        inverse = prior.relaxed(now.emitters).matrix()
-        total = matrix + inverse
-        pull = gradient - inverse @ np.append((now.emitters - prior.mean).ravel(), 0.0)
+        relaxed = prior.relaxed(now.emitters)
+        total = matrix + relaxed.matrix()
+        pull = gradient - relaxed.slope(now.emitters)
         scale = np.sqrt(np.maximum(np.diagonal(total), 1e-12))
         scaled = total / np.outer(scale, scale)
         gain = -np.inf
@@ -225,40 +243,64 @@ def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], 
 def _gain(now: Evaluation, trial: Evaluation, prior: EmitterPrior) -> float:
     """How much a step lowers the cost, on equal cells."""
     before = now if now.layout is trial.layout else now.on_cells_of(trial)
-    return before.cost - trial.cost + prior.cost(now.emitters) - prior.cost(trial.emitters)
+    return before.cost_on_cells - trial.cost_on_cells + prior.cost(now.emitters) - prior.cost(trial.emitters)
 
 
 def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:
     """Scale the light of the known emitters, of the others and the background to the image, positions fixed."""
     count = len(prior)
     groups = np.zeros((4 * count + 1, 3))
+    groups[3:-1:4, 0] = np.where(np.arange(count) < prior.known, now.emitters[:, 3], 0.0)
+    groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
     groups[-1, 2] = 1.0
-    for _ in range(_FLICKER_ROUNDS):
-        groups[3:-1:4, 0] = np.where(np.arange(count) < prior.known, now.emitters[:, 3], 0.0)
-        groups[3:-1:4, 1] = now.emitters[:, 3] - groups[3:-1:4, 0]
-        matrix, gradient = now.equations
-        information = groups.T @ matrix @ groups
-        # Both factors have a prior of 1 with a standard deviation of 1, which holds groups without light in the image.
-        information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
-        change = np.linalg.solve(information, groups.T @ gradient)
-        known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)
-        if abs(known - 1) < _NO_FLICKER and (abs(others - 1) < _NO_FLICKER or prior.known == count):
-            break
-        prior = prior.scaled(float(known), float(others))
-        emitters = now.emitters.copy()
-        emitters[:, 3] = np.maximum(prior.mean[:, 3], FEWEST_PHOTONS)
-        background = max(now.background + float(change[2]), now.background / _MOST_FLICKER, _LEAST_BACKGROUND_E)
-        now = evaluate(now.image, emitters, background, before=now)
-    return now, prior
+    matrix, gradient = now.equations
+    information = groups.T @ matrix @ groups
+    # Both factors have a prior of 1 with a standard deviation of 1, which holds groups without light in the image.
+    information[[0, 1, 2], [0, 1, 2]] += [1.0, 1.0, 1e-9]
+    change = np.linalg.solve(information, groups.T @ gradient)
+    known, others = np.clip(1 + change[:2], 1 / _MOST_FLICKER, _MOST_FLICKER)
+    if abs(known - 1) < _NO_FLICKER and (abs(others - 1) < _NO_FLICKER or prior.known == count):
+        return now, prior
+    prior = prior.scaled(float(known), float(others))
+    emitters = now.emitters.copy()
+    emitters[:, 3] = np.maximum(prior.mean[:, 3], FEWEST_PHOTONS)
+    background = max(now.background + float(change[2]), now.background / _MOST_FLICKER, _LEAST_BACKGROUND_E)
+    return evaluate(now.image, emitters, background, before=now), prior
 
 
-def _covariance_blocks(matrix: Array) -> Array:
-    """The blocks of 4 x 4 on the diagonal of the inverse, shape (N, 4, 4)."""
-    count = (len(matrix) - 1) // 4
+def _last_step(now: Evaluation, step: Array, blocks: Array, bounds: tuple[Array, Array]) -> tuple[Array, float]:
+    """Emitters and background after a step that is not evaluated; emitters for which it is long stay."""
+    count = len(now.emitters)
+    own = step[:-1].reshape(count, 4)
+    distance = (own * np.linalg.solve(blocks, own[:, :, None])[:, :, 0]).sum(axis=1)
+    taken = np.append(np.where((distance < _LONGEST_LAST)[:, None], own, 0.0).ravel(), step[-1])
+    scale = np.append(1 / np.sqrt(np.maximum(np.diagonal(blocks, axis1=1, axis2=2), 1e-12)).ravel(), 1.0)
+    emitters = apply_step(now.emitters, taken, scale, *bounds)
+    return emitters, max(now.background + float(step[-1]), _LEAST_BACKGROUND_E)
+
+
+def _light_information(covariance: Array, blocks: Array, prior: EmitterPrior) -> Array:
+    """See `PriorFit.light_information`: most of the prior of the photons is taken from the covariance (Woodbury)."""
+    free = _FREE * prior.weight[:, 3]
+    less = prior.light_matrix() - np.diag(free)
+    with_light = covariance[:-1, 3:-1:4]
+    wider = less @ np.linalg.inv(np.eye(len(less)) - with_light[3::4] @ less)
+    own = with_light.reshape(len(less), 4, len(less))
+    added = own @ wider @ own.transpose(0, 2, 1)
+    information: Array = np.linalg.inv(blocks + added)[:, 3, 3] - free
+    return information
+
+
+def _inverse(matrix: Array) -> Array:
     scale = np.sqrt(np.maximum(np.diagonal(matrix), 1e-12))
     scaled = matrix / np.outer(scale, scale)
     scaled[np.diag_indices_from(scaled)] += _RIDGE
-    inverse = np.linalg.inv(scaled) / np.outer(scale, scale)
-    rows = 4 * np.arange(count)[:, None] + np.arange(4)
-    blocks: Array = inverse[rows[:, :, None], rows[:, None, :]]
+    inverse: Array = np.linalg.inv(scaled) / np.outer(scale, scale)
+    return inverse
+
+
+def _blocks(matrix: Array) -> Array:
+    """The blocks of 4 x 4 on the diagonal, shape (N, 4, 4)."""
+    rows = 4 * np.arange((len(matrix) - 1) // 4)[:, None] + np.arange(4)
+    blocks: Array = matrix[rows[:, :, None], rows[:, None, :]]
     return blocks

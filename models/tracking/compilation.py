@@ -7,8 +7,8 @@ wait.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,42 +18,38 @@ from models.tracking.image_filter import Effort
 from models.tracking.image_tracker import ImageModel, one_thread
 from models.tracking.tracker import Tracker
 
-__all__ = ["REHEARSED_EMITTERS", "compile_tracker", "rehearse"]
+__all__ = ["compile_tracker", "rehearse"]
 
 _FRAMES = 12
 _POINTS = 6
 """Enough that the tracks are sure of their velocity, and that a new track takes it from its neighbours."""
 
-REHEARSED_EMITTERS = 16
 _REHEARSED_FRAMES = 6
 _PHOTONS, _BACKGROUND_E = 5000.0, 20.0
 
 
-def rehearse(images: ImageModel, shape: tuple[int, int], efforts: Mapping[str, Effort]) -> dict[str, float]:
-    """Fit frames of a size with each effort, so that everything is compiled and computed; median time of each, s.
+def rehearse(images: ImageModel, shape: tuple[int, int], effort: Effort, emitters: int) -> float:
+    """Fit frames of a size, so that everything is compiled and computed; median time of a frame, s.
 
-    The frames have `REHEARSED_EMITTERS` candidates in a grid, in noise.
+    The frames have candidates in a grid, in noise.
     """
     camera, rng = images.camera, np.random.default_rng(1)
     electrons = rng.poisson(_BACKGROUND_E, (_REHEARSED_FRAMES, *shape))
     counts = np.rint(electrons / camera.electrons_per_adu + camera.offset_adu).astype(np.uint16)
-    side = int(np.sqrt(REHEARSED_EMITTERS))
-    rows, columns = ((np.indices((side, side)).reshape(2, -1) + 0.5).T * [shape[0] / side, shape[1] / side]).T
+    side = math.ceil(math.sqrt(emitters))
+    grid = (np.indices((side, side)).reshape(2, -1)[:, :emitters] + 0.5) / side
     pixel_um = images.optics.psf.pixel_size_um
-    places = np.column_stack(
-        [columns * pixel_um, rows * pixel_um, np.linspace(*images.depths_um, REHEARSED_EMITTERS + 2)[1:-1]]
-    )
-    times_s = {}
+    depths_um = np.linspace(*images.depths_um, emitters + 2)[1:-1]
+    places = np.column_stack([grid[1] * shape[1] * pixel_um, grid[0] * shape[0] * pixel_um, depths_um])
+    taken_s = []
     with one_thread():
-        for name, effort in efforts.items():
-            tracker, taken_s = images.tracker(), []
-            for frame in range(_REHEARSED_FRAMES):
-                found = _table(frame, places)
-                begin_s = time.perf_counter()
-                tracker.step_image(frame / 100, frame, found, counts[frame], None, effort)
-                taken_s.append(time.perf_counter() - begin_s)
-            times_s[name] = float(np.median(taken_s))
-    return times_s
+        tracker = images.tracker()
+        for frame in range(_REHEARSED_FRAMES):
+            found = _table(frame, places)
+            begin_s = time.perf_counter()
+            tracker.step_image(frame / 100, frame, found, counts[frame], None, effort)
+            taken_s.append(time.perf_counter() - begin_s)
+    return float(np.median(taken_s))
 
 
 def compile_tracker() -> None:

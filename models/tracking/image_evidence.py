@@ -79,7 +79,7 @@ class ImageEvidence:
             Log odds of the localizer; NaN for emitters that it did not find.
         """
         prior, emitters, evaluation = fit.prior, fit.emitters, fit.evaluation
-        chi2, unexplained = evaluation.misfit()
+        chi2, unexplained = evaluation.misfit
         error = np.minimum(unexplained, _LARGEST_PATTERN_ERROR)
         chi2 = np.maximum(chi2, 1.0)
         posterior = np.diagonal(fit.blocks, axis1=1, axis2=2)

@@ -90,14 +90,13 @@ class Effort:
 
     Attributes
     ----------
-    steps : most steps of the fit, see `fit_with_prior`
-    search : whether the residual is searched for missed emitters
-    emitters : most emitters in the fit; the least probable ones are taken as by `Tracker`
+    steps, rough_steps : most steps of the fit, see `fit_with_prior`
+    search_every : the residual is searched for missed emitters in one of so many frames; 0: in none
     """
 
     steps: int = 3
-    search: bool = True
-    emitters: int = 1000
+    rough_steps: int = 3
+    search_every: int = 1
 
 
 FULL = Effort()
@@ -135,6 +134,7 @@ class ImageFilter(Tracker):
         self._depths_um = fit_range_um(optics.psf, depths_um)
         self._missed = missed or MissedEmitters(optics, self._depths_um)
         self._background: float | None = None
+        self._unsearched = 0
         pixel_um = optics.psf.pixel_size_um
         self._unit_um = np.array([pixel_um, pixel_um, 1.0])
 
@@ -172,88 +172,44 @@ class ImageFilter(Tracker):
             As `step`.
         """
         scan = self._begin(t_s, frame, found)
-        pool, known = scan.pool, len(scan.pool)
+        pool, count = scan.pool, len(scan.pool)
         wide = scan.variance * (_WIDER + _WIDER_IMPROBABLE / (1 + scan.odds)) ** 2
         pairs = self._associate(scan, wide)
-        free = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
-        own, new = self._chosen(pool, scan.odds, free, effort.emitters)
+        new = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
         if self._background is None:
             self._background = max(float(np.percentile(electrons, 10)), self._optics.read_variance)
         fit = fit_with_prior(
             self._optics.image(electrons, backdrop),
-            self._prior(scan, wide, pairs, own, new),
+            self._prior(scan, wide, pairs, new),
             self._background,
             self._bounds(electrons.shape),
             effort.steps,
+            effort.rough_steps,
         )
         self._background = fit.background
-        odds = np.full(known, np.nan)
-        odds[pairs.tracks] = np.log(scan.odds[pairs.hits])
-        network = np.append(odds[own], np.log(scan.odds[new]))
+        network = np.append(np.full(count, np.nan), np.log(scan.odds[new]))
+        network[pairs.tracks] = np.log(scan.odds[pairs.hits])
         evidence = ImageEvidence.of(fit, self._optics.splines[0], network)
         unit = self._unit_um[:, None]
         measured, variance = evidence.measured.T * unit, evidence.variance.T * unit**2
 
-        count = len(own)
-        seen = np.zeros(known, bool)
-        seen[own] = (evidence.significance[:count] >= _SEEN) & (variance[:, :count].max(axis=0) < _SEEN_SIGMA_UM**2)
-        self._take_images(scan, own, measured[:, :count], variance[:, :count], seen[own])
-        gained = np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
-        gained[own] = _CANDIDATE_SHARE * gained[own] + (1 - _CANDIDATE_SHARE) * evidence.log_ratio[:count]
-        gained -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
-        pool.log_odds[:] += gained
-        pool.light[:, own] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
+        seen = (evidence.significance[:count] >= _SEEN) & (variance[:, :count].max(axis=0) < _SEEN_SIGMA_UM**2)
+        self._take_images(scan, measured[:, :count], variance[:, :count], seen)
+        of_candidates = np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        pool.log_odds[:] += _CANDIDATE_SHARE * of_candidates + (1 - _CANDIDATE_SHARE) * evidence.log_ratio[:count]
+        pool.log_odds[:] -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
+        pool.light[:] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
         pool.ambiguity[pairs.tracks] = pairs.ambiguity
 
-        missed = self._missed.find(fit) if effort.search else NO_PLACES
+        self._unsearched += 1
+        missed = NO_PLACES
+        if 0 < effort.search_every <= self._unsearched:
+            missed, self._unsearched = self._missed.find(fit), 0
         births = self._births_of(scan, fit, evidence, count, missed, int(np.count_nonzero(seen)))
         rows = np.where(seen, np.cumsum(seen) - 1, -1)
-        table = self._table(scan, fit, measured, variance, np.flatnonzero(seen[own]), own, births)
-        if len(own) < known or count + len(new) < known + len(free):
-            table, births = self._take_others(
-                scan, found, pairs, own, np.setdiff1d(free, new), (seen, rows, table, births)
-            )
+        table = self._table(scan, fit, measured, variance, np.flatnonzero(seen), births)
         state = self._conclude(scan, seen, rows, births, self._beside(pool, _COINCIDENT_UM))
         return state, table
-
-    def _take_others(
-        self,
-        scan: Scan,
-        found: Localizations,
-        pairs: Pairs,
-        own: I64,
-        new: I64,
-        fitted: tuple[Bools, I64, Localizations, Births],
-    ) -> tuple[Localizations, Births]:
-        """Take the tracks that were not fitted, and the candidates `new`, as `Tracker` does; table and births then."""
-        seen, rows, table, births = fitted
-        others = np.flatnonzero(~np.isin(pairs.tracks, own))
-        tracks, hits = pairs.tracks[others], pairs.hits[others]
-        pool, measured, variance = scan.pool, scan.measured, scan.variance
-        predicted = pool.gaussians[..., tracks]
-        pool.weights[:, tracks] = posterior(pool.weights[:, tracks], pairs.logs[:, others])
-        pool.gaussians[..., tracks] = update(predicted, measured[:, hits], variance[:, hits])
-        seen[tracks] = True
-        rows[tracks] = len(table) + np.arange(len(tracks))
-        table = Localizations.concatenate([table, found.select(scan.used[np.concatenate([hits, new])])])
-        odds = np.log(scan.odds[new] * (scan.densities.new / scan.densities.real))
-        return table, Births(
-            np.concatenate([births.measured, measured[:, new]], axis=1),
-            np.concatenate([births.variance, variance[:, new]], axis=1),
-            np.append(births.log_odds, odds),
-            np.concatenate([births.light, scan.light[:, new]], axis=1),
-            np.append(births.rows, len(table) - len(new) + np.arange(len(new))),
-        )
-
-    def _chosen(self, pool: Pool, odds: F64, new: I64, most: int) -> tuple[I64, I64]:
-        """Rows of the tracks and of the new candidates that are fitted: the most probable ones, tracks first."""
-        own = np.arange(len(pool))
-        if len(own) > most:
-            own = np.sort(np.argsort(-pool.log_odds, kind="stable")[:most])
-        left = most - len(own)
-        if len(new) > left:
-            new = np.sort(new[np.argsort(-odds[new], kind="stable")[:left]])
-        return own, new
 
     def _bounds(self, shape: tuple[int, ...]) -> tuple[F64, F64]:
         low, high = self._depths_um
@@ -262,8 +218,8 @@ class ImageFilter(Tracker):
             np.array([shape[1] - 1 + _OUTSIDE_PX, shape[0] - 1 + _OUTSIDE_PX, high]),
         )
 
-    def _prior(self, scan: Scan, wide: F64, pairs: Pairs, own: I64, new: I64) -> EmitterPrior:
-        """Predictions of the tracks `own`, and the new candidates; tracks that are not confirmed know theirs."""
+    def _prior(self, scan: Scan, wide: F64, pairs: Pairs, new: I64) -> EmitterPrior:
+        """Predictions of the tracks, and the new candidates; tracks that are not confirmed know theirs."""
         pool = scan.pool
         place, _, spread = combined(pool.gaussians, pool.weights)[:3]
         fresh = pool.track_id[pairs.tracks] == 0
@@ -274,22 +230,22 @@ class ImageFilter(Tracker):
         photons, variance = pool.light
         light = np.stack([photons, variance + (_LIGHT_CHANGE * photons) ** 2])
         unit = self._unit_um[:, None]
-        mean = np.concatenate([place[:, own], scan.measured[:, new]], axis=1) / unit
-        variances = np.concatenate([spread[:, own], wide[:, new]], axis=1) / unit**2
-        photons, variance = np.maximum(np.concatenate([light[:, own], scan.light[:, new]], axis=1), _LEAST_LIGHT)
+        mean = np.concatenate([place, scan.measured[:, new]], axis=1) / unit
+        variances = np.concatenate([spread, wide[:, new]], axis=1) / unit**2
+        photons, variance = np.maximum(np.concatenate([light, scan.light[:, new]], axis=1), _LEAST_LIGHT)
         return EmitterPrior(
-            np.column_stack([mean.T, photons]), 1 / np.column_stack([variances.T, variance]), known=len(own)
+            np.column_stack([mean.T, photons]), 1 / np.column_stack([variances.T, variance]), known=len(pool)
         )
 
-    def _take_images(self, scan: Scan, own: I64, measured: F64, variance: F64, seen: Bools) -> None:
-        """Update the motion of the tracks `own` by their measured positions."""
+    def _take_images(self, scan: Scan, measured: F64, variance: F64, seen: Bools) -> None:
+        """Update the motion of the tracks by their measured positions."""
         pool = scan.pool
-        position, _, spread = pool.gaussians[:3][..., own]
-        after = posterior(pool.weights[:, own], log_likelihood(position, spread, measured, variance))
-        sure = np.flatnonzero((scan.exists[own] > SURE) & seen)
-        self.noise.learn(pool.gaussians[..., own[sure]], after[:, sure], measured[:, sure], variance[:, sure])
-        pool.gaussians[..., own] = update(pool.gaussians[..., own], measured, variance)
-        pool.weights[:, own] = after
+        position, _, spread = pool.gaussians[:3]
+        after = posterior(pool.weights, log_likelihood(position, spread, measured, variance))
+        sure = np.flatnonzero((scan.exists > SURE) & seen)
+        self.noise.learn(pool.gaussians[..., sure], after[:, sure], measured[:, sure], variance[:, sure])
+        pool.gaussians[:] = update(pool.gaussians, measured, variance)
+        pool.weights[:] = after
 
     @staticmethod
     def _beside(pool: Pool, reach_um: F64) -> Bools:
@@ -325,14 +281,14 @@ class ImageFilter(Tracker):
         )
 
     def _table(
-        self, scan: Scan, fit: PriorFit, measured: F64, variance: F64, seen: I64, own: I64, births: Births
+        self, scan: Scan, fit: PriorFit, measured: F64, variance: F64, seen: I64, births: Births
     ) -> Localizations:
         """Localizations of the seen tracks, then of the tracks that begin."""
         pool = scan.pool
         count = len(seen) + len(births.log_odds)
         place = np.concatenate([measured[:, seen], births.measured], axis=1)
         sigma = np.sqrt(np.concatenate([variance[:, seen], births.variance], axis=1))
-        chi2, _ = fit.evaluation.misfit()
+        chi2, _ = fit.evaluation.misfit
         return Localizations(
             frame=np.full(count, scan.frame, np.int64),
             x_um=place[0],
@@ -340,7 +296,7 @@ class ImageFilter(Tracker):
             z_um=place[2],
             photons=np.append(fit.emitters[seen, 3], births.light[0]),
             background=np.full(count, fit.background),
-            probability=expit(np.append(pool.log_odds[own[seen]], births.log_odds)),
+            probability=expit(np.append(pool.log_odds[seen], births.log_odds)),
             sigma_x_um=sigma[0],
             sigma_y_um=sigma[1],
             sigma_z_um=sigma[2],

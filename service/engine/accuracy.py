@@ -12,7 +12,7 @@ from typing import Any
 from hardware.microscope import Truth
 from models.metrics import Region, Score, score_frame
 from models.model_card import ModelCard
-from service.engine.analyzer import AnalysisBatch
+from service.engine.analysis import AnalysisBatch
 from service.engine.stages import Stage
 from service.worker_thread import WorkerThread
 

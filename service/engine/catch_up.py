@@ -35,7 +35,8 @@ from models.tracking.image_tracker import one_thread
 from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
 from models.tracking.state import TrackState
-from service.engine.analyzer import Analyzer, LocalizesFrames
+from service.engine.analyzer import Analyzer
+from service.engine.frame_localizer import LocalizesFrames
 from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
@@ -256,7 +257,7 @@ class CatchUp(WorkerThread):
                 analyzer = self._analyzer(model_id, tracking, static_light)
                 first = max(int(rows[0]) - FIRST_FRAMES // 2, 0)
                 around = recorded.planes[first : first + FIRST_FRAMES]
-                analyzer.begin_with((image.plane(int(plane)) for plane in around), len(around))
+                analyzer.localizer.begin_with((image.plane(int(plane)) for plane in around), len(around))
                 self._loaded = (run.id, model_id, analyzer)
             frames = FrameTimes(recorded.frames.numbers[rows], recorded.frames.times_s[rows])
             pixels = [image.plane(int(plane)) for plane in recorded.planes[rows]]
@@ -412,7 +413,7 @@ def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: Fra
         Frame(its, int(number), float(time_s), "recording", 0.0)
         for its, number, time_s in zip(pixels, frames.numbers, frames.times_s, strict=True)
     ]
-    return Localizations.concatenate(result.found for result in analyzer.track(given, analyzer.localize(given)))
+    return Localizations.concatenate(result.found for result in analyzer.analyze(given))
 
 
 def _late(recorded: RecordedFrames, batches: list[AnalysedFrames]) -> NDArray[np.intp]:

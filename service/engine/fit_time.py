@@ -1,78 +1,81 @@
 """How much of the fit of a frame there is time for.
 
-Network and tracker always run. The fit of the image comes in degrees, from all
-of it to none, and each frame gets the highest one that is expected to end
-before the next frame is due. What a degree costs is measured before the run,
-and followed while it goes on: mean and deviation, as a network protocol
-follows the time of an answer (Jacobson, Congestion avoidance and control,
-1988). A degree that is too slow now is cheaper in the estimate after each
-frame that could not use it, so it is tried again.
+Network and tracker always run, in threads of their own. The fit of the image
+comes in degrees, from all of it to none. All of it is made where every frame
+has time for it. Few steps are made where there is time on average: time that
+frames did not use is saved for later ones, so that a fit that takes longer than
+a frame is made for one frame in two or three. Frames that wait leave less time.
+
+What a degree costs is measured before the run, and followed while it goes on as
+a running mean. A degree that is too slow now is cheaper in the estimate after
+each frame that could not use it, so it is tried again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from models.tracking.compilation import REHEARSED_EMITTERS
 from models.tracking.image_filter import FULL, Effort
 
-__all__ = ["DEGREES", "MEASURED_DEGREES", "FitTime"]
+__all__ = ["DEGREES", "EFFORTS", "FitCost", "FitTime"]
 
-DEGREES = ("full", "steps", "part", "none")
-"""Degrees of the fit, from the highest on: all of it; one step and no search for missed emitters; that for the most
-probable emitters only; none."""
+DEGREES = ("full", "steps", "none")
+"""Degrees of the fit, from the highest on: all of it; few steps, and the search for missed emitters in one of four
+frames; none."""
 
-MEASURED_DEGREES: Mapping[str, Effort] = {
-    "full": FULL,
-    "steps": Effort(steps=1, search=False),
-    "part": Effort(steps=1, search=False, emitters=1),
-}
-"""Those whose time is measured, the part with one emitter."""
+EFFORTS: Mapping[str, Effort] = {"full": FULL, "steps": Effort(steps=0, rough_steps=1, search_every=4)}
+"""Those in which something is fitted."""
 
-_FIXED_EMITTERS = 15.0
-"""The cost of a fit without emitters, in emitters: preparing the image, and its model on all pixels. Where it was not
-measured, that of 256 x 256 pixels."""
 _FEWEST_FIXED, _MOST_FIXED = 3.0, 1000.0
-
-_FIRST_COST_S: Mapping[str, float] = {"full": 4e-4, "steps": 2e-4}
-"""Cost per emitter where none was measured before the run, s."""
+"""Limits of the cost of a fit without emitters, in emitters."""
 
 _WEIGHT = 0.125
-_DEVIATIONS = 2.0
-_FORGET = 0.99
+_FORGET = 0.998
 """Factor on the estimate of a degree after a frame that could not use it."""
 
-_FEWEST = 2
-"""A fit of fewer emitters is not worth its fixed cost."""
-
-_SHARE = 0.9
+_SHARE = 0.75
 """Share of the time between two frames that may be used."""
 
-_MOST_WAITING = 1
-"""With more waiting frames nothing is fitted. One may come early."""
+_SAVED_PERIODS = 2.0
+"""Most time that is saved, in times between two frames."""
+
+_HORIZON = 2
+"""Frames within which those that wait are to be caught up: with n of them each gets 2 / (2 + n) of its time."""
 
 
-@dataclass(slots=True)
-class _Cost:
-    """Cost of a degree per emitter, s."""
+@dataclass(frozen=True, slots=True)
+class FitCost:
+    """Time that a fit takes, by degree: ``fixed_s + emitters * emitter_s``.
 
-    mean_s: float
-    deviation_s: float = 0.0
+    Attributes
+    ----------
+    fixed_emitters : float
+        Cost of a fit without emitters, in emitters: preparing the image, and its model on all cells.
+    emitter_s : mapping of str to float
+        Cost of an emitter by degree, s.
+    """
 
-    @property
-    def expected_s(self) -> float:
-        return self.mean_s + _DEVIATIONS * self.deviation_s
+    fixed_emitters: float = 15.0
+    emitter_s: Mapping[str, float] = field(default_factory=lambda: {"full": 4e-4, "steps": 2e-4})
 
-    def note(self, cost_s: float) -> None:
-        error_s = cost_s - self.mean_s
-        self.mean_s += _WEIGHT * error_s
-        self.deviation_s += _WEIGHT * (abs(error_s) - self.deviation_s)
+    @classmethod
+    def of(cls, measured_s: Mapping[str, float], emitters: int, alone_s: float) -> FitCost:
+        """Cost from measurements.
 
-    def forget(self) -> None:
-        self.mean_s *= _FORGET
-        self.deviation_s *= _FORGET
+        Parameters
+        ----------
+        measured_s : mapping of str to float
+            Time of a fit of `emitters` emitters by degree, s.
+        emitters : int
+        alone_s : float
+            Time of a fit of one emitter in the degree ``"steps"``, s.
+        """
+        emitter_s = max(measured_s["steps"] - alone_s, 0.0) / (emitters - 1)
+        most_s = _MOST_FIXED * emitter_s
+        fixed = max((alone_s - emitter_s) / emitter_s, _FEWEST_FIXED) if alone_s < most_s else _MOST_FIXED
+        return cls(fixed, {degree: taken_s / (fixed + emitters) for degree, taken_s in measured_s.items()})
 
 
 class FitTime:
@@ -80,8 +83,8 @@ class FitTime:
 
     Parameters
     ----------
-    measured_s : mapping of str to float, optional
-        Time of a fit of `REHEARSED_EMITTERS` emitters by degree, measured before the run, s.
+    cost : FitCost, optional
+        Measured before the run; absent: the usual one.
 
     Attributes
     ----------
@@ -89,79 +92,51 @@ class FitTime:
         Number of frames by degree.
     """
 
-    def __init__(self, measured_s: Mapping[str, float] | None = None) -> None:
+    def __init__(self, cost: FitCost | None = None) -> None:
         self.counts = dict.fromkeys(DEGREES, 0)
-        self._fixed = _FIXED_EMITTERS
-        self._costs = {name: _Cost(cost_s) for name, cost_s in _FIRST_COST_S.items()}
-        self.begin_with(measured_s)
         self._last_s: float | None = None
-        self._due_s = 0.0
+        self._saved_s = 0.0
+        self.begin_with(cost or FitCost())
 
-    def begin_with(self, measured_s: Mapping[str, float] | None) -> None:
-        """Begin with the measured times of another model; None: with the present estimate."""
-        if measured_s is None:
-            return
-        all_s, one_s = measured_s["steps"], measured_s["part"]
-        emitter_s = max(all_s - one_s, 0.0) / (REHEARSED_EMITTERS - 1)
-        most_s = _MOST_FIXED * emitter_s
-        self._fixed = max((one_s - emitter_s) / emitter_s, _FEWEST_FIXED) if one_s < most_s else _MOST_FIXED
-        for name in self._costs:
-            self._costs[name] = _Cost(measured_s[name] / (self._fixed + REHEARSED_EMITTERS))
+    def begin_with(self, cost: FitCost | None) -> None:
+        """Begin with the cost of another model; None: go on with the present estimate."""
+        if cost is not None:
+            self._fixed = cost.fixed_emitters
+            self._emitter_s = dict(cost.emitter_s)
 
-    def begin(self, time_s: float, taken_s: float, frames: int = 1, gather_s: float = 0.0) -> None:
-        """Begin with a batch of frames.
+    def choose(self, time_s: float, emitters: int, waiting: int = 0) -> tuple[str, Effort | None]:
+        """Degree and effort of the next frame.
 
         Parameters
         ----------
         time_s : float
-            Mid-exposure of its newest frame, on the monotonic clock.
-        taken_s : float
-            When the batch was taken for analysis, on the same clock.
-        frames : int
-            Its number of frames.
-        gather_s : float
-            Time for which the next frames are gathered to a batch.
-        """
-        # The time to the second frame is not known yet; there are hardly any tracks to be late.
-        period_s = math.inf if self._last_s is None else (time_s - self._last_s) / frames
-        self._last_s = time_s
-        # All frames of the batch share the time of one: those that have waited are not to wait longer.
-        self._due_s = taken_s + max(_SHARE * period_s, gather_s)
-
-    def choose(self, emitters: int, now_s: float, frames: int = 1, waiting: int = 0) -> tuple[str, Effort | None]:
-        """Degree and effort of the next frame of the batch.
-
-        Parameters
-        ----------
+            Its mid-exposure, on the monotonic clock.
         emitters : int
             Expected number of emitters in its fit.
-        now_s : float
-        frames : int
-            Number of frames of the batch that are not tracked yet.
         waiting : int
-            Number of frames that wait for the next batch.
+            Number of frames that wait after it.
         """
-        left_s = (self._due_s - now_s) / frames if waiting <= _MOST_WAITING else 0.0
-        name, effort = self._affordable(emitters, left_s)
-        for degree, cost in self._costs.items():
-            if degree == name or (degree, name) == ("steps", "part"):
+        # The time to the second frame is not known yet; there are hardly any tracks to be late.
+        period_s = math.inf if self._last_s is None else _SHARE * (time_s - self._last_s)
+        self._last_s = time_s
+        self._saved_s = min(self._saved_s + period_s, _SAVED_PERIODS * period_s)
+        left = _HORIZON / (_HORIZON + waiting)
+        allowed_s = {"full": left * min(period_s, self._saved_s), "steps": left * self._saved_s}
+        chosen = "none"
+        for degree, limit_s in allowed_s.items():
+            if self._expected_s(degree, emitters) <= limit_s:
+                chosen = degree
                 break
-            cost.forget()
-        self.counts[name] += 1
-        return name, effort
+            self._emitter_s[degree] *= _FORGET
+        self.counts[chosen] += 1
+        return chosen, EFFORTS.get(chosen)
 
-    def _affordable(self, emitters: int, left_s: float) -> tuple[str, Effort | None]:
-        for name, cost in self._costs.items():
-            if cost.expected_s * (self._fixed + emitters) <= left_s:
-                return name, MEASURED_DEGREES[name]
-        part = math.floor(left_s / self._costs["steps"].expected_s - self._fixed)
-        if part < _FEWEST:
-            return "none", None
-        return "part", Effort(steps=1, search=False, emitters=part)
-
-    def note(self, degree: str, effort: Effort | None, emitters: int, taken_s: float) -> None:
+    def note(self, degree: str, emitters: int, taken_s: float) -> None:
         """Take the time that a frame took in its degree."""
-        if effort is None:
-            return
-        fitted = min(emitters, effort.emitters)
-        self._costs["steps" if degree == "part" else degree].note(taken_s / (self._fixed + fitted))
+        self._saved_s -= taken_s
+        if degree in EFFORTS:
+            cost_s = taken_s / (self._fixed + emitters)
+            self._emitter_s[degree] += _WEIGHT * (cost_s - self._emitter_s[degree])
+
+    def _expected_s(self, degree: str, emitters: int) -> float:
+        return self._emitter_s[degree] * (self._fixed + emitters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hardware.microscope import CameraSettings, MicroscopeDescription
@@ -12,10 +13,14 @@ from models.localization import Localizer
 from models.model_card import ModelCard
 from models.tracking.compilation import rehearse
 from models.weights import reference_model
-from service.engine.fit_time import MEASURED_DEGREES
+from service.engine.fit_time import EFFORTS, FitCost
+from service.engine.frame_localizer import LocalizesFrames
+from service.engine.localizer_process import LocalizerProcess
 from service.settings import Settings
 
-__all__ = ["LoadedModel", "check_fit", "load_model", "rehearse_fit", "warm_up"]
+__all__ = ["LoadedModel", "check_fit", "load_model", "prepare", "warm_up"]
+
+_REHEARSED_EMITTERS = 16
 
 _PIXEL_TOLERANCE = 0.02
 """Largest difference of the pixel size, which shifts depth by the same share; smaller ones come from rounding."""
@@ -28,36 +33,86 @@ class LoadedModel:
     Attributes
     ----------
     localizer : Localizer
-    fit_cost_s : dict of str to float or None
-        Time of a fit by degree, measured by `warm_up`; None before that, and where the model has no PSF.
+    folder : Path
+        Of the model.
+    fit_cost : FitCost or None
+        Time of a fit, measured by `prepare`; None before that, and where the model has no PSF.
+    process : LocalizerProcess or None
+        Localizes in a process of its own; None where it is not used.
     """
 
     localizer: Localizer
-    fit_cost_s: dict[str, float] | None = None
+    folder: Path
+    fit_cost: FitCost | None = None
+    process: LocalizerProcess | None = None
 
     @property
     def model(self) -> ModelCard:
         """Card of the model."""
         return self.localizer.card
 
+    @property
+    def for_run(self) -> LocalizesFrames:
+        """What localizes the frames of a run."""
+        return self.process or self.localizer
+
+
+def prepare(loaded: LoadedModel, shape: tuple[int, int], settings: Settings, *, fits: bool) -> None:
+    """Make a model ready for frames (H, W): process, kernels, memory, fit.
+
+    Raises
+    ------
+    EngineRefusal
+        When the process of the network does not start.
+    """
+    localizer, engine = loaded.localizer, settings.engine
+    if engine.network_process and localizer.device.type == "cpu":
+        process = loaded.process
+        if process is None or not process.is_alive or (process.shape, process.batch) != (shape, engine.batch):
+            load = partial(Localizer.load, loaded.folder, device="cpu", precision=engine.precision)
+            loaded.process = LocalizerProcess(localizer, load, shape, engine.batch)
+        localizer.prepare_light(shape)
+    else:
+        localizer.warm_up(shape, engine.batch)
+    if fits:
+        _rehearse_fit(loaded, shape)
+
 
 def warm_up(
     loaded: LoadedModel, shape: tuple[int, int], period_s: float, settings: Settings, *, fits: bool = True
 ) -> None:
-    """Make a model ready for frames (H, W) that come every `period_s`: kernels, memory, threads, fit."""
-    localizer, engine = loaded.localizer, settings.engine
-    localizer.warm_up(shape, engine.batch)
-    if engine.torch_threads is None and localizer.device.type == "cpu":
-        localizer.choose_threads(shape, period_s, os.cpu_count() or 1)
-    if fits:
-        rehearse_fit(loaded, shape)
+    """Make a model ready for frames (H, W) that come every `period_s`: as `prepare`, and the threads of the network.
+
+    A core is left to the fit, which has a thread of its own.
+
+    Raises
+    ------
+    EngineRefusal
+        As `prepare`.
+    """
+    prepare(loaded, shape, settings, fits=fits)
+    localizer, count = loaded.localizer, settings.engine.torch_threads
+    if localizer.device.type != "cpu":
+        return
+    cores = max((os.cpu_count() or 1) - (fits and localizer.image_model is not None), 1)
+    if loaded.process is not None:
+        if count is None:
+            loaded.process.choose_threads(period_s, cores)
+        else:
+            loaded.process.use_threads(count)
+    elif count is None:
+        localizer.choose_threads(shape, period_s, cores)
 
 
-def rehearse_fit(loaded: LoadedModel, shape: tuple[int, int]) -> None:
+def _rehearse_fit(loaded: LoadedModel, shape: tuple[int, int]) -> None:
     """Compile the fit of frames (H, W) and measure its time, where the model has a PSF."""
     images = loaded.localizer.image_model
     if images is not None:
-        loaded.fit_cost_s = rehearse(images, shape, MEASURED_DEGREES)
+        measured_s = {
+            degree: rehearse(images, shape, effort, _REHEARSED_EMITTERS) for degree, effort in EFFORTS.items()
+        }
+        alone_s = rehearse(images, shape, EFFORTS["steps"], 1)
+        loaded.fit_cost = FitCost.of(measured_s, _REHEARSED_EMITTERS, alone_s)
 
 
 def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
@@ -75,7 +130,7 @@ def load_model(folder: Path | None, settings: Settings) -> LoadedModel:
     """
     folder = folder or settings.model or reference_model("live")
     engine = settings.engine
-    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision))
+    return LoadedModel(Localizer.load(folder, device=engine.device, precision=engine.precision), folder)
 
 
 def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: CameraSettings) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from hardware.microscope import CameraSettings, Microscope
 from models.errors import DataError
-from service.engine.analyzer import AnalysisModel, LocalizesFrames
+from service.engine.analysis import AnalysisModel
 from service.engine.event_log import EventLog
+from service.engine.frame_localizer import LocalizesFrames
 from service.engine.lease import Lease
 from service.engine.microscope_slot import MicroscopeSlot
 from service.files.library import Library
@@ -142,16 +143,14 @@ class ModelSlot:
 
         shape = microscope.description.frame_shape(microscope.camera_settings)
         loaded = self.load()
-        loaded.localizer.warm_up(shape, self._settings.engine.batch)
+        loaded_model.prepare(loaded, shape, self._settings, fits=self._settings.tracking.fits)
         compile_tracker()
-        if self._settings.tracking.fits:
-            loaded_model.rehearse_fit(loaded, shape)
 
     # ---- use ----
 
     def for_analysis(self, loaded: LoadedModel) -> AnalysisModel:
         """A loaded model as a run uses it."""
-        return AnalysisModel(loaded.localizer, loaded.model, loaded.fit_cost_s)
+        return AnalysisModel(loaded.for_run, loaded.model, loaded.fit_cost)
 
     def localizer_of(self, model_id: str) -> LocalizesFrames:
         """The localizer of the active model or of another one of the library.

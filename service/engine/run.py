@@ -1,8 +1,8 @@
 """One run: the stages between the camera and the database, started together and ended in order.
 
     microscope ─ grab ─┬─ record ── shards
-                       ├─ analyse ─┬─ publish
-                       │           └─ store ── score
+                       ├─ localize ── track ─┬─ publish
+                       │                     └─ store ── score
                        └─ preview
 
 A run ends in the direction of the data: the camera stops, the grabber empties
@@ -28,22 +28,19 @@ from typing import Any, Literal
 from hardware.microscope import Frame, Microscope, MicroscopeError
 from models.background.mode import StaticLightMode
 from service.engine.accuracy import LiveScore, ScoreThread
-from service.engine.analyzer import (
-    AnalysisBatch,
-    AnalysisModel,
-    AnalysisOutputs,
-    AnalysisThread,
-    Analyzer,
-    FrameResult,
-)
+from service.engine.analysis import AnalysisBatch, AnalysisModel, AnalysisOutputs
+from service.engine.frame_localizer import FrameLocalizer
 from service.engine.frame_log import FrameLog
 from service.engine.frame_rate import FrameRate
+from service.engine.frame_tracker import FrameResult, FrameTracker
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
+from service.engine.localization_thread import LocalizationThread, LocalizedFrame
 from service.engine.publisher import PreviewThread, TrackThread
 from service.engine.recorder import Recorder, Recording
 from service.engine.result_writer import ResultWriter
 from service.engine.stages import Slot, Stage
+from service.engine.tracking_thread import TrackingThread
 from service.protocol.latency import Latencies
 from service.protocol.live import LivePublisher
 from service.settings import EnginePart
@@ -199,9 +196,11 @@ class Run:
         self._camera_over = threading.Event()
         self._over = threading.Event()
         self._rate = FrameRate()
+        self._gathers = settings.deadline_ms > 0
 
         self._record_stage: Stage[Frame] = Stage(settings.record_queue)
         self._analysis_stage: Stage[Frame] = Stage(settings.analysis_queue)
+        self._localized_stage: Stage[LocalizedFrame] = Stage(settings.analysis_queue)
         self._store_stage: Stage[AnalysisBatch] = Stage(_STORE_BATCHES)
         self._score_stage: Stage[AnalysisBatch] = Stage(_STORE_BATCHES)
         self._track_slot: Slot[FrameResult] = Slot()
@@ -226,20 +225,25 @@ class Run:
             )
         )
         tracking = request.tracking
-        self._analyzer = Analyzer(
-            model.localizer,
-            tracking.tracker(model.localizer.image_model),
-            tracking.candidates_from,
-            request.static_light,
-        )
-        self._analysis = AnalysisThread(
-            self._analyzer,
-            request.tracking.observer(),
+        self._localizer = FrameLocalizer(model.localizer, tracking.candidates_from, request.static_light)
+        self._localization = LocalizationThread(
+            self._localizer,
             model,
             self._analysis_stage,
-            self.latencies,
-            AnalysisOutputs(show=self._track_slot.put, keep=self._keep, turn_away=self.ledger.turn_away),
+            self._localized_stage,
+            self.latencies.of["analysed"],
+            self.ledger.turn_away,
             settings,
+            self._analysis_failed,
+        )
+        self._tracking = TrackingThread(
+            FrameTracker(tracking.tracker(model.localizer.image_model), model.localizer),
+            tracking.observer(),
+            model,
+            self._localized_stage,
+            self._backlog,
+            self.latencies.of["tracked"],
+            AnalysisOutputs(show=self._track_slot.put, keep=self._keep, turn_away=self.ledger.turn_away),
             self._analysis_failed,
         )
         self._publisher = TrackThread(
@@ -298,7 +302,7 @@ class Run:
         threads: list[WorkerThread] = [self._finisher]
         if self._score is not None:
             threads.append(self._score)
-        threads += [self._result_writer, self._publisher, self._preview, self._analysis]
+        threads += [self._result_writer, self._publisher, self._preview, self._tracking, self._localization]
         if self._recorder is not None:
             threads += [self._frame_log, self._recorder]
         return threads
@@ -320,7 +324,7 @@ class Run:
 
     def swap_model(self, model: AnalysisModel) -> None:
         """Continue with another model, warmed up, from the next batch of frames on; all live tracks end."""
-        self._analysis.swap(model)
+        self._localization.swap(model)
         self.model = model
 
     def wait(self, timeout_s: float) -> bool:
@@ -342,7 +346,7 @@ class Run:
     @property
     def fps(self) -> float | None:
         """Frames analysed per second of capture, stored or not yet; None before the second one."""
-        return self._rate.mean(self._analysis.frames)
+        return self._rate.mean(self._tracking.frames)
 
     def status(self) -> dict[str, Any]:
         """State and figures of the run, for the engine's status."""
@@ -350,13 +354,13 @@ class Run:
             "run_id": self.id,
             "record": self.request.record,
             "recorder": self.recorder_state,
-            "fitted_frames": self._analysis.fit_counts,
-            "removes_static_light": self._analyzer.removes_static_light,
+            "fitted_frames": self._tracking.fit_counts,
+            "removes_static_light": self._localizer.removes_static_light,
             "ledger": self.ledger.counts().as_dict(),
             "stages": self.stages(),
             "latency_ms": self.latencies.summary_ms(),
             "latency_buckets": self.latencies.buckets(),
-            "fps": self._rate.recent(self._analysis.frames),
+            "fps": self._rate.recent(self._tracking.frames),
             "accuracy": self.accuracy(),
         }
 
@@ -366,7 +370,7 @@ class Run:
             "latency_ms": self.latencies.summary_ms(),
             "stages": self.stages(),
             "fps": self.fps,
-            "fitted_frames": self._analysis.fit_counts,
+            "fitted_frames": self._tracking.fit_counts,
         }
 
     def accuracy(self) -> dict[str, Any] | None:
@@ -397,6 +401,7 @@ class Run:
         """Report of each stage: depth, capacity, highest, dropped, age_s."""
         stages: dict[str, Stage[Any] | Slot[Any]] = {
             "analyse": self._analysis_stage,
+            "track": self._localized_stage,
             "publish": self._track_slot,
             "preview": self._preview_slot,
             "store": self._store_stage,
@@ -411,7 +416,7 @@ class Run:
         return {"epoch": self._epoch, "run": self.id}
 
     def _progress(self) -> dict[str, Any]:
-        return {"fps": self.fps, "tracked": self._analysis.frames, "ledger": self.ledger.counts().as_dict()}
+        return {"fps": self.fps, "tracked": self._tracking.frames, "ledger": self.ledger.counts().as_dict()}
 
     # ---- callbacks of the stages ----
 
@@ -424,6 +429,10 @@ class Run:
         if not self._analysis_stage.offer(frame):
             self.ledger.turn_away([frame.index])
         self._preview_slot.put(frame)
+
+    def _backlog(self) -> int:
+        """Frames that wait for the network, beyond those that are gathered on purpose."""
+        return 0 if self._gathers else self._analysis_stage.depth
 
     def _keep(self, batch: AnalysisBatch) -> None:
         if not self._store_stage.offer(batch):
@@ -508,7 +517,9 @@ class Run:
             first.close()
         self._join(self._recorder)
         self._frame_log.close()
-        self._join(self._analysis)
+        self._join(self._localization)
+        self._localized_stage.close()
+        self._join(self._tracking)
         for following in (self._track_slot, self._store_stage):
             following.close()
         self._join(self._publisher)

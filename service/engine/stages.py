@@ -1,7 +1,7 @@
 """Queues between two threads of the engine, with an end and a report.
 
 They are bounded: a full stage refuses an item, and the producer decides what
-happens with it. A slot holds only the newest item, for views.
+happens with it, or the producer waits. A slot holds only the newest item, for views.
 """
 
 from __future__ import annotations
@@ -40,11 +40,24 @@ class Stage(Generic[Item]):
             if self._closed or len(self._items) >= self._capacity:
                 self._dropped += 1
                 return False
-            self._items.append((time.monotonic(), item))
-            self._highest = max(self._highest, len(self._items))
-            if len(self._items) >= self._awaited:
-                self._changed.notify()
+            self._add(item)
             return True
+
+    def put(self, item: Item) -> bool:
+        """Add an item, after a wait while the stage is full; returns False when the stage is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < self._capacity or self._closed)
+            if self._closed:
+                self._dropped += 1
+                return False
+            self._add(item)
+            return True
+
+    def _add(self, item: Item) -> None:
+        self._items.append((time.monotonic(), item))
+        self._highest = max(self._highest, len(self._items))
+        if len(self._items) >= self._awaited:
+            self._changed.notify_all()
 
     def take(self, limit: int, timeout_s: float, gather_s: float = 0.0) -> list[Item]:
         """Take the waiting items, oldest first.
@@ -71,7 +84,11 @@ class Stage(Generic[Item]):
                 # Half of the capacity is kept for items that come while the consumer works.
                 enough = min(limit, max(self._capacity // 2, 1))
                 self._wait_for_items(enough, max(self._items[0][0] + gather_s - time.monotonic(), 0.0))
-            return [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
+            full = len(self._items) >= self._capacity
+            items = [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
+            if full:
+                self._changed.notify_all()  # whoever waits in `put`
+            return items
 
     def _wait_for_items(self, count: int, timeout_s: float) -> None:
         self._awaited = count

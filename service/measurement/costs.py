@@ -30,6 +30,8 @@ class _Sample:
 class Costs:
     """Records the costs of named processes from its construction on; call `sample` at a steady rate.
 
+    Those of their children without a name are included.
+
     Parameters
     ----------
     pids : mapping of str to int or None
@@ -45,7 +47,7 @@ class Costs:
         for name, pid in pids.items():
             self._register(name, pid)
             if name in self._processes:
-                self._before_s[name] = _cpu_s(self._processes[name])
+                self._before_s[name] = sum(_cpu_s(each) for each in _with_children(self._processes[name], pids))
 
     def sample(self, pids: Mapping[str, int | None]) -> None:
         """Sample all processes; a process that was restarted counts from its start."""
@@ -55,14 +57,14 @@ class Costs:
             if process is None:
                 continue
             try:
-                with process.oneshot():
-                    self._spent_s[name] = _cpu_s(process) - self._before_s[name]
-                    sample = _Sample(
-                        round(time.monotonic() - self._begin_s, 1),
-                        round(process.memory_info().rss / 1e6, 1),
-                        _descriptors(process),
-                        process.num_threads(),
-                    )
+                family = _with_children(process, pids)
+                self._spent_s[name] = sum(_cpu_s(each) for each in family) - self._before_s[name]
+                sample = _Sample(
+                    round(time.monotonic() - self._begin_s, 1),
+                    round(sum(each.memory_info().rss for each in family) / 1e6, 1),
+                    sum(_descriptors(each) for each in family),
+                    sum(each.num_threads() for each in family),
+                )
             except psutil.Error:
                 continue
             self._samples.setdefault(name, []).append(sample)
@@ -112,6 +114,11 @@ class Costs:
             return
         # The time of the process that it replaces is added.
         self._before_s[name] = -self._spent_s.get(name, 0.0)
+
+
+def _with_children(process: psutil.Process, pids: Mapping[str, int | None]) -> list[psutil.Process]:
+    named = set(pids.values())
+    return [process, *(child for child in process.children() if child.pid not in named)]
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -15,9 +15,8 @@ from models.metrics import Scorer
 from models.movie_localization import localize_movie
 from models.scene import reference_camera, reference_scene
 from models.tables import Localizations
-from models.tracking import Tracker
 from models.weights import reference_model
-from service.engine.analyzer import Analyzer
+from service.engine.frame_localizer import FrameLocalizer
 
 SHAPE = (128, 128)
 FRAMES = 160
@@ -71,16 +70,16 @@ def test_live_and_offline_agree_over_tissue(localizer: Localizer, over_tissue: A
     """The same tables from the first map on; live there is none for the first frames."""
     counts, _ = over_tissue
     offline = localize_movie(Movie(counts), localizer, None, lambda _: None)
-    analyzer = Analyzer(localizer, Tracker(), static_light="auto")
+    frame_localizer = FrameLocalizer(localizer, static_light="auto")
     frames = [Frame(its, n, n / 100, "simulation", 0.0) for n, its in enumerate(counts)]
     live = []
     for first in range(0, FRAMES, 16):
-        live += analyzer.localize(frames[first : first + 16])
-    assert analyzer.removes_static_light
-    assert all(analyzer.lights)
+        live += frame_localizer.localize(frames[first : first + 16])
+    assert frame_localizer.removes_static_light
+    assert all(its.light for its in live)
     begun = FIRST_FRAMES
     expected = offline.select(offline.frame >= begun)
-    found = Localizations.concatenate(live[begun:])
+    found = Localizations.concatenate(its.found for its in live[begun:])
     assert len(found) > 20
     for name, column in expected.columns().items():
         np.testing.assert_array_equal(getattr(found, name), column, err_msg=name)

@@ -87,7 +87,7 @@ class Peer:
         status = {
             "epoch": "e1", "state": "running", "ready": True, "problem": None, "remedy": None, "run_id": self.run_id,
             "active_model_id": "reference",
-            "ledger": sample_ledger(4), "fps": 99.5, "fitted_frames": {"full": 40, "steps": 7, "part": 2, "none": 1},
+            "ledger": sample_ledger(4), "fps": 99.5, "fitted_frames": {"full": 40, "steps": 9, "none": 1},
             "stages": {"analysis": {"depth": 2, "highest": 5, "dropped": 0, "age_s": 0.01}},
             "latency_ms": {"tracked": {"p50": 10.0, "p95": 20.0, "p99": 30.0, "max": None}},
         }  # fmt: skip

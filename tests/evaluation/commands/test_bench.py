@@ -60,7 +60,7 @@ def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -
         assert 0 < quantiles["p50"] <= quantiles["p95"] <= quantiles["p99"] <= quantiles["max"]
     # The shipped model finds most of three bright emitters.
     assert figures["accuracy"]["jaccard"] > 0.4
-    assert set(figures["fitted_share"]) == {"full", "steps", "part", "none"}
+    assert set(figures["fitted_share"]) == {"full", "steps", "none"}
     assert sum(figures["fitted_share"].values()) == pytest.approx(1, abs=1e-3)
     assert set(figures["accuracy"]) == {"jaccard", "rmse_um", "rmse_lateral_um", "rmse_axial_um"}
     assert figures["rss_mb"] > 100

@@ -124,7 +124,7 @@ def test_an_image_without_emitters_has_an_even_model(optics: ImageOptics) -> Non
     matrix, gradient = evaluation.equations
     assert matrix == pytest.approx(np.array([[flat.size / variance]]), rel=1e-4)
     assert gradient == pytest.approx([(flat + READ_NOISE_E**2).sum() / variance - flat.size], abs=0.01)
-    assert evaluation.misfit()[0].shape == evaluation.removal_losses().shape == (0,)
+    assert evaluation.misfit[0].shape == evaluation.removal_losses().shape == (0,)
     residual, model = evaluation.residual()
     assert residual.sum() == pytest.approx(flat.sum() - 7.0 * flat.size, abs=0.1)
     # The last blocks have 1 x 4, 4 x 1 and 1 x 1 pixels.
@@ -140,7 +140,7 @@ def test_emitters_far_outside_have_no_effect(optics: ImageOptics) -> None:
     assert (complete.equations[0][24:32] == 0).all()
     assert complete.equations[1][:24] == pytest.approx(without.equations[1][:24])
     assert complete.removal_losses()[6:].tolist() == [0, 0]
-    assert complete.misfit()[0][6:].tolist() == [1, 1]
+    assert complete.misfit[0][6:].tolist() == [1, 1]
     np.testing.assert_array_equal(score_places(without, outside[:, :3])[1], 0)
 
 
@@ -152,7 +152,7 @@ def test_residual_misfit_and_overlap_are_those_of_the_cells(optics: ImageOptics)
     assert variance.sum() == pytest.approx(plain.expected.sum(), rel=1e-5)
     assert residual.sum() == pytest.approx((plain.data - plain.expected).sum(), rel=1e-3, abs=0.5)
     off = (plain.data - plain.expected) ** 2 / plain.expected
-    chi2, unexplained = evaluation.misfit()
+    chi2, unexplained = evaluation.misfit
     # Light of coarse pieces in fine cells is spread evenly here and interpolated there.
     assert chi2 == pytest.approx(plain.light @ off / plain.light.sum(axis=1), rel=0.03)
     assert unexplained.shape == (6,)

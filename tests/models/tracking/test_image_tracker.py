@@ -70,21 +70,6 @@ def test_without_a_fit_it_is_the_tracker_of_candidates() -> None:
         assert np.isnan(table.chi2).all()
 
 
-def test_emitters_without_time_are_tracked_by_their_candidates() -> None:
-    """Two of four are fitted; none is lost, and those that begin are not lost either."""
-    results = track(image_model().tracker(), Effort(steps=1, search=False, emitters=2))
-    state, table = results[-1]
-    assert len(state) == len(START)
-    assert state.observed.all()
-    assert len(np.unique(state.localization)) == len(START)
-    fitted = np.isfinite(table.chi2[state.localization])
-    assert np.count_nonzero(fitted) == 2
-    own = table.select(state.localization)
-    assert distance_um(own, FRAMES - 1).max() < 8
-    its = candidates(FRAMES - 1)
-    assert set(own.x_um[~fitted]) <= set(its.x_um)
-
-
 def test_another_model_ends_all_tracks() -> None:
     tracker = image_model().tracker()
     before = track(tracker)[-1][0].track_id

@@ -252,7 +252,7 @@ def test_a_movie_is_tracked_as_live(tmp_path: Path, fit: Literal["auto", "off"])
     with one_thread():
         for first in range(0, len(frames), 16):
             batch = frames[first : first + 16]
-            live += list(analyzer.track(batch, analyzer.localize(batch)))
+            live += analyzer.analyze(batch)
             stored.append(lag.add([result.state for result in live[first:]]))
     expected, written = Tracks.concatenate([*stored, lag.finish()]), read_table(out, Tracks)
     assert len(expected) > 20

@@ -82,7 +82,7 @@ class Past:
         ledger = self.ledger(0, FRAMES - len(live))
         for place, first in enumerate(range(0, len(live), 10)):
             part = live[first : first + 10]
-            results = list(analyzer.track(part, analyzer.localize(part)))
+            results = list(analyzer.analyze(part))
             ledger = self.ledger(first + len(part), FRAMES - len(live))
             self.store.append(
                 name,

@@ -24,10 +24,13 @@ from hardware.replay import ReplayMicroscope
 from models.metrics import Region
 from models.tracking import Tracker
 from service.engine.accuracy import LiveScore
-from service.engine.analyzer import _BATCH_S, AnalysisBatch, AnalysisModel, Analyzer
+from service.engine.analysis import AnalysisBatch, AnalysisModel
 from service.engine.catch_up import CatchUp
+from service.engine.frame_localizer import FrameLocalizer
+from service.engine.frame_tracker import FrameTracker
 from service.engine.result_writer import _PATIENCE_S
 from service.engine.run import _STORE_BATCHES, Run, RunRequest
+from service.engine.tracking_thread import BATCH_S
 from service.store.database import Database
 from service.store.errors import StoreError
 from service.store.store import Store
@@ -218,9 +221,10 @@ def test_after_a_swap_the_score_has_the_depth_range_of_the_new_model() -> None:
     shallow = replace(dot_model(), z_range_um=(0.0, 10.0))
     assert not Region(z_um=shallow.z_range_um).contains(np.array([[0.0, 0.0, 30.0]]))
     score = LiveScore(lambda _: np.array([[0.0, 10 * PIXEL_UM, 20 * PIXEL_UM, 30.0]]), SHAPE)
-    analyzer = Analyzer(DotLocalizer(), Tracker())
-    frames = dot_frames(6)
-    results = tuple(analyzer.track(frames, [found.select([]) for found in analyzer.localize(frames)]))
+    localizer = DotLocalizer()
+    tracker = FrameTracker(Tracker(), localizer)
+    found = FrameLocalizer(localizer).localize(dot_frames(6))
+    results = tuple(tracker.track(replace(its, found=its.found.select([]))) for its in found)
     score.add(AnalysisBatch(results[:2], dot_model()))
     assert score.result()["fn"] == 2
     score.add(AnalysisBatch(results[2:], shallow))
@@ -375,9 +379,9 @@ def test_results_that_could_not_be_stored_are_computed_again(quick: Rig) -> None
     wait_for(lambda: run.ledger.counts().deferred >= 20)
     counts = run.ledger.counts()
     assert counts.balances
-    tracked = run._analysis.frames
+    tracked = run._tracking.frames
     assert tracked > counts.analysed  # what was analysed and is not stored does not count
-    wait_for(lambda: run._analysis.frames > tracked + 10)  # and the live analysis goes on
+    wait_for(lambda: run._tracking.frames > tracked + 10)  # and the live analysis goes on
     other.execute("ROLLBACK")
     other.close()
     wait_for(lambda: run.ledger.counts().analysed > counts.analysed)
@@ -632,4 +636,4 @@ def test_a_run_that_the_database_cannot_give_does_not_hold_up_the_others(
 
 
 def test_the_stage_before_the_store_holds_what_one_batch_is_tried_for() -> None:
-    assert _STORE_BATCHES * _BATCH_S >= _PATIENCE_S
+    assert _STORE_BATCHES * BATCH_S >= _PATIENCE_S

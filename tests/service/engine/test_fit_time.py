@@ -4,115 +4,100 @@ from __future__ import annotations
 
 import pytest
 
-from models.tracking.compilation import REHEARSED_EMITTERS
 from models.tracking.image_filter import FULL
-from service.engine.fit_time import DEGREES, FitTime
+from service.engine.fit_time import DEGREES, EFFORTS, FitCost, FitTime
 
 MS = 1e-3
-EMITTERS = REHEARSED_EMITTERS
-PERIOD_S = 10 * MS
-COSTS_S = {"full": 5 * MS, "steps": 2.5 * MS, "part": 1.3 * MS}
-"""Of 16 emitters; one emitter takes 0.08 ms, and a fit without any 1.22 ms."""
+EMITTERS = 16
+FULL_S, STEPS_S = 5 * MS, 2.5 * MS
+COST = FitCost.of({"full": FULL_S, "steps": STEPS_S}, EMITTERS, 1.3 * MS)
+"""One emitter takes 0.08 ms in few steps, and a fit without any 1.22 ms."""
 
 
 class Clock:
-    """Frames that come every 10 ms, arrive 6 ms after mid-exposure, and are localized in a given time."""
+    """Frames that come in a given period, and whose fits take a given time."""
 
-    def __init__(self, fit_time: FitTime, localizing_s: float = 3 * MS) -> None:
-        self.fit_time, self.localizing_s = fit_time, localizing_s
-        self.frame = 0
+    def __init__(self, period_s: float, cost: FitCost = COST) -> None:
+        self.fit_time, self.period_s, self.time_s = FitTime(cost), period_s, 0.0
+        self.next()
 
-    def next(self, emitters: int = EMITTERS, frames: int = 1, waiting: int = 0) -> str:
-        """Degree of the next frame, or of the first one of the next batch."""
-        self.frame += frames
-        time_s = self.frame * PERIOD_S
-        taken_s = time_s + 6 * MS
-        self.fit_time.begin(time_s, taken_s, frames)
-        degree, self.effort = self.fit_time.choose(emitters, taken_s + self.localizing_s, frames, waiting)
+    def next(self, emitters: int = EMITTERS, waiting: int = 0, full_s: float = FULL_S, steps_s: float = STEPS_S) -> str:
+        """Degree of the next frame."""
+        self.time_s += self.period_s
+        degree, self.effort = self.fit_time.choose(self.time_s, emitters, waiting)
+        self.fit_time.note(degree, emitters, {"full": full_s, "steps": steps_s, "none": 0.0}[degree])
         return degree
 
 
-def begun(localizing_s: float = 3 * MS) -> Clock:
-    clock = Clock(FitTime(COSTS_S), localizing_s)
-    clock.next()
-    return clock
+def test_the_cost_of_a_fit_has_a_fixed_part() -> None:
+    assert COST.fixed_emitters * COST.emitter_s["steps"] == pytest.approx(1.22 * MS)
+    assert COST.emitter_s["steps"] == pytest.approx(0.08 * MS)
 
 
 def test_all_of_the_fit_is_made_when_there_is_time() -> None:
-    clock = begun()
+    clock = Clock(10 * MS)
     assert [clock.next() for _ in range(5)] == ["full"] * 5
     assert clock.effort == FULL
-    assert clock.fit_time.counts == {"full": 6, "steps": 0, "part": 0, "none": 0}
+    assert clock.fit_time.counts == {"full": 6, "steps": 0, "none": 0}
 
 
-@pytest.mark.parametrize(
-    ("localizing_ms", "degree"), [(3.9, "full"), (4.1, "steps"), (6.4, "steps"), (6.6, "part"), (7.9, "none")]
-)
-def test_what_there_is_no_time_for_is_left_out(localizing_ms: float, degree: str) -> None:
-    # 9 of the 10 ms may be used.
-    assert begun(localizing_ms * MS).next() == degree
+@pytest.mark.parametrize(("period_ms", "degree"), [(5.7, "full"), (5.0, "steps"), (2.9, "steps")])
+def test_what_there_is_no_time_for_is_left_out(period_ms: float, degree: str) -> None:
+    # 9 tenths of the period may be used.
+    clock = Clock(period_ms * MS)
+    assert [clock.next() for _ in range(4)] == [degree] * 4
+    assert clock.effort == EFFORTS[degree]
 
 
-def test_a_part_is_as_large_as_the_time_allows() -> None:
-    clock = begun(6.6 * MS)
-    assert clock.next() == "part"
-    few = clock.effort
-    clock.localizing_s = 6.9 * MS
-    assert clock.next() == "part"
-    assert few is not None
-    assert clock.effort is not None
-    assert EMITTERS > few.emitters > clock.effort.emitters >= 2
-    assert (few.steps, few.search) == (1, False)
+def test_a_fit_that_takes_longer_than_a_frame_is_made_for_some_frames() -> None:
+    clock = Clock(1.5 * MS)
+    degrees = [clock.next() for _ in range(54)]
+    # Each frame saves 1.35 ms, and a fit takes 2.5 ms.
+    assert degrees.count("steps") == pytest.approx(54 * 1.35 / 2.5, abs=2)
+    assert degrees.count("full") == 0
+    assert "steps steps" not in " ".join(degrees[4:])
+
+
+def test_a_fit_that_takes_many_frames_is_not_made() -> None:
+    clock = Clock(0.5 * MS)
+    assert {clock.next() for _ in range(20)} == {"none"}
 
 
 def test_many_emitters_take_more_time() -> None:
-    clock = begun()
-    assert clock.next(2 * EMITTERS) == "steps"
-    assert clock.next(8 * EMITTERS) == "part"
+    clock = Clock(10 * MS)
+    assert clock.next(4 * EMITTERS) == "steps"
+    assert clock.next(40 * EMITTERS) == "none"
 
 
-def test_frames_that_have_waited_and_wait_get_less() -> None:
-    clock = begun()
-    assert clock.next(frames=2) == "steps"
-    assert clock.next(frames=6) == "none"
-    assert clock.next(waiting=1) == "full"
-    assert clock.next(waiting=2) == "none"
-    assert clock.next() == "full"
+def test_the_more_frames_wait_the_less_is_fitted() -> None:
+    waiting = (0, 2, 4, 9, 40, 100)
+    degrees = []
+    for count in waiting:
+        clock = Clock(10 * MS)
+        degrees.append(clock.next(waiting=count))
+    assert degrees == ["full", "full", "steps", "steps", "none", "none"]
 
 
 def test_the_time_of_a_fit_is_learned_and_a_slow_degree_is_tried_again() -> None:
-    clock = begun()
-    effort = FULL
-    for _ in range(20):
-        clock.fit_time.note("full", effort, EMITTERS, 9 * MS)
-    assert clock.next() == "steps"
-    later = [clock.next() for _ in range(150)]
-    assert "full" in later
-    assert later.index("full") > 10
-    for _ in range(60):
-        clock.fit_time.note("full", effort, EMITTERS, 4 * MS)
-    assert clock.next() == "full"
+    clock = Clock(10 * MS)
+    for _ in range(30):
+        clock.next(full_s=12 * MS)
+    degrees = [clock.next(full_s=12 * MS) for _ in range(100)]
+    assert 0 < degrees.count("full") < 20
+    for _ in range(100):
+        clock.next(full_s=4 * MS)
+    assert clock.next(full_s=4 * MS) == "full"
 
 
 def test_one_hiccup_does_not_stop_the_fit() -> None:
-    clock = begun()
+    clock = Clock(10 * MS)
     for _ in range(30):
-        clock.fit_time.note("full", FULL, EMITTERS, 3 * MS)
-    clock.fit_time.note("full", FULL, EMITTERS, 8 * MS)
-    assert [clock.next() for _ in range(3)] == ["full"] * 3
+        clock.next(full_s=3 * MS)
+    clock.next(full_s=12 * MS)
+    assert [clock.next(full_s=3 * MS) for _ in range(3)][-1] == "full"
 
 
 def test_the_first_frame_has_time() -> None:
     fit_time = FitTime()
-    fit_time.begin(0.0, 6 * MS)
-    assert fit_time.choose(0, 100.0)[0] == "full"
+    assert fit_time.choose(0.0, 0)[0] == "full"
     assert tuple(fit_time.counts) == DEGREES
-
-
-def test_frames_that_are_gathered_have_the_time_of_the_batch() -> None:
-    fit_time = FitTime(COSTS_S)
-    for frame in (1, 5, 9):
-        fit_time.begin(frame * PERIOD_S, frame * PERIOD_S + 6 * MS, frames=4, gather_s=40 * MS)
-    assert fit_time.choose(EMITTERS, 9 * PERIOD_S + 16 * MS, frames=4)[0] == "full"
-    fit_time.begin(13 * PERIOD_S, 13 * PERIOD_S + 6 * MS, frames=4, gather_s=0.0)
-    assert fit_time.choose(EMITTERS, 13 * PERIOD_S + 10 * MS, frames=4)[0] == "none"

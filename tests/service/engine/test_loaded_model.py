@@ -14,7 +14,7 @@ from hardware.limits import LimitedMicroscope
 from models.errors import DataError
 from models.localization import Localizer
 from models.weights import reference_model
-from service.engine.fit_time import MEASURED_DEGREES
+from service.engine.fit_time import EFFORTS
 from service.engine.loaded_model import check_fit, load_model, warm_up
 from service.engine.opening import open_instrument
 from service.settings import Settings, load_settings
@@ -59,13 +59,13 @@ def test_a_model_of_a_camera_of_another_depth_is_refused(
 
 def test_the_time_of_the_fit_is_measured_before_a_run(settings: Settings) -> None:
     loaded = load_model(None, settings)
-    assert loaded.fit_cost_s is None
+    assert loaded.fit_cost is None
     warm_up(loaded, (64, 64), 0.01, settings, fits=False)
-    assert loaded.fit_cost_s is None
+    assert loaded.fit_cost is None
     warm_up(loaded, (64, 64), 0.01, settings)
-    assert loaded.fit_cost_s is not None
-    assert loaded.fit_cost_s.keys() == MEASURED_DEGREES.keys()
-    assert all(cost_s > 0 for cost_s in loaded.fit_cost_s.values())
+    assert loaded.fit_cost is not None
+    assert loaded.fit_cost.emitter_s.keys() == EFFORTS.keys()
+    assert all(cost_s > 0 for cost_s in loaded.fit_cost.emitter_s.values())
 
 
 def test_a_model_without_a_psf_is_not_fitted(settings: Settings, tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_model_without_a_psf_is_not_fitted(settings: Settings, tmp_path: Path)
     loaded = load_model(folder, settings)
     assert loaded.localizer.image_model is None
     warm_up(loaded, (64, 64), 0.01, settings)
-    assert loaded.fit_cost_s is None
+    assert loaded.fit_cost is None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
-from service.engine.analyzer import AnalysisModel
+from service.engine.analysis import AnalysisModel
 from service.engine.fit_time import DEGREES
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
@@ -120,7 +120,7 @@ def test_a_run_accounts_for_every_frame_and_stores_what_it_says(rig: Rig) -> Non
     assert list(found.frame) == list(range(counts.analysed))
     assert item.latency_ms["tracked"]["p50"] >= item.latency_ms["analysed"]["p50"] > 0
     assert item.latency_ms["published"]["max"] > 0
-    assert set(item.stages) == {"analyse", "record", "publish", "preview", "store", "score"}
+    assert set(item.stages) == {"analyse", "track", "record", "publish", "preview", "store", "score"}
     assert item.stages["analyse"]["highest"] > 0
     assert zarr.open_array(str(rig.folder / "dots.ome.zarr" / "0"), mode="r").shape == (counts.recorded, *SHAPE)
     group = zarr.open_group(str(rig.folder / "dots.ome.zarr"), mode="r")
