@@ -35,7 +35,8 @@ def show(figures: Mapping[str, Any], console: Console | None = None) -> None:
     if history is not None:
         stages |= {f"history: {name}": summary for name, summary in history["latency_ms"].items()}
     _rows(console, "ms from mid-exposure", stages, _QUANTILES)
-    _row(console, "accuracy", figures["accuracy"])
+    _row(console, "accuracy of localizations", figures["accuracy"])
+    _row(console, "accuracy of tracks", figures["track_accuracy"])
     if figures.get("fitted_share"):
         _row(console, "share of frames by fit", figures["fitted_share"])
     processes = figures.get("processes") or {}

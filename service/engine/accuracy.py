@@ -1,4 +1,4 @@
-"""Accuracy of the live localizations, where the microscope knows the truth: simulated, or a movie with a table.
+"""Accuracy of live localizations and tracks, where the truth is known: simulated, or a movie with a table.
 
 Scoring has its own stage and thread, behind the database: when it fails, the
 accuracy is unknown from then on, and no result is lost.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from hardware.microscope import Truth
 from models.metrics import Region, Score, score_frame
@@ -36,18 +38,23 @@ class LiveScore:
         self._truth = truth
         self._shape = shape
         self._total = Score()
+        self._tracks = Score()
         self._frames = 0
 
     def add(self, batch: AnalysisBatch) -> None:
         """Score the frames of a batch, in the depth range of its model."""
         region = _region(self._shape, batch.model)
         for result in batch.results:
-            self._total += score_frame(result.found.xyz_um, self._truth(result.frame)[:, 1:4], region=region)
+            truth = self._truth(result.frame)[:, 1:4]
+            self._total += score_frame(result.found.xyz_um, truth, region=region)
+            state = result.state
+            places = np.column_stack([state.x_um, state.y_um, state.z_um])
+            self._tracks += score_frame(places, truth, region=region)
             self._frames += 1
 
     def result(self) -> dict[str, Any]:
-        """The figures so far, None where undefined, and the number of scored frames."""
-        return {**self._total.as_dict(), "frames": self._frames}
+        """Figures of the localizations so far, None where undefined, those of the tracks, and the number of frames."""
+        return {**self._total.as_dict(), "tracks": self._tracks.as_dict(), "frames": self._frames}
 
 
 def _region(shape: tuple[int, int], model: ModelCard) -> Region:

@@ -266,6 +266,7 @@ def _measured(
         },
         "fitted_share": _shares(run.fitted_frames if run else None),
         "accuracy": {name: accuracy.get(name) for name in _ACCURACY},
+        "track_accuracy": {name: accuracy.get("tracks", {}).get(name) for name in _ACCURACY},
         "cpu_percent": _total(results.processes, "cpu_percent"),
         "rss_mb": _total(results.processes, "rss_mb"),
         "recording": str(settings.data_dir / run.recording) if run and run.recording else None,

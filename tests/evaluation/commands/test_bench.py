@@ -63,6 +63,7 @@ def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -
     assert set(figures["fitted_share"]) == {"full", "steps", "none"}
     assert sum(figures["fitted_share"].values()) == pytest.approx(1, abs=1e-3)
     assert set(figures["accuracy"]) == {"jaccard", "rmse_um", "rmse_lateral_um", "rmse_axial_um"}
+    assert set(figures["track_accuracy"]) == set(figures["accuracy"])
     assert figures["rss_mb"] > 100
     assert figures["cpu_percent"] > 0
     assert zarr.open_array(str(Path(figures["recording"]) / "0"), mode="r").shape == (frames["recorded"], 64, 64)

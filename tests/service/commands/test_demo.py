@@ -40,8 +40,8 @@ def test_the_demo_tracks_records_and_writes_its_figures(tmp_path: Path) -> None:
 
     figures = json.loads((tmp_path / "out.json").read_text())
     assert set(figures) == {
-        "frames", "fps", "latency_ms", "accuracy", "cpu_percent", "rss_mb", "recording", "settings", "machine",
-        "fitted_share",
+        "frames", "fps", "latency_ms", "accuracy", "track_accuracy", "cpu_percent", "rss_mb", "recording", "settings",
+        "machine", "fitted_share",
     }  # fmt: skip
     frames = figures["frames"]
     assert set(frames) == {"exposed", "grabbed", "lost", "recorded", "analysed", "deferred", "skipped"}

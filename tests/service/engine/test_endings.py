@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
+import signal
 import sqlite3
 import threading
 import weakref
@@ -106,6 +108,22 @@ def test_after_image_numbers_that_restart_nothing_is_busy(served: Served, client
     assert served.ending(run).kind == "run_failed"
     client.request("microscope.set", {"exposure_s": 0.008})
     client.request("stage.move", {"stage_um": 1.0})
+    again = served.start_run(client)
+    client.request("run.stop")
+    assert served.store.runs.get(again).state == "finished"
+
+
+def test_a_recorded_run_outlives_the_process_of_the_network(served: Served, client: SyncEngineClient) -> None:
+    run = served.start_run(client, record=True)
+    process = served.engine.models.active.process  # type: ignore[union-attr]
+    assert process is not None
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: (client.status()["ledger"] or {}).get("deferred", 0) >= 10)
+    client.request("run.stop")
+    item = served.store.runs.get(run)
+    assert item.state == "failed"
+    assert "the process of the network ended, with signal 9" in (item.problem or "")
     again = served.start_run(client)
     client.request("run.stop")
     assert served.store.runs.get(again).state == "finished"

@@ -157,6 +157,9 @@ def test_the_truth_of_the_simulation_scores_the_run(rig: Rig) -> None:
     # The centre of mass of a dot of 2 px sigma is right to a small part of a pixel.
     assert accuracy["rmse_lateral_um"] < 0.2 * PIXEL_UM
     assert accuracy["rmse_axial_um"] == pytest.approx(0.0)
+    # The track is shown from its fifth frame or so on.
+    assert 0.7 < accuracy["tracks"]["jaccard"] < 1.0
+    assert accuracy["tracks"]["precision"] == 1.0
 
 
 def test_truth_beyond_the_model_is_ignored(rig: Rig) -> None:
