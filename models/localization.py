@@ -225,6 +225,24 @@ class Localizer:
         remove_light(part, light.follow(part))
         self._explained_share.prepare(shape)
 
+    @property
+    def finds_candidates(self) -> bool:
+        """Whether the model has a network; without one its emitters are found by the fit of the images alone."""
+        return getattr(self.network, "finds_candidates", True)
+
+    def check_finds(self, *, fits: bool) -> None:
+        """Refuse a model without a network where images are not fitted.
+
+        Raises
+        ------
+        DataError
+        """
+        if not (self.finds_candidates or fits):
+            raise DataError(
+                f"The model {self.card.id} has no network, so it finds nothing unless images are fitted.",
+                "Choose a trained model, or fit the images: fit auto for tracks, --refine for localizations.",
+            )
+
     def use_threads(self, count: int) -> None:
         """Compute with so many threads on a processor."""
         self._threads = count

@@ -94,8 +94,9 @@ def localize_movie(
     Raises
     ------
     DataError
-        When a frame has a count above the range of the camera.
+        When a frame has a count above the range of the camera, or the model has no network and there is no refiner.
     """
+    localizer.check_finds(fits=refiner is not None)
     parts = []
     for frames, numbers, lights in lit_frames(movie, localizer, static_light, 1 if refiner else None):
         if refiner is None:

@@ -55,7 +55,7 @@ def train(
     scene: SceneSettings | None = None,
     report: Report = lambda _minutes, _text: None,
 ) -> ModelCard:
-    """Train, choose the threshold, and write the model into `folder`.
+    """Train, choose the threshold, and write the model into `folder`; one without a network is only written.
 
     Parameters
     ----------
@@ -87,6 +87,8 @@ def train(
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
     network = _network(settings, table, scene.z_range_um)
+    if not getattr(network, "finds_candidates", True):
+        return _written(_card(calibration, settings, network, model_id), network, calibration, folder)
     before = load_shipped_weights(network, settings.size) if settings.transfer else None
     network.module.to(device).train()
     recipe = _recipe(network, settings)
@@ -150,16 +152,8 @@ def train(
     threshold, scores = choose_threshold(
         network, table, scene, settings.seed, device, dtype, frames=recipe.validation_frames
     )
-    model = ModelCard(
-        id=model_id,
-        architecture=settings.architecture,
-        network=network.settings,
-        pixel_size_um=calibration.psf.pixel_size_um,
-        z_range_um=calibration.z_range_um,
-        axial_scale=calibration.axial_scale,
-        camera=calibration.camera,
-        field=calibration.field,
-        calibration_id=calibration.id,
+    model = replace(
+        _card(calibration, settings, network, model_id),
         threshold=threshold,
         map_bounds=network.measure([draw_frame(table, scene, rng) for _ in range(_MEASURED_FRAMES)]),
         training={
@@ -177,14 +171,36 @@ def train(
         },
         scores=scores,
     )
+    _written(model, network, calibration, folder)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    report((time.monotonic() - started) / 60, "done")
+    return model
+
+
+def _card(calibration: Calibration, settings: TrainingSettings, network: Architecture, model_id: str) -> ModelCard:
+    """Card of a network that has learned nothing yet."""
+    return ModelCard(
+        id=model_id,
+        architecture=settings.architecture,
+        network=network.settings,
+        pixel_size_um=calibration.psf.pixel_size_um,
+        z_range_um=calibration.z_range_um,
+        axial_scale=calibration.axial_scale,
+        camera=calibration.camera,
+        field=calibration.field,
+        calibration_id=calibration.id,
+        threshold=0.5,
+        training={"settings": asdict(settings), "frames": 0, "minutes": 0.0},
+    )
+
+
+def _written(model: ModelCard, network: Architecture, calibration: Calibration, folder: Path) -> ModelCard:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_compact(network.module.state_dict()), folder / WEIGHTS)
     if calibration.id != REFERENCE_CALIBRATION:
         calibration.psf.save(folder / PSF)
     model.save(folder)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    report((time.monotonic() - started) / 60, "done")
     return model
 
 

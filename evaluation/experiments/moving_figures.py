@@ -11,7 +11,7 @@ from evaluation.scores.scoring import Row
 
 __all__ = ["draw"]
 
-_COLORS = {"cascade": "#0072B2", "cascade --refine": "#009E73", "image filter": "#D55E00"}
+_COLORS = {"cascade": "#0072B2", "cascade --refine": "#009E73", "image filter": "#D55E00", "without network": "#CC79A7"}
 _MORE_COLORS = ("#CC79A7", "#7A9A01", "#332288", "#882255")
 _FORMS: dict[str, Style] = {
     "localizations": {"linestyle": "-", "marker": "o"},

@@ -1,6 +1,6 @@
 """Methods of the experiment `moving`, by name: frames of a movie in, localizations or tracks out.
 
-All have the same network. A method states a probability for each point; the
+All but the last have the same network. A method states a probability for each point; the
 threshold on it is set on movies of other seeds, one for all motions and kinds
 of light. What several methods need of a movie is computed once
 (`MovieSources`), and what it cost is charged to each of them.
@@ -136,6 +136,19 @@ def _both_ways(sources: MovieSources) -> tuple[Tracks, Smoother, float]:
     return Tracks.concatenate(state.rows() for state in states), smoother, seconds + time.process_time() - begun
 
 
+def _without_network(sources: MovieSources) -> tuple[Found, float]:
+    """Track in the images; new emitters come from the search of the residual alone."""
+    tracker = _image_model(sources.network.model_folder or reference_model("full"), sources.frames.camera).tracker()
+    nothing = Localizations.empty()
+    begun = time.process_time()
+    with one_thread():
+        states = [
+            tracker.step_image(number / FPS, number, nothing, counts)[0]
+            for number, counts in enumerate(sources.frames.counts)
+        ]
+    return Tracks.concatenate(state.rows() for state in states), time.process_time() - begun
+
+
 @lru_cache(maxsize=1)
 def _image_model(folder: Path, camera: CameraModel) -> ImageModel:
     """What the filter needs of a model, for the movies of one camera."""
@@ -156,6 +169,7 @@ METHODS = (
     MovieMethod("cascade --refine, smoothed", "smoothed", _tracks(_FIT, smoothed_tracks)),
     MovieMethod("image filter", "tracks", _image_filter),
     MovieMethod("image filter, forward-backward", "smoothed", _forward_backward),
+    MovieMethod("without network", "tracks", _without_network),
 )
 """All methods; the first one of the joint fit is what the others are compared with."""
 

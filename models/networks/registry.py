@@ -42,6 +42,7 @@ _BUILT_IN = {
     "cascade": _BuiltIn("models.networks.cascade_architecture", "CascadeArchitecture", ("full", "live")),
     "vgg": _BuiltIn("models.networks.vgg_architecture", "VggArchitecture", ("narrow", "quarter", "wide", "printed")),
     "fcn": _BuiltIn("models.networks.fcn_architecture", "FcnArchitecture", ("narrow", "wide")),
+    "matched": _BuiltIn("models.networks.matched", "MatchedArchitecture", ("filter",)),
 }
 
 

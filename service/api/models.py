@@ -34,13 +34,16 @@ class TrainingRequest(BaseModel):
     calibration: Id = Field(description="Id of the calibration.")
     minutes: TrainingMinutes = Field(10.0, description="Wall time of the training, minutes.")
     architecture: Line = Field(
-        "cascade", description="The network; vgg and fcn are the published ones.", json_schema_extra={"enum": [*_SIZES]}
+        "cascade",
+        description="The network; vgg and fcn are the published ones. matched has none and is ready in seconds: "
+        "tracks begin where the fit of an image misses light.",
+        json_schema_extra={"enum": [*_SIZES]},
     )
     size: Line | None = Field(
         None,
         validate_default=True,
         description="cascade: live keeps up with a camera, full localizes best; vgg: narrow, quarter, wide or printed; "
-        "fcn: narrow or wide. Absent: live, where there is one, or the first.",
+        "fcn: narrow or wide; matched: filter. Absent: live, where there is one, or the first.",
         json_schema_extra={"enum": [*dict.fromkeys(size for sizes in _SIZES.values() for size in sizes), None]},
     )
     seed: Seed = Field(1, description="Equal seeds draw equal frames.")

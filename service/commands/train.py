@@ -19,13 +19,16 @@ def run(
     calibration: Annotated[Path, typer.Argument(help="Folder made by `bathyscope calibrate`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
     architecture: Annotated[
-        str, typer.Option(help="Network: cascade, or the published vgg and fcn to compare with.")
+        str,
+        typer.Option(
+            help="Network: cascade, or the published vgg and fcn to compare with; matched: none, ready at once."
+        ),
     ] = "cascade",
     size: Annotated[
         str | None,
         typer.Option(
             help="cascade: full localizes best, live keeps up with 100 frames a second; "
-            "vgg: narrow, quarter, wide, printed; fcn: narrow, wide.  [default: the first]",
+            "vgg: narrow, quarter, wide, printed; fcn: narrow, wide; matched: filter.  [default: the first]",
             show_default=False,
         ),
     ] = None,
@@ -80,6 +83,9 @@ def run(
                 note(f"The state of the training is kept in {checkpoint}: continue with --resume.")
             raise
     scores = model.scores
+    if architecture == "matched":
+        note(f"Model {model.id} in {out}: no network; tracks begin where the fit of an image misses light.")
+        return
     note(
         f"Model {model.id} in {out}: Jaccard {scores['jaccard']:.2f}, lateral RMSE {scores['rmse_lateral_um']:.2f} µm, "
         f"axial RMSE {scores['rmse_axial_um']:.2f} µm on simulated validation frames "

@@ -66,7 +66,7 @@ def prepare(loaded: LoadedModel, shape: tuple[int, int], settings: Settings, *, 
         When the process of the network does not start.
     """
     localizer, engine = loaded.localizer, settings.engine
-    if engine.network_process and localizer.device.type == "cpu":
+    if engine.network_process and localizer.device.type == "cpu" and localizer.finds_candidates:
         process = loaded.process
         if process is None or not process.is_alive or (process.shape, process.batch) != (shape, engine.batch):
             load = partial(Localizer.load, loaded.folder, device="cpu", precision=engine.precision)

@@ -121,7 +121,7 @@ class ModelSlot:
         Raises
         ------
         DataError
-            When it is made for other optics.
+            When it is made for other optics, or has no network and images are not fitted.
         """
         from service.engine import loaded_model
 
@@ -131,6 +131,7 @@ class ModelSlot:
         if fits is None:
             run = self._lease.run
             fits = (self._settings.tracking if run is None else run.request.tracking).fits
+        loaded.localizer.check_finds(fits=fits and loaded.localizer.image_model is not None)
         loaded_model.warm_up(loaded, shape, period_s, self._settings, fits=fits)
 
     def warm_up(self, microscope: Microscope) -> None:
