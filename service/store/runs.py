@@ -46,7 +46,7 @@ class Run:
     ledger : frames by what became of them (`LEDGER_KEYS`)
     latency_ms : stage to p50, p95, p99 and max, ms from mid-exposure
     stages : stage to depth, capacity, highest depth, dropped, age of its oldest item (s), at the last commit
-    fitted_frames : analysed frames by how much of the fit of their image was made: `full`, `steps`, `part` or `none`;
+    fitted_frames : analysed frames by how much of the fit of their image was made: `full`, `steps` or `none`;
         None where images are not fitted
     accuracy : scores against the truth, where it is known
     settings : the settings of the run
