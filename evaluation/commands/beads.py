@@ -4,6 +4,8 @@ The beads are those that the calibration found. Beads that it used and beads
 that it left out (the other squares of a checkerboard) are scored apart, at
 every plane of the depth range and every repeat. Isolated beads are scored once
 more by themselves, with the tilt of the slide that all unseen beads show.
+
+With `--track` the planes of one repeat are a movie of slowly changing depth.
 """
 
 from __future__ import annotations
@@ -28,12 +30,16 @@ def run(
         Path, typer.Option("--calibration", metavar="DIR", help="Calibration with some of the beads.")
     ],
     refine: Annotated[bool, typer.Option("--refine", help="Refine by the joint maximum-likelihood fit.")] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Play the planes as a movie and track the beads in its images.")
+    ] = False,
     every: Annotated[int, typer.Option("--every", min=1, max=1000, help="Use every so many planes only.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores.")] = None,
 ) -> None:
     """Depth errors of a model on a real sweep: beads that the calibration used, and beads that it left out."""
     from evaluation.beads.bead_groups import bead_groups, score_line
     from evaluation.beads.bead_scores import localize_bead_sweep
+    from evaluation.beads.bead_tracks import SweepTracker
     from evaluation.runs.provenance import write_result
     from hardware.sweeps import open_sweep
     from models.calibration.calibration import Calibration
@@ -43,6 +49,8 @@ def run(
     from service.files.outputs import check_json
 
     check_json(json_file)
+    if track and refine:
+        raise typer.BadParameter("--track fits each image with its tracks as priors; leave --refine out")
     known = Calibration.load(calibration)
     localizer = Localizer.load(model)
     opened = open_sweep(sweep)
@@ -54,6 +62,10 @@ def run(
     )
     positions, groups = bead_groups(known, planes.shape)
     localize: Localize = localizer.localize
+    if track:
+        localize = SweepTracker(localizer)
+    else:
+        localizer.check_finds(fits=refine)
     if refine:
         localize = partial(localizer.localize_finely, refiner=localizer.refiner())
     found = localize_bead_sweep(
@@ -64,6 +76,7 @@ def run(
         z_range_um=known.z_range_um,
         sign=known.sign,
         axial_scale=known.axial_scale,
+        repeats=1 if track else None,
     )
     scores = {}
     for name, chosen in groups.items():
