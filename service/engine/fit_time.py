@@ -38,7 +38,7 @@ _FORGET = 0.998
 _SHARE = 0.75
 """Share of the time between two frames that may be used."""
 
-_SAVED_PERIODS = 2.0
+_SAVED_PERIODS = 4.0
 """Most time that is saved, in times between two frames."""
 
 _HORIZON = 2

@@ -51,10 +51,10 @@ def test_results_of_an_outage_are_stored_late_or_computed_again(
     wait_for(lambda: run.ledger.counts().analysed >= 20)
     control(server, "stop", "-m", "immediate")
     try:
-        tracked = run._analysis.frames
+        tracked = run._tracking.frames
         # Beyond the patience, batches are given up and their frames deferred.
         wait_for(
-            lambda: run._analysis.frames > tracked + 100 and (patience_s > 1 or run.ledger.counts().deferred >= 20)
+            lambda: run._tracking.frames > tracked + 100 and (patience_s > 1 or run.ledger.counts().deferred >= 20)
         )
         assert run.ledger.counts().balances
     finally:

@@ -41,9 +41,9 @@ def test_all_of_the_fit_is_made_when_there_is_time() -> None:
     assert clock.fit_time.counts == {"full": 6, "steps": 0, "none": 0}
 
 
-@pytest.mark.parametrize(("period_ms", "degree"), [(5.7, "full"), (5.0, "steps"), (2.9, "steps")])
+@pytest.mark.parametrize(("period_ms", "degree"), [(6.8, "full"), (6.4, "steps"), (3.4, "steps")])
 def test_what_there_is_no_time_for_is_left_out(period_ms: float, degree: str) -> None:
-    # 9 tenths of the period may be used.
+    # Three quarters of the period may be used.
     clock = Clock(period_ms * MS)
     assert [clock.next() for _ in range(4)] == [degree] * 4
     assert clock.effort == EFFORTS[degree]
@@ -52,8 +52,8 @@ def test_what_there_is_no_time_for_is_left_out(period_ms: float, degree: str) ->
 def test_a_fit_that_takes_longer_than_a_frame_is_made_for_some_frames() -> None:
     clock = Clock(1.5 * MS)
     degrees = [clock.next() for _ in range(54)]
-    # Each frame saves 1.35 ms, and a fit takes 2.5 ms.
-    assert degrees.count("steps") == pytest.approx(54 * 1.35 / 2.5, abs=2)
+    # Each frame saves 1.125 ms, and a fit takes 2.5 ms.
+    assert degrees.count("steps") == pytest.approx(54 * 1.125 / 2.5, abs=2)
     assert degrees.count("full") == 0
     assert "steps steps" not in " ".join(degrees[4:])
 
@@ -70,12 +70,12 @@ def test_many_emitters_take_more_time() -> None:
 
 
 def test_the_more_frames_wait_the_less_is_fitted() -> None:
-    waiting = (0, 2, 4, 9, 40, 100)
+    waiting = (0, 2, 4, 100)
     degrees = []
     for count in waiting:
         clock = Clock(10 * MS)
         degrees.append(clock.next(waiting=count))
-    assert degrees == ["full", "full", "steps", "steps", "none", "none"]
+    assert degrees == ["full", "steps", "steps", "none"]
 
 
 def test_the_time_of_a_fit_is_learned_and_a_slow_degree_is_tried_again() -> None:
