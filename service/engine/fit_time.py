@@ -4,7 +4,7 @@ Network and tracker always run, in threads of their own. The fit of the image
 comes in degrees, from all of it to none. All of it is made where every frame
 has time for it. Few steps are made where there is time on average: time that
 frames did not use is saved for later ones, so that a fit that takes longer than
-a frame is made for one frame in two or three. Frames that wait leave less time.
+a frame is made for one frame in two or three. A frame that is late is not fitted.
 
 What a degree costs is measured before the run, and followed while it goes on as
 a running mean. A degree that is too slow now is cheaper in the estimate after
@@ -41,8 +41,11 @@ _SHARE = 0.75
 _SAVED_PERIODS = 4.0
 """Most time that is saved, in times between two frames."""
 
-_HORIZON = 2
-"""Frames within which those that wait are to be caught up: with n of them each gets 2 / (2 + n) of its time."""
+_LONGEST_WAIT = 2.0
+"""A frame that waited for its fit for longer, in times between two frames, is not fitted. Several frames come at once
+when the network has localized them together."""
+_MOST_WAITING = 6
+"""With more frames waiting for the network nothing is fitted: the fit takes processor time from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ class FitTime:
             self._fixed = cost.fixed_emitters
             self._emitter_s = dict(cost.emitter_s)
 
-    def choose(self, time_s: float, emitters: int, waiting: int = 0) -> tuple[str, Effort | None]:
+    def choose(
+        self, time_s: float, emitters: int, waited_s: float = 0.0, waiting: int = 0
+    ) -> tuple[str, Effort | None]:
         """Degree and effort of the next frame.
 
         Parameters
@@ -113,15 +118,17 @@ class FitTime:
             Its mid-exposure, on the monotonic clock.
         emitters : int
             Expected number of emitters in its fit.
+        waited_s : float
+            How long it has waited for its fit, longer than frames are gathered on purpose.
         waiting : int
-            Number of frames that wait after it.
+            Number of frames that wait for the network.
         """
         # The time to the second frame is not known yet; there are hardly any tracks to be late.
         period_s = math.inf if self._last_s is None else _SHARE * (time_s - self._last_s)
         self._last_s = time_s
         self._saved_s = min(self._saved_s + period_s, _SAVED_PERIODS * period_s)
-        left = _HORIZON / (_HORIZON + waiting)
-        allowed_s = {"full": left * min(period_s, self._saved_s), "steps": left * self._saved_s}
+        late = waiting > _MOST_WAITING or waited_s > _LONGEST_WAIT * period_s / _SHARE
+        allowed_s = {} if late else {"full": min(period_s, self._saved_s), "steps": self._saved_s}
         chosen = "none"
         for degree, limit_s in allowed_s.items():
             if self._expected_s(degree, emitters) <= limit_s:

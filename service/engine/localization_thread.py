@@ -30,13 +30,13 @@ class LocalizedFrame:
     candidates : FrameCandidates
     model : AnalysisModel
         The one that found them.
-    gathered : int
-        Number of frames behind it that come at the same time on purpose, because frames are gathered.
+    since_s : float
+        When it could be tracked, on the monotonic clock: frames that are gathered on purpose do not wait before that.
     """
 
     candidates: FrameCandidates
     model: AnalysisModel
-    gathered: int
+    since_s: float
 
 
 class LocalizationThread(WorkerThread):
@@ -116,7 +116,6 @@ class LocalizationThread(WorkerThread):
         now_s = time.monotonic()
         for candidates in found:
             self._latency.add(now_s - candidates.frame.time_s)
-            gathered = len(self._taken) - 1 if self._deadline_s else 0
-            if not self._localized.put(LocalizedFrame(candidates, self._model, gathered)):
+            if not self._localized.put(LocalizedFrame(candidates, self._model, now_s + self._deadline_s)):
                 self._turn_away(self._taken[:1])
             del self._taken[0]

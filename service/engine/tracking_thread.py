@@ -126,9 +126,9 @@ class TrackingThread(WorkerThread):
         if not self._tracker.fits:
             return self._tracker.track(candidates)
         emitters = self._tracker.emitters(candidates)
-        waiting = max(self._localized.depth - item.gathered, 0) + self._backlog()
-        degree, effort = self._fit_time.choose(candidates.frame.time_s, emitters, waiting)
         begin_s = time.monotonic()
+        waited_s = begin_s - item.since_s
+        degree, effort = self._fit_time.choose(candidates.frame.time_s, emitters, waited_s, self._backlog())
         result = self._tracker.track(candidates, effort)
         self._fit_time.note(degree, emitters, time.monotonic() - begin_s)
         return result

@@ -21,10 +21,17 @@ class Clock:
         self.fit_time, self.period_s, self.time_s = FitTime(cost), period_s, 0.0
         self.next()
 
-    def next(self, emitters: int = EMITTERS, waiting: int = 0, full_s: float = FULL_S, steps_s: float = STEPS_S) -> str:
+    def next(
+        self,
+        emitters: int = EMITTERS,
+        waited_s: float = 0.0,
+        waiting: int = 0,
+        full_s: float = FULL_S,
+        steps_s: float = STEPS_S,
+    ) -> str:
         """Degree of the next frame."""
         self.time_s += self.period_s
-        degree, self.effort = self.fit_time.choose(self.time_s, emitters, waiting)
+        degree, self.effort = self.fit_time.choose(self.time_s, emitters, waited_s, waiting)
         self.fit_time.note(degree, emitters, {"full": full_s, "steps": steps_s, "none": 0.0}[degree])
         return degree
 
@@ -69,13 +76,13 @@ def test_many_emitters_take_more_time() -> None:
     assert clock.next(40 * EMITTERS) == "none"
 
 
-def test_the_more_frames_wait_the_less_is_fitted() -> None:
-    waiting = (0, 2, 4, 100)
-    degrees = []
-    for count in waiting:
-        clock = Clock(10 * MS)
-        degrees.append(clock.next(waiting=count))
-    assert degrees == ["full", "steps", "steps", "none"]
+def test_a_late_frame_is_not_fitted() -> None:
+    clock = Clock(10 * MS)
+    assert clock.next(waited_s=19 * MS) == "full"
+    assert clock.next(waited_s=21 * MS) == "none"
+    assert clock.next(waiting=6) == "full"
+    assert clock.next(waiting=7) == "none"
+    assert clock.next() == "full"
 
 
 def test_the_time_of_a_fit_is_learned_and_a_slow_degree_is_tried_again() -> None:
