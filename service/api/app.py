@@ -21,6 +21,7 @@ from service.api import (
     exports,
     frames,
     health,
+    identity,
     jobs,
     measures,
     metrics,
@@ -107,7 +108,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
 
     api = APIRouter(prefix="/api/v1")
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
-    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
+    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
