@@ -11,7 +11,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +27,7 @@ from service.api.stream import admitted
 from service.files.access_keys import Role
 from service.protocol.clients import EngineClient
 from service.protocol.errors import EngineAway, EngineRefusal
+from service.whole_numbers import WHOLE
 
 __all__ = ["CONTROL_REFUSED", "router"]
 
@@ -57,7 +58,9 @@ class ControlRequest(BaseModel):
 class ControlCommand(StageMove):
     """Where the stages go, and how the light is switched; what is absent stays."""
 
-    id: int = Field(ge=0, le=2**53, description="Number of the command; the answer repeats it.")
+    id: Annotated[int, Field(ge=0, le=2**53), WHOLE] = Field(
+        description="Number of the command; the answer repeats it."
+    )
     channel: Line | None = Field(default=None, description="Preset of the light.")
     shutter: Literal["open", "closed"] | None = Field(default=None, description="State of the shutter.")
 
