@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.pictures import contrast_limits, stretched
+
 __all__ = ["png", "scaled"]
 
 _MOST_PIXELS = 512
 """Along each side, as in the preview of the service."""
-
-_BLACK_PERCENT, _WHITE_PERCENT = 1.0, 99.8
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -40,9 +40,7 @@ def scaled(counts: NDArray[Any]) -> tuple[NDArray[np.uint8], int, float, float]:
     """
     scale = max(1, -(-max(counts.shape) // _MOST_PIXELS))
     height, width = (max(side // scale, 1) for side in counts.shape)
-    cut = counts[: height * scale, : width * scale].astype(np.float64)
+    cut = counts[: height * scale, : width * scale].astype(np.float32)
     blocks = cut.reshape(height, cut.shape[0] // height, width, cut.shape[1] // width).mean(axis=(1, 3))
-    low, high = np.percentile(blocks, [_BLACK_PERCENT, _WHITE_PERCENT])
-    span = max(float(high - low), 1.0)
-    pixels = np.clip((blocks - low) * (255 / span), 0, 255).round().astype(np.uint8)
-    return pixels, scale, float(low), float(low) + span
+    low, high = contrast_limits(blocks)
+    return stretched(blocks, low, high), scale, low, high
