@@ -104,7 +104,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.deletions = Deletions(store, settings, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
-    app.state.access = Access(settings)
+    app.state.access, app.state.audit = Access(settings), AuditTrail(store)
 
     api = APIRouter(prefix="/api/v1")
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
@@ -125,7 +125,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         hosts={settings.host, *settings.allowed_hosts},
         public=pages.public_paths(page),
         refusals=app.state.refusals,
-        audit=AuditTrail(store),
+        audit=app.state.audit,
         requests_per_s=settings.requests_per_s,
     )
     if settings.path_prefix:

@@ -31,9 +31,9 @@ from service.api.refusals import RefusalCounter
 from service.api.roles import SAFE_METHODS, STOP, allows, needed_role
 from service.settings import is_loopback
 
-__all__ = ["PROGRAM_HEADER", "Guard"]
+__all__ = ["Guard", "sender"]
 
-PROGRAM_HEADER = "Bathyscope-Program"
+_PROGRAM_HEADER = "Bathyscope-Program"
 """Header with which a program states what it is, for the audit; nothing is allowed or refused by it."""
 
 _LONGEST_PROGRAM = 100
@@ -129,7 +129,7 @@ class Guard:
         try:
             await (refusal or self._app)(scope, receive, outcome.send)
         finally:
-            await self._audit.note(identity, _sender(scope, headers), method, path, body.content, outcome.status)
+            await self._audit.note(identity, sender(scope, headers), method, path, body.content, outcome.status)
 
     def _refusal(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
         path = scope["path"]
@@ -231,9 +231,9 @@ def _client(scope: Scope) -> str:
     return str(client[0]) if client else "unknown"
 
 
-def _sender(scope: Scope, headers: Headers) -> str:
+def sender(scope: Scope, headers: Headers) -> str:
     """Address of the client for the audit, and the program that the request names."""
-    named = headers.get(PROGRAM_HEADER, "")
+    named = headers.get(_PROGRAM_HEADER, "")
     program = "".join(letter for letter in named if letter.isprintable())[:_LONGEST_PROGRAM].strip()
     return f"{_client(scope)} ({program})" if program else _client(scope)
 

@@ -244,7 +244,7 @@ def test_what_changes_something_is_audited_with_its_outcome(tmp_path: Path) -> N
     ("sent", "named"),
     [
         ("bathyscope mcp, an assistant", "127.0.0.1 (bathyscope mcp, an assistant)"),
-        ("  ", "127.0.0.1"),
+        ("", "127.0.0.1"),
         ("a\tb", "127.0.0.1 (ab)"),
         ("x" * 5000, f"127.0.0.1 ({'x' * 100})"),
     ],
