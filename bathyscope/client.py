@@ -118,6 +118,8 @@ class Client(InstrumentMethods, _Part):
         Of the service.
     key : str, optional
         Access key; absent: that of the environment variable BATHYSCOPE_ACCESS_KEY.
+    program : str, optional
+        What the audit of the service names beside the address.
 
     Attributes
     ----------
@@ -131,8 +133,8 @@ class Client(InstrumentMethods, _Part):
         When the address is not one. No request is sent before the first method is called.
     """
 
-    def __init__(self, address: str = _ADDRESS, key: str | None = None) -> None:
-        place = Place.of(address, key)
+    def __init__(self, address: str = _ADDRESS, key: str | None = None, *, program: str | None = None) -> None:
+        place = Place.of(address, key, program)
         super().__init__(Transport(place))
         self.address = place.address
         self._demo: DemoService | None = None
@@ -210,11 +212,11 @@ class AsyncClient(InstrumentMethods, _AsyncPart):
 
     Parameters
     ----------
-    address, key : as of `Client`
+    address, key, program : as of `Client`
     """
 
-    def __init__(self, address: str = _ADDRESS, key: str | None = None) -> None:
-        place = Place.of(address, key)
+    def __init__(self, address: str = _ADDRESS, key: str | None = None, *, program: str | None = None) -> None:
+        place = Place.of(address, key, program)
         super().__init__(AsyncTransport(place))
         self.address = place.address
         self.runs = AsyncRuns(self._transport)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from models.tracking.settings import Preset, TrackerSettings
 from models.tracking.state import TracksLocalizations
+from service.whole_numbers import WHOLE
 
 if TYPE_CHECKING:
     from models.tracking.events import EventObserver
@@ -36,7 +37,8 @@ def _tracker_fields(*, optional: bool) -> dict[str, Any]:
         unit = f" Unit: {rule['unit']}." if rule["unit"] not in ("", "1") else ""
         text = f"{rule['help']}{unit}"
         if optional:
-            found[each.name] = (kind | None, Field(None, description=text, **bounds))
+            bounded = Annotated[kind, Field(**bounds), WHOLE] if kind is int else Annotated[kind, Field(**bounds)]
+            found[each.name] = (bounded | None, Field(None, description=text))
         else:
             found[each.name] = (kind, Field(each.default, description=text, **bounds))
     return found
@@ -70,7 +72,9 @@ class TrackingRequest(BaseModel):
         None,
         description="Fit emitters to the camera images: `auto` (where there is a PSF, and as time allows), or `off`.",
     )
-    smooth_lag_frames: int | None = Field(None, ge=0, le=_MOST_LAG_FRAMES, description=_LAG_HELP)
+    smooth_lag_frames: Annotated[int, Field(ge=0, le=_MOST_LAG_FRAMES), WHOLE] | None = Field(
+        None, description=_LAG_HELP
+    )
     settings: TrackerRequest = Field(
         default_factory=TrackerRequest, description="Settings of the tracker; for the preset `default` only."
     )

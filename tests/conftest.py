@@ -80,6 +80,7 @@ def need(name: str) -> Any:
 
 
 _EXTRAS = {
+    "mcp": "mcp",
     "mm_test_adapters": "democamera",
     "picasso": "evaluation",
     "psf_generator": "evaluation",

@@ -22,6 +22,12 @@ def system() -> Steps[dict[str, Any]]:
     return found
 
 
+def access() -> Steps[dict[str, Any]]:
+    """Owner and role of the access key: ``who``, ``role``, and ``key_needed``."""
+    found: dict[str, Any] = yield from get("/access")
+    return found
+
+
 def events(limit: int | None = 100, *, kind: str | None = None, run: str | None = None) -> Steps[list[Event]]:
     """What happened, newest first: devices lost and back, runs begun and ended; `kind` and `run` select."""
     return (yield from pages("/events", Event.read, limit, kind=kind, run=run))
@@ -79,6 +85,7 @@ class InstrumentMethods:
     """Methods of the clients themselves."""
 
     system = Endpoint(system)
+    access = Endpoint(access)
     events = Endpoint(events)
     wait_until_ready = Endpoint(wait_until_ready)
     request = Endpoint(request)

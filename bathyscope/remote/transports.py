@@ -29,18 +29,20 @@ KEY_VARIABLE = "BATHYSCOPE_ACCESS_KEY"
 """Environment variable with the access key: the setting of the service has the same name."""
 
 _PREFIX = "/api/v1"
+_PROGRAM_HEADER = "Bathyscope-Program"
 _CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Address of a service, and its access key (None: none is needed)."""
+    """Address of a service, its access key (None: none is needed), and the program that the audit names."""
 
     address: str
     key: str | None = None
+    program: str | None = None
 
     @classmethod
-    def of(cls, address: str, key: str | None) -> Place:
+    def of(cls, address: str, key: str | None, program: str | None = None) -> Place:
         """Check an address; without a key take that of the environment.
 
         Raises
@@ -55,7 +57,7 @@ class Place:
                 "Give it as in http://127.0.0.1:8000.",
                 kind="address",
             )
-        return cls(f"{parts.scheme}://{parts.netloc}", key or os.environ.get(KEY_VARIABLE) or None)
+        return cls(f"{parts.scheme}://{parts.netloc}", key or os.environ.get(KEY_VARIABLE) or None, program)
 
     def url(self, request: Request) -> str:
         """Where a request goes."""
@@ -77,6 +79,8 @@ class Place:
         headers = dict(request.headers)
         if self.key is not None:
             headers["Authorization"] = f"Bearer {self.key}"
+        if self.program is not None:
+            headers[_PROGRAM_HEADER] = _in_header(self.program)
         options: dict[str, Any] = {
             "method": request.method,
             "url": self.url(request),
@@ -88,6 +92,11 @@ class Place:
             options["content"] = as_json(request.json)
             headers["Content-Type"] = "application/json"
         return options
+
+
+def _in_header(text: str) -> str:
+    """The text without characters that a header may not have."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text).strip()
 
 
 def as_json(values: Any) -> str:

@@ -21,6 +21,7 @@ from service.api import (
     exports,
     frames,
     health,
+    identity,
     jobs,
     measures,
     metrics,
@@ -103,11 +104,11 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.deletions = Deletions(store, settings, live, readers)
     app.state.refusals = RefusalCounter()
     app.state.metrics = metrics.Metrics(live, engine, settings.data_dir, app.state.refusals)
-    app.state.access = Access(settings)
+    app.state.access, app.state.audit = Access(settings), AuditTrail(store)
 
     api = APIRouter(prefix="/api/v1")
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
-    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
+    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)
@@ -124,7 +125,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
         hosts={settings.host, *settings.allowed_hosts},
         public=pages.public_paths(page),
         refusals=app.state.refusals,
-        audit=AuditTrail(store),
+        audit=app.state.audit,
         requests_per_s=settings.requests_per_s,
     )
     if settings.path_prefix:

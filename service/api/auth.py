@@ -31,7 +31,12 @@ from service.api.refusals import RefusalCounter
 from service.api.roles import SAFE_METHODS, STOP, allows, needed_role
 from service.settings import is_loopback
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "sender"]
+
+_PROGRAM_HEADER = "Bathyscope-Program"
+"""Header with which a program states what it is, for the audit; nothing is allowed or refused by it."""
+
+_LONGEST_PROGRAM = 100
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -124,7 +129,7 @@ class Guard:
         try:
             await (refusal or self._app)(scope, receive, outcome.send)
         finally:
-            await self._audit.note(identity, _client(scope), method, path, body.content, outcome.status)
+            await self._audit.note(identity, sender(scope, headers), method, path, body.content, outcome.status)
 
     def _refusal(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
         path = scope["path"]
@@ -224,6 +229,13 @@ def _client(scope: Scope) -> str:
     """Address of the client; that of the proxy when it is not trusted."""
     client = scope.get("client")
     return str(client[0]) if client else "unknown"
+
+
+def sender(scope: Scope, headers: Headers) -> str:
+    """Address of the client for the audit, and the program that the request names."""
+    named = headers.get(_PROGRAM_HEADER, "")
+    program = "".join(letter for letter in named if letter.isprintable())[:_LONGEST_PROGRAM].strip()
+    return f"{_client(scope)} ({program})" if program else _client(scope)
 
 
 def _split(url: str) -> tuple[str | None, int | None]:

@@ -26,6 +26,7 @@ from service.api.quantities import (
 from service.files.descriptions import Unreadable
 from service.files.job import Job
 from service.files.library import CalibrationItem
+from service.whole_numbers import WHOLE
 
 __all__ = ["CalibrationRequest", "router"]
 
@@ -42,7 +43,7 @@ class CameraDescription(BaseModel):
     offset_adu: CameraOffsetAdu = Field(description="Count of a pixel without light, ADU.")
     electrons_per_adu: ElectronsPerAdu = Field(description="Photo-electrons per count.")
     read_noise_e: ReadNoiseE = Field(description="Read noise, photo-electrons.")
-    bit_depth: int = Field(16, ge=1, le=16, description="Bits of a count.")
+    bit_depth: Annotated[int, Field(ge=1, le=16), WHOLE] = Field(16, description="Bits of a count.")
     source: Line = Field("given", description="Where the figures came from.")
 
 

@@ -11,13 +11,15 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bathyscope_errors import BathyscopeError
 from service.api.access import Access, Identity
+from service.api.audit import AuditTrail
+from service.api.auth import sender
 from service.api.dependencies import Engine, LiveViews
 from service.api.microscope import StageMove, as_engine_values
 from service.api.problems import problem
@@ -27,6 +29,7 @@ from service.api.stream import admitted
 from service.files.access_keys import Role
 from service.protocol.clients import EngineClient
 from service.protocol.errors import EngineAway, EngineRefusal
+from service.whole_numbers import WHOLE
 
 __all__ = ["CONTROL_REFUSED", "router"]
 
@@ -43,6 +46,8 @@ _GREETING_S = 5.0
 
 _ROLE: Role = "operate"
 
+_PATH = "/api/v1/control"
+
 router = APIRouter(prefix="/api/v1")
 
 
@@ -57,27 +62,31 @@ class ControlRequest(BaseModel):
 class ControlCommand(StageMove):
     """Where the stages go, and how the light is switched; what is absent stays."""
 
-    id: int = Field(ge=0, le=2**53, description="Number of the command; the answer repeats it.")
+    id: Annotated[int, Field(ge=0, le=2**53), WHOLE] = Field(
+        description="Number of the command; the answer repeats it."
+    )
     channel: Line | None = Field(default=None, description="Preset of the light.")
     shutter: Literal["open", "closed"] | None = Field(default=None, description="State of the shutter.")
 
 
-@router.websocket("/control")
+@router.websocket(_PATH.removeprefix(router.prefix))
 async def control(socket: WebSocket, live: LiveViews, engine: Engine) -> None:
     """Control of stages and light: a request with a name, then commands, each answered."""
     identity, key = await admitted(socket, live)
     if identity is None:
         return
     if not allows(identity.role, _ROLE):
+        await _note(socket, identity, None, 403)
         await _refuse(socket, _LesserRole(identity))
         return
     access: Access = socket.app.state.access
-    own = secrets.token_hex(8)
+    own, wanted = secrets.token_hex(8), None
     try:
         async with asyncio.timeout(_GREETING_S):
             wanted = ControlRequest.model_validate_json(await socket.receive_text())
         begun = await engine.request("control.begin", {"id": own, "name": wanted.name})
     except (EngineAway, EngineRefusal) as refusal:
+        await _note(socket, identity, wanted, problem(refusal.kind, refusal.problem, refusal.remedy).status_code)
         await _refuse(socket, refusal)
         return
     except (TimeoutError, ValueError, KeyError) as error:
@@ -85,6 +94,7 @@ async def control(socket: WebSocket, live: LiveViews, engine: Engine) -> None:
         return
     except WebSocketDisconnect:
         return
+    noting = asyncio.create_task(_note(socket, identity, wanted, 101))  # a locked database delays no command
     renewing = asyncio.create_task(_renew(socket, engine, own, lambda: access.identify(key)))
     try:
         await socket.send_text(json.dumps({"type": "control", **begun}))
@@ -95,6 +105,7 @@ async def control(socket: WebSocket, live: LiveViews, engine: Engine) -> None:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         await _end(engine, own)
+        await asyncio.gather(noting, return_exceptions=True)
 
 
 class _LesserRole(BathyscopeError):
@@ -118,6 +129,13 @@ class _Malformed(BathyscopeError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, "Correct it; the API guide states the commands.")
+
+
+async def _note(socket: WebSocket, identity: Identity, wanted: ControlRequest | None, status: int) -> None:
+    """One audit line for each control: its single moves are events, and may be a hundred a second."""
+    audit: AuditTrail = socket.app.state.audit
+    body = None if wanted is None else wanted.model_dump_json().encode()
+    await audit.note(identity, sender(socket.scope, socket.headers), "WEBSOCKET", _PATH, body, status)
 
 
 async def _carry_out(socket: WebSocket, engine: EngineClient, own: str) -> None:

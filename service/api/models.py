@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from models.networks import available_architectures
 from service.api.dependencies import Engine, FolderLibrary, JobFolders, LiveViews, PageParameters
+from service.api.problems import NotReady
 from service.api.quantities import Id, Line, PathId, Seed, TrainingMinutes
 from service.files.descriptions import Unreadable
 from service.files.job import Job
@@ -104,6 +105,15 @@ def start_training(wanted: TrainingRequest, library: FolderLibrary, jobs: JobFol
     job = jobs.create("train", wanted.name, request, step="compute")
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return job
+
+
+@router.get("/active")
+async def get_active_model(live: LiveViews, library: FolderLibrary) -> dict[str, Any]:
+    """The model that new runs use; 503 while the engine is away."""
+    active = (live.status or {}).get("active_model_id")
+    if active is None:
+        raise NotReady("The engine does not state the active model (yet).", "Try again in a few seconds.")
+    return await run_in_threadpool(library.models.description, active)
 
 
 @router.put("/active")

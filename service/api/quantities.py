@@ -9,16 +9,18 @@ have too get their range from `models.quantities`.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Path
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from models import quantities
 from models.quantities import Quantity
 from service.store.pages import MOST_KEY
+from service.whole_numbers import WHOLE
 
 __all__ = [
     "LONGEST_ID",
@@ -56,6 +58,9 @@ __all__ = [
 ]
 
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
+
+
 def _plausible(quantity: Quantity) -> tuple[Any, ...]:
     """What checks a number and states its range in the API's description."""
     bounds: JsonDict = {"minimum": quantity.low, "maximum": quantity.high}
@@ -71,7 +76,7 @@ PixelSizeUm = Annotated[float, *_plausible(quantities.PIXEL_SIZE_UM)]
 ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]
 TrainingMinutes = Annotated[float, *_plausible(quantities.TRAINING_MINUTES)]
-Repeats = Annotated[int, *_plausible(quantities.REPEATS)]
+Repeats = Annotated[int, *_plausible(quantities.REPEATS), WHOLE]
 CameraOffsetAdu = Annotated[float, *_plausible(quantities.CAMERA_OFFSET_ADU)]
 ElectronsPerAdu = Annotated[float, *_plausible(quantities.ELECTRONS_PER_ADU)]
 ReadNoiseE = Annotated[float, *_plausible(quantities.READ_NOISE_E)]
@@ -81,13 +86,13 @@ ReadNoiseE = Annotated[float, *_plausible(quantities.READ_NOISE_E)]
 PositionUm = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 """A place in the field of view, as a bound of a search, or of an XY stage: up to a metre."""
 
-PixelCount = Annotated[int, Field(ge=0, le=100_000)]
+PixelCount = Annotated[int, Field(ge=0, le=100_000), WHOLE]
 """A place or length on the sensor: the largest scientific sensors have about 15,000 pixels a side."""
 
 CountsAdu = Annotated[float, Field(ge=0, le=65_535, allow_inf_nan=False)]
 """Counts of a pixel, as a limit of the contrast: those of 16 bits."""
 
-BinningFactor = Annotated[int, Field(ge=1, le=8)]
+BinningFactor = Annotated[int, Field(ge=1, le=8), WHOLE]
 
 DurationS = Annotated[float, Field(ge=0.01, le=30 * 86_400)]
 """Length of a run: from one frame at 100 fps to a month."""
@@ -96,18 +101,26 @@ RunTimeS = Annotated[float, Field(ge=-1e6, le=1e9, allow_inf_nan=False)]
 """A time within a run, as a bound of a search: up to 30 years, and a margin before its start."""
 
 
+def _only_text(value: object) -> object:
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError("must be a date with its time, as 2026-11-22T01:15:00Z")
+
+
 def _with_zone(date: datetime) -> datetime:
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date
 
 
-Moment = Annotated[datetime, AfterValidator(_with_zone), Field(json_schema_extra={"maxLength": 40})]
-"""A date with its time, ISO 8601; without a zone it is UTC."""
+Moment = Annotated[
+    datetime, BeforeValidator(_only_text), AfterValidator(_with_zone), Field(json_schema_extra={"maxLength": 40})
+]
+"""A date with its time, ISO 8601; without a zone it is UTC. Seconds as a number are refused."""
 
 # ---- counts and names ----
 
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Revision = Annotated[int, Field(ge=1, le=2**31 - 1)]
-TrackLength = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1), WHOLE]
+Revision = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
+TrackLength = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
 PathFrame = Annotated[int, Path(ge=0, le=MOST_KEY, description="Image number of the camera, from 0.")]
 PathTrack = Annotated[int, Path(ge=0, le=MOST_KEY)]
 
@@ -127,8 +140,8 @@ Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
 MOST_POINTS = 50_000
 """Points of tracks, or localizations, of one JSON response: about 10 MB, made within a second."""
 
-Limit = Annotated[int, Field(ge=1, le=1000)]
+Limit = Annotated[int, Field(ge=1, le=1000), WHOLE]
 """Items of one page, of every list."""
 
-PointLimit = Annotated[int, Field(ge=1, le=MOST_POINTS)]
+PointLimit = Annotated[int, Field(ge=1, le=MOST_POINTS), WHOLE]
 """Points of one page of one track."""

@@ -75,7 +75,7 @@ class Catalog(Generic[Item]):
         ids = [item.id for item in ordered]
         if cursor is not None and cursor not in ids:
             raise DataError(
-                f"cursor {cursor[:64]!r} is none that a list gave.",
+                f"cursor {cursor[:64]!r} is not one that a list returned.",
                 "Use the 'next' of the page before, or leave it out.",
             )
         begin = 0 if cursor is None else ids.index(cursor) + 1

@@ -129,7 +129,7 @@ class Jobs:
         entries = {shown_name(entry.name): entry for entry in entries_of(self._root)}
         if cursor is not None and cursor not in entries:
             raise DataError(
-                f"cursor {cursor[:64]!r} is none that a list gave.",
+                f"cursor {cursor[:64]!r} is not one that a list returned.",
                 "Use the 'next' of the page before, or leave it out.",
             )
         names = sorted((name for name in entries if cursor is None or name < cursor), reverse=True)

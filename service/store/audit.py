@@ -27,7 +27,7 @@ class AuditLine:
     occurred_at : UTC
     who : name of the key; ``local`` without keys, ``access_key`` for that of the setting, ``retention`` for its rules
     role : of the key
-    client : address
+    client : address, followed by the program in brackets where the request names one
     method, path : of the request
     body : what was sent, as text; None when nothing was, or it was long
     status : HTTP status of the response

@@ -50,6 +50,9 @@ _POINTS_AT_ONCE = 10_000
 _TRACKS_AT_ONCE = 500
 """Below the number of parameters that any SQLite accepts in one statement (999)."""
 
+_POINT = np.dtype([(name, column.dtype) for name, column in Tracks.empty().columns().items()])
+"""One point in memory, in the order of `POINT_COLUMNS`."""
+
 _NO_FRAME = -1
 """As the last frame: frames count from 0."""
 
@@ -277,12 +280,12 @@ class RunTracks:
             yield connection
 
     def _points(self, selection: TrackSelection, ids: list[int], low: int, high: int) -> Tracks:
-        rows = select(*(points.c[name] for name in POINT_COLUMNS)).where(
+        rows = select(*map(_column, POINT_COLUMNS)).where(
             *_of(points, selection), points.c.track_id.in_(ids), points.c.frame.between(low, high)
         )
         rows = _inside(rows, selection.query).order_by(points.c.track_id, points.c.frame)
         with self._reading(selection) as connection:
-            return _tracks(connection.execute(rows).all())
+            return _read(connection, rows)
 
 
 def add_points(connection: Connection, key: int, revision: int, found: Tracks) -> None:
@@ -492,10 +495,21 @@ def _inside(rows: Select[Any], query: TrackQuery) -> Select[Any]:
     return rows
 
 
-def _tracks(rows: Sequence[Row[Any]]) -> Tracks:
-    if not rows:
-        return Tracks.empty()
-    columns = dict(zip(POINT_COLUMNS, zip(*rows, strict=True), strict=True))
-    # NULL becomes NaN: SQLite keeps NaN as NULL. Whole numbers have no NaN; NULL in `observed` means not observed.
-    columns["observed"] = tuple(value or 0 for value in columns["observed"])
-    return Tracks.from_columns(columns)
+def _column(name: str) -> ColumnElement[Any]:
+    # Whole numbers have no NaN; NULL in `observed` means not observed.
+    return func.coalesce(points.c.observed, 0) if name == "observed" else points.c[name]
+
+
+def _read(connection: Connection, rows: Select[Any]) -> Tracks:
+    """The points of a query. NULL becomes NaN: SQLite keeps NaN as NULL.
+
+    The rows go from the driver's cursor straight into an array. With SQLAlchemy's rows and a list of them between, a
+    window of 50,000 points takes twice the processor time.
+    """
+    driver: Any = connection.dialect.loaded_dbapi
+    cursor: Any = connection.execute(rows).cursor
+    try:
+        table = np.fromiter(cursor, _POINT)
+    except driver.Error as error:
+        raise OperationalError(str(rows), None, error) from error
+    return Tracks.from_columns({name: np.ascontiguousarray(table[name]) for name in POINT_COLUMNS})

@@ -240,6 +240,33 @@ def test_what_changes_something_is_audited_with_its_outcome(tmp_path: Path) -> N
             ]
 
 
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ("bathyscope mcp, an assistant", "127.0.0.1 (bathyscope mcp, an assistant)"),
+        ("", "127.0.0.1"),
+        ("a\tb", "127.0.0.1 (ab)"),
+        ("x" * 5000, f"127.0.0.1 ({'x' * 100})"),
+    ],
+)
+def test_the_audit_names_the_program_that_a_request_names(tmp_path: Path, sent: str, named: str) -> None:
+    with service(tmp_path) as scope, scope.client(None, **{"Bathyscope-Program": sent}) as client:
+        client.post("/api/v1/microscope/stop")
+        eventually(lambda: bool(client.get("/api/v1/audit").json()["items"]), "a line")
+        assert client.get("/api/v1/audit").json()["items"][0]["client"] == named
+
+
+def test_a_program_learns_what_its_key_allows(tmp_path: Path) -> None:
+    with service(tmp_path) as scope:
+        with scope.client("anything") as client:
+            assert client.get("/api/v1/access").json() == {"who": "local", "role": "administer", "key_needed": False}
+        operate = scope.keys.add("Ada", "operate")
+        with scope.client(operate) as client:
+            assert client.get("/api/v1/access").json() == {"who": "Ada", "role": "operate", "key_needed": True}
+        with scope.client("wrong") as client:
+            assert_problem(client.get("/api/v1/access"), 401, "access key")
+
+
 def test_a_database_that_does_not_respond_holds_up_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with service(tmp_path) as scope:
 

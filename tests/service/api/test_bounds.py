@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,38 @@ def test_absurd_values_are_refused(served: tuple[httpx.Client, Peer], verb: str,
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["rule"]
     assert len(peer.commands) == asked
+
+
+def test_a_whole_number_may_have_a_decimal_point(served: tuple[httpx.Client, Peer]) -> None:
+    client, peer = served
+    assert client.patch("/api/v1/microscope", json={"binning": 2.0}).status_code == 200
+    command, values = peer.commands[-1]
+    assert (command, values, type(values["binning"])) == ("microscope.set", {"binning": 2}, int)
+    for wrong in (1.5, True, "2", 1e300, 0.0):
+        answer = client.patch("/api/v1/microscope", json={"binning": wrong})
+        assert answer.status_code == 422, answer.text
+        assert "binning" in answer.json()["detail"]
+    answer = client.post("/api/v1/runs", json={"tracking": {"settings": {"coast_frames": 4.5}}})
+    assert answer.status_code == 422
+    assert "coast_frames" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("date", ["0.5", "1764547200", "-1", "2026-11-22", "01:15", "2026-13-01T00:00:00Z", ""])
+def test_a_date_has_the_form_of_a_date(served: tuple[httpx.Client, Peer], date: str) -> None:
+    answer = served[0].get("/api/v1/runs", params={"started_to": date})
+    assert answer.status_code == 422, answer.text
+    assert "started_to" in answer.json()["detail"]
+
+
+def test_the_active_model_is_stated_where_it_is_known(served: tuple[httpx.Client, Peer]) -> None:
+    client, peer = served
+    answer = client.get("/api/v1/models/active")
+    assert answer.status_code == 503
+    assert "active model" in answer.json()["detail"]
+    peer.publish_status(active_model_id=client.get("/api/v1/models").json()["items"][0]["id"])
+    for _ in range(500):
+        if (answer := client.get("/api/v1/models/active")).status_code != 503:
+            break
+        time.sleep(0.01)
+    assert answer.status_code == 200, answer.text
+    assert client.options("/api/v1/models/active").headers["allow"] == "GET, HEAD, PUT"

@@ -148,3 +148,27 @@ def test_a_single_frame_is_tiff_or_png(client: httpx.Client) -> None:
     png = client.post("/microscope/snap", headers={"Accept": "image/png"})
     np.testing.assert_array_equal(imagecodecs.png_decode(png.content), wanted)
     assert client.post("/microscope/snap", headers={"Accept": "text/csv"}).status_code == 406
+
+
+def test_each_control_is_one_line_of_the_audit(
+    served: tuple[Server, Peer], client: httpx.Client, peer: Peer, socket: ClientConnection
+) -> None:
+    def lines() -> list[tuple[str, Any, int]]:
+        found = client.get("/audit").json()["items"]
+        return [(line["path"], line["body"], line["status"]) for line in found if line["method"] == "WEBSOCKET"]
+
+    before = len(lines())
+    ask(socket, {"name": "follow.py"})
+    for number in range(3):
+        ask(socket, {"id": number, "by_um": 0.1})
+    peer.refusal = CONFLICT
+    with connect(f"ws://{served[0].host}/api/v1/control") as second:
+        assert ask(second, {"name": "other.py"})["problem"]["status"] == 409
+    deadline_s = time.monotonic() + 10
+    while len(lines()) < before + 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    assert lines()[:2] == [
+        ("/api/v1/control", '{"name":"other.py"}', 409),
+        ("/api/v1/control", '{"name":"follow.py"}', 101),
+    ]

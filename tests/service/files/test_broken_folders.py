@@ -294,7 +294,7 @@ def test_pages_continue_after_unreadable_folders(tmp_path: Path) -> None:
         if cursor is None:
             break
     assert seen == ["d", "c", "jobs/b b", "a"]
-    with pytest.raises(DataError, match="none that a list gave"):
+    with pytest.raises(DataError, match="not one that a list returned"):
         jobs.page(cursor="x")
 
 
