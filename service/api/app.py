@@ -45,6 +45,7 @@ from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
 from service.api.run_readers import CountReaders, RunReaders
+from service.api.uploads import Intake
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
@@ -81,6 +82,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         async with live.running(), jobs.follow_jobs(app.state.jobs, live), app.state.deletions.running():
+            await anyio.to_thread.run_sync(app.state.intake.clear)
             yield
         await engine.close()
 
@@ -98,6 +100,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.storage = Storage(settings)
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
+    app.state.intake = Intake(settings)
     app.state.page, app.state.live = page, live
     readers = RunReaders()
     app.state.deletions = Deletions(store, settings, live, readers)
@@ -106,6 +109,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.access = Access(settings)
 
     api = APIRouter(prefix="/api/v1")
+    api.include_router(models.uploads)  # before the routes of the same paths that take JSON
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
     for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
         api.include_router(part.router)

@@ -49,6 +49,7 @@ __all__ = [
     "RunTimeS",
     "Seed",
     "SettleS",
+    "Sha256",
     "StageUm",
     "StepUm",
     "TrackLength",
@@ -119,6 +120,7 @@ Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x
 Lines = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")]
 PathId = Annotated[str, Path(max_length=LONGEST_ID)]
+Sha256 = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
 """The `next` of a list: an id, or keys with a revision."""
 
