@@ -109,7 +109,8 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.access = Access(settings)
 
     api = APIRouter(prefix="/api/v1")
-    api.include_router(models.uploads)  # before the routes of the same paths that take JSON
+    for part in (calibrations, models):  # before the routes of the same paths that take JSON
+        api.include_router(part.uploads)
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
     for part in (system, microscope, calibrations, models, *of_runs, jobs, events, audit):
         api.include_router(part.router)

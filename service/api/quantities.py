@@ -23,6 +23,7 @@ from service.store.pages import MOST_KEY
 __all__ = [
     "LONGEST_ID",
     "MOST_POINTS",
+    "AxialScale",
     "BinningFactor",
     "CameraOffsetAdu",
     "CountsAdu",
@@ -73,6 +74,7 @@ ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]
 TrainingMinutes = Annotated[float, *_plausible(quantities.TRAINING_MINUTES)]
 Repeats = Annotated[int, *_plausible(quantities.REPEATS)]
+AxialScale = Annotated[float, *_plausible(quantities.AXIAL_SCALE)]
 CameraOffsetAdu = Annotated[float, *_plausible(quantities.CAMERA_OFFSET_ADU)]
 ElectronsPerAdu = Annotated[float, *_plausible(quantities.ELECTRONS_PER_ADU)]
 ReadNoiseE = Annotated[float, *_plausible(quantities.READ_NOISE_E)]

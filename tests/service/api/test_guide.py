@@ -48,6 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
         "MODEL": "reference-10x-0.45-full",
         "TRAVELLER": "carried",
         "EXPORTED": str(exported),
+        "SWEEP": str(exported),
     }
     with link() as address:
         peer = Peer(address, store, jobs)
