@@ -18,7 +18,7 @@ from models.errors import DataError
 from models.noise import detect_electrons
 from models.quantities import CAMERA_OFFSET_ADU, ELECTRONS_PER_ADU, READ_NOISE_E
 
-__all__ = ["CameraModel"]
+__all__ = ["CameraModel", "contradicts_depth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +101,16 @@ class CameraModel:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def contradicts_depth(of_camera: int, of_counts: int) -> bool:
+    """Whether counts of a bit depth cannot come from a camera of another one.
+
+    Parameters
+    ----------
+    of_camera : int
+        Bits of the camera description; 16 may be only the type of the file that it was made from.
+    of_counts : int
+        Bits of the counts; 8 or 16 is only the type of the file; other values are those of the camera.
+    """
+    return of_counts < of_camera and (of_counts == 8 or of_camera != 16)

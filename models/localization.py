@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from models.background.frame_light import FrameLight, remove_light
 from models.background.mode import StaticLightMode
 from models.background.static_light import FIRST_FRAMES, StaticLight
-from models.camera import CameraModel
+from models.camera import CameraModel, contradicts_depth
 from models.errors import DataError
 from models.field import apparent_range_um
 from models.model_card import PSF, REFERENCE_CALIBRATION, WEIGHTS, ModelCard
@@ -172,7 +172,7 @@ class Localizer:
         bit_depth : int
             Of the movie's counts; 8 or 16 is only the type of the file; other values are those of the camera.
         """
-        if bit_depth < self.camera.bit_depth and (bit_depth == 8 or self.camera.bit_depth != 16):
+        if contradicts_depth(self.camera.bit_depth, bit_depth):
             raise DataError(
                 f"The movie has {bit_depth}-bit counts, but the camera of model {self.card.id} has "
                 f"{self.camera.bit_depth} bits; offset and gain do not carry over.",

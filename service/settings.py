@@ -288,6 +288,12 @@ class Settings(BaseSettings):
     requests_per_s: float = Field(
         default=50.0, ge=1, le=1e6, description="Requests a second from one other machine; more get status 429."
     )
+    upload_most_gb: float = Field(
+        default=8.0,
+        gt=0,
+        le=1000,
+        description="Largest sweep that a request may bring, GB; larger ones get status 413.",
+    )
     log_level: Literal["debug", "info", "warning"] = Field(default="info", description="Lowest level that is logged.")
     model: PathName | None = Field(default=None, description="Folder of the model at start; absent: the shipped one.")
     microscope: MicroscopePart = Field(default=MicroscopePart(), description="The microscope.")

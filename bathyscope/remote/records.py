@@ -77,13 +77,19 @@ class CalibrationRecord(_Record):
 
 @dataclass(frozen=True)
 class ModelRecord(_Record):
-    """A model of the service: its calibration, depths that it covers, pixel size (µm); `raw` has all."""
+    """A model of the service: its calibration, depths that it covers, pixel size (µm); `raw` has all.
+
+    In a list, `fits` is whether it fits the microscope as it is set, and `misfits` why not, each with problem and
+    remedy; `fits` is None elsewhere, and while the microscope is away.
+    """
 
     id: str
     name: str
     calibration_id: str
     z_range_um: tuple[float, float]
     pixel_size_um: float
+    fits: bool | None = None
+    misfits: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

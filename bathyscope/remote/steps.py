@@ -24,6 +24,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overlo
 import httpx
 import numpy as np
 
+from bathyscope.remote.uploads import Upload
+
 __all__ = ["Awaiting", "Blocking", "Endpoint", "Number", "Pause", "Request", "Steps", "get", "id_of", "pages"]
 
 Number: TypeAlias = "float | np.floating[Any]"
@@ -49,6 +51,7 @@ class Request:
     headers : beside the access key
     timeout_s : longest time without a byte of the response
     save_to : file into which the body of the response is written; None: it is kept in memory
+    upload : files of the body, or None
     of_root : whether the path begins at the root of the service
     """
 
@@ -59,6 +62,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 30.0
     save_to: Path | None = None
+    upload: Upload | None = None
     of_root: bool = False
 
 

@@ -75,7 +75,7 @@ class Place:
         )
 
     def options(self, request: Request) -> dict[str, Any]:
-        """Arguments for `httpx` that describe a request."""
+        """Arguments for `httpx` that describe a request, but for its files."""
         headers = dict(request.headers)
         if self.key is not None:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -92,6 +92,16 @@ class Place:
             options["content"] = as_json(request.json)
             headers["Content-Type"] = "application/json"
         return options
+
+    @contextmanager
+    def opened(self, request: Request) -> Iterator[dict[str, Any]]:
+        """The arguments with the files of the request, which are open while the block runs."""
+        options = self.options(request)
+        if request.upload is None:
+            yield options
+            return
+        with request.upload.options() as of_files:
+            yield {**options, **of_files, "headers": {**options["headers"], **of_files.get("headers", {})}}
 
 
 def _in_header(text: str) -> str:
@@ -144,7 +154,11 @@ class Transport:
                 failure = error
 
     def _send(self, request: Request) -> httpx.Response:
-        with _connected(self.place), self._http.stream(**self.place.options(request)) as response:
+        with (
+            _connected(self.place),
+            self.place.opened(request) as options,
+            self._http.stream(**options) as response,
+        ):
             if request.save_to is None or response.is_error:
                 response.read()
             else:
@@ -189,7 +203,11 @@ class AsyncTransport:
                 failure = error
 
     async def _send(self, request: Request) -> httpx.Response:
-        async with _async_connected(self.place), self._http.stream(**self.place.options(request)) as response:
+        with self.place.opened(request) as options:
+            return await self._send_with(request, options)
+
+    async def _send_with(self, request: Request, options: dict[str, Any]) -> httpx.Response:
+        async with _async_connected(self.place), self._http.stream(**options) as response:
             if request.save_to is None or response.is_error:
                 await response.aread()
             else:

@@ -46,6 +46,7 @@ from service.api.problems import install_problems
 from service.api.reads import Reads
 from service.api.refusals import RefusalCounter
 from service.api.run_readers import CountReaders, RunReaders
+from service.api.uploads import Intake
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
@@ -82,6 +83,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         async with live.running(), jobs.follow_jobs(app.state.jobs, live), app.state.deletions.running():
+            await anyio.to_thread.run_sync(app.state.intake.clear)
             yield
         await engine.close()
 
@@ -99,6 +101,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.storage = Storage(settings)
     app.state.jobs = Jobs(settings.data_dir)
     app.state.library = Library(settings.data_dir, settings.model)
+    app.state.intake = Intake(settings)
     app.state.page, app.state.live = page, live
     readers = RunReaders()
     app.state.deletions = Deletions(store, settings, live, readers)
@@ -107,6 +110,8 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     app.state.access, app.state.audit = Access(settings), AuditTrail(store)
 
     api = APIRouter(prefix="/api/v1")
+    for part in (calibrations, models):  # before the routes of the same paths that take JSON
+        api.include_router(part.uploads)
     of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
     for part in (system, microscope, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)

@@ -24,11 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import Access, Identity
 from service.api.audit import AuditTrail
-from service.api.bodies import read_body
+from service.api.bodies import Body, read_body
 from service.api.problems import problem
 from service.api.rates import RateLimit
 from service.api.refusals import RefusalCounter
 from service.api.roles import SAFE_METHODS, STOP, allows, needed_role
+from service.api.uploads import is_upload
 from service.settings import is_loopback
 
 __all__ = ["Guard", "sender"]
@@ -61,7 +62,8 @@ _BURST_S = 4.0
 class Guard:
     """Checks a request before the application runs, and adds security headers to each response.
 
-    Bodies are read here, within limits of size and time. HEAD gets the response of GET without the content.
+    Bodies are read here, within limits of size and time; only files are taken by their routes. HEAD gets the response
+    of GET without the content.
 
     Parameters
     ----------
@@ -111,7 +113,10 @@ class Guard:
         if scope["type"] != "http":
             await (refusal or self._app)(scope, receive, send)
             return
-        body = await read_body(headers, receive, wanted=refusal is None)
+        if refusal is None and is_upload(scope, headers):
+            body = Body(whole=False)  # the route takes it; what it leaves of it is not waited for
+        else:
+            body = await read_body(headers, receive, wanted=refusal is None)
         if refusal is None and body.fault is not None:
             self._refusals.note("body", HTTPConnection(scope))
             refusal = body.fault

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.api.dependencies import Engine, FolderLibrary, JobFolders, PageParameters
+from service.api.dependencies import Engine, FileIntake, FolderLibrary, JobFolders, PageParameters
+from service.api.form_files import read_form
 from service.api.quantities import (
+    AxialScale,
     CameraOffsetAdu,
     DepthUm,
     ElectronsPerAdu,
@@ -21,16 +24,20 @@ from service.api.quantities import (
     ReadNoiseE,
     Repeats,
     SettleS,
+    StageUm,
     StepUm,
 )
+from service.api.uploads import FORM, FormRoute
 from service.files.descriptions import Unreadable
 from service.files.job import Job
 from service.files.library import CalibrationItem
 from service.whole_numbers import WHOLE
 
-__all__ = ["CalibrationRequest", "router"]
+__all__ = ["CalibrationRequest", "SweepFileRequest", "router", "uploads"]
 
 router = APIRouter(prefix="/calibrations", tags=["calibrations"])
+uploads = APIRouter(prefix="/calibrations", tags=["calibrations"], route_class=FormRoute)
+"""Routes of the same paths that take files."""
 
 _START_TIMEOUT_S = 10.0
 
@@ -76,6 +83,33 @@ class CalibrationRequest(BaseModel):
         return self
 
 
+class SweepFileRequest(BaseModel):
+    """A z-sweep of beads in a file; lengths that the file states may be left out, and must agree with those given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: Line = Field("", description="A name for display.")
+    z_range_um: Annotated[list[DepthUm], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Range of depths to localize, µm from focus; absent: the larger side of the sweep."
+    )
+    pixel_size_um: PixelSizeUm | None = Field(None, description="Camera pixel at the sample, µm.")
+    z_step_um: StepUm | None = Field(None, description="Step of the sweep, µm.")
+    z_start_um: StageUm | None = Field(None, description="Sweep coordinate of the first plane, µm; absent: 0.")
+    focus_um: StageUm | None = Field(None, description="Focus in sweep coordinates, µm; absent: it is measured.")
+    axial_scale: AxialScale = Field(1.0, description="Depth per step of the sweep.")
+    flip_z: bool = Field(False, description="The sweep runs toward the objective.")
+    camera: CameraDescription | None = Field(
+        None, description="The measured camera; absent: it is estimated from the sweep."
+    )
+
+    @model_validator(mode="after")
+    def _feasible(self) -> Self:
+        if self.z_range_um is not None and self.z_range_um[0] >= self.z_range_um[1]:
+            low, high = self.z_range_um
+            raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
+        return self
+
+
 class CalibrationList(BaseModel):
     """Calibrations, newest first."""
 
@@ -91,9 +125,62 @@ def list_calibrations(library: FolderLibrary, parameters: Annotated[PageParamete
     return CalibrationList(items=page.items, next=page.next, unreadable=page.unreadable)
 
 
-@router.post("", status_code=202)
+_MOST_FILE_BYTES = 10**12
+"""Bound of the description; the setting `upload_most_gb` is the limit of all files together."""
+
+
+def _form_body() -> dict[str, Any]:
+    """The form of a sweep file, for the description of the API."""
+    wanted = SweepFileRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    wanted.pop("$defs", None)
+    file = {"type": "string", "format": "binary", "maxLength": _MOST_FILE_BYTES}
+    form = {
+        "type": "object",
+        "required": ["request", "sweep"],
+        "additionalProperties": False,
+        "properties": {"request": wanted, "sweep": {"type": "array", "minItems": 1, "maxItems": 64, "items": file}},
+    }
+    return {"requestBody": {"content": {FORM: {"schema": form, "encoding": {"request": {"contentType": _JSON}}}}}}
+
+
+_JSON = "application/json"
+
+
+@uploads.post("", status_code=202, include_in_schema=False)
+async def take_sweep(request: Request, intake: FileIntake, jobs: JobFolders, response: Response) -> Job:
+    """Compute a calibration from the files of a sweep."""
+    async with intake.folder() as folder:
+        text = await read_form(request, intake, folder, "sweep")
+        wanted = _sweep_request(text)
+        files = sorted(file.name for file in folder.iterdir())
+        values = {**wanted.model_dump(exclude={"name"}), "files": files}
+        job = await run_in_threadpool(jobs.create, "calibrate", wanted.name, values, step="compute", files=folder)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return job
+
+
+def _sweep_request(text: bytes) -> SweepFileRequest:
+    try:
+        return SweepFileRequest.model_validate_json(text)
+    except ValidationError as error:
+        # Without the input: the bytes of a part that is no JSON would be taken for a body of another media type.
+        faults = [
+            {
+                **fault,
+                "loc": ("body", "request", *fault["loc"]),
+                "input": None if fault["type"] == "json_invalid" else fault["input"],
+            }
+            for fault in error.errors(include_url=False)
+        ]
+        raise RequestValidationError(faults) from None
+
+
+@router.post("", status_code=202, openapi_extra=_form_body())
 async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: JobFolders, response: Response) -> Job:
-    """Sweep the live microscope, then compute; 409 naming the owner while the microscope is in use."""
+    """Sweep the live microscope, then compute; or compute from the files of a sweep, sent as multipart/form-data.
+
+    409 names the owner while the microscope is in use; files need no microscope.
+    """
     started = await engine.request("calibration.start", wanted.model_dump(), _START_TIMEOUT_S)
     response.headers["Location"] = f"/api/v1/jobs/{started['id']}"
     return await run_in_threadpool(jobs.get, started["id"])

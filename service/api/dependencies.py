@@ -12,6 +12,7 @@ from service.api.deletions import Deletions
 from service.api.live import Live
 from service.api.quantities import Cursor, Limit
 from service.api.reads import Reads
+from service.api.uploads import Intake
 from service.files.jobs import Jobs
 from service.files.library import Library
 from service.process.storage import Storage
@@ -21,6 +22,7 @@ from service.store.store import Store
 
 __all__ = [
     "Engine",
+    "FileIntake",
     "FolderLibrary",
     "JobFolders",
     "LiveViews",
@@ -65,6 +67,10 @@ def _deletions(connection: HTTPConnection) -> Deletions:
     return cast(Deletions, connection.app.state.deletions)
 
 
+def _intake(connection: HTTPConnection) -> Intake:
+    return cast(Intake, connection.app.state.intake)
+
+
 def _live(connection: HTTPConnection) -> Live:
     return cast(Live, connection.app.state.live)
 
@@ -77,6 +83,7 @@ ServiceSettings = Annotated[Settings, Depends(_settings)]
 JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]
 RunDeletions = Annotated[Deletions, Depends(_deletions)]
+FileIntake = Annotated[Intake, Depends(_intake)]
 LiveViews = Annotated[Live, Depends(_live)]
 
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from bathyscope_errors import BathyscopeError
+from service.api.uploads import UPLOADS
 from service.store.values import dump_json
 
 __all__ = ["MEDIA_TYPE", "STATUSES", "NotReady", "Problem", "http_problem", "install_problems", "problem"]
@@ -41,6 +42,7 @@ _TITLES = {
     429: "Too many requests",
     500: "The service failed",
     503: "Not available now",
+    507: "There is no room",
 }
 
 _REMEDIES = {
@@ -48,7 +50,7 @@ _REMEDIES = {
     404: "See /docs for the resources of this service.",
     405: "See /docs for the methods of this resource; the Allow header names them.",
     406: "Ask for one of these media types.",
-    415: "Send a JSON body with Content-Type: application/json.",
+    415: "Send such a body, with its Content-Type.",
 }
 _REMEDY = "See /docs, and the log of the service."
 
@@ -62,6 +64,11 @@ STATUSES = {
     "unknown-item": 404,
     "validation": 422,
     "data": 422,
+    "upload": 422,
+    "upload-busy": 429,
+    "upload-size": 413,
+    "upload-slow": 408,
+    "upload-space": 507,
     # The service.
     "folder-unreadable": 503,
     "store": 503,
@@ -160,7 +167,8 @@ def install_problems(app: FastAPI) -> None:
         media_type = _other_media_type(request, error.errors())
         if media_type is not None:
             given = f"is {media_type[:100]!r}" if media_type else "is missing"
-            return http_problem(415, f"Content-Type {given}; this resource takes application/json.", _REMEDIES[415])
+            taken = " and ".join(filter(None, ("application/json", UPLOADS.get(request.scope["path"]))))
+            return http_problem(415, f"Content-Type {given}; this resource takes {taken}.", _REMEDIES[415])
         errors = [_field_error(fault) for fault in error.errors()]
         return problem("validation", _sentence(errors[0]), "Correct it; /docs states every rule.", errors=errors)
 

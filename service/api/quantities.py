@@ -25,6 +25,7 @@ from service.whole_numbers import WHOLE
 __all__ = [
     "LONGEST_ID",
     "MOST_POINTS",
+    "AxialScale",
     "BinningFactor",
     "CameraOffsetAdu",
     "CountsAdu",
@@ -51,6 +52,7 @@ __all__ = [
     "RunTimeS",
     "Seed",
     "SettleS",
+    "Sha256",
     "StageUm",
     "StepUm",
     "TrackLength",
@@ -77,6 +79,7 @@ ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]
 TrainingMinutes = Annotated[float, *_plausible(quantities.TRAINING_MINUTES)]
 Repeats = Annotated[int, *_plausible(quantities.REPEATS), WHOLE]
+AxialScale = Annotated[float, *_plausible(quantities.AXIAL_SCALE)]
 CameraOffsetAdu = Annotated[float, *_plausible(quantities.CAMERA_OFFSET_ADU)]
 ElectronsPerAdu = Annotated[float, *_plausible(quantities.ELECTRONS_PER_ADU)]
 ReadNoiseE = Annotated[float, *_plausible(quantities.READ_NOISE_E)]
@@ -132,6 +135,7 @@ Line = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x
 Lines = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")]
 PathId = Annotated[str, Path(max_length=LONGEST_ID)]
+Sha256 = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Cursor = Annotated[str, StringConstraints(max_length=2 * LONGEST_ID)]
 """The `next` of a list: an id, or keys with a revision."""
 

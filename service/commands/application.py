@@ -34,7 +34,7 @@ _COMMANDS = (
     "retention", "doctor",
 )  # fmt: skip
 
-_GROUPS = ("key",)
+_GROUPS = ("key", "model")
 """Commands that have commands of their own."""
 
 _MORE_COMMANDS = "bathyscope.commands"

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from hardware.microscope import CameraSettings, MicroscopeDescription
-from models.errors import DataError
 from models.localization import Localizer
 from models.model_card import ModelCard
 from models.tracking.compilation import rehearse
@@ -16,14 +15,12 @@ from models.weights import reference_model
 from service.engine.fit_time import EFFORTS, FitCost
 from service.engine.frame_localizer import LocalizesFrames
 from service.engine.localizer_process import LocalizerProcess
+from service.model_fit import ModelOptics, PresentOptics, misfits
 from service.settings import Settings
 
 __all__ = ["LoadedModel", "check_fit", "load_model", "prepare", "warm_up"]
 
 _REHEARSED_EMITTERS = 16
-
-_PIXEL_TOLERANCE = 0.02
-"""Largest difference of the pixel size, which shifts depth by the same share; smaller ones come from rounding."""
 
 
 @dataclass(slots=True)
@@ -141,13 +138,7 @@ def check_fit(localizer: Localizer, description: MicroscopeDescription, camera: 
     DataError
         When the pixel at the sample differs by more than 2 %, or the counts are not those of the model's camera.
     """
-    model = localizer.card
-    if description.pixel_size_um is not None:
-        pixel_um = description.pixel_size_um * camera.binning
-        if abs(pixel_um / model.pixel_size_um - 1) > _PIXEL_TOLERANCE:
-            raise DataError(
-                f"The camera has {pixel_um:g} µm per pixel at the sample; the model {model.id} "
-                f"was made for {model.pixel_size_um:g} µm.",
-                "Calibrate and train at this objective and binning, or choose another model.",
-            )
-    localizer.check_bit_depth(description.bit_depth)
+    card, pixel_um = localizer.card, description.pixel_size_um
+    present = PresentOptics(None if pixel_um is None else pixel_um * camera.binning, description.bit_depth)
+    for misfit in misfits(ModelOptics(card.id, card.pixel_size_um, localizer.camera.bit_depth), present):
+        raise misfit

@@ -25,7 +25,7 @@ from service.files.job_folder import exists, is_incomplete, read_job, read_step
 from service.files.outputs import write_json
 from service.store.errors import UnknownItem
 
-__all__ = ["Jobs", "is_id"]
+__all__ = ["INPUT", "Jobs", "is_id"]
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
@@ -33,6 +33,10 @@ _PROGRESS_PERIOD_S = 0.25
 """Shortest time between two writes of a progress file: people do not read faster, and a sweep needs the time."""
 
 _log = structlog.get_logger(__name__)
+
+
+INPUT = "input"
+"""Folder of the files that a job works on, in the folder of the job."""
 
 
 def is_id(name: str) -> bool:
@@ -57,9 +61,23 @@ class Jobs:
     # ---- create and cancel ----
 
     def create(
-        self, kind: JobKind, name: str, request: Mapping[str, Any], *, step: JobStep, state: JobState = "queued"
+        self,
+        kind: JobKind,
+        name: str,
+        request: Mapping[str, Any],
+        *,
+        step: JobStep,
+        state: JobState = "queued",
+        files: Path | None = None,
     ) -> Job:
         """Create a job.
+
+        Parameters
+        ----------
+        kind, name, request, step, state
+            As of `Job`.
+        files : Path, optional
+            Folder on the same disk that becomes the job's folder `INPUT` before the job can begin.
 
         Raises
         ------
@@ -68,6 +86,8 @@ class Jobs:
         """
         job_id = new_id()
         now_s = time.time()
+        if files is not None:
+            _move_input(files, self.folder(job_id))
         write_json(
             self.folder(job_id) / "job.json",
             {"id": job_id, "kind": kind, "name": name, "request": dict(request), "created_s": now_s},
@@ -224,3 +244,14 @@ class Jobs:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with (self.folder(job_id) / "log.txt").open("a", encoding="utf-8") as file:
             file.writelines(f"{stamp} {line}\n" for line in text.splitlines())
+
+
+def _move_input(files: Path, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+        files.rename(folder / INPUT)
+    except OSError as error:
+        raise DataError(
+            f"The files of a job cannot be moved to {folder} ({error.strerror}).",
+            "Correct the permissions of the data directory, or free space on its disk.",
+        ) from error

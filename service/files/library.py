@@ -74,6 +74,7 @@ class ModelItem:
     calibration_id : the calibration that it was trained for
     z_range_um : depths that it covers, µm from focus
     pixel_size_um : camera pixel at the sample, µm
+    bit_depth : bits of a count of its camera
     minutes : how long it was trained
     scores : on validation frames
     """
@@ -87,6 +88,7 @@ class ModelItem:
     calibration_id: str
     z_range_um: tuple[float, float]
     pixel_size_um: float
+    bit_depth: int
     minutes: float | None
     scores: dict[str, Any]
 
@@ -125,6 +127,10 @@ class _ModelTraining(BaseModel):
     minutes: Finite | None = None
 
 
+class _ModelCamera(BaseModel):
+    bit_depth: Annotated[int, Field(ge=1, le=16)]
+
+
 class _ModelFile(BaseModel):
     """The fields of model.json that a list shows."""
 
@@ -136,6 +142,7 @@ class _ModelFile(BaseModel):
     calibration_id: str
     z_range_um: Annotated[list[Finite], Field(min_length=2, max_length=2)]
     pixel_size_um: Finite
+    camera: _ModelCamera
     training: _ModelTraining
     scores: dict[str, Any]
 
@@ -261,6 +268,7 @@ def _model_item(folder: Path, source: Source) -> ModelItem:
         calibration_id=file.calibration_id,
         z_range_um=(file.z_range_um[0], file.z_range_um[1]),
         pixel_size_um=file.pixel_size_um,
+        bit_depth=file.camera.bit_depth,
         minutes=file.training.minutes,
         scores=file.scores,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,14 +24,13 @@ from pathlib import Path
 
 import psutil
 
-from models.errors import DataError
+from bathyscope_errors import BathyscopeError
 from service.files.job import Fault, Job
 from service.files.jobs import Jobs
 from service.files.outputs import complete_output, write_json
-from service.files.sweep import read_sweep
+from service.files.sweep import sweep_of_job
 from service.process.children import follow_parent, ignore_signals
 from service.settings import Settings
-from service.store.errors import StoreError
 
 __all__ = ["lower_priority", "result_folder", "worker_process"]
 
@@ -39,6 +39,9 @@ _LOWEST_NICENESS = 19
 
 _EXPORTS_KEPT_S = 7 * 86_400.0
 """A week. Exports can be made again, and would fill the disk that recordings need."""
+
+_OPTION = re.compile(r"--([a-z][a-z0-9-]+)")
+_GB = 10**9
 
 _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 
@@ -83,9 +86,9 @@ def worker_process(settings: Settings, job_id: str, parent: Connection) -> None:
         elif job.kind == "export":
             _export(job, jobs, settings)
         else:
-            _calibrate(job, jobs, settings.data_dir)
-    except (DataError, StoreError) as error:
-        fault = Fault(error.problem, error.remedy)
+            _calibrate(job, jobs, settings)
+    except BathyscopeError as error:
+        fault = Fault(_as_fields(error.problem), _as_fields(error.remedy))
     except Exception as error:  # noqa: BLE001  the user must see every failure
         fault = Fault(f"{type(error).__name__}: {error}.", "See the job's log, and report it.")
         with contextlib.suppress(OSError):
@@ -102,18 +105,23 @@ def _exit_now(_interruption: str | None) -> None:
     os._exit(1)
 
 
-def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
+def _calibrate(job: Job, jobs: Jobs, settings: Settings) -> None:
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
     from service.files.camera_choice import camera_of
 
-    sweep, known = read_sweep(jobs.folder(job.id))
-    low, high = job.request["z_range_um"]
-    camera = job.request.get("camera")
+    sweep, known = sweep_of_job(
+        jobs.folder(job.id),
+        job.request,
+        int(settings.upload_most_gb * _GB),
+        lambda text: jobs.log(job.id, f"Note: {_as_fields(text)}"),
+    )
+    z_range_um, camera = job.request["z_range_um"], job.request.get("camera")
     found = calibrate(
         sweep,
-        z_range_um=(low, high),
+        z_range_um=None if z_range_um is None else (z_range_um[0], z_range_um[1]),
+        focus_um=job.request.get("focus_um"),
         sign=known["sign"],
         axial_scale=known["axial_scale"],
         camera=None if camera is None else camera_of(camera),
@@ -124,12 +132,17 @@ def _calibrate(job: Job, jobs: Jobs, data_dir: Path) -> None:
     jobs.log(
         job.id,
         f"{found.report['beads_used']} of {found.report['beads_found']} beads used, "
-        f"focus at {found.focus_um:.2f} µm (stage).",
+        f"focus at {found.focus_um:.2f} µm in the coordinates of the sweep.",
     )
-    with complete_output(result_folder(data_dir, job), Calibration.is_folder) as aside:
+    with complete_output(result_folder(settings.data_dir, job), Calibration.is_folder) as aside:
         with_report(replace(found, id=job.id)).save(aside)
         _write_about(aside, job)
     jobs.report_progress(job.id, 100, 100, "%")
+
+
+def _as_fields(text: str) -> str:
+    """Names of options as those of fields of a request: ``--z-step-um`` as ``z_step_um``."""
+    return _OPTION.sub(lambda found: found[1].replace("-", "_"), text)
 
 
 def _train(job: Job, jobs: Jobs, data_dir: Path) -> None:

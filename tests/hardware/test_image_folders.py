@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from ndstorage import NDTiffDataset
 
 from hardware.microscope import MicroscopeError
 from hardware.movies import Movie, open_movie
 from hardware.sweeps import open_sweep
+from tests.hardware.format_samples import ndtiff
 from tests.hardware.picture_samples import SHAPE, numbered
 
 
@@ -39,17 +37,7 @@ def write_ndtiff(
     summary: dict[str, Any],
     each: list[dict[str, Any]] | None = None,
 ) -> Path:
-    folder.mkdir(exist_ok=True)
-    with warnings.catch_warnings():
-        # The writer leaves files open.
-        warnings.simplefilter("ignore", ResourceWarning)
-        dataset = NDTiffDataset(str(folder), summary_metadata=summary, writable=True)
-        for number, place in enumerate(places):
-            dataset.put_image(dict(place), numbered(len(places), *SHAPE)[number], (each or [{}] * len(places))[number])
-        dataset.finish()
-        del dataset
-        gc.collect()
-    return folder
+    return ndtiff(folder, numbered(len(places), *SHAPE), places, summary, each)
 
 
 def test_an_ndtiff_movie(tmp_path: Path) -> None:

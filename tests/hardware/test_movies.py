@@ -17,6 +17,7 @@ from hardware.agreement import agreed_pixel_size
 from hardware.microscope import MicroscopeError
 from hardware.movies import open_movie
 from hardware.sweeps import open_sweep
+from tests.hardware.format_samples import ome_tiff_set, ome_zarr
 
 MICRONS = {"PhysicalSizeX": 650, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.65, "PhysicalSizeYUnit": "µm"}
 
@@ -28,39 +29,6 @@ def numbered(*shape: int, dtype: str = "uint16") -> NDArray[Any]:
     stack += np.arange(planes, dtype=dtype)[:, None, None]
     stack[:, 1, 2] += 100
     return stack.reshape(shape)
-
-
-def write_ome_zarr(
-    path: Path,
-    data: NDArray[Any],
-    axes: str,
-    *,
-    version: str = "0.5",
-    chunks: tuple[int, ...] | None = None,
-    scale: dict[str, float] | None = None,
-    below: str = "",
-    units: bool = True,
-) -> Path:
-    kinds = {"t": ("time", "millisecond"), "c": ("channel", None)}
-    names = []
-    for name in axes:
-        kind, unit = kinds.get(name, ("space", "micrometer"))
-        names.append({"name": name, "type": kind} | ({"unit": unit} if unit and units else {}))
-    scales = [(scale or {}).get(name, 1.0) for name in axes]
-    multiscale = {
-        "axes": names,
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scales}]}],
-    }
-    group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
-    if below:
-        group.attrs["bioformats2raw.layout"] = 3
-        group = group.create_group(below)
-    if version == "0.5":
-        group.attrs["ome"] = {"version": version, "multiscales": [multiscale]}
-    else:
-        group.attrs["multiscales"] = [{**multiscale, "version": version}]
-    group.create_array("0", data=data, chunks=chunks or (1,) * (data.ndim - 2) + data.shape[-2:])
-    return path
 
 
 # ---- movies that fit ----
@@ -127,7 +95,7 @@ def test_singleton_axes_are_dropped_and_8_bits_are_widened(tmp_path: Path) -> No
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_an_ome_zarr_movie(tmp_path: Path, version: str, chunk: int) -> None:
     data = numbered(10, 16, 24)
-    path = write_ome_zarr(
+    path = ome_zarr(
         tmp_path / "movie.ome.zarr",
         data,
         "tyx",
@@ -145,7 +113,7 @@ def test_an_ome_zarr_movie(tmp_path: Path, version: str, chunk: int) -> None:
 
 def test_ome_zarr_of_a_converter_with_five_axes(tmp_path: Path) -> None:
     data = numbered(6, 1, 1, 16, 24)
-    path = write_ome_zarr(tmp_path / "movie.zarr", data, "tczyx", version="0.4", below="0", units=False)
+    path = ome_zarr(tmp_path / "movie.zarr", data, "tczyx", version="0.4", below="0", units=False)
     with open_movie(path) as movie:
         assert np.array_equal(movie[4], data[4, 0, 0])
         assert (movie.pixel_size_um, movie.frame_period_s) == (None, None)
@@ -158,33 +126,8 @@ def test_a_bare_zarr_array_counts_by_position(tmp_path: Path) -> None:
         assert np.array_equal(movie[4], data[4])
 
 
-def write_ome_tiff_set(folder: Path, files: int, frames: int) -> list[Path]:
-    """One movie in several files that name each other, as Micro-Manager writes it."""
-    uuids = [f"urn:uuid:00000000-0000-0000-0000-{number:012d}" for number in range(files)]
-    paths = [folder / f"part{number}.ome.tif" for number in range(files)]
-    places = "".join(
-        f'<TiffData FirstT="{number * frames + plane}" IFD="{plane}" PlaneCount="1">'
-        f'<UUID FileName="{paths[number].name}">{uuids[number]}</UUID></TiffData>'
-        for number in range(files)
-        for plane in range(frames)
-    )
-    for number, path in enumerate(paths):
-        xml = (
-            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
-            f'UUID="{uuids[number]}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" '
-            f'SizeX="24" SizeY="16" SizeC="1" SizeZ="1" SizeT="{files * frames}" PhysicalSizeX="0.65">'
-            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
-        )
-        planes = numbered(files * frames, 16, 24)[number * frames :][:frames]
-        with tifffile.TiffWriter(path, ome=False) as writer:
-            for plane, pixels in enumerate(planes):
-                description = None if plane else xml
-                writer.write(pixels, description=description, metadata=None, contiguous=False, photometric="minisblack")
-    return paths
-
-
 def test_a_movie_in_several_files(tmp_path: Path) -> None:
-    paths = write_ome_tiff_set(tmp_path, 3, 4)
+    paths = ome_tiff_set(tmp_path, numbered(12, 16, 24), "T", 3)
     for path in paths:
         with open_movie(path) as movie:
             assert (movie.shape, movie.pixel_size_um) == ((12, 16, 24), 0.65)
@@ -202,7 +145,7 @@ def test_repeats_of_a_sweep_are_its_labelled_time_axis(tmp_path: Path, name: str
     path = tmp_path / name
     data = numbered(6, 2, 16, 24)
     if name.endswith("zarr"):
-        write_ome_zarr(path, data, "ztyx", version="0.4", scale={"z": 2.0, "y": 0.65, "x": 0.65})
+        ome_zarr(path, data, "ztyx", version="0.4", scale={"z": 2.0, "y": 0.65, "x": 0.65})
     else:
         tifffile.imwrite(
             path, data, metadata={"axes": "ZTYX", "PhysicalSizeZ": 2.0, **MICRONS}, photometric="minisblack"
@@ -265,7 +208,7 @@ def test_labelled_axes_that_make_no_movie(tmp_path: Path, shape: tuple[int, ...]
     path = tmp_path / "movie.ome.tif"
     tifffile.imwrite(path, numbered(*shape), metadata={"axes": axes}, photometric="minisblack")
     assert message in refused(open_movie, path)
-    stored = write_ome_zarr(tmp_path / "movie.ome.zarr", numbered(*shape), axes.lower())
+    stored = ome_zarr(tmp_path / "movie.ome.zarr", numbered(*shape), axes.lower())
     assert message in refused(open_movie, stored)
 
 
@@ -385,7 +328,7 @@ def test_a_tiff_that_was_cut_off(tmp_path: Path, name: str, compression: str | N
 
 
 def test_a_zarr_with_a_damaged_chunk(tmp_path: Path) -> None:
-    path = write_ome_zarr(tmp_path / "movie.ome.zarr", numbered(4, 16, 24), "tyx")
+    path = ome_zarr(tmp_path / "movie.ome.zarr", numbered(4, 16, 24), "tyx")
     (path / "0" / "c" / "2" / "0" / "0").write_bytes(b"rubbish")
     with open_movie(path) as movie:
         assert movie[1][0, 0] == 1

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from service.files.jobs import Jobs
+from service.files.model_archive import export_model
 from service.protocol import wire
 from service.settings import Settings
 from tests.conftest import ROOT, need
 from tests.models.test_training import small_calibration
 from tests.service.api_peer import Peer, Server, filled_store, link, recorded_run
+from tests.service.files.test_model_archive import own_model
 
 GUIDE = (ROOT / "docs" / "api-guide.md").read_text(encoding="utf-8")
 CURLS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.strip().splitlines()]
@@ -32,6 +34,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     job = jobs.create("train", "", {}, step="compute")
     small_calibration().save(folder / "calibrations" / "small")
     (folder / "calibrations" / "small" / "report.html").write_text("<!doctype html>")
+    own_model(folder / "models" / "carried", "carried")
+    exported = folder / "exported.zip"
+    export_model(own_model(folder / "sent", "sent"), exported)
     old, recorded = store.runs.create(model_id="reference", record=False).id, recorded_run(folder, store)
     store.runs.finish(old)
     ids = {
@@ -41,6 +46,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
         "JOB": job.id,
         "CALIBRATION": "small",
         "MODEL": "reference-10x-0.45-full",
+        "TRAVELLER": "carried",
+        "EXPORTED": str(exported),
+        "SWEEP": str(exported),
     }
     with link() as address:
         peer = Peer(address, store, jobs)
@@ -75,7 +83,7 @@ def test_curl(served: tuple[str, dict[str, str]], tmp_path: Path, command: str) 
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     written = list(tmp_path.iterdir())
-    assert written[0].stat().st_size > 0 if "-o" in command else done.stdout or "-X DELETE" in command
+    assert written[0].stat().st_size > 0 if " -o " in command else done.stdout or "-X DELETE" in command
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

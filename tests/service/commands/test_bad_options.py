@@ -24,6 +24,7 @@ from models.table_files import write_table
 from models.tables import Localizations, Tracks, Truth
 from models.weights import reference_model
 from service.commands import application as cli
+from service.files.model_archive import export_model
 from service.store.store import Store
 from tests.models.bead_sweeps import simulate
 from tests.models.test_training import small_calibration
@@ -156,6 +157,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     with closing(Store.open(folder / "data" / "bathyscope.db")) as store:
         store.migrate()
         run = stored_run(store)
+    export_model(reference_model("live"), folder / "model.zip")
     path = {each.name: str(each) for each in folder.iterdir()}
     return {
         "demo": [],
@@ -171,6 +173,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "key add": ["microscopist", "--role", "operate"],
         "key list": [],
         "key revoke": ["microscopist"],
+        "model list": [],
+        "model export": [str(reference_model("live")), "--out", "OUT.zip"],
+        "model import": [path["model.zip"], "--out", "OUT"],
         "retention": ["--dry-run"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
@@ -233,6 +238,7 @@ def _arguments(given: list[str], option: Any, values: list[str]) -> list[str]:
             "tracks": 0,
             "predicted": 0,
             "truth": 1,
+            "archive": 0,
         }
         if option.name in places:
             arguments[places[option.name]] = values[0]

@@ -23,6 +23,7 @@ from models.table_files import read_table, write_table
 from models.tables import Localizations, Truth
 from models.weights import reference_model
 from service.commands import evaluate, localize
+from tests.hardware.format_samples import FORMATS
 
 FRAMES = 3
 PERIOD_S = 0.4
@@ -104,23 +105,40 @@ def test_a_movie_becomes_a_table_that_agrees_with_the_truth(
     assert json.loads(figures.read_text())["jaccard"] > 0.5
 
 
-def test_other_formats_give_the_same_table(
-    movie: Path, recorded: tuple[NDArray[np.uint16], Truth], tmp_path: Path
+@pytest.fixture(scope="module")
+def of_ome_tiff(movie: Path, tmp_path_factory: pytest.TempPathFactory) -> Localizations:
+    out = tmp_path_factory.mktemp("localized") / "ome.parquet"
+    done = _localize(movie, out)
+    assert done.exit_code == 0, done.output
+    return read_table(out, Localizations)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_identical_localizations(
+    recorded: tuple[NDArray[np.uint16], Truth], of_ome_tiff: Localizations, tmp_path: Path, name: str
 ) -> None:
-    frames = recorded[0]
-    plain = _write_plain(tmp_path / "plain.tif", frames)
-    zarr.create_array(str(tmp_path / "movie.zarr"), data=frames)
-    assert _localize(movie, tmp_path / "ome.parquet").exit_code == 0
-    expected = read_table(tmp_path / "ome.parquet", Localizations)
-    for source in (plain, tmp_path / "movie.zarr"):
-        out = tmp_path / f"{source.stem}.parquet"
-        for _ in range(2):  # the second run replaces the first one's output
-            done = _localize(source, out)
-            assert done.exit_code == 0, done.output
-        assert "the model's 0.65 µm is assumed" in done.stderr
-        found = read_table(out, Localizations)
-        np.testing.assert_array_equal(found.frame, expected.frame)
-        np.testing.assert_allclose(found.z_um, expected.z_um)
+    done = _localize(FORMATS[name](tmp_path, recorded[0], "T"), tmp_path / "found.parquet")
+    assert done.exit_code == 0, done.output
+    assert ("the model's 0.65 µm is assumed" in done.stderr) == (name == "TIFF, LZW")
+    _assert_identical(read_table(tmp_path / "found.parquet", Localizations), of_ome_tiff)
+
+
+def _assert_identical(found: Localizations, expected: Localizations) -> None:
+    assert len(expected) > 0
+    for column, values in expected.columns().items():
+        np.testing.assert_array_equal(found.columns()[column], values)
+
+
+def test_a_bare_array_gives_the_same_table_and_an_output_is_replaced(
+    recorded: tuple[NDArray[np.uint16], Truth], of_ome_tiff: Localizations, tmp_path: Path
+) -> None:
+    zarr.create_array(str(tmp_path / "movie.zarr"), data=recorded[0])
+    out = tmp_path / "found.parquet"
+    for _ in range(2):  # the second run replaces the first one's output
+        done = _localize(tmp_path / "movie.zarr", out)
+        assert done.exit_code == 0, done.output
+    assert "the model's 0.65 µm is assumed" in done.stderr
+    _assert_identical(read_table(out, Localizations), of_ome_tiff)
 
 
 def test_the_camera_of_the_options_is_used(
