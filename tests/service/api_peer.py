@@ -110,6 +110,7 @@ class Peer:
         header = {
             "epoch": "e1", "sequence": sequence, "captured_s": 1.0, "published_s": 1.01, "frame": sequence,
             "width": width, "height": height, "scale": 4, "low_adu": 100, "high_adu": 900,
+            "saturated": 5, "histogram": {"low_adu": 90, "bin_adu": 3, "pixels": [1, 2047]},
         }  # fmt: skip
         self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
 
