@@ -59,7 +59,7 @@ class Peer:
         self.commands.append((command, arguments))
         if self.refusal is not None:
             raise self.refusal
-        if command in ("microscope.set", "stage.move"):
+        if command in ("microscope.set", "microscope.live", "stage.move"):
             return {"state": "ready", "problem": None, "set": arguments}
         if command == "calibration.start" and self.jobs is not None:
             return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
