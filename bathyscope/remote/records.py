@@ -1,4 +1,4 @@
-"""Runs, calibrations and models as the service describes them."""
+"""Runs, calibrations, models and properties of devices as the service describes them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.files.job import Fault, Job, Progress
 
-__all__ = ["CalibrationRecord", "Event", "ModelRecord", "RunRecord", "read_job"]
+__all__ = ["CalibrationRecord", "Event", "FocusCurveRecord", "ModelRecord", "PropertyRecord", "RunRecord", "read_job"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,51 @@ class Event(_Record):
     details: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class FocusCurveRecord(_Record):
+    """What an autofocus found.
+
+    Attributes
+    ----------
+    focus_um, start_um : position of the sharpest image, and where the drive was before
+    focus_drive : label of the drive
+    contrast : sharpness of the sharpest image of the first search over that of the median one
+    stage_um, sharpness : ndarray of float64, shape (N,)
+        Positions of all images, rising, and their fine detail (counts²).
+    """
+
+    focus_um: float
+    start_um: float
+    focus_drive: str
+    contrast: float
+    stage_um: NDArray[np.float64] = field(repr=False)
+    sharpness: NDArray[np.float64] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PropertyRecord(_Record):
+    """A property of a device.
+
+    Attributes
+    ----------
+    device, kind, name : label and kind of the device, and name of the property
+    value : as the device reports it
+    type : ``"text"``, ``"number"`` or ``"integer"``
+    limits : lowest and highest value of a number, or None
+    allowed : values to choose from; empty: any
+    not_settable : why the service does not set it; None: `set_property` does
+    """
+
+    device: str
+    kind: str
+    name: str
+    value: str
+    type: str
+    limits: tuple[float, float] | None
+    allowed: tuple[str, ...]
+    not_settable: str | None
+
+
 def read_job(values: Mapping[str, Any]) -> Job:
     """A job from its JSON."""
     known = {each.name for each in fields(Job)}
@@ -121,4 +169,6 @@ def read_job(values: Mapping[str, Any]) -> Job:
 def _value(name: str, value: Any) -> Any:
     if value is not None and name.endswith("_at"):
         return datetime.fromisoformat(value)
-    return tuple(value) if name == "z_range_um" and value is not None else value
+    if name in ("stage_um", "sharpness"):
+        return np.array(value, np.float64)
+    return tuple(value) if name in ("z_range_um", "limits", "allowed") and value is not None else value

@@ -34,6 +34,7 @@ __all__ = [
     "DurationS",
     "ElectronsPerAdu",
     "ExposureS",
+    "FocusRangeUm",
     "Id",
     "Limit",
     "Line",
@@ -46,6 +47,7 @@ __all__ = [
     "PixelSizeUm",
     "PointLimit",
     "PositionUm",
+    "PropertyNumber",
     "ReadNoiseE",
     "Repeats",
     "Revision",
@@ -74,6 +76,7 @@ def _plausible(quantity: Quantity) -> tuple[Any, ...]:
 DepthUm = Annotated[float, *_plausible(quantities.DEPTH_UM)]
 StageUm = Annotated[float, *_plausible(quantities.STAGE_UM)]
 StepUm = Annotated[float, *_plausible(quantities.Z_STEP_UM)]
+FocusRangeUm = Annotated[float, *_plausible(quantities.FOCUS_RANGE_UM)]
 PixelSizeUm = Annotated[float, *_plausible(quantities.PIXEL_SIZE_UM)]
 ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]
@@ -94,6 +97,9 @@ PixelCount = Annotated[int, Field(ge=0, le=100_000), WHOLE]
 
 CountsAdu = Annotated[float, Field(ge=0, le=65_535, allow_inf_nan=False)]
 """Counts of a pixel, as a limit of the contrast: those of 16 bits."""
+
+PropertyNumber = Annotated[int, Field(ge=-(10**12), le=10**12)] | Annotated[float, Field(ge=-1e12, le=1e12)]
+"""Value of a device's property, such as a gain or a delay; the device states its own limits."""
 
 BinningFactor = Annotated[int, Field(ge=1, le=8), WHOLE]
 

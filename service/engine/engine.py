@@ -3,7 +3,10 @@
     lease             who has the microscope: a run, a sweep, or none
     microscope_slot   the open microscope, or the reason why it is away
     model_slot        the active model
-    run_control, calibration_control   starting and ending runs and sweeps
+    run_control       starting and ending runs
+    calibration_control, focus_control   starting sweeps and autofocus
+    stage_jobs        the microscope during these, and their ends
+    live_control      the camera view without a run
     steering          control of stages and light by a client, also during a run
     unattended_run    the run at start
     command_table, stop_command   commands of clients
@@ -20,6 +23,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import structlog
@@ -29,12 +33,16 @@ from models.errors import DataError
 from service.engine.calibration_control import CalibrationControl
 from service.engine.catch_up import CatchUp
 from service.engine.command_table import CommandTable
+from service.engine.controls import sets_camera
 from service.engine.event_log import EventLog
+from service.engine.focus_control import FocusControl
 from service.engine.lease import Absence, Lease, LeaseState
+from service.engine.live_control import LiveControl
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import RunOutputs
 from service.engine.run_control import RunControl
+from service.engine.stage_jobs import StageJobs
 from service.engine.status import StatusReport, StatusThread
 from service.engine.steering import Steering
 from service.engine.stop_command import StopCommand
@@ -80,6 +88,7 @@ class Engine:
         self.lease = Lease()
         self.microscope = MicroscopeSlot(settings, self.lease, self.events, self._ending, self._wake.set)
         self.steering = Steering(self.lease, self.microscope, self.events, self._wake.set)
+        self.live = LiveControl(self.lease, self.microscope, outputs, self.events)
         library = Library(settings.data_dir, settings.model)
         self.models = ModelSlot(settings, library, self.lease, self.microscope, self.events)
         self._catch_up = CatchUp(
@@ -90,9 +99,9 @@ class Engine:
             add_event=lambda kind, message, run_id: self.events.add(kind, message, run_id=run_id),
         )
         self.runs = RunControl(settings, self.lease, self.microscope, self.models, outputs, self.events, self._catch_up)
-        self.calibrations = CalibrationControl(
-            settings, self.lease, self.microscope, self.events, self._catch_up, self._wake.set
-        )
+        self.stage_jobs = StageJobs(settings, self.lease, self.microscope, self.events, self._catch_up, self._wake.set)
+        self.calibrations = CalibrationControl(settings, self.lease, self.microscope, self.stage_jobs)
+        self.focus = FocusControl(self.lease, self.microscope, self.stage_jobs)
         self.status = StatusReport(
             settings.engine,
             self.lease,
@@ -109,13 +118,17 @@ class Engine:
                 "status": self.status.last,
                 "microscope": self._refresh_microscope,
                 "microscope.set": self._set_microscope,
+                "microscope.properties": self.microscope.properties,
+                "microscope.property": self._set_property,
                 "microscope.snap": self._snap,
+                "microscope.live": self._switch_live,
                 "stage.move": self._move_stages,
                 "control.begin": self.steering.begin,
                 "control.renew": self.steering.renew,
                 "control.change": self.steering.change,
                 "control.end": self.steering.end,
                 "calibration.start": self.calibrations.start,
+                "focus.start": self.focus.start,
                 "model.activate": self._activate_model,
                 "run.start": self.runs.start,
                 "run.stop": self.runs.stop,
@@ -126,12 +139,12 @@ class Engine:
 
     def serve(self) -> None:
         """Work until `end` is called, then end run or sweep and release the microscope."""
-        self.calibrations.outcomes.write()
+        self.stage_jobs.outcomes.write()
         commands = CommandServer(self._address, self._address.commands, self.commands, self._end_after_failure)
         stop = CommandServer(
             self._address,
             self._address.stop,
-            StopCommand(self.lease, self.microscope, self.steering),
+            StopCommand(self.lease, self.microscope, self.steering, self.live),
             self._end_after_failure,
             workers=2,
         )
@@ -143,7 +156,8 @@ class Engine:
         stop.close()
         self._catch_up.close()
         self.runs.end()
-        self.calibrations.end()
+        self.stage_jobs.end()
+        self.live.end()
         self.microscope.close()
         status.join()
         self.close()
@@ -182,7 +196,7 @@ class Engine:
                 _log.exception("not_ready")
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
             self.steering.report()
-            is_written = self.calibrations.outcomes.write()
+            is_written = self.stage_jobs.outcomes.write()
             self._catch_up.wake()
             is_ready = self.lease.tenure.is_open and not self.runs.unattended.pending
             self._wake.wait(None if is_ready and is_written else pause_s)
@@ -212,9 +226,15 @@ class Engine:
         return self.status.microscope()
 
     def _set_microscope(self, **wanted: Any) -> dict[str, Any]:
-        """Set camera and light."""
-        self.microscope.set(wanted)
+        """Set camera and light; the camera view is paused for the camera."""
+        with self.live.paused() if sets_camera(wanted) else nullcontext():
+            self.microscope.set(wanted)
         return self.status.microscope()
+
+    def _set_property(self, device: str, name: str, value: str) -> dict[str, Any]:
+        """Set a property of a device; the camera view is paused."""
+        with self.live.paused():
+            return self.microscope.set_property(device, name, value)
 
     def _move_stages(
         self,
@@ -234,13 +254,19 @@ class Engine:
 
     def _snap(self) -> dict[str, Any]:
         """Expose one frame; its pixels are little-endian uint16, row by row."""
-        frame = self.microscope.snap()
+        with self.live.paused():
+            frame = self.microscope.snap()
         rows, columns = frame.pixels.shape
         return {
             "pixels": frame.pixels.astype("<u2", copy=False).tobytes(),
             "shape": [rows, columns],
             "stage_um": frame.stage_um,
         }
+
+    def _switch_live(self, on: bool, duration_s: float | None = None) -> dict[str, Any]:
+        """Switch the camera view without a run on or off."""
+        self.live.switch(on, duration_s)
+        return self.status.microscope()
 
     def _activate_model(self, id: str) -> dict[str, Any]:
         """Make a model of the library the active one."""

@@ -2,8 +2,8 @@
 
 Neither asks the driver or takes the lock of the lease, so a driver that hangs
 does not stop them. The published states are ``starting``, ``model away``,
-``microscope away``, ``run waits``, ``ready``, ``running`` and ``calibrating``;
-they follow from the lease of the microscope and from the run at start.
+``microscope away``, ``run waits``, ``ready``, ``running``, ``calibrating``
+and ``focusing``; they follow from the lease of the microscope and from the run at start.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ from service.engine.lease import Lease, Tenure
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import NO_RUN, RunOutputs
-from service.engine.sweep.run import SweepRun
+from service.engine.sweep.stage_job import StageJob
 from service.engine.unattended_run import UnattendedRun
 from service.settings import EnginePart
 from service.worker_thread import WorkerThread
 
 __all__ = ["EngineState", "StatusReport", "StatusThread"]
 
-EngineState = Literal["starting", "model away", "microscope away", "run waits", "ready", "running", "calibrating"]
+EngineState = Literal[
+    "starting", "model away", "microscope away", "run waits", "ready", "running", "calibrating", "focusing"
+]
+
+_DOING: dict[str, EngineState] = {"calibration": "calibrating", "focus": "focusing"}
 
 _PERIOD_S = 0.25
 
@@ -128,13 +132,13 @@ class StatusReport:
                 "state": state,
                 "problem": problem,
                 "run_id": None if run is None else run.id,
-                "frame_age_s": sweep.age_s if sweep is not None else None if run is None else run.frame_age_s,
+                "frame_age_s": _frame_age_s(tenure),
                 "frame_age_limit_s": self._frame_age_limit_s(sweep),
                 "driver_call": self._microscope.driver_call(),
             }
         )
 
-    def _frame_age_limit_s(self, sweep: SweepRun | None) -> float:
+    def _frame_age_limit_s(self, sweep: StageJob | None) -> float:
         camera = self._microscope.camera
         exposure_s = 0.0 if camera is None else camera.exposure_s
         limit_s = self._settings.frame_age_limit_s + 3 * exposure_s
@@ -156,7 +160,7 @@ class StatusReport:
             "epoch": self._outputs.epoch,
             "time_s": time.time(),
             "state": state,
-            "ready": state in ("ready", "running", "calibrating"),
+            "ready": state in ("ready", "running", "calibrating", "focusing"),
             "problem": problem,
             "remedy": remedy,
             "microscope": self.microscope(),
@@ -184,8 +188,16 @@ class StatusReport:
             return "starting", None, None
         self._starts_first_run = False
         if run is None:
-            return "ready" if tenure.sweep is None else "calibrating", None, None
+            return _DOING[tenure.sweep.kind] if tenure.sweep is not None else "ready", None, None
         return "running", run.problem, None
+
+
+def _frame_age_s(tenure: Tenure) -> float | None:
+    """Time since the newest frame, or the last move or exposure of a sweep, s; None: nothing is expected."""
+    if tenure.sweep is not None:
+        return tenure.sweep.age_s
+    exposing = tenure.run or tenure.live
+    return None if exposing is None else exposing.frame_age_s
 
 
 def _state_of_microscope(tenure: Tenure) -> str:
@@ -193,7 +205,9 @@ def _state_of_microscope(tenure: Tenure) -> str:
         return "away"
     if tenure.run is not None:
         return "running"
-    return "ready" if tenure.sweep is None else "calibrating"
+    if tenure.live is not None:
+        return "live"
+    return "ready" if tenure.sweep is None else _DOING[tenure.sweep.kind]
 
 
 class StatusThread(WorkerThread):

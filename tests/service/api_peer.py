@@ -13,6 +13,7 @@ import numpy as np
 from service.api.app import create_app
 from service.api.server import serve_app
 from service.engine.recorder import Recording
+from service.files.job import JobKind
 from service.files.jobs import Jobs
 from service.protocol import wire
 from service.protocol.addresses import LinkAddress
@@ -59,10 +60,18 @@ class Peer:
         self.commands.append((command, arguments))
         if self.refusal is not None:
             raise self.refusal
-        if command in ("microscope.set", "stage.move"):
+        if command in ("microscope.set", "microscope.live", "stage.move"):
             return {"state": "ready", "problem": None, "set": arguments}
-        if command == "calibration.start" and self.jobs is not None:
-            return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
+        if command in ("microscope.properties", "microscope.property"):
+            known = {
+                "id": "Camera/Gain", "device": "Camera", "kind": "camera", "name": "Gain", "value": "0",
+                "type": "integer", "limits": [-5.0, 8.0], "allowed": [], "read_only": False, "before_start": False,
+                "of_stage": None, "is_trigger": False, "not_settable": None,
+            }  # fmt: skip
+            return [known] if command == "microscope.properties" else {**known, "value": arguments["value"]}
+        if command in ("calibration.start", "focus.start") and self.jobs is not None:
+            kind: JobKind = "focus" if command == "focus.start" else "calibrate"
+            return {"id": self.jobs.create(kind, arguments["name"], arguments, step="sweep").id}
         if command == "model.activate":
             return arguments
         if command == "microscope.snap":
@@ -110,6 +119,7 @@ class Peer:
         header = {
             "epoch": "e1", "sequence": sequence, "captured_s": 1.0, "published_s": 1.01, "frame": sequence,
             "width": width, "height": height, "scale": 4, "low_adu": 100, "high_adu": 900,
+            "saturated": 5, "histogram": {"low_adu": 90, "bin_adu": 3, "pixels": [1, 2047]},
         }  # fmt: skip
         self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,69 @@ def test_stages_camera_and_frames_without_a_run(client: bathyscope.Client) -> No
     assert moved.details is not None
     assert moved.details["to"] == {"stage_um": 1.0, "x_um": 5.0, "y_um": -2.0}
     client.microscope.move(x_um=0, y_um=0, stage_um=0)
+
+
+def test_a_simulated_microscope_has_no_properties(client: bathyscope.Client) -> None:
+    assert client.microscope.properties() == []
+    assert client.microscope.state()["presets"] == []
+    for request in (
+        lambda: client.microscope.preset("Channel", "FITC"),
+        lambda: client.microscope.set_property("Camera", "Gain", np.float32(1)),
+        lambda: client.microscope.properties("Camera"),
+    ):
+        with pytest.raises(ServiceError, match="has no properties and presets") as refusal:
+            request()
+        assert refusal.value.status == 422
+
+
+def test_an_autofocus_is_a_job(client: bathyscope.Client) -> None:
+    client.microscope.move(stage_um=3)
+    job = client.microscope.focus(range_um=np.float32(20), step_um=2, settle_s=5, name="slow")
+    assert (job.kind, job.name) == ("focus", "slow")
+    with pytest.raises(ServiceError, match=f"Focus {job.id} is on"):
+        client.microscope.move(by_um=1)
+    client.jobs.cancel(job)
+    with pytest.raises(ServiceError) as ended:
+        client.jobs.wait(job, progress=False)
+    assert ended.value.kind == "job-cancelled"
+    assert client.microscope.state()["stage"]["stage_um"] == 3
+    with pytest.raises(ServiceError, match=f"Job {job.id} is cancelled; it has no file"):
+        client.microscope.focus_curve(job)
+    with pytest.raises(ServiceError, match="has 1 positions"):
+        client.microscope.focus(range_um=1, step_um=4)
+
+    async def again() -> Any:
+        async with bathyscope.AsyncClient(client.address) as remote:
+            begun = await remote.microscope.focus(range_um=20, step_um=2, settle_s=0)
+            with suppress(ServiceError):  # the emitters swim at all depths, so that there may be no focus
+                await remote.jobs.wait(begun, progress=False)
+            if (await remote.jobs.get(begun)).state == "failed":
+                return None
+            return await remote.microscope.focus_curve(begun)
+
+    curve = asyncio.run(again())
+    at_um = client.microscope.state()["stage"]["stage_um"]
+    assert at_um == (3 if curve is None else curve.focus_um)
+    assert curve is None or len(curve.stage_um) == len(curve.sharpness) > 20
+    client.microscope.move(stage_um=0)
+
+
+def test_the_camera_is_shown_without_a_run(client: bathyscope.Client) -> None:
+    assert client.microscope.live(duration_s=60)["state"] == "live"
+    frames = client.live.frames()
+    picture = next(picture for picture in frames if picture.header["run"] is None)
+    assert picture.pixels.shape == (64, 64)
+    assert picture.histogram.pixels.sum() == 64 * 64
+    assert picture.histogram.low_adu + picture.histogram.bin_adu * len(picture.histogram.pixels) > picture.high_adu
+    assert picture.saturated == 0
+    assert client.microscope.live(False)["owner"] is None
+
+    async def switch() -> Any:
+        async with bathyscope.AsyncClient(client.address) as remote:
+            await remote.microscope.live()
+            return await remote.microscope.live(False)
+
+    assert asyncio.run(switch())["state"] == "ready"
 
 
 def test_a_killed_engine_is_said_and_the_stream_goes_on(client: bathyscope.Client) -> None:
