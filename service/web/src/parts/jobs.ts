@@ -1,0 +1,25 @@
+// Jobs in words.
+import type { Job } from "../api/client";
+import { figure, minutes } from "./words";
+
+export function isOn({ state }: Job): boolean {
+  return state === "running" || state === "queued";
+}
+
+export function jobWords(job: Job): string {
+  const what = job.kind === "train" ? "Training" : job.kind === "export" ? "Export" : job.step === "sweep" ? "Sweeping" : "Calibration";
+  if (job.state === "queued") return `${what} waits`;
+  const progress = job.progress;
+  if (!progress || !(progress.total > 0)) return `${what} begins`;
+  const left = progress.eta_s == null ? "" : `, ${minutes(progress.eta_s)} left`;
+  return `${what}, ${unit(progress.unit)} ${figure(progress.done)} of ${figure(progress.total)}${left}`;
+}
+
+function unit(name: string): string {
+  return name.replace(/s$/, "");
+}
+
+export function share(job: Job): number {
+  const progress = job.progress;
+  return progress && progress.total > 0 ? Math.min(1, progress.done / progress.total) : 0;
+}
