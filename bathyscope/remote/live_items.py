@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bathyscope.remote.table import Table
+from service.pictures import Histogram
 from service.protocol import wire
 
 __all__ = ["LiveFrame", "LiveTracks"]
@@ -106,6 +107,9 @@ class LiveFrame:
     frame, captured_s : image number, and mid-exposure (Unix seconds)
     scale : camera pixels for each pixel, each way
     low_adu, high_adu : camera counts shown as black and white
+    saturated : camera pixels with the highest count that the camera gives
+    histogram : Histogram
+        `pixels` that have the counts of each bin; the first bin begins at `low_adu` and each has `bin_adu` counts.
     epoch, sequence, missed, interruption, header : as of `LiveTracks`
     """
 
@@ -115,6 +119,8 @@ class LiveFrame:
     scale: int
     low_adu: float
     high_adu: float
+    saturated: int
+    histogram: Histogram = field(repr=False)
     epoch: str
     sequence: int
     missed: int
@@ -132,6 +138,12 @@ class LiveFrame:
             scale=int(header["scale"]),
             low_adu=float(header["low_adu"]),
             high_adu=float(header["high_adu"]),
+            saturated=int(header["saturated"]),
+            histogram=Histogram(
+                int(header["histogram"]["low_adu"]),
+                int(header["histogram"]["bin_adu"]),
+                np.array(header["histogram"]["pixels"], np.int64),
+            ),
             epoch=str(header["epoch"]),
             sequence=int(header["sequence"]),
             missed=missed,

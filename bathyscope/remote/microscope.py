@@ -79,6 +79,26 @@ def move(
     return dict((yield Request("POST", "/microscope/stage", json=body, timeout_s=_CHANGE_S)).json())
 
 
+def live(on: bool = True, *, duration_s: float | None = None) -> Steps[dict[str, Any]]:
+    """Show the camera without a run, or end that; `Client.live.frames` brings the frames. Returns the state afterwards.
+
+    A run or a sweep ends the view. A single frame and new camera settings pause it.
+
+    Parameters
+    ----------
+    on : bool
+    duration_s : float, optional
+        The view ends by itself after this time. Absent: it stays on, and so does the light of an automatic shutter.
+
+    Raises
+    ------
+    ServiceError
+        Kind ``"conflict"`` while a run or a sweep has the microscope.
+    """
+    body = {"on": on} if duration_s is None else {"on": on, "duration_s": duration_s}
+    return dict((yield Request("POST", "/microscope/live", json=body, timeout_s=_CHANGE_S)).json())
+
+
 def snap() -> Steps[NDArray[np.uint16]]:
     """Expose one frame; its counts, shape (H, W)."""
     response = yield Request("POST", "/microscope/snap", headers={"Accept": "image/tiff"}, timeout_s=_CHANGE_S)
@@ -105,5 +125,6 @@ class MicroscopeMethods:
     state = Endpoint(state)
     set = Endpoint(set_microscope)
     move = Endpoint(move)
+    live = Endpoint(live)
     snap = Endpoint(snap)
     stop = Endpoint(stop)

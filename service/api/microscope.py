@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from service.api.dependencies import Engine
-from service.api.quantities import BinningFactor, ExposureS, Line, PixelCount, PositionUm, StageUm
+from service.api.quantities import BinningFactor, DurationS, ExposureS, Line, PixelCount, PositionUm, StageUm
 from service.protocol.errors import EngineAway, EngineRefusal
 
 __all__ = ["StageMove", "as_engine_values", "router"]
@@ -64,6 +64,17 @@ class StageMove(BaseModel):
         return self
 
 
+class LiveSwitch(BaseModel):
+    """The camera view without a run, on or off."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    on: bool = Field(description="Whether the camera is shown while nothing else uses it.")
+    duration_s: DurationS | None = Field(
+        default=None, description="The view ends by itself after this time, s; absent: it stays on."
+    )
+
+
 def as_engine_values(wanted: BaseModel) -> dict[str, Any]:
     """The arguments of the engine's command: what was given, without the number of a command."""
     values = wanted.model_dump(exclude_unset=True, exclude={"id"})
@@ -100,6 +111,12 @@ async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
 async def move_stage(wanted: StageMove, engine: Engine) -> dict[str, Any]:
     """Move focus drive and XY stage within their limits; 409 naming the owner while the microscope is in use."""
     return dict(await engine.request("stage.move", wanted.model_dump(exclude_none=True), _CHANGE_TIMEOUT_S))
+
+
+@router.post("/live")
+async def switch_live(wanted: LiveSwitch, engine: Engine) -> dict[str, Any]:
+    """Show the camera in the preview without a run, or end that; 409 naming the owner while a run or sweep is on."""
+    return dict(await engine.request("microscope.live", wanted.model_dump(), _CHANGE_TIMEOUT_S))
 
 
 @router.post("/snap", response_class=Response, responses={200: {"description": "The frame", "content": _PICTURES}})

@@ -10,7 +10,15 @@ from hardware.limits import check_move
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi
 from service.protocol.errors import EngineRefusal
 
-__all__ = ["change_stages_and_light", "facts_of", "is_refusal", "refusal_of", "set_microscope", "stage_of"]
+__all__ = [
+    "change_stages_and_light",
+    "facts_of",
+    "is_refusal",
+    "refusal_of",
+    "set_microscope",
+    "sets_camera",
+    "stage_of",
+]
 
 _REFUSALS = {
     "stage_limit": "invalid",
@@ -61,13 +69,18 @@ def stage_of(microscope: Microscope) -> dict[str, Any]:
     }
 
 
+def sets_camera(wanted: Mapping[str, Any]) -> bool:
+    """Whether settings of `set_microscope` concern the camera, which must be idle then."""
+    return not wanted.keys().isdisjoint(("exposure_s", "roi", "binning"))
+
+
 def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
     """Set camera and light; when one setting is refused, the camera is set back.
 
     Parameters
     ----------
     microscope : Microscope
-        Idle.
+        Its camera is idle when `sets_camera`.
     wanted : mapping
         Any of ``exposure_s``, ``roi`` (left, top, width, height in binned pixels; None: the whole sensor),
         ``binning``, ``channel``, ``shutter_open``. Other settings stay. A region is counted in

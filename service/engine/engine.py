@@ -4,6 +4,7 @@
     microscope_slot   the open microscope, or the reason why it is away
     model_slot        the active model
     run_control, calibration_control   starting and ending runs and sweeps
+    live_control      the camera view without a run
     steering          control of stages and light by a client, also during a run
     unattended_run    the run at start
     command_table, stop_command   commands of clients
@@ -20,6 +21,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import structlog
@@ -29,8 +31,10 @@ from models.errors import DataError
 from service.engine.calibration_control import CalibrationControl
 from service.engine.catch_up import CatchUp
 from service.engine.command_table import CommandTable
+from service.engine.controls import sets_camera
 from service.engine.event_log import EventLog
 from service.engine.lease import Absence, Lease, LeaseState
+from service.engine.live_control import LiveControl
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import RunOutputs
@@ -80,6 +84,7 @@ class Engine:
         self.lease = Lease()
         self.microscope = MicroscopeSlot(settings, self.lease, self.events, self._ending, self._wake.set)
         self.steering = Steering(self.lease, self.microscope, self.events, self._wake.set)
+        self.live = LiveControl(self.lease, self.microscope, outputs, self.events)
         library = Library(settings.data_dir, settings.model)
         self.models = ModelSlot(settings, library, self.lease, self.microscope, self.events)
         self._catch_up = CatchUp(
@@ -110,6 +115,7 @@ class Engine:
                 "microscope": self._refresh_microscope,
                 "microscope.set": self._set_microscope,
                 "microscope.snap": self._snap,
+                "microscope.live": self._switch_live,
                 "stage.move": self._move_stages,
                 "control.begin": self.steering.begin,
                 "control.renew": self.steering.renew,
@@ -131,7 +137,7 @@ class Engine:
         stop = CommandServer(
             self._address,
             self._address.stop,
-            StopCommand(self.lease, self.microscope, self.steering),
+            StopCommand(self.lease, self.microscope, self.steering, self.live),
             self._end_after_failure,
             workers=2,
         )
@@ -144,6 +150,7 @@ class Engine:
         self._catch_up.close()
         self.runs.end()
         self.calibrations.end()
+        self.live.end()
         self.microscope.close()
         status.join()
         self.close()
@@ -212,8 +219,9 @@ class Engine:
         return self.status.microscope()
 
     def _set_microscope(self, **wanted: Any) -> dict[str, Any]:
-        """Set camera and light."""
-        self.microscope.set(wanted)
+        """Set camera and light; the camera view is paused for the camera."""
+        with self.live.paused() if sets_camera(wanted) else nullcontext():
+            self.microscope.set(wanted)
         return self.status.microscope()
 
     def _move_stages(
@@ -234,13 +242,19 @@ class Engine:
 
     def _snap(self) -> dict[str, Any]:
         """Expose one frame; its pixels are little-endian uint16, row by row."""
-        frame = self.microscope.snap()
+        with self.live.paused():
+            frame = self.microscope.snap()
         rows, columns = frame.pixels.shape
         return {
             "pixels": frame.pixels.astype("<u2", copy=False).tobytes(),
             "shape": [rows, columns],
             "stage_um": frame.stage_um,
         }
+
+    def _switch_live(self, on: bool, duration_s: float | None = None) -> dict[str, Any]:
+        """Switch the camera view without a run on or off."""
+        self.live.switch(on, duration_s)
+        return self.status.microscope()
 
     def _activate_model(self, id: str) -> dict[str, Any]:
         """Make a model of the library the active one."""

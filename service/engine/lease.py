@@ -1,4 +1,4 @@
-"""The lease of the microscope: one owner at a time, a run or the sweep of a calibration.
+"""The lease of the microscope: one owner at a time, a run, the sweep of a calibration, or the camera view.
 
 There is one lock and one state. Everything that changes the microscope, the
 active model or the owner (opening, closing, setting, moving, starting, swapping) holds
@@ -8,7 +8,8 @@ state without the lock, so a driver that hangs does not block them; therefore
 state and owner are one value, which is replaced as a whole.
 
 Another request for the microscope is refused: ``conflict`` with the owner, or
-``unavailable`` with the reason why the microscope is away.
+``unavailable`` with the reason why the microscope is away. Only the camera view
+gives way: a request that needs the microscope ends it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from service.protocol.errors import EngineRefusal
 
 if TYPE_CHECKING:
+    from service.engine.live_view import LiveView
     from service.engine.run import Run
     from service.engine.sweep.run import SweepRun
 
@@ -41,6 +43,7 @@ class LeaseState(Enum):
     FREE = "free"
     RUN = "run"
     SWEEP = "sweep"
+    LIVE = "live"
     CLOSING = "closing"
 
 
@@ -48,9 +51,10 @@ _ALLOWED: Mapping[LeaseState, frozenset[LeaseState]] = MappingProxyType(
     {
         LeaseState.AWAY: frozenset({LeaseState.OPENING}),
         LeaseState.OPENING: frozenset({LeaseState.FREE, LeaseState.AWAY}),
-        LeaseState.FREE: frozenset({LeaseState.RUN, LeaseState.SWEEP}),
+        LeaseState.FREE: frozenset({LeaseState.RUN, LeaseState.SWEEP, LeaseState.LIVE}),
         LeaseState.RUN: frozenset({LeaseState.FREE, LeaseState.CLOSING}),
         LeaseState.SWEEP: frozenset({LeaseState.FREE, LeaseState.CLOSING}),
+        LeaseState.LIVE: frozenset({LeaseState.FREE, LeaseState.CLOSING}),
         LeaseState.CLOSING: frozenset({LeaseState.AWAY}),
     }
 )
@@ -74,22 +78,25 @@ STARTING = Absence(
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """State of the lease and its owner: a run in state RUN, a sweep in state SWEEP, else none."""
+    """State of the lease and its owner: a run in state RUN, a sweep in SWEEP, the camera view in LIVE, else none."""
 
     state: LeaseState
     run: Run | None = None
     sweep: SweepRun | None = None
+    live: LiveView | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the microscope is open and usable, with or without an owner."""
-        return self.state in (LeaseState.FREE, LeaseState.RUN, LeaseState.SWEEP)
+        return self.state in (LeaseState.FREE, LeaseState.RUN, LeaseState.SWEEP, LeaseState.LIVE)
 
     @property
     def owner(self) -> dict[str, str] | None:
-        """The owner as plain values: ``{"kind": "run" or "calibration", "id"}``."""
+        """The owner as plain values: ``{"kind": "run", "calibration" or "live", "id"}``."""
         if self.run is not None:
             return {"kind": "run", "id": self.run.id}
+        if self.live is not None:
+            return {"kind": "live", "id": "live"}
         return None if self.sweep is None else {"kind": "calibration", "id": self.sweep.id}
 
 
@@ -129,7 +136,14 @@ class Lease:
         """The sweep that has the microscope."""
         return self.tenure.sweep
 
-    def become(self, state: LeaseState, *, run: Run | None = None, sweep: SweepRun | None = None) -> None:
+    def become(
+        self,
+        state: LeaseState,
+        *,
+        run: Run | None = None,
+        sweep: SweepRun | None = None,
+        live: LiveView | None = None,
+    ) -> None:
         """Change the state; the only place that does.
 
         Raises
@@ -141,7 +155,7 @@ class Lease:
             before = self.tenure.state
             if state not in _ALLOWED[before]:
                 raise RuntimeError(f"the lease of the microscope cannot go from {before.value} to {state.value}")
-            self.tenure = Tenure(state, run, sweep)
+            self.tenure = Tenure(state, run, sweep, live)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -162,18 +176,20 @@ class Lease:
             self.lock.release()
 
     def require_free(self) -> None:
-        """Refuse a command unless the microscope is open and has no owner. To be called with the lock.
+        """Refuse a command unless the microscope is open and has no owner but the camera view, which gives way.
+
+        To be called with the lock.
 
         Raises
         ------
         EngineRefusal
-            ``unavailable`` when it is away, ``conflict`` when it has an owner.
+            ``unavailable`` when it is away, ``conflict`` when it has another owner.
         """
         tenure = self.tenure
         if not tenure.is_open:
             raise self.unavailable()
         owner = tenure.owner
-        if owner is not None:
+        if owner is not None and tenure.live is None:
             remedy = "Stop it first." if owner["kind"] == "run" else f"Wait, or cancel it: DELETE /jobs/{owner['id']}."
             problem = f"{owner['kind'].capitalize()} {owner['id']} is on and has the microscope."
             raise EngineRefusal("conflict", problem, remedy)

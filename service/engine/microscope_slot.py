@@ -18,10 +18,11 @@ from typing import Any
 import structlog
 
 from hardware.microscope import CameraSettings, Frame, Microscope
-from service.engine.controls import change_stages_and_light, facts_of, set_microscope, stage_of
+from service.engine.controls import change_stages_and_light, facts_of, set_microscope, sets_camera, stage_of
 from service.engine.event_log import EventLog
 from service.engine.lease import STARTING, Absence, Lease, LeaseState
 from service.engine.opening import open_instrument
+from service.protocol.errors import EngineRefusal
 from service.settings import Settings
 
 __all__ = ["MicroscopeSlot"]
@@ -29,6 +30,9 @@ __all__ = ["MicroscopeSlot"]
 _DRIVER_LIMIT_S = 180.0
 """Longest that a driver may take to open, start or close the microscope: homing all axes of a large stand takes less.
 Beyond, the supervisor ends this process, because a call that hangs cannot be ended from within."""
+
+_LIVE_PATIENCE_S = 2.0
+"""Longest wait for the end of the camera view, beside three exposures."""
 
 _log = structlog.get_logger(__name__)
 
@@ -151,7 +155,7 @@ class MicroscopeSlot:
     # ---- commands ----
 
     def set(self, wanted: Mapping[str, Any]) -> None:
-        """Set camera and light, as `set_microscope` does.
+        """Set camera and light, as `set_microscope` does. Camera settings end the camera view.
 
         Raises
         ------
@@ -160,7 +164,8 @@ class MicroscopeSlot:
         MicroscopeError
             Whatever the driver refuses.
         """
-        with self._changing("setting the microscope") as microscope:
+        beside_live = not sets_camera(wanted)
+        with self._changing("setting the microscope", beside_live=beside_live) as microscope:
             set_microscope(microscope, wanted)
 
     def move(self, wanted: Mapping[str, Any]) -> None:
@@ -175,7 +180,7 @@ class MicroscopeSlot:
         """
         before = _positions(self.facts)
         try:
-            with self._changing("moving the stage") as microscope:
+            with self._changing("moving the stage", beside_live=True) as microscope:
                 change_stages_and_light(microscope, wanted)
         finally:
             after = _positions(self.facts)
@@ -184,7 +189,7 @@ class MicroscopeSlot:
                 self._events.add("stage_moved", f"Moved to {_place(after)}.", details=details)
 
     def snap(self) -> Frame:
-        """Expose one frame.
+        """Expose one frame; the camera view ends.
 
         Raises
         ------
@@ -199,7 +204,7 @@ class MicroscopeSlot:
                 return microscope.snap()
 
     def refresh(self) -> None:
-        """Read the facts again, unless the microscope is away or has an owner.
+        """Read the facts again, unless the microscope is away, or a run or sweep has it.
 
         Raises
         ------
@@ -207,11 +212,11 @@ class MicroscopeSlot:
             While another command holds the microscope.
         """
         with self._lease.held():
-            if self._lease.state is LeaseState.FREE and self.microscope is not None:
+            if self._lease.state in (LeaseState.FREE, LeaseState.LIVE) and self.microscope is not None:
                 self.read_facts(self.microscope)
 
     def free_microscope(self) -> Microscope:
-        """The microscope, when it is open and has no owner. To be called with the lock.
+        """The microscope, when it is open and has no owner; the camera view ends. To be called with the lock.
 
         Raises
         ------
@@ -219,9 +224,30 @@ class MicroscopeSlot:
             Else.
         """
         self._lease.require_free()
+        self.end_live()
         if self.microscope is None:
             raise self._lease.unavailable()
         return self.microscope
+
+    def end_live(self) -> None:
+        """End the camera view, if it is on, and wait until the camera is idle. To be called with the lock.
+
+        Raises
+        ------
+        EngineRefusal
+            When the camera does not stop in time, or has failed.
+        """
+        view = self._lease.tenure.live
+        if view is None:
+            return
+        view.stop()
+        exposure_s = 0.0 if self.camera is None else self.camera.exposure_s
+        if not view.wait_idle(_LIVE_PATIENCE_S + 3 * exposure_s):
+            raise EngineRefusal("unavailable", "The camera view has not ended yet.", "Try again in a few seconds.")
+        if view.microscope_failed:
+            # Its own thread closes the microscope, as soon as it gets the lock.
+            raise EngineRefusal("unavailable", view.problem or "The camera failed.", "It is being opened again.")
+        self._lease.become(LeaseState.FREE)
 
     def open_microscope(self) -> Microscope:
         """The microscope, with or without an owner. To be called with the lock.
@@ -236,11 +262,12 @@ class MicroscopeSlot:
         return self.microscope
 
     @contextmanager
-    def _changing(self, name: str) -> Iterator[Microscope]:
-        """Hold the free microscope, and read its facts afterwards."""
+    def _changing(self, name: str, *, beside_live: bool = False) -> Iterator[Microscope]:
+        """Hold the free microscope, and read its facts afterwards; the camera view goes on when it may."""
         with self._lease.held():
             self._lease.require_not_controlled()
-            microscope = self.free_microscope()
+            self._lease.require_free()
+            microscope = self.open_microscope() if beside_live else self.free_microscope()
             with self.calling(name):
                 try:
                     yield microscope

@@ -17,7 +17,7 @@ from hardware.microscope import Frame
 from models.tracking import TrackState
 from service.engine.analyzer import FrameResult
 from service.engine.stages import Slot
-from service.pictures import contrast_limits, stretched
+from service.pictures import contrast_limits, histogram, saturated, stretched
 from service.protocol import wire
 from service.protocol.latency import LatencyHistogram
 from service.protocol.live import LivePublisher
@@ -133,18 +133,26 @@ class TrackThread(WorkerThread):
 class PreviewThread(WorkerThread):
     """Publishes the newest frame, at most ten times a second, until its slot has ended.
 
-    Parameters as of `TrackThread`.
+    Parameters
+    ----------
+    slot : Slot of Frame
+    bit_depth : int
+        Bits of a count: a pixel with the highest one is saturated.
+    live, describe, failed
+        As of `TrackThread`.
     """
 
     def __init__(
         self,
         slot: Slot[Frame],
+        bit_depth: int,
         live: LivePublisher,
         describe: Callable[[], dict[str, Any]],
         failed: Callable[[Exception], None],
     ) -> None:
         super().__init__("preview", failed)
         self._slot = slot
+        self._bit_depth = bit_depth
         self._live = live
         self._describe = describe
 
@@ -157,6 +165,7 @@ class PreviewThread(WorkerThread):
             if frame is None:
                 continue
             picture, scale, low_adu, high_adu = preview_of(frame.pixels)
+            shares = histogram(frame.pixels)
             header = {
                 **self._describe(),
                 "sequence": sequence,
@@ -168,7 +177,11 @@ class PreviewThread(WorkerThread):
                 "scale": scale,
                 "low_adu": low_adu,
                 "high_adu": high_adu,
-            }
+                "saturated": saturated(frame.pixels, self._bit_depth),
+                "histogram": {
+                    "low_adu": shares.low_adu, "bin_adu": shares.bin_adu, "pixels": shares.pixels.tolist(),
+                },
+            }  # fmt: skip
             self._live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": picture.ravel()}))
             sequence += 1
             time.sleep(max(0.0, begin_s + 1 / _PREVIEWS_PER_S - time.monotonic()))

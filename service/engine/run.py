@@ -249,7 +249,8 @@ class Run:
             lambda: {**self._head(), **self._progress()},
             self._ends_with("Publishing the tracks"),
         )
-        self._preview = PreviewThread(self._preview_slot, live, self._head, self._ends_with("The preview"))
+        depth = source.microscope.description.bit_depth
+        self._preview = PreviewThread(self._preview_slot, depth, live, self._head, self._ends_with("The preview"))
         self._result_writer = ResultWriter(
             store,
             run_id,

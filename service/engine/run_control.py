@@ -147,7 +147,7 @@ class RunControl:
 
         It does not begin without its recording, because the recording would then be missing for the whole run.
         """
-        if not self.unattended.is_due or self._lease.state is not LeaseState.FREE:
+        if not self.unattended.is_due or self._lease.state not in (LeaseState.FREE, LeaseState.LIVE):
             return
         try:
             with self._without_catching_up():

@@ -128,7 +128,7 @@ class StatusReport:
                 "state": state,
                 "problem": problem,
                 "run_id": None if run is None else run.id,
-                "frame_age_s": sweep.age_s if sweep is not None else None if run is None else run.frame_age_s,
+                "frame_age_s": _frame_age_s(tenure),
                 "frame_age_limit_s": self._frame_age_limit_s(sweep),
                 "driver_call": self._microscope.driver_call(),
             }
@@ -188,11 +188,21 @@ class StatusReport:
         return "running", run.problem, None
 
 
+def _frame_age_s(tenure: Tenure) -> float | None:
+    """Time since the newest frame, or the last move or exposure of a sweep, s; None: nothing is expected."""
+    if tenure.sweep is not None:
+        return tenure.sweep.age_s
+    exposing = tenure.run or tenure.live
+    return None if exposing is None else exposing.frame_age_s
+
+
 def _state_of_microscope(tenure: Tenure) -> str:
     if not tenure.is_open:
         return "away"
     if tenure.run is not None:
         return "running"
+    if tenure.live is not None:
+        return "live"
     return "ready" if tenure.sweep is None else "calibrating"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from service.engine.lease import Lease
+from service.engine.live_control import LiveControl
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.steering import Steering
 from service.protocol.errors import EngineRefusal
@@ -27,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StopCommand:
-    """Halts the microscope, and ends the run or sweep that has it.
+    """Halts the microscope, and ends the run, sweep or camera view that has it.
 
     Parameters
     ----------
@@ -35,12 +36,14 @@ class StopCommand:
     microscope : MicroscopeSlot
     steering : Steering
         The client that has control loses it.
+    live : LiveControl
     """
 
-    def __init__(self, lease: Lease, microscope: MicroscopeSlot, steering: Steering) -> None:
+    def __init__(self, lease: Lease, microscope: MicroscopeSlot, steering: Steering, live: LiveControl) -> None:
         self._lease = lease
         self._microscope = microscope
         self._steering = steering
+        self._live = live
 
     def __call__(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Handle ``microscope.stop``, which has no arguments; return ``{"confirmed", "reason"}``.
@@ -55,6 +58,7 @@ class StopCommand:
         tenure, microscope = self._lease.tenure, self._microscope.microscope
         if tenure.sweep is not None:
             tenure.sweep.halt()  # first, so that the sweep does not move the stage after the halt
+        self._live.halt()
         self._steering.revoke()
         if microscope is None:
             return {"confirmed": False, "reason": self._lease.absence.problem}
@@ -71,8 +75,8 @@ class StopCommand:
         finally:
             pool.shutdown(wait=False)
         if confirmed:
-            # A confirmed halt includes the end of run or sweep, unless that takes longer than the reply may.
-            for owner in (tenure.run, tenure.sweep):
+            # A confirmed halt includes the end of the owner, unless that takes longer than the reply may.
+            for owner in (tenure.run, tenure.sweep, tenure.live):
                 if owner is not None:
                     owner.wait(max(deadline_s - time.monotonic(), 0.0))
         return {"confirmed": bool(confirmed), "reason": None if confirmed else "The driver did not confirm."}

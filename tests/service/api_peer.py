@@ -59,7 +59,7 @@ class Peer:
         self.commands.append((command, arguments))
         if self.refusal is not None:
             raise self.refusal
-        if command in ("microscope.set", "stage.move"):
+        if command in ("microscope.set", "microscope.live", "stage.move"):
             return {"state": "ready", "problem": None, "set": arguments}
         if command == "calibration.start" and self.jobs is not None:
             return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
@@ -110,6 +110,7 @@ class Peer:
         header = {
             "epoch": "e1", "sequence": sequence, "captured_s": 1.0, "published_s": 1.01, "frame": sequence,
             "width": width, "height": height, "scale": 4, "low_adu": 100, "high_adu": 900,
+            "saturated": 5, "histogram": {"low_adu": 90, "bin_adu": 3, "pixels": [1, 2047]},
         }  # fmt: skip
         self.live.send("preview", wire.encode(wire.PREVIEW, header, {"pixels": np.full(width * height, 7, np.uint8)}))
 

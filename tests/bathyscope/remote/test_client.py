@@ -161,6 +161,24 @@ def test_stages_camera_and_frames_without_a_run(client: bathyscope.Client) -> No
     client.microscope.move(x_um=0, y_um=0, stage_um=0)
 
 
+def test_the_camera_is_shown_without_a_run(client: bathyscope.Client) -> None:
+    assert client.microscope.live(duration_s=60)["state"] == "live"
+    frames = client.live.frames()
+    picture = next(picture for picture in frames if picture.header["run"] is None)
+    assert picture.pixels.shape == (64, 64)
+    assert picture.histogram.pixels.sum() == 64 * 64
+    assert picture.histogram.low_adu + picture.histogram.bin_adu * len(picture.histogram.pixels) > picture.high_adu
+    assert picture.saturated == 0
+    assert client.microscope.live(False)["owner"] is None
+
+    async def switch() -> Any:
+        async with bathyscope.AsyncClient(client.address) as remote:
+            await remote.microscope.live()
+            return await remote.microscope.live(False)
+
+    assert asyncio.run(switch())["state"] == "ready"
+
+
 def test_a_killed_engine_is_said_and_the_stream_goes_on(client: bathyscope.Client) -> None:
     first = client.runs.start(name="killed")
     states = client.live.tracks()

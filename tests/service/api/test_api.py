@@ -339,6 +339,15 @@ def test_microscope_is_away(client: httpx.Client) -> None:
     assert_problem(client.get("/api/v1/microscope"), 503, "does not respond")
 
 
+def test_the_camera_view_is_switched(client: httpx.Client, peer: Peer) -> None:
+    assert client.post("/api/v1/microscope/live", json={"on": True, "duration_s": 60}).status_code == 200
+    assert client.post("/api/v1/microscope/live", json={"on": False}).status_code == 200
+    assert peer.commands == [
+        ("microscope.live", {"on": True, "duration_s": 60.0}), ("microscope.live", {"on": False, "duration_s": None}),
+    ]  # fmt: skip
+    assert_problem(client.post("/api/v1/microscope/live", json={}), 422, "body.on")
+
+
 def test_stop_is_always_accepted(client: httpx.Client, peer: Peer) -> None:
     assert client.post("/api/v1/microscope/stop").json() == {
         "confirmed": True, "detail": "Stage and camera stand still.", "remedy": None,
@@ -796,7 +805,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
     paths = document["paths"]
     assert {
         "/healthz", "/readyz", "/api/v1/system", "/api/v1/microscope", "/api/v1/microscope/stop",
-        "/api/v1/microscope/stage", "/api/v1/microscope/snap",
+        "/api/v1/microscope/stage", "/api/v1/microscope/snap", "/api/v1/microscope/live",
         "/api/v1/calibrations", "/api/v1/calibrations/{calibration}",
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",

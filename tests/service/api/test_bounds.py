@@ -121,6 +121,7 @@ def test_a_training_too_short_to_learn_or_without_end_is_refused(
         ("POST", "/api/v1/microscope/stage", {"stage_um": 1e300}),
         ("POST", "/api/v1/microscope/stage", {"stage_um": -1e6}),
         ("PATCH", "/api/v1/microscope", {"exposure_s": 1e-12}),
+        ("POST", "/api/v1/microscope/live", {"on": True, "duration_s": 1e300}),
         ("POST", "/api/v1/calibrations", {"z_range_um": [0, 40], "z_step_um": 1, "pixel_size_um": 1e-9}),
         ("POST", "/api/v1/calibrations", {"z_range_um": [0, 40], "z_step_um": 1, "exposure_s": 1e-9}),
         ("GET", "/api/v1/runs/r1/tracks?x_min_um=1e300", None),

@@ -24,6 +24,7 @@ def lease_in(state: LeaseState) -> Lease:
         LeaseState.FREE: (LeaseState.OPENING, LeaseState.FREE),
         LeaseState.RUN: (LeaseState.OPENING, LeaseState.FREE, LeaseState.RUN),
         LeaseState.SWEEP: (LeaseState.OPENING, LeaseState.FREE, LeaseState.SWEEP),
+        LeaseState.LIVE: (LeaseState.OPENING, LeaseState.FREE, LeaseState.LIVE),
         LeaseState.CLOSING: (LeaseState.OPENING, LeaseState.FREE, LeaseState.RUN, LeaseState.CLOSING),
     }
     lease = Lease()
@@ -63,6 +64,15 @@ def test_a_second_owner_is_refused_with_the_name_of_the_first(
     assert refusal.value.kind == kind
     lease.become(LeaseState.FREE)
     assert lease.tenure.owner is None
+    lease.require_free()
+
+
+def test_the_camera_view_is_no_obstacle() -> None:
+    lease = lease_in(LeaseState.FREE)
+    view: Any = Owner()
+    lease.become(LeaseState.LIVE, live=view)
+    assert lease.tenure.owner == {"kind": "live", "id": "live"}
+    assert lease.tenure.is_open
     lease.require_free()
 
 

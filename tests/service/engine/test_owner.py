@@ -118,6 +118,27 @@ def test_settings_are_set_all_or_nothing(client: SyncEngineClient) -> None:
     client.request("microscope.set", {"binning": 1})
 
 
+def test_the_camera_view_gives_way_to_a_run_and_a_sweep(served: Served, client: SyncEngineClient) -> None:
+    for command, arguments, end in (
+        ("run.start", {"name": "after live"}, lambda own: client.request("run.stop", {"id": own})),
+        ("calibration.start", SWEEP, served.jobs.cancel),
+    ):
+        now = client.request("microscope.live", {"on": True})
+        assert (now["state"], now["owner"]) == ("live", {"kind": "live", "id": "live"})
+        assert client.request("microscope.snap")["shape"] == [64, 64]
+        assert client.request("microscope.set", {"exposure_s": 0.01})["state"] == "live"
+        assert client.request("microscope")["state"] == "live"
+        wait_for(lambda: client.status()["owner"] == {"kind": "live", "id": "live"})
+        assert client.status()["state"] == "ready"
+        own = client.request(command, arguments)["id"]
+        wait_for(lambda own=own: (client.status()["owner"] or {}).get("id") == own)  # type: ignore[misc]
+        assert_refused("conflict", f"{own} is on and has", client, "microscope.live", {"on": True})
+        end(own)
+        wait_for(lambda: client.status()["owner"] is None)
+    client.request("stage.move", {"stage_um": 0.0})
+    client.request("microscope.set", {"exposure_s": 0.009})
+
+
 def test_the_stage_moves_within_its_limits(client: SyncEngineClient) -> None:
     assert client.request("stage.move", {"stage_um": 12.5})["stage"]["stage_um"] == 12.5
     assert_refused("invalid", "soft limits", client, "stage.move", {"stage_um": 1000.0})

@@ -13,6 +13,7 @@ import pytest
 from hardware.microscope import MicroscopeError
 from service.engine import steering as steering_module
 from service.engine.lease import Lease, LeaseState
+from service.engine.live_control import LiveControl
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.steering import Steering
 from service.engine.stop_command import StopCommand
@@ -130,7 +131,8 @@ def test_a_client_without_a_sign_of_life_loses_control(rig: Rig, monkeypatch: py
 
 def test_the_stop_takes_control_away(rig: Rig) -> None:
     rig.steering.begin("a", "follow.py")
-    stop = StopCommand(rig.lease, rig.slot, rig.steering)
+    live = LiveControl(rig.lease, rig.slot, None, rig.events)  # type: ignore[arg-type]
+    stop = StopCommand(rig.lease, rig.slot, rig.steering, live)
     assert stop("microscope.stop", {})["confirmed"]
     with pytest.raises(EngineRefusal, match="the microscope was stopped"):
         rig.steering.change("a", by_um=1.0)
