@@ -80,7 +80,8 @@ export class Api {
 
   changeMicroscope = (wanted: Record<string, unknown>): Promise<unknown> => this.ask("PATCH", "api/v1/microscope", wanted, LONG_PATIENCE_MS);
   moveStage = (wanted: StageMove): Promise<unknown> => this.ask("POST", "api/v1/microscope/stage", wanted, LONG_PATIENCE_MS);
-  setLive = (on: boolean): Promise<unknown> => this.ask("POST", "api/v1/microscope/live", { on }, LONG_PATIENCE_MS);
+  setLive = (on: boolean, duration_s: number | null): Promise<unknown> =>
+    this.ask("POST", "api/v1/microscope/live", { on, ...(duration_s === null ? {} : { duration_s }) }, LONG_PATIENCE_MS);
 
   runs = (values: { limit?: number; cursor?: string; search?: string; state?: string; order?: string }): Promise<RunList> =>
     this.read(`api/v1/runs${query(values)}`);

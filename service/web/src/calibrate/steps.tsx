@@ -6,7 +6,7 @@ import { sentence } from "../api/problem";
 import { automatic, saturated } from "../image/contrast";
 import { CameraPart, FocusPart } from "../live/controls";
 import { ImagePane } from "../live/image_pane";
-import { ShowCamera } from "../live/show_camera";
+import { CameraSwitch, ShowCamera } from "../live/show_camera";
 import { isOn, jobWords, share } from "../parts/jobs";
 import { Plot } from "../parts/plot";
 import { count, figure, minutes } from "../parts/words";
@@ -22,7 +22,7 @@ const OVERHEAD_S = 0.1;
 
 function Picture(): ComponentChild {
   const facts = useStore(instrument, ({ status }) => ({ pixelUm: (status?.microscope ? cameraPixelUm(status.microscope) : null) ?? status?.pixel_size_um ?? 0.65, bitDepth: status?.microscope?.description?.bit_depth ?? null }), sameContent);
-  return <div class="step-picture"><ImagePane shown={shown} volume={UNKNOWN} frame_s={0.01} {...facts} empty={<ShowCamera />} /></div>;
+  return <div class="step-picture"><ImagePane shown={shown} volume={UNKNOWN} frame_s={0.01} {...facts} empty={<ShowCamera />}><CameraSwitch /></ImagePane></div>;
 }
 
 /** Facts of the newest picture, twice a second. */

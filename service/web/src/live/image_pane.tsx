@@ -25,9 +25,11 @@ interface Props {
   bitDepth: number | null;
   /** Said while there is no picture. */
   empty: ComponentChild;
+  /** Further buttons of the head. */
+  children?: ComponentChild;
 }
 
-export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty }: Props): ComponentChild {
+export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, children }: Props): ComponentChild {
   const canvas = useRef<HTMLCanvasElement>(null);
   const image = useRef<ImageCanvas | null>(null);
   const facts = useRef({ volume, pixelUm, frame_s });
@@ -99,6 +101,7 @@ export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty }: 
           {picture && apart !== 0 ? `! rings ${Math.abs(apart)} frames (${behind} s) ${apart > 0 ? "behind" : "ahead"}` : ""}
         </span>
         <span class="gap" />
+        {children}
         <label class="check"><input type="checkbox" checked={look.get().rings} onInput={(event) => look.change((now) => ({ ...now, rings: event.currentTarget.checked }))} /> rings</label>
         <button type="button" class="small" onClick={() => { selection.change((now) => ({ ...now, followed: null })); image.current?.fit(); redraw((number) => number + 1); }}>Fit</button>
       </div>

@@ -15,7 +15,7 @@ import { ImagePane } from "./image_pane";
 import { Inspector } from "./inspector";
 import { LastRun } from "./last_run";
 import { ScenePane } from "./scene_pane";
-import { ShowCamera } from "./show_camera";
+import { CameraSwitch, ShowCamera } from "./show_camera";
 
 const PANES = ["Image", "3D", "Numbers", "Controls"] as const;
 type Pane = (typeof PANES)[number];
@@ -56,7 +56,7 @@ export function Live(): ComponentChild {
       </div>
       <Controls />
       <div class="middle">
-        <ImagePane shown={shown} volume={volume} {...optics} empty={<ShowCamera />} />
+        <ImagePane shown={shown} volume={volume} {...optics} empty={<ShowCamera />}><CameraSwitch /></ImagePane>
         <Divider />
         <ScenePane shown={shown} volume={volume} frame_s={optics.frame_s} painted={(captured_s) => painted.add(Date.now() - captured_s * 1000)}>
           <StateCard />

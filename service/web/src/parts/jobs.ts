@@ -12,11 +12,8 @@ export function jobWords(job: Job): string {
   const progress = job.progress;
   if (!progress || !(progress.total > 0)) return `${what} begins`;
   const left = progress.eta_s == null ? "" : `, ${minutes(progress.eta_s)} left`;
-  return `${what}, ${unit(progress.unit)} ${figure(progress.done)} of ${figure(progress.total)}${left}`;
-}
-
-function unit(name: string): string {
-  return name.replace(/s$/, "");
+  if (progress.unit === "%") return `${what}, ${Math.round(progress.done)} %${left}`;
+  return `${what}, ${progress.unit.replace(/s$/, "")} ${figure(progress.done)} of ${figure(progress.total)}${left}`;
 }
 
 export function share(job: Job): number {

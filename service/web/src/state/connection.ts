@@ -162,6 +162,11 @@ export class Connection {
     } else if (message.kind === PREVIEW) {
       const picture = pictureOf(message);
       if (!picture) return;
+      // Without a run the camera counts its frames anew, and the tracks that were there are of another time.
+      if (!message.header.run && this.run !== null) {
+        this.run = null;
+        this.history.clear();
+      }
       this.history.addPicture(picture);
       this.to.renewed();
     }
