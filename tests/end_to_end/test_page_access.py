@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import ROOT, missing
 from tests.end_to_end.demo_service import FLAGS, SEEN_LIMIT_MS
+from tests.end_to_end.played_scope import PlayedScope, played_scope
 
 AXE = ROOT / "service" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"desk": (1280, 720), "large": (1920, 1080), "huge": (3840, 2160), "tablet": (820, 1180), "phone": (390, 844)}
@@ -33,6 +34,13 @@ def program(chromium: str) -> Iterator[Browser]:
         program = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield program
         program.close()
+
+
+@pytest.fixture(scope="module")
+def scope(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedScope]:
+    with played_scope(tmp_path_factory.mktemp("played")) as scope:
+        scope.start_run(25)
+        yield scope
 
 
 @pytest.fixture(params=["dark", "light"])
@@ -63,41 +71,35 @@ def cut_off(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_axe_finds_nothing_in_any_view(demo: str, page: Page, axe: str, size: str) -> None:
+def test_axe_finds_nothing_in_any_view(scope: PlayedScope, page: Page, axe: str, size: str) -> None:
     width, height = SIZES[size]
     page.set_viewport_size({"width": width, "height": height})
-    page.goto(demo)
-    expect(page.locator("body")).to_have_attribute("data-connection", "live", timeout=SEEN_LIMIT_MS)
+    page.goto(scope.address)
     expect(page.locator("body")).to_have_attribute("data-tracks", re.compile(r"[1-9]"), timeout=SEEN_LIMIT_MS)
     found = {}
     for view in VIEWS:
         page.evaluate(f"location.hash = '#/{view}'")
-        page.wait_for_timeout(1200)
+        expect(page.locator("main h1").first).to_be_attached()
+        page.wait_for_timeout(800)
         found[view] = violations(page, axe) + [f"cut off: {words}" for words in cut_off(page)]
     page.locator("body").press("?")
     found["keys"] = violations(page, axe)
     assert {view: problems for view, problems in found.items() if problems} == {}
 
 
-def test_axe_finds_nothing_in_a_run(demo: str, page: Page, axe: str) -> None:
+def test_axe_finds_nothing_in_a_run(scope: PlayedScope, page: Page, axe: str) -> None:
     page.set_viewport_size({"width": 1440, "height": 900})
-    page.goto(demo)
-    run = page.locator("body")
-    expect(run).to_have_attribute("data-run", re.compile(".+"), timeout=SEEN_LIMIT_MS)
-    name = run.get_attribute("data-run")
     found = {}
     for part in ("tracks", "plots", "export", "about"):
-        page.goto(f"{demo}/#/runs/{name}?at={part}")
-        expect(page.locator(".run-head")).to_be_visible(timeout=SEEN_LIMIT_MS)
-        page.wait_for_timeout(1500)
+        page.goto(f"{scope.address}/#/runs/{scope.finished_run}?at={part}")
+        expect(page.locator(".run-head")).to_be_visible()
+        page.wait_for_timeout(800)
         found[part] = violations(page, axe)
     assert {part: problems for part, problems in found.items() if problems} == {}
 
 
-@pytest.mark.parametrize("route", ["**/api/v1/system", "**/api/v1/feed"])
-def test_axe_finds_nothing_while_the_service_does_not_answer(demo: str, page: Page, axe: str, route: str) -> None:
-    page.route(route, lambda each: each.abort())
-    page.route_web_socket(re.compile("/feed"), lambda socket: socket.close())
-    page.goto(demo)
+def test_axe_finds_nothing_while_the_service_does_not_answer(scope: PlayedScope, page: Page, axe: str) -> None:
+    page.route("**/api/v1/system", lambda each: each.abort())
+    page.goto(scope.address)
     expect(page.locator("body")).to_have_attribute("data-phase", "silent", timeout=SEEN_LIMIT_MS)
     assert violations(page, axe) == []

@@ -35,7 +35,6 @@ export function App(): ComponentChild {
   }, [now.view, now.run]);
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>Skip to the view</a>
       <Rail view={now.view} />
       <div class="column">
         <Standing />

@@ -18,6 +18,7 @@ export const pointed = new Store<string | null>(null);
 export function TopBar(): ComponentChild {
   return (
     <>
+      <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>Skip to the view</a>
       <Badge />
       <TrustSentence />
       <RunClock />

@@ -22,6 +22,8 @@ const MOST_SEGMENTS = 30_000;
 const PICK_PX = 16;
 const MARGIN_PX = 48;
 const SIDE_PX = 84;
+/** In a narrow pane the labels may lie closer to its edge. */
+const SIDE_PART = 0.17;
 /** The legend on the right is wider than the labels on the left. */
 const ASIDE_PX = 13;
 const HATCH_UM = 3;
@@ -269,7 +271,7 @@ export class TrackScene {
     const half = [(x[1] - x[0]) / 2, ((z[1] - z[0]) / 2) * this.stretch, (y[1] - y[0]) / 2];
     const extent = (axis: Vector3): number => half.reduce((sum, value, i) => sum + Math.abs(axis.getComponent(i)) * value, 0);
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    const [wide, high] = [Math.max(40, width - 2 * SIDE_PX), Math.max(40, height - 2 * MARGIN_PX)];
+    const [wide, high] = [Math.max(40, width - 2 * Math.min(SIDE_PX, width * SIDE_PART)), Math.max(40, height - 2 * MARGIN_PX)];
     return Math.max((extent(up) * height) / high, ((extent(right) * width) / wide) * (height / width));
   }
 
