@@ -89,19 +89,50 @@ class CoreCamera:
         self._stop_asked = stop_asked
         self._stop_asked.set()
         self._snapping: _Snapping | None = None
-        now = core()
-        with core_request("read the camera's format"):
-            now.clear_roi()
-            binning = leading_number(now.get_property(label, "Binning"))
-            self.sensor_shape = (now.get_image_height() * binning, now.get_image_width() * binning)
-            self.bit_depth = int(now.get_image_bit_depth())
-            # The core knows the pixel size for the binning in force.
-            pixel_size_um = float(now.get_pixel_size_um()) / binning
-            self._exposure_s = float(now.get_exposure()) / 1000
-        self.pixel_size_um = pixel_size_um if pixel_size_um > 0 else None
-        self._check_format()
+        self._read_sensor()
 
     # ---- settings ----
+
+    def _read_sensor(self) -> None:
+        """Read what belongs to the whole sensor; the region becomes that."""
+        core = self._core()
+        with core_request("read the camera's format"):
+            core.clear_roi()
+            binning = leading_number(core.get_property(self.label, "Binning"))
+            self.sensor_shape = (core.get_image_height() * binning, core.get_image_width() * binning)
+            self.bit_depth = int(core.get_image_bit_depth())
+            self._exposure_s = float(core.get_exposure()) / 1000
+        self.read_pixel_size()
+        self._check_format()
+
+    def read_pixel_size(self) -> None:
+        """Read the pixel size again, which depends on the objective."""
+        core = self._core()
+        with core_request("read the pixel size"):
+            # The core knows it for the binning in force.
+            binning = leading_number(core.get_property(self.label, "Binning"))
+            pixel_size_um = float(core.get_pixel_size_um()) / binning
+        self.pixel_size_um = pixel_size_um if pixel_size_um > 0 else None
+
+    def read_again(self, binning: int) -> None:
+        """Read sensor, format, pixel size and exposure again, after a property of the camera has changed.
+
+        A region of interest stays when the binning is still `binning`; else it would be one of other pixels.
+
+        Raises
+        ------
+        MicroscopeError
+            When the camera gives no grey frames of 8 or 16 bits any more.
+        """
+        core = self.require_idle("change its properties")
+        with core_request("read the region of interest"):
+            roi = read_roi(core.get_roi())
+        self._read_sensor()
+        whole = read_roi(core.get_roi())
+        fits = roi.x + roi.width <= whole.width and roi.y + roi.height <= whole.height
+        if roi != whole and fits and self.settings.binning == binning:
+            with core_request(f"set the region of interest to {_roi_text(roi)}"):
+                core.set_roi(roi.x, roi.y, roi.width, roi.height)
 
     @property
     def settings(self) -> CameraSettings:
@@ -124,7 +155,7 @@ class CoreCamera:
             ``"busy"`` while a sequence runs; ``"not_read_back"`` with the value
             asked and the value reported; ``"settings"`` for a ROI beyond the sensor.
         """
-        core = self._require_idle("change the camera settings")
+        core = self.require_idle("change the camera settings")
         rows, columns = (extent // settings.binning for extent in self.sensor_shape)
         roi = settings.roi
         if roi is not None and (roi.x < 0 or roi.y < 0 or roi.x + roi.width > columns or roi.y + roi.height > rows):
@@ -170,7 +201,7 @@ class CoreCamera:
         MicroscopeError
             ``"busy"`` while a sequence runs, ``"no_frame"`` when the camera gives none in time.
         """
-        core = self._require_idle("take a single frame")
+        core = self.require_idle("take a single frame")
         self._focus.update()
         limit_s = self._frame_limit_s()
         begin_s = time.monotonic()
@@ -195,7 +226,7 @@ class CoreCamera:
         MicroscopeError
             ``"busy"`` while one runs; in bridge mode ``"bridge_rate"``.
         """
-        core = self._require_idle("start a sequence")
+        core = self.require_idle("start a sequence")
         self._focus.update()
         # Before the start, because a stop may come from another thread at any moment after it.
         self._stop_asked.clear()
@@ -257,8 +288,14 @@ class CoreCamera:
 
     # ---- inside ----
 
-    def _require_idle(self, purpose: str) -> Any:
-        """Return the core when neither a sequence nor an exposure runs."""
+    def require_idle(self, purpose: str) -> Any:
+        """Return the core when neither a sequence nor an exposure runs.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"busy"`` or ``"no_frame"`` when one of them does.
+        """
         core = self._core()
         if self._snapping is not None and self._snapping.is_alive():
             raise MicroscopeError(

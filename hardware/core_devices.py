@@ -50,7 +50,7 @@ class CoreDevices:
         """
         core = self._core()
         for label, timeout_s in settings.device_timeout_s.items():
-            self._check_known(label)
+            self.check_known(label)
             with core_request(f"set the time-out of {label} to {timeout_s} s"):
                 core.set_device_timeout_ms(label, round(timeout_s * 1000))
         for label, properties in settings.properties.items():
@@ -91,16 +91,23 @@ class CoreDevices:
             if kind in _SWITCHED_KINDS:
                 self._core().wait_for_device(label)
 
-    def _check_known(self, label: str) -> None:
+    def check_known(self, label: str, where: str = "named in the settings") -> None:
+        """Refuse a label that is none of the devices; `where` says where it stands.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"settings"``, with the labels.
+        """
         if label not in self.kinds:
             raise MicroscopeError(
                 "settings",
-                f"Device {label} was named in the settings; the configuration has {', '.join(self.kinds)}.",
+                f"Device {label} was {where}; the configuration has {', '.join(self.kinds)}.",
                 "Use one of these labels.",
             )
 
     def _set_property(self, label: str, name: str, value: str) -> None:
-        self._check_known(label)
+        self.check_known(label)
         core = self._core()
         with core_request(f"read the properties of {label}"):
             names = strings(core.get_device_property_names(label))

@@ -31,7 +31,7 @@ class CoreFocus:
     Attributes
     ----------
     stage : str or None
-        As given.
+        Label of the drive in use.
     direction : int
         As in `MicroscopeDescription.focus_direction`.
     last_um : float
@@ -45,13 +45,41 @@ class CoreFocus:
         self._devices = devices
         self._settings = settings
         self.stage = stage
-        self.direction = 0
         self.last_um = 0.0
         # Autofocus devices that were switched off here.
         self._switched_off: list[str] = []
-        if stage is not None:
-            with core_request(f"read the direction of {stage}"):
-                self.direction = int(core().get_focus_direction(stage))
+        self.direction = self._read_direction()
+
+    def choose(self, stage: str) -> None:
+        """Give the role Core-Focus to another focus drive, and use that one.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"settings"`` for a device that is no focus drive; ``"not_read_back"``.
+        """
+        drives = self._devices.of_kind("focus drive")
+        if stage not in drives:
+            raise MicroscopeError(
+                "settings",
+                f"The focus drive {stage} was asked for; the configuration has {', '.join(drives) or 'none'}.",
+                "Use one of these.",
+            )
+        core = self._core()
+        with core_request(f"make {stage} the focus drive"):
+            core.set_focus_device(stage)
+            chosen = str(core.get_focus_device())
+        if chosen != stage:
+            raise not_read_back("focus drive", stage, chosen, "a drive that is connected")
+        self.stage = stage
+        self.direction = self._read_direction()
+        self.update()
+
+    def _read_direction(self) -> int:
+        if self.stage is None:
+            return 0
+        with core_request(f"read the direction of {self.stage}"):
+            return int(self._core().get_focus_direction(self.stage))
 
     def read(self) -> float:
         """Position of the focus drive as it reports it, µm.

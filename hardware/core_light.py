@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from hardware.core_devices import CoreDevices
+from hardware.core_properties import CoreProperties
 from hardware.core_values import core_request, not_read_back, strings
 from hardware.microscope import LightState, MicroscopeError
+from hardware.properties import refusal_of
 
 __all__ = ["CoreLight"]
 
@@ -21,13 +23,16 @@ class CoreLight:
         Returns the core; raises when the microscope is closed.
     devices : CoreDevices
         All devices.
+    properties : CoreProperties
+        Their properties and presets.
     group : str
         The configuration group.
     """
 
-    def __init__(self, core: Callable[[], Any], devices: CoreDevices, group: str) -> None:
+    def __init__(self, core: Callable[[], Any], devices: CoreDevices, properties: CoreProperties, group: str) -> None:
         self._core = core
         self._devices = devices
+        self._properties = properties
         self._group = group
 
     @property
@@ -48,7 +53,7 @@ class CoreLight:
         Raises
         ------
         MicroscopeError
-            ``"settings"`` for a preset that does not exist.
+            ``"settings"`` for a preset that does not exist, or one that can move a stage past its limits.
         """
         core = self._core()
         channels = self.state.channels
@@ -58,6 +63,10 @@ class CoreLight:
                 f"Channel {channel} was asked for; the group {self._group} has {', '.join(channels) or 'no presets'}.",
                 "Choose one of these, or name another group as channel_group.",
             )
+        for setting in self._properties.settings(self._group, channel):
+            refusal = refusal_of(setting)
+            if refusal is not None and setting.kind != "core":  # roles are given back afterwards
+                raise refusal.error(f"Property {setting.name} of {setting.device} (channel {channel})")
         with core_request(f"switch the light to {channel}"):
             core.set_config(self._group, channel)
             self._devices.wait_for_switches()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hardware.core_text import clean_text
 from hardware.microscope import MicroscopeError, Roi
+from hardware.properties import PropertyKind
 
 __all__ = [
     "ArrivalClock",
@@ -32,6 +33,7 @@ __all__ = [
     "not_read_back",
     "pop_in_process",
     "pop_over_bridge",
+    "property_kind",
     "read_roi",
     "same_value",
     "snapped_image",
@@ -56,6 +58,9 @@ _DEVICE_TYPES = {
     16: "galvo",
 }
 """Numbers of MMDevice's `DeviceType`."""
+
+_PROPERTY_KINDS: dict[int, PropertyKind] = {2: "number", 3: "integer"}
+"""Numbers of MMDevice's `PropertyType`; the others are text."""
 
 
 Popped = tuple[NDArray[Any], int, float]
@@ -177,6 +182,13 @@ def device_type(core: Any, label: str) -> str:
     kind = core.get_device_type(label)
     number = kind if isinstance(kind, int) else kind.swig_value()
     return _DEVICE_TYPES.get(int(number), "device")
+
+
+def property_kind(core: Any, label: str, name: str) -> PropertyKind:
+    """Kind of value of a property."""
+    kind = core.get_property_type(label, name)
+    number = kind if isinstance(kind, int) else kind.swig_value()
+    return _PROPERTY_KINDS.get(int(number), "text")
 
 
 def strings(values: Any) -> list[str]:

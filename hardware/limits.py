@@ -3,12 +3,15 @@
 A stage that moves too far breaks a slide or an objective, and the
 Micro-Manager core checks no limits: it accepts even a NaN. So every driver is
 used through `LimitedMicroscope`, whose `move_stage` and `move_xy` are the only
-calls that pass a position to a stage. A refused move moves nothing.
+calls that pass a position to a stage. Properties and presets that can move one
+are refused (`hardware.properties`). A refused move moves nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from hardware.microscope import (
     CameraSettings,
@@ -21,6 +24,7 @@ from hardware.microscope import (
     Truth,
     XYLimits,
 )
+from hardware.properties import DeviceProperty, PresetGroup, PropertySetting, refusal_of
 
 __all__ = ["LimitedMicroscope", "check_limits", "check_move"]
 
@@ -113,16 +117,43 @@ class LimitedMicroscope:
         Of the focus drive: lowest and highest position and greatest step, µm.
     xy_limits : XYLimits, optional
         Of the XY stage. Absent: it is not moved.
+    further_limits : mapping of str to StageLimits, optional
+        Of further focus drives, by their labels. A drive without limits is not chosen.
 
     Raises
     ------
     MicroscopeError
-        When a limit is not finite, a range is empty or a step is not positive.
+        When a limit is not finite, a range is empty or a step is not positive; for limits of a drive that does not
+        exist, or that has limits already.
     """
 
-    def __init__(self, inner: Microscope, limits: StageLimits, xy_limits: XYLimits | None = None) -> None:
+    def __init__(
+        self,
+        inner: Microscope,
+        limits: StageLimits,
+        xy_limits: XYLimits | None = None,
+        further_limits: Mapping[str, StageLimits] = MappingProxyType({}),
+    ) -> None:
         self._inner = inner
         self._limits = check_limits(limits)
+        self._drive_limits = {label: check_limits(each) for label, each in further_limits.items()}
+        first = inner.description.focus_stage
+        drives = inner.focus_drives
+        for label in further_limits:
+            if label not in drives or label == first:
+                raise MicroscopeError(
+                    "settings",
+                    f"Limits of the focus drive {label} were given; "
+                    + (
+                        "it has the role Core-Focus, and its limits are stage_low_um, stage_high_um and "
+                        "stage_max_step_um."
+                        if label == first
+                        else f"there are {', '.join(drives) or 'no focus drives'}."
+                    ),
+                    "Give limits of the other focus drives, by the labels of the hardware configuration.",
+                )
+        if first is not None:
+            self._drive_limits[first] = self._limits
         self._xy_limits = xy_limits
         if xy_limits is not None:
             check_limits(xy_limits.x)
@@ -207,6 +238,29 @@ class LimitedMicroscope:
         """Position of the focus drive, µm."""
         return self._inner.stage_um
 
+    @property
+    def focus_drives(self) -> Mapping[str, StageLimits | None]:
+        """Focus drives and their soft limits; None: it is not chosen."""
+        return {label: self._drive_limits.get(label) for label in self._inner.focus_drives}
+
+    def choose_focus_drive(self, label: str) -> None:
+        """Use another focus drive, with its own limits.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"settings"`` for a drive without soft limits; errors of the driver.
+        """
+        limits = self._drive_limits.get(label)
+        if limits is None and label in self._inner.focus_drives:
+            raise MicroscopeError(
+                "settings",
+                f"The focus drive {label} was asked for, but it has no soft limits.",
+                f'Set low_um, high_um and max_step_um of microscope.focus_drives."{label}" in the settings file.',
+            )
+        self._inner.choose_focus_drive(label)
+        self._limits = limits or self._limits
+
     def move_stage(self, stage_um: float) -> float:
         """Move the focus drive when that is allowed; return the position read back, µm.
 
@@ -290,6 +344,53 @@ class LimitedMicroscope:
     def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
         """Open or close the shutter and choose a channel."""
         return self._inner.set_light(shutter_open=shutter_open, channel=channel)
+
+    def properties(self, device: str | None = None) -> tuple[DeviceProperty, ...]:
+        """Properties of one device or of all."""
+        return self._inner.properties(device)
+
+    def read_property(self, device: str, name: str) -> DeviceProperty:
+        """One property."""
+        return self._inner.read_property(device, name)
+
+    def set_property(self, device: str, name: str, value: str) -> DeviceProperty:
+        """Set a property that can move no stage; return it as the device reports it afterwards.
+
+        Raises
+        ------
+        MicroscopeError
+            ``"settings"`` for a property that can move a stage or change its limits, and errors of the driver.
+        """
+        refusal = refusal_of(self._inner.read_property(device, name))
+        if refusal is not None:
+            raise refusal.error(f"Property {name} of {device}")
+        return self._inner.set_property(device, name, value)
+
+    @property
+    def preset_groups(self) -> tuple[PresetGroup, ...]:
+        """The groups of presets."""
+        return self._inner.preset_groups
+
+    def preset_settings(self, group: str, preset: str) -> tuple[PropertySetting, ...]:
+        """What a preset sets."""
+        return self._inner.preset_settings(group, preset)
+
+    def apply_preset(self, group: str, preset: str) -> None:
+        """Set a preset that can move no stage.
+
+        Raises
+        ------
+        MicroscopeError
+            As `set_property`; nothing is set then.
+        """
+        for setting in self._inner.preset_settings(group, preset):
+            refusal = refusal_of(setting)
+            if refusal is not None and not self._is_role_in_force(setting):
+                raise refusal.error(f"Property {setting.name} of {setting.device} (preset {preset} of {group})")
+        self._inner.apply_preset(group, preset)
+
+    def _is_role_in_force(self, setting: PropertySetting) -> bool:
+        return setting.kind == "core" and self._inner.read_property(setting.device, setting.name).value == setting.value
 
     def stop(self) -> bool:
         """Halt stage and sequence, from any thread."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -22,6 +24,7 @@ from hardware.core_camera import CoreCamera
 from hardware.core_devices import CoreDevices
 from hardware.core_focus import CoreFocus
 from hardware.core_light import CoreLight
+from hardware.core_properties import CoreProperties
 from hardware.core_session import connect_bridge, find_installation, start_core, stop_core
 from hardware.core_text import clean_text
 from hardware.core_values import core_request
@@ -36,6 +39,7 @@ from hardware.microscope import (
     StageLimits,
     XYLimits,
 )
+from hardware.properties import DeviceProperty, PresetGroup, PropertySetting
 
 __all__ = ["MicroManagerMicroscope"]
 
@@ -94,7 +98,8 @@ class MicroManagerMicroscope:
         self._focus = CoreFocus(core, self._devices, settings, self._stage)
         self._xy = xy = CoreXY(core, settings.stage_tolerance_um)
         self._camera = CoreCamera(core, settings, camera, self._focus, self._stop_asked)
-        self._light = CoreLight(core, self._devices, settings.channel_group)
+        self._properties = CoreProperties(core, self._devices)
+        self._light = CoreLight(core, self._devices, self._properties, settings.channel_group)
         self._focus.update()
         self._description = MicroscopeDescription(
             driver="micromanager",
@@ -110,7 +115,7 @@ class MicroManagerMicroscope:
 
     @property
     def description(self) -> MicroscopeDescription:
-        """Driver and devices; the pixel size is that of unbinned pixels."""
+        """Driver and devices; the pixel size is that of unbinned pixels. Properties and presets may change it."""
         return self._description
 
     # ---- camera ----
@@ -172,6 +177,17 @@ class MicroManagerMicroscope:
         return StageLimits(-math.inf, math.inf, math.inf)
 
     @property
+    def focus_drives(self) -> dict[str, StageLimits | None]:
+        """All focus drives; the core states no limits."""
+        return dict.fromkeys(self._devices.of_kind("focus drive"))
+
+    def choose_focus_drive(self, label: str) -> None:
+        """Give the role Core-Focus to another focus drive; see `CoreFocus.choose`."""
+        self._focus.choose(label)
+        self._stage = label
+        self._description = replace(self._description, focus_stage=label, focus_direction=self._focus.direction)
+
+    @property
     def xy_um(self) -> tuple[float, float]:
         """Position of the XY stage as it reports it, µm."""
         return self._required_xy.read()
@@ -217,6 +233,81 @@ class MicroManagerMicroscope:
         if shutter_open is not None:
             self._light.switch_shutter(shutter_open)
         return self._light.check(shutter_open, channel)
+
+    # ---- properties and presets ----
+
+    def properties(self, device: str | None = None) -> tuple[DeviceProperty, ...]:
+        """Properties of one device or of all; see `CoreProperties.read`."""
+        return self._properties.read(device)
+
+    def read_property(self, device: str, name: str) -> DeviceProperty:
+        """One property."""
+        return self._properties.get(device, name)
+
+    def set_property(self, device: str, name: str, value: str) -> DeviceProperty:
+        """Set a property and read it back; see `CoreProperties.set`.
+
+        Raises
+        ------
+        MicroscopeError
+            Also ``"busy"`` for a property of the camera while a sequence runs, and when frames would no longer be grey.
+        """
+        before = self._properties.get(device, name)
+        with self._described_again([before]):
+            return self._properties.set(device, name, value)
+
+    @property
+    def preset_groups(self) -> tuple[PresetGroup, ...]:
+        """The configuration groups."""
+        return self._properties.groups
+
+    def preset_settings(self, group: str, preset: str) -> tuple[PropertySetting, ...]:
+        """What a preset sets; see `CoreProperties.settings`."""
+        return self._properties.settings(group, preset)
+
+    def apply_preset(self, group: str, preset: str) -> None:
+        """Set a preset; see `CoreProperties.apply`.
+
+        Raises
+        ------
+        MicroscopeError
+            As `set_property`.
+        """
+        settings = self._properties.settings(group, preset)
+        with self._described_again([self._properties.get(each.device, each.name) for each in settings]):
+            self._properties.apply(group, preset)
+
+    @contextlib.contextmanager
+    def _described_again(self, before: list[DeviceProperty]) -> Iterator[None]:
+        """Describe the microscope as the block leaves it; when its camera cannot be used then, put the properties back.
+
+        Parameters
+        ----------
+        before : list of DeviceProperty
+            What the block sets, as it was.
+        """
+        camera = self._camera
+        is_camera = any(each.device == camera.label for each in before)
+        if is_camera:
+            camera.require_idle("change its properties")
+        binning = camera.settings.binning
+        yield
+        try:
+            if is_camera:
+                camera.read_again(binning)
+            else:
+                camera.read_pixel_size()
+        except MicroscopeError as error:
+            after = self._properties.put_back(before, error)
+            if is_camera:
+                camera.read_again(binning)
+            raise after from error
+        self._description = replace(
+            self._description,
+            sensor_shape=camera.sensor_shape,
+            bit_depth=camera.bit_depth,
+            pixel_size_um=camera.pixel_size_um,
+        )
 
     # ---- end ----
 

@@ -1,16 +1,16 @@
-"""The interface of a microscope: one camera, one focus drive, one XY stage, one light.
+"""The interface of a microscope: one camera, one focus drive, one XY stage, one light, and the devices' properties.
 
 Every driver implements the `Microscope` Protocol; the real-time engine and the
 calibration use nothing else. Calls block, and are made by one owner at a time.
 `stop` and `stop_sequence` may be called from any thread at any moment, also
 while another call blocks, and so may `description`, `stage_limits` and
-`xy_limits`, which never change. Stages may be moved while a sequence runs, from
+`xy_limits`, which are replaced as a whole. Stages may be moved while a sequence runs, from
 another thread than the one that fetches the frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -19,6 +19,8 @@ from bathyscope_errors import BathyscopeError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hardware.properties import DeviceProperty, PresetGroup, PropertySetting
 
 __all__ = [
     "CameraSettings",
@@ -178,7 +180,7 @@ class Microscope(Protocol):
 
     @property
     def description(self) -> MicroscopeDescription:
-        """Driver and devices; read once when the driver opened them."""
+        """Driver and devices; read when the driver opened them, and when properties, presets or drive were changed."""
         ...
 
     @property
@@ -249,6 +251,21 @@ class Microscope(Protocol):
         """Position of the focus drive, µm."""
         ...
 
+    @property
+    def focus_drives(self) -> Mapping[str, StageLimits | None]:
+        """Label of each focus drive, and its soft limits; None: none are stated, and it is not chosen."""
+        ...
+
+    def choose_focus_drive(self, label: str) -> None:
+        """Use another focus drive from now on: position, moves and limits are then those of this drive.
+
+        Raises
+        ------
+        MicroscopeError
+            For a drive that does not exist or has no soft limits.
+        """
+        ...
+
     def move_stage(self, stage_um: float) -> float:
         """Move the focus drive, wait, and return the position read back, µm.
 
@@ -313,6 +330,61 @@ class Microscope(Protocol):
 
     def set_light(self, *, shutter_open: bool | None = None, channel: str | None = None) -> LightState:
         """Open or close the shutter and choose a channel; None leaves a part as it is."""
+        ...
+
+    def properties(self, device: str | None = None) -> tuple[DeviceProperty, ...]:
+        """Properties of one device or of all, as the devices report them now.
+
+        Raises
+        ------
+        MicroscopeError
+            For a device that does not exist.
+        """
+        ...
+
+    def read_property(self, device: str, name: str) -> DeviceProperty:
+        """One property.
+
+        Raises
+        ------
+        MicroscopeError
+            For a device or property that does not exist.
+        """
+        ...
+
+    def set_property(self, device: str, name: str, value: str) -> DeviceProperty:
+        """Set a property, and return it as the device reports it afterwards.
+
+        Raises
+        ------
+        MicroscopeError
+            For a value that the property does not take or keep, and for a property that can move a stage.
+        """
+        ...
+
+    @property
+    def preset_groups(self) -> tuple[PresetGroup, ...]:
+        """The groups of presets."""
+        ...
+
+    def preset_settings(self, group: str, preset: str) -> tuple[PropertySetting, ...]:
+        """What a preset sets.
+
+        Raises
+        ------
+        MicroscopeError
+            For a group or preset that does not exist.
+        """
+        ...
+
+    def apply_preset(self, group: str, preset: str) -> None:
+        """Set a preset, all or nothing.
+
+        Raises
+        ------
+        MicroscopeError
+            As `set_property`.
+        """
         ...
 
     def stop(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ def open_microscope(
     *,
     limits: StageLimits | None = None,
     xy_limits: XYLimits | None = None,
+    further_limits: Mapping[str, StageLimits] = MappingProxyType({}),
     inputs: ComputedInputs | None = None,
 ) -> LimitedMicroscope:
     """Open a microscope within its soft limits.
@@ -38,6 +40,8 @@ def open_microscope(
         Soft limits of the focus drive; required with a real one.
     xy_limits : XYLimits or None
         Soft limits of the XY stage. None: a real one is not moved.
+    further_limits : mapping of str to StageLimits
+        Soft limits of further focus drives, by label.
     inputs : ComputedInputs or None
         Data that the caller computes for the simulated and the replay driver.
 
@@ -57,7 +61,12 @@ def open_microscope(
     if xy_limits is None and not driver.needs_limits:
         xy_limits = XYLimits(_DEFAULT_LIMITS, _DEFAULT_LIMITS)
     own = _validate(kind, driver, settings)
-    return LimitedMicroscope(driver.open(own, inputs or ComputedInputs()), limits, xy_limits)
+    opened = driver.open(own, inputs or ComputedInputs())
+    try:
+        return LimitedMicroscope(opened, limits, xy_limits, further_limits)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _validate(kind: str, driver: Driver[Any], settings: DriverSettings | Mapping[str, Any] | None) -> DriverSettings:

@@ -263,6 +263,11 @@ class ReplayMicroscope(SoftwareMicroscope):
         return StageLimits(self._stage_um, self._stage_um, 0.0)
 
     @property
+    def focus_drives(self) -> dict[str, StageLimits | None]:
+        """None: nothing moves."""
+        return {}
+
+    @property
     def xy_um(self) -> tuple[float, float]:
         """Position of the fixed stage, µm."""
         return 0.0, 0.0

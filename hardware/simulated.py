@@ -323,6 +323,11 @@ class SimulatedMicroscope(SoftwareMicroscope):
         return self._limits
 
     @property
+    def focus_drives(self) -> dict[str, StageLimits | None]:
+        """The simulated drive."""
+        return {"Simulated stage": self._limits}
+
+    @property
     def xy_um(self) -> tuple[float, float]:
         """Position of the XY stage, µm."""
         return self._places[-1].xy_um

@@ -73,6 +73,23 @@ class _Part(BaseModel):
 Index = Annotated[float, Field(ge=1.0, le=2.0)]
 
 
+class FocusDrivePart(_Part):
+    """Limits of a further focus drive, and what it moves."""
+
+    low_um: float = Field(description="Lowest allowed position, µm.")
+    high_um: float = Field(description="Highest allowed position, µm.")
+    max_step_um: Positive = Field(default=100.0, description="Greatest step, µm.")
+    moves: Literal["objective", "sample"] | None = Field(
+        default=None, description="What it moves; absent: as in Micro-Manager's FocusDirection."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.low_um >= self.high_um:
+            raise ValueError(f"low_um is {self.low_um} and high_um {self.high_um}; the first must be lower")
+        return self
+
+
 class MicroscopePart(_Part):
     """The microscope, the relation of its focus drive to depth, and the limits of focus drive and XY stage.
 
@@ -95,6 +112,11 @@ class MicroscopePart(_Part):
     stage_low_um: float = Field(default=-150.0, description="Lowest allowed position of the focus drive, µm.")
     stage_high_um: float = Field(default=150.0, description="Highest allowed position of the focus drive, µm.")
     stage_max_step_um: Positive = Field(default=100.0, description="Greatest step of the focus drive, µm.")
+    focus_drives: dict[str, FocusDrivePart] = Field(
+        default_factory=dict,
+        description="Limits of further focus drives by label; a drive without limits is not chosen. "
+        "stage_low_um and the others are those of the drive with the role Core-Focus.",
+    )
     xy_low_um: tuple[float, float] | None = Field(
         default=None, description="Lowest allowed x and y of the XY stage, µm; absent: a real one is not moved."
     )
@@ -105,6 +127,11 @@ class MicroscopePart(_Part):
     simulated: SimulatedSettings = Field(default=SimulatedSettings(), description="Driver simulated.")
     micromanager: MicroManagerSettings = Field(default=MicroManagerSettings(), description="Driver micromanager.")
     replay: ReplaySettings = Field(default=ReplaySettings(), description="Driver replay.")
+
+    def moves_of(self, drive: str | None) -> Literal["objective", "sample"] | None:
+        """What a focus drive moves, as far as the settings state it."""
+        further = None if drive is None else self.focus_drives.get(drive)
+        return self.moves if further is None else further.moves
 
     @property
     def driver_settings(self) -> DriverSettings:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bathyscope.remote.records import PropertyRecord
 from bathyscope.remote.steps import Endpoint, Number, Request, Steps, get
 
 __all__ = ["MicroscopeMethods", "stop"]
@@ -51,6 +52,58 @@ def set_microscope(
     if roi is not None:
         body["roi"] = None if roi == "whole sensor" else list(roi)
     return dict((yield Request("PATCH", "/microscope", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def apply_preset(group: str, name: str) -> Steps[dict[str, Any]]:
+    """Set a preset of Micro-Manager's configuration groups; `state` lists them in ``presets``. Returns the state."""
+    body = {"preset": {"group": group, "name": name}}
+    return dict((yield Request("PATCH", "/microscope", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def choose_focus_drive(label: str) -> Steps[dict[str, Any]]:
+    """Use another focus drive, with its own limits; `state` lists them in ``stage["focus_drives"]``. Returns the state.
+
+    Raises
+    ------
+    ServiceError
+        For a drive without limits in the settings of the service.
+    """
+    return dict((yield Request("PATCH", "/microscope", json={"focus_drive": label}, timeout_s=_CHANGE_S)).json())
+
+
+def read_properties(device: str | None = None, *, trigger: bool = False) -> Steps[list[PropertyRecord]]:
+    """Properties of the devices, as they report them now.
+
+    Parameters
+    ----------
+    device : str, optional
+        Only of this device.
+    trigger : bool
+        Only those of the camera for trigger, strobe and other signals.
+
+    Raises
+    ------
+    ServiceError
+        Kind ``"conflict"`` while a run or a sweep has the microscope.
+    """
+    query = {"device": device, "trigger": "true" if trigger else None}
+    found = (yield Request("GET", "/microscope/properties", query, timeout_s=_CHANGE_S)).json()
+    return [PropertyRecord.read(item) for item in found["items"]]
+
+
+def set_property(device: str, name: str, value: str | Number) -> Steps[PropertyRecord]:
+    """Set a property of a device, and return it as the device reports it afterwards.
+
+    Raises
+    ------
+    ServiceError
+        For a value that the property does not take or keep; for one that can move a stage (use `move`); and while a
+        run, a sweep or a script has the microscope.
+    """
+    body = {"device": device, "name": name, "value": value if isinstance(value, str | int) else float(value)}
+    return PropertyRecord.read(
+        (yield Request("PATCH", "/microscope/properties", json=body, timeout_s=_CHANGE_S)).json()
+    )
 
 
 def move(
@@ -124,6 +177,10 @@ class MicroscopeMethods:
 
     state = Endpoint(state)
     set = Endpoint(set_microscope)
+    preset = Endpoint(apply_preset)
+    focus_drive = Endpoint(choose_focus_drive)
+    properties = Endpoint(read_properties)
+    set_property = Endpoint(set_property)
     move = Endpoint(move)
     live = Endpoint(live)
     snap = Endpoint(snap)

@@ -1,4 +1,4 @@
-"""Runs, calibrations and models as the service describes them."""
+"""Runs, calibrations, models and properties of devices as the service describes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from service.files.job import Fault, Job, Progress
 
-__all__ = ["CalibrationRecord", "Event", "ModelRecord", "RunRecord", "read_job"]
+__all__ = ["CalibrationRecord", "Event", "ModelRecord", "PropertyRecord", "RunRecord", "read_job"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,30 @@ class Event(_Record):
     details: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class PropertyRecord(_Record):
+    """A property of a device.
+
+    Attributes
+    ----------
+    device, kind, name : label and kind of the device, and name of the property
+    value : as the device reports it
+    type : ``"text"``, ``"number"`` or ``"integer"``
+    limits : lowest and highest value of a number, or None
+    allowed : values to choose from; empty: any
+    not_settable : why the service does not set it; None: `set_property` does
+    """
+
+    device: str
+    kind: str
+    name: str
+    value: str
+    type: str
+    limits: tuple[float, float] | None
+    allowed: tuple[str, ...]
+    not_settable: str | None
+
+
 def read_job(values: Mapping[str, Any]) -> Job:
     """A job from its JSON."""
     known = {each.name for each in fields(Job)}
@@ -115,4 +139,4 @@ def read_job(values: Mapping[str, Any]) -> Job:
 def _value(name: str, value: Any) -> Any:
     if value is not None and name.endswith("_at"):
         return datetime.fromisoformat(value)
-    return tuple(value) if name == "z_range_um" and value is not None else value
+    return tuple(value) if name in ("z_range_um", "limits", "allowed") and value is not None else value

@@ -6,13 +6,22 @@ import io
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from service.api.dependencies import Engine
-from service.api.quantities import BinningFactor, DurationS, ExposureS, Line, PixelCount, PositionUm, StageUm
+from service.api.quantities import (
+    BinningFactor,
+    DurationS,
+    ExposureS,
+    Line,
+    PixelCount,
+    PositionUm,
+    PropertyNumber,
+    StageUm,
+)
 from service.protocol.errors import EngineAway, EngineRefusal
 
 __all__ = ["StageMove", "as_engine_values", "router"]
@@ -24,6 +33,15 @@ _STOP_TIMEOUT_S = 5.0
 
 _CHANGE_TIMEOUT_S = 60.0
 """Long enough for slow drives and filter wheels."""
+
+
+class PresetChoice(BaseModel):
+    """A preset of Micro-Manager's configuration groups."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    group: Line = Field(min_length=1, description="The configuration group.")
+    name: Line = Field(min_length=1, description="One of its presets.")
 
 
 class MicroscopeChange(BaseModel):
@@ -40,6 +58,20 @@ class MicroscopeChange(BaseModel):
     shutter: Literal["open", "closed"] = Field(
         default="closed", description="From now on the shutter keeps this state, even if it followed the camera before."
     )
+    preset: PresetChoice | None = Field(
+        default=None, description="Set a preset, which may change several devices; to be given alone."
+    )
+    focus_drive: Line | None = Field(
+        default=None, min_length=1, description="Use another focus drive, which has limits; to be given alone."
+    )
+
+    @model_validator(mode="after")
+    def _alone(self) -> Self:
+        for name in ("preset", "focus_drive"):
+            others = sorted(self.model_fields_set - {name})
+            if getattr(self, name) is not None and others:
+                raise ValueError(f"{name} is given together with {', '.join(others)}; give it alone, then the others")
+        return self
 
 
 class StageMove(BaseModel):
@@ -78,9 +110,56 @@ class LiveSwitch(BaseModel):
 def as_engine_values(wanted: BaseModel) -> dict[str, Any]:
     """The arguments of the engine's command: what was given, without the number of a command."""
     values = wanted.model_dump(exclude_unset=True, exclude={"id"})
+    for name in ("preset", "focus_drive"):
+        if values.get(name, "") is None:
+            del values[name]
     if "shutter" in values:
         values["shutter_open"] = values.pop("shutter") == "open"
     return values
+
+
+class PropertyParameters(BaseModel):
+    """Selection of properties."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: Line | None = Field(default=None, description="Only of this device.")
+    trigger: bool = Field(default=False, description="Only those of the camera for trigger, strobe and other signals.")
+
+
+class PropertyItem(BaseModel):
+    """One property of one device."""
+
+    id: str
+    device: str
+    kind: str = Field(description="Kind of the device: camera, shutter, state device, focus drive, ...")
+    name: str
+    value: str = Field(description="As the device reports it.")
+    type: Literal["text", "number", "integer"]
+    limits: list[float] | None = Field(description="Lowest and highest value of a number; null: not stated.")
+    allowed: list[str] = Field(description="Values to choose from; empty: any.")
+    read_only: bool
+    before_start: bool = Field(description="It is set in the hardware configuration, before the device is initialized.")
+    of_stage: str | None = Field(description="The stage that this device moves; its properties are not set here.")
+    is_trigger: bool = Field(description="By its name it concerns trigger, strobe or other signals of the camera.")
+    not_settable: str | None = Field(description="Why it is not set here; null: PATCH sets it.")
+
+
+class PropertyList(BaseModel):
+    """Properties of the devices."""
+
+    items: list[PropertyItem]
+    next: None = Field(description="Always null: the list is complete.")
+
+
+class PropertyChange(BaseModel):
+    """A new value of one property. It holds until the microscope is opened again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    device: Line = Field(min_length=1, description="Label of the device.")
+    name: Line = Field(min_length=1, description="Name of the property.")
+    value: Line | PropertyNumber = Field(description="The value, as text or number.")
 
 
 _TIFF, _PNG = "image/tiff", "image/png"
@@ -105,6 +184,21 @@ async def microscope(engine: Engine) -> dict[str, Any]:
 async def change(wanted: MicroscopeChange, engine: Engine) -> dict[str, Any]:
     """Set camera and light, all or nothing; 409 naming the owner while the microscope is in use."""
     return dict(await engine.request("microscope.set", as_engine_values(wanted), _CHANGE_TIMEOUT_S))
+
+
+@router.get("/properties")
+async def list_properties(engine: Engine, parameters: Annotated[PropertyParameters, Query()]) -> PropertyList:
+    """Properties of all devices, read from the devices; 409 naming the owner while a run or sweep is on."""
+    found = await engine.request("microscope.properties", {"device": parameters.device}, _CHANGE_TIMEOUT_S)
+    items = [PropertyItem(**each) for each in found if each["is_trigger"] or not parameters.trigger]
+    return PropertyList(items=items, next=None)
+
+
+@router.patch("/properties")
+async def change_property(wanted: PropertyChange, engine: Engine) -> PropertyItem:
+    """Set one property and return it as the device reports it; those that can move a stage are refused."""
+    arguments = {"device": wanted.device, "name": wanted.name, "value": str(wanted.value)}
+    return PropertyItem(**await engine.request("microscope.property", arguments, _CHANGE_TIMEOUT_S))
 
 
 @router.post("/stage")

@@ -43,6 +43,7 @@ __all__ = [
     "PixelSizeUm",
     "PointLimit",
     "PositionUm",
+    "PropertyNumber",
     "ReadNoiseE",
     "Repeats",
     "Revision",
@@ -86,6 +87,9 @@ PixelCount = Annotated[int, Field(ge=0, le=100_000)]
 
 CountsAdu = Annotated[float, Field(ge=0, le=65_535, allow_inf_nan=False)]
 """Counts of a pixel, as a limit of the contrast: those of 16 bits."""
+
+PropertyNumber = Annotated[int, Field(ge=-(10**12), le=10**12)] | Annotated[float, Field(ge=-1e12, le=1e12)]
+"""Value of a device's property, such as a gain or a delay; the device states its own limits."""
 
 BinningFactor = Annotated[int, Field(ge=1, le=8)]
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from hardware.limits import check_move
 from hardware.microscope import CameraSettings, Microscope, MicroscopeError, Roi
+from hardware.properties import DeviceProperty
+from hardware.properties import refusal_of as refusal_of_setting
 from service.protocol.errors import EngineRefusal
 
 __all__ = [
     "change_stages_and_light",
     "facts_of",
     "is_refusal",
+    "property_values",
     "refusal_of",
     "set_microscope",
     "sets_camera",
@@ -43,18 +46,37 @@ def refusal_of(error: MicroscopeError) -> EngineRefusal:
 
 
 def facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Description, camera, light and stages of a microscope as plain values."""
+    """Description, camera, light, presets and stages of a microscope as plain values."""
     return {
         "description": asdict(microscope.description),
         "camera": asdict(microscope.camera_settings),
         "frame_period_s": microscope.frame_period_s,
         "light": asdict(microscope.light),
+        "presets": [asdict(group) for group in microscope.preset_groups],
         "stage": stage_of(microscope),
     }
 
 
+def property_values(known: DeviceProperty) -> dict[str, Any]:
+    """A property as plain values, with the reason why it is not set here (``not_settable``), or None."""
+    refusal = refusal_of_setting(known)
+    reason = None if refusal is None else f"{refusal.reason}. {refusal.remedy}"
+    if known.read_only:
+        reason = "it is read only"
+    elif known.before_start:
+        reason = "it is set before the device is initialized, in the hardware configuration"
+    values = asdict(known)
+    return {
+        "id": f"{known.device}/{known.name}",
+        **values,
+        "limits": None if known.limits is None else list(known.limits),
+        "allowed": list(known.allowed),
+        "not_settable": reason,
+    }
+
+
 def stage_of(microscope: Microscope) -> dict[str, Any]:
-    """Position of focus drive and XY stage, µm, and their soft limits; None without such a stage."""
+    """Position of focus drive and XY stage, µm, and their soft limits; None without such a stage. All focus drives."""
     description, xy_limits = microscope.description, microscope.xy_limits
     has_focus, has_xy = description.focus_stage is not None, description.xy_stage is not None
     x_um, y_um = microscope.xy_um if has_xy else (None, None)
@@ -62,6 +84,10 @@ def stage_of(microscope: Microscope) -> dict[str, Any]:
     return {
         "stage_um": microscope.stage_um if has_focus else None,
         "limits": asdict(microscope.stage_limits) if has_focus else None,
+        "focus_drive": description.focus_stage,
+        "focus_drives": {
+            label: None if limits is None else asdict(limits) for label, limits in microscope.focus_drives.items()
+        },
         "x_um": x_um,
         "y_um": y_um,
         "x_limits": asdict(limited.x) if limited else None,
@@ -71,7 +97,7 @@ def stage_of(microscope: Microscope) -> dict[str, Any]:
 
 def sets_camera(wanted: Mapping[str, Any]) -> bool:
     """Whether settings of `set_microscope` concern the camera, which must be idle then."""
-    return not wanted.keys().isdisjoint(("exposure_s", "roi", "binning"))
+    return not wanted.keys().isdisjoint(("exposure_s", "roi", "binning", "preset"))
 
 
 def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
@@ -83,14 +109,27 @@ def set_microscope(microscope: Microscope, wanted: Mapping[str, Any]) -> None:
         Its camera is idle when `sets_camera`.
     wanted : mapping
         Any of ``exposure_s``, ``roi`` (left, top, width, height in binned pixels; None: the whole sensor),
-        ``binning``, ``channel``, ``shutter_open``. Other settings stay. A region is counted in
-        binned pixels, so a new binning without a region takes the whole sensor.
+        ``binning``, ``channel``, ``shutter_open``, or alone ``preset`` (``{"group", "name"}``) or ``focus_drive``
+        (the drive that is used from now on). Other settings stay.
+        A region is counted in binned pixels, so a new binning without a region takes the whole sensor.
 
     Raises
     ------
+    EngineRefusal
+        For a preset or focus drive together with other settings.
     MicroscopeError
         Whatever the driver refuses; the camera has been set back, or the text says why not.
     """
+    if "preset" in wanted or "focus_drive" in wanted:
+        if len(wanted) > 1:
+            raise EngineRefusal(
+                "invalid", "A preset or focus drive was given together with other settings.", "Give it alone."
+            )
+        if "preset" in wanted:
+            microscope.apply_preset(wanted["preset"]["group"], wanted["preset"]["name"])
+        else:
+            microscope.choose_focus_drive(wanted["focus_drive"])
+        return
     before = microscope.camera_settings
     after = _camera(before, wanted)
     try:

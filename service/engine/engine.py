@@ -114,6 +114,8 @@ class Engine:
                 "status": self.status.last,
                 "microscope": self._refresh_microscope,
                 "microscope.set": self._set_microscope,
+                "microscope.properties": self.microscope.properties,
+                "microscope.property": self._set_property,
                 "microscope.snap": self._snap,
                 "microscope.live": self._switch_live,
                 "stage.move": self._move_stages,
@@ -223,6 +225,11 @@ class Engine:
         with self.live.paused() if sets_camera(wanted) else nullcontext():
             self.microscope.set(wanted)
         return self.status.microscope()
+
+    def _set_property(self, device: str, name: str, value: str) -> dict[str, Any]:
+        """Set a property of a device; the camera view is paused."""
+        with self.live.paused():
+            return self.microscope.set_property(device, name, value)
 
     def _move_stages(
         self,

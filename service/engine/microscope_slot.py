@@ -18,7 +18,14 @@ from typing import Any
 import structlog
 
 from hardware.microscope import CameraSettings, Frame, Microscope
-from service.engine.controls import change_stages_and_light, facts_of, set_microscope, sets_camera, stage_of
+from service.engine.controls import (
+    change_stages_and_light,
+    facts_of,
+    property_values,
+    set_microscope,
+    sets_camera,
+    stage_of,
+)
 from service.engine.event_log import EventLog
 from service.engine.lease import STARTING, Absence, Lease, LeaseState
 from service.engine.opening import open_instrument
@@ -202,6 +209,39 @@ class MicroscopeSlot:
             microscope = self.free_microscope()
             with self.calling("taking a single frame"):
                 return microscope.snap()
+
+    def properties(self, device: str | None) -> list[dict[str, Any]]:
+        """Properties of one device or of all, read from the devices, as plain values; see `property_values`.
+
+        Raises
+        ------
+        EngineRefusal
+            While the microscope is away, or a run or sweep has it.
+        MicroscopeError
+            For a device that does not exist.
+        """
+        with self._lease.held():
+            self._lease.require_free()
+            microscope = self.open_microscope()
+            with self.calling("reading properties"):
+                return [property_values(each) for each in microscope.properties(device)]
+
+    def set_property(self, device: str, name: str, value: str) -> dict[str, Any]:
+        """Set a property and return it as it is afterwards; an event says so. The camera view ends.
+
+        Raises
+        ------
+        EngineRefusal
+            While the microscope is away or has an owner, or a client has control.
+        MicroscopeError
+            Whatever limits and driver refuse.
+        """
+        with self._changing("setting a property") as microscope:
+            after = microscope.set_property(device, name, value)
+        self._events.add(
+            "property_set", f"{name} of {device} is {after.value}.", details={"device": device, "property": name}
+        )
+        return property_values(after)
 
     def refresh(self) -> None:
         """Read the facts again, unless the microscope is away, or a run or sweep has it.

@@ -40,8 +40,16 @@ def open_instrument(settings: Settings) -> LimitedMicroscope:
         inputs = _simulated(part.simulated)
     elif part.driver == "replay" and part.replay.truth is not None:
         inputs = ComputedInputs(truth=_truth_by_frame(part.replay.truth))
+    further = {
+        label: StageLimits(drive.low_um, drive.high_um, drive.max_step_um) for label, drive in part.focus_drives.items()
+    }
     microscope = open_microscope(
-        part.driver, part.driver_settings, limits=limits, xy_limits=_xy_limits(part), inputs=inputs
+        part.driver,
+        part.driver_settings,
+        limits=limits,
+        xy_limits=_xy_limits(part),
+        further_limits=further,
+        inputs=inputs,
     )
     for text in microscope.description.notes:
         _log.warning("microscope_note", text=text)

@@ -114,6 +114,14 @@ def test_it_is_a_microscope_in_every_part(microscope: LimitedMicroscope) -> None
     assert microscope.stop()
 
 
+def test_the_only_drive_is_chosen_already(microscope: LimitedMicroscope) -> None:
+    microscope.choose_focus_drive("Simulated stage")
+    assert microscope.focus_drives == {"Simulated stage": LIMITS}
+    with pytest.raises(MicroscopeError, match="drive Z was asked for; the simulated microscope has Simulated stage"):
+        microscope.choose_focus_drive("Z")
+    assert microscope.stage_limits == LIMITS
+
+
 def test_errors_cross_process_boundaries_whole() -> None:
     error = pickle.loads(pickle.dumps(MicroscopeError("stage_limit", "Too far.", "Go back.")))
     assert (error.cause, error.problem, error.remedy) == ("stage_limit", "Too far.", "Go back.")

@@ -91,6 +91,40 @@ def test_drives_without_the_role_are_named(open_with: OpenDemo) -> None:
         limited(microscope).move_stage(1.0)
 
 
+def test_another_drive_is_chosen_with_its_own_limits(open_with: OpenDemo) -> None:
+    driver = open_with("FocusDirection,Z,-1\nFocusDirection,Piezo,1\nConfigGroup,Channel,Red,Wheel,State,2\n")
+    piezo, z = StageLimits(-50.0, 50.0, 50.0), StageLimits(0.0, 20.0, 5.0)
+    microscope = LimitedMicroscope(driver, piezo, further_limits={"Z": z})
+    assert microscope.focus_drives == {"Z": z, "Piezo": piezo}
+    microscope.choose_focus_drive("Z")
+    description = microscope.description
+    assert (description.focus_stage, description.focus_direction, microscope.stage_limits) == ("Z", -1, z)
+    with pytest.raises(MicroscopeError, match="soft limits are 0 to 20"):
+        microscope.move_stage(25.0)
+    assert microscope.move_stage(4.0) == pytest.approx(4.0)
+    assert microscope.snap().stage_um == pytest.approx(4.0)
+    assert driver._core.get_position("Piezo") == pytest.approx(0.0)
+    assert microscope.set_light(channel="Red").channel == "Red"  # the role stays
+    assert microscope.stop()
+    microscope.choose_focus_drive("Piezo")
+    assert (microscope.stage_limits, microscope.description.focus_direction) == (piezo, 1)
+    assert microscope.move_stage(40.0) == pytest.approx(40.0)
+    with pytest.raises(MicroscopeError, match="focus drive XY was asked for; the configuration has Z, Piezo"):
+        microscope.choose_focus_drive("XY")
+
+
+def test_a_drive_without_limits_is_not_chosen(open_with: OpenDemo) -> None:
+    driver = open_with()
+    microscope = limited(driver)
+    with pytest.raises(MicroscopeError, match=r'no soft limits\. Set low_um.*focus_drives\."Z"'):
+        microscope.choose_focus_drive("Z")
+    assert driver._core.get_focus_device() == "Piezo"
+    limits = StageLimits(0.0, 1.0, 1.0)
+    for label, says in (("Piezo", "its limits are stage_low_um"), ("Y", "there are Z, Piezo")):
+        with pytest.raises(MicroscopeError, match=says):
+            LimitedMicroscope(driver, limits, further_limits={label: limits})
+
+
 @pytest.mark.parametrize("direction", [-1, 0, 1])
 def test_the_direction_of_the_drive_in_use_is_described(open_with: OpenDemo, direction: int) -> None:
     microscope = open_with(f"FocusDirection,Z,{direction}\nFocusDirection,Piezo,1\n", Focus="Z")

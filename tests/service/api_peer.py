@@ -61,6 +61,13 @@ class Peer:
             raise self.refusal
         if command in ("microscope.set", "microscope.live", "stage.move"):
             return {"state": "ready", "problem": None, "set": arguments}
+        if command in ("microscope.properties", "microscope.property"):
+            known = {
+                "id": "Camera/Gain", "device": "Camera", "kind": "camera", "name": "Gain", "value": "0",
+                "type": "integer", "limits": [-5.0, 8.0], "allowed": [], "read_only": False, "before_start": False,
+                "of_stage": None, "is_trigger": False, "not_settable": None,
+            }  # fmt: skip
+            return [known] if command == "microscope.properties" else {**known, "value": arguments["value"]}
         if command == "calibration.start" and self.jobs is not None:
             return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
         if command == "model.activate":

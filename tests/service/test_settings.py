@@ -76,6 +76,11 @@ def test_variables_of_build_and_tests_are_not_settings() -> None:
         ),
         ({"command_line": {"microscope": {"stage_low_um": 10, "stage_high_um": 5}}}, "the first must be lower"),
         ({"command_line": {"microscope": {"xy_low_um": [0, 0]}}}, "set together"),
+        (
+            {"command_line": {"microscope": {"focus_drives": {"Piezo": {"low_um": 9, "high_um": 0}}}}},
+            "the first must be lower",
+        ),
+        ({"command_line": {"microscope": {"focus_drives": {"Piezo": {"low_um": 9}}}}}, "Piezo.high_um"),
         ({"command_line": {"microscope": {"xy_low_um": [0, 5], "xy_high_um": [9, 5]}}}, "lower in x and in y"),
         ({"command_line": {"host": "0.0.0.0"}}, "there is no access_key"),
         ({"command_line": {"access_key": "short"}}, "at least 16 are needed"),

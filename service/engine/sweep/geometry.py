@@ -25,23 +25,24 @@ def axis_of(part: MicroscopePart, description: MicroscopeDescription) -> DepthAx
     DataError
         When neither gives the sign, or they contradict each other.
     """
-    if description.driver == "simulated" and part.moves is None:
+    moves = part.moves_of(description.focus_stage)
+    if description.driver == "simulated" and moves is None:
         return depth_axis("objective", 1.0, 1.0)  # as the simulated scene is rendered
     direction = description.focus_direction
     # A drive that brings objective and sample together makes depth fall, whichever of the two it moves.
     following: Literal["objective", "sample"] | None = None
     if direction != 0:
         following = "objective" if direction > 0 else "sample"
-    if part.moves is not None and following is not None and part.moves != following:
+    if moves is not None and following is not None and moves != following:
         raise DataError(
-            f"The sign of depth is stated twice and differently: microscope.moves is {part.moves}, but FocusDirection "
+            f"The sign of depth is stated twice and differently: microscope.moves is {moves}, but FocusDirection "
             f"of {description.focus_stage} is {direction} in Micro-Manager's configuration, which means that a higher "
             f"position {'brings objective and sample together' if direction > 0 else 'takes them apart'} "
             f"(as moves = {following} does).",
             "Raise the drive a little and see what happens, then correct the wrong one: without moves FocusDirection "
             "decides; with FocusDirection 0 (unknown) moves decides.",
         )
-    return depth_axis(part.moves or following, part.immersion_index, part.sample_index)
+    return depth_axis(moves or following, part.immersion_index, part.sample_index)
 
 
 def pixel_size_of(microscope: Microscope, stated_um: float | None) -> float:

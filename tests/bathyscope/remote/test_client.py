@@ -161,6 +161,19 @@ def test_stages_camera_and_frames_without_a_run(client: bathyscope.Client) -> No
     client.microscope.move(x_um=0, y_um=0, stage_um=0)
 
 
+def test_a_simulated_microscope_has_no_properties(client: bathyscope.Client) -> None:
+    assert client.microscope.properties() == []
+    assert client.microscope.state()["presets"] == []
+    for request in (
+        lambda: client.microscope.preset("Channel", "FITC"),
+        lambda: client.microscope.set_property("Camera", "Gain", np.float32(1)),
+        lambda: client.microscope.properties("Camera"),
+    ):
+        with pytest.raises(ServiceError, match="has no properties and presets") as refusal:
+            request()
+        assert refusal.value.status == 422
+
+
 def test_the_camera_is_shown_without_a_run(client: bathyscope.Client) -> None:
     assert client.microscope.live(duration_s=60)["state"] == "live"
     frames = client.live.frames()

@@ -339,6 +339,27 @@ def test_microscope_is_away(client: httpx.Client) -> None:
     assert_problem(client.get("/api/v1/microscope"), 503, "does not respond")
 
 
+def test_properties_and_presets(client: httpx.Client, peer: Peer) -> None:
+    found = client.get("/api/v1/microscope/properties", params={"device": "Camera"}).json()
+    assert (found["next"], [item["id"] for item in found["items"]]) == (None, ["Camera/Gain"])
+    assert client.get("/api/v1/microscope/properties", params={"trigger": "true"}).json()["items"] == []
+    for value, text in (("High", "High"), (3, "3"), (0.25, "0.25")):
+        change = {"device": "Camera", "name": "Gain", "value": value}
+        assert client.patch("/api/v1/microscope/properties", json=change).json()["value"] == text
+    assert peer.commands[-1] == ("microscope.property", {"device": "Camera", "name": "Gain", "value": "0.25"})
+    preset = {"group": "Channel", "name": "FITC"}
+    assert client.patch("/api/v1/microscope", json={"preset": preset}).json()["set"] == {"preset": preset}
+    assert client.patch("/api/v1/microscope", json={"preset": None, "binning": 2}).json()["set"] == {"binning": 2}
+    chosen = client.patch("/api/v1/microscope", json={"focus_drive": "Piezo"}).json()
+    assert chosen["set"] == {"focus_drive": "Piezo"}
+    both = {"focus_drive": "Piezo", "preset": preset}
+    assert_problem(client.patch("/api/v1/microscope", json=both), 422, "preset is given together with focus_drive")
+    both = {"preset": preset, "binning": 2}
+    assert_problem(client.patch("/api/v1/microscope", json=both), 422, "preset is given together with binning")
+    change = {"device": "Camera", "name": "Gain", "value": True}
+    assert_problem(client.patch("/api/v1/microscope/properties", json=change), 422, "body.value")
+
+
 def test_the_camera_view_is_switched(client: httpx.Client, peer: Peer) -> None:
     assert client.post("/api/v1/microscope/live", json={"on": True, "duration_s": 60}).status_code == 200
     assert client.post("/api/v1/microscope/live", json={"on": False}).status_code == 200
@@ -806,6 +827,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
     assert {
         "/healthz", "/readyz", "/api/v1/system", "/api/v1/microscope", "/api/v1/microscope/stop",
         "/api/v1/microscope/stage", "/api/v1/microscope/snap", "/api/v1/microscope/live",
+        "/api/v1/microscope/properties",
         "/api/v1/calibrations", "/api/v1/calibrations/{calibration}",
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -367,6 +368,15 @@ def description(direction: int) -> MicroscopeDescription:
 def test_the_sign_of_depth_follows_what_is_stated(moves: str | None, direction: int, sign: int) -> None:
     part = load_settings(command_line={"microscope": {"moves": moves}}, environment={}).microscope
     assert axis_of(part, description(direction)).sign == sign
+
+
+def test_the_sign_of_depth_is_that_of_the_drive_in_use() -> None:
+    drive = {"low_um": 0, "high_um": 9, "moves": "sample"}
+    given = {"moves": "objective", "focus_drives": {"Piezo": drive, "Spare": {**drive, "moves": None}}}
+    part = load_settings(command_line={"microscope": given}, environment={}).microscope
+    assert axis_of(part, description(0)).sign == 1
+    assert axis_of(part, replace(description(0), focus_stage="Z")).sign == -1
+    assert axis_of(part, replace(description(1), focus_stage="Spare")).sign == -1  # as FocusDirection says
 
 
 @pytest.mark.parametrize(
