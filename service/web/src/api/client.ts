@@ -22,7 +22,7 @@ export type TrackItem = Schemas["TrackItem"];
 export type TrackList = Schemas["TrackList"];
 export type MeasuresList = Schemas["MeasuresList"];
 export type Event = Schemas["Event"];
-export type MicroscopeChange = Partial<Schemas["MicroscopeChange"]>;
+export type DeviceProperty = Schemas["PropertyItem"];
 export type StageMove = Partial<Schemas["StageMove"]>;
 
 /** An address of this service. Behind a proxy it has the proxy's prefix. */
@@ -82,6 +82,10 @@ export class Api {
   moveStage = (wanted: StageMove): Promise<unknown> => this.ask("POST", "api/v1/microscope/stage", wanted, LONG_PATIENCE_MS);
   setLive = (on: boolean, duration_s: number | null): Promise<unknown> =>
     this.ask("POST", "api/v1/microscope/live", { on, ...(duration_s === null ? {} : { duration_s }) }, LONG_PATIENCE_MS);
+
+  properties = (): Promise<{ items: DeviceProperty[] }> => this.read("api/v1/microscope/properties", 60_000);
+  changeProperty = (wanted: { device: string; name: string; value: string }): Promise<DeviceProperty> =>
+    this.ask("PATCH", "api/v1/microscope/properties", wanted, LONG_PATIENCE_MS);
 
   runs = (values: { limit?: number; cursor?: string; search?: string; state?: string; order?: string }): Promise<RunList> =>
     this.read(`api/v1/runs${query(values)}`);

@@ -8,6 +8,8 @@ export interface Key {
   /** As it is written in the list. */
   shown: string;
   words: string;
+  /** The key counts only while something inside this selector has the focus. */
+  within?: string;
   run(event: KeyboardEvent): void;
 }
 
@@ -19,7 +21,6 @@ const ALWAYS: readonly (readonly [string, string])[] = [
   ["Tab, Enter, Space", "Go to and use any button, field or row"],
   ["← → ↑ ↓", "3D: turn the view. Image: move it. Timeline: step"],
   ["+ −", "Zoom in the pane that has the focus"],
-  ["PgUp PgDn", "Focus pane: one step up, one step down"],
 ];
 
 /** Keys that hold while the component is shown. */
@@ -46,6 +47,7 @@ export function onKey(event: KeyboardEvent): void {
   const key = keys.get(event.key.length === 1 ? event.key.toLowerCase() : event.key);
   // Space and Enter belong to the button that has the focus.
   if (!key || ((event.key === " " || event.key === "Enter") && at?.closest("button, a, [role=slider], summary"))) return;
+  if (key.within !== undefined && !at?.closest(key.within)) return;
   event.preventDefault();
   key.run(event);
 }

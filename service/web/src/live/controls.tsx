@@ -1,14 +1,15 @@
 // Camera, light, stage and model. A field shows the value that was read back; a refusal stands under its field.
-import type { ComponentChild, ComponentChildren } from "preact";
+import type { ComponentChild } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { sentence } from "../api/problem";
 import { useKeys } from "../app/help";
 import { pointed } from "../app/top_bar";
 import { figure } from "../parts/words";
 import { api, instrument } from "../state/app";
 import { cameraPixelUm, frameSize, type Limits, type MicroscopeFacts, misfit, recordingGbPerHour } from "../state/status";
 import { sameContent, useStore } from "../state/store";
+import { Presets, Properties } from "./devices";
 import { choosing } from "./image_pane";
+import { Group, useChange } from "./parts";
 
 export function Controls(): ComponentChild {
   const facts = useStore(instrument, ({ status }) => status?.microscope ?? null, sameContent);
@@ -23,7 +24,9 @@ export function Controls(): ComponentChild {
       <Light facts={facts} held={held} />
       <Focus facts={facts} held={held} />
       <Place facts={facts} held={held} />
+      <Presets facts={facts} held={held} />
       <ModelPart />
+      <Properties held={held} />
     </section>
   );
 }
@@ -50,34 +53,6 @@ export function FocusPart(): ComponentChild {
 interface PartProps {
   facts: MicroscopeFacts;
   held: boolean;
-}
-
-/** Run a change; its refusal is returned to be shown under the field. */
-function useChange(): { fault: string; busy: boolean; change: (work: () => Promise<unknown>) => Promise<void> } {
-  const [fault, setFault] = useState("");
-  const [busy, setBusy] = useState(false);
-  const change = async (work: () => Promise<unknown>): Promise<void> => {
-    setBusy(true);
-    setFault("");
-    try {
-      await work();
-    } catch (error) {
-      setFault(sentence(error));
-    } finally {
-      setBusy(false);
-    }
-  };
-  return { fault, busy, change };
-}
-
-function Group({ name, children, fault, busy }: { name: string; children: ComponentChildren; fault?: string; busy?: boolean }): ComponentChild {
-  return (
-    <fieldset class="part" aria-busy={busy ?? false}>
-      <legend>{name}{busy ? <i class="spinner" /> : null}</legend>
-      {children}
-      {fault ? <p class="wrong" role="alert">{fault}</p> : null}
-    </fieldset>
-  );
 }
 
 function Camera({ facts, held }: PartProps): ComponentChild {
@@ -203,6 +178,8 @@ function Light({ facts, held }: PartProps): ComponentChild {
 }
 
 const STEPS = [10, 1, 0.1] as const;
+/** The keys move hardware, so they count only where the user means the focus. */
+const FOCUS_KEYS = ".image, .focus-part";
 
 function Focus({ facts, held }: PartProps): ComponentChild {
   const { fault, busy, change } = useChange();
@@ -213,12 +190,20 @@ function Focus({ facts, held }: PartProps): ComponentChild {
     if (!held && at !== null) void change(() => api.moveStage({ by_um: um }));
   };
   useKeys([
-    { key: "PageUp", shown: "PgUp", words: "Focus drive up by the last step", run: () => by(step) },
-    { key: "PageDown", shown: "PgDn", words: "Focus drive down by the last step", run: () => by(-step) },
+    { key: "PageUp", shown: "PgUp", words: "Focus drive up by the last step, while picture or focus has the keys", within: FOCUS_KEYS, run: () => by(step) },
+    { key: "PageDown", shown: "PgDn", words: "Focus drive down by the last step, likewise", within: FOCUS_KEYS, run: () => by(-step) },
   ]);
   if (at === null || !limits) return null;
+  const drives = Object.keys(facts.stage?.focus_drives ?? {});
   return (
-    <Group name="Focus" fault={fault} busy={busy}>
+    <Group name="Focus" fault={fault} busy={busy} kind="focus-part">
+      {drives.length > 1 ? (
+        <label>Drive
+          <select value={facts.description?.focus_stage ?? ""} disabled={held} onChange={(event) => void change(() => api.changeMicroscope({ focus_drive: event.currentTarget.value }))}>
+            {drives.map((drive) => <option key={drive}>{drive}</option>)}
+          </select>
+        </label>
+      ) : null}
       <label>Position, µm<Field value={+at.toFixed(3)} disabled={held} label="Position of the focus drive, µm" send={(value) => change(() => api.moveStage({ stage_um: value }))} /></label>
       <LimitBar at={at} limits={limits} />
       <div class="steps">
@@ -226,7 +211,7 @@ function Focus({ facts, held }: PartProps): ComponentChild {
           <button key={um} type="button" class="small" disabled={held} aria-label={`Move the focus drive by ${um} µm`} onClick={() => { setStep(Math.abs(um)); by(um); }}>{um > 0 ? "+" : "−"}{Math.abs(um)}</button>
         ))}
       </div>
-      <p class="hint">PgUp and PgDn: {step} µm</p>
+      <p class="hint">PgUp and PgDn here or on the picture: {step} µm</p>
     </Group>
   );
 }

@@ -7,6 +7,8 @@ import { after, type Happening, initial, type Instrument } from "./instrument";
 import { Store } from "./store";
 
 const TICK_MS = 250;
+const SLOW_FRAME_MS = 40;
+const LONGEST_PAUSE_MS = 500;
 /** What is older is drawn without colour. */
 const OLD_MS = 1500;
 const MOST_EVENTS = 100;
@@ -54,12 +56,23 @@ export function addJob(job: Job): void {
 }
 
 let waiting = false;
+let frameMs = 0;
 
-/** Choose the moment that is shown, once before the next repaint. */
+/**
+ * Choose the moment that is shown, once before the next repaint. Where drawing is slow, as in software, as much time is
+ * left to the messages as the drawing takes; otherwise they would wait, and the page would show ever older tracks.
+ */
 export function renew(): void {
   if (waiting) return;
   waiting = true;
+  if (frameMs > SLOW_FRAME_MS) setTimeout(choose, Math.min(frameMs, LONGEST_PAUSE_MS));
+  else choose();
+}
+
+function choose(): void {
   requestAnimationFrame(() => {
+    const begin = performance.now();
+    requestAnimationFrame(() => requestAnimationFrame(() => (frameMs = (performance.now() - begin) / 2)));
     waiting = false;
     const at = frozenAt.get();
     const moment = at === null ? history.live(performance.now()) : history.at(at);

@@ -15,6 +15,8 @@ export interface Stage {
   y_um: number | null;
   x_limits: Limits | null;
   y_limits: Limits | null;
+  /** Focus drives to choose from, with their limits. */
+  focus_drives?: Record<string, Limits | null>;
 }
 export interface Roi {
   x: number;
@@ -42,6 +44,7 @@ export interface MicroscopeFacts {
   frame_period_s?: number;
   light?: { shutter_open: boolean | null; channel: string | null; channels: string[]; automatic: boolean };
   stage?: Stage;
+  presets?: { name: string; presets: string[]; current: string | null }[];
 }
 
 /** The fields of a status message that this page uses. */
