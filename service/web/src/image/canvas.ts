@@ -48,13 +48,18 @@ export class ImageCanvas {
   private painted: { picture: Picture; contrast: Contrast } | null = null;
   private drag: { from: [number, number]; at: [number, number]; moved: number } | null = null;
   private waiting = false;
+  /** Size of the canvas on the screen; reading it from the document for each ring would be slow. */
+  private box = { width: 1, height: 1 };
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
     private readonly events: ImageEvents,
   ) {
     this.context = canvas.getContext("2d")!;
-    this.watcher = new ResizeObserver(() => this.invalidate());
+    this.watcher = new ResizeObserver(() => {
+      this.measure();
+      this.invalidate();
+    });
     this.watcher.observe(canvas.parentElement!);
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -91,8 +96,8 @@ export class ImageCanvas {
   get scale(): number {
     const picture = this.drawing?.moment.picture;
     if (!picture) return 1;
-    const { clientWidth, clientHeight } = this.canvas;
-    return this.zoom * Math.min(clientWidth / (picture.width * picture.scale), clientHeight / (picture.height * picture.scale));
+    const { width, height } = this.box;
+    return this.zoom * Math.min(width / (picture.width * picture.scale), height / (picture.height * picture.scale));
   }
 
   /** Keep a place of the frame in the middle, pixels. */
@@ -111,13 +116,17 @@ export class ImageCanvas {
     });
   }
 
+  private measure(): void {
+    this.box = { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
+  }
+
   private key(event: KeyboardEvent): void {
     const step = 40 / this.scale;
     const actions: Record<string, () => void> = {
       ArrowLeft: () => this.shift(-step, 0), ArrowRight: () => this.shift(step, 0), ArrowUp: () => this.shift(0, -step), ArrowDown: () => this.shift(0, step),
-      "+": () => this.zoomAt(1.25, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2),
-      "=": () => this.zoomAt(1.25, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2),
-      "-": () => this.zoomAt(0.8, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2),
+      "+": () => this.zoomAt(1.25, this.box.width / 2, this.box.height / 2),
+      "=": () => this.zoomAt(1.25, this.box.width / 2, this.box.height / 2),
+      "-": () => this.zoomAt(0.8, this.box.width / 2, this.box.height / 2),
       "0": () => this.fit(),
     }; // prettier-ignore
     const action = actions[event.key];
@@ -138,19 +147,19 @@ export class ImageCanvas {
     const clamp = (value: number, whole: number, seen: number): number =>
       seen >= whole ? whole / 2 : Math.min(whole - seen / 2, Math.max(seen / 2, value));
     const [x, y] = this.centre ?? [width / 2, height / 2];
-    return [clamp(x, width, this.canvas.clientWidth / scale), clamp(y, height, this.canvas.clientHeight / scale)];
+    return [clamp(x, width, this.box.width / scale), clamp(y, height, this.box.height / scale)];
   }
 
   private toScreen(x: number, y: number): [number, number] {
     const [cx, cy] = this.middle();
     const { scale } = this;
-    return [this.canvas.clientWidth / 2 + (x - cx) * scale, this.canvas.clientHeight / 2 + (y - cy) * scale];
+    return [this.box.width / 2 + (x - cx) * scale, this.box.height / 2 + (y - cy) * scale];
   }
 
   private toFrame(px: number, py: number): [number, number] {
     const [cx, cy] = this.middle();
     const { scale } = this;
-    return [cx + (px - this.canvas.clientWidth / 2) / scale, cy + (py - this.canvas.clientHeight / 2) / scale];
+    return [cx + (px - this.box.width / 2) / scale, cy + (py - this.box.height / 2) / scale];
   }
 
   private zoomAt(factor: number, px: number, py: number): void {
@@ -230,7 +239,8 @@ export class ImageCanvas {
   }
 
   private draw(): void {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    this.measure();
+    const { width, height } = this.box;
     const ratio = Math.min(devicePixelRatio, 2);
     if (!width || !height) return;
     const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
