@@ -13,7 +13,7 @@ from hardware.core_values import core_request, not_read_back, property_kind, sam
 from hardware.microscope import MicroscopeError
 from hardware.properties import STAGE_KINDS, DeviceProperty, PresetGroup, PropertySetting
 
-__all__ = ["CoreProperties"]
+__all__ = ["CoreProperties", "checked_value", "concerns_trigger"]
 
 _TRIGGER = re.compile(r"trigger|strobe|expos\w* ?out|external|synchron", re.IGNORECASE)
 """Names that vendors give to inputs and outputs for signals of a camera."""
@@ -89,6 +89,15 @@ class CoreProperties:
         except MicroscopeError as error:
             raise self.put_back([before], error) from error
         return after
+
+    def trigger_of(self, camera: str) -> dict[str, str]:
+        """Properties of a camera for trigger, strobe and other signals: name to the value that the core knows."""
+        core, found = self._core(), {}
+        for name in self._names(camera):
+            if concerns_trigger(name):
+                with core_request(f"read property {name} of {camera}"):
+                    found[name] = str(core.get_property_from_cache(camera, name))
+        return found
 
     # ---- presets ----
 
@@ -198,7 +207,7 @@ class CoreProperties:
                 bool(core.is_property_read_only(device, name)),
                 bool(core.is_property_pre_init(device, name)),
                 of_stage,
-                kind == "camera" and _TRIGGER.search(name) is not None,
+                kind == "camera" and concerns_trigger(name),
             )
 
     def _write(self, device: str, name: str, value: str) -> None:
@@ -229,6 +238,11 @@ class CoreProperties:
                     elif label not in stages and named in stages:
                         self._links[label] = named
         return self._links
+
+
+def concerns_trigger(name: str) -> bool:
+    """Whether a property of a camera, by its name, concerns trigger, strobe or other signals."""
+    return _TRIGGER.search(name) is not None
 
 
 def checked_value(known: DeviceProperty, value: str) -> str:

@@ -367,6 +367,11 @@ class LimitedMicroscope:
         return self._inner.set_property(device, name, value)
 
     @property
+    def trigger(self) -> Mapping[str, str]:
+        """Properties of the camera for trigger and strobe."""
+        return self._inner.trigger
+
+    @property
     def preset_groups(self) -> tuple[PresetGroup, ...]:
         """The groups of presets."""
         return self._inner.preset_groups

@@ -257,6 +257,11 @@ class MicroManagerMicroscope:
             return self._properties.set(device, name, value)
 
     @property
+    def trigger(self) -> dict[str, str]:
+        """Properties of the camera for trigger and strobe; see `CoreProperties.trigger_of`."""
+        return self._properties.trigger_of(self._description.camera)
+
+    @property
     def preset_groups(self) -> tuple[PresetGroup, ...]:
         """The configuration groups."""
         return self._properties.groups

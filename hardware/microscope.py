@@ -363,6 +363,11 @@ class Microscope(Protocol):
         ...
 
     @property
+    def trigger(self) -> Mapping[str, str]:
+        """Properties of the camera for trigger, strobe and other signals, by their names: name to value."""
+        ...
+
+    @property
     def preset_groups(self) -> tuple[PresetGroup, ...]:
         """The groups of presets."""
         ...

@@ -88,6 +88,11 @@ class SoftwareMicroscope(ABC):
         raise self._without(f"Property {name} of {device} was to be set")
 
     @property
+    def trigger(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+    @property
     def preset_groups(self) -> tuple[PresetGroup, ...]:
         """None."""
         return ()

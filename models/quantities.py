@@ -20,6 +20,7 @@ __all__ = [
     "DEPTH_UM",
     "ELECTRONS_PER_ADU",
     "EXPOSURE_S",
+    "FOCUS_RANGE_UM",
     "FRAME_PERIOD_S",
     "PIXEL_SIZE_UM",
     "READ_NOISE_E",
@@ -140,6 +141,14 @@ Z_STEP_UM = Quantity(
     20.0,
     "from the resolution of a piezo to the depth of field of a 4x objective",
     (Slip(20.0, 20_000.0, _NANOMETRES),),
+)
+FOCUS_RANGE_UM = Quantity(
+    "the range of the search for focus",
+    "µm",
+    0.1,
+    5000.0,
+    "from the depth of field of an immersion objective to the travel of focus drives",
+    (Slip(5000.0, 5e6, _NANOMETRES),),
 )
 SWEEP_PLANES = Quantity(
     "the number of planes of the sweep",

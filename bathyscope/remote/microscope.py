@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bathyscope.remote.records import PropertyRecord
-from bathyscope.remote.steps import Endpoint, Number, Request, Steps, get
+from bathyscope.remote.records import FocusCurveRecord, PropertyRecord, read_job
+from bathyscope.remote.steps import Endpoint, Number, Request, Steps, get, id_of
+from service.files.job import Job
 
 __all__ = ["MicroscopeMethods", "stop"]
 
@@ -152,6 +153,47 @@ def live(on: bool = True, *, duration_s: float | None = None) -> Steps[dict[str,
     return dict((yield Request("POST", "/microscope/live", json=body, timeout_s=_CHANGE_S)).json())
 
 
+def start_focus(
+    *,
+    range_um: Number = 60.0,
+    step_um: Number = 4.0,
+    settle_s: float = 0.05,
+    exposure_s: float | None = None,
+    name: str = "",
+) -> Steps[Job]:
+    """Search the sharpest image along the focus drive and go there.
+
+    Parameters
+    ----------
+    range_um : float
+        Distance to each side of the present position, µm; less where the soft limits are nearer.
+    step_um : float
+        Step of the first search, µm: shorter than the range in which the image looks sharp. The second search, around
+        the best position, has an eighth of it.
+    settle_s : float
+        Wait after each move, s.
+    exposure_s : float, optional
+        Absent: as the camera is set.
+    name : str
+        For people.
+
+    Returns
+    -------
+    Job
+        It has begun; `jobs.wait` follows it, and `focus_curve` has what it found. Cancelled or failed, it brings the
+        drive back.
+    """
+    body: dict[str, Any] = {"range_um": float(range_um), "step_um": float(step_um), "settle_s": settle_s, "name": name}
+    if exposure_s is not None:
+        body["exposure_s"] = exposure_s
+    return read_job((yield Request("POST", "/microscope/focus", json=body, timeout_s=_CHANGE_S)).json())
+
+
+def read_focus_curve(job: Job | str) -> Steps[FocusCurveRecord]:
+    """What an autofocus that is done has found: the position, and the sharpness along the drive."""
+    return FocusCurveRecord.read((yield from get(f"/jobs/{id_of(job)}/result")))
+
+
 def snap() -> Steps[NDArray[np.uint16]]:
     """Expose one frame; its counts, shape (H, W)."""
     response = yield Request("POST", "/microscope/snap", headers={"Accept": "image/tiff"}, timeout_s=_CHANGE_S)
@@ -182,6 +224,8 @@ class MicroscopeMethods:
     properties = Endpoint(read_properties)
     set_property = Endpoint(set_property)
     move = Endpoint(move)
+    focus = Endpoint(start_focus)
+    focus_curve = Endpoint(read_focus_curve)
     live = Endpoint(live)
     snap = Endpoint(snap)
     stop = Endpoint(stop)

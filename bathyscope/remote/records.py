@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.files.job import Fault, Job, Progress
 
-__all__ = ["CalibrationRecord", "Event", "ModelRecord", "PropertyRecord", "RunRecord", "read_job"]
+__all__ = ["CalibrationRecord", "Event", "FocusCurveRecord", "ModelRecord", "PropertyRecord", "RunRecord", "read_job"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,27 @@ class Event(_Record):
 
 
 @dataclass(frozen=True)
+class FocusCurveRecord(_Record):
+    """What an autofocus found.
+
+    Attributes
+    ----------
+    focus_um, start_um : position of the sharpest image, and where the drive was before
+    focus_drive : label of the drive
+    contrast : sharpness of the sharpest image of the first search over that of the median one
+    stage_um, sharpness : ndarray of float64, shape (N,)
+        Positions of all images, rising, and their fine detail (counts²).
+    """
+
+    focus_um: float
+    start_um: float
+    focus_drive: str
+    contrast: float
+    stage_um: NDArray[np.float64] = field(repr=False)
+    sharpness: NDArray[np.float64] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class PropertyRecord(_Record):
     """A property of a device.
 
@@ -139,4 +163,6 @@ def read_job(values: Mapping[str, Any]) -> Job:
 def _value(name: str, value: Any) -> Any:
     if value is not None and name.endswith("_at"):
         return datetime.fromisoformat(value)
+    if name in ("stage_um", "sharpness"):
+        return np.array(value, np.float64)
     return tuple(value) if name in ("z_range_um", "limits", "allowed") and value is not None else value

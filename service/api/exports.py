@@ -52,11 +52,11 @@ async def start_export(
 
 @router.get("/jobs/{job}/result", response_class=FileResponse, responses={200: {"description": "The file"}})
 def get_result(job: PathId, jobs: JobFolders, settings: ServiceSettings) -> FileResponse:
-    """The file that an export wrote. Calibrations and models are at the path that `result` of their job names."""
+    """The file of an export, or the curve of an autofocus (JSON). The `result` of other jobs names where theirs is."""
     found = jobs.get(job)
     path = _file_of(found, settings)
-    form = FORMATS[found.request["format"]]
-    return FileResponse(path, media_type=form.media_type, filename=path.name)
+    media_type = "application/json" if found.kind == "focus" else FORMATS[found.request["format"]].media_type
+    return FileResponse(path, media_type=media_type, filename=path.name)
 
 
 def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
@@ -69,14 +69,15 @@ def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
 
 
 def _file_of(job: Job, settings: Settings) -> Path:
-    if job.kind != "export":
+    if job.kind not in ("export", "focus"):
         raise UnknownItem(
-            f"Job {job.id} is no export.", f"Its result is at /api/v1/{job.result}." if job.result else "See the job."
+            f"Job {job.id} is no export and no autofocus.",
+            f"Its result is at /api/v1/{job.result}." if job.result else "See the job.",
         )
     if job.state != "done":
         raise UnknownItem(
             f"Job {job.id} is {job.state}; it has no file.",
-            "Wait until its state is done." if not job.is_over else "Start the export again.",
+            "Wait until its state is done." if not job.is_over else "Start it again.",
         )
     folder = settings.data_dir / "jobs" / job.id / "result"
     files = sorted(folder.iterdir()) if folder.is_dir() else []

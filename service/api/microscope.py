@@ -11,17 +11,21 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
-from service.api.dependencies import Engine
+from service.api.dependencies import Engine, JobFolders
 from service.api.quantities import (
     BinningFactor,
     DurationS,
     ExposureS,
+    FocusRangeUm,
     Line,
     PixelCount,
     PositionUm,
     PropertyNumber,
+    SettleS,
     StageUm,
+    StepUm,
 )
+from service.files.job import Job
 from service.protocol.errors import EngineAway, EngineRefusal
 
 __all__ = ["StageMove", "as_engine_values", "router"]
@@ -30,6 +34,8 @@ router = APIRouter(prefix="/microscope", tags=["microscope"])
 
 _STOP_TIMEOUT_S = 5.0
 """The engine replies after 3 s even if the driver hangs; a longer wait means that the engine is away."""
+
+_START_TIMEOUT_S = 10.0
 
 _CHANGE_TIMEOUT_S = 60.0
 """Long enough for slow drives and filter wheels."""
@@ -94,6 +100,18 @@ class StageMove(BaseModel):
         if not self.model_dump(exclude_none=True, exclude={"id"}):
             raise ValueError("nothing is given; give at least one of stage_um, by_um, x_um, x_by_um, y_um, y_by_um")
         return self
+
+
+class FocusRequest(BaseModel):
+    """An autofocus by software on the live microscope."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: Line = Field("", description="A name for display.")
+    range_um: FocusRangeUm = Field(60.0, description="Distance to each side of the present position, µm.")
+    step_um: StepUm = Field(4.0, description="Step of the first search, µm; the second one has an eighth of it.")
+    settle_s: SettleS = Field(0.05, description="Wait after each move, s.")
+    exposure_s: ExposureS | None = Field(None, description="Exposure of the images, s; absent: the present setting.")
 
 
 class LiveSwitch(BaseModel):
@@ -211,6 +229,17 @@ async def move_stage(wanted: StageMove, engine: Engine) -> dict[str, Any]:
 async def switch_live(wanted: LiveSwitch, engine: Engine) -> dict[str, Any]:
     """Show the camera in the preview without a run, or end that; 409 naming the owner while a run or sweep is on."""
     return dict(await engine.request("microscope.live", wanted.model_dump(), _CHANGE_TIMEOUT_S))
+
+
+@router.post("/focus", status_code=202)
+async def start_focus(wanted: FocusRequest, engine: Engine, jobs: JobFolders, response: Response) -> Job:
+    """Search the sharpest image along the focus drive and go there; 409 while the microscope is in use.
+
+    A cancelled or failed job brings the drive back to where it was.
+    """
+    started = await engine.request("focus.start", wanted.model_dump(), _START_TIMEOUT_S)
+    response.headers["Location"] = f"/api/v1/jobs/{started['id']}"
+    return await run_in_threadpool(jobs.get, started["id"])
 
 
 @router.post("/snap", response_class=Response, responses={200: {"description": "The frame", "content": _PICTURES}})

@@ -31,6 +31,7 @@ __all__ = [
     "DurationS",
     "ElectronsPerAdu",
     "ExposureS",
+    "FocusRangeUm",
     "Id",
     "Limit",
     "Line",
@@ -68,6 +69,7 @@ def _plausible(quantity: Quantity) -> tuple[Any, ...]:
 DepthUm = Annotated[float, *_plausible(quantities.DEPTH_UM)]
 StageUm = Annotated[float, *_plausible(quantities.STAGE_UM)]
 StepUm = Annotated[float, *_plausible(quantities.Z_STEP_UM)]
+FocusRangeUm = Annotated[float, *_plausible(quantities.FOCUS_RANGE_UM)]
 PixelSizeUm = Annotated[float, *_plausible(quantities.PIXEL_SIZE_UM)]
 ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]

@@ -46,12 +46,13 @@ def refusal_of(error: MicroscopeError) -> EngineRefusal:
 
 
 def facts_of(microscope: Microscope) -> dict[str, Any]:
-    """Description, camera, light, presets and stages of a microscope as plain values."""
+    """Description, camera, trigger, light, presets and stages of a microscope as plain values."""
     return {
         "description": asdict(microscope.description),
         "camera": asdict(microscope.camera_settings),
         "frame_period_s": microscope.frame_period_s,
         "light": asdict(microscope.light),
+        "trigger": dict(microscope.trigger),
         "presets": [asdict(group) for group in microscope.preset_groups],
         "stage": stage_of(microscope),
     }

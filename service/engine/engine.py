@@ -3,7 +3,9 @@
     lease             who has the microscope: a run, a sweep, or none
     microscope_slot   the open microscope, or the reason why it is away
     model_slot        the active model
-    run_control, calibration_control   starting and ending runs and sweeps
+    run_control       starting and ending runs
+    calibration_control, focus_control   starting sweeps and autofocus
+    stage_jobs        the microscope during these, and their ends
     live_control      the camera view without a run
     steering          control of stages and light by a client, also during a run
     unattended_run    the run at start
@@ -33,12 +35,14 @@ from service.engine.catch_up import CatchUp
 from service.engine.command_table import CommandTable
 from service.engine.controls import sets_camera
 from service.engine.event_log import EventLog
+from service.engine.focus_control import FocusControl
 from service.engine.lease import Absence, Lease, LeaseState
 from service.engine.live_control import LiveControl
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import RunOutputs
 from service.engine.run_control import RunControl
+from service.engine.stage_jobs import StageJobs
 from service.engine.status import StatusReport, StatusThread
 from service.engine.steering import Steering
 from service.engine.stop_command import StopCommand
@@ -95,9 +99,9 @@ class Engine:
             add_event=lambda kind, message, run_id: self.events.add(kind, message, run_id=run_id),
         )
         self.runs = RunControl(settings, self.lease, self.microscope, self.models, outputs, self.events, self._catch_up)
-        self.calibrations = CalibrationControl(
-            settings, self.lease, self.microscope, self.events, self._catch_up, self._wake.set
-        )
+        self.stage_jobs = StageJobs(settings, self.lease, self.microscope, self.events, self._catch_up, self._wake.set)
+        self.calibrations = CalibrationControl(settings, self.lease, self.microscope, self.stage_jobs)
+        self.focus = FocusControl(self.lease, self.microscope, self.stage_jobs)
         self.status = StatusReport(
             settings.engine,
             self.lease,
@@ -124,6 +128,7 @@ class Engine:
                 "control.change": self.steering.change,
                 "control.end": self.steering.end,
                 "calibration.start": self.calibrations.start,
+                "focus.start": self.focus.start,
                 "model.activate": self._activate_model,
                 "run.start": self.runs.start,
                 "run.stop": self.runs.stop,
@@ -134,7 +139,7 @@ class Engine:
 
     def serve(self) -> None:
         """Work until `end` is called, then end run or sweep and release the microscope."""
-        self.calibrations.outcomes.write()
+        self.stage_jobs.outcomes.write()
         commands = CommandServer(self._address, self._address.commands, self.commands, self._end_after_failure)
         stop = CommandServer(
             self._address,
@@ -151,7 +156,7 @@ class Engine:
         stop.close()
         self._catch_up.close()
         self.runs.end()
-        self.calibrations.end()
+        self.stage_jobs.end()
         self.live.end()
         self.microscope.close()
         status.join()
@@ -191,7 +196,7 @@ class Engine:
                 _log.exception("not_ready")
                 self._lose("microscope away", f"{type(error).__name__}: {error}.", "See the log of the service.")
             self.steering.report()
-            is_written = self.calibrations.outcomes.write()
+            is_written = self.stage_jobs.outcomes.write()
             self._catch_up.wake()
             is_ready = self.lease.tenure.is_open and not self.runs.unattended.pending
             self._wake.wait(None if is_ready and is_written else pause_s)

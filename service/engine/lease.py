@@ -1,11 +1,12 @@
-"""The lease of the microscope: one owner at a time, a run, the sweep of a calibration, or the camera view.
+"""The lease of the microscope: one owner at a time, a run, a sweep, or the camera view.
 
 There is one lock and one state. Everything that changes the microscope, the
 active model or the owner (opening, closing, setting, moving, starting, swapping) holds
 the lock meanwhile, and only `Lease.become` changes the state, along the
 transitions of `_ALLOWED`. Status, heartbeat and the stop command read the
 state without the lock, so a driver that hangs does not block them; therefore
-state and owner are one value, which is replaced as a whole.
+state and owner are one value, which is replaced as a whole. A sweep is that of a
+calibration, or an autofocus.
 
 Another request for the microscope is refused: ``conflict`` with the owner, or
 ``unavailable`` with the reason why the microscope is away. Only the camera view
@@ -27,7 +28,7 @@ from service.protocol.errors import EngineRefusal
 if TYPE_CHECKING:
     from service.engine.live_view import LiveView
     from service.engine.run import Run
-    from service.engine.sweep.run import SweepRun
+    from service.engine.sweep.stage_job import StageJob
 
 __all__ = ["STARTING", "Absence", "Lease", "LeaseState", "Tenure"]
 
@@ -82,7 +83,7 @@ class Tenure:
 
     state: LeaseState
     run: Run | None = None
-    sweep: SweepRun | None = None
+    sweep: StageJob | None = None
     live: LiveView | None = None
 
     @property
@@ -92,12 +93,12 @@ class Tenure:
 
     @property
     def owner(self) -> dict[str, str] | None:
-        """The owner as plain values: ``{"kind": "run", "calibration" or "live", "id"}``."""
+        """The owner as plain values: ``{"kind": "run", "calibration", "focus" or "live", "id"}``."""
         if self.run is not None:
             return {"kind": "run", "id": self.run.id}
         if self.live is not None:
             return {"kind": "live", "id": "live"}
-        return None if self.sweep is None else {"kind": "calibration", "id": self.sweep.id}
+        return None if self.sweep is None else {"kind": self.sweep.kind, "id": self.sweep.id}
 
 
 class Lease:
@@ -132,7 +133,7 @@ class Lease:
         return self.tenure.run
 
     @property
-    def sweep(self) -> SweepRun | None:
+    def sweep(self) -> StageJob | None:
         """The sweep that has the microscope."""
         return self.tenure.sweep
 
@@ -141,7 +142,7 @@ class Lease:
         state: LeaseState,
         *,
         run: Run | None = None,
-        sweep: SweepRun | None = None,
+        sweep: StageJob | None = None,
         live: LiveView | None = None,
     ) -> None:
         """Change the state; the only place that does.

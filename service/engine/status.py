@@ -2,8 +2,8 @@
 
 Neither asks the driver or takes the lock of the lease, so a driver that hangs
 does not stop them. The published states are ``starting``, ``model away``,
-``microscope away``, ``run waits``, ``ready``, ``running`` and ``calibrating``;
-they follow from the lease of the microscope and from the run at start.
+``microscope away``, ``run waits``, ``ready``, ``running``, ``calibrating``
+and ``focusing``; they follow from the lease of the microscope and from the run at start.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ from service.engine.lease import Lease, Tenure
 from service.engine.microscope_slot import MicroscopeSlot
 from service.engine.model_slot import ModelSlot
 from service.engine.run import NO_RUN, RunOutputs
-from service.engine.sweep.run import SweepRun
+from service.engine.sweep.stage_job import StageJob
 from service.engine.unattended_run import UnattendedRun
 from service.settings import EnginePart
 from service.worker_thread import WorkerThread
 
 __all__ = ["EngineState", "StatusReport", "StatusThread"]
 
-EngineState = Literal["starting", "model away", "microscope away", "run waits", "ready", "running", "calibrating"]
+EngineState = Literal[
+    "starting", "model away", "microscope away", "run waits", "ready", "running", "calibrating", "focusing"
+]
+
+_DOING: dict[str, EngineState] = {"calibration": "calibrating", "focus": "focusing"}
 
 _PERIOD_S = 0.25
 
@@ -134,7 +138,7 @@ class StatusReport:
             }
         )
 
-    def _frame_age_limit_s(self, sweep: SweepRun | None) -> float:
+    def _frame_age_limit_s(self, sweep: StageJob | None) -> float:
         camera = self._microscope.camera
         exposure_s = 0.0 if camera is None else camera.exposure_s
         limit_s = self._settings.frame_age_limit_s + 3 * exposure_s
@@ -156,7 +160,7 @@ class StatusReport:
             "epoch": self._outputs.epoch,
             "time_s": time.time(),
             "state": state,
-            "ready": state in ("ready", "running", "calibrating"),
+            "ready": state in ("ready", "running", "calibrating", "focusing"),
             "problem": problem,
             "remedy": remedy,
             "microscope": self.microscope(),
@@ -184,7 +188,7 @@ class StatusReport:
             return "starting", None, None
         self._starts_first_run = False
         if run is None:
-            return "ready" if tenure.sweep is None else "calibrating", None, None
+            return _DOING[tenure.sweep.kind] if tenure.sweep is not None else "ready", None, None
         return "running", run.problem, None
 
 
@@ -203,7 +207,7 @@ def _state_of_microscope(tenure: Tenure) -> str:
         return "running"
     if tenure.live is not None:
         return "live"
-    return "ready" if tenure.sweep is None else "calibrating"
+    return "ready" if tenure.sweep is None else _DOING[tenure.sweep.kind]
 
 
 class StatusThread(WorkerThread):

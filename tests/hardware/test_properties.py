@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware.core_properties import checked_value
+from hardware.core_properties import checked_value, concerns_trigger
 from hardware.limits import LimitedMicroscope
 from hardware.micromanager import MicroManagerMicroscope
 from hardware.microscope import CameraSettings, MicroscopeError, Roi, StageLimits
@@ -210,6 +210,35 @@ def test_nothing_of_the_camera_is_set_while_it_exposes(limited: LimitedMicroscop
     limited.stop_sequence()
 
 
+def test_a_trigger_is_a_setting_and_frames_go_on(open_demo: OpenDemo) -> None:
+    limited = LimitedMicroscope(
+        open_demo(properties={"Camera": {"TriggerDevice": "Objective"}}), StageLimits(-50.0, 50.0, 50.0)
+    )
+    assert limited.trigger == {"TriggerDevice": "Objective"}
+    limited.start_sequence()
+    assert [limited.next_frame(5.0).index for _ in range(3)] == [0, 1, 2]  # type: ignore[union-attr]
+    limited.stop_sequence()
+    limited.set_property("Camera", "TriggerDevice", "")
+    assert limited.trigger == {"TriggerDevice": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_trigger"),
+    [
+        ("TriggerMode", True),
+        ("TRIGGER SOURCE", True),
+        ("OUTPUT TRIGGER KIND[0]", True),
+        ("Strobe Delay", True),
+        ("ExposeOutMode", True),
+        ("ExternalTriggerMode", True),
+        ("Exposure", False),
+        ("ReadoutRate", False),
+    ],
+)
+def test_signals_are_known_by_the_names_that_vendors_use(name: str, is_trigger: bool) -> None:
+    assert concerns_trigger(name) is is_trigger
+
+
 def test_a_value_that_is_not_kept_is_taken_back(limited: LimitedMicroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = limited.inner
     assert isinstance(driver, MicroManagerMicroscope)
@@ -247,6 +276,7 @@ def test_a_microscope_without_devices_has_none(scene: PlainScene, detector: Plai
     limited = LimitedMicroscope(SimulatedMicroscope(scene, detector), StageLimits(-50.0, 50.0, 50.0))
     assert limited.properties() == ()
     assert limited.preset_groups == ()
+    assert limited.trigger == {}
     for request in (
         lambda: limited.properties("Camera"),
         lambda: limited.set_property("Camera", "Gain", "1"),

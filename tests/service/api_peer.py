@@ -13,6 +13,7 @@ import numpy as np
 from service.api.app import create_app
 from service.api.server import serve_app
 from service.engine.recorder import Recording
+from service.files.job import JobKind
 from service.files.jobs import Jobs
 from service.protocol import wire
 from service.protocol.addresses import LinkAddress
@@ -68,8 +69,9 @@ class Peer:
                 "of_stage": None, "is_trigger": False, "not_settable": None,
             }  # fmt: skip
             return [known] if command == "microscope.properties" else {**known, "value": arguments["value"]}
-        if command == "calibration.start" and self.jobs is not None:
-            return {"id": self.jobs.create("calibrate", arguments["name"], arguments, step="sweep").id}
+        if command in ("calibration.start", "focus.start") and self.jobs is not None:
+            kind: JobKind = "focus" if command == "focus.start" else "calibrate"
+            return {"id": self.jobs.create(kind, arguments["name"], arguments, step="sweep").id}
         if command == "model.activate":
             return arguments
         if command == "microscope.snap":

@@ -7,7 +7,6 @@ runs on the same data directory.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from models.calibration.depth_axis import DepthAxis
 from models.errors import DataError
 from service.engine.sweep.drive import ROUNDING_UM, Progress, approach, go, settle
+from service.engine.sweep.exposing import prepare_exposures
 from service.engine.sweep.focus import find_focus
 from service.engine.sweep.request import SweepRequest, SweepSize
 
@@ -136,11 +136,7 @@ def sweep_around_focus(
     MicroscopeError
         Whatever the microscope refuses.
     """
-    light = microscope.light
-    if light.shutter_open is False and not light.automatic:
-        microscope.set_light(shutter_open=True)
-    if request.exposure_s is not None:
-        microscope.apply_camera(replace(microscope.camera_settings, exposure_s=request.exposure_s))
+    prepare_exposures(microscope, request.exposure_s)
     focus = find_focus(microscope, request.settle_s, lambda done, step: progress(_FOCUS_SHARE * done, step))
     limits = microscope.stage_limits
     positions = _positions(axis, focus, request, (limits.low_um, limits.high_um))

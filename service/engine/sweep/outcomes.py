@@ -1,8 +1,8 @@
-"""How sweeps ended, written into their jobs as soon as the disk takes it.
+"""How sweeps and autofocus ended, written into their jobs as soon as the disk takes it.
 
-A sweep may end on a full disk. Its outcome then waits here, and writing is
+A job may end on a full disk. Its outcome then waits here, and writing is
 tried again. The same holds for the jobs of an earlier engine that was killed
-during a sweep: they are marked as interrupted.
+while they moved the stage: they are marked as interrupted.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import structlog
 
 from models.errors import DataError
 from service.engine.event_log import EventLog
-from service.engine.sweep.run import SweepRun
+from service.engine.sweep.stage_job import StageJob
 from service.files.job import Fault
 from service.files.jobs import Jobs
 from service.files.sweep import clear_sweep
 
-__all__ = ["SweepOutcomes"]
+__all__ = ["StageJobOutcomes"]
 
 _log = structlog.get_logger(__name__)
 
 
-class SweepOutcomes:
+class StageJobOutcomes:
     """Outcomes that are still to be written.
 
     Parameters
@@ -36,17 +36,17 @@ class SweepOutcomes:
         self._jobs = jobs
         self._events = events
         self._writing = threading.Lock()
-        self._ended: list[SweepRun] = []
+        self._ended: list[StageJob] = []
         self._cut_off: list[str] | None = None  # jobs of an earlier engine; None: the folder has not been read yet
 
     @property
     def jobs_are_known(self) -> bool:
-        """Whether the jobs that an earlier engine left have been read; only then a new sweep is not one of them."""
+        """Whether the jobs that an earlier engine left have been read; only then a new job is not one of them."""
         return self._cut_off is not None
 
-    def add(self, sweep: SweepRun) -> None:
-        """Note a sweep that has ended."""
-        self._ended.append(sweep)
+    def add(self, job: StageJob) -> None:
+        """Note a job that has ended."""
+        self._ended.append(job)
 
     def write(self) -> bool:
         """Write all outcomes; False when the disk does not take them yet, and this has to be called again.
@@ -69,10 +69,13 @@ class SweepOutcomes:
         return True
 
     def _mark_cut_off(self, job_id: str) -> None:
+        is_focus = self._jobs.get(job_id).kind == "focus"
+        noun, doing = ("Autofocus", "the autofocus") if is_focus else ("Calibration", "the sweep")
         fault = Fault(
-            "The engine was ended during the sweep, so the stage was not put back; a restart moves nothing.",
-            "Look at the position of the stage, then start the calibration again.",
+            f"The engine was ended during {doing}, so the stage was not put back; a restart moves nothing.",
+            "Look at the position of the stage, then start it again.",
         )
         clear_sweep(self._jobs.folder(job_id))
         self._jobs.move(job_id, "interrupted", error=fault)
-        self._events.add("calibration_interrupted", f"Calibration {job_id} was interrupted: {fault.problem}")
+        kind = "focus" if is_focus else "calibration"
+        self._events.add(f"{kind}_interrupted", f"{noun} {job_id} was interrupted: {fault.problem}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hardware.microscope import MicroscopeError
@@ -18,7 +19,7 @@ from service.engine.sweep.drive import ROUNDING_UM, Check, go
 if TYPE_CHECKING:
     from hardware.microscope import Microscope
 
-__all__ = ["StageHalted", "left_as_found"]
+__all__ = ["DrivePlace", "StageHalted", "left_as_found"]
 
 
 class StageHalted(RuntimeError):
@@ -28,13 +29,21 @@ class StageHalted(RuntimeError):
     """
 
 
+@dataclass(slots=True)
+class DrivePlace:
+    """Where the focus drive is left at the end of a block, µm; the block may change it."""
+
+    stage_um: float
+
+
 @contextmanager
-def left_as_found(microscope: Microscope, check: Check = lambda: None) -> Iterator[None]:
+def left_as_found(microscope: Microscope, check: Check = lambda: None) -> Iterator[DrivePlace]:
     """Put back light, camera settings, position and continuous focus at the end of the block, however it ends.
 
-    Continuous focus is switched off for the block, because it moves the drive by itself. After a `StageHalted`
-    neither position nor continuous focus is put back, because both move the drive. `check` is called before each move
-    back and may raise it. Each part is put back independently of the others.
+    After a block without an error the drive goes to the position of the yielded place, which is that of the begin
+    unless the block changes it. Continuous focus is switched off for the block, because it moves the drive by itself.
+    After a `StageHalted` neither position nor continuous focus is put back, because both move the drive. `check` is
+    called before each move back and may raise it. Each part is put back independently of the others.
 
     Raises
     ------
@@ -52,6 +61,7 @@ def left_as_found(microscope: Microscope, check: Check = lambda: None) -> Iterat
             f"{limits.high_um:g} µm, so a sweep could not bring it back there.",
             "Move it to a position within the limits first, or widen them in the settings if the way is free.",
         )
+    place = DrivePlace(position)
     camera, light, focusing = microscope.camera_settings, microscope.light, microscope.continuous_focus
     halted: StageHalted | None = None
     troubles: list[BaseException] = []
@@ -76,7 +86,7 @@ def left_as_found(microscope: Microscope, check: Check = lambda: None) -> Iterat
 
     def put_drive_back() -> None:
         if halted is None:
-            go(microscope, position, check)
+            go(microscope, place.stage_um, check)
             if focusing:
                 microscope.set_continuous_focus(True)
 
@@ -84,9 +94,10 @@ def left_as_found(microscope: Microscope, check: Check = lambda: None) -> Iterat
     try:
         if focusing:
             microscope.set_continuous_focus(False)
-        yield
+        yield place
     except BaseException as error:  # noqa: BLE001  raised again below
         failure = error
+        place.stage_um = position
         halted = error if isinstance(error, StageHalted) else None
     for step in (put_light_back, put_camera_back, put_drive_back):
         put_back(step)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,38 @@ def test_a_simulated_microscope_has_no_properties(client: bathyscope.Client) -> 
         with pytest.raises(ServiceError, match="has no properties and presets") as refusal:
             request()
         assert refusal.value.status == 422
+
+
+def test_an_autofocus_is_a_job(client: bathyscope.Client) -> None:
+    client.microscope.move(stage_um=3)
+    job = client.microscope.focus(range_um=np.float32(20), step_um=2, settle_s=5, name="slow")
+    assert (job.kind, job.name) == ("focus", "slow")
+    with pytest.raises(ServiceError, match=f"Focus {job.id} is on"):
+        client.microscope.move(by_um=1)
+    client.jobs.cancel(job)
+    with pytest.raises(ServiceError) as ended:
+        client.jobs.wait(job, progress=False)
+    assert ended.value.kind == "job-cancelled"
+    assert client.microscope.state()["stage"]["stage_um"] == 3
+    with pytest.raises(ServiceError, match=f"Job {job.id} is cancelled; it has no file"):
+        client.microscope.focus_curve(job)
+    with pytest.raises(ServiceError, match="has 1 positions"):
+        client.microscope.focus(range_um=1, step_um=4)
+
+    async def again() -> Any:
+        async with bathyscope.AsyncClient(client.address) as remote:
+            begun = await remote.microscope.focus(range_um=20, step_um=2, settle_s=0)
+            with suppress(ServiceError):  # the emitters swim at all depths, so that there may be no focus
+                await remote.jobs.wait(begun, progress=False)
+            if (await remote.jobs.get(begun)).state == "failed":
+                return None
+            return await remote.microscope.focus_curve(begun)
+
+    curve = asyncio.run(again())
+    at_um = client.microscope.state()["stage"]["stage_um"]
+    assert at_um == (3 if curve is None else curve.focus_um)
+    assert curve is None or len(curve.stage_um) == len(curve.sharpness) > 20
+    client.microscope.move(stage_um=0)
 
 
 def test_the_camera_is_shown_without_a_run(client: bathyscope.Client) -> None:

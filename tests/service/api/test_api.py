@@ -340,7 +340,7 @@ def test_microscope_is_away(client: httpx.Client) -> None:
 
 
 def test_properties_and_presets(client: httpx.Client, peer: Peer) -> None:
-    found = client.get("/api/v1/microscope/properties", params={"device": "Camera"}).json()
+    found = client.get("/api/v1/microscope/properties", "/api/v1/microscope/focus", params={"device": "Camera"}).json()
     assert (found["next"], [item["id"] for item in found["items"]]) == (None, ["Camera/Gain"])
     assert client.get("/api/v1/microscope/properties", params={"trigger": "true"}).json()["items"] == []
     for value, text in (("High", "High"), (3, "3"), (0.25, "0.25")):

@@ -157,7 +157,7 @@ def test_a_job_without_a_file_says_so(served: tuple[httpx.Client, str], runner: 
     jobs = Jobs(settings.data_dir)
     training = jobs.create("train", "", {}, step="compute", state="running")
     jobs.move(training.id, "done", result="models/abc")
-    assert_problem(client.get(f"/jobs/{training.id}/result"), 404, "no export", "/api/v1/models/abc")
+    assert_problem(client.get(f"/jobs/{training.id}/result"), 404, "no export and no autofocus", "/api/v1/models/abc")
     assert_problem(client.get("/jobs/none/result"), 404, "none")
     cancelled = start(client, run, format="csv")
     client.delete(f"/jobs/{cancelled['id']}")

@@ -165,32 +165,42 @@ def test_the_floor_holds_until_the_last_plane(small_disk: Path) -> None:
 def test_what_a_dead_sweep_left_makes_the_room_for_its_end(engine: Engine, jobs: Jobs, small_disk: Path) -> None:
     job = jobs.create("calibrate", "", {}, step="sweep", state="running")
     fill(small_disk).rename(jobs.folder(job.id) / "sweep.npy")
-    assert engine.calibrations.outcomes.write()
+    assert engine.stage_jobs.outcomes.write()
     assert jobs.get(job.id).state == "interrupted"
     assert not (jobs.folder(job.id) / "sweep.npy").exists()
     assert [event.kind for event in engine._outputs.store.events.list().items] == ["calibration_interrupted"]
 
 
+def test_an_autofocus_of_an_earlier_engine_is_marked(engine: Engine, jobs: Jobs) -> None:
+    job = jobs.create("focus", "", {}, step="sweep", state="running")
+    assert engine.stage_jobs.outcomes.write()
+    after = jobs.get(job.id)
+    assert after.state == "interrupted"
+    assert after.error is not None
+    assert "ended during the autofocus, so the stage was not put back" in after.error.problem
+    assert [event.kind for event in engine._outputs.store.events.list().items] == ["focus_interrupted"]
+
+
 def test_a_sweep_is_marked_as_soon_as_the_disk_takes_it(engine: Engine, jobs: Jobs, small_disk: Path) -> None:
     cut_off = jobs.create("calibrate", "", {}, step="sweep", state="running")
     filler = fill(small_disk)
-    assert not engine.calibrations.outcomes.write()
+    assert not engine.stage_jobs.outcomes.write()
     assert jobs.get(cut_off.id).state == "running"
     filler.unlink()
-    assert engine.calibrations.outcomes.write()
+    assert engine.stage_jobs.outcomes.write()
     assert jobs.get(cut_off.id).state == "interrupted"
     # Written once: a sweep that begins now is none of those that were cut off.
     begun = jobs.create("calibrate", "", {}, step="sweep", state="running")
-    assert engine.calibrations.outcomes.write()
+    assert engine.stage_jobs.outcomes.write()
     assert jobs.get(begun.id).state == "running"
 
 
 def test_a_sweep_that_ends_on_a_full_disk_is_written_down_later(
     engine: Engine, jobs: Jobs, microscope: LimitedMicroscope, small_disk: Path
 ) -> None:
-    assert engine.calibrations.outcomes.write()
+    assert engine.stage_jobs.outcomes.write()
     job = jobs.create("calibrate", "", {}, step="sweep", state="running")
-    sweep = SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), FITS, 1.0, 0.0, engine.calibrations.ended)
+    sweep = SweepRun(job, jobs, microscope, DepthAxis(1, 1.0), FITS, 1.0, 0.0, engine.stage_jobs.ended)
     for state in (LeaseState.OPENING, LeaseState.FREE):
         engine.lease.become(state)
     engine.lease.become(LeaseState.SWEEP, sweep=sweep)
@@ -201,7 +211,7 @@ def test_a_sweep_that_ends_on_a_full_disk_is_written_down_later(
     assert jobs.get(job.id).state == "running"
     assert engine._wake.is_set()
     filler.unlink()
-    assert engine.calibrations.outcomes.write()
+    assert engine.stage_jobs.outcomes.write()
     assert jobs.get(job.id).state == "cancelled"
 
 

@@ -14,6 +14,7 @@ from service.protocol.errors import EngineRefusal
 
 class Owner:
     id = "r1"
+    kind = "calibration"
 
 
 def lease_in(state: LeaseState) -> Lease:

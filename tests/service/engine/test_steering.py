@@ -108,7 +108,7 @@ def test_control_goes_on_during_a_run_and_not_beside_a_sweep(rig: Rig) -> None:
     rig.lease.become(LeaseState.FREE)
     rig.steering.change("a", by_um=1.0)
     rig.steering.end("a")
-    sweep: Any = type("Sweep", (), {"id": "s1"})()
+    sweep: Any = type("Sweep", (), {"id": "s1", "kind": "calibration"})()
     rig.lease.become(LeaseState.SWEEP, sweep=sweep)
     with pytest.raises(EngineRefusal, match="Calibration s1 is on"):
         rig.steering.begin("a", "follow.py")
