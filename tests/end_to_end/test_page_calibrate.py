@@ -92,8 +92,18 @@ def test_the_camera_is_shown_and_switched_off(scope: PlayedScope, page: Page) ->
     page.get_by_role("button", name="Show the camera").click()
     scope.status, scope.tracks = {"owner": {"kind": "live", "id": "live"}}, 5
     expect(page.locator("body")).to_have_attribute("data-previews", re.compile(r"[1-9]"))
-    page.get_by_role("button", name="Camera off").click()
+    with page.expect_response("**/microscope/live"):
+        page.get_by_role("button", name="Camera off").click()
     sent = [arguments["on"] for command, arguments in scope.peer.commands if command == "microscope.live"]
     assert sent == [True, False]
     # Camera and stage can be changed while only the view is on.
     expect(page.locator("#held")).to_have_count(0)
+
+
+def test_the_focus_is_searched_by_a_job(scope: PlayedScope, page: Page) -> None:
+    page.goto(scope.address)
+    expect_phase(page, "ready")
+    page.get_by_role("button", name="Find focus").click()
+    expect(page.get_by_role("group", name="Focus")).to_contain_text("Finding the focus waits")
+    assert scope.peer.commands[-1][0] == "focus.start"
+    page.get_by_role("button", name="Cancel the search").click()

@@ -31,6 +31,7 @@ describe("jobs in words", () => {
     [job("calibrate", "running", { progress: { done: 80, total: 100, unit: "%", eta_s: null } }), "Calibration, 80 %"],
     [job("train", "queued"), "Training waits"],
     [job("train", "running"), "Training begins"],
+    [job("focus", "running", { step: "sweep", progress: { done: 3, total: 31, unit: "images", eta_s: null } }), "Finding the focus, image 3 of 31"],
   ])("%#", (value, words) => expect(jobWords(value)).toBe(words));
 });
 

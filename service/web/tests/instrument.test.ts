@@ -59,6 +59,7 @@ describe("before a run", () => {
     ["run waits", "run waits", "warn"],
     ["starting", "engine starting", "calm"],
     ["calibrating", "sweeping", "calm"],
+    ["focusing", "sweeping", "calm"],
     ["ready", "ready", "good"],
   ] as const)("state %s", (state, phase, tone) => {
     const now = play(open, status({ ...READY, state, problem: "The camera is off. More." }));

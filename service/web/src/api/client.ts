@@ -80,6 +80,7 @@ export class Api {
 
   changeMicroscope = (wanted: Record<string, unknown>): Promise<unknown> => this.ask("PATCH", "api/v1/microscope", wanted, LONG_PATIENCE_MS);
   moveStage = (wanted: StageMove): Promise<unknown> => this.ask("POST", "api/v1/microscope/stage", wanted, LONG_PATIENCE_MS);
+  findFocus = (): Promise<Job> => this.ask("POST", "api/v1/microscope/focus", {}, 15_000);
   setLive = (on: boolean, duration_s: number | null): Promise<unknown> =>
     this.ask("POST", "api/v1/microscope/live", { on, ...(duration_s === null ? {} : { duration_s }) }, LONG_PATIENCE_MS);
 

@@ -3,8 +3,9 @@ import type { ComponentChild } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useKeys } from "../app/help";
 import { pointed } from "../app/top_bar";
+import { isOn, jobWords } from "../parts/jobs";
 import { figure } from "../parts/words";
-import { api, instrument } from "../state/app";
+import { api, instrument, jobs } from "../state/app";
 import { cameraPixelUm, frameSize, type Limits, type MicroscopeFacts, misfit, recordingGbPerHour } from "../state/status";
 import { sameContent, useStore } from "../state/store";
 import { Presets, Properties } from "./devices";
@@ -211,8 +212,25 @@ function Focus({ facts, held }: PartProps): ComponentChild {
           <button key={um} type="button" class="small" disabled={held} aria-label={`Move the focus drive by ${um} µm`} onClick={() => { setStep(Math.abs(um)); by(um); }}>{um > 0 ? "+" : "−"}{Math.abs(um)}</button>
         ))}
       </div>
+      <FindFocus held={held} />
       <p class="hint">PgUp and PgDn here or on the picture: {step} µm</p>
     </Group>
+  );
+}
+
+/** The autofocus by software: a job that searches the sharpest image, and returns the drive when it is cancelled. */
+function FindFocus({ held }: { held: boolean }): ComponentChild {
+  const { fault, busy, change } = useChange();
+  const job = useStore(jobs, (all) => all.find(({ kind }) => kind === "focus") ?? null);
+  const on = job !== null && isOn(job);
+  return (
+    <>
+      <button type="button" class="small" disabled={busy || (held && !on)} onClick={() => void change(() => (on ? api.cancelJob(job.id) : api.findFocus()))}>
+        {on ? "Cancel the search" : "Find focus"}
+      </button>
+      {on ? <p class="hint">{jobWords(job)}</p> : null}
+      {fault || job?.error ? <p class="wrong" role="alert">{fault || `${job!.error!.problem} ${job!.error!.remedy}`}</p> : null}
+    </>
   );
 }
 

@@ -7,7 +7,7 @@ export function isOn({ state }: Job): boolean {
 }
 
 export function jobWords(job: Job): string {
-  const what = job.kind === "train" ? "Training" : job.kind === "export" ? "Export" : job.step === "sweep" ? "Sweeping" : "Calibration";
+  const what = job.kind === "focus" ? "Finding the focus" : job.kind === "train" ? "Training" : job.kind === "export" ? "Export" : job.step === "sweep" ? "Sweeping" : "Calibration";
   if (job.state === "queued") return `${what} waits`;
   const progress = job.progress;
   if (!progress || !(progress.total > 0)) return `${what} begins`;

@@ -144,7 +144,7 @@ export function phaseOf(state: Instrument): Phase {
   if (pending?.what === "stop") return "stopping";
   if (status.run_id) return phaseOfRun(state, status);
   if (pending?.what === "start") return "starting";
-  if (status.state === "calibrating") return "sweeping";
+  if (status.state === "calibrating" || status.state === "focusing") return "sweeping";
   return misfit(status) ? "misfit" : "ready";
 }
 

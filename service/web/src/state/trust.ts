@@ -63,7 +63,7 @@ function say(phase: Phase, state: Instrument, around: Around): [Tone, string, ..
     case "engine starting":
       return ["calm", "The instrument is starting; the first start on a computer takes a minute or two"];
     case "sweeping":
-      return ["calm", around.job ?? "Sweeping", { words: "Cancel", does: "cancel" }];
+      return ["calm", around.job ?? (status?.state === "focusing" ? "Finding the focus" : "Sweeping"), { words: "Cancel", does: "cancel" }];
     case "misfit":
       return ["warn", "Model does not fit this objective", CALIBRATE, CHOOSE];
     case "ready":
