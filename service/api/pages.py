@@ -6,6 +6,7 @@ the service still runs, and these addresses state what is missing.
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,8 @@ _DOCS = """<!doctype html>
 """
 
 _START = 'window.ui = SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true });\n'
+
+_COMPRESSED = ".gz"
 
 router = APIRouter(include_in_schema=False)
 
@@ -87,14 +90,31 @@ def install_page(app: FastAPI, page: Path) -> None:
 
 
 def _files(page: Path) -> dict[str, Path]:
-    return {file.relative_to(page).as_posix(): file for file in sorted(page.rglob("*")) if file.is_file()}
+    files = (file for file in sorted(page.rglob("*")) if file.is_file() and file.suffix != _COMPRESSED)
+    return {file.relative_to(page).as_posix(): file for file in files}
 
 
 def _sender(name: str, file: Path) -> Callable[[Request], Response]:
-    """Bundles carry a hash in their names, so browsers may keep them."""
-    headers = {"Cache-Control": "public, max-age=31536000, immutable"} if name.startswith("assets/") else None
+    """Bundles carry a hash in their names, so browsers may keep them; large files are compressed by the build."""
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"} if name.startswith("assets/") else {}
+    compressed = file.with_name(file.name + _COMPRESSED)
+    media_type = mimetypes.guess_type(file.name)[0]
 
-    def send(_: Request) -> Response:
-        return FileResponse(file, headers=headers)
+    def send(request: Request) -> Response:
+        if not compressed.is_file():
+            return FileResponse(file, headers=headers)
+        both = {**headers, "Vary": "Accept-Encoding"}
+        if _takes_gzip(request.headers.get("accept-encoding", "")):
+            return FileResponse(compressed, headers={**both, "Content-Encoding": "gzip"}, media_type=media_type)
+        return FileResponse(file, headers=both)
 
     return send
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    for part in accepted.lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

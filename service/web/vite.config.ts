@@ -1,12 +1,13 @@
 // Builds the page into dist. Addresses are relative, so the page also works behind a proxy that adds a prefix.
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { defineConfig, type Plugin } from "vite";
 
 // The interactive API documentation at /docs is served from these copies, without the internet.
 const SWAGGER_FILES = ["swagger-ui-bundle.js", "swagger-ui.css"];
 
-const BUNDLED = ["@msgpack/msgpack", "swagger-ui-dist", "three", "uplot"];
+const BUNDLED = ["@msgpack/msgpack", "preact", "swagger-ui-dist", "three", "uplot"];
 
 function packageFile(path: string): string {
   return fileURLToPath(new URL(`node_modules/${path}`, import.meta.url));
@@ -40,9 +41,24 @@ function licences(): Plugin {
   };
 }
 
+/** What is large is stored compressed beside it; the service sends that where the browser takes it. */
+function compressed(): Plugin {
+  return {
+    name: "compressed-files",
+    enforce: "post",
+    generateBundle(_, bundle) {
+      for (const [fileName, file] of Object.entries(bundle)) {
+        if (!/\.(js|css)$/.test(fileName)) continue;
+        const source = gzipSync(file.type === "chunk" ? file.code : file.source, { level: 9 });
+        this.emitFile({ type: "asset", fileName: `${fileName}.gz`, source });
+      }
+    },
+  };
+}
+
 export default defineConfig({
   base: "./",
-  plugins: [swagger(), licences()],
+  plugins: [swagger(), licences(), compressed()],
   build: {
     target: "es2022",
     outDir: "dist",

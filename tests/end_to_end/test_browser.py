@@ -3,119 +3,14 @@
 from __future__ import annotations
 
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-READY_LIMIT_S = 300  # for a cold start on a busy machine; other tests measure the start time
-SEEN_LIMIT_MS = 120_000  # a browser that draws 3D in software, beside the demo, on two cores
-STOP_LIMIT_S = 60
-
-# WebGL in software, for machines without a graphics card; without a sandbox, since CI may be root.
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+from tests.end_to_end.demo_service import SEEN_LIMIT_MS, Watched
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def _free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return int(holder.getsockname()[1])
-
-
-def _ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return False
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a running demo."""
-    folder = tmp_path_factory.mktemp("demo")
-    port = _free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-c",
-        "from service.commands.application import main; main()",
-        "demo",
-        "--port",
-        str(port),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + READY_LIMIT_S
-        while not _ready(address):
-            said = (folder / "log").read_text()
-            assert process.poll() is None, f"the demo ended:\n{said}"
-            assert time.monotonic() < deadline, f"the demo was not ready within {READY_LIMIT_S} s:\n{said}"
-            time.sleep(0.5)
-        yield address
-        process.send_signal(signal.SIGINT)
-        process.wait(STOP_LIMIT_S)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-class Watched:
-    """A browser that reaches only this machine, and a record of its errors."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.elsewhere: list[str] = []
-        self.errors: list[str] = []
-        context.route("**/*", self._let_pass)
-        self.page: Page = context.new_page()
-        self.page.on("websocket", lambda opened: self._note(opened.url))
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def _note(self, url: str) -> bool:
-        here = urlsplit(url).hostname == "127.0.0.1" or url.startswith(("data:", "blob:"))
-        if not here:
-            self.elsewhere.append(url)
-        return here
-
-    def _let_pass(self, route: Route) -> None:
-        if self._note(route.request.url):
-            route.continue_()
-        else:
-            route.abort()
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
-
-
-@pytest.fixture
-def browser(chromium: str) -> Iterator[Watched]:
-    with sync_playwright() as playwright:
-        program = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        context = program.new_context(viewport={"width": 1200, "height": 800})
-        context.set_default_timeout(SEEN_LIMIT_MS)
-        yield Watched(context)
-        context.close()
-        program.close()
-
 
 SOME = re.compile(r"[1-9]\d*")
 
@@ -129,22 +24,19 @@ def _analysed(page: Page) -> int:
     return int(page.locator("[data-count=analysed]").inner_text().replace(",", ""))
 
 
+def _start_run(page: Page) -> None:
+    page.locator("#run").click()
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
 def test_page_shows_live_tracks(demo: str, browser: Watched) -> None:
     page = browser.page
     page.goto(demo)
     _expect_state(page, "connection", "live")
     _expect_state(page, "tracks", SOME)
     _expect_state(page, "previews", re.compile(r"[2-9]|\d{2,}"))
-    expect(page.locator("#empty")).to_be_hidden(timeout=SEEN_LIMIT_MS)
-
-    # Numbers move, and are of this run.
-    before = _analysed(page)
-    deadline = time.monotonic() + SEEN_LIMIT_MS / 1000
-    while _analysed(page) < before + 20:
-        assert time.monotonic() < deadline, "the count of analysed frames stands still"
-        page.wait_for_timeout(200)
-    expect(page.locator("#fps")).not_to_have_text("–", timeout=SEEN_LIMIT_MS)
-    expect(page.locator("#latency td").first).not_to_have_text("–", timeout=SEEN_LIMIT_MS)
+    expect(page.locator("#empty")).to_have_count(0, timeout=SEEN_LIMIT_MS)
+    expect(page.locator("#trust-words")).to_contain_text(re.compile("Tracking|frames lost|late|No new tracks"))
 
     # The camera's picture has dark and bright pixels.
     spread = page.evaluate(
@@ -163,20 +55,91 @@ def test_page_shows_live_tracks(demo: str, browser: Watched) -> None:
     expect(labels).to_contain_text("away from objective")
     expect(labels).to_contain_text("µm")
 
-    # Stop and start again from the page.
+    # Numbers move, and are of this run.
+    page.get_by_role("link", name="System").click()
+    before = _analysed(page)
+    deadline = time.monotonic() + SEEN_LIMIT_MS / 1000
+    while _analysed(page) < before + 20:
+        assert time.monotonic() < deadline, "the count of analysed frames stands still"
+        page.wait_for_timeout(200)
+    expect(page.locator("#latency td").first).not_to_have_text("–", timeout=SEEN_LIMIT_MS)
+
+    # Stop and start again from the page; the run that has ended is offered.
+    page.get_by_role("link", name="Live").click()
     first_run = page.locator("body").get_attribute("data-run")
     assert first_run
     page.get_by_role("button", name="Stop run").click()
     _expect_state(page, "run", "")
     expect(page.locator("#empty-title")).to_have_text("Ready", timeout=SEEN_LIMIT_MS)
-    page.get_by_role("button", name="Start run").click()
+    expect(page.locator("#empty-text")).to_contain_text("At start", timeout=SEEN_LIMIT_MS)
+    _start_run(page)
     _expect_state(page, "run", re.compile(rf"^(?!{first_run}$).+"))
     _expect_state(page, "tracks", SOME)
     page.get_by_role("button", name="Stop microscope").click()
-    expect(page.locator("#notice")).to_contain_text("Stopped.", timeout=SEEN_LIMIT_MS)
+    expect(page.locator("#stop-said")).to_contain_text("Stopped, confirmed", timeout=SEEN_LIMIT_MS)
 
     assert browser.elsewhere == []
     assert browser.errors == []
+
+
+def test_a_track_that_is_picked_anywhere_is_selected_everywhere(demo: str, browser: Watched) -> None:
+    page = browser.page
+    page.goto(demo)
+    _expect_state(page, "connection", "live")
+    if not page.locator("body").get_attribute("data-run"):
+        _start_run(page)
+    _expect_state(page, "tracks", SOME)
+    # While the view is frozen, tracks and their places stay.
+    page.get_by_role("button", name="Freeze").click()
+    page.wait_for_timeout(600)
+    row = page.locator("table.tracks tbody tr").first
+    name = row.locator("button").inner_text()
+    row.click()
+    expect(page.get_by_role("article", name=f"Track {name}")).to_be_visible()
+    expect(page.get_by_role("article", name=f"Track {name}")).to_contain_text("±")
+    frame = page.locator("body").get_attribute("data-frame")
+    page.wait_for_timeout(1000)
+    assert page.locator("body").get_attribute("data-frame") == frame
+    page.get_by_role("button", name="Live", exact=True).click()
+    expect(page.locator("body")).not_to_have_attribute("data-frame", str(frame), timeout=SEEN_LIMIT_MS)
+    assert browser.errors == []
+
+
+def test_without_webgl_the_tracks_are_shown_in_two_dimensions_and_stop_works(demo: str, chromium: str) -> None:
+    with sync_playwright() as playwright:
+        program = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-3d-apis"])
+        page = program.new_page()
+        page.goto(demo)
+        expect(page.locator("#no-webgl")).to_be_visible(timeout=SEEN_LIMIT_MS)
+        _expect_state(page, "connection", "live")
+        page.get_by_role("button", name="Stop microscope").click()
+        expect(page.locator("#stop-said")).to_contain_text("Stopped, confirmed", timeout=SEEN_LIMIT_MS)
+        program.close()
+
+
+def test_the_stop_works_when_the_bundle_is_broken(demo: str, browser: Watched) -> None:
+    page = browser.page
+    page.route(
+        "**/assets/*.js", lambda route: route.fulfill(body="this is not a script (", content_type="text/javascript")
+    )
+    page.goto(demo)
+    page.get_by_role("button", name="Stop microscope").click()
+    expect(page.locator("#stop-said")).to_contain_text("Stopped, confirmed", timeout=SEEN_LIMIT_MS)
+    expect(page.locator("#page")).to_contain_text("The page did not start", timeout=SEEN_LIMIT_MS)
+
+
+def test_a_stop_without_an_answer_is_said_until_it_is_dismissed(demo: str, browser: Watched) -> None:
+    page = browser.page
+    page.route("**/microscope/stop", lambda route: None)
+    page.goto(demo)
+    page.keyboard.press("Control+.")
+    expect(page.locator("#stop-microscope")).to_have_text("Stopping …")
+    expect(page.locator("#stop-bar")).to_be_visible(timeout=8000)
+    expect(page.locator("#stop-words")).to_contain_text("not confirmed, no answer for 5 s")
+    page.wait_for_timeout(2000)
+    expect(page.locator("#stop-bar")).to_be_visible()
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator("#stop-bar")).to_be_hidden()
 
 
 def test_api_documentation_works_without_the_internet(demo: str, browser: Watched) -> None:

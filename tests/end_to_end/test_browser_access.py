@@ -111,20 +111,20 @@ def test_after_a_change_of_the_key_the_page_asks_for_the_new_one(page: Page, ser
         page.goto(f"http://127.0.0.1:{port}")
         give_key(page, OLD_KEY)
         expect_connection(page, "live")
-        expect(page.locator("#key-dialog")).to_be_hidden()
+        expect(page.locator("#key-card")).to_be_hidden()
     expect_connection(page, "lost")
     with serving(access_key=NEW_KEY):
-        expect(page.locator("#key-dialog")).to_be_visible(timeout=SEEN_LIMIT_MS)
+        expect(page.locator("#key-card")).to_be_visible(timeout=SEEN_LIMIT_MS)
         expect(page.locator("#key-wrong")).to_be_visible()
         expect_connection(page, "locked")
         give_key(page, OLD_KEY)
         expect(page.locator("#key-wrong")).to_be_visible()
         give_key(page, NEW_KEY)
         expect_connection(page, "live")
-        expect(page.locator("#key-dialog")).to_be_hidden()
+        expect(page.locator("#key-card")).to_be_hidden()
 
 
-def test_a_socket_that_refuses_the_key_opens_the_dialog(page: Page, serving: Serve, port: int) -> None:
+def test_a_socket_that_refuses_the_key_asks_for_the_key(page: Page, serving: Serve, port: int) -> None:
     """Also where no other request of the page meets the new key: the close code itself is looked at."""
     with serving(access_key=OLD_KEY):
         page.goto(f"http://127.0.0.1:{port}")
@@ -132,7 +132,7 @@ def test_a_socket_that_refuses_the_key_opens_the_dialog(page: Page, serving: Ser
         expect_connection(page, "live")
     page.route("**/readyz", lambda route: route.fulfill(status=200, json={"status": "ready"}))
     with serving(access_key=NEW_KEY):
-        expect(page.locator("#key-dialog")).to_be_visible(timeout=SEEN_LIMIT_MS)
+        expect(page.locator("#key-card")).to_be_visible(timeout=SEEN_LIMIT_MS)
 
 
 def test_a_page_whose_address_is_refused_says_so(page: Page, serving: Serve, port: int) -> None:
@@ -161,7 +161,7 @@ def test_a_permanently_closed_socket_is_reported_and_not_opened_again(
     with serving():
         page.goto(f"http://127.0.0.1:{port}")
         expect_connection(page, "refused")
-        expect(page.locator("#notice")).to_contain_text(f"preview: this page is too old ({code})")
+        expect(page.locator("#empty-text")).to_contain_text(f"preview: this page is too old ({code})")
         page.wait_for_timeout(2500)
         assert len(opened) == 1
 
@@ -178,5 +178,5 @@ def test_the_page_works_over_https_behind_a_path_and_is_closed_with_its_key(
         expect_connection(page, "live")
         assert page.url == f"https://127.0.0.1:{port}/lab/scope/"
         keys.revoke("page")
-        expect(page.locator("#key-dialog")).to_be_visible(timeout=SEEN_LIMIT_MS)
+        expect(page.locator("#key-card")).to_be_visible(timeout=SEEN_LIMIT_MS)
         expect_connection(page, "locked")

@@ -47,7 +47,7 @@ def test_current_page_is_not_built_again(web: Path, no_registry: None) -> None:
     assert said == ["Browser page is current."]
 
 
-@pytest.mark.parametrize("changed", ["src/main.ts", "index.html", "package-lock.json", "vite.config.ts"])
+@pytest.mark.parametrize("changed", ["src/main.tsx", "index.html", "package-lock.json", "vite.config.ts"])
 def test_change_of_an_input_makes_the_page_old(web: Path, changed: str) -> None:
     _finish(web)
     assert page_is_current(web)
@@ -58,13 +58,13 @@ def test_change_of_an_input_makes_the_page_old(web: Path, changed: str) -> None:
 
 def test_new_and_renamed_sources_make_the_page_old(web: Path) -> None:
     _finish(web)
-    (web / "src" / "main.ts").rename(web / "src" / "other.ts")
+    (web / "src" / "main.tsx").rename(web / "src" / "other.ts")
     assert not page_is_current(web)
 
 
 def test_line_endings_do_not_matter(web: Path) -> None:
     _finish(web)
-    source = web / "src" / "main.ts"
+    source = web / "src" / "main.tsx"
     source.write_bytes(source.read_bytes().replace(b"\n", b"\r\n"))
     assert page_is_current(web)
 
@@ -74,7 +74,7 @@ def test_without_registry_the_install_goes_on_and_removes_the_old_page(
 ) -> None:
     monkeypatch.delenv(hatch_build.REQUIRE_VARIABLE, raising=False)
     _finish(web)
-    (web / "src" / "depth.ts").unlink()
+    (web / "src" / "colour" / "depth.ts").unlink()
     warned: list[str] = []
     provide_page(web, pytest.fail, warned.append)
     assert len(warned) == 1

@@ -1,0 +1,62 @@
+// Parts of a run that the library and its own view share.
+import type { ComponentChild } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Run } from "../api/client";
+import { sentence } from "../api/problem";
+import { api, notice } from "../state/app";
+
+/** A recorded frame of the run, small. */
+export function Thumbnail({ run }: { run: Run }): ComponentChild {
+  const [url, setUrl] = useState<string | null>(null);
+  useEffect(() => {
+    if (!run.recording || run.state === "running") return;
+    let made: string | null = null;
+    let away = false;
+    // The middle of the run; a lost frame has no picture, so a frame beside it is tried.
+    const middle = Math.floor((run.ledger["grabbed"] ?? 0) / 2);
+    void (async () => {
+      for (const frame of [middle, middle + 1, 0]) {
+        try {
+          const content = await api.frame(run.id, frame);
+          if (away) return;
+          setUrl((made = URL.createObjectURL(content)));
+          return;
+        } catch {
+          // The next one is tried.
+        }
+      }
+    })();
+    return () => {
+      away = true;
+      if (made) URL.revokeObjectURL(made);
+    };
+  }, [run.id, run.recording, run.state]);
+  return url ? <img class="thumbnail" src={url} alt="" /> : <span class="thumbnail" />;
+}
+
+export function DeleteRun({ run, done }: { run: Run; done: () => void }): ComponentChild {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const remove = async (): Promise<void> => {
+    dialog.current!.close();
+    try {
+      await api.deleteRun(run.id);
+      notice(`Run ${run.name || run.id} is deleted.`, false);
+      done();
+    } catch (error) {
+      notice(sentence(error));
+    }
+  };
+  return (
+    <>
+      <button type="button" class="small" onClick={() => dialog.current!.showModal()}>Delete</button>
+      <dialog ref={dialog} aria-label={`Delete run ${run.name || run.id}`}>
+        <h2>Delete run {run.name || run.id}?</h2>
+        <p>Its tracks, localizations and recorded frames are deleted. This cannot be undone.</p>
+        <div class="row end">
+          <button type="button" onClick={() => dialog.current!.close()}>Keep it</button>
+          <button type="button" class="danger" onClick={() => void remove()}>Delete</button>
+        </div>
+      </dialog>
+    </>
+  );
+}
