@@ -66,6 +66,7 @@ MEANT: dict[str, set[str]] = {
 WIRES = (
     "service.measurement.live.measure",
     "evaluation.speed.api.measure_api",
+    "evaluation.speed.history.measure_history",
     "evaluation.speed.evaluating.measure_evaluations",
     "evaluation.speed.localizing.measure_localizing",
     "evaluation.speed.tracking.measure_tracking",
@@ -176,6 +177,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],
         "bench api": [],
+        "bench history": [],
         "bench localize": [],
         "bench fit": [],
         "bench kills": [],
