@@ -140,6 +140,45 @@ def api(
     show_api(figures)
 
 
+@application.command("history")
+def history(
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.01, max=1440, help="Length of the run in the database, minutes.")
+    ] = 60.0,
+    fps: Annotated[float, typer.Option("--fps", min=1, max=10000, help="Frames a second of the run.")] = 100.0,
+    tracks: Annotated[int, typer.Option("--tracks", min=1, max=1000, help="Tracks in view.")] = 50,
+    write_factor: Annotated[
+        float, typer.Option("--write-factor", min=0.1, max=100, help="Rate of writing while reading, in live rates.")
+    ] = 3.0,
+    queries: Annotated[int, typer.Option("--queries", min=10, max=100_000, help="Queries of each kind.")] = 100,
+    database_url: Annotated[
+        str | None,
+        typer.Option("--database-url", metavar="URL", help="An empty PostgreSQL database; absent: SQLite."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Data directory to keep and to use again; absent: a temporary one."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Queries of a long run while another one is written: latency, rate of writing, memory of the API, size."""
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.history import HISTORY_SEED, HistoryBench, measure_history
+    from evaluation.speed.report import show_history
+    from service.commands.console import progress
+    from service.files.outputs import check_json
+    from service.settings import load_settings
+
+    check_json(json_file)
+    bench = HistoryBench(minutes, fps, tracks, write_factor, queries)
+    with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder, progress("History", 1.0) as advance:
+        values = {"data_dir": data or folder, "port": 0, "log_level": "warning", "database_url": database_url}
+        figures = measure_history(load_settings(command_line=values), bench, advance)
+    if json_file is not None:
+        write_result(json_file, figures, {"queries": HISTORY_SEED})
+    show_history(figures)
+
+
 @application.command("localize")
 def localize(
     size: Annotated[

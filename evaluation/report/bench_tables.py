@@ -19,6 +19,7 @@ __all__ = [
     "kills",
     "live",
     "localize",
+    "queries",
     "rows_of_files",
     "track",
 ]
@@ -58,6 +59,15 @@ _BEADS: tuple[Column, ...] = (
     ("slope", shown("unseen.slope", 3)),
     ("gross errors", shown("unseen.gross", 3)),
 )
+_QUERIES: tuple[Column, ...] = (
+    ("database", shown("database")),
+    ("million points", lambda row: number(row["rows"]["points"] / 1e6, 1)),
+    ("bytes per point", shown("fill.bytes_per_point")),
+    ("points/s written while reading", shown("writer.points_per_s")),
+    ("asked", shown("writer.asked_points_per_s")),
+    ("ms per batch, p95", shown("writer.batch_ms.p95")),
+    ("memory of the API, MB: first, last", joined("api_rss_mb.first", "api_rss_mb.last")),
+)
 _DENSE_BEADS: tuple[Column, ...] = (
     ("method", shown("case")),
     ("Jaccard within 10 µm", lambda row: number(row["within_um"]["10"]["jaccard"], 3)),
@@ -95,6 +105,20 @@ beads = _compared(_BEADS)
 
 dense_beads = _compared(_DENSE_BEADS)
 """Scores of `bench dense-beads`."""
+
+
+def queries(records: Records) -> list[str]:
+    """Latencies of `bench history` by kind of query, and its rates and sizes, by database."""
+    rows = [
+        {"of": kind, "case": f"{record.result['database']}, {name}", "ms": values[name]}
+        for record in records
+        for kind, values in record.result["queries"].items()
+        for name in ("p50", "p95", "cpu")
+    ]
+    return [grid(rows, "case", lambda row: f"{row['ms']:g}", down="of"), *_written(records)]
+
+
+_written = _compared(_QUERIES)
 
 
 def localize(records: Records) -> list[str]:

@@ -173,6 +173,14 @@ TOPICS: tuple[Topic, ...] = (
     Topic("training", "Calibration and training time", "Two cores, nothing else running.", bench_tables.rows_of_files),
     Topic("api", "API", "Processor time of the API process for live tracks.", bench_tables.api),
     Topic(
+        "queries",
+        "API: queries of an hour of tracks",
+        "One hour at 100 frames/s with 50 tracks in view: 18 million points. A second run is written at three times "
+        "the live rate meanwhile. Windows are of 10 s (50,000 points), anywhere in the hour. Milliseconds; cpu: "
+        "processor time of the API.",
+        bench_tables.queries,
+    ),
+    Topic(
         "storage",
         "Storage: codec of recordings",
         "Processor time and size per frame of the reference scene (20 emitters, 12-bit camera), one chunk per frame, "

@@ -32,7 +32,7 @@ from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 
-__all__ = ["measure_api"]
+__all__ = ["RunningApi", "api_running", "measure_api"]
 
 _READY_LIMIT_S = 120.0
 _END_LIMIT_S = 20.0
@@ -60,7 +60,7 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
     DataError
         When the API does not start.
     """
-    with interruptible() as pause, _api(settings) as api:
+    with interruptible() as pause, api_running(settings) as api:
         publisher = _Publisher(api.address, fps, tracks)
         publisher.start()
         try:
@@ -84,7 +84,7 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
 
 
 @dataclass(frozen=True, slots=True)
-class _Api:
+class RunningApi:
     """The API process and where it is."""
 
     process: psutil.Process
@@ -93,7 +93,8 @@ class _Api:
 
 
 @contextmanager
-def _api(settings: Settings) -> Iterator[_Api]:
+def api_running(settings: Settings) -> Iterator[RunningApi]:
+    """Start the API process on the database of `settings`, without an engine; it ends with the block."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database)
     store.migrate()
@@ -108,7 +109,7 @@ def _api(settings: Settings) -> Iterator[_Api]:
     draining = threading.Thread(target=_drain, args=(ours,), daemon=True)
     draining.start()
     try:
-        yield _Api(psutil.Process(process.pid), listener.getsockname()[1], address)
+        yield RunningApi(psutil.Process(process.pid), listener.getsockname()[1], address)
     finally:
         ours.send(STOP)
         process.join(_END_LIMIT_S)
@@ -169,7 +170,7 @@ class _Publisher(threading.Thread):
         self._live.close()
 
 
-def _wait_until_ready(api: _Api, pause: Pause) -> None:
+def _wait_until_ready(api: RunningApi, pause: Pause) -> None:
     deadline = time.monotonic() + _READY_LIMIT_S
     while (reason := readiness("127.0.0.1", api.port)) is not None:
         if time.monotonic() > deadline:
@@ -177,7 +178,7 @@ def _wait_until_ready(api: _Api, pause: Pause) -> None:
         pause(0.1)
 
 
-def _cpu_while(api: _Api, pause: Pause, seconds: float) -> float:
+def _cpu_while(api: RunningApi, pause: Pause, seconds: float) -> float:
     before = api.process.cpu_times()
     pause(seconds)
     after = api.process.cpu_times()

@@ -69,6 +69,18 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
     _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
 
 
+def show_history(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench history`` measured."""
+    console = console or Console()
+    fill, writer = dict(figures["fill"] or {}), dict(figures["writer"])
+    batches = {"alone": fill.pop("batch_ms", None), "while reading": writer.pop("batch_ms")}
+    _row(console, figures["database"], {**figures["rows"], **fill})
+    _rows(console, "ms", figures["queries"], (*_QUANTILES, "cpu", "kb"))
+    _rows(console, "ms per batch", batches, _QUANTILES)
+    _row(console, "writer", writer)
+    _row(console, "API, MB", figures["api_rss_mb"])
+
+
 def show_localizing(figures: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``bench localize`` measured; in a file or a pipe tables are as wide as they need to be."""
     console = console or Console(width=None if sys.stdout.isatty() else _WIDE)

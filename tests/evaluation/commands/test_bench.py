@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from evaluation.commands.bench import application
 from evaluation.methods.registry import MethodMissing
 from evaluation.speed import evaluating, fitting
+from evaluation.speed.history_rows import HistoryRows
 from evaluation.speed.localizing import _frames
 from evaluation.speed.movie import render_movie
 from evaluation.speed.report import show, show_localizing
@@ -32,6 +33,7 @@ from models.weights import reference_model
 from service.engine.opening import open_instrument
 from service.measurement.costs import Costs
 from service.settings import load_settings
+from service.store.store import Store
 
 COMMAND = [sys.executable, "-c", "from service.commands.application import main; main()", "bench"]
 
@@ -106,6 +108,49 @@ def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:
 def test_an_unreadable_model_is_reported_before_the_service_starts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no-model"):
         CliRunner().invoke(application, ["live", "--model", str(tmp_path / "no-model")], catch_exceptions=False)
+
+
+def test_history_measures_queries_beside_a_writer_and_keeps_its_run(tmp_path: Path) -> None:
+    arguments = (
+        "history", "--minutes", "0.2", "--tracks", "5", "--queries", "10", "--data", str(tmp_path / "data"), "--json",
+        str(tmp_path / "out.json"),
+    )  # fmt: skip
+    done = bench(*arguments)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["rows"] == {"points": 6000, "batches": 120, "seconds": 12.0}
+    assert figures["database"] == "SQLite"
+    assert figures["fill"]["bytes_per_point"] > 50
+    assert len(figures["queries"]) == 6
+    for times in figures["queries"].values():
+        assert 0 < times["p50"] <= times["p95"] <= times["p99"] <= times["max"]
+        assert times["kb"] > 0
+    # Five tracks of 1000 frames have at least ten bytes a number.
+    assert figures["queries"]["window"]["kb"] > 500
+    assert figures["writer"]["points_per_s"] > 0
+    again = bench(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["fill"] is None
+    store = Store.open(tmp_path / "data" / "bathyscope.db")
+    try:
+        runs = store.runs.list().items
+        assert sorted({run.name for run in runs}) == ["history: 0.2 min, 100 frames/s, 5 tracks", "writer"]
+        assert len(runs) == 3
+    finally:
+        store.close()
+
+
+def test_the_rows_of_the_history_are_those_of_so_many_tracks() -> None:
+    rows = HistoryRows(100.0, 50)
+    first, later = rows.batch(0), rows.batch(700)
+    for batch in (first, later):
+        assert len(batch.tracks) == len(batch.localizations) == 500
+        assert len(np.unique(batch.tracks.track_id[batch.tracks.frame == batch.tracks.frame[0]])) == 50
+        pairs = {*zip(batch.tracks.track_id.tolist(), batch.tracks.frame.tolist(), strict=True)}
+        assert len(pairs) == 500
+    # A minute later all tracks are others.
+    assert not set(first.tracks.track_id) & set(later.tracks.track_id)
+    assert later.t_s == (70.0, 70.09)
 
 
 def test_history_queries_need_a_client_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

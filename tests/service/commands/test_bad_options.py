@@ -67,6 +67,7 @@ MEANT: dict[str, set[str]] = {
 WIRES = (
     "service.measurement.live.measure",
     "evaluation.speed.api.measure_api",
+    "evaluation.speed.history.measure_history",
     "evaluation.speed.evaluating.measure_evaluations",
     "evaluation.speed.localizing.measure_localizing",
     "evaluation.speed.tracking.measure_tracking",
@@ -181,6 +182,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],
         "bench api": [],
+        "bench history": [],
         "bench localize": [],
         "bench fit": [],
         "bench kills": [],
