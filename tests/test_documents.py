@@ -52,8 +52,11 @@ def test_links_between_documents_have_targets() -> None:
 
 
 def test_settings_example_is_accepted(tmp_path: Path) -> None:
-    (example,) = _blocks("docs/user-guide.md", "toml")
+    example, *parts = _blocks("docs/user-guide.md", "toml")
     config = tmp_path / "bathyscope.toml"
+    for part in parts:
+        config.write_text(part)
+        load_settings(config, environment={})
     config.write_text(example)
     settings = load_settings(config, environment={})
     assert settings.microscope.driver == "micromanager"
