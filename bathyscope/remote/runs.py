@@ -9,9 +9,10 @@ from typing import Any, Literal
 from bathyscope.remote.jobs import follow_job
 from bathyscope.remote.problems import ServiceError
 from bathyscope.remote.progress import following
-from bathyscope.remote.records import RunRecord, read_job
+from bathyscope.remote.records import ModelRecord, RunRecord, read_job
 from bathyscope.remote.steps import Endpoint, Pause, Request, Steps, get, id_of, pages
 from bathyscope.remote.table import Table
+from service.files.job import Job
 
 __all__ = ["RunMethods"]
 
@@ -210,6 +211,31 @@ def export_run(
     return target
 
 
+def reprocess_run(
+    run: RunRecord | str, *, model: ModelRecord | str | None = None, tracking: Mapping[str, Any] | None = None
+) -> Steps[Job]:
+    """Compute the tracks of a recorded run again from its frames; they become its newest revision.
+
+    Parameters
+    ----------
+    run : RunRecord or str
+    model : ModelRecord or str, optional
+        Absent: that of the run.
+    tracking : mapping, optional
+        Settings of the tracking that differ from those of the run.
+
+    Returns
+    -------
+    Job
+        It waits or has begun; `jobs.wait` follows it.
+    """
+    body = {
+        "model": None if model is None else id_of(model),
+        "tracking": None if tracking is None else dict(tracking),
+    }
+    return read_job((yield Request("POST", f"/runs/{id_of(run)}/reprocess", json=body)).json())
+
+
 class RunMethods:
     """Runs: each starts with the camera and ends with the last row in the database."""
 
@@ -222,3 +248,4 @@ class RunMethods:
     localizations = Endpoint(read_localizations)
     measures = Endpoint(read_measures)
     export = Endpoint(export_run)
+    reprocess = Endpoint(reprocess_run)

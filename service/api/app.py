@@ -28,6 +28,7 @@ from service.api import (
     microscope,
     models,
     pages,
+    reprocessing,
     retention,
     runs,
     stream,
@@ -112,7 +113,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     api = APIRouter(prefix="/api/v1")
     for part in (calibrations, models):  # before the routes of the same paths that take JSON
         api.include_router(part.uploads)
-    of_runs = (runs, frames, tracks, track_events, measures, exports, retention)
+    of_runs = (runs, frames, tracks, track_events, measures, exports, reprocessing, retention)
     for part in (system, microscope, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)

@@ -23,6 +23,9 @@ __all__ = ["ExportRequest", "router"]
 
 router = APIRouter(tags=["exports"])
 
+_WITH_FIGURES = ("focus", "reprocess")
+"""Jobs whose result is a JSON file."""
+
 
 class ExportRequest(BaseModel):
     """Which tracks of a run are exported, and how."""
@@ -52,10 +55,10 @@ async def start_export(
 
 @router.get("/jobs/{job}/result", response_class=FileResponse, responses={200: {"description": "The file"}})
 def get_result(job: PathId, jobs: JobFolders, settings: ServiceSettings) -> FileResponse:
-    """The file of an export, or the curve of an autofocus (JSON). The `result` of other jobs names where theirs is."""
+    """The file of an export, or figures of an autofocus or reprocessing (JSON). Other jobs name theirs in `result`."""
     found = jobs.get(job)
     path = _file_of(found, settings)
-    media_type = "application/json" if found.kind == "focus" else FORMATS[found.request["format"]].media_type
+    media_type = "application/json" if found.kind in _WITH_FIGURES else FORMATS[found.request["format"]].media_type
     return FileResponse(path, media_type=media_type, filename=path.name)
 
 
@@ -69,9 +72,9 @@ def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
 
 
 def _file_of(job: Job, settings: Settings) -> Path:
-    if job.kind not in ("export", "focus"):
+    if job.kind not in ("export", *_WITH_FIGURES):
         raise UnknownItem(
-            f"Job {job.id} is no export and no autofocus.",
+            f"Job {job.id} ({job.kind}) has no file here.",
             f"Its result is at /api/v1/{job.result}." if job.result else "See the job.",
         )
     if job.state != "done":

@@ -29,19 +29,16 @@ from models.background.mode import StaticLightMode
 from models.background.static_light import FIRST_FRAMES
 from models.errors import DataError
 from models.tables import Localizations, TrackEvents, Tracks
-from models.tracking.events import TableObserver
 from models.tracking.fixed_lag import FixedLag
 from models.tracking.image_tracker import one_thread
-from models.tracking.numbering import LiveNumbers
-from models.tracking.smoother import Smoother
 from models.tracking.state import TrackState
 from service.engine.analyzer import Analyzer
 from service.engine.frame_localizer import LocalizesFrames
+from service.engine.smoothed_run import ROUNDING_S, SmoothedRun
 from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
-from service.store.schema import LIVE_REVISION
 from service.store.store import Store
 from service.store.tracks import TrackQuery
 from service.tracking_settings import TrackingPart
@@ -53,14 +50,8 @@ __all__ = ["CatchUp"]
 _TRACKED_PER_STEP = 128
 """Frames tracked and stored in one step: about 50 ms of tracking and 2,500 rows at 20 emitters."""
 
-_SMOOTHED_FRAMES = 600
-"""Frames whose points are smoothed in one step: about a second, for which a run that begins may wait."""
-
 _ROWS_PER_STEP = 20_000
 """Rows of tracks that are stored in one transaction: about 100 ms."""
-
-_ROUNDING_S = 1e-6
-"""Tolerance of times, which are differences of clock readings: far below a frame period, far above their last bit."""
 
 _DONE = "done"
 
@@ -282,12 +273,12 @@ class CatchUp(WorkerThread):
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
         models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
         order = np.argsort(numbers)
-        tracker = self._smoothed(run.id, tracking) if tracking.smooths else _AsLive(tracking)
+        tracker = SmoothedRun(self._store, run.id, tracking) if tracking.smooths else _AsLive(tracking)
         model_id = str(models[order[0]])
         for first in range(0, len(order), _TRACKED_PER_STEP):
             yield "tracks"
             part = order[first : first + _TRACKED_PER_STEP]
-            window = times_s[part[0]] - _ROUNDING_S, times_s[part[-1]] + _ROUNDING_S
+            window = times_s[part[0]] - ROUNDING_S, times_s[part[-1]] + ROUNDING_S
             found = self._store.localizations.read(run.id, *window)
             for row in part:
                 if models[row] != model_id:
@@ -313,14 +304,6 @@ class CatchUp(WorkerThread):
         else:
             done = "run_smoothed", f"The tracks of run {run.id} are smoothed: {made_of}"
         self._add_event(*done, run.id)
-
-    def _smoothed(self, run_id: str, tracking: TrackingPart) -> _Smoothed:
-        def live(from_s: float, to_s: float) -> Tracks:
-            query = TrackQuery(from_s - _ROUNDING_S, to_s + _ROUNDING_S, revision=LIVE_REVISION)
-            return Tracks.concatenate(self._store.tracks.stream(self._store.tracks.select(run_id, query)))
-
-        newest = self._store.tracks.query(run_id, TrackQuery(revision=LIVE_REVISION), limit=1).items
-        return _Smoothed(tracking, live, LiveNumbers(newest[0].track_id if newest else 0))
 
     def _add(self, run_id: str, points: Tracks, events: TrackEvents) -> Iterator[str]:
         """Store points in transactions of bounded size, and the events with the first of them."""
@@ -361,50 +344,6 @@ class _AsLive:
     def _smooth(self) -> None:
         states, self._states = self._states, []
         self._points.append(self._lag.add(states))
-
-
-class _Smoothed:
-    """Gives smoothed points and their events, some hundreds of frames at a time, with the numbers of live tracks.
-
-    `live` returns the live tracks in a window of time, s.
-    """
-
-    def __init__(self, tracking: TrackingPart, live: Callable[[float, float], Tracks], numbers: LiveNumbers) -> None:
-        self._tracking = tracking
-        self._smoother = Smoother(tracking.tracker_settings)
-        self._live = live
-        self._numbers = numbers
-        self._observer = TableObserver(tracking.observer())
-        self._points: list[Tracks] = []
-        self._events: list[TrackEvents] = []
-
-    def step(self, t_s: float, frame: int, found: Localizations) -> None:
-        self._smoother.step(t_s, frame, found)
-
-    def end_all(self) -> None:
-        self._note(self._smoother.finish())
-        self._events.append(self._observer.finish())
-        self._observer = TableObserver(self._tracking.observer())
-
-    def take(self) -> tuple[Tracks, TrackEvents]:
-        """Points and events that are ready."""
-        if self._smoother.frames >= _SMOOTHED_FRAMES + Smoother.KEPT_FRAMES:
-            self._note(self._smoother.take())
-        points, self._points = self._points, []
-        events, self._events = self._events, []
-        return Tracks.concatenate(points), TrackEvents.concatenate(events)
-
-    def _note(self, points: Tracks) -> None:
-        numbered = self._numbered(points)
-        self._points.append(numbered)
-        self._events.append(self._observer.add(numbered))
-
-    def _numbered(self, points: Tracks) -> Tracks:
-        if not len(points):
-            return points
-        ahead = self._smoother.ahead
-        ends = np.concatenate([points.t_s, ahead.t_s])
-        return self._numbers.rename(points, ahead, self._live(float(ends.min()), float(ends.max())))
 
 
 def _localized(analyzer: Analyzer, pixels: list[NDArray[np.uint16]], frames: FrameTimes) -> Localizations:

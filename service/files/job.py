@@ -1,4 +1,4 @@
-"""A job, which is a calibration, a training, an export or an autofocus: its request, state, progress and result."""
+"""A job (calibration, training, export, autofocus, reprocessing): its request, state, progress and result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["ENDED", "Fault", "Job", "JobKind", "JobState", "JobStep", "Progress"]
 
-JobKind = Literal["calibrate", "train", "export", "focus"]
+JobKind = Literal["calibrate", "train", "export", "focus", "reprocess"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -44,7 +44,7 @@ class Job:
     Attributes
     ----------
     id : ids sort by creation time
-    kind : a calibration, a training, an export of tracks, or an autofocus
+    kind : a calibration, a training, an export of tracks, an autofocus, or a reprocessing of a run
     name : given by the user
     state, step : the step that it is in, and the state of that step
     request : the parameters of the request

@@ -36,7 +36,13 @@ __all__ = ["Runner", "jobs_process"]
 _PERIOD_S = 0.25
 _BEAT_S = 1.0
 
-_NAMES: dict[JobKind, str] = {"calibrate": "Calibration", "train": "Training", "export": "Export", "focus": "Autofocus"}
+_NAMES: dict[JobKind, str] = {
+    "calibrate": "Calibration",
+    "train": "Training",
+    "export": "Export",
+    "focus": "Autofocus",
+    "reprocess": "Reprocessing",
+}
 
 _INTERRUPTED = Fault("The service ended while the job was running.", "Start it again.")
 

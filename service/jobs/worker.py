@@ -48,7 +48,7 @@ _FOLDERS = {"calibrate": "calibrations", "train": "models"}
 
 def result_folder(data_dir: Path, job: Job) -> Path:
     """Folder of the result of a job; it exists only when the result is complete."""
-    if job.kind == "export":
+    if job.kind in ("export", "reprocess"):
         return data_dir / "jobs" / job.id / "result"
     return data_dir / _FOLDERS[job.kind] / job.id
 
@@ -85,6 +85,8 @@ def worker_process(settings: Settings, job_id: str, parent: Connection) -> None:
             _train(job, jobs, settings.data_dir)
         elif job.kind == "export":
             _export(job, jobs, settings)
+        elif job.kind == "reprocess":
+            _reprocess(job, jobs, settings)
         else:
             _calibrate(job, jobs, settings)
     except BathyscopeError as error:
@@ -200,6 +202,24 @@ def _export(job: Job, jobs: Jobs, settings: Settings) -> None:
             stem = f"{source.origin.source}-tracks-{source.origin.revision}"
             written = form.write_file(aside, stem, counted(source.blocks, report), source.origin, source.measured)
     jobs.log(job.id, f"{written.name}: {source.tracks} tracks with {source.points} points.")
+
+
+def _reprocess(job: Job, jobs: Jobs, settings: Settings) -> None:
+    from service.files.library import Library
+    from service.jobs.reprocessing import reprocess
+    from service.store.store import Store
+
+    with contextlib.closing(Store.open(settings.database)) as store:
+        library = Library(settings.data_dir, settings.model)
+
+        def report(done: int, total: int) -> None:
+            jobs.report_progress(job.id, done, total, "frames")
+
+        with complete_output(result_folder(settings.data_dir, job), lambda _: False) as aside:
+            aside.mkdir()
+            made = reprocess(store, library, settings.data_dir, job.request, report)
+            write_json(aside / "revision.json", made)
+    jobs.log(job.id, f"Revision {made['revision']}, from {made['frames']} recorded frames.")
 
 
 def _remove_old_exports(data_dir: Path) -> None:

@@ -832,7 +832,8 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",
         "/api/v1/runs/{run}", "/api/v1/runs/{run}/stop", "/api/v1/runs/{run}/export", "/api/v1/runs/{run}/tracks",
-        "/api/v1/runs/{run}/recording", "/api/v1/runs/{run}/revisions", "/api/v1/runs/{run}/frames/{frame}",
+        "/api/v1/runs/{run}/reprocess", "/api/v1/runs/{run}/recording", "/api/v1/runs/{run}/revisions",
+        "/api/v1/runs/{run}/frames/{frame}",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
         "/api/v1/runs/{run}/track-events", "/api/v1/events", "/api/v1/retention", "/api/v1/audit",
     } == set(paths)  # fmt: skip

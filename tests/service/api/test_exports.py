@@ -152,12 +152,22 @@ def test_what_cannot_be_exported_is_refused_at_once(served: tuple[httpx.Client, 
     assert len(client.get("/jobs").json()["items"]) == before
 
 
+def test_a_run_without_recording_cannot_be_reprocessed(served: tuple[httpx.Client, str]) -> None:
+    client, run = served
+    before = len(client.get("/jobs").json()["items"])
+    assert_problem(client.post("/runs/none/reprocess", json={}), 404, "no run 'none'")
+    assert_problem(client.post(f"/runs/{run}/reprocess", json={"colour": 1}), 422, "colour")
+    assert_problem(client.post(f"/runs/{run}/reprocess", json={"tracking": {"fit": "never"}}), 422, "fit")
+    assert_problem(client.post(f"/runs/{run}/reprocess", json={}), 422, "has no recording")
+    assert len(client.get("/jobs").json()["items"]) == before
+
+
 def test_a_job_without_a_file_says_so(served: tuple[httpx.Client, str], runner: Runner, settings: Settings) -> None:
     client, run = served
     jobs = Jobs(settings.data_dir)
     training = jobs.create("train", "", {}, step="compute", state="running")
     jobs.move(training.id, "done", result="models/abc")
-    assert_problem(client.get(f"/jobs/{training.id}/result"), 404, "no export and no autofocus", "/api/v1/models/abc")
+    assert_problem(client.get(f"/jobs/{training.id}/result"), 404, "has no file here", "/api/v1/models/abc")
     assert_problem(client.get("/jobs/none/result"), 404, "none")
     cancelled = start(client, run, format="csv")
     client.delete(f"/jobs/{cancelled['id']}")

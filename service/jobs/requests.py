@@ -1,0 +1,40 @@
+"""Requests of jobs that are checked when they are made, and again when they begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.errors import DataError
+from service.store.runs import Run
+from service.store.store import Store
+from service.tracking_settings import TrackingPart
+
+__all__ = ["asked_tracking", "check_reprocessing"]
+
+
+def asked_tracking(run: Run, request: dict[str, Any]) -> TrackingPart:
+    """Settings of a run's tracking with those of a request."""
+    return TrackingPart.of_record(run.settings.get("tracking")).changed_by(request.get("tracking") or {})
+
+
+def check_reprocessing(store: Store, run: Run, tracking: TrackingPart) -> None:
+    """Refuse a run whose tracks cannot be computed from its frames now.
+
+    Raises
+    ------
+    DataError
+        When the run is on, is not recorded, or its tracks are being computed; or when the tracking has no smoothing.
+    """
+    if run.state == "running":
+        raise DataError(f"Run {run.id} is on.", "Stop it, or wait for its end.")
+    if run.recording is None:
+        raise DataError(
+            f"Run {run.id} has no recording, so its frames cannot be read again.", "Record the next run ('record')."
+        )
+    if run.id in store.catch_ups.waiting():
+        raise DataError(
+            f"The tracks of run {run.id} are being computed, because it ended a short time ago.",
+            "Wait for the event run_smoothed or run_caught_up of this run.",
+        )
+    if tracking.preset == "published":
+        raise DataError("The published tracker has no smoothing.", "Give the preset 'default'.")
