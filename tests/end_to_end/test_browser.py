@@ -88,10 +88,13 @@ def test_a_track_that_is_picked_anywhere_is_selected_everywhere(demo: str, brows
     _expect_state(page, "connection", "live")
     if not page.locator("body").get_attribute("data-run"):
         _start_run(page)
-    _expect_state(page, "tracks", SOME)
+    # A run is on, and its own tracks have come; the newest ones of the run before come first.
+    _expect_state(page, "run", re.compile(".+"))
+    _expect_state(page, "phase", re.compile("tracking|overloaded"))
+    page.wait_for_timeout(2000)
     # While the view is frozen, tracks and their places stay.
     page.get_by_role("button", name="Freeze").click()
-    page.wait_for_timeout(600)
+    page.wait_for_timeout(2000)
     row = page.locator("table.tracks tbody tr").first
     name = row.locator("button").inner_text()
     row.click()

@@ -6,7 +6,7 @@ import { ground } from "../app/theme";
 import { colourAt } from "../colour/colouring";
 import { css } from "../colour/depth";
 import { Plot } from "../parts/plot";
-import { frozenAt, history, instrument, renew } from "../state/app";
+import { frozenAt, history, instrument, renew, shown } from "../state/app";
 import { useStore } from "../state/store";
 import { selection } from "../tracks/selection";
 import { part } from "../tracks/trails";
@@ -27,18 +27,21 @@ export function Drawer(): ComponentChild {
   const end = span?.[1] ?? 0;
   const begin = Math.max(span?.[0] ?? 0, end - SPAN_S);
   const freeze = (t_s: number | null): void => {
-    frozenAt.set(t_s === null ? null : Math.min(end, Math.max(begin, t_s)));
+    const [first, last] = history.span ?? [begin, end];
+    frozenAt.set(t_s === null ? null : Math.min(last, Math.max(first, t_s)));
     renew();
   };
+  // What is on the screen is frozen, not what has come since.
+  const seen = (): number => shown.get().moment.tracks.t_s;
   useKeys([
-    { key: " ", shown: "Space", words: "Freeze the view; again: go on", run: () => freeze(frozenAt.get() === null ? (history.span?.[1] ?? null) : null) },
+    { key: " ", shown: "Space", words: "Freeze the view; again: go on", run: () => freeze(frozenAt.get() === null ? seen() : null) },
     { key: "l", shown: "L", words: "Return to live", run: () => freeze(null) },
   ]);
   if (!span) return null;
   return (
     <section class={open ? "drawer open" : "drawer"} aria-label="The last minute" data-pane="plots">
       <div class="timeline-row">
-        <button type="button" class="small" aria-pressed={frozen !== null} onClick={() => freeze(frozen === null ? end : null)}>{frozen === null ? "Freeze" : "Go on"}</button>
+        <button type="button" class="small" aria-pressed={frozen !== null} onClick={() => freeze(frozen === null ? seen() : null)}>{frozen === null ? "Freeze" : "Go on"}</button>
         <input
           type="range" class="timeline" min={begin} max={end} step="any" value={frozen ?? end} aria-label="Time of the run"
           aria-valuetext={frozen === null ? "live" : `${(end - frozen).toFixed(1)} s ago`}
