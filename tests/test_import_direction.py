@@ -21,6 +21,7 @@ FORBIDDEN = {
     "service/protocol": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
     "service/store": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
     "service/files": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
+    "service/analysis": ("service.api", "service.commands", "service.engine", "service.jobs", "service.process"),
     "service/engine": ("service.api", "service.commands", "service.jobs"),
     "service/api": ("service.commands", "service.engine"),
     "service/jobs": ("service.api", "service.commands", "service.engine"),

@@ -50,7 +50,7 @@ _REMEDIES = {
     404: "See /docs for the resources of this service.",
     405: "See /docs for the methods of this resource; the Allow header names them.",
     406: "Ask for one of these media types.",
-    415: "Send such a body, with its Content-Type.",
+    415: "Send a body that this resource takes, with its Content-Type.",
 }
 _REMEDY = "See /docs, and the log of the service."
 
@@ -168,7 +168,7 @@ def install_problems(app: FastAPI) -> None:
         if media_type is not None:
             given = f"is {media_type[:100]!r}" if media_type else "is missing"
             taken = " and ".join(filter(None, ("application/json", UPLOADS.get(request.scope["path"]))))
-            return http_problem(415, f"Content-Type {given}; this resource takes {taken}.", _REMEDIES[415])
+            return http_problem(415, f"Content-Type {given}.", f"Send a body of {taken}, with its Content-Type.")
         errors = [_field_error(fault) for fault in error.errors()]
         return problem("validation", _sentence(errors[0]), "Correct it; /docs states every rule.", errors=errors)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from models.model_card import ModelCard
 from models.tables import TrackEvents
+from service.analysis.frame_localizer import LocalizesFrames
+from service.analysis.frame_tracker import FrameResult
 from service.engine.fit_time import FitCost
-from service.engine.frame_localizer import LocalizesFrames
-from service.engine.frame_tracker import FrameResult
 
 __all__ = ["AnalysisBatch", "AnalysisModel", "AnalysisOutputs"]
 

@@ -32,9 +32,9 @@ from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.fixed_lag import FixedLag
 from models.tracking.image_tracker import one_thread
 from models.tracking.state import TrackState
-from service.engine.analyzer import Analyzer
-from service.engine.frame_localizer import LocalizesFrames
-from service.engine.smoothed_run import ROUNDING_S, SmoothedRun
+from service.analysis.analyzer import Analyzer
+from service.analysis.frame_localizer import LocalizesFrames
+from service.analysis.smoothed_run import ROUNDING_S, SmoothedRun
 from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames

@@ -12,8 +12,8 @@ from models.localization import Localizer
 from models.model_card import ModelCard
 from models.tracking.compilation import rehearse
 from models.weights import reference_model
+from service.analysis.frame_localizer import LocalizesFrames
 from service.engine.fit_time import EFFORTS, FitCost
-from service.engine.frame_localizer import LocalizesFrames
 from service.engine.localizer_process import LocalizerProcess
 from service.model_fit import ModelOptics, PresentOptics, misfits
 from service.settings import Settings

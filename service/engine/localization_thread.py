@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hardware.microscope import Frame
+from service.analysis.frame_localizer import FrameCandidates, FrameLocalizer
 from service.engine.analysis import AnalysisModel
-from service.engine.frame_localizer import FrameCandidates, FrameLocalizer
 from service.engine.stages import Stage
 from service.protocol.latency import LatencyHistogram
 from service.settings import EnginePart

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hardware.microscope import Frame
 from models.tracking import TrackState
-from service.engine.frame_tracker import FrameResult
+from service.analysis.frame_tracker import FrameResult
 from service.engine.stages import Slot
 from service.pictures import contrast_limits, histogram, saturated, stretched
 from service.protocol import wire

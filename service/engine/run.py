@@ -27,12 +27,12 @@ from typing import Any, Literal
 
 from hardware.microscope import Frame, Microscope, MicroscopeError
 from models.background.mode import StaticLightMode
+from service.analysis.frame_localizer import FrameLocalizer
+from service.analysis.frame_tracker import FrameResult, FrameTracker
 from service.engine.accuracy import LiveScore, ScoreThread
 from service.engine.analysis import AnalysisBatch, AnalysisModel, AnalysisOutputs
-from service.engine.frame_localizer import FrameLocalizer
 from service.engine.frame_log import FrameLog
 from service.engine.frame_rate import FrameRate
-from service.engine.frame_tracker import FrameResult, FrameTracker
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger
 from service.engine.localization_thread import LocalizationThread, LocalizedFrame

@@ -13,8 +13,8 @@ from models.background.static_light import FIRST_FRAMES
 from models.localization import Localizer
 from models.tables import TrackEvents, Tracks
 from models.tracking.image_tracker import one_thread
-from service.engine.frame_localizer import FrameCandidates, FrameLocalizer
-from service.engine.smoothed_run import SmoothedRun
+from service.analysis.frame_localizer import FrameCandidates, FrameLocalizer
+from service.analysis.smoothed_run import SmoothedRun
 from service.files.library import Library
 from service.files.recording import RecordedImage
 from service.jobs.requests import asked_tracking, check_reprocessing

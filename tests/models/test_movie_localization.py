@@ -16,7 +16,7 @@ from models.movie_localization import localize_movie
 from models.scene import reference_camera, reference_scene
 from models.tables import Localizations
 from models.weights import reference_model
-from service.engine.frame_localizer import FrameLocalizer
+from service.analysis.frame_localizer import FrameLocalizer
 
 SHAPE = (128, 128)
 FRAMES = 160

@@ -835,7 +835,8 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/runs/{run}/reprocess", "/api/v1/runs/{run}/recording", "/api/v1/runs/{run}/revisions",
         "/api/v1/runs/{run}/frames/{frame}",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
-        "/api/v1/runs/{run}/track-events", "/api/v1/events", "/api/v1/retention", "/api/v1/audit",
+        "/api/v1/runs/{run}/track-events", "/api/v1/events", "/api/v1/retention", "/api/v1/audit", "/api/v1/access",
+        "/api/v1/models/{model}/archive",
     } == set(paths)  # fmt: skip
     for path in paths.values():
         for operation in path.values():

@@ -26,8 +26,8 @@ from models.tracking import MOST_IN_A_FRAME
 from models.tracking.fixed_lag import FixedLag
 from models.tracking.image_tracker import one_thread
 from models.weights import reference_model
+from service.analysis.analyzer import Analyzer
 from service.commands import track
-from service.engine.analyzer import Analyzer
 from service.tracking_settings import TrackingPart
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hardware.microscope import Frame
 from models.tables import Localizations, Tracks
 from models.tracking import Tracker, smoothed_tracks, track_table
-from service.engine.analyzer import Analyzer
+from service.analysis.analyzer import Analyzer
 from service.engine.catch_up import CatchUp
 from service.engine.ledger import LedgerCounts
 from service.engine.recorder import Recording

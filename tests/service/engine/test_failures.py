@@ -23,11 +23,11 @@ from hardware.movies import open_movie
 from hardware.replay import ReplayMicroscope
 from models.metrics import Region
 from models.tracking import Tracker
+from service.analysis.frame_localizer import FrameLocalizer
+from service.analysis.frame_tracker import FrameTracker
 from service.engine.accuracy import LiveScore
 from service.engine.analysis import AnalysisBatch, AnalysisModel
 from service.engine.catch_up import CatchUp
-from service.engine.frame_localizer import FrameLocalizer
-from service.engine.frame_tracker import FrameTracker
 from service.engine.result_writer import _PATIENCE_S
 from service.engine.run import _STORE_BATCHES, Run, RunRequest
 from service.engine.tracking_thread import BATCH_S

@@ -12,9 +12,9 @@ import pytest
 from models.tables import Localizations, Tracks
 from models.tracking import Tracker, TrackState
 from models.tracking.fixed_lag import FixedLag
+from service.analysis.frame_tracker import FrameResult
 from service.engine import result_writer
 from service.engine.analysis import AnalysisBatch
-from service.engine.frame_tracker import FrameResult
 from service.engine.ledger import Ledger
 from service.engine.result_writer import ResultWriter
 from service.engine.stages import Stage

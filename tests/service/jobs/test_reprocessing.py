@@ -16,7 +16,7 @@ from models.metrics import Score, score_frame
 from models.scene import reference_camera, reference_scene
 from models.tables import Localizations, Tracks
 from models.weights import reference_model
-from service.engine.analyzer import Analyzer
+from service.analysis.analyzer import Analyzer
 from service.engine.ledger import LedgerCounts
 from service.engine.recorder import Recording
 from service.files.library import Library

@@ -8,7 +8,7 @@ from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from models.tracking.image_filter import FULL, Effort
 from models.tracking.image_tracker import ImageTracker, kept
-from service.engine.frame_localizer import FrameCandidates, LocalizesFrames
+from service.analysis.frame_localizer import FrameCandidates, LocalizesFrames
 
 __all__ = ["FrameResult", "FrameTracker"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from hardware.microscope import Frame
 from models.background.mode import StaticLightMode
 from models.tracking import TracksLocalizations
-from service.engine.frame_localizer import FrameLocalizer, LocalizesFrames
-from service.engine.frame_tracker import FrameResult, FrameTracker
+from service.analysis.frame_localizer import FrameLocalizer, LocalizesFrames
+from service.analysis.frame_tracker import FrameResult, FrameTracker
 
 __all__ = ["Analyzer"]
 

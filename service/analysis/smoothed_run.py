@@ -10,7 +10,7 @@ from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
 from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
-from service.engine.frame_localizer import FrameCandidates
+from service.analysis.frame_localizer import FrameCandidates
 from service.store.schema import LIVE_REVISION
 from service.store.store import Store
 from service.store.tracks import TrackQuery

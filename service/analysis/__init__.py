@@ -1,0 +1,1 @@
+"""From frames to localizations to tracks, without threads: used by the live engine, its catch-up, and jobs."""
