@@ -92,12 +92,7 @@ class CoreProperties:
 
     def trigger_of(self, camera: str) -> dict[str, str]:
         """Properties of a camera for trigger, strobe and other signals: name to the value that the core knows."""
-        core, found = self._core(), {}
-        for name in self._names(camera):
-            if concerns_trigger(name):
-                with core_request(f"read property {name} of {camera}"):
-                    found[name] = str(core.get_property_from_cache(camera, name))
-        return found
+        return {name: self._known(camera, name) for name in self._names(camera) if concerns_trigger(name)}
 
     # ---- presets ----
 
@@ -119,18 +114,20 @@ class CoreProperties:
         MicroscopeError
             ``"settings"`` for a group or preset that does not exist, or one that sets a device that does not exist.
         """
-        core, groups = self._core(), {each.name: each for each in self.groups}
+        core = self._core()
+        with core_request("read the presets"):
+            groups = strings(core.get_available_config_groups())
+            presets = strings(core.get_available_configs(group)) if group in groups else []
         if group not in groups:
             raise MicroscopeError(
                 "settings",
                 f"The group {group} was asked for; the configuration has {', '.join(groups) or 'no groups'}.",
                 "Use one of these.",
             )
-        if preset not in groups[group].presets:
+        if preset not in presets:
             raise MicroscopeError(
                 "settings",
-                f"The preset {preset} was asked for; the group {group} has "
-                f"{', '.join(groups[group].presets) or 'no presets'}.",
+                f"The preset {preset} was asked for; the group {group} has {', '.join(presets) or 'no presets'}.",
                 "Use one of these.",
             )
         with core_request(f"read the preset {preset} of {group}"):
@@ -218,12 +215,21 @@ class CoreProperties:
         if value in self._devices.kinds:
             self._links = None
 
+    def _known(self, device: str, name: str) -> str:
+        """Value of a property that the core knows; only when it knows none the device is asked."""
+        core = self._core()
+        try:
+            return str(core.get_property_from_cache(device, name))
+        except Exception:  # noqa: BLE001  the core raises many kinds for a value that it does not know
+            with core_request(f"read property {name} of {device}"):
+                return str(core.get_property(device, name))
+
     def _linked_stages(self) -> dict[str, str]:
         """Devices whose properties move a stage: label to stage.
 
         Such a device is named in a property of the stage, as the output that drives a piezo is; or it names the stage
-        in a property of its own, as a turret of positions does. All properties are read once, and again when one of
-        them was set to the label of a device.
+        in a property of its own, as a turret of positions does. What the core knows of the properties is searched
+        once, and again when one of them was set to the label of a device.
         """
         if self._links is None:
             kinds = self._devices.kinds
@@ -231,8 +237,7 @@ class CoreProperties:
             self._links = {}
             for label in (label for label, kind in kinds.items() if kind != "core"):
                 for name in self._names(label):
-                    with core_request(f"read property {name} of {label}"):
-                        named = str(self._core().get_property(label, name))
+                    named = self._known(label, name)
                     if label in stages and named in kinds.keys() - stages:
                         self._links[named] = label
                     elif label not in stages and named in stages:

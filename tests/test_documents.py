@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_links_between_documents_have_targets() -> None:
 
 
 def test_settings_example_is_accepted(tmp_path: Path) -> None:
-    (example,) = _blocks("docs/user-guide.md", "toml")
+    example, *additions = _blocks("docs/user-guide.md", "toml")
     config = tmp_path / "bathyscope.toml"
     config.write_text(example)
     settings = load_settings(config, environment={})
@@ -60,6 +61,11 @@ def test_settings_example_is_accepted(tmp_path: Path) -> None:
     assert settings.microscope.stage_max_step_um == 50.0
     assert settings.camera.roi == (512, 512, 512, 512)
     assert settings.microscope.micromanager.channel_group == "Channel"
+    assert len(additions) == 2
+    more = [load_settings(config, command_line=tomllib.loads(text), environment={}) for text in additions]
+    assert more[0].microscope.focus_drives["Piezo"].high_um == 200.0
+    assert more[1].microscope.micromanager.properties["Camera"]["TRIGGER SOURCE"] == "EXTERNAL"
+    assert more[1].engine.frame_age_limit_s > more[1].microscope.micromanager.frame_timeout_s
 
 
 def test_documented_defaults_are_the_defaults() -> None:

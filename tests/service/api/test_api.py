@@ -340,7 +340,7 @@ def test_microscope_is_away(client: httpx.Client) -> None:
 
 
 def test_properties_and_presets(client: httpx.Client, peer: Peer) -> None:
-    found = client.get("/api/v1/microscope/properties", "/api/v1/microscope/focus", params={"device": "Camera"}).json()
+    found = client.get("/api/v1/microscope/properties", params={"device": "Camera"}).json()
     assert (found["next"], [item["id"] for item in found["items"]]) == (None, ["Camera/Gain"])
     assert client.get("/api/v1/microscope/properties", params={"trigger": "true"}).json()["items"] == []
     for value, text in (("High", "High"), (3, "3"), (0.25, "0.25")):
@@ -827,7 +827,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
     assert {
         "/healthz", "/readyz", "/api/v1/system", "/api/v1/microscope", "/api/v1/microscope/stop",
         "/api/v1/microscope/stage", "/api/v1/microscope/snap", "/api/v1/microscope/live",
-        "/api/v1/microscope/properties",
+        "/api/v1/microscope/properties", "/api/v1/microscope/focus",
         "/api/v1/calibrations", "/api/v1/calibrations/{calibration}",
         "/api/v1/calibrations/{calibration}/report", "/api/v1/models", "/api/v1/models/active",
         "/api/v1/models/{model}", "/api/v1/jobs", "/api/v1/jobs/{job}", "/api/v1/jobs/{job}/result", "/api/v1/runs",
