@@ -198,3 +198,13 @@ def test_a_refused_change_is_said_under_its_field(scope: PlayedScope, page: Page
     expect(page.get_by_role("group", name="Camera").get_by_role("alert")).to_have_count(0)
     sent = [arguments for command, arguments in scope.peer.commands if command == "microscope.set"]
     assert sent == [{"exposure_s": 0.02}]
+
+
+def test_a_run_is_shown_at_the_time_of_its_address(scope: PlayedScope, page: Page) -> None:
+    page.goto(f"{scope.address}/#/runs/{scope.finished_run}?t=0.30")
+    rows = page.locator("table.tracks tbody tr")
+    expect(rows).to_have_count(3)
+    # The ages are those of this time, not of the first moment.
+    expect(rows.first.locator("td").nth(1)).to_have_text("0.3")
+    page.locator("#time").press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"t=0\.31"))

@@ -128,3 +128,9 @@ def test_finished_page_carries_the_licences_of_what_it_bundles(dist: Path) -> No
     text = (dist / "third-party-licences.txt").read_text(encoding="utf-8")
     bundled = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
     assert all(f"==== {name} ====" in text for name in bundled)
+
+
+def test_finished_page_is_small_enough_for_a_slow_network(dist: Path) -> None:
+    sent = [*(dist / "assets").glob("*.gz"), dist / "stop.js", dist / "index.html"]
+    assert len(sent) >= 4
+    assert sum(file.stat().st_size for file in sent) <= 250_000

@@ -1,6 +1,6 @@
 // The numbers: a table of all live tracks, and a card for each selected one.
 import type { ComponentChild } from "preact";
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { ground } from "../app/theme";
 import { colourAt, valueOf } from "../colour/colouring";
 import { css } from "../colour/depth";
@@ -59,14 +59,27 @@ export function Inspector({ shown, volume, frame_s, empty }: Props): ComponentCh
   );
 }
 
-/** The moment that is shown, at most four times a second: numbers that change faster cannot be read. */
+/** The moment that is shown, at most four times a second: numbers that change faster cannot be read. The last one is kept. */
 function useSlow(shown: Store<Shown>): Shown {
-  const last = useRef<{ at: number; value: Shown }>({ at: -EVERY_MS, value: shown.get() });
-  return useStore(shown, (value) => {
-    const now = performance.now();
-    if (now - last.current.at >= EVERY_MS || value.trails !== last.current.value.trails) last.current = { at: now, value };
-    return last.current.value;
-  });
+  const [value, setValue] = useState(shown.get());
+  useEffect(() => {
+    let last = -EVERY_MS;
+    let timer = 0;
+    const show = (): void => {
+      timer = 0;
+      last = performance.now();
+      setValue(shown.get());
+    };
+    const end = shown.listen(() => {
+      if (!timer) timer = window.setTimeout(show, Math.max(0, EVERY_MS - (performance.now() - last)));
+    });
+    show();
+    return () => {
+      end();
+      clearTimeout(timer);
+    };
+  }, [shown]);
+  return value;
 }
 
 interface TableProps {

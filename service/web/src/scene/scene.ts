@@ -23,7 +23,7 @@ const PICK_PX = 16;
 const MARGIN_PX = 48;
 const SIDE_PX = 84;
 /** In a narrow pane the labels may lie closer to its edge. */
-const SIDE_PART = 0.17;
+const SIDE_PART = 0.205;
 /** The legend on the right is wider than the labels on the left. */
 const ASIDE_PX = 13;
 const HATCH_UM = 3;
