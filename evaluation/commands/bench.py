@@ -69,11 +69,7 @@ def live(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
     """The whole instrument at a rate: frames accounted for, latency from exposure to client, accuracy, cost."""
-    if slow_clients > clients:
-        raise typer.BadParameter(
-            f"{slow_clients} clients are to be slow, of {clients} in all; raise --clients.",
-            param_hint="--slow-clients",
-        )
+    _check_slow_clients(slow_clients, clients)
     if discard and data is not None:
         raise typer.BadParameter("--discard deletes what --data keeps; leave one of them out.", param_hint="--discard")
 
@@ -117,6 +113,9 @@ def live(
 @application.command("api")
 def api(
     clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="Clients of the track stream.")] = 20,
+    slow_clients: Annotated[
+        int, typer.Option("--slow-clients", min=0, help="How many of the clients connect and then never read.")
+    ] = 0,
     fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Messages a second.")] = 100.0,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long each of two measurements takes.")
@@ -124,7 +123,9 @@ def api(
     tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
-    """Processor time of the API process for live tracks to many clients."""
+    """Processor time and memory of the API process, and latency, for live tracks to many clients."""
+    _check_slow_clients(slow_clients, clients)
+
     from evaluation.runs.provenance import write_result
     from evaluation.speed.api import measure_api
     from evaluation.speed.report import show_api
@@ -134,10 +135,20 @@ def api(
     check_json(json_file)
     with tempfile.TemporaryDirectory(prefix="bathyscope-bench-") as folder:
         settings = load_settings(command_line={"data_dir": Path(folder), "port": 0, "log_level": "warning"})
-        figures = measure_api(settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks)
+        figures = measure_api(
+            settings, fps=fps, seconds=seconds, clients=clients, tracks=tracks, slow_clients=slow_clients
+        )
     if json_file is not None:
         write_result(json_file, figures)
     show_api(figures)
+
+
+def _check_slow_clients(slow_clients: int, clients: int) -> None:
+    if slow_clients > clients:
+        raise typer.BadParameter(
+            f"{slow_clients} clients are to be slow, of {clients} in all; raise --clients.",
+            param_hint="--slow-clients",
+        )
 
 
 @application.command("history")

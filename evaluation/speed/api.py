@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 
 from models.errors import DataError
-from service.commands.waiting import Pause, interruptible, readiness
+from service.commands.waiting import Pause, interruptible
 from service.measurement.clients import Clients, Load
 from service.process.api_child import api_process
 from service.process.children import STOP
@@ -34,26 +35,31 @@ from service.store.store import Store
 
 __all__ = ["RunningApi", "api_running", "measure_api"]
 
-_READY_LIMIT_S = 120.0
+_START_LIMIT_S = 120.0
 _END_LIMIT_S = 20.0
 _STATUS_S = 0.25
 _FLOATS = ("x_um", "y_um", "z_um", "vx_um_s", "vy_um_s", "vz_um_s", "sigma_x_um", "sigma_y_um", "sigma_z_um")
 _LEDGER = ("exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight")
 
 
-def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int, tracks: int) -> dict[str, Any]:
+def measure_api(
+    settings: Settings, *, fps: float, seconds: float, clients: int, tracks: int, slow_clients: int = 0
+) -> dict[str, Any]:
     """Publish `fps` states of `tracks` tracks a second for `seconds`, without clients and then to `clients` clients.
 
     Parameters
     ----------
     settings : Settings
         With a data directory of its own, and the port to listen at.
+    slow_clients : int
+        How many of the clients connect and then never read.
 
     Returns
     -------
     dict
         ``cpu_percent`` of the API without and with the clients, ``us_per_message_and_client``
-        (None when no message came), ``published_ms`` (publication to reception) and the results of the clients.
+        (None when no message came), ``published_ms`` (publication to reception), ``rss_mb`` of the API before the
+        clients and with them at the end, and the results of the clients.
 
     Raises
     ------
@@ -64,11 +70,14 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
         publisher = _Publisher(api.address, fps, tracks)
         publisher.start()
         try:
-            _wait_until_ready(api, pause)
+            _wait_until_alive(api, pause)
             alone_s = _cpu_while(api, pause, seconds)
-            with Clients(Load("127.0.0.1", api.port, clients=clients)) as viewers:
+            before_mb = _rss_mb(api)
+            load = Load("127.0.0.1", api.port, clients=clients, slow_clients=slow_clients)
+            with Clients(load) as viewers:
                 viewers.wait_until_connected(pause)
                 busy_s = _cpu_while(api, pause, seconds)
+                after_mb = _rss_mb(api)
                 seen = viewers.finish()
         finally:
             publisher.end()
@@ -77,8 +86,15 @@ def measure_api(settings: Settings, *, fps: float, seconds: float, clients: int,
         "cpu_percent": {"alone": round(100 * alone_s / seconds, 1), "clients": round(100 * busy_s / seconds, 1)},
         "us_per_message_and_client": round(1e6 * (busy_s - alone_s) / messages, 1) if messages else None,
         "published_ms": latency.summary_ms(),
+        "rss_mb": {"before": before_mb, "clients": after_mb},
         "clients": seen,
-        "settings": {"fps": fps, "seconds": seconds, "clients": clients, "tracks": tracks},
+        "settings": {
+            "fps": fps,
+            "seconds": seconds,
+            "clients": clients,
+            "slow_clients": slow_clients,
+            "tracks": tracks,
+        },
         "machine": machine(),
     }
 
@@ -170,12 +186,23 @@ class _Publisher(threading.Thread):
         self._live.close()
 
 
-def _wait_until_ready(api: RunningApi, pause: Pause) -> None:
-    deadline = time.monotonic() + _READY_LIMIT_S
-    while (reason := readiness("127.0.0.1", api.port)) is not None:
-        if time.monotonic() > deadline:
-            raise DataError(f"The API was not ready within {_READY_LIMIT_S:g} s: {reason}", "Free the processor.")
+def _wait_until_alive(api: RunningApi, pause: Pause) -> None:
+    """Wait until the API answers. It is never ready: there is no engine, only a publisher."""
+    deadline = time.monotonic() + _START_LIMIT_S
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{api.port}/healthz", timeout=5.0, trust_env=False).raise_for_status()
+            return
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"The API did not start within {_START_LIMIT_S:g} s: {error}", "Free the processor."
+                ) from error
         pause(0.1)
+
+
+def _rss_mb(api: RunningApi) -> float:
+    return round(api.process.memory_info().rss / 1e6, 1)
 
 
 def _cpu_while(api: RunningApi, pause: Pause, seconds: float) -> float:

@@ -66,6 +66,9 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
             "us per message and client": figures["us_per_message_and_client"],
         },
     )
+    _row(console, "API, MB", figures["rss_mb"])
+    seen = figures["clients"]
+    _row(console, "clients", {name: seen[name] for name in ("healthy", "broken", "stalled", "stalled_disconnected")})
     _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
 
 

@@ -110,6 +110,23 @@ def test_an_unreadable_model_is_reported_before_the_service_starts(tmp_path: Pat
         CliRunner().invoke(application, ["live", "--model", str(tmp_path / "no-model")], catch_exceptions=False)
 
 
+def test_api_counts_stalled_clients_apart_from_healthy_ones(tmp_path: Path) -> None:
+    done = bench(
+        "api", "--clients", "6", "--slow-clients", "2", "--fps", "30", "--seconds", "1", "--json",
+        str(tmp_path / "out.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    clients = figures["clients"]
+    assert (clients["healthy"], clients["stalled"], clients["broken"]) == (4, 2, 0)
+    assert len(clients["messages"]) == 4
+    assert figures["published_ms"]["p99"] > 0
+    assert figures["rss_mb"]["before"] > 10
+    refused = bench("api", "--clients", "2", "--slow-clients", "3")
+    assert refused.returncode == 2
+    assert "raise --clients" in refused.stderr
+
+
 def test_history_measures_queries_beside_a_writer_and_keeps_its_run(tmp_path: Path) -> None:
     arguments = (
         "history", "--minutes", "0.2", "--tracks", "5", "--queries", "10", "--data", str(tmp_path / "data"), "--json",

@@ -53,6 +53,7 @@ MEANT: dict[str, set[str]] = {
     "bench live --history-rps": {"0", "1e-300"},
     "bench live --emitters": {"0"},
     "bench api --tracks": {"0"},
+    "bench api --slow-clients": {"0"},
     "bench dense-beads --seed": {"0"},
     "bench dense-beads --shift-px": {"0"},
     "bench psf --depth-um": {"-1", "0", "1e-300"},
