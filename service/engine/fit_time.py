@@ -32,7 +32,7 @@ _FEWEST_FIXED, _MOST_FIXED = 3.0, 1000.0
 """Limits of the cost of a fit without emitters, in emitters."""
 
 _WEIGHT = 0.125
-_FORGET = 0.998
+_FORGET = 0.9995
 """Factor on the estimate of a degree after a frame that could not use it."""
 
 _SHARE = 0.75

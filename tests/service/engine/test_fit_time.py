@@ -89,9 +89,9 @@ def test_the_time_of_a_fit_is_learned_and_a_slow_degree_is_tried_again() -> None
     clock = Clock(10 * MS)
     for _ in range(30):
         clock.next(full_s=12 * MS)
-    degrees = [clock.next(full_s=12 * MS) for _ in range(100)]
+    degrees = [clock.next(full_s=12 * MS) for _ in range(2000)]
     assert 0 < degrees.count("full") < 20
-    for _ in range(100):
+    for _ in range(2000):
         clock.next(full_s=4 * MS)
     assert clock.next(full_s=4 * MS) == "full"
 
