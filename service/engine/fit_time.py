@@ -5,6 +5,8 @@ comes in degrees, from all of it to none. All of it is made where every frame
 has time for it. Few steps are made where there is time on average: time that
 frames did not use is saved for later ones, so that a fit that takes longer than
 a frame is made for one frame in two or three. A frame that is late is not fitted.
+While frames are missing the fit gets less and less of the time: it takes processor
+time from the camera's thread too.
 
 What a degree costs is measured before the run, and followed while it goes on as
 a running mean. A degree that is too slow now is cheaper in the estimate after
@@ -35,8 +37,10 @@ _WEIGHT = 0.125
 _FORGET = 0.9995
 """Factor on the estimate of a degree after a frame that could not use it."""
 
-_SHARE = 0.75
+_SHARE, _LEAST_SHARE = 0.75, 0.05
 """Share of the time between two frames that may be used."""
+_LOSS, _RECOVERY = 0.7, 0.75 / 1000
+"""Factor on the share when frames are missing, and its increase with each frame when none is."""
 
 _SAVED_PERIODS = 4.0
 """Most time that is saved, in times between two frames."""
@@ -99,6 +103,7 @@ class FitTime:
         self.counts = dict.fromkeys(DEGREES, 0)
         self._last_s: float | None = None
         self._saved_s = 0.0
+        self._share = _SHARE
         self.begin_with(cost or FitCost())
 
     def begin_with(self, cost: FitCost | None) -> None:
@@ -108,7 +113,7 @@ class FitTime:
             self._emitter_s = dict(cost.emitter_s)
 
     def choose(
-        self, time_s: float, emitters: int, waited_s: float = 0.0, waiting: int = 0
+        self, time_s: float, emitters: int, waited_s: float = 0.0, waiting: int = 0, missing: int = 0
     ) -> tuple[str, Effort | None]:
         """Degree and effort of the next frame.
 
@@ -122,13 +127,17 @@ class FitTime:
             How long it has waited for its fit, longer than frames are gathered on purpose.
         waiting : int
             Number of frames that wait for the network.
+        missing : int
+            Number of frames between the one before and this one, which were lost or are not analysed now.
         """
+        self._share = max(_LOSS * self._share, _LEAST_SHARE) if missing else min(self._share + _RECOVERY, _SHARE)
         # The time to the second frame is not known yet; there are hardly any tracks to be late.
-        period_s = math.inf if self._last_s is None else _SHARE * (time_s - self._last_s)
+        period_s = math.inf if self._last_s is None else time_s - self._last_s
         self._last_s = time_s
-        self._saved_s = min(self._saved_s + period_s, _SAVED_PERIODS * period_s)
-        late = waiting > _MOST_WAITING or waited_s > _LONGEST_WAIT * period_s / _SHARE
-        allowed_s = {} if late else {"full": min(period_s, self._saved_s), "steps": self._saved_s}
+        share_s = self._share * period_s
+        self._saved_s = min(self._saved_s + share_s, _SAVED_PERIODS * share_s)
+        late = waiting > _MOST_WAITING or waited_s > _LONGEST_WAIT * period_s
+        allowed_s = {} if late else {"full": min(share_s, self._saved_s), "steps": self._saved_s}
         chosen = "none"
         for degree, limit_s in allowed_s.items():
             if self._expected_s(degree, emitters) <= limit_s:

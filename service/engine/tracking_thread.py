@@ -80,6 +80,7 @@ class TrackingThread(WorkerThread):
         self._outputs = outputs
         self._fit_time = FitTime(model.fit_cost)
         self._taken: list[int] = []
+        self._newest: int | None = None
         self._waiting: list[FrameResult] = []
         self._waiting_since_s = time.monotonic()
 
@@ -127,8 +128,10 @@ class TrackingThread(WorkerThread):
             return self._tracker.track(candidates)
         emitters = self._tracker.emitters(candidates)
         begin_s = time.monotonic()
-        waited_s = begin_s - item.since_s
-        degree, effort = self._fit_time.choose(candidates.frame.time_s, emitters, waited_s, self._backlog())
+        frame = candidates.frame
+        missing = 0 if self._newest is None else frame.index - self._newest - 1
+        self._newest = frame.index
+        degree, effort = self._fit_time.choose(frame.time_s, emitters, begin_s - item.since_s, self._backlog(), missing)
         result = self._tracker.track(candidates, effort)
         self._fit_time.note(degree, emitters, time.monotonic() - begin_s)
         return result

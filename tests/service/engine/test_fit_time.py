@@ -26,12 +26,13 @@ class Clock:
         emitters: int = EMITTERS,
         waited_s: float = 0.0,
         waiting: int = 0,
+        missing: int = 0,
         full_s: float = FULL_S,
         steps_s: float = STEPS_S,
     ) -> str:
         """Degree of the next frame."""
         self.time_s += self.period_s
-        degree, self.effort = self.fit_time.choose(self.time_s, emitters, waited_s, waiting)
+        degree, self.effort = self.fit_time.choose(self.time_s, emitters, waited_s, waiting, missing)
         self.fit_time.note(degree, emitters, {"full": full_s, "steps": steps_s, "none": 0.0}[degree])
         return degree
 
@@ -83,6 +84,17 @@ def test_a_late_frame_is_not_fitted() -> None:
     assert clock.next(waiting=6) == "full"
     assert clock.next(waiting=7) == "none"
     assert clock.next() == "full"
+
+
+def test_while_frames_are_missing_less_is_fitted() -> None:
+    clock = Clock(10 * MS)
+    assert clock.next(missing=1) == "full"
+    lossy = [clock.next(missing=1) for _ in range(200)]
+    assert lossy[1] == "steps"
+    assert lossy[-100:] == ["none"] * 100
+    after = [clock.next() for _ in range(1000)]
+    assert after[-100:] == ["full"] * 100
+    assert "full" not in after[:100]
 
 
 def test_the_time_of_a_fit_is_learned_and_a_slow_degree_is_tried_again() -> None:

@@ -20,6 +20,14 @@ export function count(value: number | null | undefined): string {
   return value == null ? "–" : value.toLocaleString("en");
 }
 
+/** A share as people read it: never 0 % of something that is there, nor 100 % of something that lacks a part. */
+export function percent(part: number, whole: number): string {
+  const share = (100 * part) / Math.max(1, whole);
+  if (part > 0 && share < 1) return "< 1 %";
+  if (part < whole && share > 99) return "> 99 %";
+  return `${Math.round(share)} %`;
+}
+
 export function figure(value: number | null | undefined, digits = 3): string {
   if (value == null || !Number.isFinite(value)) return "–";
   return Math.abs(value) >= 10 ** digits ? value.toFixed(0) : String(+value.toPrecision(digits));

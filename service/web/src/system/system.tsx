@@ -6,7 +6,7 @@ import { sentence } from "../api/problem";
 import { go } from "../app/route";
 import { type Theme, theme } from "../app/theme";
 import { Plot } from "../parts/plot";
-import { count, figure, moment } from "../parts/words";
+import { count, figure, percent, moment } from "../parts/words";
 import { api, events, instrument, notice, system } from "../state/app";
 import { painted, type Summary } from "../state/painted";
 import { problemWords, type Status } from "../state/status";
@@ -71,8 +71,18 @@ function Ledger({ status }: { status: Status | null }): ComponentChild {
         {stage("analysed", "analysed and stored", ["deferred", "skipped"])}
       </ol>
       {ledger["in_flight"] ? <p class="hint">{count(ledger["in_flight"])} on their way</p> : null}
+      {status?.fitted_frames ? <p class="hint">Images fitted: <span data-fits>{fits(status.fitted_frames)}</span></p> : null}
     </section>
   );
+}
+
+const DEGREES: Readonly<Record<string, string>> = { full: "fully", steps: "in few steps", none: "not, for lack of time" };
+
+/** How much of the fit was made, for each degree that occurred. */
+function fits(counts: Record<string, number>): string {
+  const all = Object.values(counts).reduce((sum, each) => sum + each, 0);
+  const said = Object.entries(counts).filter(([, each]) => each > 0).map(([degree, each]) => `${percent(each, all)} ${DEGREES[degree] ?? degree}`);
+  return said.length ? said.join(", ") : "none yet";
 }
 
 const STAGES = ["grabbed", "analysed", "tracked", "published"] as const;
