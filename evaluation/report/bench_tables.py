@@ -26,6 +26,7 @@ __all__ = [
 
 Records = Sequence[Record]
 
+_DEGREES = ("full", "steps", "none")
 _QUANTILES = ("p50", "p95", "p99", "max")
 
 _LIVE: tuple[Column, ...] = (
@@ -37,6 +38,9 @@ _LIVE: tuple[Column, ...] = (
     ("received by clients, ms: p50 / p99", joined("latency_ms.published.p50", "latency_ms.published.p99")),
     ("Jaccard", shown("accuracy.jaccard", 3)),
     ("RMSE lateral / axial, µm", joined("accuracy.rmse_lateral_um", "accuracy.rmse_axial_um")),
+    ("tracks: Jaccard", shown("track_accuracy.jaccard", 3)),
+    ("tracks: RMSE lateral / axial, µm", joined("track_accuracy.rmse_lateral_um", "track_accuracy.rmse_axial_um")),
+    ("share of images fitted: full / few steps / not", joined(*(f"fitted_share.{name}" for name in _DEGREES))),
     ("% of a core: engine / API", joined("processes.engine.cpu_percent", "processes.api.cpu_percent")),
 )
 _KILLS: tuple[Column, ...] = (
