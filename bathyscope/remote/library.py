@@ -266,6 +266,26 @@ def add_model(path: str | Path, *, progress: bool = True) -> Steps[ModelRecord]:
     return ModelRecord.read(response.json())
 
 
+def rename_calibration(calibration: CalibrationRecord | Job | str, name: str) -> Steps[None]:
+    """Give a calibration a name for people."""
+    yield Request("PATCH", f"/calibrations/{id_of(calibration)}", json={"name": name})
+
+
+def delete_calibration(calibration: CalibrationRecord | Job | str) -> Steps[None]:
+    """Delete a calibration; refused while a model or a job needs it."""
+    yield Request("DELETE", f"/calibrations/{id_of(calibration)}")
+
+
+def rename_model(model: ModelRecord | Job | str, name: str) -> Steps[None]:
+    """Give a model of the library a name for people."""
+    yield Request("PATCH", f"/models/{id_of(model)}", json={"name": name})
+
+
+def delete_model(model: ModelRecord | Job | str) -> Steps[None]:
+    """Delete a model of the library; refused while it is active, or a job or a run needs it."""
+    yield Request("DELETE", f"/models/{id_of(model)}")
+
+
 class CalibrationMethods:
     """Calibrations: what the patterns of the microscope look like at each depth."""
 
@@ -274,6 +294,8 @@ class CalibrationMethods:
     report = Endpoint(read_report)
     start = Endpoint(start_calibration)
     upload = Endpoint(upload_sweep)
+    rename = Endpoint(rename_calibration)
+    delete = Endpoint(delete_calibration)
 
 
 class ModelMethods:
@@ -285,3 +307,5 @@ class ModelMethods:
     activate = Endpoint(activate_model)
     export = Endpoint(export_model)
     add = Endpoint(add_model)
+    rename = Endpoint(rename_model)
+    delete = Endpoint(delete_model)

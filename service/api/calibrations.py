@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.api.dependencies import Engine, FileIntake, FolderLibrary, JobFolders, PageParameters
+from service.api.dependencies import Engine, FileIntake, FolderChanges, FolderLibrary, JobFolders, PageParameters
 from service.api.form_files import read_form
+from service.api.item_change import ItemChange
 from service.api.quantities import (
     AxialScale,
     CameraOffsetAdu,
@@ -190,6 +191,18 @@ async def start_calibration(wanted: CalibrationRequest, engine: Engine, jobs: Jo
 def get_calibration(calibration: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One calibration, with every figure."""
     return library.calibrations.description(calibration)
+
+
+@router.patch("/{calibration}")
+def change_calibration(calibration: PathId, wanted: ItemChange, changes: FolderChanges) -> CalibrationItem:
+    """Change the name of a calibration."""
+    return changes.rename_calibration(calibration, wanted.name)
+
+
+@router.delete("/{calibration}", status_code=204)
+def delete_calibration(calibration: PathId, changes: FolderChanges) -> None:
+    """Delete a calibration; 409 while a model or a job needs it."""
+    changes.delete_calibration(calibration)
 
 
 @router.get("/{calibration}/report", response_class=FileResponse)

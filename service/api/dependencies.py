@@ -15,6 +15,7 @@ from service.api.reads import Reads
 from service.api.uploads import Intake
 from service.files.jobs import Jobs
 from service.files.library import Library
+from service.files.library_changes import LibraryChanges
 from service.process.storage import Storage
 from service.protocol.clients import EngineClient
 from service.settings import Settings
@@ -23,6 +24,7 @@ from service.store.store import Store
 __all__ = [
     "Engine",
     "FileIntake",
+    "FolderChanges",
     "FolderLibrary",
     "JobFolders",
     "LiveViews",
@@ -67,6 +69,16 @@ def _deletions(connection: HTTPConnection) -> Deletions:
     return cast(Deletions, connection.app.state.deletions)
 
 
+def _changes(connection: HTTPConnection) -> LibraryChanges:
+    state = connection.app.state
+
+    def used() -> set[str]:
+        status = state.live.status or {}
+        return {status[name] for name in ("model_id", "active_model_id") if status.get(name)}
+
+    return LibraryChanges(state.library, state.store, state.jobs, used)
+
+
 def _intake(connection: HTTPConnection) -> Intake:
     return cast(Intake, connection.app.state.intake)
 
@@ -84,6 +96,7 @@ JobFolders = Annotated[Jobs, Depends(_jobs)]
 FolderLibrary = Annotated[Library, Depends(_library)]
 RunDeletions = Annotated[Deletions, Depends(_deletions)]
 FileIntake = Annotated[Intake, Depends(_intake)]
+FolderChanges = Annotated[LibraryChanges, Depends(_changes)]
 LiveViews = Annotated[Live, Depends(_live)]
 
 

@@ -18,12 +18,14 @@ from models.networks import available_architectures
 from service.api.dependencies import (
     Engine,
     FileIntake,
+    FolderChanges,
     FolderLibrary,
     JobFolders,
     LiveViews,
     PageParameters,
     ServiceSettings,
 )
+from service.api.item_change import ItemChange
 from service.api.live import Live
 from service.api.problems import NotReady
 from service.api.quantities import Id, Line, PathId, Seed, Sha256, TrainingMinutes
@@ -221,6 +223,18 @@ async def activate_model(wanted: ActiveModel, engine: Engine, library: FolderLib
 def get_model(model: PathId, library: FolderLibrary) -> dict[str, Any]:
     """One model, with the log of its training."""
     return library.models.description(model)
+
+
+@router.patch("/{model}")
+def change_model(model: PathId, wanted: ItemChange, changes: FolderChanges) -> ModelItem:
+    """Change the name of a model of the library; 409 for a shipped model, and for that of the settings."""
+    return changes.rename_model(model, wanted.name)
+
+
+@router.delete("/{model}", status_code=204)
+def delete_model(model: PathId, changes: FolderChanges) -> None:
+    """Delete a model of the library; 409 while it is active, or a job or a run needs it."""
+    changes.delete_model(model)
 
 
 @router.get(

@@ -82,6 +82,21 @@ class Catalog(Generic[Item]):
         page = ordered[begin : begin + limit]
         return Listing(page, page[-1].id if begin + limit < len(ordered) else None, unreadables[:limit])
 
+    def items(self) -> list[Item]:
+        """All items that can be read.
+
+        Raises
+        ------
+        DataError
+            When the folder of all items cannot be listed.
+        """
+        return [item for _, item in self._read_all()[0].values()]
+
+    def item(self, item_id: str) -> Item:
+        """The item with this id; raises as `folder`."""
+        folder = self.folder(item_id)
+        return next(item for place, item in self._read_all()[0].values() if place == folder)
+
     def folder(self, item_id: str) -> Path:
         """Path of the folder with this id.
 

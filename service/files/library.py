@@ -211,6 +211,11 @@ class Library:
             return None
         return self.models.folder(active["id"])
 
+    def active_ids(self) -> set[str]:
+        """Id of the model that was made active last, if any."""
+        active = self._active_record().get("id")
+        return {active} if isinstance(active, str) else set()
+
     def _active_record(self) -> dict[str, Any]:
         try:
             return read_description(self._models_folder / _ACTIVE)

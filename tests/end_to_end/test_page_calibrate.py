@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,27 @@ def test_a_range_beyond_the_limits_is_said_before_the_sweep(scope: PlayedScope, 
     page.goto(f"{scope.address}/#/calibrate?step=range")
     page.get_by_label("To, µm").fill("150")
     expect(page.locator("#step")).to_contain_text("would leave the limits of the focus drive")
+
+
+def test_a_calibration_is_renamed_and_deleted(scope: PlayedScope, page: Page, axe: str, tmp_path: Path) -> None:
+    page.goto(f"{scope.address}/#/calibrate")
+    name = page.get_by_label("Name of the calibration small")
+    name.fill("beads in water")
+    name.press("Enter")
+    about = tmp_path / "calibrations" / "small" / "about.json"
+    expect(page.get_by_label("Name of the calibration small")).to_have_value("beads in water")
+    assert json.loads(about.read_text())["name"] == "beads in water"
+    calibrations = page.get_by_role("region", name="Calibrations")
+    calibrations.get_by_role("button", name="Delete").click()
+    asked = page.get_by_role("dialog", name="Delete calibration beads in water")
+    expect(asked).to_contain_text("cannot be undone")
+    assert violations(page, axe) == []
+    asked.get_by_role("button", name="Keep it").click()
+    assert about.is_file()
+    calibrations.get_by_role("button", name="Delete").click()
+    asked.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("None yet.")).to_be_visible()
+    assert not about.exists()
 
 
 def test_a_preset_is_set(scope: PlayedScope, page: Page) -> None:

@@ -90,6 +90,23 @@ def test_a_model_goes_out_and_comes_back(client: httpx.Client, folder: Path) -> 
     assert_no_leftovers(folder)
 
 
+def test_a_model_is_renamed_and_deleted(client: httpx.Client, folder: Path) -> None:
+    content = client.get("/models/mine/archive").content
+    renamed = client.patch("/models/mine", json={"name": "40x"})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "40x")
+    assert client.get("/models/mine").json()["name"] == "40x"
+    assert_problem(client.patch("/models/mine", json={}), 422, "name")
+    assert_problem(client.patch("/models/mine", json={"name": "x" * 201}), 422, "name")
+    assert_problem(client.patch("/models/none", json={"name": "x"}), 404, "no model 'none'")
+    shipped = next(item["id"] for item in client.get("/models").json()["items"] if item["source"] == "shipped")
+    assert_problem(client.delete(f"/models/{shipped}"), 409, "is shipped")
+    assert client.delete("/models/mine").status_code == 204
+    assert_problem(client.delete("/models/mine"), 404, "no model 'mine'")
+    assert_problem(client.patch("/calibrations/none", json={"name": "x"}), 404, "no calibration 'none'")
+    assert_problem(client.delete("/calibrations/none"), 404, "no calibration 'none'")
+    assert client.post("/models", content=content, headers=ZIP).status_code == 201
+
+
 def test_archives_that_are_refused(client: httpx.Client, folder: Path) -> None:
     content = client.get("/models/mine/archive").content
     before = sorted(path.name for path in (folder / "models").iterdir())

@@ -124,6 +124,10 @@ export class Api {
     (await this.guarded("GET", `api/v1/calibrations/${encodeURIComponent(id)}/report`, { accept: "text/html" })).text();
   models = (): Promise<ModelList> => this.read("api/v1/models?limit=100");
   train = (wanted: TrainingRequest): Promise<Job> => this.ask("POST", "api/v1/models", wanted);
+  changeCalibration = (id: string, change: { name: string }): Promise<Calibration> => this.ask("PATCH", `api/v1/calibrations/${encodeURIComponent(id)}`, change);
+  deleteCalibration = (id: string): Promise<unknown> => this.ask("DELETE", `api/v1/calibrations/${encodeURIComponent(id)}`);
+  changeModel = (id: string, change: { name: string }): Promise<unknown> => this.ask("PATCH", `api/v1/models/${encodeURIComponent(id)}`, change);
+  deleteModel = (id: string): Promise<unknown> => this.ask("DELETE", `api/v1/models/${encodeURIComponent(id)}`);
   activate = (id: string): Promise<unknown> => this.ask("PUT", "api/v1/models/active", { id }, LONG_PATIENCE_MS);
 
   private async read<Content>(path: string, patienceMs = PATIENCE_MS): Promise<Content> {

@@ -4,6 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import type { Calibration, Model } from "../api/client";
 import { sentence } from "../api/problem";
 import { remember, route } from "../app/route";
+import { Delete } from "../parts/delete";
+import { NameField } from "../parts/name_field";
 import { figure, moment } from "../parts/words";
 import { api, instrument, jobs, notice } from "../state/app";
 import { cameraPixelUm } from "../state/status";
@@ -82,7 +84,7 @@ function Fit({ made, pixelUm }: { made: number; pixelUm: number | null }): Compo
   return fits === null ? <span class="hint">not known</span> : fits ? <span class="fit good">✓ fits</span> : <span class="fit bad">× other optics</span>;
 }
 
-function Calibrations({ bench, pixelUm, go }: StepProps): ComponentChild {
+function Calibrations({ bench, pixelUm, go, reload }: StepProps): ComponentChild {
   return (
     <section class="card">
       <h2>Calibrations</h2>
@@ -92,13 +94,13 @@ function Calibrations({ bench, pixelUm, go }: StepProps): ComponentChild {
           <tbody>
             {bench.calibrations.map((item) => (
               <tr key={item.id}>
-                <th scope="row">{item.name || item.id}</th>
+                <th scope="row"><NameField of="calibration" id={item.id} name={item.name} save={async (name) => (await api.changeCalibration(item.id, { name }), reload())} /></th>
                 <td>{moment(item.created_at)}</td>
                 <td>{figure(item.pixel_size_um, 4)}</td>
                 <td>{figure(item.z_range_um[0])} to {figure(item.z_range_um[1])}</td>
                 <td>{item.beads_used == null ? "–" : `${item.beads_used} of ${item.beads_found}`}</td>
                 <td><Fit made={item.pixel_size_um} pixelUm={pixelUm} /></td>
-                <td><div class="row"><button type="button" class="small" onClick={() => go("judge", item.id)}>Report</button><button type="button" class="small" onClick={() => go("train", item.id)}>Train</button></div></td>
+                <td><div class="row"><button type="button" class="small" onClick={() => go("judge", item.id)}>Report</button><button type="button" class="small" onClick={() => go("train", item.id)}>Train</button><Delete what={`calibration ${item.name || item.id}`} loses="Its report goes with it." remove={() => api.deleteCalibration(item.id)} done={reload} /></div></td>
               </tr>
             ))}
           </tbody>
@@ -132,7 +134,7 @@ function Models({ bench, pixelUm, reload }: StepProps): ComponentChild {
           <tbody>
             {bench.models.map((item) => (
               <tr key={item.id}>
-                <th scope="row">{item.name || item.id}<br /><span class="aside">{item.source}{item.minutes == null ? "" : `, trained ${Math.round(item.minutes)} min`}</span></th>
+                <th scope="row">{item.source === "library" ? <NameField of="model" id={item.id} name={item.name} save={async (name) => (await api.changeModel(item.id, { name }), reload())} /> : item.name || item.id}<br /><span class="aside">{item.source}{item.minutes == null ? "" : `, trained ${Math.round(item.minutes)} min`}</span></th>
                 <td>{moment(item.created_at)}</td>
                 <td>{item.architecture} {item.size ?? ""}</td>
                 <td>{figure(item.pixel_size_um, 4)}</td>
@@ -140,7 +142,7 @@ function Models({ bench, pixelUm, reload }: StepProps): ComponentChild {
                 <td>{figure(score(item, "rmse_axial_um"))}</td>
                 <td>{figure(score(item, "jaccard"))}</td>
                 <td><Fit made={item.pixel_size_um} pixelUm={pixelUm} /></td>
-                <td>{item.id === bench.active ? <span class="fit good">✓ active</span> : <button type="button" class="small" disabled={busy !== null} aria-busy={busy === item.id} onClick={() => void use(item.id)}>{busy === item.id ? <i class="spinner" /> : null}Use</button>}</td>
+                <td><div class="row">{item.id === bench.active ? <span class="fit good">✓ active</span> : <button type="button" class="small" disabled={busy !== null} aria-busy={busy === item.id} onClick={() => void use(item.id)}>{busy === item.id ? <i class="spinner" /> : null}Use</button>}{item.source === "library" && item.id !== bench.active ? <Delete what={`model ${item.name || item.id}`} loses="Runs that it analysed keep their tracks." remove={() => api.deleteModel(item.id)} done={reload} /> : null}</div></td>
               </tr>
             ))}
           </tbody>

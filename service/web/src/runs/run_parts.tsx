@@ -1,9 +1,9 @@
 // Parts of a run that the library and its own view share.
 import type { ComponentChild } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Run } from "../api/client";
-import { sentence } from "../api/problem";
-import { api, notice } from "../state/app";
+import { Delete } from "../parts/delete";
+import { api } from "../state/app";
 
 /** A recorded frame of the run, small. */
 export function Thumbnail({ run }: { run: Run }): ComponentChild {
@@ -35,28 +35,5 @@ export function Thumbnail({ run }: { run: Run }): ComponentChild {
 }
 
 export function DeleteRun({ run, done }: { run: Run; done: () => void }): ComponentChild {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const remove = async (): Promise<void> => {
-    dialog.current!.close();
-    try {
-      await api.deleteRun(run.id);
-      notice(`Run ${run.name || run.id} is deleted.`, false);
-      done();
-    } catch (error) {
-      notice(sentence(error));
-    }
-  };
-  return (
-    <>
-      <button type="button" class="small" onClick={() => dialog.current!.showModal()}>Delete</button>
-      <dialog ref={dialog} aria-label={`Delete run ${run.name || run.id}`}>
-        <h2>Delete run {run.name || run.id}?</h2>
-        <p>Its tracks, localizations and recorded frames are deleted. This cannot be undone.</p>
-        <div class="row end">
-          <button type="button" onClick={() => dialog.current!.close()}>Keep it</button>
-          <button type="button" class="danger" onClick={() => void remove()}>Delete</button>
-        </div>
-      </dialog>
-    </>
-  );
+  return <Delete what={`run ${run.name || run.id}`} loses="Its tracks, localizations and recorded frames are deleted." remove={() => api.deleteRun(run.id)} done={done} />;
 }

@@ -17,6 +17,7 @@ import { type Filter, NO_FILTER, passes, Recorded, type Track, trackOf } from ".
 import { selection } from "../tracks/selection";
 import { Exports } from "./exports";
 import { Replay, SPEEDS } from "./replay";
+import { NameField } from "../parts/name_field";
 import { DeleteRun } from "./run_parts";
 import { RunPlots } from "./run_plots";
 import { seconds } from "./runs";
@@ -167,20 +168,7 @@ function Side({ tab, run, recorded, replay, volume, frame_s, loaded, changed }: 
 }
 
 function RunHead({ run, loaded, kept, changed }: { run: Run; loaded: Loaded; kept: number; changed: (run: Run) => void }): ComponentChild {
-  const [text, setText] = useState<string | null>(null);
   const long = seconds(run);
-  const rename = async (): Promise<void> => {
-    if (text === null || text === run.name) {
-      setText(null);
-      return;
-    }
-    try {
-      changed(await api.changeRun(run.id, { name: text }));
-    } catch (error) {
-      notice(sentence(error));
-    }
-    setText(null);
-  };
   const copy = (): void => {
     navigator.clipboard?.writeText(location.href).then(() => notice("The address of this view is copied.", false), () => notice("The browser does not allow copying; copy the address from its bar."));
   };
@@ -188,7 +176,7 @@ function RunHead({ run, loaded, kept, changed }: { run: Run; loaded: Loaded; kep
     <header class="run-head">
       <h1 class="unseen">Run {run.name || run.id}</h1>
       <a class="button small" href="#/runs">← Runs</a>
-      <input class="title" aria-label="Name of the run" maxLength={200} value={text ?? run.name} placeholder={run.id} onInput={(event) => setText(event.currentTarget.value)} onBlur={() => void rename()} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />
+      <NameField of="run" id={run.id} name={run.name} save={async (name) => changed(await api.changeRun(run.id, { name }))} />
       <span class="aside">{moment(run.started_at)} · {run.state === "running" ? "running" : long === null ? "" : minutes(long)} · {count(kept)} of {count(loaded.tracks.length)} tracks{loaded.complete || loaded.loading ? "" : " (the newest)"} · {count(run.ledger["lost"])} frames lost</span>
       <span class="gap" />
       <Revisions run={run} revision={loaded.revision} />
