@@ -7,6 +7,7 @@ calls pass, and the kind of the error decides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from bathyscope_errors import BathyscopeError
 from service.api.uploads import UPLOADS
@@ -189,13 +189,18 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of a resource, for the header Allow: those of all routes of its address."""
-    routes = request.app.routes
-    found = [
-        method
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    """The methods of a resource, for the header Allow, as the description of the API has them.
+
+    A resource with a name of its own (`/models/active`) has not those of the resources beside it (`/models/{model}`).
+    """
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    described = [
+        (template, operations)
+        for template, operations in request.app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(template)), path)
     ]
+    _, operations = min(described, key=lambda each: each[0].count("{"), default=("", {"get": None}))
+    found = [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if method.lower() in operations]
     return ", ".join(["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found)
 
 

@@ -879,7 +879,7 @@ def test_head_of_a_table_and_of_what_is_not_there(client: httpx.Client, run: str
         ("PUT", "/api/v1/runs/r1", "GET, HEAD, PATCH, DELETE"), ("GET", "/api/v1/runs/r1/stop", "POST"),
         ("HEAD", "/api/v1/microscope/stop", "POST"), ("PUT", "/api/v1/jobs/j1", "GET, HEAD, DELETE"),
         ("POST", "/api/v1/microscope", "GET, HEAD, PATCH"), ("POST", "/assets/index-1a2b.js", "GET, HEAD"),
-        ("POST", "/", "GET, HEAD"), ("DELETE", "/api/v1/models/active", "GET, HEAD, PUT"),
+        ("POST", "/", "GET, HEAD"), ("POST", "/api/v1/models/active", "GET, HEAD, PUT"),
     ],
 )  # fmt: skip
 def test_other_methods_are_refused_with_those_that_there_are(
