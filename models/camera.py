@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from models.noise import detect_electrons
 from models.quantities import CAMERA_OFFSET_ADU, ELECTRONS_PER_ADU, READ_NOISE_E
 
 __all__ = ["CameraModel", "contradicts_depth"]
@@ -92,6 +91,8 @@ class CameraModel:
         ndarray of uint16, shape (H, W)
             Counts, clipped to the bit depth.
         """
+        from models.noise import detect_electrons  # loads numba
+
         detected = np.empty(electrons.shape, np.float32)
         detect_electrons(electrons, detected, np.uint64(seed), np.float32(self.read_noise_e))
         detected /= np.float32(self.electrons_per_adu)

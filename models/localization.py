@@ -28,7 +28,8 @@ from models.background.static_light import FIRST_FRAMES, StaticLight
 from models.camera import CameraModel, contradicts_depth
 from models.errors import DataError
 from models.field import apparent_range_um
-from models.model_card import PSF, REFERENCE_CALIBRATION, WEIGHTS, ModelCard
+from models.model_card import REFERENCE_CALIBRATION, ModelCard
+from models.model_files import PSF, WEIGHTS
 from models.networks import architecture_named
 from models.networks.architecture import Architecture, pad_frames
 from models.networks.cascade_readout import Readout

@@ -20,11 +20,9 @@ import numpy as np
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import FieldMap
+from models.model_files import DESCRIPTION, WEIGHTS
 
-__all__ = ["DESCRIPTION", "PSF", "REFERENCE_CALIBRATION", "WEIGHTS", "ModelCard", "weights_digest"]
-
-DESCRIPTION, WEIGHTS, PSF = "model.json", "weights.safetensors", "psf.zarr"
-"""Files of a model's folder; the shipped models have no `PSF`, since theirs is computed."""
+__all__ = ["REFERENCE_CALIBRATION", "ModelCard", "weights_digest"]
 
 REFERENCE_CALIBRATION = "computed-10x-0.45"
 """Calibration id of the shipped model: computed from the objective, not measured."""

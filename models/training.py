@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from models.calibration.calibration import Calibration
 from models.errors import DataError
-from models.model_card import PSF, REFERENCE_CALIBRATION, WEIGHTS, ModelCard
+from models.model_card import REFERENCE_CALIBRATION, ModelCard
+from models.model_files import PSF, WEIGHTS
 from models.networks import Architecture, architecture_named
 from models.networks.recipe import Recipe
 from models.precision import autocast, select_device, select_precision

@@ -64,7 +64,7 @@ def export(
     """Write a model to one file, and print the SHA-256 digest of that file."""
     if out.suffix.lower() != ".zip":
         raise typer.BadParameter(f"{str(out)!r} must end in .zip.", param_hint="--out")
-    from models.model_card import DESCRIPTION
+    from models.model_files import DESCRIPTION
     from service.commands.console import note, result
     from service.files.model_archive import export_model, is_archive
     from service.files.outputs import complete_output

@@ -11,13 +11,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import DataError
 from models.identity import new_id
-from models.model_card import DESCRIPTION, PSF, WEIGHTS, ModelCard
+from models.model_files import DESCRIPTION, PSF, WEIGHTS
 from models.networks import available_architectures
 from service.files.archives import Archive, ArchiveLimits, file_sha256, files_of, pack
 from service.files.descriptions import shown_name
@@ -25,6 +25,9 @@ from service.files.jobs import is_id
 from service.files.library import Library
 from service.files.outputs import complete_output, explain_full_disk
 from service.version import installed_version
+
+if TYPE_CHECKING:
+    from models.model_card import ModelCard
 
 __all__ = [
     "MOST_ARCHIVE_BYTES",
@@ -97,6 +100,8 @@ def export_model(folder: Path, target: Path) -> PackedModel:
     DataError
         When the folder holds no model, its weights are missing or not those of its description, or the disk is full.
     """
+    from models.model_card import ModelCard  # loads numba
+
     card = ModelCard.load(folder)
     members = {name: path for name, path in files_of(folder).items() if _is_known(name)}
     if WEIGHTS not in members:
@@ -155,6 +160,8 @@ def unpack_model(archive: Path, folder: Path, sha256: str | None = None) -> Mode
                 raise _differs(member, name)
             if opened.unpack(member.name, folder / member.name) != member.sha256:
                 raise _differs(member, name)
+    from models.model_card import ModelCard  # loads numba
+
     card = ModelCard.load(folder)
     if card.id != manifest.id:
         raise DataError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -224,7 +225,7 @@ def test_costs_are_those_of_each_process() -> None:
 
 
 def test_undefined_figures_are_shown_as_such() -> None:
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     nothing = dict.fromkeys(("p50", "p95", "p99", "max"))
     show(
         {
@@ -232,6 +233,7 @@ def test_undefined_figures_are_shown_as_such() -> None:
             "fps": None,
             "latency_ms": {"grabbed": nothing, "published": None},
             "accuracy": {"jaccard": None},
+            "track_accuracy": {"jaccard": None},
             "processes": {},
             "clients": None,
             "settings": {"problem": "The camera is gone."},

@@ -18,7 +18,7 @@ from models.networks import (
 from models.networks.cascade import CascadeSettings
 from models.networks.registry import GROUP
 
-BUILT_IN = ("cascade", "vgg", "fcn")
+BUILT_IN = ("cascade", "vgg", "fcn", "matched")
 
 # The whole of a package that adds an architecture: this file and its entry point.
 UNET = """

@@ -39,9 +39,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
     export_model(own_model(folder / "sent", "sent"), exported)
     old, recorded = store.runs.create(model_id="reference", record=False).id, recorded_run(folder, store)
     store.runs.finish(old)
+    kept = recorded_run(folder, store)
+    store.catch_ups.complete(kept)
     ids = {
         "OLD_RUN": old,
         "RECORDED_RUN": recorded,
+        "KEPT_RUN": kept,
         "RUN": run,
         "JOB": job.id,
         "CALIBRATION": "small",
@@ -60,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
             while not ending.wait(0.05):
                 sequence += 1
                 peer.publish_tracks(sequence)
-                peer.publish_status()
+                peer.publish_status(active_model_id=ids["MODEL"])
 
         publisher = threading.Thread(target=publish)
         publisher.start()

@@ -175,6 +175,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "key add": ["microscopist", "--role", "operate"],
         "key list": [],
         "key revoke": ["microscopist"],
+        "mcp": [],
         "model list": [],
         "model export": [str(reference_model("live")), "--out", "OUT.zip"],
         "model import": [path["model.zip"], "--out", "OUT"],

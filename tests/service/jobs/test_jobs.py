@@ -252,7 +252,7 @@ def test_without_the_database_the_event_is_lost_but_not_the_job(jobs: Jobs, tmp_
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_calibration_uses_the_camera_that_was_stated(
-    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
+    settings: Settings, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, measured: bool
 ) -> None:
     camera = {"offset_adu": 98.5, "electrons_per_adu": 0.47, "read_noise_e": 1.6, "bit_depth": 12, "source": "given"}
     asked = {"z_range_um": [0.0, 10.0], "camera": camera if measured else None}
@@ -268,5 +268,5 @@ def test_a_calibration_uses_the_camera_that_was_stated(
 
     monkeypatch.setattr("models.calibration.calibrating.calibrate", stop_here)
     with pytest.raises(DataError, match="Enough"):
-        worker._calibrate(job, jobs, tmp_path)
+        worker._calibrate(job, jobs, settings)
     assert given == [CameraModel(**camera) if measured else None]
