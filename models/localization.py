@@ -48,6 +48,8 @@ __all__ = ["Localizer"]
 
 _BUSY_SHARE = 0.5
 """Share of the frame period for localization; the rest is for other processing and for catching up after a delay."""
+_KEEPS_UP = 0.95
+"""The same for the last cores: with more of them nothing is left to other work."""
 
 _TIMED_FRAMES = 5
 
@@ -248,7 +250,7 @@ class Localizer:
         """Compute with so many threads on a processor."""
         self._threads = count
 
-    def choose_threads(self, shape: tuple[int, int], period_s: float, most: int) -> int:
+    def choose_threads(self, shape: tuple[int, int], period_s: float, most: int, others: int = 0) -> int:
         """Choose the smallest number of threads that keeps up with a camera, and return it.
 
         One thread is the fastest if it suffices: threads wait for each other and for other processes. A frame may
@@ -262,6 +264,8 @@ class Localizer:
             Time from frame to frame, s.
         most : int
             Most threads.
+        others : int
+            How many of these cores other work would use: the network takes them only if it does not keep up without.
         """
         frame = np.full((1, *shape), round(self.camera.offset_adu), np.uint16)
         for self._threads in range(1, most + 1):
@@ -270,7 +274,8 @@ class Localizer:
                 begin_s = time.perf_counter()
                 self.localize(frame, np.zeros(1, np.int64))
                 taken.append(time.perf_counter() - begin_s)
-            if min(taken) < _BUSY_SHARE * period_s:
+            share = _BUSY_SHARE if self._threads < most - others else _KEEPS_UP
+            if min(taken) < share * period_s:
                 break
         return self._threads
 

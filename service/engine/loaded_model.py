@@ -80,7 +80,7 @@ def warm_up(
 ) -> None:
     """Make a model ready for frames (H, W) that come every `period_s`: as `prepare`, and the threads of the network.
 
-    A core is left to the fit, which has a thread of its own.
+    A core is left to the fit, which has a thread of its own, where the network keeps up without.
 
     Raises
     ------
@@ -91,14 +91,15 @@ def warm_up(
     localizer, count = loaded.localizer, settings.engine.torch_threads
     if localizer.device.type != "cpu":
         return
-    cores = max((os.cpu_count() or 1) - (fits and localizer.image_model is not None), 1)
+    cores = os.cpu_count() or 1
+    fitting = int(cores > 1 and fits and localizer.image_model is not None)
     if loaded.process is not None:
         if count is None:
-            loaded.process.choose_threads(period_s, cores)
+            loaded.process.choose_threads(period_s, cores, fitting)
         else:
             loaded.process.use_threads(count)
     elif count is None:
-        localizer.choose_threads(shape, period_s, cores)
+        localizer.choose_threads(shape, period_s, cores, fitting)
 
 
 def _rehearse_fit(loaded: LoadedModel, shape: tuple[int, int]) -> None:

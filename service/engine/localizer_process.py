@@ -105,9 +105,9 @@ class LocalizerProcess:
         """See `LocalizesFrames`."""
         return self._localizer.static_light(mode)
 
-    def choose_threads(self, period_s: float, most: int) -> None:
+    def choose_threads(self, period_s: float, most: int, others: int = 0) -> None:
         """See `Localizer.choose_threads`."""
-        self._call("choose_threads", self.shape, period_s, most)
+        self._call("choose_threads", self.shape, period_s, most, others)
 
     def use_threads(self, count: int) -> None:
         """See `Localizer.use_threads`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_unknown_devices_and_precisions_are_refused() -> None:
         Localizer.load(reference_model(), device="tpu")
     with pytest.raises(DataError, match="float32, bfloat16 or int8"):
         Localizer.load(reference_model(), precision="int3")
+
+
+@pytest.mark.parametrize(("period_ms", "others", "threads"), [(10.0, 0, 2), (10.0, 1, 1), (7.1, 1, 2), (15.0, 0, 1)])
+def test_cores_for_other_work_are_left_where_the_network_keeps_up(
+    monkeypatch: pytest.MonkeyPatch, period_ms: float, others: int, threads: int
+) -> None:
+    clock = itertools.count(step=7e-3)
+    localizer = Localizer.load(reference_model("live"))
+    monkeypatch.setattr(localizer, "localize", lambda *_: None)
+    monkeypatch.setattr("models.localization.time.perf_counter", lambda: next(clock))
+    assert localizer.choose_threads((64, 64), period_ms / 1000, 2, others) == threads
 
 
 def test_as_few_threads_as_keep_up_are_chosen() -> None:
