@@ -1,6 +1,6 @@
-"""From frames to localizations to tracks, in one thread: what is live two threads at work.
+"""From frames to localizations to tracks, in one thread. Deferred frames are analysed with it after the run.
 
-Deferred frames are analysed with it after the run.
+Live, a `FrameLocalizer` and a `FrameTracker` work in two threads.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from service.api.quantities import Id, PathId
 from service.files.job import Job
 from service.files.jobs import Jobs
 from service.files.library import Library
-from service.jobs.requests import asked_tracking, check_reprocessing
+from service.jobs.reprocess_request import asked_tracking, check_reprocessing
 from service.store.store import Store
 from service.tracking_settings import TrackingRequest
 

@@ -14,7 +14,7 @@ import numpy as np
 from hardware.microscope import Truth
 from models.metrics import Region, Score, score_frame
 from models.model_card import ModelCard
-from service.engine.analysis import AnalysisBatch
+from service.engine.analysis_batch import AnalysisBatch
 from service.engine.stages import Stage
 from service.worker_thread import WorkerThread
 

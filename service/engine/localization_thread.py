@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hardware.microscope import Frame
 from service.analysis.frame_localizer import FrameCandidates, FrameLocalizer
-from service.engine.analysis import AnalysisModel
+from service.engine.analysis_batch import AnalysisModel
 from service.engine.stages import Stage
 from service.protocol.latency import LatencyHistogram
 from service.settings import EnginePart

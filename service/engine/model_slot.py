@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hardware.microscope import CameraSettings, Microscope
 from models.errors import DataError
 from service.analysis.frame_localizer import LocalizesFrames
-from service.engine.analysis import AnalysisModel
+from service.engine.analysis_batch import AnalysisModel
 from service.engine.event_log import EventLog
 from service.engine.lease import Lease
 from service.engine.microscope_slot import MicroscopeSlot

@@ -20,7 +20,7 @@ import numpy as np
 
 from models.tables import Localizations, Tracks
 from models.tracking.fixed_lag import FixedLag
-from service.engine.analysis import AnalysisBatch
+from service.engine.analysis_batch import AnalysisBatch
 from service.engine.ledger import Ledger
 from service.engine.stages import Stage
 from service.store.errors import StoreError, UnknownItem

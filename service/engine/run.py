@@ -30,7 +30,7 @@ from models.background.mode import StaticLightMode
 from service.analysis.frame_localizer import FrameLocalizer
 from service.analysis.frame_tracker import FrameResult, FrameTracker
 from service.engine.accuracy import LiveScore, ScoreThread
-from service.engine.analysis import AnalysisBatch, AnalysisModel, AnalysisOutputs
+from service.engine.analysis_batch import AnalysisBatch, AnalysisModel, AnalysisOutputs
 from service.engine.frame_log import FrameLog
 from service.engine.frame_rate import FrameRate
 from service.engine.grabber import Grabber

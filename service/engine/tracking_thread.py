@@ -15,7 +15,7 @@ import numpy as np
 from models.tables import TrackEvents
 from models.tracking.image_tracker import one_thread
 from service.analysis.frame_tracker import FrameResult, FrameTracker
-from service.engine.analysis import AnalysisBatch, AnalysisModel, AnalysisOutputs
+from service.engine.analysis_batch import AnalysisBatch, AnalysisModel, AnalysisOutputs
 from service.engine.fit_time import FitTime
 from service.engine.localization_thread import LocalizedFrame
 from service.engine.stages import Stage

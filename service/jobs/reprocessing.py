@@ -17,7 +17,7 @@ from service.analysis.frame_localizer import FrameCandidates, FrameLocalizer
 from service.analysis.smoothed_run import SmoothedRun
 from service.files.library import Library
 from service.files.recording import RecordedImage
-from service.jobs.requests import asked_tracking, check_reprocessing
+from service.jobs.reprocess_request import asked_tracking, check_reprocessing
 from service.store.frames import RecordedFrames
 from service.store.runs import Run
 from service.store.store import Store

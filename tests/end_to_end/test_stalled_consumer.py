@@ -12,7 +12,7 @@ import numpy as np
 
 from hardware.microscope import CameraSettings
 from models.tables import Localizations
-from service.engine.analysis import AnalysisModel
+from service.engine.analysis_batch import AnalysisModel
 from service.engine.run import Run, RunOutputs, RunRequest, RunSource
 from service.protocol.addresses import LinkAddress
 from service.protocol.live import LivePublisher

@@ -26,7 +26,7 @@ from models.tracking import Tracker
 from service.analysis.frame_localizer import FrameLocalizer
 from service.analysis.frame_tracker import FrameTracker
 from service.engine.accuracy import LiveScore
-from service.engine.analysis import AnalysisBatch, AnalysisModel
+from service.engine.analysis_batch import AnalysisBatch, AnalysisModel
 from service.engine.catch_up import CatchUp
 from service.engine.result_writer import _PATIENCE_S
 from service.engine.run import _STORE_BATCHES, Run, RunRequest

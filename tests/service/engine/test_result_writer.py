@@ -14,7 +14,7 @@ from models.tracking import Tracker, TrackState
 from models.tracking.fixed_lag import FixedLag
 from service.analysis.frame_tracker import FrameResult
 from service.engine import result_writer
-from service.engine.analysis import AnalysisBatch
+from service.engine.analysis_batch import AnalysisBatch
 from service.engine.ledger import Ledger
 from service.engine.result_writer import ResultWriter
 from service.engine.stages import Stage

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hardware.microscope import Frame, MicroscopeError
 from hardware.simulated import SimulatedMicroscope
-from service.engine.analysis import AnalysisModel
+from service.engine.analysis_batch import AnalysisModel
 from service.engine.fit_time import DEGREES
 from service.engine.grabber import Grabber
 from service.engine.ledger import Ledger

@@ -1,4 +1,4 @@
-"""Requests of jobs that are checked when they are made, and again when they begin."""
+"""The request of a reprocessing: checked when it is made, and again when the job begins."""
 
 from __future__ import annotations
 
