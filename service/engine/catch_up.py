@@ -50,9 +50,6 @@ __all__ = ["CatchUp"]
 _TRACKED_PER_STEP = 128
 """Frames tracked and stored in one step: about 50 ms of tracking and 2,500 rows at 20 emitters."""
 
-_ROWS_PER_STEP = 20_000
-"""Rows of tracks that are stored in one transaction: about 100 ms."""
-
 _DONE = "done"
 
 _RETRY_S = 30.0
@@ -306,10 +303,7 @@ class CatchUp(WorkerThread):
         self._add_event(*done, run.id)
 
     def _add(self, run_id: str, points: Tracks, events: TrackEvents) -> Iterator[str]:
-        """Store points in transactions of bounded size, and the events with the first of them."""
-        for first in range(0, max(len(points), len(events)), _ROWS_PER_STEP):
-            part = slice(first, first + _ROWS_PER_STEP)
-            self._store.catch_ups.add_tracks(run_id, points.select(part), events.select(part))
+        for _ in self._store.catch_ups.add_in_steps(run_id, points, events):
             yield "points"
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from hardware.microscope import Frame
 from models.background.static_light import FIRST_FRAMES
 from models.localization import Localizer
-from models.tables import TrackEvents, Tracks
 from models.tracking.image_tracker import one_thread
 from service.analysis.frame_localizer import FrameCandidates, FrameLocalizer
 from service.analysis.smoothed_run import SmoothedRun
@@ -27,8 +26,6 @@ from service.version import installed_version
 __all__ = ["reprocess"]
 
 _BATCH = 8
-_ROWS_PER_STEP = 20_000
-"""Rows of tracks that are stored in one transaction: about 100 ms."""
 
 
 def reprocess(
@@ -78,10 +75,10 @@ def reprocess(
             else:
                 smoothed.step_image(t_s, candidates)
             if done % _BATCH == 0:
-                _add(store, run.id, *smoothed.take())
+                _store(store, run.id, smoothed)
                 report(done, len(recorded.frames))
         smoothed.end_all()
-    _add(store, run.id, *smoothed.take())
+    _store(store, run.id, smoothed)
     made = {
         "form": "smoothed",
         "model_ids": [model_id],
@@ -119,7 +116,6 @@ def _candidates(
         )
 
 
-def _add(store: Store, run_id: str, points: Tracks, events: TrackEvents) -> None:
-    for first in range(0, max(len(points), len(events)), _ROWS_PER_STEP):
-        part = slice(first, first + _ROWS_PER_STEP)
-        store.catch_ups.add_tracks(run_id, points.select(part), events.select(part))
+def _store(store: Store, run_id: str, smoothed: SmoothedRun) -> None:
+    for _ in store.catch_ups.add_in_steps(run_id, *smoothed.take()):
+        pass

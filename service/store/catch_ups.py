@@ -9,7 +9,7 @@ is not read yet; the last step makes it the newest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,10 @@ __all__ = ["CatchUps"]
 
 _POINTS_PER_STEP = 20_000
 """Points that are deleted in one transaction, which blocks other writers for some 50 ms."""
+
+
+_ROWS_PER_STEP = 20_000
+"""Rows of tracks that are stored in one transaction: about 100 ms."""
 
 
 class CatchUps:
@@ -148,6 +152,13 @@ class CatchUps:
             add_points(connection, key, newest + 1, found)
             if events is not None:
                 add_track_events(connection, key, newest + 1, events)
+
+    def add_in_steps(self, run_id: str, found: Tracks, events: TrackEvents) -> Iterator[None]:
+        """As `add_tracks`, in transactions of bounded size; the events go with the first of them."""
+        for first in range(0, max(len(found), len(events)), _ROWS_PER_STEP):
+            part = slice(first, first + _ROWS_PER_STEP)
+            self.add_tracks(run_id, found.select(part), events.select(part))
+            yield
 
     def complete(self, run_id: str, made: Mapping[str, Any] | None = None) -> int:
         """Make the tracks that were added the newest revision; return its number.
