@@ -30,7 +30,7 @@ from models.errors import DataError
 from models.field import apparent_range_um
 from models.model_card import REFERENCE_CALIBRATION, ModelCard
 from models.model_files import PSF, WEIGHTS
-from models.networks import architecture_named
+from models.networks import architecture_named, has_network
 from models.networks.architecture import Architecture, pad_frames
 from models.networks.cascade_readout import Readout
 from models.networks.stabilize import median_step
@@ -231,7 +231,7 @@ class Localizer:
     @property
     def finds_candidates(self) -> bool:
         """Whether the model has a network; without one its emitters are found by the fit of the images alone."""
-        return getattr(self.network, "finds_candidates", True)
+        return has_network(self.network)
 
     def check_finds(self, *, fits: bool) -> None:
         """Refuse a model without a network where images are not fitted.

@@ -24,7 +24,7 @@ from models.calibration.calibration import Calibration
 from models.errors import DataError
 from models.model_card import REFERENCE_CALIBRATION, ModelCard
 from models.model_files import PSF, WEIGHTS
-from models.networks import Architecture, architecture_named
+from models.networks import Architecture, architecture_named, has_network
 from models.networks.recipe import Recipe
 from models.precision import autocast, select_device, select_precision
 from models.quantities import TRAINING_MINUTES
@@ -88,7 +88,7 @@ def train(
     scene = scene or scene_for(calibration, table)
     torch.manual_seed(settings.seed)
     network = _network(settings, table, scene.z_range_um)
-    if not getattr(network, "finds_candidates", True):
+    if not has_network(network):
         return _written(_card(calibration, settings, network, model_id), network, calibration, folder)
     before = load_shipped_weights(network, settings.size) if settings.transfer else None
     network.module.to(device).train()

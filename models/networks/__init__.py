@@ -8,6 +8,7 @@ from models.networks.registry import (
     architecture_names,
     architecture_sizes,
     available_architectures,
+    has_network,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "architecture_names",
     "architecture_sizes",
     "available_architectures",
+    "has_network",
 ]

@@ -23,7 +23,14 @@ from models.errors import DataError
 if TYPE_CHECKING:
     from models.networks.architecture import Architecture
 
-__all__ = ["GROUP", "architecture_named", "architecture_names", "architecture_sizes", "available_architectures"]
+__all__ = [
+    "GROUP",
+    "architecture_named",
+    "architecture_names",
+    "architecture_sizes",
+    "available_architectures",
+    "has_network",
+]
 
 GROUP = "bathyscope.networks"
 """Group of the entry points."""
@@ -91,6 +98,11 @@ def architecture_named(name: str) -> type[Architecture]:
             "Choose one of these with --architecture, or install the package that has it.",
         )
     return _loaded(added[name])
+
+
+def has_network(architecture: Architecture | type[Architecture]) -> bool:
+    """Whether an architecture finds candidates in single frames; only `matched` states that it does not."""
+    return bool(getattr(architecture, "finds_candidates", True))
 
 
 def _added() -> dict[str, EntryPoint]:

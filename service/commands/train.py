@@ -47,7 +47,7 @@ def run(
     from models.calibration.calibration import Calibration
     from models.identity import new_id
     from models.model_card import ModelCard
-    from models.networks import architecture_named
+    from models.networks import architecture_named, has_network
     from models.quantities import TRAINING_MINUTES
     from models.training import TrainingSettings, train
     from service.commands.console import note, progress
@@ -83,7 +83,7 @@ def run(
                 note(f"The state of the training is kept in {checkpoint}: continue with --resume.")
             raise
     scores = model.scores
-    if architecture == "matched":
+    if not has_network(architecture_named(architecture)):
         note(f"Model {model.id} in {out}: no network; tracks begin where the fit of an image misses light.")
         return
     note(
