@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.errors import DataError
+from service.store.errors import InUse
 from service.store.runs import Run
 from service.store.store import Store
 from service.tracking_settings import TrackingPart
@@ -22,17 +23,19 @@ def check_reprocessing(store: Store, run: Run, tracking: TrackingPart) -> None:
 
     Raises
     ------
+    InUse
+        When the run is on, is not recorded, or its tracks are being computed.
     DataError
-        When the run is on, is not recorded, or its tracks are being computed; or when the tracking has no smoothing.
+        When the tracking has no smoothing.
     """
     if run.state == "running":
-        raise DataError(f"Run {run.id} is on.", "Stop it, or wait for its end.")
+        raise InUse(f"Run {run.id} is on.", "Stop it, or wait for its end.")
     if run.recording is None:
-        raise DataError(
+        raise InUse(
             f"Run {run.id} has no recording, so its frames cannot be read again.", "Record the next run ('record')."
         )
     if run.id in store.catch_ups.waiting():
-        raise DataError(
+        raise InUse(
             f"The tracks of run {run.id} are being computed, because it ended a short time ago.",
             "Wait for the event run_smoothed or run_caught_up of this run.",
         )

@@ -51,7 +51,7 @@ def reprocess(
 
     Raises
     ------
-    DataError
+    InUse, DataError
         As `check_reprocessing`, and when the model is damaged or needs a fit that is off.
     UnknownItem
         When there is no such run or model.

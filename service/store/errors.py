@@ -20,6 +20,6 @@ class UnknownItem(StoreError):
 
 
 class InUse(BathyscopeError):
-    """A run cannot be deleted now, because something writes or reads it."""
+    """Something cannot be changed or computed now, because of the state that it is in or of what uses it."""
 
     kind = "conflict"

@@ -158,7 +158,7 @@ def test_a_run_without_recording_cannot_be_reprocessed(served: tuple[httpx.Clien
     assert_problem(client.post("/runs/none/reprocess", json={}), 404, "no run 'none'")
     assert_problem(client.post(f"/runs/{run}/reprocess", json={"colour": 1}), 422, "colour")
     assert_problem(client.post(f"/runs/{run}/reprocess", json={"tracking": {"fit": "never"}}), 422, "fit")
-    assert_problem(client.post(f"/runs/{run}/reprocess", json={}), 422, "has no recording")
+    assert_problem(client.post(f"/runs/{run}/reprocess", json={}), 409, "has no recording")
     assert len(client.get("/jobs").json()["items"]) == before
 
 

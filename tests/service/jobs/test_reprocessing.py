@@ -22,7 +22,7 @@ from service.engine.recorder import Recording
 from service.files.library import Library
 from service.jobs.reprocessing import reprocess
 from service.settings import load_settings
-from service.store.errors import UnknownItem
+from service.store.errors import InUse, UnknownItem
 from service.store.frames import FrameTimes
 from service.store.result_batch import ResultBatch
 from service.store.store import Store
@@ -127,11 +127,11 @@ def test_without_the_fit_it_is_the_smoothed_revision(store: Store, tmp_path: Pat
 
 def test_runs_that_cannot_be_read_again_are_refused(store: Store, tmp_path: Path, frames: list[Frame]) -> None:
     store.runs.create(run_id="on", model_id=MODEL, record=True, recording="on.ome.zarr", settings={})
-    with pytest.raises(DataError, match="Run on is on"):
+    with pytest.raises(InUse, match="Run on is on"):
         run_again(store, tmp_path, "on")
     store.runs.create(run_id="bare", model_id=MODEL, record=False, recording=None, settings={})
     store.runs.finish("bare", ledger=LedgerCounts(0, 0, 0, 0, 0, 0, 0).as_dict(), smooth=False)
-    with pytest.raises(DataError, match="bare has no recording"):
+    with pytest.raises(InUse, match="bare has no recording"):
         run_again(store, tmp_path, "bare")
     run = add_run(store, tmp_path, frames)
     with pytest.raises(DataError, match="published tracker"):
@@ -141,6 +141,6 @@ def test_runs_that_cannot_be_read_again_are_refused(store: Store, tmp_path: Path
     with pytest.raises(UnknownItem):
         run_again(store, tmp_path, "unknown")
     assert store.runs.get(run).revision == 1
-    with pytest.raises(DataError, match="are being computed") as refused:
+    with pytest.raises(InUse, match="are being computed") as refused:
         run_again(store, tmp_path, add_run(store, tmp_path, frames, "fresh", examined=False))
     assert "run_smoothed" in refused.value.remedy

@@ -21,6 +21,9 @@ RULES_BEYOND_A_SCHEMA = (
     r"it must be from 0 to the time between frames",
     r"was asked for; the .* has no channels",
     r"plausible numbers of planes",
+    r"has \d+ positions; it has",
+    r"is the digest of a sent archive",
+    r"published tracker has no smoothing",
     r"more memory|more disk",
 )
 """Rules between several values, and those that follow from what the service has and where the microscope is."""
