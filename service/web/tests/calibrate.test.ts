@@ -47,6 +47,11 @@ describe("bright spots", () => {
     expect(countSpots(spots([[10, 10]], 0))).toBe(0);
   });
 
+  test("the rings of one pattern are one spot", () => {
+    const rings = picture((x, y) => ([4, 11, 18].some((radius) => Math.abs(Math.hypot(x - 32, y - 32) - radius) < 1.5) ? 160 : 20 + ((x * 7 + y * 13) % 5)));
+    expect(countSpots(rings)).toBe(1);
+  });
+
   test("sharp ones have a higher value than blurred ones of the same light", () => {
     const blurred = picture((x, y) => 20 + 60 * Math.exp(-((x - 32) ** 2 + (y - 32) ** 2) / 200));
     expect(sharpness(spots([[32, 32]], 4))).toBeGreaterThan(sharpness(blurred) * 5);
