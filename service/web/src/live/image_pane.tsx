@@ -38,7 +38,7 @@ export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, ch
   const [, redraw] = useState(0);
   const picture = useStore(shown, ({ moment }) => moment.picture);
   const apart = useStore(shown, ({ moment }) => (moment.apart === null || Math.abs(moment.apart) <= NEAR_FRAMES ? 0 : moment.apart));
-  const behind = useStore(shown, ({ moment }) => Math.abs(moment.behind_s).toFixed(1));
+  const behind = useStore(shown, ({ moment }) => Math.round(1000 * Math.abs(moment.behind_s)));
   const current = useStore(shown, (value) => value.current);
   const active = useStore(choosing, (value) => value !== null);
   useEffect(() => {
@@ -98,7 +98,7 @@ export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, ch
         <h2>Camera</h2>
         <span class="aside">{picture ? `frame ${count(picture.frame)}` : ""}{picture && !current ? ", old" : ""}</span>
         <span class={apart ? "aside warn" : "aside"} id="rings">
-          {picture && apart !== 0 ? `! rings ${Math.abs(apart)} frames (${behind} s) ${apart > 0 ? "behind" : "ahead"}` : ""}
+          {picture && apart !== 0 ? `! rings ${Math.abs(apart)} frames (${behind} ms) ${apart > 0 ? "behind" : "ahead"}` : ""}
         </span>
         <span class="gap" />
         {children}

@@ -10,6 +10,9 @@ export type Projection = (x: number, y: number, z: number) => [number, number];
 const TICKS = 4;
 const OFFSET_PX = 15;
 const CLOSE_PX = 15;
+const MARGIN_PX = 6;
+/** Share of the word at the end of the z axis that stands left of its place, as the style sheet has it. */
+const LEFT_OF_END = 0.3;
 
 interface Label {
   element: HTMLElement;
@@ -64,7 +67,9 @@ export class Labels {
       const [dx, dy] = axis === "z" ? [-1, 0] : level ? [0, 1] : outward(project(...edge), centre);
       const wide = axis === "z" && name ? 24 : axis !== "z" && name ? Math.abs(dx) * 12 : 0;
       const turn = axis === "z" && name ? " rotate(-90deg)" : "";
-      const [atX, atY] = [px + dx * (OFFSET_PX * away + wide), py + dy * OFFSET_PX * away];
+      // Words at the z axis stay inside the pane, whose left edge may be near the box.
+      const least = element.classList.contains("end") ? LEFT_OF_END * element.offsetWidth + MARGIN_PX : axis === "z" && name ? 2 * MARGIN_PX : -Infinity;
+      const [atX, atY] = [Math.max(px + dx * (OFFSET_PX * away + wide), least), py + dy * OFFSET_PX * away];
       element.style.transform = `translate(${atX}px, ${atY}px)${turn}`;
       // An axis along the line of sight has no extent; labels that would lie on each other are left out.
       const hidden = (axis === "z" && flat) || (level && ((axis === "y" && alongY) || (axis === "x" && alongX)));
