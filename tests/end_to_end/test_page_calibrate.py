@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from service.files.jobs import Jobs
 from tests.end_to_end.played_scope import READY, PlayedScope, played_scope
 from tests.end_to_end.test_page_access import axe, violations
-from tests.end_to_end.test_page_states import expect_phase, page, program
+from tests.end_to_end.test_page_states import expect_phase, is_camera_change, page, program
 from tests.models.test_training import small_calibration
 
 __all__ = ["axe", "page", "program"]
@@ -103,7 +103,8 @@ def test_a_preset_is_set(scope: PlayedScope, page: Page) -> None:
     scope.status = {"microscope": {**microscope, "presets": groups}}
     page.goto(scope.address)
     expect_phase(page, "ready")
-    page.get_by_label("Objective").select_option("20x")
+    with page.expect_response(is_camera_change):
+        page.get_by_label("Objective").select_option("20x")
     expect(page.get_by_role("group", name="Presets")).to_have_attribute("aria-busy", "false")
     assert scope.peer.commands[-1] == ("microscope.set", {"preset": {"group": "Objective", "name": "20x"}})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from tests.end_to_end.demo_service import FLAGS, SEEN_LIMIT_MS
 from tests.end_to_end.played_scope import READY, PlayedScope, played_scope
@@ -183,6 +183,11 @@ def test_the_key_card_says_where_the_key_is(tmp_path: Path, page: Page, axe: str
         expect_phase(page, "ready")
 
 
+def is_camera_change(answer: Response) -> bool:
+    """Whether an answer is that to a change of camera, light or preset."""
+    return answer.request.method == "PATCH" and answer.url.endswith("/api/v1/microscope")
+
+
 def test_a_refused_change_is_said_under_its_field(scope: PlayedScope, page: Page) -> None:
     from service.protocol.errors import EngineRefusal
 
@@ -194,7 +199,8 @@ def test_a_refused_change_is_said_under_its_field(scope: PlayedScope, page: Page
     expect(page.get_by_role("group", name="Focus").get_by_role("alert")).to_contain_text("Choose a place inside.")
     scope.peer.refusal = None
     page.get_by_label("Exposure, ms").last.fill("20")
-    page.get_by_label("Exposure, ms").last.press("Enter")
+    with page.expect_response(is_camera_change):
+        page.get_by_label("Exposure, ms").last.press("Enter")
     expect(page.get_by_role("group", name="Camera").get_by_role("alert")).to_have_count(0)
     sent = [arguments for command, arguments in scope.peer.commands if command == "microscope.set"]
     assert sent == [{"exposure_s": 0.02}]

@@ -51,12 +51,18 @@ class Peer:
         self.refusal: EngineRefusal | None = None
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.live = LivePublisher(address)
+        self._one_command = threading.Lock()
         self._servers = [
             CommandServer(address, address.commands, self._answer, unexpected),
             CommandServer(address, address.stop, lambda command, arguments: self.stop_answer, unexpected),
         ]
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> Any:
+        """The answer to one command; those that come at once wait, as for the lock of the engine's lease."""
+        with self._one_command:
+            return self._answered(command, arguments)
+
+    def _answered(self, command: str, arguments: dict[str, Any]) -> Any:
         self.commands.append((command, arguments))
         if self.refusal is not None:
             raise self.refusal

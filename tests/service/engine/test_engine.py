@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,27 @@ def test_an_unattended_run_whose_camera_does_not_start_is_tried_again(
         wait_for(lambda: [run.state for run in served.store.runs.list().items] == ["running", "failed", "failed"])
     finally:
         served.close()
+
+
+def test_of_20_starts_at_once_one_is_accepted(served: Served) -> None:
+    served.write_movie()
+
+    def start(_: int) -> str:
+        with SyncEngineClient(served.address, 30.0) as client:
+            try:
+                return f"begun {client.request('run.start')['id']}"
+            except EngineRefusal as refusal:
+                return refusal.kind
+
+    with SyncEngineClient(served.address, 10.0) as client:
+        wait_for(lambda: client.status()["ready"])
+        with ThreadPoolExecutor(20) as many:
+            answers = list(many.map(start, range(20)))
+        begun = [answer.removeprefix("begun ") for answer in answers if answer.startswith("begun ")]
+        assert [run.id for run in served.store.runs.list().items] == begun
+        assert len(begun) == 1
+        assert answers.count("conflict") == 19
+        client.request("run.stop", {"id": begun[0]})
 
 
 @pytest.mark.parametrize("duration_s", [0, -1.0, float("inf")])

@@ -23,6 +23,9 @@ RULES_BEYOND_A_SCHEMA = (
     r"plausible numbers of planes",
     r"has \d+ positions; it has",
     r"is the digest of a sent archive",
+    r"is given together with .*; give it alone",
+    r"Two files have the name",
+    r"has no properties and presets",
     r"published tracker has no smoothing",
     r"more memory|more disk",
 )
