@@ -143,6 +143,7 @@ class Localizer:
     @cached_property
     def image_model(self) -> ImageModel | None:
         """What the image filter needs of this model and camera; None when the PSF is missing or damaged."""
+        from models.fit.fitted_image import FitOptics
         from models.fit.image_levels import ImageOptics
         from models.fit.missed import MissedEmitters
         from models.fit.scale import fit_range_um
@@ -152,7 +153,13 @@ class Localizer:
             psf = self.psf
         except DataError:
             return None
-        optics, depths_um = ImageOptics(psf, self.camera), self._apparent_depths_um
+        on_cells = ImageOptics(psf, self.camera)
+        optics: FitOptics = on_cells
+        if self.device.type == "cuda":
+            from models.fit.tensor_image import TensorOptics
+
+            optics = TensorOptics(on_cells, self.device)
+        depths_um = self._apparent_depths_um
         return ImageModel(
             optics, self.camera, self.card.field, depths_um, MissedEmitters(optics, fit_range_um(psf, depths_um))
         )

@@ -20,7 +20,7 @@ from models.fit.layout import Layout
 from models.fit.level_equations import assemble
 from models.fit.level_patterns import LevelPatterns
 
-__all__ = ["CellModel", "Evaluation", "compare_with", "evaluate", "normal_equations", "warm_up"]
+__all__ = ["CellModel", "Evaluation", "compare_with", "evaluate", "light_overlap", "normal_equations", "warm_up"]
 
 Array = NDArray[np.float64]
 
@@ -93,6 +93,8 @@ class Evaluation:
         A step from `now` is compared by ``trial = evaluate(..., before=now)``, whose cells are never coarser, and
         their `cost_on_cells` after ``now.on_cells_of(trial)``. Patterns are kept, so it costs a part of an evaluation.
         """
+        if self.layout is other.layout:
+            return self
         layout = self.layout.refined(other.layout.level)
         if layout is self.layout:
             return self
@@ -127,10 +129,11 @@ class Evaluation:
 
         Shape (N, N); 1 on the diagonal. The evaluation must have normal equations.
         """
-        photons = np.arange(3, 4 * len(self.emitters), 4)
-        information = self.equations[0][np.ix_(photons, photons)]
-        shares: Array = information / np.maximum(np.diagonal(information), _LEAST_INFORMATION)[:, None]
-        return shares
+        return light_overlap(self.equations[0])
+
+    def compiled(self) -> Evaluation:
+        """Itself; see `models.fit.tensor_image.TensorEvaluation`."""
+        return self
 
     def residual(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Data minus model, and its variance, of each block of 4 x 4 pixels, shape (h, w)."""
@@ -165,6 +168,13 @@ class Evaluation:
         Parameters are x, y, z and photons of each emitter, and the background last.
         """
         return normal_equations(self.patterns, self.model, len(self.emitters))
+
+
+def light_overlap(matrix: Array) -> Array:
+    """What each emitter takes of the light of another one that is missing, by a Fisher matrix; see `Evaluation`."""
+    light = matrix[3:-1:4, 3:-1:4]
+    shares: Array = light / np.maximum(np.diagonal(light), _LEAST_INFORMATION)[:, None]
+    return shares
 
 
 def evaluate(

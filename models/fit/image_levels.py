@@ -10,6 +10,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from models.fit.pattern_cores import core_radii
 from models.fit.scale import read_variance
 from models.pattern_spline import PatternSpline
 from models.psf import Psf
+
+if TYPE_CHECKING:
+    from models.fit.evaluation import Evaluation
 
 __all__ = ["BLOCK", "LEVELS", "ImageOptics", "LevelImage", "Levels"]
 
@@ -164,6 +168,12 @@ class LevelImage:
     def rough(self) -> LevelImage:
         """The same image, compared on coarser cells."""
         return replace(self, optics=self.optics.rough)
+
+    def evaluate(self, emitters: Array, background: float, before: Evaluation | None = None) -> Evaluation:
+        """See `models.fit.evaluation.evaluate`."""
+        from models.fit.evaluation import evaluate
+
+        return evaluate(self, emitters, background, before=before)
 
     @property
     def blocks(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from models.fit.cell_model import mark_blocks
 from models.fit.image_levels import BLOCK, LEVELS, LevelImage
 from models.pattern_spline import ENERGY
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "visible_outside"]
 
 Array = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Layout:
             held = (moved[:, 0] <= _HELD_PX) & (moved[:, 1] <= _HELD_PX) & (moved[:, 2] <= far)
             if held.all():
                 return before
-        wide = _visible_outside(image, emitters, background)
+        wide = visible_outside(image, emitters, background)
         boxes = _boxes(image, emitters, wide)
         places = emitters[:, :3].copy()
         level = np.full(image.blocks, len(LEVELS) - 1, np.int8)
@@ -145,7 +145,7 @@ class Layout:
         return Layout(self.shape, places, wide, boxes, level)
 
 
-def _visible_outside(image: LevelImage, emitters: Array, background: float) -> NDArray[np.bool_]:
+def visible_outside(image: LevelImage, emitters: Array, background: float) -> NDArray[np.bool_]:
     """Emitters with visible light outside the usual crop: against the noise of an area as large as the crop."""
     radius = image.optics.splines[0].radius_at_px(emitters[:, 2])
     variance = max(background, 0.0) + image.optics.read_variance

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.image_levels import BLOCK, ImageOptics
+from models.fit.fitted_image import FitOptics
+from models.fit.image_levels import BLOCK
 from models.fit.level_scores import score_places
 from models.fit.prior_fit import PriorFit
 from models.fit.residual_search import MatchedFilter, search_depths, strongest
@@ -32,12 +33,12 @@ class MissedEmitters:
 
     Parameters
     ----------
-    optics : ImageOptics
+    optics : FitOptics
     depths_um : (low, high)
         Depths to search.
     """
 
-    def __init__(self, optics: ImageOptics, depths_um: tuple[float, float]) -> None:
+    def __init__(self, optics: FitOptics, depths_um: tuple[float, float]) -> None:
         self._spline = optics.splines[-1]
         self._depths = search_depths(*depths_um, _DEPTH_STEP_UM)
         self._filters: dict[tuple[int, int], MatchedFilter] = {}
@@ -51,18 +52,19 @@ class MissedEmitters:
             x, y (pixels), z (µm), photons, log odds that it is an emitter. Positions are those of the filter's grid: a
             fit has to follow.
         """
-        residual, variance = fit.evaluation.residual()
+        evaluation = fit.evaluation.compiled()
+        residual, variance = evaluation.residual()
         shape = (residual.shape[0], residual.shape[1])
         if shape not in self._filters:
             self._filters[shape] = MatchedFilter(self._spline, shape, self._depths, 0.0)
-        chi2, _ = fit.evaluation.misfit
+        chi2, _ = evaluation.misfit
         variance *= np.float32(max(1.0, float(np.median(chi2)) if len(chi2) else 1.0))
         peaks = self._filters[shape].peaks(residual, variance, _PEAK)[:_MOST_TESTED]
         if not len(peaks):
             return NO_PLACES
         places = peaks[:, :3].copy()
         places[:, :2] = places[:, :2] * BLOCK + (BLOCK - 1) / 2
-        photons, significance = score_places(fit.evaluation, places)
+        photons, significance = score_places(evaluation, places)
         peaks[:, 3], peaks[:, 4] = photons, significance
         order = np.argsort(-significance, kind="stable")
         peaks, places = peaks[order], places[order]

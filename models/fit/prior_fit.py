@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fit.evaluation import Evaluation, evaluate
-from models.fit.image_levels import LevelImage
+from models.fit.fitted_image import FittedImage, ImageEvaluation
 from models.fit.step import FEWEST_PHOTONS, apply_step
 
 __all__ = ["EmitterPrior", "PriorFit", "fit_with_prior"]
@@ -152,7 +151,7 @@ class PriorFit:
     light_information : ndarray of float64, shape (N,)
         Information of the image on the photons of each emitter at a fixed position, with nearly no prior of the light
         of all others. It is small where neighbours can explain the light.
-    evaluation : Evaluation
+    evaluation : ImageEvaluation
         At the emitters before the last step.
     bounds : ndarray of float64, shape (N, 3), twice
         Lowest and highest x, y (pixels) and z (µm).
@@ -163,12 +162,12 @@ class PriorFit:
     background: float
     blocks: Array
     light_information: Array
-    evaluation: Evaluation
+    evaluation: ImageEvaluation
     bounds: tuple[Array, Array]
 
 
 def fit_with_prior(
-    image: LevelImage,
+    image: FittedImage,
     prior: EmitterPrior,
     background: float,
     bounds: tuple[Array, Array],
@@ -179,7 +178,7 @@ def fit_with_prior(
 
     Parameters
     ----------
-    image : LevelImage
+    image : FittedImage
     prior : EmitterPrior
     background : float
         Start, photo-electrons per pixel.
@@ -196,12 +195,12 @@ def fit_with_prior(
     start[:, :3] = np.clip(start[:, :3], low, high)
     start[:, 3] = np.maximum(start[:, 3], FEWEST_PHOTONS)
     background = max(background, _LEAST_BACKGROUND_E)
-    now = evaluate(image.rough() if rough_steps else image, start, background)
+    now = (image.rough() if rough_steps else image).evaluate(start, background)
     if prior.known:
         now, prior = _scale_light(now, prior)
     if rough_steps:
         now = _descend(now, prior, (low, high), rough_steps)
-        now = evaluate(image, now.emitters, now.background)
+        now = image.evaluate(now.emitters, now.background)
     now = _descend(now, prior, (low, high), steps)
     prior = prior.relaxed(now.emitters)
     matrix, gradient = now.equations
@@ -212,7 +211,7 @@ def fit_with_prior(
     return PriorFit(prior, emitters, background, blocks, light, now, (low, high))
 
 
-def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], steps: int) -> Evaluation:
+def _descend(now: ImageEvaluation, prior: EmitterPrior, bounds: tuple[Array, Array], steps: int) -> ImageEvaluation:
     """Take up to so many damped steps of Fisher scoring, each of which lowers the cost."""
     damping = _DAMPING
     for _ in range(steps):
@@ -229,7 +228,7 @@ def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], 
             step = np.linalg.solve(damped, pull / scale) / scale
             emitters = apply_step(now.emitters, step, scale, *bounds)
             background = max(now.background + float(step[-1]), _LEAST_BACKGROUND_E)
-            trial = evaluate(now.image, emitters, background, before=now)
+            trial = now.image.evaluate(emitters, background, now)
             gain = _gain(now, trial, prior)
             damping = damping * _UP if gain < 0 else max(damping / _DOWN, _LEAST_DAMPING)
         if gain < 0:
@@ -240,13 +239,13 @@ def _descend(now: Evaluation, prior: EmitterPrior, bounds: tuple[Array, Array], 
     return now
 
 
-def _gain(now: Evaluation, trial: Evaluation, prior: EmitterPrior) -> float:
+def _gain(now: ImageEvaluation, trial: ImageEvaluation, prior: EmitterPrior) -> float:
     """How much a step lowers the cost, on equal cells."""
-    before = now if now.layout is trial.layout else now.on_cells_of(trial)
+    before = now.on_cells_of(trial)
     return before.cost_on_cells - trial.cost_on_cells + prior.cost(now.emitters) - prior.cost(trial.emitters)
 
 
-def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, EmitterPrior]:
+def _scale_light(now: ImageEvaluation, prior: EmitterPrior) -> tuple[ImageEvaluation, EmitterPrior]:
     """Scale the light of the known emitters, of the others and the background to the image, positions fixed."""
     count = len(prior)
     groups = np.zeros((4 * count + 1, 3))
@@ -265,10 +264,10 @@ def _scale_light(now: Evaluation, prior: EmitterPrior) -> tuple[Evaluation, Emit
     emitters = now.emitters.copy()
     emitters[:, 3] = np.maximum(prior.mean[:, 3], FEWEST_PHOTONS)
     background = max(now.background + float(change[2]), now.background / _MOST_FLICKER, _LEAST_BACKGROUND_E)
-    return evaluate(now.image, emitters, background, before=now), prior
+    return now.image.evaluate(emitters, background, now), prior
 
 
-def _last_step(now: Evaluation, step: Array, blocks: Array, bounds: tuple[Array, Array]) -> tuple[Array, float]:
+def _last_step(now: ImageEvaluation, step: Array, blocks: Array, bounds: tuple[Array, Array]) -> tuple[Array, float]:
     """Emitters and background after a step that is not evaluated; emitters for which it is long stay."""
     count = len(now.emitters)
     own = step[:-1].reshape(count, 4)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from models.fit.image_levels import ImageOptics
+from models.fit.fitted_image import FitOptics
 from models.fit.missed import NO_PLACES, MissedEmitters
 from models.fit.prior_fit import EmitterPrior, PriorFit, fit_with_prior
 from models.fit.scale import fit_range_um
@@ -107,7 +107,7 @@ class ImageFilter(Tracker):
 
     Parameters
     ----------
-    optics : ImageOptics
+    optics : FitOptics
     depths_um : (low, high)
         Depths that the localizer reports.
     settings : TrackerSettings, optional
@@ -119,7 +119,7 @@ class ImageFilter(Tracker):
 
     def __init__(
         self,
-        optics: ImageOptics,
+        optics: FitOptics,
         depths_um: tuple[float, float],
         settings: TrackerSettings | None = None,
         links: Links | None = None,
@@ -128,7 +128,7 @@ class ImageFilter(Tracker):
         super().__init__(settings, links)
         self.swap(optics, depths_um, missed)
 
-    def swap(self, optics: ImageOptics, depths_um: tuple[float, float], missed: MissedEmitters | None = None) -> None:
+    def swap(self, optics: FitOptics, depths_um: tuple[float, float], missed: MissedEmitters | None = None) -> None:
         """Continue with other optics; arguments as of the class."""
         self._optics = optics
         self._depths_um = fit_range_um(optics.psf, depths_um)

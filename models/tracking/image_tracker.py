@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 from models.background.frame_light import FrameLight
 from models.camera import CameraModel
 from models.field import FieldMap
-from models.fit.image_levels import ImageOptics
+from models.fit.fitted_image import FitOptics
 from models.fit.missed import MissedEmitters
 from models.tables import Localizations
 from models.tracking.image_filter import FULL, Effort, ImageFilter
@@ -36,7 +36,7 @@ class ImageModel:
 
     Attributes
     ----------
-    optics : ImageOptics
+    optics : FitOptics
     camera : CameraModel
     field : FieldMap or None
     depths_um : (low, high)
@@ -45,7 +45,7 @@ class ImageModel:
         Its search of the residual.
     """
 
-    optics: ImageOptics
+    optics: FitOptics
     camera: CameraModel
     field: FieldMap | None
     depths_um: tuple[float, float]

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from models.fit.image_levels import ImageOptics
+from models.fit.tensor_image import TensorOptics
 from models.tables import Localizations
 from models.tracking.image_filter import FULL, Effort, ImageFilter
 from models.tracking.pool import Pool
@@ -59,8 +61,11 @@ def ids_by_emitter(state: Any, frame: int, emitters: int = len(START)) -> list[i
     return list(state.track_id[apart.argmin(axis=1)])
 
 
-def test_identities_hold_through_twenty_frames_without_candidates() -> None:
+@pytest.mark.parametrize("tensors", [False, True])
+def test_identities_hold_through_twenty_frames_without_candidates(tensors: bool) -> None:
     tracker = new_filter()
+    if tensors:
+        tracker.swap(TensorOptics(ImageOptics(image_model().optics.psf, CAMERA), torch.device("cpu")), DEPTHS_UM)
     before = ids_by_emitter(steps(tracker, range(SURE))[0], SURE - 1)
     state, table = steps(tracker, range(SURE, SURE + 20), lambda n: nothing())
     assert ids_by_emitter(state, SURE + 19) == before
