@@ -62,6 +62,9 @@ class FittedImage(Protocol):
     def rough(self) -> FittedImage:
         """The same image, compared on coarser cells."""
 
+    def fine(self) -> FittedImage:
+        """The same image, compared on finer cells."""
+
     def evaluate(self, emitters: Array, background: float, before: Any = None) -> ImageEvaluation:
         """Likelihood at emitters (N, 4); `before`: an evaluation of the same emitters, before a step."""
 

@@ -39,6 +39,9 @@ BLOCK = LEVELS[-1]
 
 PERMITTED_LOSS = 0.2
 """Permitted increase of sigmas by coarse cells."""
+FINE_LOSS = 0.05
+"""The same of fine cells. Interpolated light has errors that are below its noise with the usual cells, but for bright
+emitters: there sigmas are small."""
 ROUGH_LOSS = 3.0
 """The same of rough cells, for the first steps of a fit."""
 
@@ -63,8 +66,8 @@ class ImageOptics:
         Half sides of the cores of each plane on cells of 1 and 2 pixels, camera pixels.
     read_variance : float
         Photo-electrons squared of a camera pixel.
-    rough : ImageOptics
-        The same with smaller cores.
+    rough, fine : ImageOptics
+        The same with smaller and with larger cores.
 
     Raises
     ------
@@ -83,11 +86,13 @@ class ImageOptics:
         self.read_variance = read_variance(camera)
         self._dark: dict[tuple[int, int], Levels] = {}
         self.rough = self if loss >= ROUGH_LOSS else self._with_loss(ROUGH_LOSS)
+        self.fine = self if loss <= FINE_LOSS else self._with_loss(FINE_LOSS)
+        for other in (self.rough, self.fine):
+            other.rough, other.fine = self.rough, self.fine
 
     def _with_loss(self, loss: float) -> ImageOptics:
         other = copy(self)
         other.cores_px = core_radii(self.splines[0], loss)
-        other.rough = other
         return other
 
     def dark(self, shape: tuple[int, int]) -> Levels:
@@ -168,6 +173,10 @@ class LevelImage:
     def rough(self) -> LevelImage:
         """The same image, compared on coarser cells."""
         return replace(self, optics=self.optics.rough)
+
+    def fine(self) -> LevelImage:
+        """The same image, compared on finer cells."""
+        return replace(self, optics=self.optics.fine)
 
     def evaluate(self, emitters: Array, background: float, before: Evaluation | None = None) -> Evaluation:
         """See `models.fit.evaluation.evaluate`."""

@@ -118,6 +118,10 @@ class TensorImage:
         """The same image on coarser cells."""
         return TensorImage(self.optics, self.cells, _ROUGH_LEVEL)
 
+    def fine(self) -> TensorImage:
+        """Itself: every pixel is compared."""
+        return self
+
     def evaluate(self, emitters: Array, background: float, before: TensorEvaluation | None = None) -> TensorEvaluation:
         """Likelihood at emitters (N, 4); boxes are those of `before`, when given, where they suffice."""
         boxes = self._boxes(emitters, background)

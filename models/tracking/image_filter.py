@@ -92,11 +92,13 @@ class Effort:
     ----------
     steps, rough_steps : most steps of the fit, see `fit_with_prior`
     search_every : the residual is searched for missed emitters in one of so many frames; 0: in none
+    fine : whether cells are so fine that bright emitters have no error by them; a third slower
     """
 
     steps: int = 3
     rough_steps: int = 3
     search_every: int = 1
+    fine: bool = True
 
 
 FULL = Effort()
@@ -178,8 +180,9 @@ class ImageFilter(Tracker):
         new = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
         if self._background is None:
             self._background = max(float(np.percentile(electrons, 10)), self._optics.read_variance)
+        image = self._optics.image(electrons, backdrop)
         fit = fit_with_prior(
-            self._optics.image(electrons, backdrop),
+            image.fine() if effort.fine else image,
             self._prior(scan, wide, pairs, new),
             self._background,
             self._bounds(electrons.shape),

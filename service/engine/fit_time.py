@@ -27,7 +27,10 @@ DEGREES = ("full", "steps", "none")
 """Degrees of the fit, from the highest on: all of it; few steps, and the search for missed emitters in one of four
 frames; none."""
 
-EFFORTS: Mapping[str, Effort] = {"full": FULL, "steps": Effort(steps=0, rough_steps=1, search_every=4)}
+EFFORTS: Mapping[str, Effort] = {
+    "full": FULL,
+    "steps": Effort(steps=0, rough_steps=1, search_every=4, fine=False),
+}
 """Those in which something is fitted."""
 
 _FEWEST_FIXED, _MOST_FIXED = 3.0, 1000.0
