@@ -130,8 +130,8 @@ def scenes(*, quick: bool) -> tuple[Scene, ...]:
     main = ("directed", "brownian 10")
     return (
         # At the same SNR movies differ in difficulty, because the shallowest emitter sets the SNR: many are needed.
-        *(Scene(motion, 20, (-5.0, 0.0, 5.0, 10.0, 20.0), 5) for motion in main),
-        *(Scene(motion, 20, (0.0, 5.0, 10.0), 3) for motion in MOTIONS if motion not in main),
+        *(Scene(motion, 20, (-5.0, 0.0, 5.0, 10.0, 20.0), 4) for motion in main),
+        *(Scene(motion, 20, (0.0, 5.0, 10.0), 2) for motion in MOTIONS if motion not in main),
         *(Scene(motion, 64, (10.0,), 2, 30) for motion in main),
         *(Scene(motion, 100, (30.0,), 2, 20) for motion in main),
     )
