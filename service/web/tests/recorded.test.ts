@@ -2,7 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { TrackItem } from "../src/api/client";
 import { TABLES } from "../src/runs/table_files";
-import { meanSquared, NO_FILTER, passes, powerLaw, Recorded, type Track, trackOf } from "../src/tracks/recorded";
+import { addressOf, type Ends, type Filter, filterOf, NO_FILTER, passes } from "../src/tracks/filter";
+import { meanSquared, powerLaw, Recorded, type Track, trackOf } from "../src/tracks/recorded";
 
 /** A track along x with a point every 10 ms. */
 function track(id: number, from: number, points: number, z = 10, step = 1): Track {
@@ -37,13 +38,26 @@ describe("at a time", () => {
 
 test.each([
   [{ min_points: 101 }, false],
-  [{ z_from: 9, z_to: 11 }, true],
-  [{ z_from: 11 }, false],
-  [{ speed_to: 50 }, false],
-  [{ speed_from: 50 }, true],
-])("filter %j", (change, kept) => expect(passes(track(0, 0, 100), { ...NO_FILTER, ...change })).toBe(kept));
+  [{ depth: [9, 11] }, true],
+  [{ depth: [11, null] }, false],
+  [{ speed: [null, 50] }, false],
+  [{ speed: [50, null] }, true],
+  // The track goes along x from 0 to 99 µm.
+  [{ x: [40, 42] }, true],
+  [{ x: [99.5, null] }, false],
+  [{ x: [40, 42], z: [0, 9] }, false],
+  [{ x: [40, 42], y: [-1, 1], z: [9, 11] }, true],
+] as [Partial<Filter>, boolean][])("filter %j", (change, kept) => expect(passes(track(0, 0, 100), { ...NO_FILTER, ...change })).toBe(kept));
 
 test("near focus is left out where that is wanted", () => expect(passes(track(0, 0, 9, 2), { ...NO_FILTER, near_focus: false })).toBe(false));
+
+test.each<[string, Ends]>([["_12.5", [null, 12.5]], ["-3_", [-3, null]], ["0_7", [0, 7]], ["no_", [null, null]], ["", [null, null]]])("ends of a range in an address: %j", (text, ends) => expect(filterOf({ x: text }).x).toEqual(ends));
+
+test("a filter comes back from its address", () => {
+  const filter = { ...NO_FILTER, min_points: 5, speed: [null, 3] as Ends, x: [1, 2] as Ends, near_focus: false };
+  expect(filterOf(addressOf(filter))).toEqual(filter);
+  expect(Object.values(addressOf(NO_FILTER)).every((value) => value === "")).toBe(true);
+});
 
 test("a straight track has the exponent 2 and the square of its speed", () => {
   const law = powerLaw(meanSquared(track(0, 0, 400)))!;

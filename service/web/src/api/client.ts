@@ -6,6 +6,8 @@ const KEY = "bathyscope-access-key";
 const PATIENCE_MS = 8000;
 /** For requests that load a model, move a stage, or wait for the end of a run. */
 const LONG_PATIENCE_MS = 125_000;
+/** For files: the service itself ends an upload that stops or takes an hour. */
+const FILE_PATIENCE_MS = 3_600_000;
 
 type Schemas = components["schemas"];
 export type Run = Schemas["Run"];
@@ -24,6 +26,22 @@ export type MeasuresList = Schemas["MeasuresList"];
 export type Event = Schemas["Event"];
 export type DeviceProperty = Schemas["PropertyItem"];
 export type StageMove = Partial<Schemas["StageMove"]>;
+
+/** What is stated with the files of a sweep; what is left out is taken from the files. */
+export interface SweepStatement {
+  name: string;
+  z_range_um?: [number, number];
+  pixel_size_um?: number;
+  z_step_um?: number;
+}
+
+/** A file that the service sends, with the name that it states. */
+export interface NamedFile {
+  content: Blob;
+  name: string;
+  /** SHA-256 digest in hexadecimal digits, where the service states it. */
+  sha256: string | null;
+}
 
 /** An address of this service. Behind a proxy it has the proxy's prefix. */
 export function address(path: string): URL {
@@ -47,6 +65,8 @@ export interface SystemFacts {
 
 interface Options {
   body?: unknown;
+  /** A file or a form, which is sent as it is. */
+  content?: Blob | FormData;
   patienceMs?: number;
   accept?: string;
 }
@@ -112,17 +132,22 @@ export class Api {
   job = (id: string): Promise<Job> => this.read(`api/v1/jobs/${encodeURIComponent(id)}`);
   jobs = (limit = 20): Promise<{ items: Job[] }> => this.read(`api/v1/jobs${query({ limit })}`);
   cancelJob = (id: string): Promise<Job> => this.ask("DELETE", `api/v1/jobs/${encodeURIComponent(id)}`);
-  jobResult = async (id: string): Promise<{ content: Blob; name: string }> => {
-    const response = await this.guarded("GET", `api/v1/jobs/${encodeURIComponent(id)}/result`, { accept: "*/*", patienceMs: LONG_PATIENCE_MS });
-    const name = /filename="?([^";]+)"?/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? "result";
-    return { content: await response.blob(), name };
-  };
+  jobResult = (id: string): Promise<NamedFile> => this.file(`api/v1/jobs/${encodeURIComponent(id)}/result`, "result");
 
   calibrations = (): Promise<{ items: Calibration[] }> => this.read("api/v1/calibrations?limit=100");
   calibrate = (wanted: CalibrationRequest): Promise<Job> => this.ask("POST", "api/v1/calibrations", wanted, 15_000);
   report = async (id: string): Promise<string> =>
     (await this.guarded("GET", `api/v1/calibrations/${encodeURIComponent(id)}/report`, { accept: "text/html" })).text();
+  sweepOfFiles = (files: readonly File[], stated: SweepStatement): Promise<Job> => {
+    const form = new FormData();
+    // As text: a browser gives a Blob the name of a file, and the service takes it for one.
+    form.append("request", JSON.stringify(stated));
+    for (const file of files) form.append("sweep", file);
+    return this.bring("api/v1/calibrations", form);
+  };
   models = (): Promise<ModelList> => this.read("api/v1/models?limit=100");
+  modelFile = (id: string): Promise<NamedFile> => this.file(`api/v1/models/${encodeURIComponent(id)}/archive`, "model.zip");
+  importModel = (file: Blob, sha256: string): Promise<{ id: string }> => this.bring(`api/v1/models${query({ sha256 })}`, new Blob([file], { type: "application/zip" }));
   train = (wanted: TrainingRequest): Promise<Job> => this.ask("POST", "api/v1/models", wanted);
   changeCalibration = (id: string, change: { name: string }): Promise<Calibration> => this.ask("PATCH", `api/v1/calibrations/${encodeURIComponent(id)}`, change);
   deleteCalibration = (id: string): Promise<unknown> => this.ask("DELETE", `api/v1/calibrations/${encodeURIComponent(id)}`);
@@ -139,6 +164,18 @@ export class Api {
     return (response.status === 204 ? null : await response.json()) as Content;
   }
 
+  /** Send files. */
+  private async bring<Content>(path: string, content: Blob | FormData): Promise<Content> {
+    return (await this.guarded("POST", path, { content, patienceMs: FILE_PATIENCE_MS })).json() as Promise<Content>;
+  }
+
+  private async file(path: string, otherName: string): Promise<NamedFile> {
+    const response = await this.guarded("GET", path, { accept: "*/*", patienceMs: LONG_PATIENCE_MS });
+    const name = /filename="?([^";]+)"?/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? otherName;
+    const sha256 = /^"([0-9a-f]{64})"$/.exec(response.headers.get("ETag") ?? "")?.[1] ?? null;
+    return { content: await response.blob(), name, sha256 };
+  }
+
   private async guarded(method: string, path: string, options: Options): Promise<Response> {
     try {
       return await this.send(method, path, options);
@@ -148,7 +185,7 @@ export class Api {
     }
   }
 
-  private async send(method: string, path: string, { body, patienceMs = PATIENCE_MS, accept }: Options): Promise<Response> {
+  private async send(method: string, path: string, { body, content, patienceMs = PATIENCE_MS, accept }: Options): Promise<Response> {
     const headers: Record<string, string> = { Accept: accept ? `${accept}, application/problem+json;q=0.5` : "application/json, application/problem+json" };
     if (this.key) headers["Authorization"] = `Bearer ${this.key}`;
     const init: RequestInit = { method, headers, cache: "no-store", signal: AbortSignal.timeout(patienceMs) };
@@ -156,6 +193,8 @@ export class Api {
       headers["Content-Type"] = "application/json";
       init.body = JSON.stringify(body);
     }
+    // The browser states the type of a file and the boundary of a form.
+    if (content !== undefined) init.body = content;
     let response: Response;
     try {
       response = await fetch(address(path), init);

@@ -4,10 +4,12 @@ import { useEffect, useState } from "preact/hooks";
 import { api, happen, history, instrument, jobs, notice, system } from "../state/app";
 import { sentence } from "../api/problem";
 import { recordingGbPerHour } from "../state/status";
+import { useModelName } from "../state/models";
 import { sameContent, Store, useStore } from "../state/store";
 import { type Action, trustOf } from "../state/trust";
 import { clock } from "../parts/words";
 import { isOn, jobWords } from "../parts/jobs";
+import { CopyLink } from "./copy_link";
 import { showHelp } from "./help";
 import { go } from "./route";
 import { StartSheet } from "./start_sheet";
@@ -21,8 +23,10 @@ export function TopBar(): ComponentChild {
       <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>Skip to the view</a>
       <Badge />
       <TrustSentence />
+      <BarModel />
       <RunClock />
       <RunButton />
+      <CopyLink />
       <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={showHelp}>?</button>
     </>
   );
@@ -76,6 +80,13 @@ export async function act({ does }: Action): Promise<void> {
     go("live");
     pointed.set(does);
   }
+}
+
+/** Name of the model that tracks, or that the next run uses. */
+function BarModel(): ComponentChild {
+  const id = useStore(instrument, ({ status }) => status?.model_id ?? status?.active_model_id ?? null);
+  const name = useModelName(id);
+  return id ? <a class="run-name bar-model" id="bar-model" href="#/calibrate?at=models" title={`Model ${id}`}>Model {name}</a> : null;
 }
 
 function RunClock(): ComponentChild {

@@ -23,6 +23,8 @@ export interface ImageDrawing {
   rings: boolean;
   /** The rings are of another frame, and drawn faint. */
   apart: boolean;
+  /** A region that is marked on the picture. */
+  box?: Region | null;
 }
 
 /** Left, top, width, height in frame pixels. */
@@ -197,7 +199,11 @@ export class ImageCanvas {
     this.drag = null;
     if (!drag) return;
     if (drag.moved <= CLICK_PX) this.events.picked(this.nearest(...drag.at), event.shiftKey || event.ctrlKey || event.metaKey);
-    else if (this.choosing) this.events.region(this.regionOf(drag.from, drag.at));
+    else if (this.choosing) {
+      const region = this.regionOf(drag.from, drag.at);
+      // A line is no region.
+      if (region[2] > 0 && region[3] > 0) this.events.region(region);
+    }
     this.invalidate();
   }
 
@@ -261,14 +267,33 @@ export class ImageCanvas {
     context.drawImage(this.frame, left, top, frameWidth * this.scale, frameHeight * this.scale);
     context.filter = "none";
     if (this.drawing.rings) this.rings(this.drawing);
+    if (this.drawing.box) this.outline(this.drawing.box, "");
     if (this.choosing && this.drag && this.drag.moved > CLICK_PX) {
-      const { from, at } = this.drag;
-      context.strokeStyle = "#ffdf8c";
-      context.lineWidth = 2;
-      context.setLineDash([6, 4]);
-      context.strokeRect(Math.min(from[0], at[0]), Math.min(from[1], at[1]), Math.abs(at[0] - from[0]), Math.abs(at[1] - from[1]));
-      context.setLineDash([]);
+      const region = this.regionOf(this.drag.from, this.drag.at);
+      this.outline(region, `${region[2]} × ${region[3]}`);
     }
+  }
+
+  /** A region with all around it darkened, and a word at its corner. */
+  private outline([x, y, wide, high]: Region, words: string): void {
+    const { context } = this;
+    const [frameWidth, frameHeight] = this.size();
+    const [[left, top], [right, bottom], [l, t], [r, b]] = [this.toScreen(x, y), this.toScreen(x + wide, y + high), this.toScreen(0, 0), this.toScreen(frameWidth, frameHeight)];
+    context.fillStyle = "rgb(0 0 0 / 0.45)";
+    context.beginPath();
+    context.rect(l, t, r - l, b - t);
+    context.rect(left, top, right - left, bottom - top);
+    context.fill("evenodd");
+    for (const [colour, dash] of [["#000000", []], ["#ffdf8c", [6, 4]]] as const) {
+      context.strokeStyle = colour;
+      context.lineWidth = 2;
+      context.setLineDash([...dash]);
+      context.strokeRect(left, top, right - left, bottom - top);
+    }
+    context.setLineDash([]);
+    if (!words) return;
+    context.font = "600 12px system-ui, sans-serif";
+    this.label(words, left + 6, top + 18);
   }
 
   private rings({ moment: { tracks }, colouring, selection, pixelUm, current, apart }: ImageDrawing): void {

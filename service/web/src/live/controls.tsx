@@ -7,6 +7,7 @@ import { isOn, jobWords } from "../parts/jobs";
 import { figure } from "../parts/words";
 import { api, instrument, jobs } from "../state/app";
 import { cameraPixelUm, frameSize, type Limits, type MicroscopeFacts, misfit, recordingGbPerHour } from "../state/status";
+import { useModelName } from "../state/models";
 import { sameContent, useStore } from "../state/store";
 import { Presets, Properties } from "./devices";
 import { choosing } from "./image_pane";
@@ -263,10 +264,11 @@ function Place({ facts, held }: PartProps): ComponentChild {
 
 function ModelPart(): ComponentChild {
   const model = useStore(instrument, ({ status }) => (status ? { id: status.model_id ?? null, range: status.z_range_um ?? null, wrong: misfit(status), pixel: status.microscope ? cameraPixelUm(status.microscope) : null } : null), sameContent);
+  const name = useModelName(model?.id);
   if (!model?.id) return null;
   return (
     <Group name="Model">
-      <p class="value">{model.id}</p>
+      <p class="value" title={model.id}>{name}</p>
       <p class="hint">{model.range ? `depth ${model.range[0]} to ${model.range[1]} µm` : ""}</p>
       <p class={model.wrong ? "fit bad" : "fit good"}>{model.wrong ? `× ${model.wrong}` : model.pixel === null ? "The microscope states no pixel size; the fit is not checked." : "✓ fits this objective"}</p>
       <a class="button small" href="#/calibrate?at=models">Change</a>

@@ -23,17 +23,19 @@ interface Props {
   pixelUm: number;
   frame_s: number;
   bitDepth: number | null;
+  /** A region that is marked on the picture. */
+  box?: Region | null;
   /** Said while there is no picture. */
   empty: ComponentChild;
   /** Further buttons of the head. */
   children?: ComponentChild;
 }
 
-export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, children }: Props): ComponentChild {
+export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, box = null, empty, children }: Props): ComponentChild {
   const canvas = useRef<HTMLCanvasElement>(null);
   const image = useRef<ImageCanvas | null>(null);
-  const facts = useRef({ volume, pixelUm, frame_s });
-  facts.current = { volume, pixelUm, frame_s };
+  const facts = useRef({ volume, pixelUm, frame_s, box });
+  facts.current = { volume, pixelUm, frame_s, box };
   const locked = useRef<Contrast | null>(null);
   const [, redraw] = useState(0);
   const picture = useStore(shown, ({ moment }) => moment.picture);
@@ -68,6 +70,7 @@ export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, ch
         pixelUm: now.pixelUm,
         current,
         rings: look.get().rings,
+        box: now.box,
         apart: moment.apart === null || Math.abs(moment.apart) > NEAR_FRAMES,
       });
     };
@@ -87,6 +90,7 @@ export function ImagePane({ shown, volume, pixelUm, frame_s, bitDepth, empty, ch
     document.addEventListener("keydown", escape);
     return () => document.removeEventListener("keydown", escape);
   }, [active]);
+  useEffect(() => shown.set({ ...shown.get() }), [box?.join()]);
   const lock = (contrast: Contrast | null): void => {
     locked.current = contrast;
     redraw((number) => number + 1);

@@ -9,7 +9,7 @@ import { figure, save, withSigma } from "../parts/words";
 import type { Volume } from "../scene/volume";
 import type { Shown } from "../state/app";
 import { type Store, useStore } from "../state/store";
-import { hover, MOST_SELECTED, pick, selection, without } from "../tracks/selection";
+import { hover, MOST_SELECTED, NONE, pick, selection, without } from "../tracks/selection";
 import { isCoasting, isNearFocus, rowOf, type Snapshot, speedOf } from "../tracks/snapshot";
 import { part, type Path, type Trails } from "../tracks/trails";
 import { colouringOf, look, Scales } from "./look";
@@ -49,7 +49,7 @@ export function Inspector({ shown, volume, frame_s, empty }: Props): ComponentCh
             <span class="aside">at most {MOST_SELECTED}; Shift + click adds</span>
             <span class="gap" />
             <button type="button" class="small" aria-pressed={chosen.alone} onClick={() => selection.change((now) => ({ ...now, alone: !now.alone }))}>Only these</button>
-            <button type="button" class="small" onClick={() => selection.set({ ids: [], hovered: null, followed: null, alone: false })}>None</button>
+            <button type="button" class="small" onClick={() => selection.set(NONE)}>None</button>
           </div>
           {chosen.ids.map((id) => <Pinned key={id} id={id} tracks={tracks} trails={trails} followed={chosen.followed === id} />)}
         </div>

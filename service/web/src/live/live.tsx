@@ -8,6 +8,7 @@ import { instrument, shown } from "../state/app";
 import { painted } from "../state/painted";
 import { cameraPixelUm, volumeOf } from "../state/status";
 import { sameContent, useStore } from "../state/store";
+import { followSelection } from "../tracks/selected_address";
 import { cardOf } from "../state/trust";
 import { Controls } from "./controls";
 import { Drawer } from "./drawer";
@@ -33,6 +34,7 @@ export function Live(): ComponentChild {
   );
   const frozen = useStore(instrument, (state) => state.link !== "open");
   const [pane, setPane] = useState<Pane>("3D");
+  useEffect(followSelection, []);
   const [side, setSide] = useState<"controls" | "numbers" | null>(null);
   const [large, setLarge] = useState<string | null>(null);
   const under = useRef<string | null>(null);

@@ -21,6 +21,8 @@ interface Props {
   shown: Store<Shown>;
   volume: Volume;
   frame_s: number;
+  /** A box that is marked in the volume. */
+  box?: Volume | null;
   children?: ComponentChild;
   /** Called when a moment is on the screen. */
   painted?: (captured_s: number) => void;
@@ -28,7 +30,7 @@ interface Props {
 
 const STRETCHES: readonly (readonly [number, string])[] = [[0, "Auto"], [1, "×1"], [2, "×2"], [5, "×5"]];
 
-export function ScenePane({ shown, volume, frame_s, children, painted }: Props): ComponentChild {
+export function ScenePane({ shown, volume, frame_s, box = null, children, painted }: Props): ComponentChild {
   const canvas = useRef<HTMLCanvasElement>(null);
   const labels = useRef<HTMLDivElement>(null);
   const scene = useRef<TrackScene | FlatScene | null>(null);
@@ -86,7 +88,7 @@ export function ScenePane({ shown, volume, frame_s, children, painted }: Props):
       view.end();
     };
   }, [shown]);
-  useEffect(() => scene.current!.setVolume(volume), [volume]);
+  useEffect(() => scene.current!.setVolume(volume, box), [volume, box]);
   useEffect(() => {
     scene.current!.setOptions(options, shade);
     shown.set({ ...shown.get() });

@@ -45,6 +45,11 @@ export function minutes(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** Letters and digits of a text, for the name of a file. */
+export function fileName(text: string): string {
+  return text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^-+|-+$/g, "") || "file";
+}
+
 /** Save text or bytes as a file of the user. */
 export function save(content: Blob, name: string): void {
   const link = document.createElement("a");

@@ -3,7 +3,7 @@ import type { ComponentChild } from "preact";
 import { useState } from "preact/hooks";
 import type { Run } from "../api/client";
 import { sentence } from "../api/problem";
-import { save } from "../parts/words";
+import { fileName, save } from "../parts/words";
 import { api, jobs } from "../state/app";
 import type { Recorded } from "../tracks/recorded";
 import type { Replay } from "./replay";
@@ -28,7 +28,7 @@ interface Props {
 export function Exports({ run, recorded, revision, complete, replay }: Props): ComponentChild {
   const [busy, setBusy] = useState<string | null>(null);
   const [fault, setFault] = useState("");
-  const name = (file: string): string => `${run.name ? run.name.replace(/[^\w.-]+/g, "-") : run.id}-${file}`;
+  const name = (file: string): string => `${fileName(run.name || run.id)}-${file}`;
   const whole = async (format: string): Promise<void> => {
     setBusy(format);
     setFault("");

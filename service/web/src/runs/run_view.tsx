@@ -12,12 +12,15 @@ import { clock, count, minutes, moment } from "../parts/words";
 import { UNKNOWN, type Volume } from "../scene/volume";
 import { api, notice } from "../state/app";
 import { cameraPixelUm, frameSize, type MicroscopeFacts } from "../state/status";
+import { useModelName } from "../state/models";
 import { useStore } from "../state/store";
-import { type Filter, NO_FILTER, passes, Recorded, type Track, trackOf } from "../tracks/recorded";
-import { selection } from "../tracks/selection";
+import { addressOf, type Filter, filterOf, passes, RANGES } from "../tracks/filter";
+import { Recorded, type Track, trackOf } from "../tracks/recorded";
+import { followSelection } from "../tracks/selected_address";
 import { Exports } from "./exports";
 import { Replay, SPEEDS } from "./replay";
 import { NameField } from "../parts/name_field";
+import { boxOf, Filters, regionOf } from "./filters";
 import { DeleteRun } from "./run_parts";
 import { RunPlots } from "./run_plots";
 import { seconds } from "./runs";
@@ -41,9 +44,9 @@ export function RunView({ id }: { id: string }): ComponentChild {
   const values = useStore(route, (now) => now.values);
   const revision = values["rev"] ? Number(values["rev"]) : null;
   useEffect(() => {
-    selection.set({ ids: (values["track"] ?? "").split(",").filter(Boolean).map(Number), hovered: null, followed: null, alone: false });
+    const end = followSelection();
     api.events({ run: id, limit: 100 }).then(({ items }) => setEvents(items), () => undefined);
-    return () => selection.set({ ids: [], hovered: null, followed: null, alone: false });
+    return end;
   }, [id]);
   useEffect(() => {
     let away = false;
@@ -107,9 +110,12 @@ function opticsOf(run: Run, tracks: readonly Track[]): { volume: Volume; pixelUm
 
 function RunLayout({ run, loaded, events, fault, changed }: ViewProps): ComponentChild {
   const values = useStore(route, (now) => now.values);
-  const [filter, setFilter] = useState<Filter>(NO_FILTER);
+  const written = ["points", "focus", ...RANGES].map((name) => values[name] ?? "").join();
+  const filter = useMemo(() => filterOf(values), [written]);
+  const setFilter = (next: Filter): void => remember(addressOf(next));
   const tab = TABS.find((name) => name === values["at"]) ?? "tracks";
   const optics = useMemo(() => opticsOf(run, loaded.tracks), [run.id, loaded.tracks]);
+  const box = useMemo(() => boxOf(filter, optics.volume), [filter, optics]);
   const kept = useMemo(() => loaded.tracks.filter((track) => passes(track, filter)), [loaded.tracks, filter]);
   const recorded = useMemo(() => new Recorded(kept), [kept]);
   const replay = useMemo(() => new Replay(api, run, recorded, optics.frame_s), [run.id]);
@@ -122,7 +128,6 @@ function RunLayout({ run, loaded, events, fault, changed }: ViewProps): Componen
       replay.seek(values["t"] ? Number(values["t"]) : (recorded.begin_s + recorded.end_s) / 2);
     }
   }, [recorded, loaded.loading]);
-  useEffect(() => selection.listen(() => remember({ track: selection.get().ids.join(",") })), []);
   return (
     <div class="run-page">
       <RunHead run={run} loaded={loaded} kept={kept.length} changed={changed} />
@@ -130,9 +135,9 @@ function RunLayout({ run, loaded, events, fault, changed }: ViewProps): Componen
       {run.problem ? <p class="held">{run.problem}</p> : null}
       <div class="live run" data-pane="3D">
         <div class="middle">
-          <ImagePane shown={replay.shown} {...optics} empty={<p>{run.recording ? "The frame is read …" : "This run has no recorded frames."}</p>} />
+          <ImagePane shown={replay.shown} {...optics} box={regionOf(box, optics.pixelUm)} empty={<p>{run.recording ? "The frame is read …" : "This run has no recorded frames."}</p>} />
           <div class="divider still" />
-          <ScenePane shown={replay.shown} volume={optics.volume} frame_s={optics.frame_s}>
+          <ScenePane shown={replay.shown} volume={optics.volume} frame_s={optics.frame_s} box={box}>
             {loaded.loading ? <p class="hint over">{count(loaded.tracks.length)} tracks read …</p> : null}
           </ScenePane>
         </div>
@@ -141,7 +146,7 @@ function RunLayout({ run, loaded, events, fault, changed }: ViewProps): Componen
           <div class="group tabs" role="group" aria-label="Part of the run">
             {TABS.map((name) => <button key={name} type="button" class="small" aria-pressed={tab === name} onClick={() => remember({ at: name === "tracks" ? "" : name })}>{name[0]!.toUpperCase() + name.slice(1)}</button>)}
           </div>
-          <Filters filter={filter} set={setFilter} kept={kept.length} all={loaded.tracks.length} />
+          <Filters filter={filter} set={setFilter} kept={kept.length} all={loaded.tracks.length} pixelUm={optics.pixelUm} drawable={run.recording !== null} />
           <Side tab={tab} run={run} recorded={recorded} replay={replay} volume={optics.volume} frame_s={optics.frame_s} loaded={loaded} changed={changed} />
         </div>
       </div>
@@ -169,18 +174,15 @@ function Side({ tab, run, recorded, replay, volume, frame_s, loaded, changed }: 
 
 function RunHead({ run, loaded, kept, changed }: { run: Run; loaded: Loaded; kept: number; changed: (run: Run) => void }): ComponentChild {
   const long = seconds(run);
-  const copy = (): void => {
-    navigator.clipboard?.writeText(location.href).then(() => notice("The address of this view is copied.", false), () => notice("The browser does not allow copying; copy the address from its bar."));
-  };
+  const model = useModelName(run.model_id);
   return (
     <header class="run-head">
       <h1 class="unseen">Run {run.name || run.id}</h1>
       <a class="button small" href="#/runs">← Runs</a>
       <NameField of="run" id={run.id} name={run.name} save={async (name) => changed(await api.changeRun(run.id, { name }))} />
-      <span class="aside">{moment(run.started_at)} · {run.state === "running" ? "running" : long === null ? "" : minutes(long)} · {count(kept)} of {count(loaded.tracks.length)} tracks{loaded.complete || loaded.loading ? "" : " (the newest)"} · {count(run.ledger["lost"])} frames lost</span>
+      <span class="aside">{moment(run.started_at)} · {run.state === "running" ? "running" : long === null ? "" : minutes(long)} · {count(kept)} of {count(loaded.tracks.length)} tracks{loaded.complete || loaded.loading ? "" : " (the newest)"} · {count(run.ledger["lost"])} frames lost · model {model}</span>
       <span class="gap" />
       <Revisions run={run} revision={loaded.revision} />
-      <button type="button" class="small" onClick={copy}>Copy link</button>
       {run.state === "running" ? null : <DeleteRun run={run} done={() => go("runs")} />}
     </header>
   );
@@ -198,26 +200,9 @@ function Revisions({ run, revision }: { run: Run; revision: number }): Component
   );
 }
 
-function Filters({ filter, set, kept, all }: { filter: Filter; set: (filter: Filter) => void; kept: number; all: number }): ComponentChild {
-  const number = (name: "z_from" | "z_to" | "speed_from" | "speed_to", words: string): ComponentChild => (
-    <label>{words}<input type="number" step="any" value={filter[name] ?? ""} onInput={(event) => set({ ...filter, [name]: event.currentTarget.value === "" ? null : Number(event.currentTarget.value) })} /></label>
-  );
-  return (
-    <details class="filters">
-      <summary>Filters: {kept === all ? "all tracks" : `${count(kept)} of ${count(all)} tracks`}</summary>
-      <p class="hint">They act on scene, table, plots and exports of the page alike.</p>
-      <div class="fields">
-        <label>Points, at least<input type="number" min="1" value={filter.min_points} onInput={(event) => set({ ...filter, min_points: Math.max(1, Number(event.currentTarget.value) || 1) })} /></label>
-        {number("z_from", "Mean depth from, µm")}{number("z_to", "Mean depth to, µm")}{number("speed_from", "Speed from, µm/s")}{number("speed_to", "Speed to, µm/s")}
-      </div>
-      <label class="check"><input type="checkbox" checked={filter.near_focus} onInput={(event) => set({ ...filter, near_focus: event.currentTarget.checked })} /> with tracks within 3 µm of focus</label>
-      <button type="button" class="small" onClick={() => set(NO_FILTER)}>No filter</button>
-    </details>
-  );
-}
-
 function About({ run, changed }: { run: Run; changed: (run: Run) => void }): ComponentChild {
   const [notes, setNotes] = useState(run.notes);
+  const model = useModelName(run.model_id);
   const keep = async (): Promise<void> => {
     try {
       changed(await api.changeRun(run.id, { notes }));
@@ -232,7 +217,7 @@ function About({ run, changed }: { run: Run; changed: (run: Run) => void }): Com
       <button type="button" disabled={notes === run.notes} onClick={() => void keep()}>Store the notes</button>
       <dl class="facts">
         <div><dt>Id</dt><dd>{run.id}</dd></div>
-        <div><dt>Model</dt><dd>{run.model_id}</dd></div>
+        <div><dt>Model</dt><dd>{model}{model === run.model_id ? "" : `, ${run.model_id}`}</dd></div>
         <div><dt>Frames</dt><dd>{count(run.ledger["exposed"])} exposed, {count(run.ledger["analysed"])} analysed, {count(run.ledger["lost"])} lost, {count(run.ledger["skipped"])} skipped</dd></div>
         <div><dt>Recording</dt><dd>{run.recording ? `${run.recording} (OME-Zarr in the data folder)` : "none"}</dd></div>
       </dl>

@@ -6,6 +6,7 @@ import { sentence } from "../api/problem";
 import { go } from "../app/route";
 import { count, figure, minutes, moment } from "../parts/words";
 import { api, instrument } from "../state/app";
+import { useModelName } from "../state/models";
 import { useStore } from "../state/store";
 import { DeleteRun, Thumbnail } from "./run_parts";
 
@@ -79,6 +80,7 @@ function Row({ run, changed }: { run: Run; changed: () => void }): ComponentChil
   const { exposed, lost, skipped, recorded } = run.ledger;
   const gone = (lost ?? 0) + (skipped ?? 0);
   const long = seconds(run);
+  const model = useModelName(run.model_id);
   return (
     <tr class="opens" onClick={(event) => !(event.target as HTMLElement).closest("button, a, dialog") && go("runs", run.id)}>
       <td><Thumbnail run={run} /></td>
@@ -89,7 +91,7 @@ function Row({ run, changed }: { run: Run; changed: () => void }): ComponentChil
       <td class="number">{count(exposed)}</td>
       <td class={`number ${gone ? "warn" : ""}`}>{exposed ? `${gone ? "! " : ""}${figure((100 * gone) / exposed, 2)} %` : "–"}</td>
       <td>{run.recording ? `${count(recorded)} frames` : "no"}</td>
-      <td>{run.model_id}</td>
+      <td title={run.model_id}>{model}</td>
       <td class={run.state === "interrupted" || run.state === "failed" ? "warn" : ""} title={run.problem ?? ""}>{run.state}</td>
       <td>{run.state === "running" ? null : <DeleteRun run={run} done={changed} />}</td>
     </tr>

@@ -30,6 +30,7 @@ export class FlatScene {
   private ground: Ground = "dark";
   private drawing: Drawing | null = null;
   private frames: Frame[] = [];
+  private box: Volume | null = null;
   private waiting = false;
 
   constructor(
@@ -44,8 +45,9 @@ export class FlatScene {
     canvas.addEventListener("pointerleave", () => this.events.hovered(null));
   }
 
-  setVolume(volume: Volume): void {
+  setVolume(volume: Volume, box: Volume | null = null): void {
     this.volume = volume;
+    this.box = box;
     this.invalidate();
   }
 
@@ -131,6 +133,11 @@ export class FlatScene {
     const [bx, by] = this.place(frame, x[1], down[1]);
     context.strokeStyle = ink.line;
     context.strokeRect(ax, Math.min(ay, by), bx - ax, Math.abs(by - ay));
+    if (this.box) {
+      const [[left, upper], [right, lower]] = [this.place(frame, this.box.x[0], this.box[frame.down][0]), this.place(frame, this.box.x[1], this.box[frame.down][1])];
+      context.strokeStyle = ink.mark;
+      context.strokeRect(left, Math.min(upper, lower), right - left, Math.abs(lower - upper));
+    }
     context.textAlign = "left";
     context.fillText(frame.down === "y" ? "x right, y down / µm" : "x right, z up (away from objective) / µm", ax, Math.min(ay, by) - 10);
   }

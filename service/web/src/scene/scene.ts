@@ -73,6 +73,7 @@ export class TrackScene {
   private readonly balls = new Balls(this.uniforms, this.mark);
   private readonly watcher: ResizeObserver;
   private volume: Volume = UNKNOWN;
+  private box: Volume | null = null;
   private options: SceneOptions = { trail_s: 2, stretch: 0, perspective: false };
   private stretch = 1;
   private ground: Ground = "dark";
@@ -105,9 +106,11 @@ export class TrackScene {
     this.resize();
   }
 
-  setVolume(volume: Volume): void {
-    if (sameVolume(volume, this.volume)) return;
+  /** The imaged volume, and a box that is marked in it. */
+  setVolume(volume: Volume, box: Volume | null = null): void {
+    if (sameVolume(volume, this.volume) && (box === this.box || (box && this.box && sameVolume(box, this.box)))) return;
     this.volume = volume;
+    this.box = box;
     this.reframe();
   }
 
@@ -178,15 +181,20 @@ export class TrackScene {
     for (const at of ticks(...x, 8)) line([at, y[0], z[0]], [at, y[1], z[0]], grid, 1);
     for (const at of ticks(...y, 8)) line([x[0], at, z[0]], [x[1], at, z[0]], grid, 1);
     if (z[0] <= 0 && z[1] > HATCH_UM) this.hatch(line, hatch);
-    for (const i of [0, 1] as const) {
-      for (const j of [0, 1] as const) {
-        line([x[0], y[i], z[j]], [x[1], y[i], z[j]], box, 1.25);
-        line([x[i], y[0], z[j]], [x[i], y[1], z[j]], box, 1.25);
-        line([x[i], y[j], z[0]], [x[i], y[j], z[1]], box, 1.25);
-      }
-    }
+    this.edges(line, this.volume, box, 1.25);
+    if (this.box) this.edges(line, this.box, rgb(colours.mark), 1.5);
     frame.show();
     this.framed = true;
+  }
+
+  private edges(line: (a: readonly number[], b: readonly number[], colour: number[], px: number) => void, { x, y, z }: Volume, colour: number[], px: number): void {
+    for (const i of [0, 1] as const) {
+      for (const j of [0, 1] as const) {
+        line([x[0], y[i], z[j]], [x[1], y[i], z[j]], colour, px);
+        line([x[i], y[0], z[j]], [x[i], y[1], z[j]], colour, px);
+        line([x[i], y[j], z[0]], [x[i], y[j], z[1]], colour, px);
+      }
+    }
   }
 
   /** The band near focus, where depth is least certain. */

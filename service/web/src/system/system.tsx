@@ -10,6 +10,7 @@ import { count, figure, percent, moment } from "../parts/words";
 import { api, events, instrument, notice, system } from "../state/app";
 import { painted, type Summary } from "../state/painted";
 import { problemWords, type Status } from "../state/status";
+import { useModelName } from "../state/models";
 import { sameContent, useStore } from "../state/store";
 import { rates } from "./rates";
 
@@ -172,6 +173,7 @@ function Computer(): ComponentChild {
 function Scope({ status }: { status: Status | null }): ComponentChild {
   const scope = status?.microscope;
   const { description, camera } = scope ?? {};
+  const model = useModelName(status?.model_id);
   if (!description || !camera) return <section class="card"><h2>Microscope</h2><p class="hint">No microscope is open.</p></section>;
   return (
     <section class="card">
@@ -181,7 +183,7 @@ function Scope({ status }: { status: Status | null }): ComponentChild {
         <div><dt>Exposure</dt><dd>{figure(camera.exposure_s * 1000)} ms, binning {camera.binning}</dd></div>
         <div><dt>Pixel</dt><dd>{description.pixel_size_um ? `${description.pixel_size_um} µm at the sample` : "not stated"}</dd></div>
         {Object.entries(description.devices ?? {}).map(([name, what]) => <div key={name}><dt>{what}</dt><dd>{name}</dd></div>)}
-        <div><dt>Model</dt><dd>{status?.model_id ?? "none"}</dd></div>
+        <div><dt>Model</dt><dd>{model || "none"}</dd></div>
         {status?.process ? <div><dt>Engine</dt><dd>{figure(status.process.cpu_percent)} % of a processor, {figure(status.process.rss_mb)} MB</dd></div> : null}
       </dl>
     </section>

@@ -3,21 +3,10 @@ import type { TrackItem } from "../api/client";
 import { flagsOf, type Snapshot } from "./snapshot";
 import { part, type Path, type Trails } from "./trails";
 
-const NEAR_FOCUS_UM = 3;
+export const NEAR_FOCUS_UM = 3;
 /** A track without a point for so long is not there. */
 const GAP_S = 0.5;
 const SLOT_S = 1;
-
-export interface Filter {
-  min_points: number;
-  z_from: number | null;
-  z_to: number | null;
-  speed_from: number | null;
-  speed_to: number | null;
-  near_focus: boolean;
-}
-
-export const NO_FILTER: Filter = { min_points: 1, z_from: null, z_to: null, speed_from: null, speed_to: null, near_focus: true };
 
 export interface Track extends Path {
   id: number;
@@ -49,15 +38,6 @@ export function trackOf(item: TrackItem): Track {
     observed: numbers("observed"), speed: duration > 0 ? length / duration : 0, mean_z: z.reduce((sum, value) => sum + value, 0) / Math.max(1, z.length),
     shallowest: z.reduce((least, value) => Math.min(least, value), Infinity), deepest: z.reduce((most, value) => Math.max(most, value), -Infinity),
   }; // prettier-ignore
-}
-
-export function passes(track: Track, { min_points, z_from, z_to, speed_from, speed_to, near_focus }: Filter): boolean {
-  return (
-    track.points >= min_points &&
-    (z_from === null || track.mean_z >= z_from) && (z_to === null || track.mean_z <= z_to) &&
-    (speed_from === null || track.speed >= speed_from) && (speed_to === null || track.speed <= speed_to) &&
-    (near_focus || Math.abs(track.mean_z) > NEAR_FOCUS_UM)
-  ); // prettier-ignore
 }
 
 export class Recorded implements Trails {

@@ -11,7 +11,8 @@ export interface Selection {
   alone: boolean;
 }
 
-export const selection = new Store<Selection>({ ids: [], hovered: null, followed: null, alone: false });
+export const NONE: Selection = { ids: [], hovered: null, followed: null, alone: false };
+export const selection = new Store<Selection>(NONE);
 
 /** Select a track; a selected one is deselected. `more` keeps the others. */
 export function pick(id: number | null, more: boolean): void {
