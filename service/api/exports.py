@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.dependencies import JobFolders, ReadsOfStore, ServiceSettings, StoreOfRuns
-from service.api.quantities import ExposureS, PathId, Revision
+from service.api.quantities import ExposureS, PathId, Revision, TrackId
 from service.export.formats import FORMATS, FormatName
 from service.files.job import Job
 from service.files.jobs import Jobs
@@ -27,6 +27,10 @@ _WITH_FIGURES = ("focus", "reprocess")
 """Jobs whose result is a JSON file."""
 
 
+_MOST_TRACKS = 10_000
+"""Tracks that one request names: their numbers fit into the body of a request."""
+
+
 class ExportRequest(BaseModel):
     """Which tracks of a run are exported, and how."""
 
@@ -35,6 +39,9 @@ class ExportRequest(BaseModel):
     format: FormatName = Field(description="csv, parquet, geff (zipped), trackmate (XML), or napari (CSV).")
     revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
     measures: bool = Field(False, description="With duration, displacement, speed, straightness and diffusion.")
+    tracks: Annotated[list[TrackId], Field(min_length=1, max_length=_MOST_TRACKS)] | None = Field(
+        None, description="Only these tracks, by their ids; absent: all tracks."
+    )
     exposure_s: ExposureS | None = Field(None, description="Exposure whose blur is removed from diffusion, s.")
 
 
@@ -66,6 +73,8 @@ def _create(store: Store, jobs: Jobs, run: str, wanted: ExportRequest) -> Job:
     # The revision is fixed here: recomputed tracks may become the newest ones before the job begins.
     revision = store.tracks.select(run, TrackQuery(revision=wanted.revision)).revision
     request: dict[str, Any] = {"run": run, "format": wanted.format, "revision": revision}
+    if wanted.tracks is not None:
+        request["tracks"] = sorted(set(wanted.tracks))
     if wanted.measures:
         request |= {"measures": True, "exposure_s": wanted.exposure_s}
     return jobs.create("export", "", request, step="compute")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -20,7 +20,7 @@ from service.export.origin import Origin
 from service.files.library import Library
 from service.store.errors import UnknownItem
 from service.store.store import Store
-from service.store.tracks import TrackQuery, TrackSelection
+from service.store.tracks import TrackQuery, TrackSummary
 
 __all__ = ["TrackSource", "tracks_of_run", "tracks_of_table"]
 
@@ -53,17 +53,19 @@ def tracks_of_run(
     run_id: str,
     revision: int | None = None,
     *,
+    tracks: Collection[int] | None = None,
     measures: bool = False,
     exposure_s: float = 0.0,
 ) -> TrackSource:
     """The tracks of a run in one revision; None: the newest complete one. Points are read while `blocks` advances.
 
-    With `measures` all tracks and their localizations are read first; `exposure_s` as of `models.measures.measure`.
+    `tracks` are the ids of those that are wanted; None: all. With `measures` these tracks and their localizations are
+    read first; `exposure_s` as of `models.measures.measure`.
 
     Raises
     ------
     UnknownItem
-        When there is no such run, or it has no such revision.
+        When there is no such run, or it has no such revision or track.
     DataError
         When the tracks are to be measured and do not fit into the memory, or the exposure is too long.
     """
@@ -77,14 +79,44 @@ def tracks_of_run(
         pixel_size_um=_pixel_size_um(library, run.model_id),
         started_at=run.started_at.astimezone(UTC).isoformat(timespec="milliseconds"),
     )
-    points = sum(track.points for track in page.items)
-    measured = _measured_run(store, run_id, page.selection, points, exposure_s) if measures else None
-    return TrackSource(origin, len(page.items), points, store.tracks.stream(page.selection), measured)
+    items = page.items
+    if tracks is not None:
+        wanted = set(tracks)
+        items = [track for track in page.items if track.track_id in wanted]
+        _require_all(run_id, page.revision, tracks, items)
+    points = sum(track.points for track in items)
+
+    def blocks() -> Iterator[Tracks]:
+        return _only(store.tracks.stream(page.selection), tracks)
+
+    measured = _measured_run(store, run_id, blocks(), points, exposure_s) if measures else None
+    return TrackSource(origin, len(items), points, blocks(), measured)
 
 
-def _measured_run(store: Store, run_id: str, selection: TrackSelection, count: int, exposure_s: float) -> Measured:
+def _require_all(run_id: str, revision: int, wanted: Collection[int], found: list[TrackSummary]) -> None:
+    missing = sorted(set(wanted) - {track.track_id for track in found})
+    if missing:
+        raise UnknownItem(
+            f"Run {run_id} has no track {missing[0]} in revision {revision}.",
+            "Numbers of tracks are those of one revision; export the revision that they were read from.",
+        )
+
+
+def _only(blocks: Iterator[Tracks], wanted: Collection[int] | None) -> Iterator[Tracks]:
+    """Points of the wanted tracks; None: of all."""
+    if wanted is None:
+        yield from blocks
+        return
+    ids = np.fromiter(wanted, np.int64, len(wanted))
+    for block in blocks:
+        kept = block.select(np.isin(block.track_id, ids))
+        if len(kept):
+            yield kept
+
+
+def _measured_run(store: Store, run_id: str, blocks: Iterator[Tracks], count: int, exposure_s: float) -> Measured:
     require_memory(count * _BYTES_PER_POINT, "Measuring this many tracks", "Export without measures.")
-    points = Tracks.concatenate(located(store.tracks.stream(selection)))
+    points = Tracks.concatenate(located(blocks))
     if not len(points):
         return Measured.of(TrackMeasures.empty())
     parts = (

@@ -190,6 +190,7 @@ def _export(job: Job, jobs: Jobs, settings: Settings) -> None:
             library,
             wanted["run"],
             wanted["revision"],
+            tracks=wanted.get("tracks"),
             measures=bool(wanted.get("measures")),
             exposure_s=float(wanted.get("exposure_s") or 0.0),
         )

@@ -141,6 +141,23 @@ def test_figures_of_tracks_come_with_the_file(served: tuple[httpx.Client, str], 
     assert "The exposure is 3 s" in str(failed["error"])
 
 
+@pytest.mark.parametrize("measures", [False, True])
+def test_only_the_tracks_that_were_asked_for_are_written(
+    served: tuple[httpx.Client, str], runner: Runner, tmp_path: Path, measures: bool
+) -> None:
+    client, run = served
+    job = start(client, run, format="csv", tracks=[8, 3, 8], measures=measures)
+    assert job["request"]["tracks"] == [3, 8]
+    done = finished(client, runner, job["id"])
+    assert done["state"] == "done", done["error"]
+    assert done["progress"]["total"] == 9
+    (tmp_path / "tracks.csv").write_bytes(client.get(f"/jobs/{job['id']}/result").content)
+    assert read_table(tmp_path / "tracks.csv", Tracks).track_id.tolist() == [3] * 5 + [8] * 4
+    failed = finished(client, runner, start(client, run, format="csv", tracks=[8, 9])["id"])
+    assert failed["state"] == "failed"
+    assert "has no track 9 in revision 2" in str(failed["error"])
+
+
 def test_what_cannot_be_exported_is_refused_at_once(served: tuple[httpx.Client, str]) -> None:
     client, run = served
     before = len(client.get("/jobs").json()["items"])
@@ -149,6 +166,8 @@ def test_what_cannot_be_exported_is_refused_at_once(served: tuple[httpx.Client, 
     assert_problem(client.post(f"/runs/{run}/export", json={"format": "xls"}), 422, "format", "geff")
     assert_problem(client.post(f"/runs/{run}/export", json={"format": "csv", "colour": 1}), 422, "colour")
     assert_problem(client.post(f"/runs/{run}/export", json={}), 422, "format")
+    for tracks in ([], [-1], [0.5], list(range(10_001))):
+        assert_problem(client.post(f"/runs/{run}/export", json={"format": "csv", "tracks": tracks}), 422, "tracks")
     assert len(client.get("/jobs").json()["items"]) == before
 
 

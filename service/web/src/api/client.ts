@@ -126,7 +126,7 @@ export class Api {
     const number = (name: string, other: number): number => Number(response.headers.get(name) ?? other);
     return { content: await response.blob(), low: number("Bathyscope-Low-Adu", 0), high: number("Bathyscope-High-Adu", 255) };
   };
-  export = (id: string, wanted: { format: string; revision?: number; measures?: boolean }): Promise<Job> =>
+  export = (id: string, wanted: { format: string; revision?: number; measures?: boolean; tracks?: number[] }): Promise<Job> =>
     this.ask("POST", `api/v1/runs/${encodeURIComponent(id)}/export`, wanted);
 
   job = (id: string): Promise<Job> => this.read(`api/v1/jobs/${encodeURIComponent(id)}`);

@@ -5,14 +5,9 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { ground } from "../app/theme";
 import { useStore } from "../state/store";
+import type { SvgLine } from "./plot_svg";
 
-export interface Line {
-  label: string;
-  colour: string;
-  dashed?: boolean;
-  points?: boolean;
-  bars?: boolean;
-}
+export type Line = SvgLine;
 
 interface Props {
   title: string;

@@ -3,7 +3,7 @@ import type { ComponentChild } from "preact";
 import { useState } from "preact/hooks";
 import type { Run } from "../api/client";
 import { sentence } from "../api/problem";
-import { fileName, save } from "../parts/words";
+import { count, fileName, save } from "../parts/words";
 import { api, jobs } from "../state/app";
 import type { Recorded } from "../tracks/recorded";
 import type { Replay } from "./replay";
@@ -16,24 +16,31 @@ const WHOLE = [
 ] as const;
 
 const POLL_MS = 700;
+/** Tracks that a request may name. */
+const MOST_NAMED = 10_000;
 
 interface Props {
   run: Run;
   recorded: Recorded;
+  /** Tracks that were read, with those that pass no filter. */
+  all: number;
   revision: number;
   complete: boolean;
   replay: Replay;
 }
 
-export function Exports({ run, recorded, revision, complete, replay }: Props): ComponentChild {
+export function Exports({ run, recorded, all, revision, complete, replay }: Props): ComponentChild {
   const [busy, setBusy] = useState<string | null>(null);
   const [fault, setFault] = useState("");
   const name = (file: string): string => `${fileName(run.name || run.id)}-${file}`;
+  // The service takes the filters as a list of tracks.
+  const filtered = recorded.tracks.length < all;
+  const some = filtered && recorded.tracks.length <= MOST_NAMED;
   const whole = async (format: string): Promise<void> => {
     setBusy(format);
     setFault("");
     try {
-      const { id } = await api.export(run.id, { format, revision });
+      const { id } = await api.export(run.id, { format, revision, ...(some ? { tracks: recorded.tracks.map((track) => track.id) } : {}) });
       for (;;) {
         const job = jobs.get().find((each) => each.id === id && each.state === "done") ?? (await api.job(id));
         if (job.state === "done") break;
@@ -51,7 +58,7 @@ export function Exports({ run, recorded, revision, complete, replay }: Props): C
   return (
     <div class="exports">
       <h2>Tracks that pass the filters</h2>
-      {complete ? null : <p class="wrong">Not all tracks of this run are on the page. The files below hold those that are; the formats of the whole run hold all.</p>}
+      {complete ? null : <p class="wrong">Not all tracks of this run are on the page. The files below hold those that are; those that the service makes hold all, where no filter is set.</p>}
       <ul>
         {TABLES.map((table) => (
           <li key={table.name}>
@@ -60,12 +67,13 @@ export function Exports({ run, recorded, revision, complete, replay }: Props): C
           </li>
         ))}
       </ul>
-      <h2>The whole run, revision {revision}</h2>
+      <h2>{some ? "Made by the service, of the same tracks" : "Made by the service, of the whole run"}, revision {revision}</h2>
+      {filtered && !some ? <p class="wrong">More than {count(MOST_NAMED)} tracks pass the filters; these files hold all tracks of the run.</p> : null}
       {fault ? <p class="wrong" role="alert">{fault}</p> : null}
       <ul>
         {WHOLE.map(({ format, name: words, open }) => (
           <li key={format}>
-            <button type="button" class="small" disabled={busy !== null} aria-busy={busy === format} onClick={() => void whole(format)}>{busy === format ? <i class="spinner" /> : null}{words}</button>
+            <button type="button" class="small" disabled={busy !== null || !recorded.tracks.length} aria-busy={busy === format} onClick={() => void whole(format)}>{busy === format ? <i class="spinner" /> : null}{words}</button>
             <p class="hint">{open}</p>
           </li>
         ))}

@@ -3,8 +3,9 @@ import type { ComponentChild } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
 import { ground } from "../app/theme";
 import { colourAt } from "../colour/colouring";
-import { css } from "../colour/depth";
-import { Plot } from "../parts/plot";
+import { css, type Ground } from "../colour/depth";
+import { type Line, Plot } from "../parts/plot";
+import { svgOf } from "../parts/plot_svg";
 import { figure, save } from "../parts/words";
 import { type Store, useStore } from "../state/store";
 import { meanSquared, powerLaw, type Recorded, type Track } from "../tracks/recorded";
@@ -27,11 +28,16 @@ export function RunPlots({ recorded, playing }: { recorded: Recorded; playing: S
   const tracks = chosen.map((id) => recorded.path(id)).filter((track): track is Track => track !== null);
   const single = kind === "depth" || kind === "speed" || kind === "displacement" || kind === "MSD";
   const made = useMemo(() => (single ? ofSelected(kind, tracks, recorded) : ofAll(kind, recorded)), [kind, recorded, chosen]);
-  const colour = (id: number): string => css(colourAt({ by: "track", ground: shade, range: [0, 1], only: null, frame_s: 0 }, id));
-  const lines = single
-    ? made.names.map((name, i) => ({ label: name, colour: colour(tracks[i]?.id ?? i), points: kind === "MSD" && !name.includes("fit"), dashed: name.includes("fit") }))
-    : [{ label: kind, colour: shade === "dark" ? "#36a9ac" : "#0b7285", bars: true }];
+  const linesOn = (place: Ground): Line[] => {
+    const colour = (id: number): string => css(colourAt({ by: "track", ground: place, range: [0, 1], only: null, frame_s: 0 }, id));
+    return single
+      ? made.names.map((name) => ({ label: name, colour: colour(Number(/\d+/.exec(name)?.[0] ?? 0)), points: kind === "MSD" && !name.includes("fit"), dashed: name.includes("fit") }))
+      : [{ label: kind, colour: place === "dark" ? "#36a9ac" : "#0b7285", bars: true }];
+  };
+  const lines = linesOn(shade);
   const table = (): string => [[made.x, ...made.names].join(","), ...made.data[0].map((x, i) => [x, ...made.data.slice(1).map((column) => column[i] ?? "")].join(","))].join("\n");
+  // Files have a white ground, so their colours are those of the light theme.
+  const svg = (): string => svgOf({ ...made, lines: linesOn("light"), logarithmic: kind === "MSD" });
   const picture = (): void => holder.current?.querySelector("canvas")?.toBlob((content) => content && save(content, `${kind}.png`));
   return (
     <div class="run-plots" ref={holder}>
@@ -42,7 +48,7 @@ export function RunPlots({ recorded, playing }: { recorded: Recorded; playing: S
         <>
           <Plot title={made.title} x={made.x} y={made.y} data={made.data} lines={lines} height={260} logarithmic={kind === "MSD"} at={kind === "MSD" || !single ? null : at} />
           {made.says ? <p class="hint">{made.says}</p> : null}
-          <div class="row"><button type="button" class="small" onClick={picture}>PNG</button><button type="button" class="small" onClick={() => save(new Blob([table()], { type: "text/csv" }), `${kind}.csv`)}>CSV</button></div>
+          <div class="row"><button type="button" class="small" onClick={picture}>PNG</button><button type="button" class="small" onClick={() => save(new Blob([svg()], { type: "image/svg+xml" }), `${kind}.svg`)}>SVG</button><button type="button" class="small" onClick={() => save(new Blob([table()], { type: "text/csv" }), `${kind}.csv`)}>CSV</button></div>
         </>
       )}
     </div>
@@ -93,7 +99,7 @@ function ofDisplacements(tracks: readonly Track[], each: boolean): Made {
     const law = powerLaw(curve);
     if (!law) return;
     columns.push(lags.map((lag) => law.factor * lag ** law.exponent));
-    names.push(`${name}, fit`);
+    names.push(`${name} fit`);
     says.push(`${name}: exponent ${figure(law.exponent)} (1: diffusion, 2: straight), ${figure(law.factor)} µm² at 1 s`);
   });
   return { title: "Mean squared displacement", x: "lag / s", y: "µm²", names, data: [lags, ...columns], says: `${says.join("; ")}. Localization error is not removed here; bathyscope measure and the export with measures do that.` };

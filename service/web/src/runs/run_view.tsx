@@ -167,7 +167,7 @@ interface SideProps {
 
 function Side({ tab, run, recorded, replay, volume, frame_s, loaded, changed }: SideProps): ComponentChild {
   if (tab === "plots") return <RunPlots recorded={recorded} playing={replay.playing} />;
-  if (tab === "export") return <Exports run={run} recorded={recorded} revision={loaded.revision} complete={loaded.complete} replay={replay} />;
+  if (tab === "export") return <Exports run={run} recorded={recorded} all={loaded.tracks.length} revision={loaded.revision} complete={loaded.complete} replay={replay} />;
   if (tab === "about") return <About run={run} changed={changed} />;
   return <Inspector shown={replay.shown} volume={volume} frame_s={frame_s} empty="No tracks at this time." />;
 }
