@@ -101,7 +101,7 @@ def test_from_a_fresh_service_to_exported_tracks(service: str, browser: Watched,
     page.reload()
     expect_step(page, "judge")
     hand.button("Accept: train")
-    page.get_by_label("Minutes").fill("0.5")
+    page.get_by_label("Minutes").fill("1.5")
     hand.button("Start the training")
     expect_step(page, "use", JOB_LIMIT_MS)
     hand.button("Switch now")

@@ -33,6 +33,12 @@ describe("at a time", () => {
     expect(recorded.at(2).flags[0]).toBe(2);
   });
 
+  test("a run opens at its middle, or where there are tracks", () => {
+    expect(new Recorded([track(0, 0, 100)]).first_s).toBeCloseTo(0.495, 3);
+    expect(recorded.at((recorded.begin_s + recorded.end_s) / 2).count).toBe(0);
+    expect(recorded.at(recorded.first_s).count).toBe(1);
+  });
+
   test("density counts tracks over the run", () => expect(recorded.density(5)).toEqual([1, 1, 0, 1, 1].map((value, i) => (i === 2 ? expect.any(Number) : value))));
 });
 

@@ -1,11 +1,13 @@
 // The camera picture with a ring around every track, in a canvas that zooms and moves.
 import { type Colouring, colourAt, isDimmed, valueOf } from "../colour/colouring";
 import { css } from "../colour/depth";
+import { drawsInSoftware } from "../parts/software";
 import type { Moment, Picture } from "../tracks/history";
 import type { Selection } from "../tracks/selection";
 import { isCoasting, isNearFocus } from "../tracks/snapshot";
 import { type Contrast, table } from "./contrast";
 
+const GROUND = "#05080c";
 const RING_PX = 9;
 const PICK_PX = 16;
 const ZOOMS = [1, 40] as const;
@@ -44,7 +46,7 @@ export class ImageCanvas {
   private centre: [number, number] | null = null;
   private readonly context: CanvasRenderingContext2D;
   private readonly frame = document.createElement("canvas");
-  private readonly frameContext = this.frame.getContext("2d")!;
+  private readonly frameContext = this.frame.getContext("2d", { willReadFrequently: drawsInSoftware() })!;
   private readonly watcher: ResizeObserver;
   private drawing: ImageDrawing | null = null;
   private painted: { picture: Picture; contrast: Contrast } | null = null;
@@ -57,7 +59,7 @@ export class ImageCanvas {
     private readonly canvas: HTMLCanvasElement,
     private readonly events: ImageEvents,
   ) {
-    this.context = canvas.getContext("2d")!;
+    this.context = canvas.getContext("2d", { alpha: false, willReadFrequently: drawsInSoftware() })!;
     this.watcher = new ResizeObserver(() => {
       this.measure();
       this.invalidate();
@@ -256,7 +258,8 @@ export class ImageCanvas {
     }
     const { context } = this;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
+    context.fillStyle = GROUND;
+    context.fillRect(0, 0, width, height);
     const picture = this.drawing?.moment.picture;
     if (!this.drawing || !picture) return;
     this.paint(picture, this.drawing.contrast);

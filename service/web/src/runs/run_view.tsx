@@ -26,6 +26,7 @@ import { RunPlots } from "./run_plots";
 import { seconds } from "./runs";
 
 const MOST_POINTS = 2_000_000;
+const RENEWED_EVERY_MS = 2000;
 const TABS = ["tracks", "plots", "export", "about"] as const;
 type Tab = (typeof TABS)[number];
 
@@ -56,6 +57,7 @@ export function RunView({ id }: { id: string }): ComponentChild {
         setRun(await api.run(id));
         const tracks: Track[] = [];
         let points = 0;
+        let due = 0;
         let cursor: string | null = null;
         do {
           const page = await api.tracks(id, { limit: 1000, revision, cursor });
@@ -66,6 +68,9 @@ export function RunView({ id }: { id: string }): ComponentChild {
             tracks.push(track);
           }
           cursor = page.next;
+          // Each renewal sorts all tracks that have come, so a long run is shown in steps.
+          if (cursor !== null && points < MOST_POINTS && performance.now() < due) continue;
+          due = performance.now() + RENEWED_EVERY_MS;
           setLoaded({ tracks: [...tracks].reverse(), revision: page.revision, complete: cursor === null, loading: cursor !== null && points < MOST_POINTS });
         } while (cursor !== null && points < MOST_POINTS);
       } catch (error) {
@@ -125,7 +130,7 @@ function RunLayout({ run, loaded, events, fault, changed }: ViewProps): Componen
     replay.setTracks(recorded);
     if (!loaded.loading && !placed.current) {
       placed.current = true;
-      replay.seek(values["t"] ? Number(values["t"]) : (recorded.begin_s + recorded.end_s) / 2);
+      replay.seek(values["t"] ? Number(values["t"]) : recorded.first_s);
     }
   }, [recorded, loaded.loading]);
   return (

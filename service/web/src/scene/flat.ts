@@ -37,7 +37,7 @@ export class FlatScene {
     private readonly canvas: HTMLCanvasElement,
     private readonly events: Pick<SceneEvents, "picked" | "hovered">,
   ) {
-    this.context = canvas.getContext("2d")!;
+    this.context = canvas.getContext("2d", { willReadFrequently: true })!;
     this.watcher = new ResizeObserver(() => this.invalidate());
     this.watcher.observe(canvas.parentElement!);
     canvas.addEventListener("click", (event) => events.picked(this.nearest(event.offsetX, event.offsetY), event.shiftKey || event.ctrlKey));

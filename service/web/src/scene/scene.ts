@@ -3,6 +3,7 @@
 import { Color, Group, OrthographicCamera, PerspectiveCamera, Scene, Vector2, Vector3, WebGLRenderer } from "three";
 import { type Colouring, colourAt, isDimmed, valueOf } from "../colour/colouring";
 import type { Ground } from "../colour/depth";
+import { drawsInSoftware } from "../parts/software";
 import type { Selection } from "../tracks/selection";
 import { isCoasting, isNearFocus, NOTHING, type Snapshot } from "../tracks/snapshot";
 import { part, type Trails } from "../tracks/trails";
@@ -19,6 +20,8 @@ const GROUNDS: Record<Ground, { ground: number; box: number; grid: number; hatch
 const FOV = 32;
 const FOG = 0.35;
 const MOST_SEGMENTS = 30_000;
+/** Where the processor draws, trails are coarser. */
+const MOST_SEGMENTS_IN_SOFTWARE = 5000;
 const PICK_PX = 16;
 const MARGIN_PX = 48;
 const SIDE_PX = 84;
@@ -60,6 +63,8 @@ export function stretchOf(wanted: number, { x, y, z }: Volume): number {
 
 export class TrackScene {
   readonly orbit: Orbit;
+  private readonly software = drawsInSoftware();
+  private readonly mostSegments = this.software ? MOST_SEGMENTS_IN_SOFTWARE : MOST_SEGMENTS;
   private readonly renderer: WebGLRenderer;
   private readonly scene = new Scene();
   private readonly group = new Group();
@@ -89,7 +94,7 @@ export class TrackScene {
     holder: HTMLElement,
     private readonly events: SceneEvents,
   ) {
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, powerPreference: "high-performance" });
+    this.renderer = new WebGLRenderer({ canvas, antialias: !this.software, powerPreference: "high-performance" });
     this.group.add(this.frame.mesh, this.lines.mesh, this.balls.points);
     this.scene.add(this.group);
     this.labels = new Labels(holder);
@@ -215,9 +220,9 @@ export class TrackScene {
   private fillTracks({ tracks, trails, colouring, selection, current }: Drawing): void {
     const { balls, lines } = this;
     const floor = this.volume.z[0];
-    const perTrack = Math.max(4, Math.floor(MOST_SEGMENTS / Math.max(1, tracks.count)));
+    const perTrack = Math.max(4, Math.floor(this.mostSegments / Math.max(1, tracks.count)));
     balls.begin(tracks.count * 2);
-    lines.begin(tracks.count * 2 + Math.min(tracks.count * Math.min(perTrack, this.options.trail_s * 31 + 1), MOST_SEGMENTS + tracks.count) + selection.ids.length * 3);
+    lines.begin(tracks.count * 2 + Math.min(tracks.count * Math.min(perTrack, this.options.trail_s * 31 + 1), this.mostSegments + 4 * tracks.count) + selection.ids.length * 3);
     const grey = this.ground === "dark" ? [0.45, 0.5, 0.55] : [0.5, 0.54, 0.58];
     for (let row = 0; row < tracks.count; row++) {
       const id = tracks.id[row]!;
@@ -313,7 +318,7 @@ export class TrackScene {
   private resize(): void {
     const { clientWidth: width, clientHeight: height } = this.canvas.parentElement!;
     if (!width || !height) return;
-    const ratio = Math.min(devicePixelRatio, 2);
+    const ratio = this.software ? 1 : Math.min(devicePixelRatio, 2);
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.uniforms.size.value.set(width * ratio, height * ratio);

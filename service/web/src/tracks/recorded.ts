@@ -7,6 +7,7 @@ export const NEAR_FOCUS_UM = 3;
 /** A track without a point for so long is not there. */
 const GAP_S = 0.5;
 const SLOT_S = 1;
+const PLACES = 400;
 
 export interface Track extends Path {
   id: number;
@@ -70,6 +71,17 @@ export class Recorded implements Trails {
       for (let slot = first; slot <= last; slot++) found[slot]!++;
     }
     return found;
+  }
+
+  /** A time to begin with: the middle of the run, or where that has no tracks, a time with many. */
+  get first_s(): number {
+    const middle = (this.begin_s + this.end_s) / 2;
+    if (this.at(middle).count > 0) return middle;
+    const found = this.density(PLACES);
+    const most = found.reduce((best, value, place) => (value > found[best]! ? place : best), 0);
+    const busiest = this.begin_s + ((most + 0.5) * (this.end_s - this.begin_s)) / PLACES;
+    // A track may have a gap there; it surely is where it begins.
+    return this.at(busiest).count > 0 ? busiest : (this.tracks[0]?.t[0] ?? middle);
   }
 
   at(t_s: number): Snapshot {
