@@ -37,7 +37,7 @@ export function Calibrations({ bench, pixelUm, go, reload }: StepProps): Compone
                 <td>{figure(item.z_range_um[0])} to {figure(item.z_range_um[1])}</td>
                 <td>{item.beads_used == null ? "–" : `${item.beads_used} of ${item.beads_found}`}</td>
                 <td><Fit made={item.pixel_size_um} pixelUm={pixelUm} /></td>
-                <td><div class="row"><button type="button" class="small" onClick={() => go("judge", item.id)}>Report</button><button type="button" class="small" onClick={() => go("train", item.id)}>Train</button><Export what={`the report of ${item.name || item.id}`} file={async () => ({ content: new Blob([await api.report(item.id)], { type: "text/html" }), name: `${fileName(item.name || item.id)}-report.html`, sha256: null })} words="Save report" /><Delete what={`calibration ${item.name || item.id}`} loses="Its report goes with it." remove={() => api.deleteCalibration(item.id)} done={reload} /></div></td>
+                <td><div class="row"><button type="button" class="small" onClick={() => go("judge", item.id)}>Report</button><button type="button" class="small" onClick={() => go("train", item.id)}>Train</button><Export what={`of ${item.name || item.id}`} file={async () => ({ content: new Blob([await api.report(item.id)], { type: "text/html" }), name: `${fileName(item.name || item.id)}-report.html`, sha256: null })} words="Save report" /><Delete what={`calibration ${item.name || item.id}`} loses="Its report goes with it." remove={() => api.deleteCalibration(item.id)} done={reload} /></div></td>
               </tr>
             ))}
           </tbody>

@@ -9,7 +9,7 @@ import { svgOf } from "../parts/plot_svg";
 import { figure, save } from "../parts/words";
 import { type Store, useStore } from "../state/store";
 import { meanSquared, powerLaw, type Recorded, type Track } from "../tracks/recorded";
-import { selection } from "../tracks/selection";
+import { MOST_SELECTED, selection } from "../tracks/selection";
 import type { Playing } from "./replay";
 
 const KINDS = ["depth", "speed", "displacement", "MSD", "depths", "speeds", "lengths"] as const;
@@ -25,7 +25,9 @@ export function RunPlots({ recorded, playing }: { recorded: Recorded; playing: S
   const shade = useStore(ground, (value) => value);
   const at = useStore(playing, ({ t_s }) => Math.round(t_s * 10) / 10);
   const holder = useRef<HTMLDivElement>(null);
-  const tracks = chosen.map((id) => recorded.path(id)).filter((track): track is Track => track !== null);
+  const picked = chosen.map((id) => recorded.path(id)).filter((track): track is Track => track !== null);
+  const longest = useMemo(() => longestOf(recorded), [recorded]);
+  const tracks = picked.length || kind === "MSD" ? picked : longest;
   const single = kind === "depth" || kind === "speed" || kind === "displacement" || kind === "MSD";
   const made = useMemo(() => (single ? ofSelected(kind, tracks, recorded) : ofAll(kind, recorded)), [kind, recorded, chosen]);
   const linesOn = (place: Ground): Line[] => {
@@ -44,8 +46,9 @@ export function RunPlots({ recorded, playing }: { recorded: Recorded; playing: S
       <div class="group" role="group" aria-label="Plot">
         {KINDS.map((name) => <button key={name} type="button" class="small" aria-pressed={kind === name} onClick={() => setKind(name)}>{name}</button>)}
       </div>
-      {single && !tracks.length && kind !== "MSD" ? <p class="hint">Select a track in the picture, in 3D or in the table.</p> : (
+      {single && !tracks.length && kind !== "MSD" ? <p class="hint">No track passes the filters.</p> : (
         <>
+          {single && !picked.length && kind !== "MSD" ? <p class="hint">No track is selected: {tracks.length === 1 ? "the longest one is" : `the ${tracks.length} longest are`} drawn.</p> : null}
           <Plot title={made.title} x={made.x} y={made.y} data={made.data} lines={lines} height={260} logarithmic={kind === "MSD"} at={kind === "MSD" || !single ? null : at} />
           {made.says ? <p class="hint">{made.says}</p> : null}
           <div class="row"><button type="button" class="small" onClick={picture}>PNG</button><button type="button" class="small" onClick={() => save(new Blob([svg()], { type: "image/svg+xml" }), `${kind}.svg`)}>SVG</button><button type="button" class="small" onClick={() => save(new Blob([table()], { type: "text/csv" }), `${kind}.csv`)}>CSV</button></div>
@@ -53,6 +56,11 @@ export function RunPlots({ recorded, playing }: { recorded: Recorded; playing: S
       )}
     </div>
   );
+}
+
+/** What is drawn while no track is selected. */
+function longestOf({ tracks }: Recorded): Track[] {
+  return [...tracks].sort((a, b) => b.points - a.points || a.id - b.id).slice(0, MOST_SELECTED);
 }
 
 interface Made {

@@ -244,6 +244,7 @@ function Timeline({ replay, recorded, run, events, frame_s }: TimelineProps): Co
   const { t_s, on, speed } = useStore(replay.playing, (value) => value);
   const density = useMemo(() => recorded.density(BINS), [recorded]);
   const most = Math.max(1, ...density);
+  const outline = useMemo(() => `M0 24${density.map((value, i) => `L${i} ${(24 - (value / most) * 22).toFixed(1)}`).join("")}L${BINS} 24Z`, [density]);
   const { begin_s, end_s } = recorded;
   useEffect(() => {
     if (!on && t_s > 0) remember({ t: t_s.toFixed(2) });
@@ -258,7 +259,7 @@ function Timeline({ replay, recorded, run, events, frame_s }: TimelineProps): Co
     <section class="drawer" aria-label="Time of the run" data-pane="plots">
       <div class="density">
         <svg viewBox={`0 0 ${BINS} 24`} preserveAspectRatio="none" role="img" aria-label={`Number of tracks over the run, at most ${most}`}>
-          <path d={`M0 24${density.map((value, i) => `L${i} ${(24 - (value / most) * 22).toFixed(1)}`).join("")}L${BINS} 24Z`} />
+          <path d={outline} />
         </svg>
         {events.map((event) => {
           const at = (Date.parse(event.occurred_at) / 1000 - began - begin_s) / (end_s - begin_s || 1);

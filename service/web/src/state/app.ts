@@ -80,7 +80,11 @@ function choose(): void {
     const { tracksAt, link, run } = instrument.get();
     const newest = Math.max(run !== null || moment.picture === null ? (tracksAt ?? -OLD_MS) : -OLD_MS, moment.picture?.came ?? -OLD_MS);
     const old = at === null && now - newest > OLD_MS;
-    shown.set({ moment, trails: history.trails, current: !old && link === "open" });
+    const current = !old && link === "open";
+    const before = shown.get();
+    // Tracks come more often than pictures; while the same pair is the newest, nothing is drawn again.
+    if (before.moment.picture === moment.picture && before.moment.tracks === moment.tracks && before.current === current) return;
+    shown.set({ moment, trails: history.trails, current });
   });
 }
 
