@@ -1,8 +1,8 @@
 """Recorded movies, opened without reading them whole.
 
 OME-Zarr (0.4 and 0.5), OME-TIFF, Micro-Manager's stacks, NDTiff and single
-images, ImageJ's and plain TIFF come in; frames of unsigned 16-bit counts go
-out. A movie is (T, Y, X). Axes are taken by their labels, and by position only
+images, ImageJ's and plain TIFF, and the files of Nikon, Zeiss and Leica come in;
+frames of unsigned 16-bit counts go out. A movie is (T, Y, X). Axes are taken by their labels, and by position only
 where they have no labels. A file that contradicts its use or itself is refused
 rather than reinterpreted: a depth axis taken for time makes every result wrong.
 """

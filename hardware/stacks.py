@@ -13,19 +13,20 @@ from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
 from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
+from hardware.vendor_files import VENDOR_SUFFIXES, image_of_project, vendor_format
 
 __all__ = ["open_stack"]
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Little and big endian, classic and BigTIFF."""
 
+_START_BYTES = 16
+"""From these the format of a file is known."""
+
 _COPIES_OF_A_FRAME = 4
 """A frame in memory is held as it is decoded, as it is kept, as counts and in floating point."""
 
 _FORMATS = {
-    ".nd2": "Nikon ND2",
-    ".czi": "Zeiss CZI",
-    ".lif": "Leica LIF",
     ".vsi": "Olympus VSI",
     ".oir": "Olympus OIR",
     ".ims": "Imaris",
@@ -65,6 +66,8 @@ def _open_format(path: Path) -> Stack:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if (image := image_of_project(path)) is not None:
+            return image
         remedy = "Check the path."
         if str(path).split(":")[0].lower() in ("http", "https", "ftp", "s3", "gs", "file"):
             remedy = "Files are read from disk, not from the network: download it, and give its path."
@@ -74,16 +77,24 @@ def _open_format(path: Path) -> Stack:
     if not stat.S_ISREG(mode):
         raise refusal(f"{path} is neither a file nor a folder, but a pipe, socket or device.", "Give a file.")
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(_START_BYTES)
     if not start:
         raise refusal(f"{path} is empty: it has 0 bytes.", "Copy or record it again.")
-    if start not in _TIFF_STARTS:
-        kind = _FORMATS.get(path.suffix.lower())
+    if (vendor := vendor_format(start)) is not None:
+        return vendor.open(path)
+    if not start.startswith(_TIFF_STARTS):
+        suffix = path.suffix.lower()
+        if suffix in VENDOR_SUFFIXES:
+            raise refusal(
+                f"{path} is no {suffix[1:].upper()} file: its first bytes are others.",
+                "Copy it again; if it is a file of another kind, give it the suffix of that kind.",
+            )
+        kind = _FORMATS.get(suffix)
         if path.name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"):
             raise refusal(f"{path} is a part of a Zarr folder.", "Give the folder.")
         raise refusal(
             f"{path} is no TIFF file{f' but {kind}, which is not supported' if kind else ''}; movies and sweeps are "
-            "TIFF files, OME-Zarr or NDTiff folders, or folders of single TIFF images.",
+            "TIFF files, OME-Zarr or NDTiff folders, folders of single TIFF images, or ND2, CZI and LIF files.",
             "Save it as OME-TIFF.",
         )
     if (path.parent / NDTIFF_INDEX).exists() and is_ndtiff(path):

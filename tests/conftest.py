@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -65,7 +65,8 @@ def need(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A package of an extra, or one of `chromium`, `curl`, `openssl`, `postgresql`, `shared data`, `track readers`.
+        A package of an extra, or one of `chromium`, `curl`, `file of NIS-Elements`, `openssl`, `postgresql`,
+        `shared data`, `track readers`.
     """
     if name in _EXTRAS:
         try:
@@ -80,11 +81,14 @@ def need(name: str) -> Any:
 
 
 _EXTRAS = {
+    "liffile": "vendors",
     "mcp": "mcp",
     "mm_test_adapters": "democamera",
+    "nd2": "vendors",
     "picasso": "evaluation",
     "psf_generator": "evaluation",
     "psycopg": "postgres",
+    "pylibCZIrw.czi": "vendors",
     "skimage": "evaluation",
     "smappy": "evaluation",
     "smappy.calibrate.core": "evaluation",
@@ -109,6 +113,17 @@ def _shared_data() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _nikon_file() -> Path | None:
+    """A file of NIS-Elements that the package pims_nd2 brings; the package itself is not imported."""
+    found = importlib.util.find_spec("pims_nd2")
+    file = (
+        Path(found.submodule_search_locations[0]) / "cluster.nd2"
+        if found and found.submodule_search_locations
+        else None
+    )
+    return file if file is not None and file.is_file() else None
+
+
 def _track_readers() -> Path | None:
     """The Python of an environment with geff, napari and pycellin, which need another numcodecs than the recorder."""
     named = os.environ.get("BATHYSCOPE_TEST_READERS")
@@ -118,6 +133,7 @@ def _track_readers() -> Path | None:
 _OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "chromium": (_chromium, "apt-get install chromium, or name it by BATHYSCOPE_TEST_CHROMIUM"),
     "curl": (lambda: shutil.which("curl"), "apt-get install curl"),
+    "file of NIS-Elements": (_nikon_file, "pip install pims-nd2"),
     "openssl": (lambda: shutil.which("openssl"), "apt-get install openssl"),
     "postgresql": (_postgresql, "apt-get install postgresql"),
     "track readers": (

@@ -110,7 +110,8 @@ def upload_sweep(
     Parameters
     ----------
     files : str, Path or sequence of them
-        A TIFF file, all files of a set, or a folder (OME-Zarr, NDTiff, single images), which is sent as a ZIP file.
+        A file (TIFF, ND2, CZI, LIF), all files of a set, or a folder (OME-Zarr, NDTiff, single images), which is sent
+        as a ZIP file.
     z_range_um : (low, high), optional
         Depths to localize, µm from focus; absent: the larger side of the sweep.
     pixel_size_um, z_step_um : float, optional

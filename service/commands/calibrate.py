@@ -95,7 +95,7 @@ class _SweepOnAxis:
 def run(
     context: typer.Context,
     sweep: Path | None = typer.Argument(
-        None, help="Sweep (Z, Y, X) or (Z, R, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images."
+        None, help="Sweep (Z, Y, X) or (Z, R, Y, X): TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images."
     ),
     live: bool = typer.Option(False, "--live", help="Take the sweep with the microscope of the settings."),
     config: Path | None = typer.Option(None, envvar="BATHYSCOPE_CONFIG", help="Settings (TOML), with --live."),

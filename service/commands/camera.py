@@ -10,7 +10,9 @@ __all__ = ["run"]
 
 
 def run(
-    darks: Path = typer.Argument(help="Movie without light: TIFF, OME-Zarr, NDTiff, or a folder of images."),
+    darks: Path = typer.Argument(
+        help="Movie without light: TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images."
+    ),
     flats: Path | None = typer.Argument(None, help="Movie of an even, constant light, at one or several levels."),
     out: Path = typer.Option(..., help="Camera description to write (JSON; per-pixel maps go beside it as .npz)."),
 ) -> None:

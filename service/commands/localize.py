@@ -23,7 +23,9 @@ __all__ = ["run"]
 
 
 def run(
-    movie: Annotated[Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, or a folder of images.")],
+    movie: Annotated[
+        Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images.")
+    ],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
     out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
     refine: Annotated[bool, typer.Option("--refine", help="Refine with a joint maximum-likelihood fit.")] = False,

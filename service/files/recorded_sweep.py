@@ -24,7 +24,7 @@ def open_recorded_sweep(
     Parameters
     ----------
     path : Path
-        TIFF, OME-Zarr, NDTiff, or a folder of images.
+        TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images.
     note : callable
         Called with each remark for the user, one line each.
     pixel_size_um, z_step_um : float, optional

@@ -16,6 +16,7 @@ import zarr
 from ndstorage import NDTiffDataset
 from numpy.typing import NDArray
 
+from tests.hardware import vendor_samples
 from tests.hardware.picture_samples import described, imagej, micro_manager_stack, ome
 
 __all__ = ["FORMATS", "PIXEL_UM", "STEP_UM", "ndtiff", "ome_tiff_set", "ome_zarr"]
@@ -194,6 +195,11 @@ def _images(folder: Path, data: NDArray[np.uint16], axis: str) -> Path:
     return folder
 
 
+def _czi(folder: Path, data: NDArray[np.uint16], axis: str) -> Path:
+    places = [{axis: number} for number in range(len(data))]
+    return vendor_samples.czi(folder / "one.czi", data, places, PIXEL_UM, STEP_UM if axis == "Z" else 0.0)
+
+
 FORMATS: dict[str, Callable[[Path, NDArray[np.uint16], str], Path]] = {
     "OME-TIFF": _ome_tiff,
     "OME-TIFF, several files": _several_ome_tiff,
@@ -207,4 +213,7 @@ FORMATS: dict[str, Callable[[Path, NDArray[np.uint16], str], Path]] = {
     "ImageJ TIFF": _imagej,
     "TIFF, LZW": _compressed,
     "Micro-Manager's single images": _images,
+    "Nikon ND2": lambda folder, data, axis: vendor_samples.nd2(folder / "one.nd2", data, [(axis, len(data))]),
+    "Zeiss CZI": _czi,
+    "Leica LIF": lambda folder, data, axis: vendor_samples.lif(folder / "one.lif", {"one": (data, f"{axis}YX")}),
 }

@@ -114,7 +114,9 @@ def opened(settings: Settings, job: str) -> Any:
     return sweep.planes
 
 
-@pytest.mark.parametrize("name", ["OME-TIFF, several files", "NDTiff, one file", "Micro-Manager stack, two files"])
+@pytest.mark.parametrize(
+    "name", ["OME-TIFF, several files", "NDTiff, one file", "Micro-Manager stack, two files", "Zeiss CZI", "Leica LIF"]
+)
 def test_sets_of_files_are_sent_as_they_are(
     served: tuple[Server, Settings], sweep: Any, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
