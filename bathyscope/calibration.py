@@ -61,7 +61,8 @@ def calibrate(
     axial_scale : float
         Depth in the sample per step of the sweep.
     camera : CameraModel, str or Path, optional
-        Camera, or the file that `bathyscope camera` wrote; estimated from the sweep by default.
+        Camera, its name (`bathyscope cameras`), or the file that `bathyscope camera` wrote; estimated from the sweep
+        by default.
     progress : callable, optional
         Called with the share done (0 to 1) and the name of the step.
 

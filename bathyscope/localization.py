@@ -42,7 +42,8 @@ def load_model(
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     camera : CameraModel, str or Path, optional
-        Camera of the movie, or the file that `bathyscope camera` wrote; the camera of the calibration by default.
+        Camera of the movie, its name (`bathyscope cameras`), or the file that `bathyscope camera` wrote; the camera of
+        the calibration by default.
 
     Returns
     -------

@@ -49,7 +49,7 @@ def start_calibration(
     settle_s: float = 0.05,
     exposure_s: float | None = None,
     pixel_size_um: float | None = None,
-    camera: Mapping[str, Any] | None = None,
+    camera: Mapping[str, Any] | str | None = None,
 ) -> Steps[Job]:
     """Sweep the live microscope through the sample, then compute a calibration from the sweep.
 
@@ -69,8 +69,8 @@ def start_calibration(
         Absent: as the camera is set.
     pixel_size_um : float, optional
         Needed when the microscope does not know it.
-    camera : mapping, optional
-        The part ``camera`` of a camera description; absent: estimated from the sweep.
+    camera : mapping or str, optional
+        The part ``camera`` of a camera description, or the name of a known camera; absent: estimated from the sweep.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def upload_sweep(
     focus_um: float | None = None,
     axial_scale: float = 1.0,
     flip_z: bool = False,
-    camera: Mapping[str, Any] | None = None,
+    camera: Mapping[str, Any] | str | None = None,
     name: str = "",
     progress: bool = True,
 ) -> Steps[Job]:
@@ -122,8 +122,8 @@ def upload_sweep(
         Depth per step of the sweep.
     flip_z : bool
         The sweep runs toward the objective.
-    camera : mapping, optional
-        The part ``camera`` of a camera description; absent: estimated from the sweep.
+    camera : mapping or str, optional
+        The part ``camera`` of a camera description, or the name of a known camera; absent: estimated from the sweep.
     name : str
         For people.
     progress : bool

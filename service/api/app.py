@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI
 from service.api import (
     audit,
     calibrations,
+    cameras,
     control,
     events,
     exports,
@@ -114,7 +115,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     for part in (calibrations, models):  # before the routes of the same paths that take JSON
         api.include_router(part.uploads)
     of_runs = (runs, frames, tracks, track_events, measures, exports, reprocessing, retention)
-    for part in (system, microscope, calibrations, models, *of_runs, jobs, events, identity, audit):
+    for part in (system, microscope, cameras, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)
     app.include_router(api, responses=PROBLEMS)

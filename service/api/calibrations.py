@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from service.api.cameras import KnownCameraName
 from service.api.dependencies import Engine, FileIntake, FolderChanges, FolderLibrary, JobFolders, PageParameters
 from service.api.form_files import read_form
 from service.api.item_change import ItemChange
@@ -55,6 +56,16 @@ class CameraDescription(BaseModel):
     source: Line = Field("given", description="Where the figures came from.")
 
 
+def _kind_of_camera(value: Any) -> str:
+    return "name" if isinstance(value, str) else "description"
+
+
+Camera = Annotated[
+    Annotated[CameraDescription, Tag("description")] | Annotated[KnownCameraName, Tag("name")],
+    Discriminator(_kind_of_camera),
+]
+
+
 class CalibrationRequest(BaseModel):
     """A z-sweep of beads on the live microscope."""
 
@@ -72,8 +83,8 @@ class CalibrationRequest(BaseModel):
         None, description="Camera pixel at the sample, µm; absent: the value of the microscope."
     )
 
-    camera: CameraDescription | None = Field(
-        None, description="The measured camera; absent: it is estimated from the sweep."
+    camera: Camera | None = Field(
+        None, description="The measured camera, or the name of a known one; absent: it is estimated from the sweep."
     )
 
     @model_validator(mode="after")
@@ -99,8 +110,8 @@ class SweepFileRequest(BaseModel):
     focus_um: StageUm | None = Field(None, description="Focus in sweep coordinates, µm; absent: it is measured.")
     axial_scale: AxialScale = Field(1.0, description="Depth per step of the sweep.")
     flip_z: bool = Field(False, description="The sweep runs toward the objective.")
-    camera: CameraDescription | None = Field(
-        None, description="The measured camera; absent: it is estimated from the sweep."
+    camera: Camera | None = Field(
+        None, description="The measured camera, or the name of a known one; absent: it is estimated from the sweep."
     )
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ _TYPER_INTERRUPTED = 130
 """Status with which typer ends after Ctrl-C; it prints nothing."""
 
 _COMMANDS = (
-    "demo", "serve", "camera", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
+    "demo", "serve", "camera", "cameras", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
     "retention", "doctor",
 )  # fmt: skip
 

@@ -28,7 +28,9 @@ __all__ = [
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 PixelSize = Annotated[float | None, typer.Option(callback=plausible("PIXEL_SIZE_UM"), help="Pixel at the sample, µm.")]
-CameraFile = Annotated[Path | None, typer.Option(help="Camera description of `bathyscope camera`.")]
+CameraFile = Annotated[
+    Path | None, typer.Option(help="Camera description of `bathyscope camera`, or a name of `bathyscope cameras`.")
+]
 CameraOffset = Annotated[
     float | None, typer.Option(callback=plausible("CAMERA_OFFSET_ADU"), help="Count of a dark pixel, ADU.")
 ]

@@ -43,7 +43,7 @@ class CalibrationControl:
         settle_s: float = 0.05,
         exposure_s: float | None = None,
         pixel_size_um: float | None = None,
-        camera: dict[str, Any] | None = None,
+        camera: dict[str, Any] | str | None = None,
     ) -> dict[str, Any]:
         """Start the sweep of a calibration, after all checks; a job worker computes the calibration from it.
 

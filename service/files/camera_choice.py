@@ -1,10 +1,10 @@
-"""The camera model of a command: from a description file, from three figures, or none."""
+"""The camera model of a command: from a description file, a known camera, three figures, or none."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ class CameraOptions:
 
     Attributes
     ----------
-    file : camera description, of ``--camera``
+    file : camera description or name of a known camera, of ``--camera``
     offset_adu : count of a dark pixel, ADU
     electrons_per_adu : photo-electrons per count
     read_noise_e : read noise, photo-electrons
@@ -35,7 +35,9 @@ class CameraOptions:
 
 
 def chosen_camera(options: CameraOptions, bit_depth: int = 16) -> CameraModel | None:
-    """Camera of the file, or of the three figures; None when no option is given.
+    """Camera of the file, of the name, or of the three figures; None when no option is given.
+
+    Figures replace those of a known camera.
 
     Raises
     ------
@@ -48,6 +50,14 @@ def chosen_camera(options: CameraOptions, bit_depth: int = 16) -> CameraModel | 
         options.read_noise_e,
     )
     given = [figure is not None for figure in (offset_adu, electrons_per_adu, read_noise_e)]
+    if options.file is not None and _is_name(options.file):
+        known = camera_of(str(options.file))
+        return replace(
+            known,
+            offset_adu=known.offset_adu if offset_adu is None else offset_adu,
+            electrons_per_adu=known.electrons_per_adu if electrons_per_adu is None else electrons_per_adu,
+            read_noise_e=known.read_noise_e if read_noise_e is None else read_noise_e,
+        )
     if options.file is not None and any(given):
         raise DataError(
             "The camera is given twice, by --camera and by figures; one of them must be left out.",
@@ -67,16 +77,24 @@ def chosen_camera(options: CameraOptions, bit_depth: int = 16) -> CameraModel | 
     return CameraModel(offset_adu, electrons_per_adu, read_noise_e, bit_depth, "given")
 
 
-def camera_of(values: Mapping[str, Any]) -> CameraModel:
-    """Camera from a dictionary, as in the part ``camera`` of the file that `bathyscope camera` writes.
+def _is_name(file: Path) -> bool:
+    """Whether ``--camera`` names a known camera: it has no folder and no suffix .json, and no file has this name."""
+    return file.name == str(file) and file.suffix.lower() != ".json" and not file.exists()
+
+
+def camera_of(values: Mapping[str, Any] | str) -> CameraModel:
+    """Camera from a dictionary, as in the part ``camera`` of the file that `bathyscope camera` writes, or from a name.
 
     Raises
     ------
     DataError
-        When a value is missing, unknown or out of range.
+        When a value is missing, unknown or out of range, or when there is no known camera of this name.
     """
     from models.camera import CameraModel
+    from models.known_cameras import known_camera
 
+    if isinstance(values, str):
+        return known_camera(values).camera()
     try:
         return CameraModel(**values)
     except TypeError as error:
@@ -106,11 +124,13 @@ def read_camera(file: Path) -> CameraModel:
 
 
 def camera_model(camera: CameraModel | str | Path | None) -> CameraModel | None:
-    """Camera as given, or read from the file that `bathyscope camera` wrote.
+    """Camera as given, the known one of a name, or read from the file that `bathyscope camera` wrote.
 
     Raises
     ------
     DataError
         When the file is missing or no camera description.
     """
-    return read_camera(Path(camera)) if isinstance(camera, str | Path) else camera
+    if not isinstance(camera, str | Path):
+        return camera
+    return camera_of(str(camera)) if _is_name(Path(camera)) else read_camera(Path(camera))

@@ -18,6 +18,7 @@ import pytest
 import bathyscope
 from bathyscope_errors import BathyscopeError
 from models.calibration.calibration import Calibration
+from models.known_cameras import KNOWN_CAMERAS
 from service.api import uploads
 from service.files.job import Job
 from service.files.jobs import Jobs
@@ -107,6 +108,21 @@ def test_a_sweep_becomes_a_calibration(served: tuple[Server, Settings], sweep: A
     assert_no_leftovers(served[1].data_dir)
 
 
+def test_a_known_camera_is_given_by_its_name(
+    served: tuple[Server, Settings], client: httpx.Client, sweep: Any, tmp_path: Path
+) -> None:
+    listed = client.get("/cameras").json()["items"]
+    assert [each["name"] for each in listed] == list(KNOWN_CAMERAS)
+    assert all(each["source"] for each in listed)
+    path = FORMATS["TIFF, LZW"](tmp_path, sweep, "Z")
+    started = send(client, {**WANTED, "camera": "andor-zyla"}, ("sweep.tif", path.read_bytes()))
+    assert started.json()["request"]["camera"] == "andor-zyla"
+    job = ended(served[1], started.json()["id"])
+    assert job.state == "done", job.error
+    calibration = Calibration.load(served[1].data_dir / "calibrations" / job.id)
+    assert calibration.camera == KNOWN_CAMERAS["andor-zyla"].camera()
+
+
 def opened(settings: Settings, job: str) -> Any:
     """The planes of the sweep of a job, as its worker reads them."""
     found = Jobs(settings.data_dir).get(job)
@@ -187,6 +203,8 @@ def test_a_job_that_fails_names_fields_and_removes_its_files(
         ({**WANTED, "flip_z": 1}, [("a.tif", b"x")], "flip_z"),
         ({**WANTED, "more": 1}, [("a.tif", b"x")], "there is no such field"),
         ({**WANTED, "camera": {}}, [("a.tif", b"x")], "offset_adu"),
+        ({**WANTED, "camera": "kinetix"}, [("a.tif", b"x")], "no known camera 'kinetix'"),
+        ({**WANTED, "camera": 3}, [("a.tif", b"x")], "camera"),
         (WANTED, [], "no part 'sweep'"),
         (WANTED, [("a.tif", b"x"), ("A.TIF", b"y")], "Two files have the name"),
         (WANTED, [(".hidden", b"x")], "does not begin with a dot"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 
 from models.camera import CameraModel
 from models.errors import DataError
+from models.known_cameras import KNOWN_CAMERAS
 from service.commands import camera as command
-from service.files.camera_choice import CameraOptions, chosen_camera, read_camera
+from service.commands import cameras
+from service.files.camera_choice import CameraOptions, camera_model, chosen_camera, read_camera
 
 CAMERA = CameraModel(100.0, 0.5, 2.0)
 
@@ -60,6 +63,30 @@ def test_camera_is_chosen_from_file_figures_or_nothing(tmp_path: Path) -> None:
     file = tmp_path / "camera.json"
     file.write_text(json.dumps({"camera": CAMERA.as_dict()}), encoding="utf-8")
     assert chosen_camera(CameraOptions(file)) == CAMERA
+
+
+def test_a_known_camera_is_chosen_by_name_and_figures_replace_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = KNOWN_CAMERAS["andor-zyla"].camera()
+    assert chosen_camera(CameraOptions(Path("andor-zyla"))) == known
+    assert chosen_camera(CameraOptions(Path("Andor-Zyla"), 103.5)) == replace(known, offset_adu=103.5)
+    assert camera_model("andor-zyla") == known
+    with pytest.raises(DataError, match="no known camera 'andor-zylo'"):
+        chosen_camera(CameraOptions(Path("andor-zylo")))
+    Path("andor-zyla").write_text(json.dumps({"camera": CAMERA.as_dict()}), encoding="utf-8")
+    assert chosen_camera(CameraOptions(Path("andor-zyla"))) == CAMERA  # a file of this name is meant
+
+
+def test_the_known_cameras_are_listed() -> None:
+    application = typer.Typer()
+    application.command()(cameras.run)
+    shown = CliRunner().invoke(application)
+    assert shown.exit_code == 0
+    for known in KNOWN_CAMERAS.values():
+        assert f"{known.name}\t{known.offset_adu:g} ADU\t{known.electrons_per_adu:g} e-/ADU" in shown.output
+        assert known.source in shown.output
 
 
 @pytest.mark.parametrize(
