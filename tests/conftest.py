@@ -93,6 +93,8 @@ _EXTRAS = {
     "smappy": "evaluation",
     "smappy.calibrate.core": "evaluation",
     "trackeval": "evaluation",
+    "useq": "useq",
+    "yaml": "useq",
 }
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from bathyscope.remote.problems import ServiceAway, ServiceError
-from bathyscope.remote.records import Event
-from bathyscope.remote.steps import Endpoint, Pause, Request, Steps, get, pages
+from bathyscope.remote.records import Event, RunRecord, read_job
+from bathyscope.remote.steps import Endpoint, Pause, Request, Steps, get, id_of, pages
+from service.files.job import Job
 
 __all__ = ["InstrumentMethods"]
 
 _POLL_S = 0.2
+
+_START_S = 90.0
+"""The model is warmed up before a run starts."""
 
 
 def system() -> Steps[dict[str, Any]]:
@@ -81,6 +86,41 @@ def request(
     return (yield Request(method, path, query or {}, json, timeout_s=timeout_s))
 
 
+def acquire(sequence: Any, *, name: str = "", record: bool = True, model: Any = None) -> Steps[RunRecord | Job]:
+    """Run a sequence of useq-schema.
+
+    Parameters
+    ----------
+    sequence : MDASequence, str or Path
+        The sequence, its JSON or YAML, or the file that holds it.
+    name : str
+        For people.
+    record : bool
+        Of a time series: keep every frame.
+    model : ModelRecord or str, optional
+        Of a time series; absent: the active one.
+
+    Returns
+    -------
+    RunRecord or Job
+        Of a time series the run, of a focal stack the job of its calibration; either has begun.
+
+    Raises
+    ------
+    ServiceError
+        Kind ``"data"`` with what of the sequence is not run.
+    """
+    if isinstance(sequence, Path):
+        sequence = sequence.read_text(encoding="utf-8")
+    elif not isinstance(sequence, str):
+        sequence = sequence.model_dump_json(exclude_unset=True)
+    body = {"sequence": sequence, "name": name, "record": record}
+    if model is not None:
+        body["model"] = id_of(model)
+    found = (yield Request("POST", "/acquisitions", json=body, timeout_s=_START_S)).json()
+    return RunRecord.read(found["run"]) if found["run"] is not None else read_job(found["job"])
+
+
 class InstrumentMethods:
     """Methods of the clients themselves."""
 
@@ -89,3 +129,4 @@ class InstrumentMethods:
     events = Endpoint(events)
     wait_until_ready = Endpoint(wait_until_ready)
     request = Endpoint(request)
+    acquire = Endpoint(acquire)

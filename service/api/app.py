@@ -14,6 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 
 from service.api import (
+    acquisitions,
     audit,
     calibrations,
     cameras,
@@ -114,7 +115,7 @@ def create_app(engine: EngineClient, store: Store, settings: Settings, page: Pat
     api = APIRouter(prefix="/api/v1")
     for part in (calibrations, models):  # before the routes of the same paths that take JSON
         api.include_router(part.uploads)
-    of_runs = (runs, frames, tracks, track_events, measures, exports, reprocessing, retention)
+    of_runs = (runs, acquisitions, frames, tracks, track_events, measures, exports, reprocessing, retention)
     for part in (system, microscope, cameras, calibrations, models, *of_runs, jobs, events, identity, audit):
         api.include_router(part.router)
     app.include_router(health.router, responses=PROBLEMS)

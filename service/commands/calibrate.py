@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["checkerboard", "run"]
 
 
-_LIVE_ONLY = ("config", "data", "repeats", "settle_s")
+_LIVE_ONLY = ("config", "data", "sequence", "repeats", "settle_s")
 _FILE_ONLY = ("z_start_um", "axial_scale", "flip_z")
 
 
@@ -67,12 +67,13 @@ class _Lengths:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """Options of a sweep that the microscope takes: settings file, data directory, exposures per plane, wait in s."""
+    """Options of a sweep that the microscope takes: settings file, data directory, exposures per plane, times in s."""
 
     config: Path | None
     data: Path | None
     repeats: int
     settle_s: float
+    exposure_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,9 @@ def run(
     z_start_um: float | None = typer.Option(
         None, callback=plausible("STAGE_UM"), help="Sweep coordinate of the first plane, µm."
     ),
+    sequence: Path | None = typer.Option(
+        None, help="Focal stack in useq-schema (MDASequence, JSON or YAML): range, step, exposure; with --live."
+    ),
     z_range_um: tuple[float, float] | None = typer.Option(
         None, callback=plausible("DEPTH_UM"), help="Range of depths, µm from focus."
     ),
@@ -136,12 +140,19 @@ def run(
 
     from service.files.camera_choice import CameraOptions
 
+    exposure_s = None
+    if sequence is not None:
+        if z_range_um is not None or z_step_um is not None:
+            raise typer.BadParameter(
+                "states range and step; leave --z-range-um and --z-step-um out", param_hint="--sequence"
+            )
+        z_range_um, z_step_um, exposure_s = _of_sequence(sequence)
     lengths = _Lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     lengths.check()
     camera_options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
     squares = None if checkerboard_color is None else _Checkerboard(checkerboard_color, square_px)
     if sweep is None:
-        live_options = _Live(config, data, repeats, settle_s)
+        live_options = _Live(config, data, repeats, settle_s, exposure_s)
 
         def source() -> _SweepOnAxis:
             return _take(live_options, lengths)
@@ -216,13 +227,38 @@ def checkerboard(shape: tuple[int, int], square_px: int, color: str) -> NDArray[
 def _take(live: _Live, lengths: _Lengths) -> _SweepOnAxis:
     """Take a sweep with the microscope of the settings."""
     if lengths.z_range_um is None or lengths.z_step_um is None:
-        raise typer.BadParameter("--live needs --z-range-um and --z-step-um.")
+        raise typer.BadParameter("--live needs --z-range-um and --z-step-um, or --sequence.")
     from service.commands.live_sweep import take_sweep
     from service.engine.sweep.request import SweepRequest
 
-    request = SweepRequest(lengths.z_range_um, lengths.z_step_um, live.repeats, live.settle_s, lengths.pixel_size_um)
+    request = SweepRequest(
+        lengths.z_range_um, lengths.z_step_um, live.repeats, live.settle_s, lengths.pixel_size_um, live.exposure_s
+    )
     sweep, axis = take_sweep(live.config, live.data, request)
     return _SweepOnAxis(sweep, axis.sign, axis.axial_scale)
+
+
+def _of_sequence(path: Path) -> tuple[tuple[float, float], float, float | None]:
+    """Range of depths and step in µm, and exposure in s, of a focal stack in useq-schema."""
+    from models.errors import DataError
+    from service.sequences import FocalStack, read_sequence
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}).", "Name a sequence of useq-schema, JSON or YAML.") from error
+    stack = read_sequence(text)
+    if not isinstance(stack, FocalStack):
+        raise DataError(
+            f"The sequence in {path} is a time series; a calibration needs a focal stack.",
+            "Send it to the running service (POST /api/v1/acquisitions, `Client.acquire`), where it becomes a run.",
+        )
+    if stack.channel is not None:
+        raise DataError(
+            f"The sequence in {path} names the channel {stack.channel!r}, which this command does not choose.",
+            "Leave channels out and choose it at the microscope, or send the sequence to the running service.",
+        )
+    return stack.z_range_um, stack.z_step_um, stack.exposure_s
 
 
 def _from_file(path: Path, lengths: _Lengths) -> Sweep:

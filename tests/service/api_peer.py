@@ -47,6 +47,7 @@ class Peer:
         self.store = store
         self.jobs = jobs
         self.run_id: str | None = None
+        self.microscope: dict[str, Any] = {"state": "ready", "problem": None, "stage": {"stage_um": 12.5}}
         self.stop_answer: dict[str, Any] = {"confirmed": True, "reason": None}
         self.refusal: EngineRefusal | None = None
         self.commands: list[tuple[str, dict[str, Any]]] = []
@@ -85,7 +86,7 @@ class Peer:
         if command.startswith("control."):
             return {"commanded_s": 1.0, "stage": {"stage_um": 12.5}, "light": {}}
         if command == "microscope":
-            return {"state": "ready", "problem": None, "stage": {"stage_um": 12.5}}
+            return self.microscope
         if command == "run.start":
             if self.run_id is not None:
                 raise EngineRefusal("conflict", f"Run {self.run_id} is on.", "Stop it first.")

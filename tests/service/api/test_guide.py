@@ -78,6 +78,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict
 @pytest.mark.parametrize("command", CURLS)
 def test_curl(served: tuple[str, dict[str, str]], tmp_path: Path, command: str) -> None:
     need("curl")
+    if "/acquisitions" in command:
+        need("useq")
     host, ids = served
     command = command.replace("127.0.0.1:8000", host)
     for word, stands_for in ids.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from typer.testing import CliRunner
 from evaluation.beads.bead_scores import correlate_depths
 from hardware.microscope import MicroscopeError
 from models.calibration.calibration import Calibration
+from models.errors import DataError
 from service.commands import calibrate as command
+from service.engine.sweep.request import SweepRequest
 from tests.conftest import need
 from tests.models.bead_sweeps import simulate
 
@@ -91,6 +95,7 @@ def test_contradictions_end_in_one_error_and_no_output(
         ["--data", "elsewhere"],
         ["--repeats", "3"],
         ["--settle-s", "1"],
+        ["--sequence", "stack.json"],
         ["--live", "--flip-z"],
         ["--live", "--axial-scale", "1.33"],
         ["--live", "--z-start-um", "5"],
@@ -190,6 +195,7 @@ def test_a_missing_step_is_requested(application: typer.Typer, tmp_path: Path) -
         ["s.tif", "--live", "--out", "c"],
         ["s.tif", "--checkerboard", "red", "--out", "c"],
         ["--live", "--out", "c"],
+        ["--live", "--sequence", "s.json", "--z-step-um", "1", "--out", "c"],
     ],
 )
 def test_wrong_usage_is_status_2(
@@ -197,6 +203,38 @@ def test_wrong_usage_is_status_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(application, arguments).exit_code == 2
+
+
+def test_the_sweep_of_a_sequence(application: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Range, step and exposure come from the sequence; the microscope itself is that of the test below."""
+    need("useq")
+    asked = []
+
+    def take(config: Path | None, data: Path | None, request: SweepRequest) -> None:
+        asked.append(request)
+        raise DataError("No microscope here.", "Connect one.")
+
+    monkeypatch.setattr("service.commands.live_sweep.take_sweep", take)
+    file, out = tmp_path / "stack.json", tmp_path / "calibration"
+    arguments = ["--live", "--sequence", str(file), "--repeats", "1", "--out", str(out)]
+
+    def refusal(sequence: dict[str, Any]) -> str:
+        file.write_text(json.dumps(sequence), encoding="utf-8")
+        done = CliRunner().invoke(application, arguments)
+        assert isinstance(done.exception, DataError)
+        assert not out.exists()
+        return done.exception.problem
+
+    stack = {"z_plan": {"above": 40, "below": 0, "step": 2}}
+    assert refusal(stack) == "No microscope here."
+    assert asked == [SweepRequest((0.0, 40.0), 2.0, 1)]
+    assert "is a time series" in refusal({"time_plan": {"interval": 1, "loops": 3}})
+    assert "names the channel 'GFP'" in refusal({**stack, "channels": ["GFP"]})
+    assert "goes down" in refusal({"z_plan": {**stack["z_plan"], "go_up": False}})
+    file.unlink()
+    done = CliRunner().invoke(application, arguments)
+    assert "cannot be read" in str(done.exception)
+    assert len(asked) == 1
 
 
 def test_checkerboard_halves_the_field() -> None:

@@ -28,6 +28,8 @@ RULES_BEYOND_A_SCHEMA = (
     r"has no properties and presets",
     r"published tracker has no smoothing",
     r"more memory|more disk",
+    r"is no sequence of useq-schema",
+    r"sequence of useq-schema .* it is not run",
 )
 """Rules between several values, and those that follow from what the service has and where the microscope is."""
 
