@@ -22,7 +22,9 @@ lamp within the last 512 frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +50,12 @@ _QUANTILE = 0.1
 
 _SIDE = 8
 """Side of a square, pixels."""
+
+
+_STATE = {
+    name: f"_{name}" for name in ("block_frames", "next", "total", "weight", "in_block", "means", "lows", "low")
+} | {"frames": "frames", "blocks": "blocks"}
+"""Name of each value of an estimator's state, and the attribute that has it."""
 
 
 class LightEstimator:
@@ -90,6 +98,16 @@ class LightEstimator:
         self._to_rows, self._to_columns = (
             _interpolation(length, count) for length, count in zip(shape, squares, strict=True)
         )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that the next frames depend on, as copies; see `resume`."""
+        return {name: np.array(getattr(self, place)) for name, place in _STATE.items()}
+
+    def resume(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue after the frames after which `state` was taken, of an estimator with the same parameters."""
+        for name, place in _STATE.items():
+            value = state[name]
+            setattr(self, place, value.item() if value.ndim == 0 else value.copy())
 
     def add(self, counts: NDArray[np.uint16]) -> float:
         """Add a frame (H, W), and return its mean light, photo-electrons per pixel; `weigh` it next."""

@@ -7,8 +7,9 @@ each frame: its mean light in that of the frames just before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ _LEAST_LEVEL_E = 0.5
 """Below this mean light its ratio is noise, photo-electrons per pixel."""
 
 
+_OF_ESTIMATOR = "estimator_"
+"""How the names of the estimator's values begin in a state."""
+
+
 class StaticLight:
     """Follows the frames of a camera and gives the light to remove from each.
 
@@ -73,6 +78,35 @@ class StaticLight:
     def in_use(self) -> bool:
         """Whether the whole map is removed from the present frames; hot pixels alone do not count."""
         return self._map is not None and self._is_structure
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that the next frames depend on, as arrays; see `resume`."""
+        estimator = self._estimator
+        own: dict[str, Any] = {
+            "is_structure": self._is_structure,
+            "level_e": self._level_e,
+            "next_decision": self._next_decision,
+        }
+        if self._map is not None:
+            own["light_e"] = self._map.light_e
+        if estimator is not None:
+            own |= {f"{_OF_ESTIMATOR}{name}": value for name, value in estimator.state().items()}
+        return {name: np.asarray(value) for name, value in own.items()}
+
+    def resume(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue after the frames after which `state` was taken, of an object with the same parameters."""
+        self._is_structure = bool(state["is_structure"])
+        self._level_e = float(state["level_e"])
+        self._next_decision = int(state["next_decision"])
+        self._map = LightMap(np.asarray(state["light_e"]), self._camera) if "light_e" in state else None
+        of_estimator = {
+            name.removeprefix(_OF_ESTIMATOR): value for name, value in state.items() if name.startswith(_OF_ESTIMATOR)
+        }
+        self._estimator = None
+        if of_estimator:
+            rows, columns = of_estimator["total"].shape
+            self._estimator = LightEstimator((rows, columns), self._camera, self._block_frames)
+            self._estimator.resume(of_estimator)
 
     def begin_with(self, frames: Iterable[U16], count: int) -> None:
         """Use the map of the first frames of a movie until there is one from the frames that are followed.

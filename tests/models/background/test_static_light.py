@@ -113,6 +113,25 @@ def test_batches_do_not_matter() -> None:
             np.testing.assert_array_equal(its.removed_from(counts), other.removed_from(counts))
 
 
+@pytest.mark.parametrize("first", [0, 5, FIRST_FRAMES, 3 * FIRST_FRAMES + 7])
+def test_a_state_is_all_that_the_next_frames_depend_on(first: int) -> None:
+    frames = np.concatenate([exposed(structure(), FIRST_FRAMES), *[exposed(structure(), FIRST_FRAMES + 8)] * 4])
+    light = StaticLight(CAMERA, Share(0.5))
+    light.begin_with(frames, 64)
+    expected = light.follow(frames[:first]), light.follow(frames[first:])
+    before, after = StaticLight(CAMERA, Share(0.5)), StaticLight(CAMERA, Share(0.5))
+    before.begin_with(frames, 64)
+    before.follow(frames[:first])
+    after.resume(before.state())
+    found = after.follow(frames[first:])
+    assert after.in_use is light.in_use
+    for one, other in zip(expected[1], found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.factor == other.factor
+        np.testing.assert_array_equal(one.light.light_e, other.light.light_e)
+
+
 def test_flicker_is_one_factor_of_each_frame() -> None:
     factors = np.where(np.arange(300) % 7 == 3, 1.4, 1.0)
     light = StaticLight(CAMERA, Share(0.5))
