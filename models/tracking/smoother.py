@@ -83,10 +83,11 @@ class Smoother:
         """Number of frames that are kept."""
         return len(self._frames)
 
-    def step(self, t_s: float, frame: int, found: Localizations) -> None:
+    def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
         """Take the localizations of one frame; see `TracksLocalizations.step`."""
-        (self._images or self._tracker).step(t_s, frame, found)
+        state = (self._images or self._tracker).step(t_s, frame, found)
         self._keep(frame, found)
+        return state
 
     def step_image(
         self,

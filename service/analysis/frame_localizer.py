@@ -99,12 +99,15 @@ class FrameLocalizer:
             self._light.begin_with(frames, count)
 
     def localize(self, frames: Sequence[Frame]) -> list[FrameCandidates]:
-        """Candidates of each frame; one call of the network for all of them."""
+        """Candidates of each frame, whose static light is followed; one call of the network for all of them."""
+        followed = self._light
+        pixels = np.stack([frame.pixels for frame in frames])
+        return self.localize_in([None] * len(frames) if followed is None else followed.follow(pixels), frames)
+
+    def localize_in(self, lights: Sequence[FrameLight | None], frames: Sequence[Frame]) -> list[FrameCandidates]:
+        """As `localize`, with the static light of each frame given."""
         localizer = self._localizer
         pixels = np.stack([frame.pixels for frame in frames])
-        lights: Sequence[FrameLight | None] = (
-            [None] * len(frames) if self._light is None else self._light.follow(pixels)
-        )
         numbers = np.array([frame.index for frame in frames], np.int64)
         least = None if self._least is None else min(self._least, localizer.threshold)
         found = localizer.localize(remove_light(pixels, lights), numbers, least)

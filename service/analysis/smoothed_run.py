@@ -10,10 +10,9 @@ from models.tables import Localizations, TrackEvents, Tracks
 from models.tracking.events import TableObserver
 from models.tracking.numbering import LiveNumbers
 from models.tracking.smoother import Smoother
+from models.tracking.state import TrackState
 from service.analysis.frame_localizer import FrameCandidates
-from service.store.schema import LIVE_REVISION
-from service.store.store import Store
-from service.store.tracks import TrackQuery
+from service.analysis.live_tracks import LiveTracks
 from service.tracking_settings import TrackingPart
 
 if TYPE_CHECKING:
@@ -33,33 +32,30 @@ class SmoothedRun:
 
     Parameters
     ----------
-    store : Store
-        Has the live tracks, whose numbers the smoothed ones keep.
-    run_id : str
+    live : LiveTracks
+        Of the run; the smoothed tracks keep their numbers.
     tracking : TrackingPart
     images : ImageModel, optional
         Of the frames that are given to `step_image`.
     """
 
-    def __init__(self, store: Store, run_id: str, tracking: TrackingPart, images: ImageModel | None = None) -> None:
-        self._store = store
-        self._run_id = run_id
+    def __init__(self, live: LiveTracks, tracking: TrackingPart, images: ImageModel | None = None) -> None:
+        self._live = live
         self._tracking = tracking
         self._smoother = Smoother(tracking.tracker_settings, images=images)
-        newest = store.tracks.query(run_id, TrackQuery(revision=LIVE_REVISION), limit=1).items
-        self._numbers = LiveNumbers(newest[0].track_id if newest else 0)
+        self._numbers = LiveNumbers(live.last)
         self._observer = TableObserver(tracking.observer())
         self._points: list[Tracks] = []
         self._events: list[TrackEvents] = []
 
-    def step(self, t_s: float, frame: int, found: Localizations) -> None:
-        """Take the localizations of one frame."""
-        self._smoother.step(t_s, frame, found)
+    def step(self, t_s: float, frame: int, found: Localizations) -> TrackState:
+        """Take the localizations of one frame; give the tracks after it, whose `localization` are rows of `found`."""
+        return self._smoother.step(t_s, frame, found)
 
-    def step_image(self, t_s: float, candidates: FrameCandidates) -> None:
-        """Take the image of one frame, with its candidates."""
+    def step_image(self, t_s: float, candidates: FrameCandidates) -> tuple[TrackState, Localizations]:
+        """Take the image of one frame, with its candidates; give the tracks after it, and the fitted localizations."""
         frame = candidates.frame
-        self._smoother.step_image(t_s, frame.index, candidates.found, frame.pixels, candidates.light)
+        return self._smoother.step_image(t_s, frame.index, candidates.found, frame.pixels, candidates.light)
 
     def end_all(self) -> None:
         """End every track."""
@@ -85,8 +81,5 @@ class SmoothedRun:
             return points
         ahead = self._smoother.ahead
         ends = np.concatenate([points.t_s, ahead.t_s])
-        return self._numbers.rename(points, ahead, self._live(float(ends.min()), float(ends.max())))
-
-    def _live(self, from_s: float, to_s: float) -> Tracks:
-        query = TrackQuery(from_s - ROUNDING_S, to_s + ROUNDING_S, revision=LIVE_REVISION)
-        return Tracks.concatenate(self._store.tracks.stream(self._store.tracks.select(self._run_id, query)))
+        live = self._live.within(float(ends.min()) - ROUNDING_S, float(ends.max()) + ROUNDING_S)
+        return self._numbers.rename(points, ahead, live)

@@ -34,6 +34,7 @@ from models.tracking.image_tracker import one_thread
 from models.tracking.state import TrackState
 from service.analysis.analyzer import Analyzer
 from service.analysis.frame_localizer import LocalizesFrames
+from service.analysis.live_tracks import StoredLiveTracks
 from service.analysis.smoothed_run import ROUNDING_S, SmoothedRun
 from service.files.recording import RecordedImage
 from service.store.errors import StoreError, UnknownItem
@@ -270,7 +271,9 @@ class CatchUp(WorkerThread):
         times_s = np.concatenate([batch.frames.times_s for batch in batches]) - batches[0].start_s
         models = np.repeat([batch.model_id for batch in batches], [len(batch.frames) for batch in batches])
         order = np.argsort(numbers)
-        tracker = SmoothedRun(self._store, run.id, tracking) if tracking.smooths else _AsLive(tracking)
+        tracker = (
+            SmoothedRun(StoredLiveTracks(self._store, run.id), tracking) if tracking.smooths else _AsLive(tracking)
+        )
         model_id = str(models[order[0]])
         for first in range(0, len(order), _TRACKED_PER_STEP):
             yield "tracks"
