@@ -50,6 +50,7 @@ __all__ = [
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
+    "ReprocessPart",
     "RetentionPart",
     "Settings",
     "is_loopback",
@@ -280,6 +281,16 @@ class AnalysisPart(_Part):
     )
 
 
+class ReprocessPart(_Part):
+    """Where the jobs of the service compute the tracks of recorded runs again."""
+
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://[^\s/]+$", max_length=300)] | None = Field(
+        default=None,
+        description="Address of a Dask scheduler, tcp://HOST:8786; absent: in one process of the service. "
+        "Its workers see the data directory at the same path.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -327,6 +338,7 @@ class Settings(BaseSettings):
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
     retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
+    reprocess: ReprocessPart = Field(default=ReprocessPart(), description="Where recorded runs are analysed again.")
     analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")
 

@@ -81,6 +81,7 @@ def need(name: str) -> Any:
 
 
 _EXTRAS = {
+    "distributed": "cluster",
     "liffile": "vendors",
     "mcp": "mcp",
     "mm_test_adapters": "democamera",

@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/method.md",
     "docs/static-light.md",
     "docs/tracks.md",
+    "docs/reprocessing.md",
     "deploy/README.md",
 )
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from service.store.frames import RecordedFrames
+
 __all__ = ["RecordedImage", "delete_folder", "folder_bytes", "shard_path"]
 
 _FILES_PER_STEP = 200
@@ -61,6 +63,40 @@ class RecordedImage:
             return float(levels[0]["coordinateTransformations"][0]["scale"][-1])
         except (OSError, ValueError, LookupError, TypeError):
             return None
+
+    @property
+    def shard_frames(self) -> int:
+        """Planes in one file."""
+        return int(self._image.shards[0])
+
+    def recorded(self) -> RecordedFrames:
+        """Numbers and times of the planes, as the recording states them.
+
+        Raises
+        ------
+        DataError
+            When they are missing, damaged, or fewer than the planes.
+        """
+        import numpy as np
+        import zarr
+
+        from service.store.frames import FrameTimes, RecordedFrames
+
+        count = int(self._image.shape[0])
+        try:
+            numbers: Any = zarr.open_array(str(self._path / "frame"), mode="r")[:count]
+            times_s: Any = zarr.open_array(str(self._path / "time_s"), mode="r")[:count]
+        except Exception as error:
+            raise DataError(
+                f"Numbers and times of the frames of {self._path} cannot be read ({type(error).__name__}: {error}).",
+                "Only recordings of Bathyscope have them; use `bathyscope track` for other movies.",
+            ) from error
+        if len(numbers) < count or len(times_s) < count:
+            raise DataError(
+                f"{self._path} has {count} planes, but numbers and times of {min(len(numbers), len(times_s))} only.",
+                "It is damaged: restore it from a copy.",
+            )
+        return RecordedFrames(np.arange(count, dtype=np.int64), FrameTimes.of(numbers, times_s))
 
     def plane(self, plane: int) -> NDArray[np.uint16]:
         """A recorded frame, uint16, shape (H, W).

@@ -218,7 +218,15 @@ def _reprocess(job: Job, jobs: Jobs, settings: Settings) -> None:
 
         with complete_output(result_folder(settings.data_dir, job), lambda _: False) as aside:
             aside.mkdir()
-            made = reprocess(store, library, settings.data_dir, job.request, report)
+            made = reprocess(
+                store,
+                library,
+                settings.data_dir,
+                job.request,
+                report,
+                scheduler=settings.reprocess.scheduler,
+                note=lambda text: jobs.log(job.id, text),
+            )
             write_json(aside / "revision.json", made)
     jobs.log(job.id, f"Revision {made['revision']}, from {made['frames']} recorded frames.")
 
