@@ -65,20 +65,17 @@ def follow_light(path: str, number: int, _note: Note | None = None) -> None:
     if light is None:
         raise ValueError("the static light is off")
     block = recipe.blocks[number]
-    if number:
-        light.resume(folder.state_after(number - 1))
-    else:
-        first = recorded.planes[:FIRST_FRAMES]
-        light.begin_with((image.plane(int(plane)) for plane in first), len(first))
-    lights: list[FrameLight | None] = []
-    shape = (0, 0)
-    for plane in recorded.planes[block.part]:
-        counts = image.plane(int(plane))
-        shape = (counts.shape[0], counts.shape[1])
-        lights += light.follow(counts[None])
-    folder.write_state(number, light.state())
     with folder.computing(light_step(number), block.rows) as aside:
-        folder.write_lights(aside, number, lights, shape)
+        if number:
+            light.resume(folder.state_after(number - 1))
+        else:
+            first = recorded.planes[:FIRST_FRAMES]
+            light.begin_with((image.plane(int(plane)) for plane in first), len(first))
+        lights: list[FrameLight | None] = []
+        for plane in recorded.planes[block.part]:
+            lights += light.follow(image.plane(int(plane))[None])
+        folder.write_lights(aside, number, lights)
+        folder.write_state(number, light.state())
     if number:
         folder.forget_state(number - 1)
 

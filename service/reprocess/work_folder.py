@@ -70,7 +70,7 @@ class Record:
     step : its name
     files : SHA-256 digest of each of its files
     frames : number of frames that it took
-    seconds : how long it took
+    seconds, cpu_seconds : how long it took, and the time of the processor in it
     process : host and number of the process that computed it
     """
 
@@ -78,6 +78,7 @@ class Record:
     files: dict[str, str]
     frames: int
     seconds: float
+    cpu_seconds: float
     process: str
 
 
@@ -220,7 +221,7 @@ class WorkFolder:
         DataError
             When the disk is full.
         """
-        begin_s = time.monotonic()
+        begin_s, cpu_s = time.monotonic(), time.thread_time()
         process = f"{socket.gethostname()}:{os.getpid()}"
         aside = self.path / f".{step}.{uuid4().hex}"
         try:
@@ -230,12 +231,12 @@ class WorkFolder:
                 files = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
                 for name in files:
                     os.replace(aside / name, self.path / name)
-            seconds = round(time.monotonic() - begin_s, 3)
-            write_json(self.path / f"{step}.json", asdict(Record(step, files, frames, seconds, process)))
+            took_s = round(time.monotonic() - begin_s, 3), round(time.thread_time() - cpu_s, 3)
+            write_json(self.path / f"{step}.json", asdict(Record(step, files, frames, *took_s, process)))
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def write_lights(self, folder: Path, block: int, lights: list[FrameLight | None], shape: tuple[int, int]) -> None:
+    def write_lights(self, folder: Path, block: int, lights: list[FrameLight | None]) -> None:
         """Write the static light of the frames of a block into the folder of `computing`."""
         places: dict[int, int] = {}
         maps: list[NDArray[np.float32]] = []
@@ -246,7 +247,7 @@ class WorkFolder:
                     places[id(light.light)] = len(maps)
                     maps.append(light.light.light_e)
                 chosen[n], factors[n] = places[id(light.light)], light.factor
-        kept = np.stack(maps) if maps else np.empty((0, *shape), np.float32)
+        kept = np.stack(maps) if maps else np.empty((0, 0, 0), np.float32)
         np.savez(folder / f"{light_step(block)}.npz", maps=kept, chosen=chosen, factors=factors)
 
     def write_state(self, block: int, state: dict[str, NDArray[Any]]) -> None:

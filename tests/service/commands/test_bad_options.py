@@ -28,6 +28,7 @@ from service.files.model_archive import export_model
 from service.store.store import Store
 from tests.models.bead_sweeps import simulate
 from tests.models.test_training import small_calibration
+from tests.service.api_peer import recorded_run
 from tests.service.export.samples import stored_run
 
 NUMBERS = ("nan", "inf", "-1", "0", "1e308", "1e-300", "")
@@ -60,6 +61,7 @@ MEANT: dict[str, set[str]] = {
     "bench isolated --snr-db": {"-1", "0", "1e-300"},
     "bench isolated --depths-um": {"-1 10", "0 10", "1e-300 10"},
     "bench baseline-beads --z-range-um": {"-1 10", "0 10", "1e-300 10"},
+    "reprocess --workers": {"0"},
     "demo --port": {"0"},
     "serve --port": {"0"},
 }
@@ -83,6 +85,7 @@ WIRES = (
     "evaluation.commands.baselines._one_bead",
     "models.training.train",
     "models.movie_localization.localize_movie",
+    "service.reprocess.work.work_through",
 )
 
 
@@ -134,6 +137,8 @@ def _paths() -> Iterator[Any]:
                     ("--settings", "empty"),
                 ):
                     continue  # it is made, or used; no settings are settings too
+                if (command, _shown(option), what) == ("reprocess", "--out", "folder"):
+                    continue  # it receives a folder for each run
                 if (command, _shown(option)) == ("doctor", "--config") and what:
                     continue  # a finding among others
                 yield pytest.param(command, option, what, id=f"{command} {_shown(option)} {what!r}")
@@ -159,6 +164,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     with closing(Store.open(folder / "data" / "bathyscope.db")) as store:
         store.migrate()
         run = stored_run(store)
+        recording = str(folder / "data" / "recordings" / f"{recorded_run(folder / 'data', store)}.ome.zarr")
     export_model(reference_model("live"), folder / "model.zip")
     path = {each.name: str(each) for each in folder.iterdir()}
     return {
@@ -179,6 +185,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "model list": [],
         "model export": [str(reference_model("live")), "--out", "OUT.zip"],
         "model import": [path["model.zip"], "--out", "OUT"],
+        "reprocess": [recording, "--model", str(reference_model("live")), "--workers", "0", "--out", "OUT"],
         "retention": ["--dry-run"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
