@@ -193,11 +193,17 @@ def scheduler_at(address: str, patience_s: float, note: Callable[[str], None]) -
         When Dask is not installed, or the scheduler does not answer.
     """
     distributed = _distributed()
-    workforce = DaskWorkforce(lambda: _client(distributed, address), patience_s, note)
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    log.setLevel(logging.CRITICAL)  # a lost scheduler is reported by `note`, without tracebacks
     try:
-        yield workforce
+        workforce = DaskWorkforce(lambda: _client(distributed, address), patience_s, note)
+        try:
+            yield workforce
+        finally:
+            workforce.close()
     finally:
-        workforce.close()
+        log.setLevel(before)
 
 
 def _client(distributed: Any, where: Any) -> Client:
