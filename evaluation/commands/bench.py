@@ -319,6 +319,38 @@ def fit(
     show_localizing({"rows": figures["information"], "missing": {}})
 
 
+@application.command("filter")
+def image_filter(
+    emitters: Annotated[
+        list[int],
+        typer.Option(
+            "--emitters",
+            min=1,
+            max=_MOST_EMITTERS,
+            default_factory=lambda: [10, 20, 64, 200],
+            show_default="10, 20, 64 and 200",
+            help="In an image; repeatable.",
+        ),
+    ],
+    frames: Annotated[int, typer.Option("--frames", min=1, max=10_000, help="Frames that are measured.")] = 60,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Time per frame of the image filter by degree of the fit, and of the joint fit of single frames, in turns."""
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.filtering import measure_filter
+    from evaluation.speed.movie import SCENE_SEED
+    from evaluation.speed.report import show_localizing
+    from service.commands.console import progress
+    from service.files.outputs import check_json
+
+    check_json(json_file)
+    with progress("Filtering", 1.0) as advance:
+        figures = measure_filter(emitters, frames, advance)
+    if json_file is not None:
+        write_result(json_file, figures, {"scene": SCENE_SEED})
+    show_localizing(figures)
+
+
 @application.command("kills")
 def kills(
     count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,

@@ -16,6 +16,7 @@ __all__ = [
     "beads",
     "dense_beads",
     "fits",
+    "image_filter",
     "kills",
     "live",
     "localize",
@@ -147,6 +148,16 @@ def track(records: Records) -> list[str]:
         for row in record.result["rows"]
     ]
     return [grid(rows, "case", lambda row: f"{row['p50_ms']:.3g} ({row['p99_ms']:.3g})", down="of")]
+
+
+def image_filter(records: Records) -> list[str]:
+    """Time per frame of `bench filter`, by the number of emitters."""
+    rows = [
+        {**row, "of": row["degree"], "case": f"{row['emitters']} emitters"}
+        for record in records
+        for row in record.result["rows"]
+    ]
+    return [grid(rows, "case", lambda row: f"{row['mean_ms']:.3g} ({row['p99_ms']:.3g})", down="of")]
 
 
 def fits(records: Records) -> list[str]:

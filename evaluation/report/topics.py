@@ -165,6 +165,14 @@ TOPICS: tuple[Topic, ...] = (
         bench_tables.track,
     ),
     Topic(
+        "filter",
+        "Image filter: time per frame",
+        "ms of processor time per frame on one thread, mean (99th percentile), by the number of emitters; 256 x 256 "
+        "px, the scene of the live rate. The search of the residual is made in each frame of a full fit, and in one of "
+        "four of those with few steps.",
+        bench_tables.image_filter,
+    ),
+    Topic(
         "fits",
         "Fit: time per frame",
         "Processor time per frame (emitters per second); 256 x 256 px, 20 dB, exact PSF, median over frames.",

@@ -334,6 +334,17 @@ def test_bench_localize_reports_the_time_of_fits(monkeypatch: pytest.MonkeyPatch
     assert "mle-multi" in captured.get()
 
 
+def test_filter_measures_each_degree_and_the_joint_fit(tmp_path: Path) -> None:
+    command = ["filter", "--emitters", "2", "--emitters", "3", "--frames", "1", "--json", str(tmp_path / "out.json")]
+    outcome = CliRunner().invoke(application, command)
+    assert outcome.exit_code == 0, outcome.output
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["emitters"] for row in rows} == {2, 3}
+    degrees = ["tracks alone", "few steps, without search", "few steps", "full, without search", "full"]
+    assert [row["degree"] for row in rows[:6]] == [*degrees, "joint fit of single frames"]
+    assert all(row["frames"] == 1 and row["mean_ms"] > 0 for row in rows)
+
+
 def test_bench_fit_compares_cells_with_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "_INFORMATION_DEPTHS_UM", (30.0,))
     monkeypatch.setattr(evaluating, "_PLACES", 1)
