@@ -104,7 +104,7 @@ def test_from_a_fresh_service_to_exported_tracks(service: str, browser: Watched,
     epoch = body.get_attribute("data-epoch")
     os.kill(engine_process(service), signal.SIGKILL)
     expect(page.locator("#trust-words")).to_contain_text(re.compile("No answer|Engine away|starting"), timeout=10_000)
-    expect(page.locator("#interrupted")).to_contain_text("was interrupted", timeout=SEEN_LIMIT_MS)
+    expect(page.locator("#interrupted")).to_contain_text(f"run {interrupted} was interrupted", timeout=SEEN_LIMIT_MS)
     expect(body).to_have_attribute("data-phase", "ready", timeout=SEEN_LIMIT_MS)
     assert body.get_attribute("data-epoch") != epoch
     page.locator("#interrupted").get_by_role("button", name="Dismiss").click()

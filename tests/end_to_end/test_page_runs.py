@@ -102,7 +102,10 @@ YELLOW = """() => {
     const canvas = document.querySelector("#preview");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let found = 0;
-    for (let i = 0; i < data.length; i += 4) if (data[i] > 240 && data[i + 1] > 200 && data[i + 1] < 235 && data[i + 2] < 160) found++;
+    for (let i = 0; i < data.length; i += 4) {
+        const [red, green, blue] = data.slice(i, i + 3);
+        if (red > 240 && green > 200 && green < 235 && blue < 160) found++;
+    }
     return found;
 }"""
 

@@ -1,6 +1,7 @@
 // The camera picture with a ring around every track, in a canvas that zooms and moves.
 import { type Colouring, colourAt, isDimmed, valueOf } from "../colour/colouring";
 import { css } from "../colour/depth";
+import { markScale } from "../parts/size";
 import { drawsInSoftware } from "../parts/software";
 import type { Moment, Picture } from "../tracks/history";
 import type { Selection } from "../tracks/selection";
@@ -54,6 +55,7 @@ export class ImageCanvas {
   private waiting = false;
   /** Size of the canvas on the screen; reading it from the document for each ring would be slow. */
   private box = { width: 1, height: 1 };
+  private marks = 1;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -122,6 +124,7 @@ export class ImageCanvas {
 
   private measure(): void {
     this.box = { width: this.canvas.clientWidth, height: this.canvas.clientHeight };
+    this.marks = markScale();
   }
 
   private key(event: KeyboardEvent): void {
@@ -301,7 +304,8 @@ export class ImageCanvas {
 
   private rings({ moment: { tracks }, colouring, selection, pixelUm, current, apart }: ImageDrawing): void {
     const { context } = this;
-    context.font = "600 12px system-ui, sans-serif";
+    const ring = RING_PX * this.marks;
+    context.font = `600 ${12 * this.marks}px system-ui, sans-serif`;
     for (let row = 0; row < tracks.count; row++) {
       const id = tracks.id[row]!;
       const selected = selection.ids.includes(id);
@@ -311,15 +315,15 @@ export class ImageCanvas {
       const value = valueOf(colouring, tracks, row);
       context.globalAlpha = apart || (isDimmed(colouring, value) && !selected) ? 0.35 : 1;
       context.strokeStyle = current ? css(colourAt(colouring, value)) : "#9aa3ab";
-      context.lineWidth = selected || selection.hovered === id ? 3 : 1.75;
-      this.circle(px, py, RING_PX, isCoasting(tracks, row));
-      if (isNearFocus(tracks, row)) this.circle(px, py, RING_PX + 4, false);
+      context.lineWidth = (selected || selection.hovered === id ? 3 : 1.75) * this.marks;
+      this.circle(px, py, ring, isCoasting(tracks, row));
+      if (isNearFocus(tracks, row)) this.circle(px, py, ring + 4 * this.marks, false);
       if (selected || selection.hovered === id) {
         context.strokeStyle = "#ffffff";
         context.lineWidth = 1.5;
-        this.circle(px, py, RING_PX + 8, false);
+        this.circle(px, py, ring + 8 * this.marks, false);
       }
-      if (selected || selection.hovered === id || this.zoom >= LABELS_FROM) this.label(String(id), px + RING_PX + 10, py - RING_PX);
+      if (selected || selection.hovered === id || this.zoom >= LABELS_FROM) this.label(String(id), px + ring + 10, py - ring);
     }
     context.globalAlpha = 1;
   }

@@ -3,6 +3,7 @@
 import { Color, Group, OrthographicCamera, PerspectiveCamera, Scene, Vector2, Vector3, WebGLRenderer } from "three";
 import { type Colouring, colourAt, isDimmed, valueOf } from "../colour/colouring";
 import type { Ground } from "../colour/depth";
+import { markScale } from "../parts/size";
 import { drawsInSoftware } from "../parts/software";
 import type { Selection } from "../tracks/selection";
 import { isCoasting, isNearFocus, NOTHING, type Snapshot } from "../tracks/snapshot";
@@ -81,6 +82,7 @@ export class TrackScene {
   private box: Volume | null = null;
   private options: SceneOptions = { trail_s: 2, stretch: 0, perspective: false };
   private stretch = 1;
+  private marks = 1;
   private ground: Ground = "dark";
   private drawing: Drawing | null = null;
   private framed = false;
@@ -235,10 +237,10 @@ export class TrackScene {
       const [x, y, z] = [tracks.x[row]!, tracks.y[row]!, tracks.z[row]!];
       const state = (isCoasting(tracks, row) ? COASTING : 0) + (isNearFocus(tracks, row) ? NEAR_FOCUS : 0) + (selected || selection.hovered === id ? SELECTED : 0);
       lines.add(x, y, z, x, y, floor, shade, shade, 0.62 * dim, 0.5 * dim, 1);
-      balls.add(x, y, floor, shade, DOT, 4);
-      balls.add(x, y, z, shade, state, selection.hovered === id ? 27 : 23);
+      balls.add(x, y, floor, shade, DOT, 4 * this.marks);
+      balls.add(x, y, z, shade, state, (selection.hovered === id ? 27 : 23) * this.marks);
       if (selected) this.sigmaBars(tracks, row);
-      this.trail(trails, id, tracks, colouring, current ? null : grey, dim, selected ? 3 : 2, perTrack);
+      this.trail(trails, id, tracks, colouring, current ? null : grey, dim, (selected ? 3 : 2) * this.marks, perTrack);
     }
     balls.show();
     lines.show();
@@ -319,6 +321,7 @@ export class TrackScene {
     const { clientWidth: width, clientHeight: height } = this.canvas.parentElement!;
     if (!width || !height) return;
     const ratio = this.software ? 1 : Math.min(devicePixelRatio, 2);
+    this.marks = markScale();
     this.renderer.setPixelRatio(ratio);
     this.renderer.setSize(width, height, false);
     this.uniforms.size.value.set(width * ratio, height * ratio);

@@ -11,6 +11,8 @@ attribute float wide;
 uniform vec2 size;
 varying vec4 vColour;
 varying float vDeep;
+varying float vSide;
+varying float vWide;
 void main() {
   vec4 a = projectionMatrix * modelViewMatrix * vec4(start, 1.0);
   vec4 b = projectionMatrix * modelViewMatrix * vec4(end, 1.0);
@@ -18,7 +20,10 @@ void main() {
   float span = length(along);
   vec2 across = span > 1e-5 ? vec2(-along.y, along.x) / span : vec2(0.0, 1.0);
   vec4 here = position.x < 0.5 ? a : b;
-  here.xy += across * position.y * wide / size * here.w;
+  // One pixel more than the line, in which its edge fades.
+  here.xy += across * position.y * (wide + 1.0) / size * here.w;
+  vSide = position.y * (wide + 1.0) * 0.5;
+  vWide = wide;
   vColour = position.x < 0.5 ? startColour : endColour;
   vDeep = here.z / here.w;
   gl_Position = here;
@@ -29,8 +34,11 @@ uniform vec3 ground;
 uniform float fog;
 varying vec4 vColour;
 varying float vDeep;
+varying float vSide;
+varying float vWide;
 void main() {
-  gl_FragColor = vec4(mix(vColour.rgb, ground, fog * clamp(vDeep * 0.5 + 0.5, 0.0, 1.0)), vColour.a);
+  float cover = clamp(vWide * 0.5 + 0.5 - abs(vSide), 0.0, 1.0);
+  gl_FragColor = vec4(mix(vColour.rgb, ground, fog * clamp(vDeep * 0.5 + 0.5, 0.0, 1.0)), vColour.a * cover);
 }`;
 
 export interface Uniforms {
