@@ -36,6 +36,12 @@ def scope(tmp_path: Path) -> Iterator[PlayedScope]:
         yield scope
 
 
+def open_libraries(scope: PlayedScope, page: Page) -> None:
+    """Open the view, and wait until its report has come; what comes above the libraries moves them."""
+    page.goto(f"{scope.address}/#/calibrate?at=models")
+    expect(page.frame_locator("#report").locator("p")).to_have_text("Three beads")
+
+
 def is_import(answer: Response) -> bool:
     return answer.request.method == "POST" and "/api/v1/models" in answer.url
 
@@ -43,7 +49,7 @@ def is_import(answer: Response) -> bool:
 def test_a_model_goes_out_with_its_digest_and_another_comes_in(
     scope: PlayedScope, page: Page, axe: str, tmp_path: Path
 ) -> None:
-    page.goto(f"{scope.address}/#/calibrate?at=models")
+    open_libraries(scope, page)
     with page.expect_download() as made:
         page.get_by_role("button", name="Export model 20x water").click()
     made.value.save_as(tmp_path / "out.zip")
@@ -74,7 +80,7 @@ def test_a_model_goes_out_with_its_digest_and_another_comes_in(
 
 def test_a_file_that_is_no_model_is_refused_in_its_sheet(scope: PlayedScope, page: Page, tmp_path: Path) -> None:
     (tmp_path / "holiday.zip").write_bytes(b"not a ZIP file")
-    page.goto(f"{scope.address}/#/calibrate?at=models")
+    open_libraries(scope, page)
     page.get_by_role("button", name="Import a model").click()
     sheet = page.get_by_role("dialog", name="Import a model")
     sheet.get_by_label("File", exact=True).set_input_files(tmp_path / "holiday.zip")
@@ -86,7 +92,7 @@ def test_a_file_that_is_no_model_is_refused_in_its_sheet(scope: PlayedScope, pag
 
 def test_the_files_of_a_sweep_become_a_job(scope: PlayedScope, page: Page, axe: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "beads.tif", np.zeros((5, 8, 8), np.uint16))
-    page.goto(f"{scope.address}/#/calibrate")
+    open_libraries(scope, page)
     page.get_by_role("button", name="Import a sweep").click()
     sheet = page.get_by_role("dialog", name="Import the sweep of a calibration")
     assert violations(page, axe) == []
@@ -109,7 +115,7 @@ def test_the_files_of_a_sweep_become_a_job(scope: PlayedScope, page: Page, axe: 
 
 
 def test_the_report_of_a_calibration_is_saved(scope: PlayedScope, page: Page, tmp_path: Path) -> None:
-    page.goto(f"{scope.address}/#/calibrate")
+    open_libraries(scope, page)
     with page.expect_download() as made:
         page.get_by_role("button", name="Save report").click()
     made.value.save_as(tmp_path / "report.html")

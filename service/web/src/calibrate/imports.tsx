@@ -1,6 +1,6 @@
 // Files that come in: a model of another service, and the sweep of a calibration.
 import type { ComponentChild, ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api/problem";
 import { addJob, api, notice } from "../state/app";
 import type { StepProps } from "./calibrate";
@@ -21,7 +21,7 @@ function FileSheet({ words, title, children, send }: SheetProps): ComponentChild
   const [open, setOpen] = useState(false);
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState("");
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (open) dialog.current!.showModal();
   }, [open]);
   const submit = async (): Promise<void> => {

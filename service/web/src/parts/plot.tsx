@@ -6,6 +6,7 @@ import "uplot/dist/uPlot.min.css";
 import { ground } from "../app/theme";
 import { useStore } from "../state/store";
 import type { SvgLine } from "./plot_svg";
+import { markScale } from "./size";
 
 export type Line = SvgLine;
 
@@ -33,11 +34,14 @@ export function Plot({ title, x, y, data, lines, height, logarithmic = false, at
   const names = lines.map(({ label, colour }) => label + colour).join();
   useEffect(() => {
     const ink = shade === "dark" ? { text: "#a9b9c9", grid: "#22303f" } : { text: "#4a5967", grid: "#dde3e9" };
-    const axis = { stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif", labelFont: "11px system-ui, sans-serif", labelSize: 18 };
+    const scale = markScale();
+    const font = `${11 * scale}px system-ui, sans-serif`;
+    const tall = height * scale;
+    const axis = { stroke: ink.text, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, font, labelFont: font, labelSize: 18 * scale };
     const made = (plot.current = new uPlot(
       {
         width: holder.current!.clientWidth || 300,
-        height,
+        height: tall,
         legend: { show: false },
         cursor: { y: false },
         padding: [8, 14, 0, 0],
@@ -45,7 +49,7 @@ export function Plot({ title, x, y, data, lines, height, logarithmic = false, at
           x: { time: false, distr: logarithmic ? 3 : 1, ...(logarithmic ? {} : { range: (_: uPlot, low: number, high: number): [number, number] => (span.current ? [...span.current] : [low ?? 0, high ?? 1]) }) },
           y: { distr: logarithmic ? 3 : 1 },
         },
-        axes: [{ ...axis, size: 24, label: x }, { ...axis, size: 44, label: y }],
+        axes: [{ ...axis, size: 24 * scale, label: x }, { ...axis, size: 44 * scale, label: y }],
         series: [
           {},
           ...lines.map(({ label, colour, dashed, points, bars }): uPlot.Series => ({
@@ -77,7 +81,7 @@ export function Plot({ title, x, y, data, lines, height, logarithmic = false, at
       data,
       holder.current!,
     ));
-    const watcher = new ResizeObserver(() => made.setSize({ width: holder.current?.clientWidth ?? 300, height }));
+    const watcher = new ResizeObserver(() => made.setSize({ width: holder.current?.clientWidth ?? 300, height: tall }));
     watcher.observe(holder.current!);
     return () => {
       watcher.disconnect();
