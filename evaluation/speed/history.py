@@ -44,6 +44,9 @@ _WARM_UP = 3
 _PAGE_POINTS = 1000
 """Points of a page of one track: ten seconds at 100 frames/s."""
 
+_POSITIONS = ("frame", "x_um", "y_um", "z_um")
+"""Columns that a program asks for to draw tracks."""
+
 _PARQUET = "application/vnd.apache.parquet"
 _MB = 1e6
 
@@ -176,6 +179,7 @@ def _query(
     kinds: dict[str, Callable[[], _Query]] = {
         "window": lambda: _window(run, bench, draw),
         "window, first 20 tracks": lambda: _window(run, bench, draw, limit=20),
+        "window, frames and positions": lambda: _window(run, bench, draw, columns=_POSITIONS),
         "window, Parquet": lambda: _window(run, bench, draw, form=_PARQUET),
         "window, quarter of the field": lambda: _window(run, bench, draw, quarter=True),
         f"one track, page of {_PAGE_POINTS} points": lambda: _track(run, bench, draw, {"limit": _PAGE_POINTS}),
@@ -228,12 +232,15 @@ def _window(
     *,
     limit: int | None = None,
     quarter: bool = False,
+    columns: tuple[str, ...] = (),
     form: str = "application/json",
 ) -> _Query:
     begin_s = float(draw.uniform(0, max(bench.seconds - bench.window_s, 0)))
     query: dict[str, Any] = {"t_from_s": begin_s, "t_to_s": begin_s + bench.window_s}
     if limit is not None:
         query["limit"] = limit
+    if columns:
+        query["columns"] = list(columns)
     if quarter:
         query |= {"x_min_um": 0.0, "x_max_um": 165.0, "y_min_um": 0.0, "y_max_um": 165.0}
     return f"/runs/{run}/tracks", query, {"Accept": form}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from models.errors import DataError
 from models.tables import Localizations, Tracks
 from service.api.dependencies import ReadsOfStore, StoreOfRuns
 from service.api.forms import wanted_form
@@ -34,6 +35,7 @@ from service.api.tables import (
     table_response,
 )
 from service.store.localizations import Batch
+from service.store.schema import POINT_COLUMNS
 from service.store.store import Store
 from service.store.tracks import Bounds, TrackPage, TrackQuery, TrackSummary
 
@@ -62,6 +64,12 @@ class LocalizationParameters(_Window):
     """Selection of batches of localizations."""
 
 
+TrackColumn = Literal[
+    "frame", "t_s", "x_um", "y_um", "z_um", "vx_um_s", "vy_um_s", "vz_um_s", "sigma_x_um", "sigma_y_um", "sigma_z_um",
+    "observed", "probability",
+]  # fmt: skip
+
+
 class TrackParameters(_Window):
     """Selection of tracks and of their points."""
 
@@ -73,6 +81,9 @@ class TrackParameters(_Window):
     z_max_um: PositionUm | None = Field(None, description="Only points with z up to here, µm.")
     min_length: TrackLength = Field(1, description="Only tracks with at least this number of points.")
     revision: Revision | None = Field(None, description="1: as tracked live; absent: the newest complete one.")
+    columns: Annotated[list[TrackColumn], Field(min_length=1, max_length=50)] | None = Field(
+        None, description="JSON: only these columns of the points, named one by one; absent: all of them."
+    )
 
     @model_validator(mode="after")
     def _box(self) -> Self:
@@ -102,12 +113,13 @@ def _require_order(low_name: str, low: float | None, high_name: str, high: float
         raise ValueError(f"{low_name} is {low} and {high_name} {high}; the first must not be greater")
 
 
-def _array_fields(table: type[Localizations | Tracks], skip: str = "") -> dict[str, Any]:
+def _array_fields(table: type[Localizations | Tracks], skip: str = "", *, optional: bool = False) -> dict[str, Any]:
     kinds = {
         name: list[int] if column.dtype.kind == "i" else list[float | None]
         for name, column in table.empty().columns().items()
     }
-    return {name: (kind, ...) for name, kind in kinds.items() if name != skip}
+    default: Any = Field(default_factory=list) if optional else ...
+    return {name: (kind, default) for name, kind in kinds.items() if name != skip}
 
 
 class _TrackHead(BaseModel):
@@ -131,7 +143,7 @@ class _PageHead(_TrackHead):
     next: str | None = Field(description="Cursor of the points that follow; null: there are no more.")
 
 
-TrackItem = create_model("TrackItem", __base__=_TrackHead, **_array_fields(Tracks, "track_id"))
+TrackItem = create_model("TrackItem", __base__=_TrackHead, **_array_fields(Tracks, "track_id", optional=True))
 OneTrack = create_model("OneTrack", __base__=_PageHead, **_array_fields(Tracks, "track_id"))
 BatchItem = create_model("BatchItem", __base__=_BatchHead, **_array_fields(Localizations))
 
@@ -172,7 +184,10 @@ async def list_tracks(
     form, query = wanted_form(request, TABLE_FORMS), parameters.query()
     limit, cursor = parameters.limit, parameters.cursor
     if form == JSON:
-        return await reads.heavy.run(_json_tracks, store, run, query, limit or _DEFAULT_LIMIT, cursor)
+        columns = parameters.columns
+        return await reads.heavy.run(_json_tracks, store, run, query, limit or _DEFAULT_LIMIT, cursor, columns)
+    if parameters.columns is not None:
+        raise DataError("Columns are chosen in JSON only; files have all.", "Leave columns out, or accept JSON.")
     if limit is None and cursor is None:
         selection, following = await reads.light.run(store.tracks.select, run, query), None
     else:
@@ -224,9 +239,11 @@ async def list_localizations(
     return table_response(parts, Localizations, form, name, reads, next_page=next_page_address(request, page.next))
 
 
-def _json_tracks(store: Store, run: str, query: TrackQuery, limit: int, cursor: str | None) -> Response:
+def _json_tracks(
+    store: Store, run: str, query: TrackQuery, limit: int, cursor: str | None, columns: Sequence[str] | None
+) -> Response:
     page = store.tracks.query(run, query, limit, cursor, most_points=MOST_POINTS)
-    found = {"revision": page.revision, "items": list(_track_items(store, page)), "next": page.next}
+    found = {"revision": page.revision, "items": list(_track_items(store, page, columns)), "next": page.next}
     return json_response(found, page.revision)
 
 
@@ -235,21 +252,22 @@ def _json_track(
 ) -> Response:
     page = store.tracks.get(run, track, revision, cursor, most_points=most_points)
     points = store.tracks.read(page.selection)
-    found = {"revision": page.revision, **_track_item(page.items[0], points), "next": page.next}
+    its = column_arrays(points, skip=("track_id",))
+    found = {"revision": page.revision, **_track_head(page.items[0]), **its, "next": page.next}
     return json_response(found, page.revision)
 
 
-def _track_items(store: Store, page: TrackPage) -> Iterator[dict[str, Any]]:
-    points = store.tracks.read(page.selection)
+def _track_items(store: Store, page: TrackPage, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    points = store.tracks.read_columns(page.selection, columns or POINT_COLUMNS)
+    track_id = points.pop("track_id")
     for summary in page.items:
-        low, high = points.track_id.searchsorted([summary.track_id, summary.track_id + 1])
+        low, high = track_id.searchsorted([summary.track_id, summary.track_id + 1])
         if low < high:
-            yield _track_item(summary, points.select(slice(low, high)))
+            yield {**_track_head(summary), **{name: column[low:high] for name, column in points.items()}}
 
 
-def _track_item(summary: TrackSummary, points: Tracks) -> dict[str, Any]:
-    head = {"id": summary.track_id, "points": summary.points, "t_from_s": summary.t_from_s, "t_to_s": summary.t_to_s}
-    return {**head, **column_arrays(points, skip=("track_id",))}
+def _track_head(summary: TrackSummary) -> dict[str, Any]:
+    return {"id": summary.track_id, "points": summary.points, "t_from_s": summary.t_from_s, "t_to_s": summary.t_to_s}
 
 
 def _json_localizations(

@@ -242,19 +242,8 @@ class RunTracks:
         UnknownItem
             When the run was deleted meanwhile.
         """
-        lowest = selection.tracks[0]
-        while True:
-            rest = replace(selection, tracks=(lowest, selection.tracks[1]))
-            some = select(tracks).where(*_chosen(rest)).order_by(tracks.c.track_id).limit(_TRACKS_AT_ONCE)
-            with self._reading(selection) as connection:
-                found = [_summary(row) for row in connection.execute(some)]
-            for ids, low, high in _parts(found, selection.frames):
-                part = self._points(selection, ids, low, high)
-                if len(part):
-                    yield part
-            if len(found) < _TRACKS_AT_ONCE:
-                return
-            lowest = found[-1].track_id + 1
+        for part in self._column_parts(selection, POINT_COLUMNS):
+            yield Tracks.from_columns(part)
 
     def read(self, selection: TrackSelection) -> Tracks:
         """As `stream`, in one piece.
@@ -265,6 +254,44 @@ class RunTracks:
             When the run was deleted meanwhile.
         """
         return Tracks.concatenate(self.stream(selection))
+
+    def read_columns(self, selection: TrackSelection, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Some columns of `read`, and the track ids; most of the time of a read is that of its values.
+
+        Parameters
+        ----------
+        selection : TrackSelection
+        names : sequence of str
+            Names of columns of `Tracks`.
+
+        Raises
+        ------
+        UnknownItem
+            When the run was deleted meanwhile.
+        """
+        wanted = tuple(name for name in POINT_COLUMNS if name == "track_id" or name in names)
+        parts = list(self._column_parts(selection, wanted))
+        return {
+            # As a plain str: names of columns are a kind of their own, which is no key of JSON.
+            str(name): np.concatenate([np.empty(0, _POINT[name]), *(part[name] for part in parts)])
+            for name in wanted
+        }
+
+    def _column_parts(self, selection: TrackSelection, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
+        """Columns of the points of a selection, in parts that have points."""
+        lowest = selection.tracks[0]
+        while True:
+            rest = replace(selection, tracks=(lowest, selection.tracks[1]))
+            some = select(tracks).where(*_chosen(rest)).order_by(tracks.c.track_id).limit(_TRACKS_AT_ONCE)
+            with self._reading(selection) as connection:
+                found = [_summary(row) for row in connection.execute(some)]
+            for ids, low, high in _parts(found, selection.frames):
+                part = self._points(selection, names, ids, low, high)
+                if len(part["track_id"]):
+                    yield part
+            if len(found) < _TRACKS_AT_ONCE:
+                return
+            lowest = found[-1].track_id + 1
 
     @contextmanager
     def _reading(self, selection: TrackSelection) -> Iterator[Connection]:
@@ -279,13 +306,15 @@ class RunTracks:
                 )
             yield connection
 
-    def _points(self, selection: TrackSelection, ids: list[int], low: int, high: int) -> Tracks:
-        rows = select(*map(_column, POINT_COLUMNS)).where(
+    def _points(
+        self, selection: TrackSelection, names: Sequence[str], ids: list[int], low: int, high: int
+    ) -> dict[str, NDArray[Any]]:
+        rows = select(*map(_column, names)).where(
             *_of(points, selection), points.c.track_id.in_(ids), points.c.frame.between(low, high)
         )
         rows = _inside(rows, selection.query).order_by(points.c.track_id, points.c.frame)
         with self._reading(selection) as connection:
-            return _read(connection, rows)
+            return _read(connection, rows, names)
 
 
 def add_points(connection: Connection, key: int, revision: int, found: Tracks) -> None:
@@ -500,8 +529,8 @@ def _column(name: str) -> ColumnElement[Any]:
     return func.coalesce(points.c.observed, 0) if name == "observed" else points.c[name]
 
 
-def _read(connection: Connection, rows: Select[Any]) -> Tracks:
-    """The points of a query. NULL becomes NaN: SQLite keeps NaN as NULL.
+def _read(connection: Connection, rows: Select[Any], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The columns of a query. NULL becomes NaN: SQLite keeps NaN as NULL.
 
     The rows go from the driver's cursor straight into an array. With SQLAlchemy's rows and a list of them between, a
     window of 50,000 points takes twice the processor time.
@@ -509,7 +538,7 @@ def _read(connection: Connection, rows: Select[Any]) -> Tracks:
     driver: Any = connection.dialect.loaded_dbapi
     cursor: Any = connection.execute(rows).cursor
     try:
-        table = np.fromiter(cursor, _POINT)
+        table = np.fromiter(cursor, [(name, _POINT[name]) for name in names])
     except driver.Error as error:
         raise OperationalError(str(rows), None, error) from error
-    return Tracks.from_columns({name: np.ascontiguousarray(table[name]) for name in POINT_COLUMNS})
+    return {name: np.ascontiguousarray(table[name]) for name in names}

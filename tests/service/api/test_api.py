@@ -209,11 +209,26 @@ def test_errors_are_problems_with_a_remedy(
         ("min_length=0", ["query.min_length"]),
         ("revision=x", ["query.revision", "'x'"]),
         ("limit=-1", ["query.limit"]),
+        ("columns=x", ["query.columns.0", "'x_um'"]),
+        ("columns=track_id", ["query.columns.0"]),
     ],
 )
 def test_parameters_that_break_a_rule(client: httpx.Client, run: str, query: str, words: list[str]) -> None:
     problem = assert_problem(client.get(f"/api/v1/runs/{run}/tracks?{query}"), 422, *words)
     assert problem["errors"][0]["rule"]
+
+
+def test_some_columns_of_tracks(client: httpx.Client, run: str) -> None:
+    path = f"/api/v1/runs/{run}/tracks"
+    whole = client.get(path, params={"limit": 1}).json()
+    some = client.get(path, params={"limit": 1, "columns": ["z_um", "frame", "z_um"]}).json()
+    assert some.keys() == whole.keys()
+    assert some["next"] == whole["next"]
+    (item,), (full,) = some["items"], whole["items"]
+    assert list(item) == ["id", "points", "t_from_s", "t_to_s", "frame", "z_um"]
+    assert item == {name: full[name] for name in item}
+    refused = client.get(path, params={"columns": "z_um"}, headers={"Accept": "text/csv"})
+    assert_problem(refused, 422, "Columns are chosen in JSON only")
 
 
 def test_unknown_track(client: httpx.Client, run: str) -> None:
@@ -836,7 +851,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
         "/api/v1/runs/{run}/frames/{frame}",
         "/api/v1/runs/{run}/tracks/{track}", "/api/v1/runs/{run}/localizations", "/api/v1/runs/{run}/measures",
         "/api/v1/runs/{run}/track-events", "/api/v1/events", "/api/v1/retention", "/api/v1/audit", "/api/v1/access",
-        "/api/v1/models/{model}/archive",
+        "/api/v1/models/{model}/archive", "/api/v1/cameras", "/api/v1/acquisitions",
     } == set(paths)  # fmt: skip
     for path in paths.values():
         for operation in path.values():
@@ -846,7 +861,7 @@ def test_description_is_valid(client: httpx.Client) -> None:
     parameters = {p["name"] for p in paths["/api/v1/runs/{run}/tracks"]["get"]["parameters"]}
     assert parameters == {
         "run", "t_from_s", "t_to_s", "limit", "cursor", "x_min_um", "x_max_um", "y_min_um", "y_max_um", "z_min_um",
-        "z_max_um", "min_length", "revision",
+        "z_max_um", "min_length", "revision", "columns",
     }  # fmt: skip
     assert "https://" not in json.dumps(document)
 

@@ -254,6 +254,23 @@ def test_tracks_come_back(store: Store) -> None:
     assert points.observed.dtype == np.int64
 
 
+def test_some_columns_of_tracks(store: Store) -> None:
+    run = filled_run(store)
+    selection = store.tracks.select(run.id, TrackQuery(t_from_s=0.1, t_to_s=0.2))
+    whole = store.tracks.read(selection)
+    found = store.tracks.read_columns(selection, ("z_um", "observed"))
+    assert list(found) == ["track_id", "z_um", "observed"]
+    for name, column in found.items():
+        np.testing.assert_array_equal(column, whole.columns()[name])
+        assert column.dtype == whole.columns()[name].dtype
+    none = store.tracks.read_columns(store.tracks.select(run.id, TrackQuery(t_from_s=100.0)), ("frame", "x_um"))
+    assert {name: (len(column), column.dtype.kind) for name, column in none.items()} == {
+        "track_id": (0, "i"),
+        "frame": (0, "i"),
+        "x_um": (0, "f"),
+    }
+
+
 def test_tracks_by_time_place_and_length(store: Store) -> None:
     run = filled_run(store)
     store.append(run.id, ResultBatch(*sample_batch(5, (4,)), frame_times(5)), sample_ledger(5))

@@ -20,8 +20,9 @@ export type CalibrationRequest = Schemas["CalibrationRequest"];
 export type Model = Schemas["ListedModel"];
 export type ModelList = Schemas["ModelList"];
 export type TrainingRequest = Schemas["TrainingRequest"];
-export type TrackItem = Schemas["TrackItem"];
-export type TrackList = Schemas["TrackList"];
+/** The page asks for all columns. */
+export type TrackItem = Required<Schemas["TrackItem"]>;
+export type TrackList = Omit<Schemas["TrackList"], "items"> & { items: TrackItem[] };
 export type MeasuresList = Schemas["MeasuresList"];
 export type Event = Schemas["Event"];
 export type DeviceProperty = Schemas["PropertyItem"];

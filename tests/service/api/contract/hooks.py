@@ -28,6 +28,7 @@ RULES_BEYOND_A_SCHEMA = (
     r"has no properties and presets",
     r"published tracker has no smoothing",
     r"more memory|more disk",
+    r"chosen in JSON only",
     r"is no sequence of useq-schema",
     r"sequence of useq-schema .* it is not run",
 )
