@@ -46,10 +46,12 @@ from service.files.access_keys import AccessKeys
 from service.tracking_settings import TrackingPart
 
 __all__ = [
+    "SCOPE_NAME",
     "AnalysisPart",
     "CameraPart",
     "EnginePart",
     "MicroscopePart",
+    "RelayPart",
     "ReprocessPart",
     "RetentionPart",
     "Settings",
@@ -291,6 +293,23 @@ class ReprocessPart(_Part):
     )
 
 
+SCOPE_NAME = "[A-Za-z0-9_-]{1,64}"
+"""Names of scopes are parts of subjects and of paths."""
+
+
+class RelayPart(_Part):
+    """Live results of this scope for a relay, and the scopes of a relay, through a NATS server."""
+
+    nats: Annotated[str, Field(pattern=r"^(nats|tls)://[^\s/@]+$", max_length=300)] | None = Field(
+        default=None, description="Address of the NATS server, nats://HOST:4222; absent: nothing is published."
+    )
+    token: SecretStr | None = Field(default=None, description="Token that the NATS server asks for.")
+    scope: Annotated[str, Field(pattern=f"^{SCOPE_NAME}$")] = Field(
+        default="scope", description="Name of this scope, which no other scope of the server has."
+    )
+    most_scopes: int = Field(default=256, ge=1, le=10_000, description="Of a relay: scopes that it shows.")
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -338,6 +357,7 @@ class Settings(BaseSettings):
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
     retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
+    relay: RelayPart = Field(default=RelayPart(), description="Live results for viewers of several scopes.")
     reprocess: ReprocessPart = Field(default=ReprocessPart(), description="Where recorded runs are analysed again.")
     analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")
     tracking: TrackingPart = Field(default=TrackingPart(), description="How localizations become tracks.")

@@ -65,8 +65,8 @@ def need(name: str) -> Any:
     Parameters
     ----------
     name : str
-        A package of an extra, or one of `chromium`, `curl`, `file of NIS-Elements`, `openssl`, `postgresql`,
-        `shared data`, `track readers`.
+        A package of an extra, or one of `chromium`, `curl`, `file of NIS-Elements`, `nats-server`, `openssl`,
+        `postgresql`, `shared data`, `track readers`.
     """
     if name in _EXTRAS:
         try:
@@ -85,6 +85,7 @@ _EXTRAS = {
     "liffile": "vendors",
     "mcp": "mcp",
     "mm_test_adapters": "democamera",
+    "nats": "relay",
     "nd2": "vendors",
     "picasso": "evaluation",
     "psf_generator": "evaluation",
@@ -102,6 +103,11 @@ _EXTRAS = {
 def _chromium() -> str | None:
     named = os.environ.get("BATHYSCOPE_TEST_CHROMIUM")
     return named or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _nats_server() -> str | None:
+    beside = Path(sys.executable).parent / "nats-server"
+    return str(beside) if beside.exists() else shutil.which("nats-server")
 
 
 def _postgresql() -> Path | None:
@@ -137,6 +143,7 @@ _OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "chromium": (_chromium, "apt-get install chromium, or name it by BATHYSCOPE_TEST_CHROMIUM"),
     "curl": (lambda: shutil.which("curl"), "apt-get install curl"),
     "file of NIS-Elements": (_nikon_file, "pip install pims-nd2"),
+    "nats-server": (_nats_server, "pip install 'bathyscope[relay]'"),
     "openssl": (lambda: shutil.which("openssl"), "apt-get install openssl"),
     "postgresql": (_postgresql, "apt-get install postgresql"),
     "track readers": (

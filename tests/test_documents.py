@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/static-light.md",
     "docs/tracks.md",
     "docs/reprocessing.md",
+    "docs/relay.md",
     "deploy/README.md",
 )
 

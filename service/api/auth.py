@@ -77,8 +77,8 @@ class Guard:
         Paths that need no key: the files of the page and of /docs, which hold no data.
     refusals : RefusalCounter
         Counts the refused requests.
-    audit : AuditTrail
-        Gets the requests that change something.
+    audit : AuditTrail or None
+        Gets the requests that change something; None where none does.
     requests_per_s : float
         Requests a second of one client on another machine.
     """
@@ -90,7 +90,7 @@ class Guard:
         hosts: Iterable[str],
         public: Iterable[str],
         refusals: RefusalCounter,
-        audit: AuditTrail,
+        audit: AuditTrail | None,
         requests_per_s: float,
     ) -> None:
         self._app = app
@@ -127,7 +127,7 @@ class Guard:
             # The server itself sends no content in a response to HEAD; this stops the code that would make it.
             scope = {**scope, "method": "GET"}
             receive, send = _without_content(receive, send)
-        if method in SAFE_METHODS or identity is None:
+        if method in SAFE_METHODS or identity is None or self._audit is None:
             await (refusal or self._app)(scope, receive, send)
             return
         outcome = _Outcome(send)

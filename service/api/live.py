@@ -12,15 +12,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from service.api.outbox import Message, Outbox
 from service.api.problems import NotReady
 from service.api.tasks import keep_on
-from service.protocol.clients import EngineClient
+from service.protocol.errors import EngineAway
+from service.protocol.live import Topic
 from service.store.values import dump_json
 
-__all__ = ["FEED", "PREVIEW", "STREAM", "Live"]
+__all__ = ["FEED", "PREVIEW", "STREAM", "Live", "LiveSource"]
 
 STREAM, PREVIEW, FEED = "stream", "preview", "feed"
 
@@ -28,13 +29,29 @@ _STATUS_LIMIT_S = 2.0
 """The engine sends its status every 250 ms; after eight missing ones it is away."""
 
 
+class LiveSource(Protocol):
+    """What the views come from."""
+
+    def subscribe(self, topic: Topic) -> AsyncIterator[bytes]:
+        """See `EngineClient.subscribe`."""
+
+    def subscribe_values(self, topic: Literal["feed", "status"]) -> AsyncIterator[dict[str, Any]]:
+        """See `EngineClient.subscribe_values`."""
+
+    def processes(self) -> dict[str, Any]:
+        """See `EngineClient.processes`."""
+
+    def away(self) -> EngineAway:
+        """The error that says that nothing is heard, and what to do."""
+
+
 class Live:
     """Newest status, tracks and preview of the engine, and the outboxes of the clients that watch them.
 
     Parameters
     ----------
-    engine : EngineClient
-        Client of the engine.
+    engine : LiveSource
+        The engine, or a relayed scope.
 
     Attributes
     ----------
@@ -46,7 +63,7 @@ class Live:
         WebSockets that have not sent the access key yet.
     """
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: LiveSource) -> None:
         self._engine = engine
         self._status: dict[str, Any] = {}
         self._heard_at: float | None = None
@@ -178,7 +195,7 @@ class Live:
         """The error that states why there is no status of the engine."""
         if self.status is None and self._status_fault is not None:
             return self._status_fault
-        away = self._engine.address.away()
+        away = self._engine.away()
         return NotReady(away.problem, away.remedy)
 
     def _publish_status(self) -> None:

@@ -19,7 +19,7 @@ from service.api.live import FEED, PREVIEW, STREAM, Live
 from service.api.outbox import Outbox
 from service.api.problems import http_problem
 
-__all__ = ["KEY_REFUSED", "SEND_NOW", "admitted", "router"]
+__all__ = ["KEY_REFUSED", "SEND_NOW", "admitted", "router", "serve_view"]
 
 SEND_NOW = "bathyscope.send_now"
 """ASGI extension of our server: sends a binary message in the calling task, or returns False when it cannot."""
@@ -45,22 +45,23 @@ router = APIRouter(prefix="/api/v1")
 @router.websocket("/stream")
 async def stream(socket: WebSocket, live: LiveViews) -> None:
     """Live tracks: each message is the full state of all live tracks."""
-    await _serve(socket, live, STREAM)
+    await serve_view(socket, live, STREAM)
 
 
 @router.websocket("/preview")
 async def preview(socket: WebSocket, live: LiveViews) -> None:
     """The newest camera frame, scaled to 8 bits."""
-    await _serve(socket, live, PREVIEW)
+    await serve_view(socket, live, PREVIEW)
 
 
 @router.websocket("/feed")
 async def feed(socket: WebSocket, live: LiveViews) -> None:
     """State (about 4 a second) and events as JSON text."""
-    await _serve(socket, live, FEED)
+    await serve_view(socket, live, FEED)
 
 
-async def _serve(socket: WebSocket, live: Live, view: str) -> None:
+async def serve_view(socket: WebSocket, live: Live, view: str) -> None:
+    """Send a view to a client until it leaves."""
     identity, key = await admitted(socket, live)
     if identity is None:
         return

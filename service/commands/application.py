@@ -31,7 +31,7 @@ _TYPER_INTERRUPTED = 130
 
 _COMMANDS = (
     "demo", "serve", "camera", "cameras", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
-    "reprocess", "retention", "doctor",
+    "reprocess", "relay", "retention", "doctor",
 )  # fmt: skip
 
 _GROUPS = ("key", "model")

@@ -204,6 +204,10 @@ class Supervisor:
             self._child("api", api_process, self.address, self._listener, environment=one_thread),
             self._child("jobs", jobs_process, self.address),
         ]
+        if self._settings.relay.nats is not None:
+            from service.relay.publisher import publisher_process
+
+            self._children.append(self._child("relay", publisher_process, self.address))
         # The first start is done like a restart without a pause, so that it is repeated when it fails.
         for child in self._children:
             child.state = "pausing"

@@ -19,6 +19,7 @@ import zmq
 import zmq.asyncio
 
 from service.protocol.addresses import LinkAddress
+from service.protocol.errors import EngineAway
 from service.protocol.live import Topic, listen
 from service.protocol.messages import result_of
 
@@ -95,6 +96,10 @@ class EngineClient:
         """Like `subscribe`, unpacked."""
         async for message in self.subscribe(topic):
             yield msgpack.unpackb(message)
+
+    def away(self) -> EngineAway:
+        """The error that says that the engine does not respond, and what to do."""
+        return self.address.away()
 
     def processes(self) -> dict[str, Any]:
         """State of each process of the service: ``{name: {state, pid, restarts, problem}}``."""

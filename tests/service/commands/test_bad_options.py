@@ -61,6 +61,7 @@ MEANT: dict[str, set[str]] = {
     "bench isolated --snr-db": {"-1", "0", "1e-300"},
     "bench isolated --depths-um": {"-1 10", "0 10", "1e-300 10"},
     "bench baseline-beads --z-range-um": {"-1 10", "0 10", "1e-300 10"},
+    "relay --port": {"0"},
     "reprocess --workers": {"0"},
     "demo --port": {"0"},
     "serve --port": {"0"},
@@ -85,6 +86,7 @@ WIRES = (
     "evaluation.commands.baselines._one_bead",
     "models.training.train",
     "models.movie_localization.localize_movie",
+    "service.api.server.serve_app",
     "service.reprocess.work.work_through",
 )
 
@@ -185,6 +187,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "model list": [],
         "model export": [str(reference_model("live")), "--out", "OUT.zip"],
         "model import": [path["model.zip"], "--out", "OUT"],
+        "relay": ["--nats", "nats://127.0.0.1:1"],
         "reprocess": [recording, "--model", str(reference_model("live")), "--workers", "0", "--out", "OUT"],
         "retention": ["--dry-run"],
         "evaluate": [path["found.csv"], path["truth.csv"]],
