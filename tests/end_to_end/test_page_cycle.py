@@ -155,13 +155,13 @@ def test_from_a_fresh_service_to_exported_tracks(service: str, browser: Watched,
     assert len(table) == len(rows) > 0
     assert {"track_id", "frame", "t_s", "x_um", "y_um", "z_um", "sigma_z_um", "observed"} <= set(table)
     assert table.z_um.between(-50, 100).all()
-    with page.expect_download(timeout=SEEN_LIMIT_MS) as made:
+    with page.expect_download(timeout=JOB_LIMIT_MS) as made:
         page.get_by_role("button", name="Parquet").click()
     made.value.save_as(tmp_path / "tracks.parquet")
     stored = pd.read_parquet(tmp_path / "tracks.parquet")
     assert sorted(stored.track_id.unique()) == sorted(table.track_id.unique())
     assert len(stored) == len(table)
-    with page.expect_download(timeout=SEEN_LIMIT_MS) as made:
+    with page.expect_download(timeout=JOB_LIMIT_MS) as made:
         page.get_by_role("button", name="TrackMate XML").click()
     made.value.save_as(tmp_path / "tracks.xml")
     assert (tmp_path / "tracks.xml").read_text(encoding="utf-8").startswith("<?xml")
