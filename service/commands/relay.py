@@ -22,10 +22,14 @@ def run(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen at.")] = None,
 ) -> None:
     """Give the live views of all scopes of a NATS server to many viewers."""
+    import threading
+
     from models.errors import DataError
     from service.api.server import serve_app
     from service.commands.waiting import web_address
+    from service.process.listener import listen
     from service.process.logs import announce, configure_logs
+    from service.process.signals import handle_ending_signals
     from service.relay.app import create_relay
     from service.settings import load_settings
 
@@ -33,9 +37,12 @@ def run(
     if settings.relay.nats is None:
         raise DataError("There is no address of a NATS server.", "Give --nats, or the setting relay.nats.")
     configure_logs(settings.log_level)
+    app, stop = create_relay(settings), threading.Event()
 
     def started(at: int) -> None:
         address = web_address(settings.host, at, settings.scheme)
         announce("listening", f"The relay listens at {address}, and hears {settings.relay.nats}")
 
-    serve_app(create_relay(settings), settings, started=started)
+    with listen(settings.host, settings.port) as listener:
+        handle_ending_signals(lambda _number, _frame: stop.set())
+        serve_app(app, settings, listener=listener, stop=stop, started=started)

@@ -22,7 +22,6 @@ supervisor waits for them and removes the files that were left.
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from models.errors import DataError
 from service.files.access_keys import AccessKeys
 from service.process.children import STOP, Stop, place_of, wait_for_orphans
 from service.process.failure_record import FailureRecord
+from service.process.listener import listen
 from service.process.signals import Ending
 from service.process.storage import Storage, StorageWatch
 from service.process.tls import check_tls
@@ -176,7 +176,7 @@ class Supervisor:
             check_tls(self._settings)
             AccessKeys(self._settings.data_dir).records()  # damaged keys are an error here, not in a child
             killed = self._clean_up()
-            self._listener = _listen(self._settings.host, self._settings.port)
+            self._listener = listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]
             self._store = Store.open(self._settings.database)
             self._store.migrate()
@@ -240,7 +240,7 @@ class Supervisor:
             self._failures.add("service_stopped", message)
             if not ending.wanted:
                 stop = Stop(message)
-        for together in (("engine", "jobs"), ("api",)):
+        for together in (("engine", "jobs"), ("api", "relay")):
             self._end([child for child in self._children if child.name in together], stop)
         self._children = []
         if self._failures is not None:
@@ -427,23 +427,3 @@ class Supervisor:
         else:
             self._record_failed = False
             self._recorded = time.monotonic(), now
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket. It stays open while the API restarts, so that no other program can use the port."""
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise DataError(f"The address {host} cannot be used ({error}).", "Choose another with --host.") from error
-    if sys.platform != "win32":  # on Windows this option would let two services share a port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(where)
-    except OSError as error:
-        listener.close()
-        raise DataError(
-            f"Port {port} at {host} cannot be used ({error.strerror}); one program listens at a port.",
-            "Stop the other program, or choose another port with --port (0 takes a free one).",
-        ) from error
-    return listener

@@ -47,7 +47,7 @@ class WatchedChild:
     Parameters
     ----------
     name : str
-        ``"engine"``, ``"api"`` or ``"jobs"``.
+        ``"engine"``, ``"api"``, ``"jobs"`` or ``"relay"``.
     place : Path
         Lock that the process holds while it runs.
     target, arguments : callable, tuple

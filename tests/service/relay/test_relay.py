@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from websockets.sync.client import connect
 
 from models.errors import DataError
 from service.api.server import serve_app
+from service.process.children import follow_parent
+from service.process.supervisor import Supervisor
 from service.protocol import wire
 from service.protocol.addresses import LinkAddress
 from service.protocol.clients import EngineClient
@@ -269,3 +274,33 @@ def test_without_the_client_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "nats", None)
     with pytest.raises(DataError, match=r"bathyscope\[relay\]"):
         link.load_nats()
+
+
+def test_a_scope_publishes_when_its_settings_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("service.process.engine_child.engine_process", played_engine)
+    monkeypatch.setattr("service.process.api_child.api_process", played_api)
+    port = free_port()
+    settings = settings_of(tmp_path, port)
+    with nats_server(port), relay(settings) as address, Supervisor(settings) as supervisor:
+        until(lambda: "scope" in listed(address), 120.0)
+        until(lambda: listed(address)["scope"]["received"]["tracks"] > 3)
+        os.kill(supervisor.processes["relay"]["pid"], signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+        until(lambda: supervisor.processes["relay"]["restarts"] == 1)
+        before = listed(address)["scope"]["received"]["tracks"]
+        until(lambda: listed(address)["scope"]["received"]["tracks"] > before + 10, 120.0)
+
+
+def played_engine(_settings: Settings, address: LinkAddress, pipe: Connection) -> None:
+    ending, live = threading.Event(), LivePublisher(address)
+    follow_parent(pipe, lambda _: ending.set())
+    while not ending.wait(0.02):
+        live.send("tracks", wire.encode(wire.TRACKS, {"sequence": 0}, {"track_id": np.zeros(1, np.uint32)}))
+        pipe.send({"state": "running"})
+    live.close()
+
+
+def played_api(_settings: Settings, _address: LinkAddress, _listener: socket.socket, pipe: Connection) -> None:
+    ending = threading.Event()
+    follow_parent(pipe, lambda _: ending.set())
+    while not ending.wait(0.2):
+        pipe.send({"state": "running"})
