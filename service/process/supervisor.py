@@ -44,6 +44,7 @@ from service.process.storage import Storage, StorageWatch
 from service.process.tls import check_tls
 from service.process.watched_child import WatchedChild
 from service.protocol.addresses import LinkAddress
+from service.relay.link import load_nats
 from service.settings import Settings
 from service.store.store import Store
 from service.worker_thread import WorkerThread
@@ -167,7 +168,7 @@ class Supervisor:
         ------
         DataError
             When the data directory is in use or cannot be written, the port is taken, or the
-            certificate or the access keys cannot be read.
+            certificate or the access keys cannot be read, or NATS is asked for and not installed.
         StoreError
             When the database cannot be used.
         """
@@ -175,6 +176,8 @@ class Supervisor:
         try:
             check_tls(self._settings)
             AccessKeys(self._settings.data_dir).records()  # damaged keys are an error here, not in a child
+            if self._settings.relay.nats is not None:
+                load_nats()  # as above
             killed = self._clean_up()
             self._listener = listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]

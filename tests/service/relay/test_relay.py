@@ -32,7 +32,6 @@ from service.protocol import wire
 from service.protocol.addresses import LinkAddress
 from service.protocol.clients import EngineClient
 from service.protocol.live import LivePublisher
-from service.relay import link
 from service.relay.app import create_relay
 from service.relay.publisher import publish
 from service.relay.scopes import Scope, Scopes
@@ -270,10 +269,12 @@ def test_settings_that_are_none(given: dict[str, Any]) -> None:
         RelayPart(**given)
 
 
-def test_without_the_client_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_client_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "nats", None)
-    with pytest.raises(DataError, match=r"bathyscope\[relay\]"):
-        link.load_nats()
+    settings = settings_of(tmp_path, free_port())
+    for start in (create_relay, lambda given: Supervisor(given).start()):
+        with pytest.raises(DataError, match=r"bathyscope\[relay\]"):
+            start(settings)  # type: ignore[operator]
 
 
 def test_a_scope_publishes_when_its_settings_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
