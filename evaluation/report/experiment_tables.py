@@ -22,6 +22,7 @@ __all__ = [
     "depth",
     "ghosts",
     "isolated",
+    "moving",
     "psf",
     "resolution",
     "stacked",
@@ -207,6 +208,28 @@ def trackers(records: Records) -> list[str]:
             "motion",
             lambda row: number(row["hota"]),
             down="of",
+        )
+    ]
+
+
+def moving(records: Records) -> list[str]:
+    """Jaccard index and axial error of moving emitters, by light, for each motion and number of points."""
+    rows = _rows(records, "moving")
+
+    def cell(row: Row) -> str:
+        error = row["jaccard_10_error"]
+        shown = number(row["jaccard_10"]) + ("" if error is None else f" ± {error:.2f}")
+        return f"{shown} ({number(row['rmse_axial_um'])})"
+
+    return [
+        part
+        for motion, points in dict.fromkeys((row["motion"], row["points"]) for row in rows)
+        for part in _titled(
+            f"{motion}, {points} points, by SNR in dB",
+            [row for row in rows if (row["motion"], row["points"]) == (motion, points)],
+            "snr_db",
+            cell,
+            limits=True,
         )
     ]
 
