@@ -93,8 +93,9 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "moving",
         "Moving emitters: single frames, tracks and the image filter",
-        "Simulated, exact PSF, 100 frames/s in the published volume, the first ten frames not scored. Jaccard index within "
-        "10 µm, mean over movies with its standard error (axial RMSE in µm). Thresholds are those of other movies.",
+        "Simulated, exact PSF, 100 frames/s in the published volume, the first ten frames not scored. Jaccard index "
+        "within 10 µm, mean over movies with its standard error (axial RMSE in µm). Thresholds are those of other "
+        "movies.",
         experiment_tables.moving,
     ),
     Topic(
