@@ -245,6 +245,7 @@ def test_checkerboard_halves_the_field() -> None:
     assert (black | white).all()
 
 
+@pytest.mark.slow  # examples/democamera.py, which always runs, goes the same way through the service.
 def test_democamera_is_calibrated_live(application: typer.Typer, tmp_path: Path) -> None:
     need("mm_test_adapters")
     from hardware.core_session import democamera_installation
