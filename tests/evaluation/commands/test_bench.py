@@ -139,7 +139,7 @@ def test_history_measures_queries_beside_a_writer_and_keeps_its_run(tmp_path: Pa
     assert figures["rows"] == {"points": 6000, "batches": 120, "seconds": 12.0}
     assert figures["database"] == "SQLite"
     assert figures["fill"]["bytes_per_point"] > 50
-    assert len(figures["queries"]) == 6
+    assert len(figures["queries"]) == 7
     for times in figures["queries"].values():
         assert 0 < times["p50"] <= times["p95"] <= times["p99"] <= times["max"]
         assert times["kb"] > 0
