@@ -197,6 +197,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench history": [],
         "bench localize": [],
         "bench fit": [],
+        "bench filter": [],
         "bench kills": [],
         "bench track": [],
         "bench beads": [
