@@ -170,6 +170,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     export_model(reference_model("live"), folder / "model.zip")
     path = {each.name: str(each) for each in folder.iterdir()}
     return {
+        "cameras": [],
         "demo": [],
         "serve": [],
         "camera": [path["darks.tif"], "--out", "OUT.json"],
