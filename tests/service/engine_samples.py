@@ -36,7 +36,7 @@ class DotScene:
 
 
 class DotLocalizer:
-    """Centre of mass of what is bright. Waits for `gate` before each batch; raises when told to."""
+    """Centre of mass of what is bright; nothing in a frame without. Waits for `gate` before each batch; raises when told to."""
 
     threshold = 0.5
     image_model: Any = None
@@ -59,9 +59,11 @@ class DotLocalizer:
         weights = np.where(frames > 400, frames, 0).astype(float)
         total = weights.sum(axis=(1, 2))
         rows, columns = np.indices(SHAPE)
-        one = np.ones(len(frames))
+        lit = total > 0
+        weights, total = weights[lit], total[lit]
+        one = np.ones(len(total))
         return Localizations(
-            frame=np.asarray(frame_numbers, np.int64),
+            frame=np.asarray(frame_numbers, np.int64)[lit],
             x_um=(weights * columns).sum(axis=(1, 2)) / total * PIXEL_UM,
             y_um=(weights * rows).sum(axis=(1, 2)) / total * PIXEL_UM,
             z_um=30.0 * one,
@@ -71,7 +73,7 @@ class DotLocalizer:
             sigma_x_um=0.2 * one,
             sigma_y_um=0.2 * one,
             sigma_z_um=0.5 * one,
-            chi2=np.full(len(frames), np.nan),
+            chi2=np.full(len(total), np.nan),
         )
 
 
