@@ -36,7 +36,10 @@ class DotScene:
 
 
 class DotLocalizer:
-    """Centre of mass of what is bright; nothing in a frame without. Waits for `gate` before each batch; raises when told to."""
+    """Centre of mass of what is bright, if anything is.
+
+    Waits for `gate` before each batch; raises when told to.
+    """
 
     threshold = 0.5
     image_model: Any = None
