@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.optics import Objective, computed_psf
 from models.psf import Psf
 from models.tables import Localizations
 
@@ -18,6 +20,29 @@ SMALL = (96, 96)
 """Enough for `asymmetric_psf`."""
 
 Array = NDArray[np.float64]
+
+CROWD = np.array(
+    [
+        [40.2, 41.7, 8.3, 3e4],
+        [47.4, 40.1, 14.2, 4e4],
+        [36.0, 47.0, 20.0, 4e4],
+        [70.3, 20.4, 1.2, 5e3],
+        [93.9, 50.8, 6.0, 2e4],
+        [60.0, -3.0, 15.0, 4e4],
+    ]
+)
+"""Bright emitters in a `SMALL` frame of `sharp_psf`; the last two are at an edge and outside."""
+
+
+@cache
+def sharp_psf() -> Psf:
+    """As sharp as that of the reference optics, on pixels of 1 µm."""
+    return computed_psf(Objective(0.45, 0.8, 1.0), np.arange(-4.0, 31.0))
+
+
+def nearby(emitters: Array, seed: int = 5) -> Array:
+    """Emitters near the true ones, as in the middle of a fit."""
+    return emitters + np.random.default_rng(seed).normal(0, [0.3, 0.3, 0.3, 500.0], emitters.shape)
 
 
 def expected_frame(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,46 +12,29 @@ from models.fit.evaluation import Evaluation, evaluate, warm_up
 from models.fit.image_levels import ImageOptics, LevelImage
 from models.fit.joint_fit import Convergence, FitFrame, fit_jointly
 from models.fit.level_scores import score_places
-from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline
-from models.psf import Psf
 from tests.models.cell_likelihood import plain_evaluation
-from tests.models.joint_fit_scenes import READ_NOISE_E, SMALL, expected_frame, noisy_frame
+from tests.models.joint_fit_scenes import (
+    BACKGROUND_E,
+    CROWD,
+    READ_NOISE_E,
+    SMALL,
+    expected_frame,
+    nearby,
+    noisy_frame,
+    sharp_psf,
+)
 
 Array = NDArray[np.float64]
-
-CROWD = np.array(
-    [
-        [40.2, 41.7, 8.3, 3e4],
-        [47.4, 40.1, 14.2, 4e4],
-        [36.0, 47.0, 20.0, 4e4],
-        [70.3, 20.4, 1.2, 5e3],
-        [93.9, 50.8, 6.0, 2e4],
-        [60.0, -3.0, 15.0, 4e4],
-    ]
-)
-"""The last two are at an edge and outside."""
-BACKGROUND_E = 5.0
-
-
-@cache
-def _psf() -> Psf:
-    """As sharp as that of the reference optics, on pixels of 1 µm."""
-    return computed_psf(Objective(0.45, 0.8, 1.0), np.arange(-4.0, 31.0))
 
 
 @pytest.fixture(scope="module")
 def optics() -> ImageOptics:
-    return ImageOptics(_psf(), CameraModel(read_noise_e=READ_NOISE_E))
+    return ImageOptics(sharp_psf(), CameraModel(read_noise_e=READ_NOISE_E))
 
 
 def _frame(shape: tuple[int, int], seed: int = 1, emitters: Array = CROWD) -> NDArray[np.float32]:
-    return noisy_frame(expected_frame(_psf(), emitters, BACKGROUND_E, shape), seed)
-
-
-def _nearby(seed: int = 5) -> Array:
-    """Emitters near the truth, as in the middle of a fit."""
-    return CROWD + np.random.default_rng(seed).normal(0, [0.3, 0.3, 0.3, 500.0], CROWD.shape)
+    return noisy_frame(expected_frame(sharp_psf(), emitters, BACKGROUND_E, shape), seed)
 
 
 def _scaled(matrix: Array, by: Array) -> Array:
@@ -74,7 +55,7 @@ def _same_as_plain(image: LevelImage, evaluation: Evaluation, known: NDArray[np.
 @pytest.mark.parametrize("shape", [SMALL, (93, 94), (97, 98)])
 def test_it_equals_a_plain_implementation(optics: ImageOptics, shape: tuple[int, int]) -> None:
     image = optics.image(_frame(shape))
-    evaluation = evaluate(image, _nearby(), 4.5)
+    evaluation = evaluate(image, nearby(CROWD), 4.5)
     assert set(np.unique(evaluation.layout.level)) == {0, 1, 2}
     _same_as_plain(image, evaluation)
 
@@ -82,14 +63,14 @@ def test_it_equals_a_plain_implementation(optics: ImageOptics, shape: tuple[int,
 def test_a_backdrop_is_part_of_the_model(optics: ImageOptics) -> None:
     known = (3 + np.arange(96)[:, None] / 10 + np.zeros(SMALL)).astype(np.float32)
     image = optics.image(_frame(SMALL) + known, known)
-    _same_as_plain(image, evaluate(image, _nearby(), 4.5), known)
+    _same_as_plain(image, evaluate(image, nearby(CROWD), 4.5), known)
     with pytest.raises(DataError, match=r"backdrop of shape \(96, 95\)"):
         optics.image(_frame(SMALL), known[:, :-1])
 
 
 def test_the_gradient_is_that_of_the_cost(optics: ImageOptics) -> None:
     image = optics.image(_frame((94, 95)))
-    here = evaluate(image, _nearby(), 4.5)
+    here = evaluate(image, nearby(CROWD), 4.5)
     matrix, gradient = here.equations
     parameters = np.append(here.emitters.ravel(), here.background)
     for row in range(len(parameters)):
@@ -108,7 +89,7 @@ def test_the_gradient_is_that_of_the_cost(optics: ImageOptics) -> None:
 def test_the_order_of_emitters_does_not_matter(optics: ImageOptics) -> None:
     image = optics.image(_frame(SMALL))
     order = np.array([3, 1, 5, 0, 4, 2])
-    there, here = evaluate(image, _nearby(), 4.5), evaluate(image, _nearby()[order], 4.5)
+    there, here = evaluate(image, nearby(CROWD), 4.5), evaluate(image, nearby(CROWD)[order], 4.5)
     places = np.append((4 * order[:, None] + np.arange(4)).ravel(), 24)
     scaled = _scaled(there.equations[0], there.equations[0])[np.ix_(places, places)]
     np.testing.assert_allclose(_scaled(here.equations[0], here.equations[0]), scaled, atol=1e-5)
@@ -135,7 +116,7 @@ def test_an_image_without_emitters_has_an_even_model(optics: ImageOptics) -> Non
 def test_emitters_far_outside_have_no_effect(optics: ImageOptics) -> None:
     image = optics.image(_frame(SMALL))
     outside = np.array([[-300.0, 50.0, 10.0, 1e4], [50.0, 400.0, 25.0, 1e4]])
-    without, complete = (evaluate(image, each, 4.5) for each in (_nearby(), np.vstack([_nearby(), outside])))
+    without, complete = (evaluate(image, each, 4.5) for each in (nearby(CROWD), np.vstack([nearby(CROWD), outside])))
     assert complete.cost == without.cost
     assert (complete.equations[0][24:32] == 0).all()
     assert complete.equations[1][:24] == pytest.approx(without.equations[1][:24])
@@ -146,7 +127,7 @@ def test_emitters_far_outside_have_no_effect(optics: ImageOptics) -> None:
 
 def test_residual_misfit_and_overlap_are_those_of_the_cells(optics: ImageOptics) -> None:
     image = optics.image(_frame((94, 95)))
-    evaluation = evaluate(image, _nearby(), 4.5)
+    evaluation = evaluate(image, nearby(CROWD), 4.5)
     plain = plain_evaluation(image, evaluation.emitters, 4.5, evaluation.layout)
     residual, variance = evaluation.residual()
     assert variance.sum() == pytest.approx(plain.expected.sum(), rel=1e-5)
@@ -164,7 +145,7 @@ def test_residual_misfit_and_overlap_are_those_of_the_cells(optics: ImageOptics)
 
 def test_removal_losses_are_differences_of_costs(optics: ImageOptics) -> None:
     image = optics.image(_frame((94, 95)))
-    evaluation = evaluate(image, _nearby(), 4.5)
+    evaluation = evaluate(image, nearby(CROWD), 4.5)
     losses = evaluation.removal_losses()
     for row in range(len(CROWD)):
         fewer = evaluation.emitters.copy()
@@ -175,8 +156,8 @@ def test_removal_losses_are_differences_of_costs(optics: ImageOptics) -> None:
 
 def test_emitters_that_move_little_keep_boxes_and_patterns(optics: ImageOptics) -> None:
     image = optics.image(_frame(SMALL))
-    here = evaluate(image, _nearby(), 4.5)
-    moved = _nearby()
+    here = evaluate(image, nearby(CROWD), 4.5)
+    moved = nearby(CROWD)
     moved[1, 0] += 0.5
     after = evaluate(image, moved, 4.5, before=here)
     assert after.layout is here.layout
@@ -215,7 +196,7 @@ def test_fits_agree_with_those_on_camera_pixels(optics: ImageOptics) -> None:
     crowd = CROWD[:5] * [1, 1, 1, 0.1]
     frame = _frame(SMALL, 1, crowd)
     fit = fit_jointly(
-        FitFrame(frame + np.float32(READ_NOISE_E**2), PatternSpline(_psf()), READ_NOISE_E**2),
+        FitFrame(frame + np.float32(READ_NOISE_E**2), PatternSpline(sharp_psf()), READ_NOISE_E**2),
         crowd,
         BACKGROUND_E,
         ((-5.0, 100.0), (-5.0, 100.0), (0.5, 29.0)),
@@ -248,7 +229,7 @@ def test_the_score_test_predicts_the_gain_of_a_fit(optics: ImageOptics) -> None:
 
 def test_losses_must_be_positive() -> None:
     with pytest.raises(DataError, match="loss of 0"):
-        ImageOptics(_psf(), CameraModel(), 0.0)
+        ImageOptics(sharp_psf(), CameraModel(), 0.0)
 
 
 def test_everything_compiles_with_a_dark_image(optics: ImageOptics) -> None:
@@ -257,8 +238,8 @@ def test_everything_compiles_with_a_dark_image(optics: ImageOptics) -> None:
 
 def test_emitters_must_be_numbers_and_fit_a_given_layout(optics: ImageOptics) -> None:
     image = optics.image(_frame(SMALL))
-    here = evaluate(image, _nearby(), 4.5)
-    wrong = _nearby()
+    here = evaluate(image, nearby(CROWD), 4.5)
+    wrong = nearby(CROWD)
     wrong[2, 1] += 6.0
     with pytest.raises(DataError, match=r"Emitter 2 is at .* at most 5 pixels around"):
         evaluate(image, wrong, 4.5, layout=here.layout)
@@ -267,7 +248,7 @@ def test_emitters_must_be_numbers_and_fit_a_given_layout(optics: ImageOptics) ->
     with pytest.raises(DataError, match="5 emitters were given with an evaluation of 6"):
         evaluate(image, wrong[:5], 4.5, before=here)
     with pytest.raises(DataError, match=r"layout for images of \(96, 96\) pixels was given with one of \(95, 96\)"):
-        evaluate(optics.image(_frame((95, 96))), _nearby(), 4.5, layout=here.layout)
+        evaluate(optics.image(_frame((95, 96))), nearby(CROWD), 4.5, layout=here.layout)
     wrong[3, 2] = np.nan
     for before in (None, here):
         with pytest.raises(DataError, match="Emitter 3 is at"):

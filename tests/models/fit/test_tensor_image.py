@@ -11,48 +11,40 @@ from models.camera import CameraModel
 from models.fit.image_levels import ImageOptics
 from models.fit.prior_fit import EmitterPrior, fit_with_prior
 from models.fit.tensor_image import TensorEvaluation, TensorOptics
-from models.optics import Objective, computed_psf
 from models.pattern_spline import PatternSpline, render_light
-from tests.models.joint_fit_scenes import READ_NOISE_E, expected_frame, noisy_frame
+from tests.models.joint_fit_scenes import (
+    BACKGROUND_E,
+    CROWD,
+    READ_NOISE_E,
+    SMALL,
+    expected_frame,
+    nearby,
+    noisy_frame,
+    sharp_psf,
+)
 
 Array = NDArray[np.float64]
 
-CROWD = np.array(
-    [
-        [40.2, 41.7, 8.3, 3e4],
-        [47.4, 40.1, 14.2, 4e4],
-        [36.0, 47.0, 20.0, 4e4],
-        [70.3, 20.4, 1.2, 5e3],
-        [93.9, 50.8, 6.0, 2e4],
-        [60.0, -3.0, 15.0, 4e4],
-        [400.0, 400.0, 5.0, 1e3],
-    ]
-)
-"""The last three are at an edge, outside, and so far outside that they have no light in the image."""
-BACKGROUND_E = 5.0
-PSF = computed_psf(Objective(0.45, 0.8, 1.0), np.arange(-4.0, 31.0))
+WITH_FAR = np.vstack([CROWD, [400.0, 400.0, 5.0, 1e3]])
+"""The last one is so far outside that it has no light in the image."""
 CAMERA = CameraModel(read_noise_e=READ_NOISE_E)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.fixture(scope="module")
 def optics() -> TensorOptics:
-    return TensorOptics(ImageOptics(PSF, CAMERA), torch.device("cpu"))
+    return TensorOptics(ImageOptics(sharp_psf(), CAMERA), torch.device("cpu"))
 
 
 def _image(shape: tuple[int, int]) -> NDArray[np.float32]:
-    return noisy_frame(expected_frame(PSF, CROWD, BACKGROUND_E, shape), 1)
-
-
-def _nearby(seed: int = 5) -> Array:
-    return CROWD + np.random.default_rng(seed).normal(0, [0.3, 0.3, 0.3, 500.0], CROWD.shape)
+    return noisy_frame(expected_frame(sharp_psf(), WITH_FAR, BACKGROUND_E, shape), 1)
 
 
 class Plain:
     """The same evaluation by one product of matrices in double precision, with compiled patterns of all pixels."""
 
     def __init__(self, image: NDArray[np.float32], known: NDArray[np.float32], of: TensorEvaluation) -> None:
-        spline, variance = PatternSpline(PSF), READ_NOISE_E**2
+        spline, variance = PatternSpline(sharp_psf()), READ_NOISE_E**2
         height, width = image.shape
         indices = spline.z_index(of.emitters[:, 2])
         self.share = np.zeros((len(of.emitters), 4, height + 4, width + 4))
@@ -76,11 +68,11 @@ class Plain:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("shape", [(96, 96), (93, 94)])
+@pytest.mark.parametrize("shape", [SMALL, (93, 94)])
 def test_it_equals_a_plain_implementation(optics: TensorOptics, shape: tuple[int, int], device: str) -> None:
     backdrop = np.random.default_rng(3).uniform(0, 4, shape).astype(np.float32)
     image = TensorOptics(optics.optics, torch.device(device)).image(_image(shape), backdrop)
-    evaluation = image.evaluate(_nearby(), 4.5)
+    evaluation = image.evaluate(nearby(WITH_FAR), 4.5)
     plain = Plain(_image(shape), backdrop, evaluation)
     matrix, gradient = evaluation.equations
     sigma = 1 / np.sqrt(np.maximum(np.diagonal(plain.matrix), 1e-12))
@@ -89,7 +81,7 @@ def test_it_equals_a_plain_implementation(optics: TensorOptics, shape: tuple[int
     np.testing.assert_allclose(gradient * sigma, plain.gradient * sigma, atol=1e-3, rtol=1e-5)
     np.testing.assert_allclose(evaluation.misfit[0][:-1], plain.chi2[:-1], rtol=1e-5)
     assert evaluation.misfit[0][-1] == 1
-    other = image.evaluate(_nearby(6), 5.0, evaluation)
+    other = image.evaluate(nearby(WITH_FAR, 6), 5.0, evaluation)
     now = evaluation.on_cells_of(other)
     expected = Plain(_image(shape), backdrop, now).cost - Plain(_image(shape), backdrop, other).cost
     assert now.cost_on_cells - other.cost_on_cells == pytest.approx(expected, abs=1e-3)
@@ -97,8 +89,8 @@ def test_it_equals_a_plain_implementation(optics: TensorOptics, shape: tuple[int
 
 def test_it_agrees_with_the_compiled_form(optics: TensorOptics) -> None:
     """Coarse cells lose information, at most the share that is permitted, and make small errors of the model."""
-    tensor = optics.image(_image((96, 96))).evaluate(_nearby(), 4.5)
-    compiled = optics.optics.image(_image((96, 96))).evaluate(_nearby(), 4.5)
+    tensor = optics.image(_image(SMALL)).evaluate(nearby(WITH_FAR), 4.5)
+    compiled = optics.optics.image(_image(SMALL)).evaluate(nearby(WITH_FAR), 4.5)
     shares = np.sqrt(np.diagonal(compiled.equations[0])[:24] / np.diagonal(tensor.equations[0])[:24])
     assert shares.min() > 0.8
     assert shares.max() < 1.01
@@ -108,12 +100,12 @@ def test_it_agrees_with_the_compiled_form(optics: TensorOptics) -> None:
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_the_gradient_is_that_of_the_cost(optics: TensorOptics, level: int) -> None:
-    image = optics.image(_image((96, 96)))
+    image = optics.image(_image(SMALL))
     image = image.rough() if level else image
-    here = image.evaluate(_nearby(), 4.5)
+    here = image.evaluate(nearby(WITH_FAR), 4.5)
     _, gradient = here.equations
     for column, change in enumerate((0.02, 0.02, 0.02, 20.0)):
-        moved = [_nearby() for _ in range(2)]
+        moved = [nearby(WITH_FAR) for _ in range(2)]
         for sign, emitters in zip((-1, 1), moved, strict=True):
             emitters[1, column] += sign * change
         costs = [image.evaluate_in(here.boxes, emitters, 4.5).cost_on_cells for emitters in moved]
@@ -123,18 +115,18 @@ def test_the_gradient_is_that_of_the_cost(optics: TensorOptics, level: int) -> N
 def test_a_fit_on_fine_cells_is_that_on_all_pixels(optics: TensorOptics) -> None:
     """These emitters are so bright that interpolated light of the usual cells moves them by several sigmas."""
     weight = np.tile(1 / np.array([1.0, 1.0, 2.0, 1e4]) ** 2, (6, 1))
-    prior = EmitterPrior(_nearby()[:6], weight, known=6)
+    prior = EmitterPrior(nearby(WITH_FAR)[:6], weight, known=6)
     bounds = np.array([-8.0, -8.0, 0.5]), np.array([104.0, 104.0, 28.0])
     tensors, fine, usual = (
         fit_with_prior(each, prior, 4.0, bounds, 6, 3)
         for each in (
-            optics.image(_image((96, 96))).fine(),
-            optics.optics.image(_image((96, 96))).fine(),
-            optics.optics.image(_image((96, 96))),
+            optics.image(_image(SMALL)).fine(),
+            optics.optics.image(_image(SMALL)).fine(),
+            optics.optics.image(_image(SMALL)),
         )
     )
     sigma = np.sqrt(np.diagonal(tensors.blocks, axis1=1, axis2=2))
-    assert (np.abs(tensors.emitters - CROWD[:6]) / sigma).max() < 4
+    assert (np.abs(tensors.emitters - CROWD) / sigma).max() < 4
     assert (np.abs(fine.emitters - tensors.emitters) / sigma).max() < 1.5
     assert (np.abs(usual.emitters - tensors.emitters) / sigma).max() > 3
 
