@@ -13,15 +13,12 @@ from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
 from hardware.reading import explain_reading, refusal
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
-from hardware.vendor_files import VENDOR_SUFFIXES, image_of_project, vendor_format
+from hardware.vendor_files import START_BYTES, VENDOR_SUFFIXES, image_of_project, vendor_format
 
 __all__ = ["open_stack"]
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Little and big endian, classic and BigTIFF."""
-
-_START_BYTES = 16
-"""From these the format of a file is known."""
 
 _COPIES_OF_A_FRAME = 4
 """A frame in memory is held as it is decoded, as it is kept, as counts and in floating point."""
@@ -77,7 +74,7 @@ def _open_format(path: Path) -> Stack:
     if not stat.S_ISREG(mode):
         raise refusal(f"{path} is neither a file nor a folder, but a pipe, socket or device.", "Give a file.")
     with path.open("rb") as file:
-        start = file.read(_START_BYTES)
+        start = file.read(START_BYTES)
     if not start:
         raise refusal(f"{path} is empty: it has 0 bytes.", "Copy or record it again.")
     if (vendor := vendor_format(start)) is not None:

@@ -13,11 +13,12 @@ from hardware.reading import refusal
 from hardware.stack import Stack
 from hardware.zeiss import open_czi
 
-__all__ = ["VENDOR_SUFFIXES", "VendorFormat", "image_of_project", "vendor_format"]
+__all__ = ["START_BYTES", "VENDOR_SUFFIXES", "VendorFormat", "image_of_project", "vendor_format"]
 
 VENDOR_SUFFIXES = (".nd2", ".czi", ".lif")
 
-_START_BYTES = 16
+START_BYTES = 16
+"""From so many first bytes the format of a file is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ _FORMATS = (
 
 
 def vendor_format(start: bytes) -> VendorFormat | None:
-    """The format of a file by its first 16 bytes; None for other files."""
+    """The format of a file by its first `START_BYTES`; None for other files."""
     return next((each for each in _FORMATS if start.startswith(each.start)), None)
 
 
@@ -88,7 +89,7 @@ def image_of_project(path: Path) -> Stack | None:
     if file is None:
         return None
     with file.open("rb") as opened:
-        found = vendor_format(opened.read(_START_BYTES))
+        found = vendor_format(opened.read(START_BYTES))
     if found is None or found.start != _LIF_START:
         return None
     return found.open(file, path.relative_to(file).as_posix())

@@ -56,7 +56,7 @@ class KnownCamera:
 _EVERY = (
     KnownCamera(
         "hamamatsu-orca-flash4.0",
-        "Hamamatsu ORCA-Flash4.0 (V2)",
+        "Hamamatsu ORCA-Flash4.0",
         100.0,
         0.47,
         1.64,

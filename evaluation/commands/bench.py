@@ -284,22 +284,22 @@ def track(
     show_localizing(figures)
 
 
-_MOST_EMITTERS = 1000
+_Emitters = Annotated[
+    list[int],
+    typer.Option(
+        "--emitters",
+        min=1,
+        max=1000,
+        default_factory=lambda: [10, 20, 64, 200],
+        show_default="10, 20, 64 and 200",
+        help="In an image; repeatable.",
+    ),
+]
 
 
 @application.command("fit")
 def fit(
-    emitters: Annotated[
-        list[int],
-        typer.Option(
-            "--emitters",
-            min=1,
-            max=_MOST_EMITTERS,
-            default_factory=lambda: [10, 20, 64, 200],
-            show_default="10, 20, 64 and 200",
-            help="In an image; repeatable.",
-        ),
-    ],
+    emitters: _Emitters,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each variant.")] = 20,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:
@@ -321,17 +321,7 @@ def fit(
 
 @application.command("filter")
 def image_filter(
-    emitters: Annotated[
-        list[int],
-        typer.Option(
-            "--emitters",
-            min=1,
-            max=_MOST_EMITTERS,
-            default_factory=lambda: [10, 20, 64, 200],
-            show_default="10, 20, 64 and 200",
-            help="In an image; repeatable.",
-        ),
-    ],
+    emitters: _Emitters,
     frames: Annotated[int, typer.Option("--frames", min=1, max=10_000, help="Frames that are measured.")] = 60,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:

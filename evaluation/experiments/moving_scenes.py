@@ -129,7 +129,7 @@ def scenes(*, quick: bool) -> tuple[Scene, ...]:
         return tuple(Scene(motion, _QUICK_POINTS, (10.0,), 1, _QUICK_FRAMES) for motion in ("directed", "brownian 10"))
     main = ("directed", "brownian 10")
     return (
-        # At the same SNR movies differ in difficulty, because the shallowest emitter sets the SNR: many are needed.
+        # At the same SNR movies differ in difficulty, because the shallowest emitter sets the SNR: several are needed.
         *(Scene(motion, 20, (-5.0, 0.0, 5.0, 10.0, 20.0), 4) for motion in main),
         *(Scene(motion, 20, (0.0, 5.0, 10.0), 2) for motion in MOTIONS if motion not in main),
         *(Scene(motion, 64, (10.0,), 2, 30) for motion in main),

@@ -142,22 +142,18 @@ def localize(records: Records) -> list[str]:
 
 def track(records: Records) -> list[str]:
     """Time per step of `bench track`, by the number of targets."""
-    rows = [
-        {**row, "of": row["tracker"], "case": f"{row['targets']} targets"}
-        for record in records
-        for row in record.result["rows"]
-    ]
-    return [grid(rows, "case", lambda row: f"{row['p50_ms']:.3g} ({row['p99_ms']:.3g})", down="of")]
+    return _times_by_count(records, "tracker", "targets", "p50_ms")
 
 
 def image_filter(records: Records) -> list[str]:
     """Time per frame of `bench filter`, by the number of emitters."""
-    rows = [
-        {**row, "of": row["degree"], "case": f"{row['emitters']} emitters"}
-        for record in records
-        for row in record.result["rows"]
-    ]
-    return [grid(rows, "case", lambda row: f"{row['mean_ms']:.3g} ({row['p99_ms']:.3g})", down="of")]
+    return _times_by_count(records, "degree", "emitters", "mean_ms")
+
+
+def _times_by_count(records: Records, of: str, counted: str, typical: str) -> list[str]:
+    """A typical time and the 99th percentile in ms; `of`, `counted` and `typical` are keys of the rows."""
+    rows = [{**row, "case": f"{row[counted]} {counted}"} for record in records for row in record.result["rows"]]
+    return [grid(rows, "case", lambda row: f"{row[typical]:.3g} ({row['p99_ms']:.3g})", down=of)]
 
 
 def fits(records: Records) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.report.listing import Column, joined, listed, shown
-from evaluation.report.markdown import Cell, errors, grid, jaccard, light, number
+from evaluation.report.markdown import Cell, errors, grid, jaccard, light, number, with_error
 from evaluation.report.records import Record
 from evaluation.scores.scoring import Row
 
@@ -217,9 +217,7 @@ def moving(records: Records) -> list[str]:
     rows = _rows(records, "moving")
 
     def cell(row: Row) -> str:
-        error = row["jaccard_10_error"]
-        shown = number(row["jaccard_10"]) + ("" if error is None else f" ± {error:.2f}")
-        return f"{shown} ({number(row['rmse_axial_um'])})"
+        return f"{with_error(row['jaccard_10'], row['jaccard_10_error'])} ({number(row['rmse_axial_um'])})"
 
     return [
         part
@@ -236,8 +234,7 @@ def moving(records: Records) -> list[str]:
 
 def _with_error(row: Row) -> str:
     """Mean Jaccard index over movies, with its standard error."""
-    error = row["jaccard_standard_error"]
-    return number(row["jaccard"]) + ("" if error is None else f" ± {error:.2f}")
+    return with_error(row["jaccard"], row["jaccard_standard_error"])
 
 
 def brownian(records: Records) -> list[str]:

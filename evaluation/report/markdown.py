@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.scores.scoring import Row
 
-__all__ = ["Cell", "errors", "grid", "jaccard", "light", "line", "number", "plain", "table"]
+__all__ = ["Cell", "errors", "grid", "jaccard", "light", "line", "number", "plain", "table", "with_error"]
 
 Cell = Callable[[Row], str]
 """Text of a row's figures in one cell."""
@@ -74,6 +74,11 @@ def light(row: Row) -> str:
 def number(value: Any, digits: int = 2) -> str:
     """Number with fixed digits; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def with_error(value: Any, error: Any) -> str:
+    """Number with its standard error, if that is known."""
+    return number(value) + ("" if error is None else f" ± {error:.2f}")
 
 
 def plain(value: Any) -> str:

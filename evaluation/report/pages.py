@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.report.markdown import Cell, errors, grid, jaccard, light, number, plain, table
+from evaluation.report.markdown import Cell, errors, grid, jaccard, light, number, plain, table, with_error
 from evaluation.scores.comparison import comparison_summary
 from evaluation.scores.scoring import TOLERANCES_UM, Row
 from evaluation.scores.targets import Target, met
@@ -108,8 +108,7 @@ def _moving(rows: Sequence[Row], ghosts: Sequence[Row]) -> list[str]:
     """Scores of moving emitters by light, a table for each motion and number of points."""
 
     def cell(row: Row) -> str:
-        error = row["jaccard_10_error"]
-        return number(row["jaccard_10"]) + ("" if error is None else f" ± {error:.2f}")
+        return with_error(row["jaccard_10"], row["jaccard_10_error"])
 
     def axial(row: Row) -> str:
         return f"{number(row['rmse_axial_um'])}, {number(row.get('axial_over_bound'))}, {number(row['over_sigma_z'])}"

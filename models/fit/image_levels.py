@@ -40,8 +40,7 @@ BLOCK = LEVELS[-1]
 PERMITTED_LOSS = 0.2
 """Permitted increase of sigmas by coarse cells."""
 FINE_LOSS = 0.05
-"""The same of fine cells. Interpolated light has errors that are below its noise with the usual cells, but for bright
-emitters: there sigmas are small."""
+"""The same of fine cells. With the usual ones, errors of interpolated light exceed the sigmas of bright emitters."""
 ROUGH_LOSS = 3.0
 """The same of rough cells, for the first steps of a fit."""
 

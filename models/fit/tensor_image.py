@@ -44,13 +44,13 @@ class TensorOptics:
     optics, device
         As given.
     tensor_splines : tuple of TensorSpline
-        On pixels of side 1, 2 and 4.
+        On the cells of an image and of a rough one.
     """
 
     def __init__(self, optics: ImageOptics, device: torch.device) -> None:
         self.optics, self.device = optics, device
         self.tensor_splines = tuple(
-            TensorSpline(spline, side, device) for spline, side in zip(optics.splines, LEVELS, strict=True)
+            TensorSpline(optics.splines[level], LEVELS[level], device) for level in range(_ROUGH_LEVEL + 1)
         )
 
     @property

@@ -92,7 +92,7 @@ class Effort:
     ----------
     steps, rough_steps : most steps of the fit, see `fit_with_prior`
     search_every : the residual is searched for missed emitters in one of so many frames; 0: in none
-    fine : whether cells are so fine that bright emitters have no error by them; a third slower
+    fine : whether the image is compared on fine cells, which bright emitters need; takes a third more time
     """
 
     steps: int = 3

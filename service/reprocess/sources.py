@@ -13,7 +13,6 @@ import numpy as np
 from models.background.mode import StaticLightMode
 from models.errors import DataError
 from models.localization import Localizer
-from models.model_card import ModelCard
 from models.tables import Tracks
 from service.analysis.live_tracks import StoredLiveTracks
 from service.files.library import Library
@@ -136,7 +135,7 @@ def _recipe(
         run=run,
         recording=str(recording.absolute()),
         model=str(model.absolute()),
-        model_id=ModelCard.load(model).id,
+        model_id=localizer.card.id,
         model_sha256=model_digest(model),
         tracking=tracking.record(),
         static_light=static_light,
