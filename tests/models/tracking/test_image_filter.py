@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from models.camera import CameraModel
 from models.fit.image_levels import ImageOptics
 from models.fit.tensor_image import TensorOptics
 from models.tables import Localizations
 from models.tracking.image_filter import FULL, Effort, ImageFilter
 from models.tracking.pool import Pool
 from tests.models.image_samples import CAMERA, DEPTHS_UM, FPS, SHAPE, START, candidates, image_model, places_um
-from tests.models.joint_fit_scenes import expected_frame, noisy_frame
+from tests.models.joint_fit_scenes import (
+    CROWD,
+    READ_NOISE_E,
+    SMALL,
+    expected_frame,
+    nearby,
+    network_detections,
+    noisy_frame,
+    sharp_psf,
+)
 
 Array = NDArray[np.float64]
 
@@ -72,6 +83,27 @@ def test_identities_hold_through_twenty_frames_without_candidates(tensors: bool)
     assert len(state) == len(START)
     assert state.observed.all()
     assert len(table) == len(START)
+
+
+def error_in_a_crowd_um(effort: Effort) -> float:
+    """Mean error of three bright emitters that overlap, along the worst axis of each."""
+    truth = CROWD[:3]
+    tracker = ImageFilter(ImageOptics(sharp_psf(), CameraModel(read_noise_e=READ_NOISE_E)), (0.5, 28.0))
+    errors = []
+    for n in range(12):
+        found = network_detections(nearby(truth, n), n)
+        found.probability[:] = 0.9
+        counts = noisy_frame(expected_frame(sharp_psf(), truth, BACKGROUND_E, SMALL), n)
+        _, table = tracker.step_image(n / FPS, n, found, counts, None, effort)
+        if n >= 6:
+            apart = np.abs(np.column_stack([table.x_um, table.y_um, table.z_um])[:, None] - truth[:, :3])
+            errors.append(apart.max(axis=2).min(axis=0))
+    return float(np.mean(errors))
+
+
+def test_a_full_fit_has_cells_that_do_not_move_bright_emitters() -> None:
+    assert error_in_a_crowd_um(FULL) < 0.045
+    assert error_in_a_crowd_um(replace(FULL, fine=False)) > 0.05
 
 
 def test_identities_hold_through_frames_without_images() -> None:
