@@ -122,13 +122,14 @@ class TensorImage:
         """Itself: every pixel is compared."""
         return self
 
-    def evaluate(self, emitters: Array, background: float, before: TensorEvaluation | None = None) -> TensorEvaluation:
-        """Likelihood at emitters (N, 4); boxes are those of `before`, when given, where they suffice."""
-        boxes = self._boxes(emitters, background)
-        if before is not None and before.image is self:
-            # One crop for both, so that their costs are compared on the same light.
-            boxes = _joined(before.boxes, boxes)
-        return self.evaluate_in(boxes, emitters, background)
+    def evaluate(
+        self,
+        emitters: Array,
+        background: float,
+        before: TensorEvaluation | None = None,
+    ) -> TensorEvaluation:
+        """Likelihood at emitters (N, 4); see `FittedImage`."""
+        return self.evaluate_in(self._boxes(emitters, background), emitters, background)
 
     def evaluate_in(self, boxes: NDArray[np.int64], emitters: Array, background: float) -> TensorEvaluation:
         """Likelihood at emitters (N, 4), patterns cropped to boxes (N, 4) of cells."""
@@ -234,14 +235,3 @@ class TensorEvaluation:
     def compiled(self) -> Evaluation:
         """The compiled evaluation at the same emitters, for a search of the residual."""
         return self.image.cells.evaluate(self.emitters, self.background)
-
-
-def _joined(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Smallest boxes (N, 4) around pairs of boxes; empty ones have no part."""
-    both = one.copy()
-    both[:, ::2] = np.minimum(one[:, ::2], other[:, ::2])
-    both[:, 1::2] = np.maximum(one[:, 1::2], other[:, 1::2])
-    for first, second in ((one, other), (other, one)):
-        empty = (first[:, 1::2] <= first[:, ::2]).any(axis=1)
-        both[empty] = second[empty]
-    return both
