@@ -110,6 +110,7 @@ def test_the_images_give_better_tracks_as_the_next_revision(store: Store, tmp_pa
     item = store.runs.get(run)
     assert item.revision == 2
     assert item.revisions[-1]["form"] == "smoothed"
+    assert item.revisions[-1]["model_ids"] == [MODEL]
     assert item.revisions[-1]["tracking"]["fit"] == "auto"
     after, scores = tracks_of(store, run), []
     for table in (before, after):
