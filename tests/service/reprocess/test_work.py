@@ -121,6 +121,16 @@ def test_what_is_done_is_not_computed_again(store: Store, data: Path, tmp_path: 
     assert not list(place.glob(".*"))
 
 
+def test_a_step_that_is_done_is_left_out(store: Store, data: Path, tmp_path: Path) -> None:
+    """As when a Dask scheduler gives a step to a second worker."""
+    source, place = source_of(store, data, light="on"), tmp_path / "work"
+    compute(source, place)
+    before = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    for step in steps_of(place, source.recipe):
+        step.function(str(place), step.block, None)
+    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == before
+
+
 def test_work_of_other_settings_is_begun_anew(store: Store, data: Path, tmp_path: Path) -> None:
     source, folder = source_of(store, data), WorkFolder(tmp_path / "work")
     assert not folder.begin(source.recipe, source.recorded, iter(()))
