@@ -27,8 +27,8 @@ _WITH_FIGURES = ("focus", "reprocess")
 """Jobs whose result is a JSON file."""
 
 
-_MOST_TRACKS = 10_000
-"""Tracks that one request names: their numbers fit into the body of a request."""
+_MOST_TRACKS = 3_000
+"""Tracks that one request names: with numbers of 16 digits they fit into the longest body (`service.api.bodies`)."""
 
 
 class ExportRequest(BaseModel):

@@ -133,7 +133,8 @@ Revision = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
 TrackLength = Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE]
 PathFrame = Annotated[int, Path(ge=0, le=MOST_KEY, description="Image number of the camera, from 0.")]
 PathTrack = Annotated[int, Path(ge=0, le=MOST_KEY)]
-TrackId = Annotated[int, Field(ge=0, le=MOST_KEY), WHOLE]
+TrackId = Annotated[int, Field(ge=0, le=2**53), WHOLE]
+"""In JSON; numbers are exact up to here."""
 
 LONGEST_ID = 64
 """Characters of the id of a run, job, calibration or model."""

@@ -17,7 +17,7 @@ const WHOLE = [
 
 const POLL_MS = 700;
 /** Tracks that a request may name. */
-const MOST_NAMED = 10_000;
+const MOST_NAMED = 3_000;
 
 interface Props {
   run: Run;
