@@ -28,7 +28,6 @@ __all__ = ["DaskWorkforce", "local_cluster", "scheduler_at"]
 _LOOK_S = 0.2
 _ANSWER_S = 5.0
 """Longest time for the scheduler to answer, s."""
-_LOST = frozenset({"cancelled", "lost"})
 
 
 class DaskWorkforce:
@@ -85,9 +84,13 @@ class DaskWorkforce:
                 yield from self._reconnect(waiting)
 
     def _is_lost(self, futures: dict[tuple[Path, str], Future[None]]) -> bool:
-        """Whether the scheduler has gone, or has forgotten the steps."""
+        """Whether the scheduler has gone, or has forgotten the steps.
+
+        The status "lost" is not meant: the results of a lost worker, which Dask has computed again by another one.
+        """
         client = self._client
-        return client is None or client.status != "running" or any(each.status in _LOST for each in futures.values())
+        forgotten = any(each.status == "cancelled" for each in futures.values())
+        return client is None or client.status != "running" or forgotten
 
     def _submit(self, missing: Sequence[Step]) -> dict[tuple[Path, str], Future[None]]:
         client = self._client
