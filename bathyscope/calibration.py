@@ -12,6 +12,7 @@ from models.calibration.calibration import Calibration
 from models.calibration.report import with_report
 from models.calibration.sweep import Sweep
 from models.errors import DataError
+from models.object_size import ObjectSize
 from service.files.camera_choice import camera_model
 from service.files.outputs import complete_output
 from service.files.recorded_sweep import open_recorded_sweep
@@ -36,6 +37,8 @@ def calibrate(
     flip_z: bool = False,
     axial_scale: float = 1.0,
     camera: CameraModel | str | Path | None = None,
+    object_diameter_um: float | None = None,
+    bead_diameter_um: float = 0.0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Calibration:
     """Learn the optics from one z-sweep of beads.
@@ -63,6 +66,11 @@ def calibrate(
     camera : CameraModel, str or Path, optional
         Camera, its name (`bathyscope cameras`), or the file that `bathyscope camera` wrote; estimated from the sweep
         by default.
+    object_diameter_um : float, optional
+        Diameter of the objects that will be tracked, when they are larger than the beads, µm: the pattern of a sphere
+        is computed from that of the beads.
+    bead_diameter_um : float
+        Diameter of the beads, µm; 0: points.
     progress : callable, optional
         Called with the share done (0 to 1) and the name of the step.
 
@@ -103,6 +111,7 @@ def calibrate(
     >>> bathyscope.Calibration.load(Path("calibration")).z_range_um
     (0.0, 12.0)
     """
+    objects = None if object_diameter_um is None else ObjectSize(object_diameter_um, bead_diameter_um)
     remarks: list[str] = []
     taken = _sweep(sweep, remarks.append, pixel_size_um, z_step_um, z_start_um)
     for remark in remarks:
@@ -116,6 +125,7 @@ def calibrate(
             camera=camera_model(camera),
             sign=-1 if flip_z else 1,
             axial_scale=axial_scale,
+            objects=objects,
             progress=progress,
         )
 

@@ -7,7 +7,7 @@ removed: the first 128 frames make the map that is used for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,11 +19,15 @@ from models.errors import DataError
 from models.tables import Localizations
 
 if TYPE_CHECKING:
+    from models.background.static_light import StaticLight
     from models.camera import CameraModel
     from models.fit.refiner import Refiner
     from models.localization import Localizer
 
-__all__ = ["Movie", "dark_level_note", "lit_frames", "localize_movie"]
+__all__ = ["Lights", "Movie", "begun_light", "dark_level_note", "lit_frames", "localize_movie"]
+
+Lights = Sequence[FrameLight | None]
+"""Static light of each frame of a movie; None where nothing is removed."""
 
 _PIXELS_PER_BATCH = 16 * 256 * 256
 """Pixels of a batch. Larger batches do not run faster on a CPU, and need more memory."""
@@ -108,17 +112,17 @@ def localize_movie(
 
 
 def lit_frames(
-    movie: Movie, localizer: Localizer, static_light: StaticLightMode, batch: int | None = None
+    movie: Movie, localizer: Localizer, static_light: StaticLightMode | Lights, batch: int | None = None
 ) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int64], list[FrameLight | None]]]:
     """Frames of a movie in batches, with their numbers and their static light; see `localize_movie`.
 
-    Without `batch` as many frames are read at once as localization is fastest with.
+    `static_light` may be the light of each frame, where it is known. Without `batch` as many frames are read at once as
+    localization is fastest with.
     """
     top = localizer.camera.saturation_adu
-    batch = batch or max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
-    light = localizer.static_light(static_light)
-    if light is not None:
-        light.begin_with(_frames(movie, batch), movie.shape[0])
+    batch = batch or _batch(movie)
+    known = None if isinstance(static_light, str) else static_light
+    light = begun_light(movie, localizer, static_light) if isinstance(static_light, str) else None
     for start in range(0, movie.shape[0], batch):
         frames = movie.read(start, start + batch)
         numbers = np.arange(start, start + len(frames))
@@ -129,10 +133,26 @@ def lit_frames(
                 "carry over.",
                 "Give the camera of this movie with --camera, or use a model that was calibrated with it.",
             )
-        yield frames, numbers, [None] * len(frames) if light is None else light.follow(frames)
+        if known is not None:
+            yield frames, numbers, list(known[start : start + len(frames)])
+        else:
+            yield frames, numbers, [None] * len(frames) if light is None else light.follow(frames)
 
 
-def _frames(movie: Movie, batch: int) -> Iterator[NDArray[np.uint16]]:
+def begun_light(movie: Movie, localizer: Localizer, mode: StaticLightMode) -> StaticLight | None:
+    """What follows the static light of a movie, with the map of its beginning; None for ``"off"``."""
+    light = localizer.static_light(mode)
+    if light is not None:
+        light.begin_with(_frames(movie), movie.shape[0])
+    return light
+
+
+def _batch(movie: Movie) -> int:
+    return max(1, _PIXELS_PER_BATCH // (movie.shape[1] * movie.shape[2]))
+
+
+def _frames(movie: Movie) -> Iterator[NDArray[np.uint16]]:
     """Frames of a movie one by one, read in batches."""
+    batch = _batch(movie)
     for start in range(0, movie.shape[0], batch):
         yield from movie.read(start, start + batch)

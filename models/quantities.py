@@ -22,6 +22,7 @@ __all__ = [
     "EXPOSURE_S",
     "FOCUS_RANGE_UM",
     "FRAME_PERIOD_S",
+    "OBJECT_DIAMETER_UM",
     "PIXEL_SIZE_UM",
     "READ_NOISE_E",
     "REPEATS",
@@ -133,6 +134,14 @@ PIXEL_SIZE_UM = Quantity(
         Slip(10.0, 5000.0, _NANOMETRES),
         Slip(1e-9, 1e-5, "Was it given in metres or millimetres? It is stated in µm."),
     ),
+)
+OBJECT_DIAMETER_UM = Quantity(
+    "the diameter of an object",
+    "µm",
+    0.01,
+    50.0,
+    "from nanoparticles to large cells",
+    (Slip(50.0, 50000.0, _NANOMETRES), Slip(1e-9, 1e-4, "Was it given in metres or millimetres? It is stated in µm.")),
 )
 Z_STEP_UM = Quantity(
     "the step of the sweep",

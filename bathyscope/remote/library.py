@@ -50,6 +50,8 @@ def start_calibration(
     exposure_s: float | None = None,
     pixel_size_um: float | None = None,
     camera: Mapping[str, Any] | str | None = None,
+    object_diameter_um: float | None = None,
+    bead_diameter_um: float | None = None,
 ) -> Steps[Job]:
     """Sweep the live microscope through the sample, then compute a calibration from the sweep.
 
@@ -71,6 +73,8 @@ def start_calibration(
         Needed when the microscope does not know it.
     camera : mapping or str, optional
         The part ``camera`` of a camera description, or the name of a known camera; absent: estimated from the sweep.
+    object_diameter_um, bead_diameter_um : float, optional
+        Diameter of the objects that will be tracked, when they are larger than the beads, and of the beads, µm.
 
     Returns
     -------
@@ -86,6 +90,8 @@ def start_calibration(
         "exposure_s": exposure_s,
         "pixel_size_um": pixel_size_um,
         "camera": camera,
+        "object_diameter_um": object_diameter_um,
+        "bead_diameter_um": bead_diameter_um,
     }
     given = {key: value for key, value in body.items() if value is not None}
     return read_job((yield Request("POST", "/calibrations", json=given, timeout_s=_START_S)).json())
@@ -102,6 +108,8 @@ def upload_sweep(
     axial_scale: float = 1.0,
     flip_z: bool = False,
     camera: Mapping[str, Any] | str | None = None,
+    object_diameter_um: float | None = None,
+    bead_diameter_um: float | None = None,
     name: str = "",
     progress: bool = True,
 ) -> Steps[Job]:
@@ -124,6 +132,8 @@ def upload_sweep(
         The sweep runs toward the objective.
     camera : mapping or str, optional
         The part ``camera`` of a camera description, or the name of a known camera; absent: estimated from the sweep.
+    object_diameter_um, bead_diameter_um : float, optional
+        Diameter of the objects that will be tracked, when they are larger than the beads, and of the beads, µm.
     name : str
         For people.
     progress : bool
@@ -151,6 +161,8 @@ def upload_sweep(
         "axial_scale": axial_scale,
         "flip_z": flip_z,
         "camera": camera,
+        "object_diameter_um": object_diameter_um,
+        "bead_diameter_um": bead_diameter_um,
     }
     given = as_json({key: value for key, value in body.items() if value is not None})
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]

@@ -40,16 +40,19 @@ class LightMap:
     light_e : ndarray of float32, shape (H, W)
         Photo-electrons.
     camera : CameraModel
+    doubt_e2 : float
+        Variance of a pixel that stands for the error of the map in a fit, photo-electrons squared.
 
     Attributes
     ----------
-    light_e : as given
+    light_e, doubt_e2 : as given
     level_e : float
         Its median, which stays in the network's input.
     """
 
-    def __init__(self, light_e: F32, camera: CameraModel) -> None:
+    def __init__(self, light_e: F32, camera: CameraModel, doubt_e2: float = 0.0) -> None:
         self.light_e = light_e
+        self.doubt_e2 = doubt_e2
         self.level_e = float(np.median(light_e))
         self._camera = camera
         self._light_adu = light_e / np.float32(camera.electrons_per_adu)

@@ -38,6 +38,7 @@ from models.calibration.sweep_steps import check_steps
 from models.camera import CameraModel
 from models.errors import DataError
 from models.memory import require_memory
+from models.object_size import ObjectSize
 from models.quantities import AXIAL_SCALE, DEPTH_UM, STAGE_UM
 
 __all__ = ["calibrate"]
@@ -54,6 +55,7 @@ def calibrate(
     sign: int = 1,
     axial_scale: float = 1.0,
     mask: NDArray[np.bool_] | None = None,
+    objects: ObjectSize | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
     """Measure PSF, focus, field map and variation of the beads from a sweep.
@@ -72,6 +74,8 @@ def calibrate(
         ``z_um = sign * axial_scale * (sweep position - focus)``.
     mask : ndarray of bool, shape (H, W), optional
         True where beads may be used. Beads elsewhere still count as neighbours.
+    objects : ObjectSize, optional
+        What is tracked, when it is larger than the beads: the pattern becomes that of such objects.
     progress : callable, optional
         Called with the share done (0..1) and the name of the step.
 
@@ -135,7 +139,7 @@ def calibrate(
     with threadpool_limits(limits=1, user_api="blas"):
         joint = fit_joint_pattern(planes, z_um, beads, cone, variance, sweep.pixel_size_um, wanted, report)
         report(0.9, "joining")
-        return assemble_calibration(
+        found = assemble_calibration(
             sweep,
             kept,
             joint,
@@ -146,6 +150,7 @@ def calibrate(
             wanted,
             tuple(notes),
         )
+    return found if objects is None else found.of_objects(objects)
 
 
 def _check_request(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.camera import CameraModel
 from models.errors import DataError
 from models.field import FieldMap
+from models.object_size import ObjectSize, psf_of_sphere
 from models.psf import Psf
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ class Calibration:
     report: dict[str, Any]
     evidence: Evidence | None = dataclasses.field(default=None, repr=False, compare=False)
     page: str = dataclasses.field(default="", repr=False, compare=False)
+
+    def of_objects(self, size: ObjectSize) -> Calibration:
+        """The same optics with the pattern of evenly labelled spheres instead of beads; the report states the size."""
+        notes = [
+            *self.report["notes"],
+            f"the pattern is that of objects of {size.object_um:g} µm, computed from beads of {size.bead_um:g} µm",
+        ]
+        report = {**self.report, "notes": notes, "object_um": size.object_um, "bead_um": size.bead_um}
+        return dataclasses.replace(self, psf=psf_of_sphere(self.psf, size.missing_um), report=report)
 
     def as_dict(self) -> dict[str, Any]:
         """All but the PSF and the images, as plain values for JSON."""

@@ -179,7 +179,8 @@ class ImageFilter(Tracker):
         pairs = self._associate(scan, wide)
         new = np.setdiff1d(np.arange(len(scan.used)), pairs.hits)
         if self._background is None:
-            self._background = max(float(np.percentile(electrons, 10)), self._optics.read_variance)
+            above = electrons if backdrop is None else electrons - backdrop
+            self._background = max(float(np.percentile(above, 10)), self._optics.read_variance)
         image = self._optics.image(electrons, backdrop)
         fit = fit_with_prior(
             image.fine() if effort.fine else image,

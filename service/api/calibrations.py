@@ -21,6 +21,7 @@ from service.api.quantities import (
     ElectronsPerAdu,
     ExposureS,
     Line,
+    ObjectDiameterUm,
     PathId,
     PixelSizeUm,
     ReadNoiseE,
@@ -66,6 +67,14 @@ Camera = Annotated[
 ]
 
 
+def _check_sizes(object_um: float | None, bead_um: float | None) -> None:
+    if bead_um is not None and (object_um is None or object_um < bead_um):
+        raise ValueError(
+            f"bead_diameter_um is {bead_um:g}; it needs an object_diameter_um that is not smaller, since a pattern can "
+            "be made wider, not narrower"
+        )
+
+
 class CalibrationRequest(BaseModel):
     """A z-sweep of beads on the live microscope."""
 
@@ -87,11 +96,21 @@ class CalibrationRequest(BaseModel):
         None, description="The measured camera, or the name of a known one; absent: it is estimated from the sweep."
     )
 
+    object_diameter_um: ObjectDiameterUm | None = Field(
+        None,
+        description="Diameter of the objects that will be tracked, µm: the pattern becomes that of such spheres; "
+        "absent: of the beads.",
+    )
+    bead_diameter_um: ObjectDiameterUm | None = Field(
+        None, description="Diameter of the beads, with object_diameter_um; absent: points."
+    )
+
     @model_validator(mode="after")
     def _feasible(self) -> Self:
         low, high = self.z_range_um
         if low >= high:
             raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
+        _check_sizes(self.object_diameter_um, self.bead_diameter_um)
         return self
 
 
@@ -114,11 +133,21 @@ class SweepFileRequest(BaseModel):
         None, description="The measured camera, or the name of a known one; absent: it is estimated from the sweep."
     )
 
+    object_diameter_um: ObjectDiameterUm | None = Field(
+        None,
+        description="Diameter of the objects that will be tracked, µm: the pattern becomes that of such spheres; "
+        "absent: of the beads.",
+    )
+    bead_diameter_um: ObjectDiameterUm | None = Field(
+        None, description="Diameter of the beads, with object_diameter_um; absent: points."
+    )
+
     @model_validator(mode="after")
     def _feasible(self) -> Self:
         if self.z_range_um is not None and self.z_range_um[0] >= self.z_range_um[1]:
             low, high = self.z_range_um
             raise ValueError(f"z_range_um is {low:g} to {high:g}; the low end must be below the high end")
+        _check_sizes(self.object_diameter_um, self.bead_diameter_um)
         return self
 
 

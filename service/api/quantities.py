@@ -40,6 +40,7 @@ __all__ = [
     "Line",
     "Lines",
     "Moment",
+    "ObjectDiameterUm",
     "PathFrame",
     "PathId",
     "PathTrack",
@@ -78,6 +79,7 @@ DepthUm = Annotated[float, *_plausible(quantities.DEPTH_UM)]
 StageUm = Annotated[float, *_plausible(quantities.STAGE_UM)]
 StepUm = Annotated[float, *_plausible(quantities.Z_STEP_UM)]
 FocusRangeUm = Annotated[float, *_plausible(quantities.FOCUS_RANGE_UM)]
+ObjectDiameterUm = Annotated[float, *_plausible(quantities.OBJECT_DIAMETER_UM)]
 PixelSizeUm = Annotated[float, *_plausible(quantities.PIXEL_SIZE_UM)]
 ExposureS = Annotated[float, *_plausible(quantities.EXPOSURE_S)]
 SettleS = Annotated[float, *_plausible(quantities.SETTLE_S)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.calibration.sweep import Sweep
+    from models.object_size import ObjectSize
     from service.files.camera_choice import CameraOptions
 
 __all__ = ["checkerboard", "run"]
@@ -117,6 +118,14 @@ def run(
     focus_um: float | None = typer.Option(
         None, callback=plausible("STAGE_UM"), help="Focus in sweep coordinates, µm; measured when not given."
     ),
+    object_diameter_um: float | None = typer.Option(
+        None,
+        callback=plausible("OBJECT_DIAMETER_UM"),
+        help="Diameter of the objects that will be tracked, µm: the pattern of a sphere is computed from the beads'.",
+    ),
+    bead_diameter_um: float | None = typer.Option(
+        None, callback=plausible("OBJECT_DIAMETER_UM"), help="Diameter of the beads, with --object-diameter-um."
+    ),
     axial_scale: float = typer.Option(1.0, min=0.1, max=10.0, help="Depth per step of the sweep (not with --live)."),
     flip_z: bool = typer.Option(False, "--flip-z", help="The sweep runs toward the objective (not with --live)."),
     camera: CameraFile = None,
@@ -149,6 +158,7 @@ def run(
         z_range_um, z_step_um, exposure_s = _of_sequence(sequence)
     lengths = _Lengths(pixel_size_um, z_step_um, z_start_um, z_range_um, focus_um)
     lengths.check()
+    objects = _objects(object_diameter_um, bead_diameter_um)
     camera_options = CameraOptions(camera, camera_offset_adu, electrons_per_adu, read_noise_e)
     squares = None if checkerboard_color is None else _Checkerboard(checkerboard_color, square_px)
     if sweep is None:
@@ -162,7 +172,18 @@ def run(
         def source() -> _SweepOnAxis:
             return _SweepOnAxis(_from_file(path, lengths), sign, axial_scale)
 
-    _calibrate(source, lengths, camera_options, squares, out)
+    _calibrate(source, lengths, camera_options, squares, objects, out)
+
+
+def _objects(object_um: float | None, bead_um: float | None) -> ObjectSize | None:
+    """Size of the objects that will be tracked; None when they are like the beads."""
+    from models.object_size import ObjectSize
+
+    if object_um is None:
+        if bead_um is not None:
+            raise typer.BadParameter("needs --object-diameter-um", param_hint="--bead-diameter-um")
+        return None
+    return ObjectSize(object_um, bead_um or 0.0)
 
 
 def _refuse_options(context: typer.Context, names: tuple[str, ...], *, live: bool) -> None:
@@ -179,6 +200,7 @@ def _calibrate(
     lengths: _Lengths,
     camera_options: CameraOptions,
     squares: _Checkerboard | None,
+    objects: ObjectSize | None,
     out: Path,
 ) -> None:
     """Compute the calibration of the sweep that `source` returns, and write it to `out`."""
@@ -203,6 +225,7 @@ def _calibrate(
                 sign=on_axis.sign,
                 axial_scale=on_axis.axial_scale,
                 mask=mask,
+                objects=objects,
                 progress=advance,
             )
         with_report(found).save(aside)

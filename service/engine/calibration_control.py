@@ -44,6 +44,8 @@ class CalibrationControl:
         exposure_s: float | None = None,
         pixel_size_um: float | None = None,
         camera: dict[str, Any] | str | None = None,
+        object_diameter_um: float | None = None,
+        bead_diameter_um: float | None = None,
     ) -> dict[str, Any]:
         """Start the sweep of a calibration, after all checks; a job worker computes the calibration from it.
 
@@ -65,6 +67,8 @@ class CalibrationControl:
             "exposure_s": exposure_s,
             "pixel_size_um": pixel_size_um,
             "camera": None if camera is None else camera_of(camera).as_dict(),
+            "object_diameter_um": object_diameter_um,
+            "bead_diameter_um": bead_diameter_um,
         }
         self._stage_jobs.require_known()
         with self._lease.held():

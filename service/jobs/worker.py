@@ -111,6 +111,7 @@ def _calibrate(job: Job, jobs: Jobs, settings: Settings) -> None:
     from models.calibration.calibrating import calibrate
     from models.calibration.calibration import Calibration
     from models.calibration.report import with_report
+    from models.object_size import ObjectSize
     from service.files.camera_choice import camera_of
 
     sweep, known = sweep_of_job(
@@ -120,12 +121,14 @@ def _calibrate(job: Job, jobs: Jobs, settings: Settings) -> None:
         lambda text: jobs.log(job.id, f"Note: {_as_fields(text)}"),
     )
     z_range_um, camera = job.request["z_range_um"], job.request.get("camera")
+    object_um = job.request.get("object_diameter_um")
     found = calibrate(
         sweep,
         z_range_um=None if z_range_um is None else (z_range_um[0], z_range_um[1]),
         focus_um=job.request.get("focus_um"),
         sign=known["sign"],
         axial_scale=known["axial_scale"],
+        objects=None if object_um is None else ObjectSize(object_um, job.request.get("bead_diameter_um") or 0.0),
         camera=None if camera is None else camera_of(camera),
         progress=lambda done, what: jobs.report_progress(job.id, 100 * done, 100, "%"),
     )

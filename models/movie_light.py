@@ -1,0 +1,149 @@
+"""Static light of a movie that moving emitters cross, from the movie and its tracks in turns.
+
+The estimate frame by frame (`models.background.static_light`) keeps light of
+emitters that never leave a place. Offline the whole movie is known: with a
+first map it is tracked, the tracks that move and the static light are fitted
+together (`models.background.moving_light`), and the movie is tracked again with
+the better map. Two rounds use the candidates of the network alone, which errors
+of the map disturb least; one more uses the fit of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.background.frame_light import FrameLight, LightMap
+from models.background.moving_light import MovingLight
+from models.binning import whole_bins
+from models.fit.image_levels import BLOCK
+from models.tables import Tracks
+
+if TYPE_CHECKING:
+    from models.movie_localization import Lights, Movie
+    from models.tracking.image_tracker import ImageModel
+
+__all__ = ["light_beneath", "moving_tracks"]
+
+_PART_FRAMES = 512
+"""Most frames with one map: bleaching and drift of the lamp change little in them."""
+_SAMPLES = 128
+"""Frames of a part that are used; its other frames are like them."""
+
+_EQUAL_PX = 8
+"""Side of a square of pixels in which the map has the same error."""
+
+_LEAST_ERROR = 0.15
+"""Of a map, in the standard deviation of its structure."""
+
+_LEAST_POINTS = 8
+_LEAST_SIGMAS = 3.0
+_LEAST_PX = 4.0
+"""A track moves if it has so many points, and its ends are so far apart: in their sigmas, and in pixels."""
+
+
+def moving_tracks(tracks: Tracks, pixel_size_um: float) -> Tracks:
+    """The points of the tracks that move across the field."""
+    order = np.lexsort((tracks.frame, tracks.track_id))
+    by_track = tracks.select(order)
+    _, starts, counts = np.unique(by_track.track_id, return_index=True, return_counts=True)
+    first, last = by_track.select(starts), by_track.select(starts + counts - 1)
+    away_um = np.hypot(last.x_um - first.x_um, last.y_um - first.y_um)
+    sigma_um = np.sqrt((first.sigma_x_um**2 + first.sigma_y_um**2 + last.sigma_x_um**2 + last.sigma_y_um**2) / 2)
+    moves = (counts >= _LEAST_POINTS) & (away_um > np.maximum(_LEAST_SIGMAS * sigma_um, _LEAST_PX * pixel_size_um))
+    return by_track.select(np.repeat(moves, counts))
+
+
+def light_beneath(
+    movie: Movie,
+    tracks: Tracks,
+    images: ImageModel,
+    before: Lights,
+    advance: Callable[[float], None] = lambda _done: None,
+) -> list[FrameLight | None]:
+    """Static light of each frame, from the frames and the tracks that move in them.
+
+    Parameters
+    ----------
+    movie : Movie
+    tracks : Tracks
+        Of the movie, at true positions.
+    images : ImageModel
+        PSF, camera and field map.
+    before : sequence of FrameLight or None
+        Present estimate of each frame; frames without one stay without.
+    advance : callable
+        Called with the share of the movie that is done.
+
+    Returns
+    -------
+    list of FrameLight or None
+    """
+    lights = list(before)
+    moving = moving_tracks(tracks, images.optics.psf.pixel_size_um)
+    for start, stop in _parts(before):
+        mine = moving.select((moving.frame >= start) & (moving.frame < stop))
+        light_e = _light_of(movie, start, stop, mine, images, before)
+        earlier = before[start]
+        doubt_e2 = 0.0 if earlier is None else _doubt_e2(light_e, earlier.light.light_e)
+        part = LightMap(light_e, images.camera, doubt_e2)
+        for number in range(start, stop):
+            light = before[number]
+            lights[number] = None if light is None else FrameLight(part, light.factor)
+        advance(stop / len(lights))
+    return lights
+
+
+def _light_of(
+    movie: Movie, start: int, stop: int, tracks: Tracks, images: ImageModel, before: Lights
+) -> NDArray[np.float32]:
+    """Static light of a part of a movie; every few frames are used."""
+    sums = MovingLight(images.optics.splines[-1], BLOCK, _electrons(movie, start, images, before))
+    step = max(1, (stop - start) // _SAMPLES)
+    for number in range(start + (stop - start - 1) % step // 2, stop, step):
+        its = tracks.select(tracks.frame == number)
+        sums.add(_electrons(movie, number, images, before), its.track_id, _apparent(its, images))
+    return sums.light(np.unique(tracks.track_id))[0]
+
+
+def _electrons(movie: Movie, number: int, images: ImageModel, before: Lights) -> NDArray[np.float32]:
+    """A frame in photo-electrons, at the usual brightness of the lamp."""
+    light = before[number]
+    electrons = images.camera.to_electrons(movie.read(number, number + 1)[0])
+    return electrons if light is None else electrons / np.float32(light.factor)
+
+
+def _doubt_e2(light_e: NDArray[np.float32], before_e: NDArray[np.float32]) -> float:
+    """Variance of a pixel for the error of a map.
+
+    The error is about as large as the change from one round to the next, but rounds may agree in an error, so it is
+    at least a share of the structure. Errors of neighbouring pixels are equal, so they matter as much as independent
+    errors that are larger by the square root of the number of pixels.
+    """
+    now, before = (whole_bins(each.astype(np.float64), _EQUAL_PX) / _EQUAL_PX**2 for each in (light_e, before_e))
+    if now.size == 0:
+        return 0.0
+    return float(_EQUAL_PX**2 * max(np.mean((now - before) ** 2), _LEAST_ERROR**2 * np.var(now)))
+
+
+def _apparent(tracks: Tracks, images: ImageModel) -> NDArray[np.float64]:
+    """Apparent places of points, x and y in pixels, z in µm."""
+    x_um, y_um, z_um = tracks.x_um, tracks.y_um, tracks.z_um
+    if images.field is not None:
+        x_um, y_um, z_um = images.field.apparent_places(x_um, y_um, z_um)
+    pixel_um = images.optics.psf.pixel_size_um
+    return np.column_stack([x_um / pixel_um, y_um / pixel_um, z_um])
+
+
+def _parts(lights: Lights) -> Iterator[tuple[int, int]]:
+    """First and end frame of the parts of a movie that have light, each of nearly equal length."""
+    lit = np.array([light is not None for light in lights], np.int8)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], lit, [0]])))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        count = -(-(stop - start) // _PART_FRAMES)
+        cuts = np.linspace(start, stop, count + 1).astype(int).tolist()
+        yield from pairwise(cuts)
