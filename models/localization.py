@@ -143,16 +143,19 @@ class Localizer:
     @cached_property
     def image_model(self) -> ImageModel | None:
         """What the image filter needs of this model and camera; None when the PSF is missing or damaged."""
+        try:
+            return self.image_model_of(self.psf)
+        except DataError:
+            return None
+
+    def image_model_of(self, psf: Psf) -> ImageModel:
+        """The same with another PSF, as of objects of another size."""
         from models.fit.fitted_image import FitOptics
         from models.fit.image_levels import ImageOptics
         from models.fit.missed import MissedEmitters
         from models.fit.scale import fit_range_um
         from models.tracking.image_tracker import ImageModel
 
-        try:
-            psf = self.psf
-        except DataError:
-            return None
         on_cells = ImageOptics(psf, self.camera)
         optics: FitOptics = on_cells
         if self.device.type == "cuda":

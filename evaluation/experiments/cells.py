@@ -6,112 +6,43 @@ localizes; every method is shown with and without that, and with the static
 light removed as in `bathyscope localize` (`models.background`). Methods that use a
 calibration are tested with a sweep of beads and with a sweep of cells, because
 a calibration should use the objects that are tracked.
+
+Table `cells`: localizations of all methods in the middle scene. Table
+`cells-tracks`: the image filter in all scenes, with the pattern of beads, of
+spheres of the cells' size computed from beads, and of cells; its flow in the
+vessel; and ideal detectors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from evaluation.experiments.benchmark import Benchmark, MethodRun
+from evaluation.experiments.cell_scenes import QUICK_SCENES, SCENES, CellImages, CellMovie, cell_movie
+from evaluation.experiments.cell_tracks import limit_row, patterns, track_cells
 from evaluation.methods.registry import needs_model
-from evaluation.optics.benchmark_optics import BenchmarkOptics
-from evaluation.optics.frames import FRAME_SHAPE, SCMOS_CAMERA, Frames, Photons, expose
+from evaluation.optics.frames import SCMOS_CAMERA, Frames
 from evaluation.optics.hidden_sweep import draw_sweep, sweep_calibration
-from evaluation.report.figures import CHANCE, bar_places, new_figure, panel, save, styles
+from evaluation.report.figures import CHANCE, LIMIT, bar_places, new_figure, panel, save, styles
 from evaluation.scores.scoring import Row, score_rows
 from models.background.frame_light import remove_light
 from models.background.static_light import StaticLight
 from models.calibration.calibration import Calibration
-from models.motion import PulsatileFlow
-from models.synthesis import PatternTable
+from models.localization import Localizer
+from models.weights import reference_model
 
-__all__ = ["CellImages", "autofluorescence", "draw", "remove_minimum", "remove_static_light", "run"]
+__all__ = ["draw", "remove_minimum", "remove_static_light", "run"]
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-
-_CELLS, _QUICK_CELLS = 15, 6
-_FPS, _SECONDS, _QUICK_FRAMES = 100.0, 1.5, 10
-_SPEED_UM_S = 75.0
-_LIGHT = Photons(3e4, 5.0)
-_STRUCTURE_E = 25.0
-_DIAMETER_UM = 5.0
-_ELONGATION = 1.25
-_POINTS = 48
-"""Points in a cell: 1.4 µm apart on average, near the resolution of the optics in focus."""
-
-_VESSEL_RADIUS_UM = 12.0
+_COMPARED = "as it is"
+"""Scene in which all methods are compared."""
+_NETWORK = "cascade"
 
 _SHADES = (1.0, 0.5, 0.25)
 """Opacity of the bars of a figure: as they are, minimum removed, static light removed."""
-
-
-class CellImages:
-    """Draws each emitter as a cell; emitters are the centres.
-
-    Rendered from a table of quarter-pixel shifts, whose error is far below
-    the extent of a cell.
-
-    Parameters
-    ----------
-    optics : BenchmarkOptics
-    seed : int
-        Of the cells' shapes.
-    """
-
-    def __init__(self, optics: BenchmarkOptics, seed: int) -> None:
-        self._optics = optics
-        self._table = PatternTable(optics.psf)
-        self._seed = seed
-
-    def render(self, emitters: F64, image: F32) -> None:
-        """Add cells (N, 4), centres in µm and photo-electrons, to an image (H, W), in place."""
-        points = []
-        for index, emitter in enumerate(emitters):
-            cloud = _cell(np.random.default_rng([self._seed, index]))
-            share = np.full(len(cloud), emitter[3] / len(cloud))
-            points.append(np.column_stack([emitter[:3] + cloud, share]))
-        self._table.render(self._optics.apparent(np.concatenate(points)), image)
-
-
-def _cell(rng: np.random.Generator) -> F64:
-    """Points in an ellipsoid with the volume of a 5-µm sphere, any direction, shape (48, 3), µm."""
-    direction = rng.standard_normal((_POINTS, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    inside = direction * (_DIAMETER_UM / 2 * rng.random(_POINTS) ** (1 / 3))[:, None]
-    stretch = _ELONGATION ** rng.uniform(-1, 1, 2)
-    axes, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    cloud = (inside * np.append(stretch, 1 / stretch.prod())) @ axes.T
-    centred: F64 = cloud - cloud.mean(axis=0)
-    return centred
-
-
-def autofluorescence(shape: tuple[int, int], rng: np.random.Generator) -> F32:
-    """Static structured light: blurred blotches and fibres, mean 25 photo-electrons per pixel, shape (H, W)."""
-    blotches = sum(
-        weight * ndimage.gaussian_filter(rng.standard_normal(shape), size) * size
-        for size, weight in ((24, 1.0), (8, 0.6), (3, 0.3))
-    )
-    along = np.linspace(0, 1, 400)
-    fibres = np.zeros(shape)
-    for _ in range(8):
-        ends = rng.random((3, 2)) * shape
-        path = (
-            np.outer((1 - along) ** 2, ends[0])
-            + np.outer(2 * along * (1 - along), ends[1])
-            + np.outer(along**2, ends[2])
-        )
-        row, column = np.clip(path.astype(int), 0, np.array(shape) - 1).T
-        np.add.at(fibres, (row, column), rng.uniform(0.3, 1.0))
-    fibres = ndimage.gaussian_filter(fibres, 2.0)
-    light = np.exp(0.5 * blotches) + 6 * fibres
-    even: F32 = (_STRUCTURE_E * light / light.mean()).astype(np.float32)
-    return even
 
 
 def remove_minimum(frames: Frames) -> Frames:
@@ -128,38 +59,56 @@ def remove_static_light(frames: Frames) -> Frames:
     return replace(frames, counts=remove_light(frames.counts, light.follow(frames.counts)))
 
 
-def _movie(benchmark: Benchmark, images: CellImages) -> Frames:
-    """Cells that a vessel carries through the field and the depths."""
-    low, high = benchmark.optics.depths_um
-    width = FRAME_SHAPE[1] * benchmark.optics.pixel_size_um
-    deep = low + (high - low) * np.array([0.25, 0.55, 0.75])
-    centreline = np.column_stack([width * np.array([0.05, 0.5, 0.95]), width * np.array([0.3, 0.6, 0.4]), deep])
-    cells = _QUICK_CELLS if benchmark.quick else _CELLS
-    radius = min(_VESSEL_RADIUS_UM, 0.2 * (high - low))
-    # The mean speed over the cross-section is half of that on the centreline (Poiseuille).
-    flow = PulsatileFlow(
-        centreline, radius, cells, benchmark.seed, peak_um_s=2 * _SPEED_UM_S, beat_hz=2.5, pulsation=0.5
-    )
-    count = _QUICK_FRAMES if benchmark.quick else round(_SECONDS * _FPS)
-    rng = benchmark.rng(5)
-    brightness = rng.uniform(0.5, 1.0, cells)
-    # The quick movie covers the whole time in few frames: the minimum over time needs cells that have moved on.
-    times = np.linspace(0, _SECONDS, count, endpoint=False)
-    emitters = [np.column_stack([flow.positions(float(t)), brightness]) for t in times]
-    return expose(images, emitters, _LIGHT, FRAME_SHAPE, rng, structure=autofluorescence(FRAME_SHAPE, rng))
-
-
 def run(benchmark: Benchmark) -> dict[str, list[Row]]:
-    """Table `cells`: every method, with and without background removal, calibrated with beads and with cells."""
+    """Tables `cells` and `cells-tracks`."""
     images = CellImages(benchmark.optics, benchmark.seed)
-    frames = _movie(benchmark, images)
+    chosen = QUICK_SCENES if benchmark.quick else SCENES
+    movies = [
+        # The scene in which all methods are compared keeps its seed.
+        cell_movie(
+            benchmark.optics,
+            images,
+            scene,
+            benchmark.rng(5) if scene.name == _COMPARED else benchmark.rng(5, scene.cells),
+            benchmark.seed,
+            quick=benchmark.quick,
+        )
+        for scene in chosen
+    ]
+    fits = [method_run for method_run in benchmark.method_runs if not needs_model(method_run.name)]
+    calibration = None
+    if not benchmark.quick:
+        calibration = _cell_calibration(benchmark, images)
+    tracked = _tracked(benchmark, movies, calibration)
+    compared = next(movie for movie in movies if movie.scene.name == _COMPARED)
+    return {"cells": _compared(benchmark, compared.frames, fits, calibration), "cells-tracks": tracked}
+
+
+def _tracked(benchmark: Benchmark, movies: Sequence[CellMovie], calibration: Calibration | None) -> list[Row]:
+    """The image filter, with the network of each cascade that takes part."""
+    rows: list[Row] = []
+    networks = [each for each in benchmark.method_runs if each.name == _NETWORK]
+    for done, movie in enumerate(movies):
+        rows.append(limit_row(benchmark.optics, movie))
+        for network in networks:
+            folder = network.model_folder or reference_model("full")
+            localizer = Localizer.load(folder, camera=movie.frames.camera)
+            cells = None if calibration is None else calibration.psf
+            for calibrated_with, psf in patterns(localizer, cells):
+                rows += track_cells(movie, localizer, psf, calibrated_with).rows
+                benchmark.advance(0.6 * (done + 0.9) / len(movies), f"{movie.scene.name}, {calibrated_with}")
+    return rows
+
+
+def _compared(
+    benchmark: Benchmark, frames: Frames, fits: Sequence[MethodRun], calibration: Calibration | None
+) -> list[Row]:
+    """Localizations of every method, with and without background removal, calibrated with beads and with cells."""
     forms = {"as they are": frames, "temporal minimum removed": remove_minimum(frames)}
     if not benchmark.quick:  # the few frames of the quick movie have no map
         forms["static light removed"] = remove_static_light(frames)
     method_runs = [(method_run, "beads") for method_run in benchmark.method_runs]
-    fits = [method_run for method_run in benchmark.method_runs if not needs_model(method_run.name)]
-    if fits and not benchmark.quick:
-        calibration = _cell_calibration(benchmark, images)
+    if calibration is not None:
         for method_run in fits:
             label = f"{method_run.label} (cell sweep)"
             made = MethodRun(
@@ -172,8 +121,8 @@ def run(benchmark: Benchmark) -> dict[str, list[Row]]:
             used_frames, found = benchmark.localizations(method_run, movie)
             columns = {"method": method_run.label, "calibrated_with": calibrated, "frames_are": name}
             rows += score_rows(found, used_frames, columns)
-        benchmark.advance((done + 1) / len(method_runs), method_run.label)
-    return {"cells": rows}
+        benchmark.advance(0.6 + 0.4 * (done + 1) / len(method_runs), method_run.label)
+    return rows
 
 
 def _cell_calibration(benchmark: Benchmark, images: CellImages) -> Calibration:
@@ -184,7 +133,9 @@ def _cell_calibration(benchmark: Benchmark, images: CellImages) -> Calibration:
 
 
 def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
-    """Figure `cells.png`: Jaccard index and errors with and without background removal."""
+    """Figures `cells.png` (all methods, with and without background removal) and `cells-tracks.png`."""
+    if tables["cells-tracks"]:
+        _draw_tracks(tables["cells-tracks"], folder, caption)
     rows = [row for row in tables["cells"] if row["tolerance_um"] == 10.0]
     looks = styles(row["method"] for row in rows)
     figure, axes = new_figure(3, height=1.0 + 0.42 * len(looks))
@@ -218,3 +169,33 @@ def draw(tables: dict[str, list[Row]], folder: Path, caption: str) -> None:
         "Cells over autofluorescence (full: frames as they are, pale: minimum removed, palest: static light removed)"
     )
     save(figure, axes, folder / "cells.png", title=title, caption=caption)
+
+
+def _draw_tracks(rows: Sequence[Row], folder: Path, caption: str) -> None:
+    """Figure `cells-tracks.png`: Jaccard index of localizations and tracks by scene, with the ideal detectors."""
+    scenes = list(dict.fromkeys(row["scene"] for row in rows))
+    forms = ("localizations", "tracks")
+    figure, axes = new_figure(len(forms), height=3.2)
+    for axis, form in zip(axes[0], forms, strict=True):
+        mine = [row for row in rows if row["form"] == form]
+        looks = styles(row["calibrated_with"] for row in mine)
+        width = 0.8 / max(len(looks), 1)
+        for rank, (name, look) in enumerate(looks.items()):
+            values = {row["scene"]: row["jaccard"] or 0.0 for row in mine if row["calibrated_with"] == name}
+            places = [scenes.index(scene) + (rank - (len(looks) - 1) / 2) * width for scene in values]
+            axis.bar(places, list(values.values()), width=0.92 * width, color=look["color"], label=name)
+            for place, value in zip(places, values.values(), strict=True):
+                axis.annotate(f"{value:.2f}", (place, value), ha="center", va="bottom", size=7)
+        for row in (row for row in rows if row["form"] == "limit"):
+            middle = scenes.index(row["scene"])
+            for key, dash in (("jaccard", ":"), ("jaccard_10", "--")):
+                if row.get(key) is not None:
+                    axis.plot(
+                        [middle - 0.45, middle + 0.45], [row[key]] * 2, **LIMIT | {"linestyle": dash, "label": None}
+                    )
+        axis.set_xticks(range(len(scenes)), scenes)
+        axis.set_ylim(0, 1.1)
+        panel(axis, title=f"{form}: Jaccard index within 10 µm")
+    axes[0, 0].legend(title="calibrated with", fontsize=7, title_fontsize=7, loc="lower left")
+    title = "Cells by scene (dotted: ideal detector of one frame; dashed: of ten)"
+    save(figure, axes, folder / "cells-tracks.png", title=title, caption=caption)

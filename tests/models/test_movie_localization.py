@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.experiments.cells import autofluorescence
+from evaluation.experiments.cell_scenes import autofluorescence
 from hardware.microscope import Frame
 from models.background.static_light import FIRST_FRAMES
 from models.localization import Localizer

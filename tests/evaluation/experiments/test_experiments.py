@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation.experiments import brownian, cells, depth, resolution, stacked, training_size
+from evaluation.experiments import brownian, cell_scenes, depth, resolution, stacked, training_size
 from evaluation.experiments.benchmark import Benchmark, MethodRun, tune, validation_frames
-from evaluation.experiments.cells import CellImages, autofluorescence, remove_minimum
+from evaluation.experiments.cell_scenes import CellImages, autofluorescence
+from evaluation.experiments.cells import remove_minimum
 from evaluation.experiments.conditions import Condition, run_conditions
 from evaluation.experiments.focal_stack import retrieved_truth
 from evaluation.experiments.moving_points import tracked_localizations
@@ -269,7 +270,7 @@ def test_cells_are_bodies_and_autofluorescence_stands_still(optics: BenchmarkOpt
     assert light.mean() == pytest.approx(25.0, rel=1e-3)
     assert light.min() >= 0
     assert light.std() > 5
-    shape = cells._cell(np.random.default_rng(2))
+    shape = cell_scenes._cell(np.random.default_rng(2))
     np.testing.assert_allclose(shape.mean(axis=0), 0, atol=1e-9)
     assert 1.5 < np.abs(shape).max() < 4.0
 

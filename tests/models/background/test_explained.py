@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.experiments.cells import autofluorescence
+from evaluation.experiments.cell_scenes import autofluorescence
 from models.background.explained import ExplainedShare
 from models.localization import Localizer
 from models.scene import reference_camera, reference_scene
