@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.movie_localization import Lights, Movie
     from models.tracking.image_tracker import ImageModel
 
-__all__ = ["light_beneath", "moving_tracks"]
+__all__ = ["light_beneath", "map_doubt_e2", "moving_tracks"]
 
 _PART_FRAMES = 512
 """Most frames with one map: bleaching and drift of the lamp change little in them."""
@@ -89,7 +89,7 @@ def light_beneath(
         mine = moving.select((moving.frame >= start) & (moving.frame < stop))
         light_e = _light_of(movie, start, stop, mine, images, before)
         earlier = before[start]
-        doubt_e2 = 0.0 if earlier is None else _doubt_e2(light_e, earlier.light.light_e)
+        doubt_e2 = 0.0 if earlier is None else map_doubt_e2(light_e, earlier.light.light_e)
         part = LightMap(light_e, images.camera, doubt_e2)
         for number in range(start, stop):
             light = before[number]
@@ -106,7 +106,7 @@ def _light_of(
     step = max(1, (stop - start) // _SAMPLES)
     for number in range(start + (stop - start - 1) % step // 2, stop, step):
         its = tracks.select(tracks.frame == number)
-        sums.add(_electrons(movie, number, images, before), its.track_id, _apparent(its, images))
+        sums.add(_electrons(movie, number, images, before), its.track_id, images.apparent_px(its))
     return sums.light(np.unique(tracks.track_id))[0]
 
 
@@ -117,7 +117,7 @@ def _electrons(movie: Movie, number: int, images: ImageModel, before: Lights) ->
     return electrons if light is None else electrons / np.float32(light.factor)
 
 
-def _doubt_e2(light_e: NDArray[np.float32], before_e: NDArray[np.float32]) -> float:
+def map_doubt_e2(light_e: NDArray[np.float32], before_e: NDArray[np.float32]) -> float:
     """Variance of a pixel for the error of a map.
 
     The error is about as large as the change from one round to the next, but rounds may agree in an error, so it is
@@ -128,15 +128,6 @@ def _doubt_e2(light_e: NDArray[np.float32], before_e: NDArray[np.float32]) -> fl
     if now.size == 0:
         return 0.0
     return float(_EQUAL_PX**2 * max(np.mean((now - before) ** 2), _LEAST_ERROR**2 * np.var(now)))
-
-
-def _apparent(tracks: Tracks, images: ImageModel) -> NDArray[np.float64]:
-    """Apparent places of points, x and y in pixels, z in µm."""
-    x_um, y_um, z_um = tracks.x_um, tracks.y_um, tracks.z_um
-    if images.field is not None:
-        x_um, y_um, z_um = images.field.apparent_places(x_um, y_um, z_um)
-    pixel_um = images.optics.psf.pixel_size_um
-    return np.column_stack([x_um / pixel_um, y_um / pixel_um, z_um])
 
 
 def _parts(lights: Lights) -> Iterator[tuple[int, int]]:

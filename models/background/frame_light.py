@@ -93,10 +93,16 @@ class FrameLight:
     light : LightMap
     factor : float
         Brightness of the lamp in this frame.
+    number : int
+        Of the frame among those that were followed.
+    is_structure : bool
+        Whether more than hot pixels is removed.
     """
 
     light: LightMap
     factor: float
+    number: int = 0
+    is_structure: bool = True
 
     def removed_from(self, counts: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """The frame (H, W) of counts without the static light above its median."""

@@ -150,7 +150,7 @@ class MovingLight:
             step_um, oversampling = spline.psf.z_step_um, spline.psf.oversampling
             render_light(spline.coefficients, side, x, y, z, step_um, oversampling, box, part)
             image[box[0] : box[1], box[2] : box[3]] = part[0]
-        return patterns.reshape(len(places), -1)
+        return patterns.reshape(len(places), self._squares.size)
 
 
 def _squares(image: F32, side: int) -> F64:

@@ -19,6 +19,7 @@ from models.background.frame_light import FrameLight, LightMap
 from models.background.hot_pixels import hot_pixels
 from models.background.mode import StaticLightMode
 from models.background.rule import EmitterShare, has_changed, is_static_light
+from models.binning import whole_bins
 from models.camera import CameraModel
 
 __all__ = ["FIRST_FRAMES", "StaticLight"]
@@ -43,6 +44,11 @@ _FACTORS = (0.25, 4.0)
 _LEAST_LEVEL_E = 0.5
 """Below this mean light its ratio is noise, photo-electrons per pixel."""
 
+
+_LEAST_ERROR = 0.3
+"""Of this estimate, in the standard deviation of the structure: light of emitters that never leaves is a part of it."""
+_EQUAL_PX = 8
+"""Side of a square of pixels in which the estimate has the same error."""
 
 _OF_ESTIMATOR = "estimator_"
 """How the names of the estimator's values begin in a state."""
@@ -73,11 +79,26 @@ class StaticLight:
         self._is_structure = False
         self._level_e = 0.0
         self._next_decision = 0
+        self._number = 0
+        self._better: LightMap | None = None
+        self._offered: tuple[LightMap, int] | None = None
 
     @property
     def in_use(self) -> bool:
         """Whether the whole map is removed from the present frames; hot pixels alone do not count."""
         return self._map is not None and self._is_structure
+
+    def use(self, light: LightMap, number: int) -> None:
+        """Remove another map, from the frame of a number on, until the structure is another one.
+
+        Parameters
+        ----------
+        light : LightMap
+            Such as the one beneath tracks; see `models.tracking.light_beneath_tracks`.
+        number : int
+            As in `FrameLight`.
+        """
+        self._offered = light, number
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that the next frames depend on, as arrays; see `resume`."""
@@ -136,7 +157,17 @@ class StaticLight:
         factor = self._factor(estimator.add(counts))
         if estimator.weigh(factor):
             self._update(estimator)
-        return None if self._map is None else FrameLight(self._map, factor)
+        return self._light_of_frame(factor)
+
+    def _light_of_frame(self, factor: float) -> FrameLight | None:
+        number, self._number = self._number, self._number + 1
+        offered = self._offered
+        if offered is not None and number >= offered[1]:
+            self._better, self._offered = offered[0], None
+        if not self.in_use:
+            self._better = None
+        chosen = self._better or self._map
+        return None if chosen is None else FrameLight(chosen, factor, number, self.in_use)
 
     def _new_estimator(self, shape: tuple[int, int]) -> LightEstimator:
         self._estimator = LightEstimator(shape, self._camera, self._block_frames)
@@ -157,7 +188,7 @@ class StaticLight:
         # A map of `begin_with` knows what comes. Live there is none, and both must restart at the same frames.
         is_own = self._next_decision > 0
         if self._map and self._is_structure and is_own and has_changed(estimator, self._map.light_e, self._camera):
-            self._map = self._estimator = None
+            self._map = self._estimator = self._better = self._offered = None
             return
         if estimator.blocks < _FIRST_BLOCKS:
             return
@@ -168,8 +199,14 @@ class StaticLight:
             )
             self._next_decision = estimator.frames + min(estimator.frames, _LONGEST_PAUSE)
         if self._is_structure:
-            self._map = LightMap(light_e, self._camera)
+            self._map = LightMap(light_e, self._camera, _doubt_e2(light_e))
             return
         hot = hot_pixels(light_e, self._camera.read_noise_e)
         flat = np.where(hot, light_e, np.median(light_e)).astype(np.float32)
         self._map = LightMap(flat, self._camera) if hot.any() else None
+
+
+def _doubt_e2(light_e: F32) -> float:
+    """Variance of a pixel for the error of a map; see `LightMap`."""
+    squares = whole_bins(light_e.astype(np.float64), _EQUAL_PX) / _EQUAL_PX**2
+    return float((_LEAST_ERROR * _EQUAL_PX) ** 2 * np.var(squares)) if squares.size else 0.0

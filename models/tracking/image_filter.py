@@ -76,6 +76,10 @@ _UNRESOLVED = 1.0
 """Two tracks on one emitter share its light, so the image is no evidence against either. A track nearer than this to a
 longer one loses so much of its log odds in each frame."""
 
+_UNSEEN = 0.3
+"""Log odds that a track loses in a frame in which it is not seen, where static light is removed. A track that followed an
+error of the map fades when the map becomes better; an emitter without light is neither confirmed nor refuted by images."""
+
 _OUTSIDE_PX = 8.0
 """Emitters are followed so far outside the image, while their light falls into it."""
 
@@ -202,6 +206,8 @@ class ImageFilter(Tracker):
         of_candidates = np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
         pool.log_odds[:] += _CANDIDATE_SHARE * of_candidates + (1 - _CANDIDATE_SHARE) * evidence.log_ratio[:count]
         pool.log_odds[:] -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
+        if backdrop is not None:
+            pool.log_odds[~seen] -= _UNSEEN
         pool.light[:] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
         pool.ambiguity[pairs.tracks] = pairs.ambiguity
 

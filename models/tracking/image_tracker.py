@@ -21,7 +21,7 @@ from models.camera import CameraModel
 from models.field import FieldMap
 from models.fit.fitted_image import FitOptics
 from models.fit.missed import MissedEmitters
-from models.tables import Localizations
+from models.tables import Localizations, Tracks
 from models.tracking.image_filter import FULL, Effort, ImageFilter
 from models.tracking.links import Links
 from models.tracking.settings import TrackerSettings
@@ -50,6 +50,14 @@ class ImageModel:
     field: FieldMap | None
     depths_um: tuple[float, float]
     missed: MissedEmitters
+
+    def apparent_px(self, tracks: Tracks) -> NDArray[np.float64]:
+        """Apparent places of points at true positions, shape (N, 3): x and y in pixels, z in µm."""
+        x_um, y_um, z_um = tracks.x_um, tracks.y_um, tracks.z_um
+        if self.field is not None:
+            x_um, y_um, z_um = self.field.apparent_places(x_um, y_um, z_um)
+        pixel_um = self.optics.psf.pixel_size_um
+        return np.column_stack([x_um / pixel_um, y_um / pixel_um, z_um])
 
     def tracker(self, settings: TrackerSettings | None = None, links: Links | None = None) -> ImageTracker:
         """A new tracker; see `Tracker`."""

@@ -52,12 +52,15 @@ class FrameCandidates:
         Static light of the frame; None where none is known.
     localizer : LocalizesFrames
         The one that found them.
+    static : StaticLight or None
+        What follows the light, where tracks may improve it.
     """
 
     frame: Frame
     found: Localizations
     light: FrameLight | None
     localizer: LocalizesFrames
+    static: StaticLight | None = None
 
 
 class FrameLocalizer:
@@ -112,6 +115,6 @@ class FrameLocalizer:
         least = None if self._least is None else min(self._least, localizer.threshold)
         found = localizer.localize(remove_light(pixels, lights), numbers, least)
         return [
-            FrameCandidates(frame, found.select(found.frame == frame.index), light, localizer)
+            FrameCandidates(frame, found.select(found.frame == frame.index), light, localizer, self._light)
             for frame, light in zip(frames, lights, strict=True)
         ]

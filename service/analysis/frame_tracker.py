@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.background.static_light import StaticLight
 from models.tables import Localizations
 from models.tracking import TracksLocalizations, TrackState
 from models.tracking.image_filter import FULL, Effort
 from models.tracking.image_tracker import ImageTracker, kept
+from models.tracking.light_beneath_tracks import LightBeneathTracks
 from service.analysis.frame_localizer import FrameCandidates, LocalizesFrames
 
 __all__ = ["FrameResult", "FrameTracker"]
@@ -50,6 +52,8 @@ class FrameTracker:
         self._images = tracker if isinstance(tracker, ImageTracker) else None
         self._localizer = localizer
         self._start_s: float | None = None
+        self._beneath: LightBeneathTracks | None = None
+        self._static: StaticLight | None = None
 
     @property
     def fits(self) -> bool:
@@ -65,6 +69,16 @@ class FrameTracker:
             self._tracker.end_all()
         else:
             self._images.swap(localizer.image_model)
+
+    def _improve_light(self, candidates: FrameCandidates, state: TrackState) -> None:
+        """Let the tracks improve the static light of later frames."""
+        if candidates.static is not self._static:
+            self._static, self._beneath = candidates.static, None
+            images = candidates.localizer.image_model
+            if images is not None and candidates.static is not None:
+                self._beneath = LightBeneathTracks(images, candidates.static)
+        if self._beneath is not None and self._beneath.add(candidates.frame.pixels, candidates.light, state):
+            self._tracker.end_all()
 
     def emitters(self, candidates: FrameCandidates) -> int:
         """Expected number of emitters in the fit of the next frame."""
@@ -88,5 +102,6 @@ class FrameTracker:
             state = self._tracker.step(t_s, frame.index, found)
         else:
             state, found = self._images.step_image(t_s, frame.index, found, frame.pixels, candidates.light, effort)
+            self._improve_light(candidates, state)
         found, state = kept(found, state, candidates.localizer.threshold)
         return FrameResult(frame.index, frame.time_s, found, state)

@@ -51,7 +51,6 @@ def localizer() -> Localizer:
 @pytest.fixture(scope="module")
 def scene(localizer: Localizer) -> Scene:
     """Four emitters that follow each other through the middle, over blotches."""
-    pixel_um = localizer.psf.pixel_size_um
     rows, columns = np.indices(SHAPE)
     static = (
         15 + 10 * np.sin(columns / 7.0) * np.cos(rows / 9.0) + 40 * np.exp(-((rows - 60) ** 2 + columns**2) / 900.0)

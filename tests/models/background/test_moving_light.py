@@ -66,3 +66,13 @@ def test_tracks_that_do_not_take_part_stay_in_the_light(psf: Psf) -> None:
     _, found = sums.light(np.array([5, 7]))
     assert found[0] == 0
     assert found[1] > 0
+
+
+def test_frames_without_tracks_count(psf: Psf) -> None:
+    static, _, frames, places = _scene(psf)
+    sums = _sums(psf, frames, places)
+    for _ in range(len(frames)):
+        sums.add(static.astype(np.float32), np.array([], np.int64), np.zeros((0, 3)))
+    light, found = sums.light(np.array([7, 8, 9]))
+    assert np.sqrt(np.mean((light - static) ** 2)) < 1
+    assert (found > 5000).all()
