@@ -77,8 +77,8 @@ _UNRESOLVED = 1.0
 longer one loses so much of its log odds in each frame."""
 
 _UNSEEN = 0.3
-"""Log odds that a track loses in a frame in which it is not seen, where static light is removed. A track that followed an
-error of the map fades when the map becomes better; an emitter without light is neither confirmed nor refuted by images."""
+"""Log odds that a track loses in a frame in which it is not seen, where static light is removed. Images neither confirm
+nor refute an emitter without light, so a track that followed an error of the map would stay when the map is better."""
 
 _OUTSIDE_PX = 8.0
 """Emitters are followed so far outside the image, while their light falls into it."""
