@@ -138,11 +138,12 @@ class TrackingPart(_Tracker):  # type: ignore[misc]  # the fields of the tracker
         return self.fit == "auto" and self.preset == "default"
 
     def tracker(self, images: ImageModel | None = None) -> TracksLocalizations:
-        """A new tracker: of camera images, where they are fitted and the model has an `ImageModel`."""
+        """A new tracker: of camera images, where they are fitted; without `images` it fits none until it has some."""
+        from models.tracking.image_tracker import ImageTracker
         from models.tracking.offline import make_tracker
 
-        if images is not None and self.fits:
-            return images.tracker(self.tracker_settings)
+        if self.fits:
+            return ImageTracker(images, self.tracker_settings)
         return make_tracker(self.preset, self.tracker_settings)
 
     def observer(self) -> EventObserver:

@@ -38,10 +38,8 @@ from models.fit.prior_fit import EmitterPrior, PriorFit, fit_with_prior
 from models.fit.scale import fit_range_um
 from models.tables import Localizations
 from models.tracking.image_evidence import ImageEvidence
-from models.tracking.links import Links
 from models.tracking.motion_models import combined, log_likelihood, posterior, update
 from models.tracking.pool import Pool
-from models.tracking.settings import TrackerSettings
 from models.tracking.state import TrackState
 from models.tracking.tracker import SURE, Births, Pairs, Scan, Tracker
 
@@ -109,33 +107,26 @@ FULL = Effort()
 
 
 class ImageFilter(Tracker):
-    """Tracks emitters in camera images.
+    """Tracks emitters in camera images. The optics are given by `swap`, before the first image.
 
     Parameters
     ----------
-    optics : FitOptics
-    depths_um : (low, high)
-        Depths that the localizer reports.
     settings : TrackerSettings, optional
     links : Links, optional
         See `Tracker`.
-    missed : MissedEmitters, optional
-        Of these optics, to share its filters.
     """
 
-    def __init__(
-        self,
-        optics: FitOptics,
-        depths_um: tuple[float, float],
-        settings: TrackerSettings | None = None,
-        links: Links | None = None,
-        missed: MissedEmitters | None = None,
-    ) -> None:
-        super().__init__(settings, links)
-        self.swap(optics, depths_um, missed)
-
     def swap(self, optics: FitOptics, depths_um: tuple[float, float], missed: MissedEmitters | None = None) -> None:
-        """Continue with other optics; arguments as of the class."""
+        """Continue with other optics.
+
+        Parameters
+        ----------
+        optics : FitOptics
+        depths_um : (low, high)
+            Depths that the localizer reports.
+        missed : MissedEmitters, optional
+            Of these optics, to share its filters.
+        """
         self._optics = optics
         self._depths_um = fit_range_um(optics.psf, depths_um)
         self._missed = missed or MissedEmitters(optics, self._depths_um)

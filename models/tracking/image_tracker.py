@@ -69,7 +69,8 @@ class ImageTracker:
 
     Parameters
     ----------
-    model : ImageModel
+    model : ImageModel or None
+        None: frames are not fitted until a model is swapped in.
     settings : TrackerSettings, optional
     links : Links, optional
         See `Tracker`.
@@ -80,9 +81,11 @@ class ImageTracker:
         In apparent coordinates.
     """
 
-    def __init__(self, model: ImageModel, settings: TrackerSettings | None = None, links: Links | None = None) -> None:
-        self._model: ImageModel | None = model
-        self.filter = ImageFilter(model.optics, model.depths_um, settings, links, model.missed)
+    def __init__(
+        self, model: ImageModel | None, settings: TrackerSettings | None = None, links: Links | None = None
+    ) -> None:
+        self.filter = ImageFilter(settings, links)
+        self.swap(model)
 
     @property
     def idle(self) -> bool:
@@ -96,7 +99,7 @@ class ImageTracker:
 
     def swap(self, model: ImageModel | None) -> None:
         """Continue with another model, or with one without a PSF: all live tracks end."""
-        self._model = model
+        self._model: ImageModel | None = model
         self.filter.end_all()
         if model is not None:
             self.filter.swap(model.optics, model.depths_um, model.missed)

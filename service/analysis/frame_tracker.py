@@ -37,7 +37,7 @@ class FrameTracker:
     """Tracks emitters in the images or, with another tracker than an `ImageTracker`, in the candidates.
 
     Candidates of another model than those of the frame before end all live tracks, because depths of two models
-    differ. Then images are fitted where the new model has a PSF, if they were fitted from the start.
+    differ. An `ImageTracker` fits images where the present model has a PSF.
 
     Parameters
     ----------

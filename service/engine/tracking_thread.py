@@ -124,13 +124,13 @@ class TrackingThread(WorkerThread):
     def _track(self, item: LocalizedFrame) -> FrameResult:
         """Tracks after a frame, with as much of the fit as there is time for."""
         candidates = item.candidates
+        frame = candidates.frame
+        missing = 0 if self._newest is None else frame.index - self._newest - 1
+        self._newest = frame.index
         if not self._tracker.fits:
             return self._tracker.track(candidates)
         emitters = self._tracker.emitters(candidates)
         begin_s = time.monotonic()
-        frame = candidates.frame
-        missing = 0 if self._newest is None else frame.index - self._newest - 1
-        self._newest = frame.index
         degree, effort = self._fit_time.choose(frame.time_s, emitters, begin_s - item.since_s, self._backlog(), missing)
         result = self._tracker.track(candidates, effort)
         self._fit_time.note(degree, emitters, time.monotonic() - begin_s)

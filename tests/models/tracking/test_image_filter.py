@@ -38,7 +38,9 @@ SURE = 8
 
 def new_filter() -> ImageFilter:
     model = image_model()
-    return ImageFilter(model.optics, DEPTHS_UM, missed=model.missed)
+    tracker = ImageFilter()
+    tracker.swap(model.optics, DEPTHS_UM, model.missed)
+    return tracker
 
 
 def electrons(frame: int, emitters: int = len(START), light: float = 1.0, seed: int = 0) -> NDArray[np.float32]:
@@ -88,7 +90,8 @@ def test_identities_hold_through_twenty_frames_without_candidates(tensors: bool)
 def error_in_a_crowd_um(effort: Effort) -> float:
     """Mean error of three bright emitters that overlap, along the worst axis of each."""
     truth = CROWD[:3]
-    tracker = ImageFilter(ImageOptics(sharp_psf(), CameraModel(read_noise_e=READ_NOISE_E)), (0.5, 28.0))
+    tracker = ImageFilter()
+    tracker.swap(ImageOptics(sharp_psf(), CameraModel(read_noise_e=READ_NOISE_E)), (0.5, 28.0))
     errors = []
     for n in range(12):
         found = network_detections(nearby(truth, n), n)
@@ -256,7 +259,8 @@ def test_localizations_have_independent_errors_of_their_sigmas() -> None:
     optics = ImageOptics(image_model().optics.psf, CAMERA, loss=0.02)
     errors = []
     for seed in range(2):
-        tracker = ImageFilter(optics, DEPTHS_UM)
+        tracker = ImageFilter()
+        tracker.swap(optics, DEPTHS_UM)
         for n in range(SURE + 20):
             state, table = tracker.step_image(n / FPS, n, seen(n), electrons(n, seed=seed))
             if n >= SURE:

@@ -84,6 +84,24 @@ def test_another_model_ends_all_tracks() -> None:
     assert np.isnan(table.chi2).all()
 
 
+def test_a_model_with_a_psf_is_fitted_after_one_without() -> None:
+    tracker, plain = ImageTracker(None), Tracker()
+    assert not tracker.fits
+    for n, (state, table) in enumerate(track(tracker)):
+        expected = plain.step(n / FPS, n, candidates(n))
+        np.testing.assert_array_equal(state.track_id, expected.track_id)
+        np.testing.assert_array_equal(state.z_um, expected.z_um)
+        assert np.isnan(table.chi2).all()
+    tracker.swap(image_model())
+    assert tracker.fits
+    later = [tracker.step_image(n / FPS, n, candidates(n), counts(n)) for n in range(FRAMES, 2 * FRAMES)]
+    assert set(later[0][0].ended) == set(expected.track_id)
+    state, table = later[-1]
+    assert state.track_id.min() > expected.track_id.max()
+    assert distance_um(state, 2 * FRAMES - 1).max() < 0.5
+    assert np.isfinite(table.chi2[state.localization]).all()
+
+
 def test_what_is_kept_are_sure_localizations_and_those_of_tracks() -> None:
     state, table = track(image_model().tracker())[-1]
     doubtful = replace(table, probability=np.full(len(table), 0.1))

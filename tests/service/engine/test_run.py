@@ -436,3 +436,18 @@ def test_without_a_fit_no_degrees_are_counted(rig: Rig) -> None:
     assert rig.run(RunRequest(tracking=TrackingPart(fit="off"))).status()["fitted_frames"] is None
     assert rig.run(RunRequest(tracking=TrackingPart(preset="published"))).status()["fitted_frames"] is None
     assert rig.run().status()["fitted_frames"] == dict.fromkeys(DEGREES, 0)
+
+
+def test_a_run_without_a_psf_is_fitted_from_a_model_with_one_on(rig: Rig) -> None:
+    run = rig.run(RunRequest(record=True), analysis_queue=1000, record_queue=1000)
+    run.start()
+    wait_for(lambda: run.ledger.counts().analysed >= 10)
+    assert run.status()["fitted_frames"] is None
+    with_psf = DotLocalizer()
+    with_psf.image_model = image_model(PIXEL_UM)
+    run.swap_model(AnalysisModel(with_psf, replace(dot_model(), id="with-psf")))
+    wait_for(lambda: sum((run.status()["fitted_frames"] or {"none": 0}).values()) >= 10)
+    counts = finish(run)
+    fitted = rig.store.runs.get(run.id).fitted_frames
+    assert fitted is not None
+    assert 10 <= sum(fitted.values()) < counts.analysed
