@@ -341,6 +341,33 @@ def image_filter(
     show_localizing(figures)
 
 
+@application.command("sweep")
+def sweep(
+    size: Annotated[int, typer.Option("--size", min=64, max=1024, help="Rows and columns of a frame.")] = 768,
+    beads: Annotated[int, typer.Option("--beads", min=1, max=200, help="Still beads on the slide.")] = 9,
+    depth_um: Annotated[float, typer.Option("--depth-um", min=40, max=100, help="Depths are 0 to this.")] = 100.0,
+    movies: Annotated[
+        int, typer.Option("--movies", min=0, max=100, help="Movies of each motion for the accuracy; 0: none.")
+    ] = 4,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """From the end of a sweep to tracks without training: seconds, and accuracy beside the shipped network."""
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.report import show_sweep
+    from evaluation.speed.sweep_to_tracks import SweepBench, measure_sweep_to_tracks
+    from service.commands.console import progress
+    from service.files.outputs import check_json
+    from service.process.logs import configure_logs
+
+    check_json(json_file)
+    configure_logs("warning")
+    with progress("Sweep to tracks", 1.0) as advance:
+        figures, seeds = measure_sweep_to_tracks(SweepBench(size, beads, depth_um, movies), advance)
+    if json_file is not None:
+        write_result(json_file, figures, seeds)
+    show_sweep(figures)
+
+
 @application.command("kills")
 def kills(
     count: Annotated[int, typer.Option("--kills", min=1, help="How often the engine is killed.")] = 20,

@@ -22,6 +22,7 @@ __all__ = [
     "localize",
     "queries",
     "rows_of_files",
+    "sweep",
     "track",
 ]
 
@@ -154,6 +155,23 @@ def _times_by_count(records: Records, of: str, counted: str, typical: str) -> li
     """A typical time and the 99th percentile in ms; `of`, `counted` and `typical` are keys of the rows."""
     rows = [{**row, "case": f"{row[counted]} {counted}"} for record in records for row in record.result["rows"]]
     return [grid(rows, "case", lambda row: f"{row[typical]:.3g} ({row['p99_ms']:.3g})", down=of)]
+
+
+_SWEEP_STEPS: tuple[Column, ...] = (("step", shown("step")), ("s", shown("s", 1)))
+_SWEEP_ACCURACY: tuple[Column, ...] = (
+    ("tracks of", shown("method")),
+    ("motion", shown("motion")),
+    ("Jaccard within 10 µm", shown("jaccard_10", 3)),
+    ("RMSE lateral / axial, µm", joined("rmse_lateral_um", "rmse_axial_um")),
+    ("movies", shown("movies")),
+)
+
+
+def sweep(records: Records) -> list[str]:
+    """Seconds of each step of `bench sweep`, and its accuracy."""
+    steps = [row for record in records for row in record.result["rows"]]
+    accuracy = [row for record in records for row in record.result["accuracy"]]
+    return [*listed(steps, _SWEEP_STEPS), *listed(accuracy, _SWEEP_ACCURACY)]
 
 
 def fits(records: Records) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show", "show_api", "show_kills", "show_localizing"]
+__all__ = ["show", "show_api", "show_kills", "show_localizing", "show_sweep"]
 
 _WIDE = 140
 """Characters that the widest table needs."""
@@ -95,6 +95,12 @@ def show_localizing(figures: Mapping[str, Any], console: Console | None = None) 
             console.print(table, highlight=False)
     for name, reason in {**figures["missing"], **figures.get("fits", {}).get("missing", {})}.items():
         console.print(f"{name}: not available here, {reason}", highlight=False, soft_wrap=True)
+
+
+def show_sweep(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench sweep`` measured."""
+    for rows in (figures["rows"], figures["accuracy"]):
+        show_localizing({"rows": rows, "missing": {}}, console)
 
 
 def show_kills(figures: Mapping[str, Any], console: Console | None = None) -> None:

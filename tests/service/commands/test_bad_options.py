@@ -199,6 +199,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench localize": [],
         "bench fit": [],
         "bench filter": [],
+        "bench sweep": [],
         "bench kills": [],
         "bench track": [],
         "bench beads": [
