@@ -190,8 +190,8 @@ TOPICS: tuple[Topic, ...] = (
         "sweep",
         "From a sweep to tracks without training",
         "Simulated microscope, real service over HTTP: a slide of beads, depths of 0 to 100 µm in 1-µm steps. The "
-        " first track is that which a client of the stream receives. Accuracy: 20 moving points at 20 dB in "
-        "the same optics, all frames fitted, thresholds of other movies.",
+        "first track is that which a client of the stream receives. Accuracy: 20 moving points at 20 dB in the same "
+        "optics, all frames fitted, thresholds of other movies.",
         bench_tables.sweep,
     ),
     Topic("training", "Calibration and training time", "Two cores, nothing else running.", bench_tables.rows_of_files),
