@@ -61,6 +61,9 @@ _CANDIDATE_SHARE = 0.3
 _MOST_EVIDENCE = 6.0
 """Evidence of the candidates in one frame is limited to this, in log odds."""
 
+_MOST_BLURRED = 4.0
+"""Largest factor on the variance of a position for the blur of the exposure."""
+
 _SEEN = 2.0
 """Significance of the light from which a track counts as seen."""
 _SEEN_SIGMA_UM = 10.0
@@ -191,6 +194,7 @@ class ImageFilter(Tracker):
         evidence = ImageEvidence.of(fit, self._optics.splines[0], network)
         unit = self._unit_um[:, None]
         measured, variance = evidence.measured.T * unit, evidence.variance.T * unit**2
+        variance[:2, :count] *= self._blurred(pool)
 
         seen = (evidence.significance[:count] >= _SEEN) & (variance[:, :count].max(axis=0) < _SEEN_SIGMA_UM**2)
         self._take_images(scan, measured[:, :count], variance[:, :count], seen)
@@ -247,6 +251,21 @@ class ImageFilter(Tracker):
         self.noise.learn(pool.gaussians[..., sure], after[:, sure], measured[:, sure], variance[:, sure])
         pool.gaussians[:] = update(pool.gaussians, measured, variance)
         pool.weights[:] = after
+
+    def _blurred(self, pool: Pool) -> F64:
+        """Factor on the lateral variances of the positions of tracks, because they move in the exposure; shape (2, N).
+
+        The fitted pattern is sharp. Motion with the variance b² in the exposure lowers the contrast at the spatial
+        frequency f by exp(-2 π² f² b²), and the information by the square of that. Most information about a defocused
+        emitter is in its finest rings, which pixels of the width p resolve up to f = 1 / (2 p). The exposure is taken
+        to last from frame to frame: b² is (v t)² / 12 along a line, and D t / 3 of a random walk.
+        """
+        bank, frame_s = self.noise.bank(), self.noise.frame_s
+        velocity = np.where(bank.directed[:, None, None], pool.gaussians[1, :, :2], 0.0)
+        of_models = (velocity * frame_s) ** 2 / 12 + (bank.diffusion_um2_s * frame_s / 3)[:, None, None]
+        spread = (pool.weights[:, None] * of_models).sum(axis=0)
+        factor: F64 = np.exp(np.minimum(spread * (np.pi / self._unit_um[0]) ** 2, np.log(_MOST_BLURRED)))
+        return factor
 
     @staticmethod
     def _beside(pool: Pool, reach_um: F64) -> Bools:

@@ -285,3 +285,24 @@ def test_a_backdrop_is_no_emitter() -> None:
         state, _ = tracker.step_image(n / FPS, n, seen(n), noisy_frame(light, n), backdrop)
     ids_by_emitter(state, SURE - 1)
     assert len(state) == len(START)
+
+
+def test_motion_in_the_exposure_widens_lateral_sigmas() -> None:
+    """The contrast of rings of two pixels falls by exp(-π² b² / 2 p²) for a path with the variance b²."""
+    tracker = new_filter()
+    for n in range(SURE):
+        tracker.step_image(n / FPS, n, seen(n), electrons(n))
+    pool, steps_um = tracker._pool, tracker.noise.steps_um
+    pool.weights[:] = 0.0
+    pool.gaussians[1] = 0.0
+    pool.weights[tracker.noise.flow_model] = 1.0
+    np.testing.assert_allclose(tracker._blurred(pool), 1.0)
+    # Along a line of one pixel, b² is 1/12; a track never loses more than three quarters of its information.
+    pool.gaussians[1, :, 0] = FPS
+    np.testing.assert_allclose(tracker._blurred(pool)[0], np.exp(np.pi**2 / 12))
+    np.testing.assert_allclose(tracker._blurred(pool)[1], 1.0)
+    pool.gaussians[1, :, 0] = 10 * FPS
+    np.testing.assert_allclose(tracker._blurred(pool)[0], 4.0)
+    # A random walk has no direction, and its velocity is none.
+    pool.weights[:] = np.eye(len(steps_um))[1][:, None]
+    np.testing.assert_allclose(tracker._blurred(pool), np.exp(np.pi**2 * steps_um[1] ** 2 / 6))
