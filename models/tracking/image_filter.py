@@ -61,6 +61,9 @@ _CANDIDATE_SHARE = 0.3
 _MOST_EVIDENCE = 6.0
 """Evidence of the candidates in one frame is limited to this, in log odds."""
 
+_BLURRED = 2 / 3
+"""Mean square of the spatial frequencies that locate an emitter, in units of the square of the highest one that pixels
+resolve: those of a pattern with a flat spectrum, weighted by their information."""
 _MOST_BLURRED = 4.0
 """Largest factor on the variance of a position for the blur of the exposure."""
 
@@ -256,15 +259,15 @@ class ImageFilter(Tracker):
         """Factor on the lateral variances of the positions of tracks, because they move in the exposure; shape (2, N).
 
         The fitted pattern is sharp. Motion with the variance b² in the exposure lowers the contrast at the spatial
-        frequency f by exp(-2 π² f² b²), and the information by the square of that. Most information about a defocused
-        emitter is in its finest rings, which pixels of the width p resolve up to f = 1 / (2 p). The exposure is taken
-        to last from frame to frame: b² is (v t)² / 12 along a line, and D t / 3 of a random walk.
+        frequency f by exp(-2 π² f² b²), and the information by the square of that. Pixels of the width p resolve
+        frequencies up to 1 / (2 p). The exposure is taken to last from frame to frame: b² is (v t)² / 12 along a line,
+        and D t / 3 of a random walk.
         """
         bank, frame_s = self.noise.bank(), self.noise.frame_s
         velocity = np.where(bank.directed[:, None, None], pool.gaussians[1, :, :2], 0.0)
         of_models = (velocity * frame_s) ** 2 / 12 + (bank.diffusion_um2_s * frame_s / 3)[:, None, None]
         spread = (pool.weights[:, None] * of_models).sum(axis=0)
-        factor: F64 = np.exp(np.minimum(spread * (np.pi / self._unit_um[0]) ** 2, np.log(_MOST_BLURRED)))
+        factor: F64 = np.exp(np.minimum(_BLURRED * spread * (np.pi / self._unit_um[0]) ** 2, np.log(_MOST_BLURRED)))
         return factor
 
     @staticmethod

@@ -288,7 +288,7 @@ def test_a_backdrop_is_no_emitter() -> None:
 
 
 def test_motion_in_the_exposure_widens_lateral_sigmas() -> None:
-    """The contrast of rings of two pixels falls by exp(-π² b² / 2 p²) for a path with the variance b²."""
+    """Information falls by exp(-2/3 π² b² / p²) for a path with the variance b²."""
     tracker = new_filter()
     for n in range(SURE):
         tracker.step_image(n / FPS, n, seen(n), electrons(n))
@@ -299,10 +299,10 @@ def test_motion_in_the_exposure_widens_lateral_sigmas() -> None:
     np.testing.assert_allclose(tracker._blurred(pool), 1.0)
     # Along a line of one pixel, b² is 1/12; a track never loses more than three quarters of its information.
     pool.gaussians[1, :, 0] = FPS
-    np.testing.assert_allclose(tracker._blurred(pool)[0], np.exp(np.pi**2 / 12))
+    np.testing.assert_allclose(tracker._blurred(pool)[0], np.exp(np.pi**2 / 18))
     np.testing.assert_allclose(tracker._blurred(pool)[1], 1.0)
     pool.gaussians[1, :, 0] = 10 * FPS
     np.testing.assert_allclose(tracker._blurred(pool)[0], 4.0)
     # A random walk has no direction, and its velocity is none.
     pool.weights[:] = np.eye(len(steps_um))[1][:, None]
-    np.testing.assert_allclose(tracker._blurred(pool), np.exp(np.pi**2 * steps_um[1] ** 2 / 6))
+    np.testing.assert_allclose(tracker._blurred(pool), np.exp(np.pi**2 * steps_um[1] ** 2 / 9))
