@@ -347,7 +347,7 @@ def sweep(
     beads: Annotated[int, typer.Option("--beads", min=1, max=200, help="Still beads on the slide.")] = 9,
     depth_um: Annotated[float, typer.Option("--depth-um", min=40, max=100, help="Depths are 0 to this.")] = 100.0,
     movies: Annotated[
-        int, typer.Option("--movies", min=0, max=100, help="Movies of each motion for the accuracy; 0: none.")
+        int, typer.Option("--movies", min=1, max=100, help="Movies of each motion for the accuracy.")
     ] = 4,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
 ) -> None:

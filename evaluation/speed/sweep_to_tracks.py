@@ -81,7 +81,7 @@ class SweepBench:
     depth_um : float
         Depths are from 0 to this.
     movies : int
-        Scored movies of each motion; 0: accuracy is not measured.
+        Scored movies of each motion.
     """
 
     size: int
@@ -126,7 +126,7 @@ def measure_sweep_to_tracks(
             environment={},
         )
         model_id, rows = _times(settings, bench, advance)
-        accuracy = _accuracy(settings.data_dir / "models" / model_id, bench.movies, advance) if bench.movies else []
+        accuracy = _accuracy(settings.data_dir / "models" / model_id, bench.movies, advance)
     figures = {
         "rows": rows,
         "accuracy": accuracy,

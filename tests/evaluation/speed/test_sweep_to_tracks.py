@@ -56,9 +56,11 @@ RMSE = ("rmse_lateral_um", "rmse_axial_um")
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_from_a_sweep_to_tracks(tmp_path: Path) -> None:
-    options = ["--size", "160", "--beads", "9", "--depth-um", "40", "--movies", "0", "--json", str(tmp_path / "s.json")]
+    options = ["--size", "160", "--beads", "9", "--depth-um", "40", "--movies", "1", "--json", str(tmp_path / "s.json")]
     outcome = CliRunner().invoke(application, ["sweep", *options])
     assert outcome.exit_code == 0, outcome.output
-    rows = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["rows"]
+    figures = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    rows = figures["rows"]
+    assert {row["method"] for row in figures["accuracy"]} == {"without network", "shipped network"}
     assert [row["step"] for row in rows] == STEPS
     assert rows[-1]["s"] == pytest.approx(sum(row["s"] for row in rows[1:-1]), abs=0.05)
