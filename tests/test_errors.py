@@ -12,6 +12,7 @@ import pytest
 
 from bathyscope_errors import BathyscopeError
 from hardware.microscope import MicroscopeError
+from hardware.remote import RemoteAway
 from models.errors import DataError
 from service.api.problems import STATUSES, NotReady, problem
 from service.engine.controls import refusal_of
@@ -28,6 +29,7 @@ ERRORS = [
     (StoreError("The database is away.", "Start it."), 503, "store"),
     (UnknownItem("There is no run 'a'.", "List the runs."), 404, "unknown-item"),
     (NotReady("The engine is away.", "Wait."), 503, "not-ready"),
+    (RemoteAway("s3://lab cannot be used now.", "Check the network."), 503, "remote-away"),
     (EngineAway("The engine does not respond."), 503, "engine-away"),
     (EngineRefusal("conflict", "A run is on.", "Stop it."), 409, "conflict"),
     (EngineRefusal("not_found", "There is no such command.", "Update."), 404, "not_found"),

@@ -74,6 +74,7 @@ STATUSES = {
     "store": 503,
     "not-ready": 503,
     "engine-away": 503,
+    "remote-away": 503,
     # The engine's refusals.
     "conflict": 409,
     "not_found": 404,
