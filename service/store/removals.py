@@ -8,6 +8,7 @@ continues where it ended.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,12 +16,14 @@ from sqlalchemy import Connection, Row, Table, delete, select, tuple_, update
 
 from service.store.database import Database
 from service.store.errors import InUse
+from service.store.recording_copy import RecordingCopy, copy_of
 from service.store.runs import run_key
 from service.store.schema import analysed_frames, batches, points, recorded_frames, runs, track_events, tracks
 
 __all__ = ["Removable", "Removal", "RemovalPart", "Removals"]
 
-RemovalPart = Literal["run", "recording"]
+RemovalPart = Literal["run", "recording", "local"]
+"""A run with all that belongs to it, its recording, or only the local files of a recording that has a verified copy."""
 
 _ROWS_PER_STEP = 20_000
 """Rows of points that are deleted in one transaction, which blocks other writers for some 50 ms."""
@@ -36,13 +39,15 @@ class Removal:
     Attributes
     ----------
     run_id : of the run
-    part : the run with all that belongs to it, or its recording only
+    part : what of the run
     recording : path of its recording relative to the data directory; None without one
+    copy : of the recording; None without one
     """
 
     run_id: str
     part: RemovalPart
     recording: str | None
+    copy: RecordingCopy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Removable:
     ended_s : Unix seconds of its end, or of its last commit
     recording : path of its recording relative to the data directory; None without one
     catches_up : whether it has frames that may still be analysed, or tracks to be smoothed
+    copy : of the recording; None without one
     """
 
     run_id: str
@@ -62,6 +68,7 @@ class Removable:
     ended_s: float
     recording: str | None
     catches_up: bool
+    copy: RecordingCopy | None = None
 
 
 class Removals:
@@ -84,16 +91,21 @@ class Removals:
         UnknownItem
             When there is no such run.
         InUse
-            When the run is on.
+            When the run is on, or for the local files when they are all there is.
         """
         with self._database.writing() as connection:
             key = run_key(connection, run_id)
             row = connection.execute(select(runs).where(runs.c.key == key)).one()
             if row.state == "running":
                 raise InUse(f"Run {run_id} is on.", "Stop it first.")
+            copy = copy_of(row.recording_copy, run_id)
             values: dict[str, Any] = {"removal": part, "catch_up": None}
+            if part == "local":
+                if row.removal is not None or copy is None or copy.state != "verified":
+                    raise InUse(f"Run {run_id} has no verified copy of its recording.", "Wait until it is copied.")
+                values = {"removal": part, "recording_copy": {**row.recording_copy, "freed_at": time.time()}}
             connection.execute(update(runs).where(runs.c.key == key).values(values))
-        return Removal(run_id, part, row.recording)
+        return Removal(run_id, part, row.recording, copy)
 
     def pending(self) -> list[Removal]:
         """What is noted and not deleted yet, oldest first."""
@@ -113,12 +125,17 @@ class Removals:
                     return True
             if removal.part == "run":
                 connection.execute(delete(runs).where(runs.c.key == key))
+            elif removal.part == "local":
+                connection.execute(update(runs).where(runs.c.key == key).values(removal=None))
             else:
-                connection.execute(update(runs).where(runs.c.key == key).values(removal=None, recording=None))
+                gone = {"removal": None, "recording": None, "recording_copy": None}
+                connection.execute(update(runs).where(runs.c.key == key).values(gone))
         return False
 
 
 def _tables_of(part: RemovalPart) -> tuple[tuple[Table, int], ...]:
+    if part == "local":
+        return ()
     if part == "recording":
         return ((recorded_frames, _BLOBS_PER_STEP),)
     rows = [(table, _ROWS_PER_STEP) for table in (points, tracks, track_events)]
@@ -134,4 +151,5 @@ def _delete_some(connection: Connection, table: Table, key: int, count: int) -> 
 
 def _removable(row: Row[Any]) -> Removable:
     ended_s = row.ended_at if row.ended_at is not None else row.started_at
-    return Removable(row.id, row.name, float(ended_s), row.recording, row.catch_up is not None)
+    copy = copy_of(row.recording_copy, row.id)
+    return Removable(row.id, row.name, float(ended_s), row.recording, row.catch_up is not None, copy)

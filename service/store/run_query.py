@@ -99,7 +99,7 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     if query.model_id is not None:
         wanted.append(runs.c.model_id == query.model_id)
     if query.recorded is not None:
-        has_recording = and_(runs.c.recording.is_not(None), runs.c.removal.is_(None))
+        has_recording = and_(runs.c.recording.is_not(None), func.coalesce(runs.c.removal, "local") == "local")
         wanted.append(has_recording if query.recorded else ~has_recording)
     if query.started_from is not None:
         wanted.append(runs.c.started_at >= query.started_from.timestamp())

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, case, func, insert, select, update
 from service.store.database import Database
 from service.store.errors import UnknownItem
 from service.store.pages import Page
+from service.store.recording_copy import RecordingCopy, copy_of
 from service.store.rows import damaged_row, moment, page_of
 from service.store.run_query import RunQuery, RunState, is_kept, rows_of_runs
 from service.store.schema import LIVE_REVISION, runs
@@ -37,7 +38,9 @@ class Run:
     ----------
     id : sortable by start time, for example ``20261122T011500-ab12``
     started_at, ended_at : UTC; `ended_at` of an interrupted run is its last commit
-    recording : path relative to the data directory; None without one, and when it was deleted
+    recording : path relative to the data directory; None without one, and when it was deleted. Its local files may be
+        freed, when there is a verified copy
+    recording_copy : its copy at another place; None without one
     duration_s : requested duration, s; None: until stopped
     fps : frames analysed per second at the last commit
     revision : newest complete revision of the tracks; the live one is 1
@@ -62,6 +65,7 @@ class Run:
     model_id: str
     record: bool
     recording: str | None
+    recording_copy: RecordingCopy | None
     duration_s: float | None
     fps: float | None
     revision: int
@@ -274,7 +278,8 @@ def _run(row: Row[Any]) -> Run:
     if not isinstance(values["revisions"], list):
         raise damaged_row("run", row.id, "revisions")
     values["started_at"] = moment(row.started_at, "run", row.id)
-    if row.removal is not None:
-        values["recording"] = None
+    values["recording_copy"] = copy_of(row.recording_copy, row.id)
+    if row.removal not in (None, "local"):
+        values["recording"] = values["recording_copy"] = None
     values["ended_at"] = None if row.ended_at is None else moment(row.ended_at, "run", row.id)
     return Run(**values)

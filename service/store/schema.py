@@ -88,7 +88,8 @@ runs = Table(
     Column("settings", _Json, nullable=False),
     Column("problem", _Words),
     Column("catch_up", Text, comment="check, due, or nothing"),
-    Column("removal", Text, comment="run, recording, or nothing"),
+    Column("removal", Text, comment="run, recording, local, or nothing"),
+    Column("recording_copy", _Json, comment="see RecordingCopy; times in Unix seconds"),
 )
 
 batches = Table(

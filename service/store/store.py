@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 from models.tables import Tracks
 from service.store.audit import Audit
 from service.store.catch_ups import CatchUps
+from service.store.copies import Copies
 from service.store.database import Database
 from service.store.events import Events
 from service.store.frames import RunFrames, add_analysed
@@ -44,6 +45,7 @@ class Store:
     frames : RunFrames
     catch_ups : CatchUps
     removals : Removals
+    copies : Copies
     events : Events
     audit : Audit
     """
@@ -57,6 +59,7 @@ class Store:
         self.frames = RunFrames(database)
         self.catch_ups = CatchUps(database)
         self.removals = Removals(database)
+        self.copies = Copies(database)
         self.events = Events(database)
         self.audit = Audit(database)
 
