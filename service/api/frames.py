@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.api.dependencies import ReadsOfStore, ServiceSettings, StoreOfRuns
 from service.api.forms import wanted_form
 from service.api.quantities import CountsAdu, PathFrame, PathId
-from service.files.recording import RecordedImage
+from service.files.recording import RecordedImage, place_of_recording
 from service.pictures import contrast_limits, stretched
 from service.store.errors import UnknownItem
 from service.store.frames import PlacedFrame
@@ -77,7 +77,7 @@ def _frame(store: Store, data_dir: Path, run: str, number: int, form: Form, para
             f"Run {run} has no recording.", "Start runs with record: true to keep their frames; one may be deleted too."
         )
     placed = store.frames.find(run, number)
-    image = RecordedImage(data_dir / found.recording)
+    image = RecordedImage(place_of_recording(data_dir, found))
     pixels = image.plane(placed.plane)
     rows, columns = pixels.shape
     headers = {

@@ -27,7 +27,10 @@ _RECORDING = ".ome.zarr"
 def run(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="RUN|RECORDING...", help="Ids of recorded runs, or recordings (.ome.zarr)."),
+        typer.Argument(
+            metavar="RUN|RECORDING...",
+            help="Ids of recorded runs, or recordings (.ome.zarr): folders, or s3://BUCKET/FOLDER.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -66,12 +69,12 @@ def run(
     """Compute localizations and tracks of recorded runs again, from the images, as the live analysis does."""
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("the workers of --scheduler compute; leave --workers out", param_hint="--workers")
-    paths = [Path(source) for source in sources if source.rstrip("/\\").endswith(_RECORDING)]
+    paths = [_place(source) for source in sources if source.rstrip("/\\").endswith(_RECORDING)]
     runs = list(dict.fromkeys(source for source in sources if not source.rstrip("/\\").endswith(_RECORDING)))
     if paths and (model is None or out is None):
         missing = "--model" if model is None else "--out"
         raise typer.BadParameter(f"{paths[0]} is a recording by its path, which needs {missing}", param_hint=missing)
-    names = [path.name.removesuffix(_RECORDING) for path in paths] + runs
+    names = [Path(path).name.removesuffix(_RECORDING) for path in paths] + runs
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise typer.BadParameter(f"{twice} is the name of two of them; the tables of one would replace the other's")
@@ -123,8 +126,18 @@ def _workforce(workers: int | None, scheduler: str | None, patience_s: float) ->
             yield near
 
 
+def _place(recording: str) -> Path | str:
+    """The folder of a recording, or its URL."""
+    from hardware.remote import place_of_url
+
+    try:
+        return place_of_url(recording)
+    except ValueError as error:
+        raise typer.BadParameter(f"{recording}: {error}", param_hint="RUN|RECORDING") from None
+
+
 def _of_recordings(
-    paths: list[Path], model: str | None, settings: Settings, device: str, out: Path | None
+    paths: list[Path | str], model: str | None, settings: Settings, device: str, out: Path | None
 ) -> list[Assignment]:
     from service.reprocess.sources import recording_source
 

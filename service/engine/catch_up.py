@@ -36,7 +36,7 @@ from service.analysis.analyzer import Analyzer
 from service.analysis.frame_localizer import LocalizesFrames
 from service.analysis.live_tracks import StoredLiveTracks
 from service.analysis.smoothed_run import ROUNDING_S, SmoothedRun
-from service.files.recording import RecordedImage
+from service.files.recording import RecordedImage, place_of_recording
 from service.store.errors import StoreError, UnknownItem
 from service.store.frames import AnalysedFrames, FrameTimes, RecordedFrames
 from service.store.runs import Run
@@ -239,7 +239,7 @@ class CatchUp(WorkerThread):
             return False
         start_s = batches[0].start_s if batches else float(recorded.frames.times_s[0])
         model_ids = _models_of(recorded.frames.numbers[late], batches, run.model_id)
-        image = RecordedImage(self._data_dir / run.recording)
+        image = RecordedImage(place_of_recording(self._data_dir, run))
         for model_id, rows in _batches(model_ids, late, self._batch):
             yield "frames"
             if self._loaded is None or self._loaded[:2] != (run.id, model_id):

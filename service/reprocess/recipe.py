@@ -53,7 +53,7 @@ class Recipe:
     Attributes
     ----------
     run : id of the run, or name of the recording
-    recording : folder of the image, ends in ``.ome.zarr``
+    recording : folder of the image, or its URL; ends in ``.ome.zarr``
     model : folder of the model
     model_id, model_sha256 : of the model; see `model_digest`
     tracking : see `TrackingPart.record`

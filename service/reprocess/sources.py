@@ -1,4 +1,4 @@
-"""What can be reprocessed: a recorded run of a data directory, or a recording by its path."""
+"""What can be reprocessed: a recorded run of a data directory, or a recording by its path or URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.localization import Localizer
 from models.tables import Tracks
 from service.analysis.live_tracks import StoredLiveTracks
 from service.files.library import Library
-from service.files.recording import RecordedImage
+from service.files.recording import RecordedImage, place_of_recording
 from service.jobs.reprocess_request import asked_tracking, check_reprocessing
 from service.reprocess.recipe import BLOCK_FRAMES, Recipe, blocks_of, frames_digest, in_order, model_digest
 from service.store.frames import RecordedFrames
@@ -91,36 +91,37 @@ def run_source(
     start_s = analysed[0].start_s if analysed else float(times_s[0]) if len(times_s) else 0.0
     static_light = (run.settings.get("analysis") or {}).get("static_light", "off")
     recipe = _recipe(
-        run.id, data_dir / str(run.recording), chosen, tracking, static_light, device, start_s, recorded, least
+        run.id, place_of_recording(data_dir, run), chosen, tracking, static_light, device, start_s, recorded, least
     )
     live = _live(store, run.id, float(times_s[-1]) - start_s if len(times_s) else 0.0)
     return Source(recipe, recorded, live)
 
 
 def recording_source(
-    path: Path, model: Path, tracking: TrackingPart, static_light: StaticLightMode, *, device: str = "auto",
+    place: Path | str, model: Path, tracking: TrackingPart, static_light: StaticLightMode, *, device: str = "auto",
     least: int = BLOCK_FRAMES,
 ) -> Source:  # fmt: skip
-    """A recording by its path, which no database needs to know.
+    """A recording by its path, or by its URL on an S3 server, which no database needs to know.
 
     Raises
     ------
     DataError
         When it or the model cannot be read, or the tracking has no smoothing.
+    RemoteAway
+        When the server does not respond.
     """
     if tracking.preset == "published":
         raise DataError("The published tracker has no smoothing.", "Choose the preset 'default' in the settings.")
-    image = RecordedImage(path)
+    image = RecordedImage(place)
     recorded = in_order(image.recorded())
     start_s = float(recorded.frames.times_s[0]) if len(recorded.planes) else 0.0
-    name = path.name.removesuffix(".ome.zarr")
-    recipe = _recipe(name, path, model, tracking, static_light, device, start_s, recorded, least)
+    recipe = _recipe(image.name, place, model, tracking, static_light, device, start_s, recorded, least)
     return Source(recipe, recorded, iter(()))
 
 
 def _recipe(
     run: str,
-    recording: Path,
+    recording: Path | str,
     model: Path,
     tracking: TrackingPart,
     static_light: StaticLightMode,
@@ -133,7 +134,7 @@ def _recipe(
     localizer.check_finds(fits=tracking.fits and localizer.image_model is not None)
     return Recipe(
         run=run,
-        recording=str(recording.absolute()),
+        recording=str(recording.absolute() if isinstance(recording, Path) else recording),
         model=str(model.absolute()),
         model_id=localizer.card.id,
         model_sha256=model_digest(model),

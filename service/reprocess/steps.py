@@ -60,7 +60,7 @@ def follow_light(path: str, number: int, _note: Note | None = None) -> None:
     if folder.record(light_step(number)) is not None:
         return
     recipe, recorded = folder.recipe(), folder.recorded()
-    localizer, image = load_localizer(recipe), RecordedImage(Path(recipe.recording))
+    localizer, image = load_localizer(recipe), RecordedImage(recipe.recording)
     light = localizer.static_light(recipe.static_light)
     if light is None:
         raise ValueError("the static light is off")
@@ -95,7 +95,7 @@ def localize(path: str, number: int, note: Note | None = None) -> None:
     localizer, block = load_localizer(recipe), recipe.blocks[number]
     tracking = TrackingPart.of_record(recipe.tracking)
     finder = FrameLocalizer(localizer, tracking.candidates_from)
-    image, lights = RecordedImage(Path(recipe.recording)), _lights(folder, recipe, block, localizer)
+    image, lights = RecordedImage(recipe.recording), _lights(folder, recipe, block, localizer)
     with folder.computing(localize_step(number), block.rows) as aside:
         found: list[Localizations] = []
         for first in range(0, block.rows, _BATCH):
@@ -218,7 +218,7 @@ def _candidates(
     numbers = recorded.frames.numbers[block.part]
     begins, ends = np.searchsorted(found.frame, numbers), np.searchsorted(found.frame, numbers + 1)
     if with_images:
-        frames = _frames(RecordedImage(Path(recipe.recording)), recorded, block, slice(0, block.rows))
+        frames = _frames(RecordedImage(recipe.recording), recorded, block, slice(0, block.rows))
     else:
         none, times_s = np.empty((0, 0), np.uint16), recorded.frames.times_s[block.part]
         frames = (
