@@ -37,6 +37,7 @@ from hardware.driver import DriverSettings
 from hardware.drivers import BUILT_IN, driver_kinds, load_driver
 from hardware.micromanager_settings import MicroManagerSettings
 from hardware.microscope import MicroscopeError
+from hardware.remote import is_remote, place_of_url
 from hardware.replay_settings import ReplaySettings
 from hardware.setting_types import PathName, Positive
 from hardware.simulated_settings import SimulatedSettings
@@ -49,6 +50,7 @@ __all__ = [
     "SCOPE_NAME",
     "AnalysisPart",
     "CameraPart",
+    "CopyOffPart",
     "EnginePart",
     "MicroscopePart",
     "RelayPart",
@@ -274,6 +276,25 @@ class RetentionPart(_Part):
         return any(limit is not None for limit in (self.keep_days, self.most_gb, self.free_gb))
 
 
+class CopyOffPart(_Part):
+    """Where finished recordings are copied to.
+
+    When this is set, the rules of retention for recordings delete only local files of which a verified copy exists.
+    """
+
+    url: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        default=None,
+        description="s3://BUCKET/FOLDER, or a folder that exists, also of a network share; absent: no copies.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        if url is not None and not is_remote(place := place_of_url(url)) and not Path(place).is_absolute():
+            raise ValueError("a folder is named by its whole path")
+        return url
+
+
 class AnalysisPart(_Part):
     """From frames to localizations."""
 
@@ -357,6 +378,7 @@ class Settings(BaseSettings):
     camera: CameraPart = Field(default=CameraPart(), description="The camera.")
     engine: EnginePart = Field(default=EnginePart(), description="The real-time process.")
     retention: RetentionPart = Field(default=RetentionPart(), description="What is deleted by itself.")
+    copy_off: CopyOffPart = Field(default=CopyOffPart(), description="Where finished recordings are copied to.")
     relay: RelayPart = Field(default=RelayPart(), description="Live results for viewers of several scopes.")
     reprocess: ReprocessPart = Field(default=ReprocessPart(), description="Where recorded runs are analysed again.")
     analysis: AnalysisPart = Field(default=AnalysisPart(), description="From frames to localizations.")

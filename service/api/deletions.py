@@ -50,6 +50,7 @@ class Deletions:
         self._store = store
         self._data_dir = settings.data_dir
         self.rules = settings.retention
+        self._copied = settings.copy_off.url is not None
         self._live = live
         self._readers = readers
         self._wake = asyncio.Event()
@@ -61,11 +62,11 @@ class Deletions:
 
     def plan(self) -> RetentionPlan:
         """What the rules of retention ask for now. Blocks."""
-        return plan_retention(self._store, self._data_dir, self.rules, self.remover)
+        return plan_retention(self._store, self._data_dir, self.rules, self.remover, copied=self._copied)
 
     def apply_rules(self) -> RetentionPlan:
         """Begin the deletions that the rules of retention ask for. Blocks."""
-        return apply_retention(self.plan(), self.remover, self._store)
+        return apply_retention(self.plan(), self.remover, self._store, self._data_dir)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from service.api.live import Live
 from service.api.problems import NotReady
 from service.api.refusals import RefusalCounter
 from service.api.repeats import Repeats
+from service.copies.status import read_status
 from service.protocol.clients import EngineClient
 from service.protocol.latency import BUCKETS_S
 
@@ -50,10 +52,18 @@ async def metrics(request: Request) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What is read from disk: the supervisor's record of its processes, and the free space (None: not known)."""
+    """What is read from disk.
+
+    Attributes
+    ----------
+    processes : the supervisor's record of its processes
+    free_bytes : None: not known
+    copies : figures of the copies of recordings; None: recordings are not copied
+    """
 
     processes: Mapping[str, Mapping[str, Any]]
     free_bytes: int | None
+    copies: Mapping[str, Any] | None = None
 
 
 class Metrics:
@@ -88,7 +98,9 @@ class Metrics:
             free_bytes = shutil.disk_usage(self._data_dir).free
         except OSError:
             free_bytes = None
-        return _Surroundings(self._engine.processes(), free_bytes)
+        processes = self._engine.processes()
+        copies = read_status(self._data_dir) if "copies" in processes else None
+        return _Surroundings(processes, free_bytes, copies)
 
 
 class _LiveCollector(Collector):
@@ -119,6 +131,8 @@ class _LiveCollector(Collector):
             "latency_buckets": lambda: _latency_histogram(status.get("latency_buckets") or {}),
             "recorder": lambda: _recorder("unknown" if known is None else status.get("recorder")),
         }
+        if self.surroundings.copies is not None:
+            yield from _copies(self.surroundings.copies)
         missing = GaugeMetricFamily(
             "bathyscope_figures_missing", "1 for figures of the engine that could not be read.", labels=["figures"]
         )
@@ -176,6 +190,28 @@ def _around(surroundings: _Surroundings) -> Iterator[Metric]:
     )
     free = math.nan if surroundings.free_bytes is None else surroundings.free_bytes
     yield _gauge("disk_free_bytes", "Free space where recordings and database are; NaN when it cannot be read.", free)
+
+
+def _copies(figures: Mapping[str, Any]) -> Iterator[Metric]:
+    up = figures.get("place_up")
+    yield _gauge(
+        "copy_place_up",
+        "1 while recordings can be copied to their place; NaN before the first one.",
+        math.nan if up is None else float(up),
+    )
+    family = GaugeMetricFamily("bathyscope_copies", "Recordings by the state of their copy.", labels=["state"])
+    for state, count in (figures.get("recordings") or {}).items():
+        family.add_metric([state], count)
+    yield family
+    oldest_s = figures.get("oldest_waiting_s")
+    waited_s = 0.0 if oldest_s is None else max(0.0, time.time() - oldest_s)
+    yield _gauge("copy_oldest_waiting_seconds", "Time since the end of the oldest recording without a copy.", waited_s)
+    for name, key, text in (
+        ("bathyscope_copy_sent_bytes", "sent_bytes", "Bytes that were sent to the place of the copies."),
+        ("bathyscope_copy_verified_bytes", "verified_bytes", "Bytes of recordings that were copied and verified."),
+        ("bathyscope_copy_failures", "failures", "Attempts to copy a recording that failed."),
+    ):
+        yield CounterMetricFamily(name, text, value=figures.get(key) or 0)
 
 
 def _refusals(refused: Mapping[str, int], failures: Mapping[str, int]) -> Iterator[Metric]:

@@ -42,7 +42,7 @@ def run(
     plan = _work(settings, dry_run=dry_run)
     verb = "would be deleted" if dry_run else "deleted"
     for item in plan.delete:
-        what = "run" if item.part == "run" else "recording of run"
+        what = {"run": "run", "recording": "recording of run", "local": "local files of run"}[item.part]
         result(f"{verb}: {what} {item.run_id} ({item.gb:.2f} GB): {item.reason}")
     for kept in plan.keep:
         result(f"kept: run {kept.run_id}: {kept.reason}")
@@ -66,6 +66,7 @@ def _work(settings: Settings, *, dry_run: bool) -> RetentionPlan:
         raise DataError(f"There is no data directory {settings.data_dir}.", "Name another one with --data.")
     lock = filelock.FileLock(settings.data_dir / ".lock", blocking=False)
     with closing(Store.open(settings.database)) as store:
+        copied = settings.copy_off.url is not None
         remover = RunRemover(store, settings.data_dir, nobody)
         try:
             lock.acquire()
@@ -76,13 +77,13 @@ def _work(settings: Settings, *, dry_run: bool) -> RetentionPlan:
                     "It applies the rules itself every ten minutes; POST /api/v1/retention does it now. "
                     "--dry-run works beside it.",
                 ) from None
-            return plan_retention(store, settings.data_dir, settings.retention, remover)
+            return plan_retention(store, settings.data_dir, settings.retention, remover, copied=copied)
         try:
             store.migrate()
-            plan = plan_retention(store, settings.data_dir, settings.retention, remover)
+            plan = plan_retention(store, settings.data_dir, settings.retention, remover, copied=copied)
             if dry_run:
                 return plan
-            plan = apply_retention(plan, remover, store)
+            plan = apply_retention(plan, remover, store, settings.data_dir)
             for _ in remover.work():
                 pass
             left = [removal.run_id for removal in store.removals.pending()]

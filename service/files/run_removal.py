@@ -22,6 +22,12 @@ __all__ = ["RunRemover", "job_of_run", "nobody"]
 
 _RECORDINGS = "recordings"
 
+_EVENTS: dict[RemovalPart, str] = {
+    "run": "run_deleted",
+    "recording": "recording_deleted",
+    "local": "recording_freed",
+}
+
 _log = structlog.get_logger(__name__)
 
 
@@ -58,7 +64,7 @@ class RunRemover:
         Parameters
         ----------
         run_id : str
-        part : ``"run"`` or ``"recording"``
+        part : ``"run"``, ``"recording"`` or ``"local"``
         why : str
             Who asked for it, or which rule: for the event.
 
@@ -67,17 +73,16 @@ class RunRemover:
         UnknownItem
             When there is no such run.
         InUse
-            When it is on, or something uses it.
+            When it is on, or something uses it; for its local files also when they have no verified copy.
         """
         use = self.use_of(run_id)
         if use is not None:
             raise InUse(f"Run {run_id} cannot be deleted: {use}.", "Try again when that has ended.")
         removal = self._store.removals.request(run_id, part)
-        what = f"Run {run_id}" if part == "run" else f"The recording of run {run_id}"
         size = 0 if removal.recording is None else folder_bytes(self._data_dir / removal.recording)
         self._store.events.add(
-            f"{part}_deleted",
-            f"{what} was deleted ({why}); its recording had {size / 1e9:.2f} GB.",
+            _EVENTS[part],
+            _message(removal, why, size),
             run_id=run_id,
             details={"part": part, "why": why, "bytes": size},
         )
@@ -110,6 +115,18 @@ class RunRemover:
             _log.warning("recording_elsewhere", run_id=removal.run_id, recording=removal.recording)
             return
         yield from delete_folder(folder)
+
+
+def _message(removal: Removal, why: str, size: int) -> str:
+    where = "" if removal.copy is None else f" The copy is {removal.copy.url}."
+    if removal.part == "local":
+        return f"The local files of the recording of run {removal.run_id} were deleted ({why}): {_gb(size)}.{where}"
+    what = f"Run {removal.run_id}" if removal.part == "run" else f"The recording of run {removal.run_id}"
+    return f"{what} was deleted ({why}); its recording had {_gb(size)} here.{where}"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
 
 
 def job_of_run(jobs: Jobs, run_id: str) -> str | None:

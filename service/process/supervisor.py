@@ -35,6 +35,7 @@ import filelock
 import structlog
 
 from models.errors import DataError
+from service.copies.places import open_place
 from service.files.access_keys import AccessKeys
 from service.process.children import STOP, Stop, place_of, wait_for_orphans
 from service.process.failure_record import FailureRecord
@@ -169,6 +170,8 @@ class Supervisor:
         DataError
             When the data directory is in use or cannot be written, the port is taken, or the
             certificate or the access keys cannot be read, or NATS is asked for and not installed.
+        RemoteAway
+            When recordings are to be copied to an S3 server, and its client is not installed.
         StoreError
             When the database cannot be used.
         """
@@ -178,6 +181,8 @@ class Supervisor:
             AccessKeys(self._settings.data_dir).records()  # damaged keys are an error here, not in a child
             if self._settings.relay.nats is not None:
                 load_nats()  # as above
+            if self._settings.copy_off.url is not None:
+                open_place(self._settings.copy_off.url)  # as above
             killed = self._clean_up()
             self._listener = listen(self._settings.host, self._settings.port)
             self.port = self._listener.getsockname()[1]
@@ -211,6 +216,10 @@ class Supervisor:
             from service.relay.publisher import publisher_process
 
             self._children.append(self._child("relay", publisher_process, self.address))
+        if self._settings.copy_off.url is not None:
+            from service.copies.process import copies_process
+
+            self._children.append(self._child("copies", copies_process, self.address))
         # The first start is done like a restart without a pause, so that it is repeated when it fails.
         for child in self._children:
             child.state = "pausing"
@@ -243,7 +252,7 @@ class Supervisor:
             self._failures.add("service_stopped", message)
             if not ending.wanted:
                 stop = Stop(message)
-        for together in (("engine", "jobs"), ("api", "relay")):
+        for together in (("engine", "jobs", "copies"), ("api", "relay")):
             self._end([child for child in self._children if child.name in together], stop)
         self._children = []
         if self._failures is not None:
