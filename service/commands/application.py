@@ -31,7 +31,7 @@ _TYPER_INTERRUPTED = 130
 
 _COMMANDS = (
     "demo", "serve", "camera", "cameras", "calibrate", "train", "localize", "track", "measure", "export", "evaluate",
-    "reprocess", "relay", "retention", "doctor",
+    "reprocess", "copy-off", "relay", "retention", "doctor",
 )  # fmt: skip
 
 _GROUPS = ("key", "model")
@@ -59,7 +59,7 @@ def command_line() -> typer.Typer:
             os.environ["BATHYSCOPE_DEBUG"] = "1"
 
     for name in _COMMANDS:
-        application.command(name)(importlib.import_module(f"service.commands.{name}").run)
+        application.command(name)(importlib.import_module(f"service.commands.{name.replace('-', '_')}").run)
     for name in _GROUPS:
         application.add_typer(importlib.import_module(f"service.commands.{name}").application, name=name)
     for found in sorted(entry_points(group=_MORE_COMMANDS), key=attrgetter("name")):

@@ -80,18 +80,28 @@ class Copier:
         Of the place.
     stopped : callable
         Asked before each file.
+    watch : callable, optional
+        Receives the progress after each file.
 
     Attributes
     ----------
     figures : CopierFigures
     """
 
-    def __init__(self, store: Store, data_dir: Path, url: str, stopped: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        data_dir: Path,
+        url: str,
+        stopped: Callable[[], bool] = lambda: False,
+        watch: Callable[[CopyProgress], None] = lambda _: None,
+    ) -> None:
         self.figures = CopierFigures()
         self._store = store
         self._data_dir = data_dir
         self._url = url
         self._stopped = stopped
+        self._watch = watch
         self._pause_s = _FIRST_PAUSE_S
         self._due_s: dict[str, float] = {}
         self._noted_s = 0.0
@@ -165,6 +175,7 @@ class Copier:
             self.figures.sent_bytes += progress.sent_bytes - before
             self.figures.progressed_s, before = time.time(), progress.sent_bytes
             self._come_back(place)
+            self._watch(progress)
             if time.monotonic() - self._noted_s > _NOTED_S:
                 self._noted_s = time.monotonic()
                 self._store.copies.note(run.run_id, "copying", **_counts(progress))

@@ -54,6 +54,26 @@ class Copies:
         """Ended runs with a recording whose copy is not verified, oldest first; none that is being deleted."""
         return [run for run in self._recorded() if run.copy is None or run.copy.state != "verified"]
 
+    def recorded(self, run_id: str) -> RecordedRun:
+        """One ended run with a recording.
+
+        Raises
+        ------
+        UnknownItem
+            When there is no such run.
+        InUse
+            When it is on, or its recording is not on the local disk.
+        """
+        with self._database.reading() as connection:
+            run_key(connection, run_id)
+        for run in self._recorded():
+            if run.run_id == run_id and (run.copy is None or run.copy.freed_at is None):
+                return run
+        raise InUse(
+            f"Run {run_id} is on, or has no recording on the local disk.",
+            "Only recordings of ended runs are copied; GET /api/v1/runs/RUN says where one is.",
+        )
+
     def counts(self) -> CopyCounts:
         """States of all copies, and the end of the oldest run whose copy is not verified, Unix seconds."""
         counts: dict[CopyState, int] = {"waiting": 0, "copying": 0, "verified": 0, "failed": 0}

@@ -88,6 +88,7 @@ WIRES = (
     "models.movie_localization.localize_movie",
     "service.api.server.serve_app",
     "service.reprocess.work.work_through",
+    "service.copies.copying.copy_recording",
 )
 
 
@@ -191,6 +192,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "relay": ["--nats", "nats://127.0.0.1:1"],
         "reprocess": [recording, "--model", str(reference_model("live")), "--workers", "0", "--out", "OUT"],
         "retention": ["--dry-run"],
+        "copy-off": [recording, "--to", str(folder)],
         "evaluate": [path["found.csv"], path["truth.csv"]],
         "reproduce": ["snr", "--quick", "--out", "OUT"],
         "bench live": [],
