@@ -21,6 +21,7 @@ import tifffile
 import zarr.errors
 
 from hardware.microscope import MicroscopeError
+from hardware.remote import RemoteAway, away, is_of_network, url_of
 
 __all__ = ["explain_reading", "printable", "refusal"]
 
@@ -79,12 +80,17 @@ def explain_reading(path: Path) -> Iterator[None]:
     ------
     MicroscopeError
         Cause ``"movie"``.
+    RemoteAway
+        When a server of S3 does not respond.
     """
     try:
         yield
-    except MicroscopeError:
+    except (MicroscopeError, RemoteAway):
         raise
     except Exception as error:
+        url = url_of(path)
+        if url is not None and is_of_network(error):
+            raise away(url, error) from error
         raise _explain(path, error) from error
 
 

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 
 from bathyscope_errors import BathyscopeError
 
-__all__ = ["RemoteAway", "RemoteFolder", "away", "is_remote", "place_of_url"]
+__all__ = ["RemoteAway", "RemoteFolder", "away", "is_of_network", "is_remote", "place_of_url", "url_of"]
 
 _S3: Final = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
@@ -47,6 +47,17 @@ class RemoteAway(BathyscopeError):
 def is_remote(place: str | Path) -> bool:
     """Whether a place is a URL of an S3 server."""
     return isinstance(place, str) and place.startswith(_S3)
+
+
+def url_of(path: Path) -> str | None:
+    """The URL of which a path was made, or None: pathlib joins the two slashes of ``s3://``."""
+    joined = path.as_posix()
+    return _S3 + joined[4:] if joined.startswith("s3:/") else None
+
+
+def is_of_network(error: Exception) -> bool:
+    """Whether an error comes from the libraries of S3 and HTTP, and not from what was read."""
+    return type(error).__module__.partition(".")[0] in ("aiobotocore", "aiohttp", "botocore", "s3fs")
 
 
 def place_of_url(place: str) -> str | Path:

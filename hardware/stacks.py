@@ -11,9 +11,11 @@ from hardware.memory import require_memory
 from hardware.microscope import MicroscopeError
 from hardware.ndtiff import NDTIFF_INDEX, open_ndtiff
 from hardware.reading import explain_reading, refusal
+from hardware.remote import url_of
 from hardware.stack import Stack
 from hardware.tiff_files import is_ndtiff, open_tiff
 from hardware.vendor_files import START_BYTES, VENDOR_SUFFIXES, image_of_project, vendor_format
+from hardware.zarr_folders import open_zarr
 
 __all__ = ["open_stack"]
 
@@ -60,14 +62,16 @@ def open_stack(path: Path) -> Stack:
 def _open_format(path: Path) -> Stack:
     if "\0" in str(path):
         raise refusal(f"The path {path} has a zero byte in it.", "Correct the path.")
+    if url_of(path) is not None:
+        return open_zarr(path)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if (image := image_of_project(path)) is not None:
             return image
         remedy = "Check the path."
-        if str(path).split(":")[0].lower() in ("http", "https", "ftp", "s3", "gs", "file"):
-            remedy = "Files are read from disk, not from the network: download it, and give its path."
+        if str(path).split(":")[0].lower() in ("http", "https", "ftp", "gs", "file"):
+            remedy = "Only OME-Zarr at s3://BUCKET/FOLDER is read from the network: download it, and give its path."
         raise refusal(f"{path} does not exist.", remedy) from None
     if stat.S_ISDIR(mode):
         return open_folder(path)

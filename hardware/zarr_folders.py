@@ -1,4 +1,4 @@
-"""OME-Zarr folders (0.4 and 0.5) and bare Zarr arrays as stacks.
+"""OME-Zarr folders (0.4 and 0.5) and bare Zarr arrays as stacks, on the disk or on an S3 server.
 
 A Zarr array gives its fill value for a missing chunk, so that a folder of which
 half was copied is read as a movie that becomes dark. Here a missing chunk is an
@@ -8,10 +8,10 @@ error.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -20,6 +20,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from hardware.memory import require_memory
 from hardware.reading import refusal
+from hardware.remote import RemoteFolder, url_of
 from hardware.stack import Stack
 from hardware.statements import LENGTHS_UM, TIMES_S, PlaneFigures, Statements, by_unit, positive, square
 
@@ -27,6 +28,9 @@ __all__ = ["open_zarr"]
 
 _ENOUGH_MISSING = 1000
 """Chunks that are not there are counted up to here; an array may announce more than can be counted."""
+
+_CHECKED_AT_ONCE = 256
+"""Files whose indexes are read from a server at the same time."""
 
 _NO_CHUNK = 2**64 - 1
 """Offset and length of a chunk that is not in its shard (Zarr 3, sharding codec)."""
@@ -37,14 +41,17 @@ _CHUNKS_IN_MEMORY = 3
 
 
 def open_zarr(path: Path) -> Stack:
-    """Open a folder with an image.
+    """Open a folder with an image; a path may be that of a URL (`hardware.remote.url_of`).
 
     Raises
     ------
     MicroscopeError
         Cause ``"movie"``: it holds several images, misses chunks, or its metadata contradict themselves.
+    RemoteAway
+        When the server does not respond.
     """
-    node: Any = zarr.open(path, mode="r")
+    url = url_of(path)
+    node: Any = zarr.open(path if url is None else RemoteFolder(url).store(), mode="r")
     if isinstance(node, zarr.Array):
         return _stack(path, node, "", Statements())
     attributes = _ome_attributes(node)
@@ -173,22 +180,21 @@ def _stack(path: Path, array: Any, axes: str, stated: Statements, times_s: NDArr
 def _check_chunks(path: Path, array: Any, stored: Sequence[int]) -> None:
     """Refuse an array of which chunks are not there."""
     grid = [-(-extent // side) for extent, side in zip(array.shape, stored, strict=True)]
-    root = Path(array.store_path.store.root) / array.store_path.path
     index = _ShardIndex.of(array)
+    url = url_of(path)
+    files: _ChunkFiles = _LocalChunks(array) if url is None else _RemoteChunks(RemoteFolder(url), array)
     missing, first = 0, None
-    # One by one: itertools.product and numpy.ndindex make a list of each axis first.
-    for number in range(math.prod(grid)):
-        place = tuple(int(index) for index in np.unravel_index(number, grid))
-        file = root / array.metadata.encode_chunk_key(place)
-        if not file.is_file():
-            lost = 1
-        elif index is not None:
-            lost = index.missing(file, place)
-        else:
-            continue
-        if lost and first is None:
-            first = file
-        missing += lost
+    # Some at a time: itertools.product and numpy.ndindex make a list of each axis first.
+    for begin in range(0, math.prod(grid), _CHECKED_AT_ONCE):
+        numbers = range(begin, min(begin + _CHECKED_AT_ONCE, math.prod(grid)))
+        places = [tuple(int(index) for index in np.unravel_index(number, grid)) for number in numbers]
+        names = [array.metadata.encode_chunk_key(place) for place in places]
+        indexes = files.parts(names, *((0, True) if index is None else (index.length, index.at_end)))
+        for place, name, found in zip(places, names, indexes, strict=True):
+            lost = 1 if found is None else 0 if index is None else index.missing(*found, place)
+            if lost and first is None:
+                first = files.shown(name)
+            missing += lost
         if missing >= _ENOUGH_MISSING:
             break
     if missing:
@@ -200,15 +206,75 @@ def _check_chunks(path: Path, array: Any, stored: Sequence[int]) -> None:
         )
 
 
+class _ChunkFiles(Protocol):
+    """The files of the chunks of an array."""
+
+    def parts(self, names: Sequence[str], length: int, at_end: bool) -> Iterator[tuple[bytes, int] | None]:
+        """The first or last `length` bytes of each file, and its size; None for one that is not there."""
+
+    def shown(self, name: str) -> str:
+        """Path or URL of a file, for messages."""
+
+
+class _LocalChunks:
+    def __init__(self, array: Any) -> None:
+        self._root = Path(array.store_path.store.root) / array.store_path.path
+
+    def parts(self, names: Sequence[str], length: int, at_end: bool) -> Iterator[tuple[bytes, int] | None]:
+        for name in names:
+            path = self._root / name
+            if not path.is_file():
+                yield None
+                continue
+            size, content = path.stat().st_size, b""
+            if length:
+                with path.open("rb") as opened:
+                    opened.seek(max(0, size - length) if at_end else 0)
+                    content = opened.read(length)
+            yield content, size
+
+    def shown(self, name: str) -> str:
+        return str(self._root / name)
+
+
+class _RemoteChunks:
+    """One list of all objects; parts of some of them are read at the same time."""
+
+    def __init__(self, folder: RemoteFolder, array: Any) -> None:
+        self._folder = folder
+        self._root = f"{array.store_path.path}/" if array.store_path.path else ""
+        self._sizes = folder.sizes(array.store_path.path)
+
+    def parts(self, names: Sequence[str], length: int, at_end: bool) -> Iterator[tuple[bytes, int] | None]:
+        there = {name: self._sizes[self._root + name] for name in names if self._root + name in self._sizes}
+        parts = [
+            (self._root + name, *((max(0, size - length), size) if at_end else (0, min(length, size))))
+            for name, size in there.items()
+        ]
+        read = self._folder.read_parts(parts) if length and parts else [b""] * len(parts)
+        contents = dict(zip(there, read, strict=True))
+        return (None if name not in there else (contents[name], there[name]) for name in names)
+
+    def shown(self, name: str) -> str:
+        return f"{self._folder.url}/{self._root}{name}"
+
+
 class _ShardIndex:
-    """Which chunks a shard holds."""
+    """Which chunks a shard holds.
+
+    Attributes
+    ----------
+    length : bytes of the index, with its checksum
+    at_end : whether it is at the end of the shard, or else at its beginning
+    """
 
     def __init__(self, shape: tuple[int, ...], shards: tuple[int, ...], chunks: tuple[int, ...], at_end: bool) -> None:
         self._shape = shape
         self._shards = shards
         self._chunks = chunks
         self._grid = tuple(side // chunk for side, chunk in zip(shards, chunks, strict=True))
-        self._at_end = at_end
+        self.at_end = at_end
+        self.length = 16 * math.prod(self._grid) + _CHECKSUM_BYTES
 
     @classmethod
     def of(cls, array: Any) -> _ShardIndex | None:
@@ -223,14 +289,10 @@ class _ShardIndex:
         at_end = getattr(sharding.index_location, "value", str(sharding.index_location)) == "end"
         return cls(tuple(array.shape), tuple(array.shards), tuple(array.chunks), at_end)
 
-    def missing(self, file: Path, place: tuple[int, ...]) -> int:
-        """Chunks within the array that the shard at `place` does not hold, or holds only in part."""
+    def missing(self, index: bytes, size: int, place: tuple[int, ...]) -> int:
+        """Chunks within the array that the shard of `size` bytes at `place` does not hold, or holds only in part."""
         count = math.prod(self._grid)
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            if self._at_end:
-                opened.seek(max(0, size - 16 * count - _CHECKSUM_BYTES))
-            content = opened.read(16 * count)
+        content = index[: 16 * count]
         if len(content) < 16 * count:
             return count
         entries: NDArray[np.uint64] = np.frombuffer(content, "<u8")

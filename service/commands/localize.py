@@ -24,7 +24,11 @@ __all__ = ["run"]
 
 def run(
     movie: Annotated[
-        Path, typer.Argument(help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images.")
+        Path,
+        typer.Argument(
+            help="Movie (T, Y, X): TIFF, OME-Zarr, NDTiff, ND2, CZI, LIF, or a folder of images; "
+            "OME-Zarr also as s3://BUCKET/FOLDER."
+        ),
     ],
     model: Annotated[Path, typer.Option("--model", help="Folder made by `bathyscope train`.")],
     out: Annotated[Path, typer.Option("--out", callback=table_suffix, help="Table: .csv or .parquet.")],
