@@ -30,7 +30,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 _OPTIONS: dict[str, Any] = {
     # Listings must be those of now: another process writes the objects.
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 2}},
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 2}},
 }
 _RETRIES = 1
 """Further attempts of s3fs, which would multiply those of botocore."""

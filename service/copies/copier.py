@@ -163,6 +163,8 @@ class Copier:
         recording = self._data_dir / run.recording
         self.figures.copying, self.figures.progressed_s = run.run_id, time.time()
         place = open_place(self._url)
+        if run.copy is None:
+            self._store.copies.note(run.run_id, "waiting", url=f"{place.url}/{recording.name}")
         check_mark(place, folder)
         self._come_back(place)
         url = f"{place.url}/{recording.name}"

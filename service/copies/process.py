@@ -1,17 +1,19 @@
-"""The process that copies finished recordings, a child of the supervisor with the lowest priority."""
+"""The process that copies finished recordings, a child of the supervisor with a low priority."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
 from multiprocessing.connection import Connection
 
+import psutil
 import structlog
 
 from service.copies.copier import Copier
 from service.copies.status import CopiesStatus
-from service.jobs.worker import lower_priority
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
 from service.protocol.addresses import LinkAddress
@@ -29,6 +31,7 @@ _SILENT_S = 300.0
 """A share whose server is gone does not return from reading. After this time without a file it counts as away."""
 
 _END_S = 3.0
+_NICENESS = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +43,7 @@ def copies_process(settings: Settings, _address: LinkAddress, parent: Connection
     where it is: what it has verified is in its record.
     """
     ignore_signals()
-    lower_priority()
+    _lower_priority()
     configure_logs(settings.log_level)
     stop = threading.Event()
     follow_parent(parent, lambda _: stop.set())
@@ -57,6 +60,23 @@ def copies_process(settings: Settings, _address: LinkAddress, parent: Connection
     worker.join(_END_S)
     if worker.failure is not None:
         raise worker.failure  # ends the process, and the supervisor starts it again
+    if worker.is_alive():
+        os._exit(0)  # a server that does not respond would hold up the end of the interpreter
+
+
+def _lower_priority() -> None:
+    """Leave processor and disk to the engine.
+
+    Not the lowest priority: on a busy machine its heartbeats would then come too late, and it would be restarted.
+    """
+    process = psutil.Process()
+    if sys.platform == "win32":
+        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        return
+    process.nice(_NICENESS)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, psutil.Error):  # some containers forbid it
+            process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def _work(copier: Copier, stop: threading.Event) -> None:
