@@ -15,6 +15,7 @@ from models.weights import reference_model
 from service.commands.application import main
 from service.reprocess.work_folder import is_finished
 from service.store.store import Store
+from tests.s3_server import BUCKET, S3Server
 from tests.service.jobs.test_reprocessing import CAMERA, FIRST, FRAMES, SCENE, TIMES_S, add_run
 
 RUNS = ("one", "two")
@@ -72,6 +73,26 @@ def test_tables_of_a_run_and_of_a_recording(
     capsys.readouterr()
     assert reprocess(monkeypatch, "one", "--data", data, *options) == 0
     assert "of this recording, model and settings already" in capsys.readouterr().err
+
+
+def test_a_recording_on_a_server_gives_the_same_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
+    options = ["--model", reference_model("live"), "--workers", 0, "--fit", "off", "--static-light", "off"]
+    assert reprocess(monkeypatch, data / "two.ome.zarr", *options, "--out", tmp_path / "path") == 0
+    server = S3Server(monkeypatch)
+    try:
+        server.files.put(str(data / "two.ome.zarr"), f"{BUCKET}/two.ome.zarr", recursive=True)
+        url = f"s3://{BUCKET}/two.ome.zarr"
+        assert reprocess(monkeypatch, url, *options, "--out", tmp_path / "url") == 0
+    finally:
+        server.close()
+    for name in ("tracks", "localizations", "events"):
+        one, other = (tmp_path / place / "two" / f"{name}.parquet" for place in ("path", "url"))
+        assert one.read_bytes() == other.read_bytes()
+    assert reprocess(monkeypatch, url, *options, "--out", tmp_path / "away") == 1
+    assert "Check the network" in capsys.readouterr().err
+    assert reprocess(monkeypatch, "ftp://host/a.ome.zarr", *options, "--out", tmp_path / "away") == 2
 
 
 @pytest.mark.parametrize(
