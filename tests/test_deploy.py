@@ -20,6 +20,7 @@ from service.api.metrics import Metrics
 from service.api.refusals import RefusalCounter
 from service.engine.ledger import LedgerCounts
 from service.engine.stages import Stage
+from service.files.outputs import write_json
 from service.protocol.addresses import LinkAddress
 from service.protocol.clients import EngineClient
 from service.protocol.latency import Latencies
@@ -132,7 +133,8 @@ def test_unit_is_valid(tmp_path: Path) -> None:
 async def _metric_names(folder: Path) -> set[str]:
     """Names of all figures of the service during a recorded run."""
     latencies, address = Latencies(), LinkAddress.create()
-    address.record.write({"engine": {"state": "running", "restarts": 0}})
+    address.record.write({key: {"state": "running", "restarts": 0} for key in ("engine", "copies")})
+    write_json(folder / "copies" / "status.json", {"place_up": True, "recordings": {"verified": 1}})
     engine = EngineClient(address)
     live = Live(engine)
     live.set_status(

@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/tracks.md",
     "docs/reprocessing.md",
     "docs/relay.md",
+    "docs/storage.md",
     "deploy/README.md",
 )
 
@@ -42,7 +43,7 @@ def test_readme_begins_with_the_demo_and_the_tests() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_in_documents_exist(document: str) -> None:
     text = (ROOT / document).read_text()
-    typed = re.findall(r"(?:^ *|`|&& )bathyscope ([a-z]+)", text, re.MULTILINE)
+    typed = re.findall(r"(?:^ *|`|&& )bathyscope ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE)
     assert typed or document == "deploy/README.md"
     assert set(typed) <= set(get_command(command_line()).commands)  # type: ignore[attr-defined]
 
