@@ -66,7 +66,7 @@ def need(name: str) -> Any:
     ----------
     name : str
         A package of an extra, or one of `chromium`, `curl`, `file of NIS-Elements`, `nats-server`, `openssl`,
-        `postgresql`, `shared data`, `track readers`.
+        `postgresql`, `prometheus`, `promtool`, `shared data`, `track readers`.
     """
     if name in _EXTRAS:
         try:
@@ -148,6 +148,8 @@ _OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "nats-server": (_nats_server, "pip install 'bathyscope[relay]'"),
     "openssl": (lambda: shutil.which("openssl"), "apt-get install openssl"),
     "postgresql": (_postgresql, "apt-get install postgresql"),
+    "prometheus": (lambda: shutil.which("prometheus"), "apt-get install prometheus"),
+    "promtool": (lambda: shutil.which("promtool"), "apt-get install prometheus"),
     "track readers": (
         _track_readers,
         "python3 -m venv readers && readers/bin/pip install geff napari pycellin, and name readers/bin/python by "

@@ -25,7 +25,7 @@ from service.protocol.addresses import LinkAddress
 from service.protocol.clients import EngineClient
 from service.protocol.latency import Latencies
 from service.settings import load_settings
-from tests.conftest import missing
+from tests.conftest import missing, need
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 KEY = "a-long-random-word-of-a-test"
@@ -47,7 +47,11 @@ def _image_environment() -> dict[str, str]:
 def test_image_is_built_in_stages_from_named_versions() -> None:
     bases = [value.split()[0] for name, value in _instructions() if name == "FROM"]
     assert len(bases) == 2
-    assert all(re.fullmatch(r"[a-z/]+:\d+\.\d+[\w.-]*", base) for base in bases)
+    (default,) = (
+        value.split("=", 1)[1] for name, value in _instructions() if name == "ARG" and value.startswith("BASE=")
+    )
+    assert bases == ["${BASE}", "${BASE}"]
+    assert re.fullmatch(r"[a-z/]+:\d+\.\d+[\w.-]*", default)
     assert not [value for name, value in _instructions() if name == "ADD"]
 
 
@@ -161,6 +165,32 @@ def test_alerts_and_dashboard_use_figures_that_exist(file: str, tmp_path: Path) 
     told = asyncio.run(_metric_names(tmp_path))
     assert named
     assert named <= told
+
+
+def _promtool(*arguments: str) -> tuple[bool, str]:
+    """Whether promtool is satisfied, and what it says."""
+    done = subprocess.run([str(need("promtool")), *arguments], capture_output=True, text=True, timeout=120)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_the_alerts() -> None:
+    accepted, said = _promtool("check", "rules", str(DEPLOY / "prometheus-rules.yaml"))
+    assert accepted, said
+
+
+def test_each_alert_fires_at_its_fault_and_at_nothing_else(tmp_path: Path) -> None:
+    rules, units = (DEPLOY / name for name in ("prometheus-rules.yaml", "prometheus-rules-test.yaml"))
+    passed, said = _promtool("test", "rules", str(units))
+    assert passed, said
+    # Each alert has its test: without its rule, that test fails.
+    shutil.copy(units, tmp_path)
+    loaded = yaml.safe_load(rules.read_text())
+    for rule in loaded["groups"][0]["rules"]:
+        others = [other for other in loaded["groups"][0]["rules"] if other is not rule]
+        (tmp_path / rules.name).write_text(yaml.safe_dump({"groups": [{"name": "bathyscope", "rules": others}]}))
+        passed, said = _promtool("test", "rules", str(tmp_path / units.name))
+        assert not passed, rule["alert"]
+        assert rule["alert"] in said
 
 
 def test_every_alert_has_a_remedy() -> None:
