@@ -331,6 +331,20 @@ class RelayPart(_Part):
     most_scopes: int = Field(default=256, ge=1, le=10_000, description="Of a relay: scopes that it shows.")
 
 
+def _user_folder() -> Path:
+    """The folder of this user's data.
+
+    Raises
+    ------
+    DataError
+        When the user has no home folder.
+    """
+    try:
+        return Path(platformdirs.user_data_dir("bathyscope", appauthor=False))
+    except RuntimeError as error:
+        raise DataError("This user has no home folder for the data.", "Name a folder with --data.") from error
+
+
 class Settings(BaseSettings):
     """All settings. Build one with `load_settings`."""
 
@@ -339,7 +353,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Annotated[PathName, AfterValidator(Path.absolute)] = Field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("bathyscope", appauthor=False)),
+        default_factory=_user_folder,
         description="Folder of calibrations, models, recordings and database; on a local disk.",
     )
     database_url: str | None = Field(default=None, description="PostgreSQL, by URL; absent: SQLite in the data folder.")

@@ -24,7 +24,7 @@ _PACKAGE = Path(__file__).resolve().parents[2] / "models"
 
 def use_writable_caches() -> None:
     """Set the environment variables of numba, matplotlib and XDG. Variables that the user has set are kept."""
-    if _can_write(Path(platformdirs.user_cache_dir())) and _can_write(Path(platformdirs.user_config_dir())):
+    if _home_can_be_written():
         return
     try:
         folder = _private_folder()
@@ -34,6 +34,14 @@ def use_writable_caches() -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     if not _can_write(_PACKAGE / "__pycache__"):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "numba"))
+
+
+def _home_can_be_written() -> bool:
+    try:
+        folders = (platformdirs.user_cache_dir(), platformdirs.user_config_dir())
+    except RuntimeError:  # a user without an entry and without HOME, as systemd's DynamicUser makes one
+        return False
+    return all(_can_write(Path(folder)) for folder in folders)
 
 
 def _can_write(folder: Path) -> bool:

@@ -94,3 +94,16 @@ def test_where_the_home_can_be_written_nothing_changes(monkeypatch: pytest.Monke
     before = dict(os.environ)
     caches.use_writable_caches()
     assert dict(os.environ) == before
+
+
+def test_a_user_without_the_variable_home_has_caches_and_is_asked_for_a_data_folder(as_other_user: list[str]) -> None:
+    homeless = [part for part in as_other_user if not part.startswith("HOME=")]
+    show = "from service.process.caches import *; use_writable_caches(); import os; print(os.environ['MPLCONFIGDIR'])"
+    done = subprocess.run([*homeless, show], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bathyscope-cache-" in done.stdout
+    serve = "import sys; sys.argv = ['bathyscope', 'serve']; from service.commands.application import main; main()"
+    done = subprocess.run([*homeless, serve], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no home folder" in done.stderr
+    assert "--data" in done.stderr
