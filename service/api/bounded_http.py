@@ -31,6 +31,9 @@ _SPARE_DESCRIPTORS = 96
 
 _FEWEST_CONNECTIONS = 16
 
+_MOST_SELECTED = 512
+"""Sockets of an event loop on Windows, where the one that ZeroMQ needs waits with `select`."""
+
 HEAD_TIMEOUT_S = 10.0
 """The head of a request is a single packet; a client that needs longer sends no request."""
 
@@ -47,8 +50,8 @@ def most_connections() -> int:
     """How many connections this process can hold, and still open the files that it needs."""
     try:
         import resource
-    except ImportError:  # Windows has no such limit
-        return MOST_CONNECTIONS
+    except ImportError:  # Windows
+        return _MOST_SELECTED - _SPARE_DESCRIPTORS
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS

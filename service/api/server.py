@@ -87,6 +87,8 @@ def serve_app(
     """Serve an application as `serve` does."""
     config = ServerConfig(
         app,
+        # The sockets of the engine need it; on Windows uvicorn would choose another one.
+        loop="asyncio:SelectorEventLoop",
         http=BoundedHttp,
         # asyncio tries this often to accept, each time anew when no file can be opened, with a line in the log.
         backlog=1,

@@ -36,7 +36,9 @@ def publisher_process(settings: Settings, address: LinkAddress, parent: Connecti
     """Entry point of the child process: publish until the supervisor stops it or dies."""
     ignore_signals()
     configure_logs(settings.log_level)
-    asyncio.run(_run(settings, address, parent))
+    # The sockets of the engine need this event loop; on Windows asyncio would choose another one.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(_run(settings, address, parent))
 
 
 async def _run(settings: Settings, address: LinkAddress, parent: Connection) -> None:

@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 import websockets
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from websockets.asyncio.client import connect
 
 from service.api.bounded_http import most_connections
 from service.api.repeats import CountRepeats, Repeats
+from service.api.server import serve_app
 from service.api.tasks import keep_on
 from service.protocol.addresses import LinkAddress
 from service.settings import Settings
@@ -367,6 +369,23 @@ def test_connections_leave_files_to_the_rest(monkeypatch: pytest.MonkeyPatch) ->
     for limit, most in ((256, 160), (1024, 928), (10**6, 1000), (resource.RLIM_INFINITY, 1000), (64, 16)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         assert most_connections() == most
+
+
+def test_on_windows_connections_leave_sockets_of_the_event_loop_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # as where there is no such module
+    assert most_connections() == 512 - 96
+
+
+def test_the_event_loop_is_the_one_that_sockets_of_the_engine_need(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[Any] = []
+    monkeypatch.setattr(
+        "service.api.server._Server.run", lambda server, _sockets: used.append(server.config.get_loop_factory())
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serve_app(FastAPI(), Settings(data_dir=tmp_path), listener=listener)
+    assert used == [asyncio.SelectorEventLoop]
 
 
 # ---- WebSockets before the key ----
