@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands import baselines, beads, dense_beads, performance, psf_error
+from evaluation.commands import baselines, beads, dense_beads, performance, psf_error, scaling
 from service.commands.checks import LONGEST_S
 
 __all__ = ["application"]
@@ -141,6 +141,38 @@ def api(
     if json_file is not None:
         write_result(json_file, figures)
     show_api(figures)
+
+
+@application.command("relay")
+def relay(
+    scopes: Annotated[int, typer.Option("--scopes", min=1, max=32, help="Played scopes.")] = 3,
+    viewers: Annotated[
+        int, typer.Option("--viewers", min=1, max=1000, help="Viewers, divided evenly between the scopes.")
+    ] = 50,
+    fps: Annotated[float, typer.Option("--fps", min=0.1, max=10000, help="Messages a second of each scope.")] = 100.0,
+    tracks: Annotated[int, typer.Option("--tracks", min=0, max=100_000, help="Tracks in each message.")] = 300,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, max=LONGEST_S, help="How long the measurement takes.")
+    ] = 20.0,
+    away: Annotated[
+        float,
+        typer.Option(
+            "--away", min=0, max=60, help="For how long the NATS server is killed afterwards, s; 0: it is not."
+        ),
+    ] = 3.0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+) -> None:
+    """Played scopes through a NATS server and a relay to many viewers: what arrives, and how late."""
+    from evaluation.runs.provenance import write_result
+    from evaluation.speed.relay import RelayBench, measure_relay
+    from evaluation.speed.report import show_relay
+    from service.files.outputs import check_json
+
+    check_json(json_file)
+    figures = measure_relay(RelayBench(scopes, viewers, fps, tracks, seconds, away))
+    if json_file is not None:
+        write_result(json_file, figures)
+    show_relay(figures)
 
 
 def _check_slow_clients(slow_clients: int, clients: int) -> None:
@@ -396,4 +428,5 @@ application.command("dense-beads")(dense_beads.run)
 application.command("psf")(psf_error.run)
 application.command("isolated")(baselines.run_isolated)
 application.command("baseline-beads")(baselines.run_beads)
+application.command("scaling")(scaling.run)
 application.command("report")(performance.run)

@@ -21,6 +21,7 @@ __all__ = [
     "live",
     "localize",
     "queries",
+    "relay",
     "rows_of_files",
     "sweep",
     "track",
@@ -56,6 +57,14 @@ _API: tuple[Column, ...] = (
     ("µs per message and client", shown("us_per_message_and_client")),
     ("clients", shown("settings.clients")),
     ("messages/s", shown("settings.fps")),
+)
+_RELAY: tuple[Column, ...] = (
+    ("scopes, messages/s each", joined("settings.scopes", "settings.fps")),
+    ("viewers", shown("settings.viewers")),
+    ("delivered / broken", joined("delivered", "viewers.broken")),
+    ("ms from the engine's socket: p50 / p95 / p99 / max", joined(*(f"latency_ms.{name}" for name in _QUANTILES))),
+    ("% of a core: senders / NATS / relay", joined("cpu_percent.senders", "cpu_percent.nats", "cpu_percent.relay")),
+    ("NATS server away, s / all heard again, s", joined("server_lost.away_s", "server_lost.back_s")),
 )
 _BEADS: tuple[Column, ...] = (
     ("method", shown("case")),
@@ -105,6 +114,9 @@ kills = _compared(_KILLS)
 
 api = _compared(_API)
 """Cost of `bench api`."""
+
+relay = _compared(_RELAY)
+"""Delivery and latency of `bench relay`."""
 
 beads = _compared(_BEADS)
 """Scores of `bench beads`."""

@@ -197,6 +197,13 @@ TOPICS: tuple[Topic, ...] = (
     Topic("training", "Calibration and training time", "Two cores, nothing else running.", bench_tables.rows_of_files),
     Topic("api", "API", "Processor time of the API process for live tracks.", bench_tables.api),
     Topic(
+        "relay",
+        "Relay",
+        "Played scopes with 300 tracks (17 kB a message) through a NATS server and a relay; all on one machine. "
+        "Delivered: share of the published messages times viewers; a viewer that does not keep up gets the newest.",
+        bench_tables.relay,
+    ),
+    Topic(
         "queries",
         "API: queries of an hour of tracks",
         "One hour at 100 frames/s with 50 tracks in view: 18 million points. A second run is written at three times "

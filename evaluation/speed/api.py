@@ -33,7 +33,7 @@ from service.protocol.live import LivePublisher
 from service.settings import Settings
 from service.store.store import Store
 
-__all__ = ["RunningApi", "api_running", "measure_api"]
+__all__ = ["RunningApi", "TrackPublisher", "api_running", "measure_api"]
 
 _START_LIMIT_S = 120.0
 _END_LIMIT_S = 20.0
@@ -67,7 +67,7 @@ def measure_api(
         When the API does not start.
     """
     with interruptible() as pause, api_running(settings) as api:
-        publisher = _Publisher(api.address, fps, tracks)
+        publisher = TrackPublisher(api.address, fps, tracks)
         publisher.start()
         try:
             _wait_until_alive(api, pause)
@@ -147,8 +147,22 @@ def _drain(pipe: Connection) -> None:
         return
 
 
-class _Publisher(threading.Thread):
-    """Publishes states of tracks and the status, as the engine does."""
+class TrackPublisher(threading.Thread):
+    """Publishes states of tracks and the status, as the engine does.
+
+    Parameters
+    ----------
+    address : LinkAddress
+    fps : float
+        Messages a second.
+    tracks : int
+        In each message.
+
+    Attributes
+    ----------
+    published : int
+        Messages with tracks so far.
+    """
 
     def __init__(self, address: LinkAddress, fps: float, tracks: int) -> None:
         super().__init__(name="publish", daemon=True)
@@ -161,6 +175,7 @@ class _Publisher(threading.Thread):
             "flags": np.zeros(tracks, np.uint32),
         }
         self._ending = threading.Event()
+        self.published = 0
 
     def run(self) -> None:
         """Publish until `end`."""
@@ -178,6 +193,7 @@ class _Publisher(threading.Thread):
                 told_s = now_s
                 self._live.send_values("status", {"state": "running", "ready": True, "ledger": ledger, "stages": {}})
             sequence += 1
+            self.published = sequence
 
     def end(self) -> None:
         """Stop publishing."""

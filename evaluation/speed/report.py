@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show", "show_api", "show_kills", "show_localizing", "show_sweep"]
+__all__ = ["show", "show_api", "show_kills", "show_localizing", "show_relay", "show_sweep"]
 
 _WIDE = 140
 """Characters that the widest table needs."""
@@ -70,6 +70,19 @@ def show_api(figures: Mapping[str, Any], console: Console | None = None) -> None
     seen = figures["clients"]
     _row(console, "clients", {name: seen[name] for name in ("healthy", "broken", "stalled", "stalled_disconnected")})
     _rows(console, "ms from publication", {"received": figures["published_ms"]}, _QUANTILES)
+
+
+def show_relay(figures: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what ``bench relay`` measured."""
+    console = console or Console()
+    _rows(console, "ms from the engine's socket", {"received": figures["latency_ms"]}, _QUANTILES)
+    _row(console, "% of a core", figures["cpu_percent"])
+    for name, counts in figures["scopes"].items():
+        _row(console, name, counts)
+    _row(console, "viewers", {"delivered": figures["delivered"], **figures["viewers"]})
+    if (lost := figures["server_lost"]) is not None:
+        _row(console, "NATS server lost, s", {name: lost[name] for name in ("away_s", "back_s", "viewers_broken")})
+        _row(console, "dropped meanwhile", lost["dropped"])
 
 
 def show_history(figures: Mapping[str, Any], console: Console | None = None) -> None:

@@ -28,8 +28,6 @@ from service.protocol.latency import LatencyHistogram
 
 __all__ = ["Clients", "Load"]
 
-_PATH = "/api/v1/stream"
-
 _START_LIMIT_S = 60.0
 _END_LIMIT_S = 20.0
 
@@ -66,6 +64,7 @@ class Load:
     slow_clients : how many of them connect and then never read
     history_rps : queries of tracks per second
     field_um : width and height of the field, µm
+    path : of the stream; at a relay that of one scope
     """
 
     host: str
@@ -75,6 +74,7 @@ class Load:
     slow_clients: int = 0
     history_rps: float = 0.0
     field_um: tuple[float, float] = (0.0, 0.0)
+    path: str = "/api/v1/stream"
 
 
 class Clients:
@@ -223,7 +223,7 @@ class _Viewer:
         self.latency = LatencyHistogram()
         self._first_s = self._last_s = 0.0
         host = f"[{load.host}]" if ":" in load.host else load.host
-        self.client = ViewClient(f"{host}:{load.port}", _PATH, load.access_key, self._receive)
+        self.client = ViewClient(f"{host}:{load.port}", load.path, load.access_key, self._receive)
 
     async def connect(self, buffer_bytes: int | None = None) -> None:
         """Open the WebSocket; `buffer_bytes`: size of the receive buffer.

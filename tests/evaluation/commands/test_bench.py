@@ -35,6 +35,7 @@ from service.engine.opening import open_instrument
 from service.measurement.costs import Costs
 from service.settings import load_settings
 from service.store.store import Store
+from tests.conftest import need
 
 COMMAND = [sys.executable, "-c", "from service.commands.application import main; main()", "bench"]
 
@@ -97,6 +98,12 @@ def test_live_reports_frames_latency_accuracy_clients_and_cost(tmp_path: Path) -
         (("live", "--microscope", "none"), "--microscope"),
         (("live", "--discard", "--data", "x"), "leave one of them out"),
         (("live", "--history-rps", "-1"), "--history-rps"),
+        (("relay", "--scopes", "0"), "--scopes"),
+        (("relay", "--viewers", "0"), "--viewers"),
+        (("relay", "--fps", "0"), "--fps"),
+        (("relay", "--tracks", "-1"), "--tracks"),
+        (("relay", "--seconds", "0"), "--seconds"),
+        (("relay", "--away", "61"), "--away"),
         (("nothing",), "No such command"),
     ],
 )
@@ -126,6 +133,23 @@ def test_api_counts_stalled_clients_apart_from_healthy_ones(tmp_path: Path) -> N
     refused = bench("api", "--clients", "2", "--slow-clients", "3")
     assert refused.returncode == 2
     assert "raise --clients" in refused.stderr
+
+
+def test_relay_counts_what_viewers_of_two_scopes_get_and_comes_back_after_a_lost_server(tmp_path: Path) -> None:
+    need("nats")
+    done = bench(
+        "relay", "--scopes", "2", "--viewers", "3", "--fps", "20", "--tracks", "5", "--seconds", "1", "--away", "0.5",
+        "--json", str(tmp_path / "out.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert {name: scope["viewers"] for name, scope in figures["scopes"].items()} == {"scope-1": 2, "scope-2": 1}
+    assert all(scope["published"] > 0 for scope in figures["scopes"].values())
+    assert figures["viewers"]["connected"] == 3
+    assert figures["viewers"]["broken"] == figures["server_lost"]["viewers_broken"] == 0
+    assert figures["latency_ms"]["p99"] > 0
+    assert set(figures["cpu_percent"]) == {"nats", "relay", "senders"}
+    assert all(count > 0 for count in figures["server_lost"]["dropped"].values())
 
 
 def test_history_measures_queries_beside_a_writer_and_keeps_its_run(tmp_path: Path) -> None:
