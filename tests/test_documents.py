@@ -25,6 +25,8 @@ DOCUMENTS = (
     "docs/reprocessing.md",
     "docs/relay.md",
     "docs/storage.md",
+    "docs/scaling.md",
+    "docs/windows.md",
     "deploy/README.md",
 )
 
