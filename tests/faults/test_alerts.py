@@ -103,19 +103,21 @@ def watched(service: Service, folder: Path) -> Iterator[Watch]:
 
 
 def test_processes_that_hang(tmp_path: Path) -> None:
-    with running(settings_for(tmp_path / "data")) as service, watched(service, tmp_path / "prometheus") as watch:
-        service.wait_for_run()
-        # Frames may be late on a busy computer, but nothing is away.
-        assert not watch.firing() & {"BathyscopeAway", "BathyscopeEngineAway", "BathyscopeProcessRestarted"}
-        os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGSTOP)
-        watch.wait_for("BathyscopeEngineAway")
-        watch.wait_for("BathyscopeProcessRestarted")
-        service.wait_until_ready()
-        wait_for(lambda: "BathyscopeEngineAway" not in watch.firing())
-        os.kill(service.supervisor.processes["api"]["pid"], signal.SIGSTOP)
-        watch.wait_for("BathyscopeAway")
-        service.wait_until_ready()
-        wait_for(lambda: "BathyscopeAway" not in watch.firing())
+    service = Service(settings_for(tmp_path / "data", run_at_start=False))
+    try:
+        with service, watched(service, tmp_path / "prometheus") as watch:
+            wait_for(lambda: bool(service.status()))
+            wait_for(lambda: "BathyscopeEngineAway" not in watch.firing())
+            assert not watch.firing() & {"BathyscopeAway", "BathyscopeProcessRestarted"}
+            os.kill(service.supervisor.processes["engine"]["pid"], signal.SIGSTOP)
+            watch.wait_for("BathyscopeEngineAway")
+            watch.wait_for("BathyscopeProcessRestarted")
+            wait_for(lambda: "BathyscopeEngineAway" not in watch.firing())
+            os.kill(service.supervisor.processes["api"]["pid"], signal.SIGSTOP)
+            watch.wait_for("BathyscopeAway")
+            wait_for(lambda: "BathyscopeAway" not in watch.firing())
+    finally:
+        service.close()
 
 
 def test_a_pause_in_which_frames_are_lost(tmp_path: Path) -> None:
