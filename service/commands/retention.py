@@ -24,7 +24,7 @@ def run(
         Path | None, typer.Option("--json", metavar="FILE", help="Write what was deleted, or would be.")
     ] = None,
 ) -> None:
-    """Delete runs or recordings by age and space, as the settings [retention] say."""
+    """Delete runs or recordings by age and space, as the settings `retention` say."""
     from dataclasses import asdict
 
     from models.errors import DataError

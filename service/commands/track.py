@@ -51,7 +51,7 @@ def run(
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(help="Settings file (TOML) of the service; its [tracking] and [analysis] are used."),
+        typer.Option(help="Settings file (TOML) of the service; its tables tracking and analysis are used."),
     ] = None,
     smooth: Annotated[
         bool, typer.Option("--smooth", help="Smooth the tracks with all that came later, and close gaps.")
