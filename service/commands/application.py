@@ -23,6 +23,7 @@ from bathyscope_errors import BathyscopeError
 from service.commands.console import cancel, is_cancelled, printable, protect_streams
 from service.process.caches import use_writable_caches
 from service.process.signals import handle_ending_signals
+from service.version import installed_version
 
 __all__ = ["command_line", "main"]
 
@@ -54,6 +55,9 @@ def command_line() -> typer.Typer:
     @application.callback()
     def _options(
         debug: bool = typer.Option(False, "--debug", envvar="BATHYSCOPE_DEBUG", help="Show tracebacks."),
+        version: bool = typer.Option(
+            False, "--version", is_eager=True, callback=_show_version, help="Show the version."
+        ),
     ) -> None:
         if debug:
             os.environ["BATHYSCOPE_DEBUG"] = "1"
@@ -73,6 +77,12 @@ def command_line() -> typer.Typer:
         else:
             application.command(found.name)(command)
     return application
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(installed_version())
+        raise typer.Exit
 
 
 def main() -> None:
