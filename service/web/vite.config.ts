@@ -25,16 +25,21 @@ function swagger(): Plugin {
   };
 }
 
+function version(name: string): string {
+  return JSON.parse(readFileSync(packageFile(`${name}/package.json`), "utf-8")).version;
+}
+
 /** The licences of what is bundled travel with it. */
 function licences(): Plugin {
   return {
     name: "third-party-licences",
     generateBundle() {
       const source = BUNDLED.flatMap((name) =>
-        ["LICENSE", "LICENSE.md", "NOTICE"]
+        // The last one has the licences of what swagger-ui-dist itself bundles.
+        ["LICENSE", "LICENSE.md", "NOTICE", "swagger-ui-bundle.js.LICENSE.txt"]
           .map((file) => packageFile(`${name}/${file}`))
           .filter(existsSync)
-          .map((file) => `==== ${name} ====\n\n${readFileSync(file, "utf-8").trim()}\n`),
+          .map((file) => `==== ${name} ${version(name)} ====\n\n${readFileSync(file, "utf-8").trim()}\n`),
       ).join("\n");
       this.emitFile({ type: "asset", fileName: "third-party-licences.txt", source });
     },

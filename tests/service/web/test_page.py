@@ -127,7 +127,9 @@ def test_finished_page_brings_what_the_documentation_needs(dist: Path) -> None:
 def test_finished_page_carries_the_licences_of_what_it_bundles(dist: Path) -> None:
     text = (dist / "third-party-licences.txt").read_text(encoding="utf-8")
     bundled = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    assert all(f"==== {name} ====" in text for name in bundled)
+    lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for name in bundled:
+        assert f"==== {name} {lock[f'node_modules/{name}']['version']} ====" in text
 
 
 def test_finished_page_is_small_enough_for_a_slow_network(dist: Path) -> None:
