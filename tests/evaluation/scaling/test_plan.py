@@ -75,7 +75,7 @@ def test_the_page_has_the_tables_of_the_command_and_the_figure_is_drawn(tmp_path
     assert all(table in page for table in tables.split("\n\n")), (
         "Run `bathyscope bench scaling` and put its tables into docs/scaling.md."
     )
-    done = CliRunner().invoke(application, ["scaling", "--docs", str(DOCS), "--figure", str(tmp_path / "a.png")])
+    done = CliRunner().invoke(application, ["scaling", "--docs", str(DOCS), "--out", str(tmp_path / "a.png")])
     assert done.exit_code == 0, done.output
     assert tables in done.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
