@@ -185,7 +185,7 @@ def _draw_tracks(rows: Sequence[Row], folder: Path, caption: str) -> None:
             places = [scenes.index(scene) + (rank - (len(looks) - 1) / 2) * width for scene in values]
             axis.bar(places, list(values.values()), width=0.92 * width, color=look["color"], label=name)
             for place, value in zip(places, values.values(), strict=True):
-                axis.annotate(f"{value:.2f}", (place, value), ha="center", va="bottom", size=7)
+                axis.annotate(f"{value:.2f}", (place, 0.01), ha="center", va="bottom", size=7, color="white")
         for row in (row for row in rows if row["form"] == "limit"):
             middle = scenes.index(row["scene"])
             for key, dash in (("jaccard", ":"), ("jaccard_10", "--")):
@@ -196,6 +196,5 @@ def _draw_tracks(rows: Sequence[Row], folder: Path, caption: str) -> None:
         axis.set_xticks(range(len(scenes)), scenes)
         axis.set_ylim(0, 1.1)
         panel(axis, title=f"{form}: Jaccard index within 10 µm")
-    axes[0, 0].legend(title="calibrated with", fontsize=7, title_fontsize=7, loc="lower left")
-    title = "Cells by scene (dotted: ideal detector of one frame; dashed: of ten)"
+    title = "Cells by calibration (dotted: ideal detector of one frame; dashed: of ten)"
     save(figure, axes, folder / "cells-tracks.png", title=title, caption=caption)

@@ -79,7 +79,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "cells",
         "Cells",
-        "Simulated. 5-µm bodies over autofluorescence; calibrated with beads or cells.",
+        "Simulated. 5-µm bodies in a vessel over autofluorescence, 1.5 s at 100 frames/s: 5 (sparse), 15 (as it is) or "
+        "40 (dense). Calibrated with beads, with beads and the size of the cells, or with cells.",
         experiment_tables.cells,
     ),
     Topic(
