@@ -25,6 +25,7 @@ DOCUMENTS = (
     "docs/reprocessing.md",
     "docs/relay.md",
     "docs/storage.md",
+    "docs/cells.md",
     "docs/scaling.md",
     "docs/windows.md",
     "deploy/README.md",

@@ -192,8 +192,8 @@ def cells(records: Records) -> list[str]:
         parts += _titled(title, rows, "scene", lambda row: f"{number(row['jaccard'])}; {errors(row)}", down="of")
         flows = [row for row in rows if row["form"] == "tracks"]
         parts += _titled(
-            f"Flow from tracks, {optics} optics: mean and peak speed in µm/s, heart rate in Hz (those of the true paths); "
-            "share of a passage in one track",
+            f"Flow from tracks, {optics} optics: mean and peak speed in µm/s, heart rate in Hz (true ones); share of a "
+            "passage in one track",
             flows,
             "scene",
             _flow,

@@ -123,6 +123,23 @@ def test_a_known_camera_is_given_by_its_name(
     assert calibration.camera == KNOWN_CAMERAS["andor-zyla"].camera()
 
 
+def test_the_pattern_is_that_of_objects_whose_size_is_stated(
+    served: tuple[Server, Settings], client: httpx.Client, sweep: Any, tmp_path: Path
+) -> None:
+    path = FORMATS["TIFF, LZW"](tmp_path, sweep, "Z")
+    widths = []
+    for size in ({}, {"object_diameter_um": 8.0, "bead_diameter_um": 1.0}):
+        started = send(client, {**WANTED, **size}, ("sweep.tif", path.read_bytes()))
+        job = ended(served[1], started.json()["id"])
+        assert job.state == "done", job.error
+        calibration = Calibration.load(served[1].data_dir / "calibrations" / job.id)
+        plane = calibration.psf.planes[0]
+        widths.append(float(plane.max() / plane.sum()))
+        assert ("object_um" in calibration.report) == bool(size)
+    assert any("objects of 8 µm" in note for note in calibration.report["notes"])
+    assert widths[1] < 0.7 * widths[0]
+
+
 def opened(settings: Settings, job: str) -> Any:
     """The planes of the sweep of a job, as its worker reads them."""
     found = Jobs(settings.data_dir).get(job)
@@ -200,6 +217,9 @@ def test_a_job_that_fails_names_fields_and_removes_its_files(
         ({**WANTED, "z_step_um": 1e-9}, [("a.tif", b"x")], "z_step_um"),
         ({**WANTED, "z_range_um": [16, 2]}, [("a.tif", b"x")], "below the high end"),
         ({**WANTED, "axial_scale": 99}, [("a.tif", b"x")], "axial_scale"),
+        ({**WANTED, "object_diameter_um": 4000}, [("a.tif", b"x")], "object_diameter_um"),
+        ({**WANTED, "bead_diameter_um": 1.0}, [("a.tif", b"x")], "needs an object_diameter_um"),
+        ({**WANTED, "object_diameter_um": 1.0, "bead_diameter_um": 2.0}, [("a.tif", b"x")], "wider, not narrower"),
         ({**WANTED, "flip_z": 1}, [("a.tif", b"x")], "flip_z"),
         ({**WANTED, "more": 1}, [("a.tif", b"x")], "there is no such field"),
         ({**WANTED, "camera": {}}, [("a.tif", b"x")], "offset_adu"),
