@@ -245,23 +245,22 @@ def trackers(records: Records) -> list[str]:
 
 
 def moving(records: Records) -> list[str]:
-    """Jaccard index and axial error of moving emitters, by light, for each motion and number of points."""
-    rows = _rows(records, "moving")
+    """Jaccard index and axial error of moving emitters, by light, for each motion and number of points; ghosts."""
 
     def cell(row: Row) -> str:
         return f"{with_error(row['jaccard_10'], row['jaccard_10_error'])} ({number(row['rmse_axial_um'])})"
 
-    return [
-        part
-        for motion, points in dict.fromkeys((row["motion"], row["points"]) for row in rows)
-        for part in _titled(
-            f"{motion}, {points} points, by SNR in dB",
-            [row for row in rows if (row["motion"], row["points"]) == (motion, points)],
-            "snr_db",
-            cell,
-            limits=True,
-        )
-    ]
+    parts = []
+    for record in records:
+        optics, rows = record.result["optics"], _rows([record], "moving")
+        for motion, points in dict.fromkeys((row["motion"], row["points"]) for row in rows):
+            mine = [row for row in rows if (row["motion"], row["points"]) == (motion, points)]
+            title = f"{optics} optics, {motion}, {points} points, by SNR in dB"
+            parts += _titled(title, mine, "snr_db", cell, limits=True)
+        ghosts = [{**row, "case": f"{row['motion']}, {row['snr_db']:g} dB"} for row in _rows([record], "moving-ghosts")]
+        title = f"{optics} optics, false localizations for each emitter at negative defocus"
+        parts += _titled(title, ghosts, "case", lambda row: number(row["ghosts"]))
+    return parts
 
 
 def _with_error(row: Row) -> str:
