@@ -185,7 +185,8 @@ def _draw_tracks(rows: Sequence[Row], folder: Path, caption: str) -> None:
             places = [scenes.index(scene) + (rank - (len(looks) - 1) / 2) * width for scene in values]
             axis.bar(places, list(values.values()), width=0.92 * width, color=look["color"], label=name)
             for place, value in zip(places, values.values(), strict=True):
-                axis.annotate(f"{value:.2f}", (place, 0.01), ha="center", va="bottom", size=7, color="white")
+                text = f"{value:.2f}"
+                axis.annotate(text, (place, 0.02), ha="center", va="bottom", rotation=90, size=8, color="white")
         for row in (row for row in rows if row["form"] == "limit"):
             middle = scenes.index(row["scene"])
             for key, dash in (("jaccard", ":"), ("jaccard_10", "--")):
