@@ -198,7 +198,7 @@ def _check_chunks(path: Path, array: Any, stored: Sequence[int]) -> None:
         if missing >= _ENOUGH_MISSING:
             break
     if missing:
-        some = f"{missing:,} or more" if missing >= _ENOUGH_MISSING else f"{missing:,}"
+        some = f"{_ENOUGH_MISSING:,} or more" if missing >= _ENOUGH_MISSING else f"{missing:,}"
         raise refusal(
             f"{path} announces the shape {array.shape} and does not hold {some} of its chunks (the first: {first}).",
             "Copy or record it again. Where a program left out chunks because they are all zero, have it write them "

@@ -477,7 +477,7 @@ def test_run_item_has_the_contract_s_fields(client: httpx.Client, run: str) -> N
     assert set(item) == {
         "id", "name", "notes", "state", "started_at", "ended_at", "model_id", "record", "recording", "duration_s",
         "fps", "revision", "revisions", "ledger", "latency_ms", "stages", "accuracy", "settings", "problem",
-        "fitted_frames",
+        "fitted_frames", "recording_copy",
     }  # fmt: skip
     assert set(item["ledger"]) == {
         "exposed", "grabbed", "lost", "recorded", "unrecorded", "analysed", "deferred", "skipped", "in_flight",

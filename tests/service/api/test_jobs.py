@@ -89,7 +89,7 @@ def test_a_sweep_is_asked_of_the_engine(client: httpx.Client, peer: Peer) -> Non
     assert command == "calibration.start"
     assert arguments == {
         "name": "slide", "z_range_um": [0.0, 40.0], "z_step_um": 1.0, "repeats": 2, "settle_s": 0.05,
-        "exposure_s": None, "pixel_size_um": None, "camera": None,
+        "exposure_s": None, "pixel_size_um": None, "camera": None, "object_diameter_um": None, "bead_diameter_um": None,
     }  # fmt: skip
     peer.refusal = EngineRefusal("conflict", "Run r1 is on and has the microscope.", "Stop it first.")
     assert_problem(client.post("/calibrations", json=SWEEP), 409, "Run r1")
