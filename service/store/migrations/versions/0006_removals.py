@@ -11,4 +11,4 @@ down_revision = "0005"
 
 def upgrade() -> None:
     """Make the column; nothing of the runs of before is being deleted."""
-    op.add_column("runs", sa.Column("removal", sa.Text, comment="run, recording, or nothing"))
+    op.add_column("runs", sa.Column("removal", sa.Text, comment="run, recording, local, or nothing"))
