@@ -10,7 +10,7 @@ of the map disturb least; one more uses the fit of the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.background.frame_light import FrameLight, LightMap
+from models.background.map_error import BENEATH_TRACKS, error_variance_e2
 from models.background.moving_light import MovingLight
-from models.binning import whole_bins
 from models.fit.image_levels import BLOCK
 from models.tables import Tracks
 
@@ -27,18 +27,12 @@ if TYPE_CHECKING:
     from models.movie_localization import Lights, Movie
     from models.tracking.image_tracker import ImageModel
 
-__all__ = ["light_beneath", "map_doubt_e2", "moving_tracks"]
+__all__ = ["light_beneath", "moving_tracks"]
 
 _PART_FRAMES = 512
 """Most frames with one map: bleaching and drift of the lamp change little in them."""
 _SAMPLES = 128
 """Frames of a part that are used; its other frames are like them."""
-
-_EQUAL_PX = 8
-"""Side of a square of pixels in which the map has the same error."""
-
-_LEAST_ERROR = 0.15
-"""Of a map, in the standard deviation of its structure."""
 
 _LEAST_POINTS = 8
 _LEAST_SIGMAS = 3.0
@@ -63,7 +57,6 @@ def light_beneath(
     tracks: Tracks,
     images: ImageModel,
     before: Lights,
-    advance: Callable[[float], None] = lambda _done: None,
 ) -> list[FrameLight | None]:
     """Static light of each frame, from the frames and the tracks that move in them.
 
@@ -76,8 +69,6 @@ def light_beneath(
         PSF, camera and field map.
     before : sequence of FrameLight or None
         Present estimate of each frame; frames without one stay without.
-    advance : callable
-        Called with the share of the movie that is done.
 
     Returns
     -------
@@ -89,12 +80,11 @@ def light_beneath(
         mine = moving.select((moving.frame >= start) & (moving.frame < stop))
         light_e = _light_of(movie, start, stop, mine, images, before)
         earlier = before[start]
-        doubt_e2 = 0.0 if earlier is None else map_doubt_e2(light_e, earlier.light.light_e)
-        part = LightMap(light_e, images.camera, doubt_e2)
+        before_e = None if earlier is None else earlier.light.light_e
+        part = LightMap(light_e, images.camera, error_variance_e2(light_e, BENEATH_TRACKS, before_e))
         for number in range(start, stop):
             light = before[number]
             lights[number] = None if light is None else FrameLight(part, light.factor)
-        advance(stop / len(lights))
     return lights
 
 
@@ -115,19 +105,6 @@ def _electrons(movie: Movie, number: int, images: ImageModel, before: Lights) ->
     light = before[number]
     electrons = images.camera.to_electrons(movie.read(number, number + 1)[0])
     return electrons if light is None else electrons / np.float32(light.factor)
-
-
-def map_doubt_e2(light_e: NDArray[np.float32], before_e: NDArray[np.float32]) -> float:
-    """Variance of a pixel for the error of a map.
-
-    The error is about as large as the change from one round to the next, but rounds may agree in an error, so it is
-    at least a share of the structure. Errors of neighbouring pixels are equal, so they matter as much as independent
-    errors that are larger by the square root of the number of pixels.
-    """
-    now, before = (whole_bins(each.astype(np.float64), _EQUAL_PX) / _EQUAL_PX**2 for each in (light_e, before_e))
-    if now.size == 0:
-        return 0.0
-    return float(_EQUAL_PX**2 * max(np.mean((now - before) ** 2), _LEAST_ERROR**2 * np.var(now)))
 
 
 def _parts(lights: Lights) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.fit.refiner import Refiner
     from models.localization import Localizer
 
-__all__ = ["Lights", "Movie", "begun_light", "dark_level_note", "lit_frames", "localize_movie"]
+__all__ = ["ArrayMovie", "Lights", "Movie", "begun_light", "dark_level_note", "lit_frames", "localize_movie"]
 
 Lights = Sequence[FrameLight | None]
 """Static light of each frame of a movie; None where nothing is removed."""
@@ -49,6 +49,28 @@ class Movie(Protocol):
 
     def read(self, start: int, stop: int) -> NDArray[np.uint16]:
         """Frames `start` to `stop` - 1, camera counts, shape (N, H, W); fewer at the end of the movie."""
+
+
+class ArrayMovie:
+    """Frames in memory as a movie.
+
+    Parameters
+    ----------
+    counts : ndarray of uint16, shape (N, H, W)
+    """
+
+    def __init__(self, counts: NDArray[np.uint16]) -> None:
+        self._counts = counts
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns."""
+        count, height, width = self._counts.shape
+        return (count, height, width)
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Frames `start` to `stop` - 1."""
+        return self._counts[start:stop]
 
 
 def dark_level_note(movie: Movie, camera: CameraModel) -> str | None:

@@ -9,8 +9,12 @@ kept, and the tracks are smoothed over it (`models.tracking.smoother`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.background.frame_light import FrameLight, remove_light
 from models.background.mode import StaticLightMode
@@ -88,21 +92,18 @@ def track_movie(
     smoother = Smoother(settings, images=images) if smooth else None
     tracker = smoother or images.tracker(settings)
     lag = FixedLag(0 if smooth else lag_frames)
-    points, found = [], []
+    points, found, total = [], [], movie.shape[0]
     with one_thread():
-        for frames, numbers, lights in lit_frames(movie, localizer, light_of_movie):
-            candidates = localizer.localize(
-                remove_light(frames, lights), numbers, min(settings.least_probability, localizer.threshold)
-            )
+        for batch in _candidates(movie, localizer, settings, light_of_movie):
             states = []
-            for number, counts, light in zip(numbers.tolist(), frames, lights, strict=True):
-                its = candidates.select(candidates.frame == number)
-                state, table = tracker.step_image(number / fps, number, its, counts, light)
+            for each in batch:
+                t_s = each.number / fps
+                state, table = tracker.step_image(t_s, each.number, each.found, each.counts, each.light)
                 observe(state)
                 states.append(state)
                 found.append(kept(table, state, localizer.threshold)[0])
             points.append(lag.add(states))
-            advance(begin * movie.shape[0] + (1 - begin) * (int(numbers[-1]) + 1))
+            advance(begin * total + (1 - begin) * (batch[-1].number + 1))
         tracks = Tracks.concatenate([*points, lag.finish()]) if smoother is None else smoother.finish()
     return tracks, Localizations.concatenate(found)
 
@@ -115,31 +116,47 @@ def _light_beneath(
     settings: TrackerSettings,
     mode: StaticLightMode,
     advance: Callable[[float], None],
-) -> list[FrameLight | None] | None:
-    """Static light of each frame from the movie and its tracks in turns; None where the movie has none to remove."""
+) -> Lights | None:
+    """Static light of each frame, found in rounds of tracking; None where the movie has none to remove."""
     begun = begun_light(movie, localizer, mode)
     if begun is None or not begun.in_use:
         return None
-    lights: list[FrameLight | None] | None = None
+    known: StaticLightMode | Lights = mode
     rounds = [False] * (_NETWORK_ROUNDS if localizer.finds_candidates else 0) + [True] * _FIT_ROUNDS
-    for done, fits in enumerate(rounds):
-
-        def report(share: float, done: int = done) -> None:
-            advance(_LIGHT_SHARE * (done + share) / len(rounds) * movie.shape[0])
-
-        seen: list[FrameLight | None] = []
-        smoother = Smoother(settings, images=images if fits else None)
-        least = min(settings.least_probability, localizer.threshold)
-        with one_thread():
-            for frames, numbers, batch in lit_frames(movie, localizer, mode if lights is None else lights):
-                candidates = localizer.localize(remove_light(frames, batch), numbers, least)
-                seen += batch
-                for number, counts, light in zip(numbers.tolist(), frames, batch, strict=True):
-                    its = candidates.select(candidates.frame == number)
+    share = _LIGHT_SHARE / len(rounds)
+    with one_thread():
+        for done, fits in enumerate(rounds):
+            smoother, lights = Smoother(settings, images=images if fits else None), []
+            for batch in _candidates(movie, localizer, settings, known):
+                for each in batch:
+                    lights.append(each.light)
                     if fits:
-                        smoother.step_image(number / fps, number, its, counts, light)
+                        smoother.step_image(each.number / fps, each.number, each.found, each.counts, each.light)
                     else:
-                        smoother.step(number / fps, number, its)
-                report((int(numbers[-1]) + 1) / movie.shape[0])
-            lights = light_beneath(movie, smoother.finish(), images, seen)
-    return lights
+                        smoother.step(each.number / fps, each.number, each.found)
+                advance(share * (done * movie.shape[0] + batch[-1].number + 1))
+            known = light_beneath(movie, smoother.finish(), images, lights)
+    return None if isinstance(known, str) else known
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A frame with its candidates and its static light."""
+
+    number: int
+    counts: NDArray[np.uint16]
+    light: FrameLight | None
+    found: Localizations
+
+
+def _candidates(
+    movie: Movie, localizer: Localizer, settings: TrackerSettings, lights: StaticLightMode | Lights
+) -> Iterator[list[_Frame]]:
+    """The frames of a movie with their candidates, batch by batch."""
+    least = min(settings.least_probability, localizer.threshold)
+    for frames, numbers, of_frames in lit_frames(movie, localizer, lights):
+        found = localizer.localize(remove_light(frames, of_frames), numbers, least)
+        yield [
+            _Frame(number, counts, light, found.select(found.frame == number))
+            for number, counts, light in zip(numbers.tolist(), frames, of_frames, strict=True)
+        ]

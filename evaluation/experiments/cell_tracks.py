@@ -19,6 +19,7 @@ from evaluation.scores.flow import Flow, flow_of, flow_of_tracks
 from evaluation.scores.scoring import Row, limit_columns
 from models.localization import Localizer
 from models.metrics import score_table
+from models.movie_localization import ArrayMovie
 from models.movie_tracking import track_movie
 from models.object_size import psf_of_sphere
 from models.psf import Psf
@@ -53,7 +54,7 @@ def track_cells(movie: CellMovie, localizer: Localizer, psf: Psf, calibrated_wit
     frames = movie.frames
     begun = time.process_time()
     tracks, found = track_movie(
-        _Counts(frames.counts), localizer, localizer.image_model_of(psf), FPS, static_light="auto", smooth=True
+        ArrayMovie(frames.counts), localizer, localizer.image_model_of(psf), FPS, static_light="auto", smooth=True
     )
     seconds = (time.process_time() - begun) / len(frames)
     found = found.select(found.probability >= localizer.threshold)
@@ -154,18 +155,3 @@ def _brighter(emitters: NDArray[np.float64], factor: float) -> NDArray[np.float6
     lit = emitters.copy()
     lit[:, 3] *= factor
     return lit
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Frames in memory as a movie."""
-
-    counts: NDArray[np.uint16]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        count, height, width = self.counts.shape
-        return (count, height, width)
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint16]:
-        return self.counts[start:stop]

@@ -41,7 +41,8 @@ class LightMap:
         Photo-electrons.
     camera : CameraModel
     doubt_e2 : float
-        Variance of a pixel that stands for the error of the map in a fit, photo-electrons squared.
+        Variance of a pixel that stands for the error of the map in a fit, photo-electrons squared; 0 for a map of hot
+        pixels alone. See `models.background.map_error`.
 
     Attributes
     ----------
@@ -95,14 +96,11 @@ class FrameLight:
         Brightness of the lamp in this frame.
     number : int
         Of the frame among those that were followed.
-    is_structure : bool
-        Whether more than hot pixels is removed.
     """
 
     light: LightMap
     factor: float
     number: int = 0
-    is_structure: bool = True
 
     def removed_from(self, counts: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """The frame (H, W) of counts without the static light above its median."""

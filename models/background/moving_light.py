@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from models.binning import whole_bins
+from models.binning import binned
 from models.pattern_spline import PatternSpline, render_light
 
 __all__ = ["MovingLight"]
@@ -54,7 +54,7 @@ class MovingLight:
     def __init__(self, spline: PatternSpline, side: int, light_e: F32) -> None:
         self._spline, self._side = spline, side
         self._shape = (light_e.shape[0], light_e.shape[1])
-        squares = _squares(light_e, side)
+        squares = binned(light_e.astype(np.float64), side)
         self._weight = 1 / np.maximum(squares, 1.0)
         self._total = np.zeros(self._shape, np.float64)
         self._squares = np.zeros_like(squares)
@@ -76,7 +76,7 @@ class MovingLight:
         places : ndarray of float64, shape (N, 3)
             Their apparent places in the frame: x and y in pixels, z in µm.
         """
-        data = _squares(electrons, self._side)
+        data = binned(electrons.astype(np.float64), self._side)
         self._total += electrons
         self._squares += data
         self._frames += 1
@@ -151,16 +151,6 @@ class MovingLight:
             render_light(spline.coefficients, side, x, y, z, step_um, oversampling, box, part)
             image[box[0] : box[1], box[2] : box[3]] = part[0]
         return patterns.reshape(len(places), self._squares.size)
-
-
-def _squares(image: F32, side: int) -> F64:
-    """Sums over squares; at the right and lower edge those of the last whole square are repeated."""
-    rows, columns = (-(-length // side) for length in image.shape)
-    padded = np.pad(
-        image.astype(np.float64), ((0, rows * side - image.shape[0]), (0, columns * side - image.shape[1])), "edge"
-    )
-    sums: F64 = whole_bins(padded, side)
-    return sums
 
 
 def _on_pixels(squares: F64, side: int, shape: tuple[int, int]) -> F64:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from models.background.estimator import BLOCK_FRAMES, LightEstimator
 from models.background.frame_light import FrameLight, LightMap
 from models.background.hot_pixels import hot_pixels
+from models.background.map_error import FROM_FRAMES, error_variance_e2
 from models.background.mode import StaticLightMode
 from models.background.rule import EmitterShare, has_changed, is_static_light
-from models.binning import whole_bins
 from models.camera import CameraModel
 
 __all__ = ["FIRST_FRAMES", "StaticLight"]
@@ -44,11 +44,6 @@ _FACTORS = (0.25, 4.0)
 _LEAST_LEVEL_E = 0.5
 """Below this mean light its ratio is noise, photo-electrons per pixel."""
 
-
-_LEAST_ERROR = 0.3
-"""Of this estimate, in the standard deviation of the structure: light of emitters that never leaves is a part of it."""
-_EQUAL_PX = 8
-"""Side of a square of pixels in which the estimate has the same error."""
 
 _OF_ESTIMATOR = "estimator_"
 """How the names of the estimator's values begin in a state."""
@@ -101,7 +96,7 @@ class StaticLight:
         self._offered = light, number
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that the next frames depend on, as arrays; see `resume`."""
+        """All that the next frames depend on, as arrays, but maps that tracks gave; see `resume` and `use`."""
         estimator = self._estimator
         own: dict[str, Any] = {
             "is_structure": self._is_structure,
@@ -109,7 +104,7 @@ class StaticLight:
             "next_decision": self._next_decision,
         }
         if self._map is not None:
-            own["light_e"] = self._map.light_e
+            own |= {"light_e": self._map.light_e, "doubt_e2": self._map.doubt_e2}
         if estimator is not None:
             own |= {f"{_OF_ESTIMATOR}{name}": value for name, value in estimator.state().items()}
         return {name: np.asarray(value) for name, value in own.items()}
@@ -119,7 +114,9 @@ class StaticLight:
         self._is_structure = bool(state["is_structure"])
         self._level_e = float(state["level_e"])
         self._next_decision = int(state["next_decision"])
-        self._map = LightMap(np.asarray(state["light_e"]), self._camera) if "light_e" in state else None
+        self._map = None
+        if "light_e" in state:
+            self._map = LightMap(np.asarray(state["light_e"]), self._camera, float(state["doubt_e2"]))
         of_estimator = {
             name.removeprefix(_OF_ESTIMATOR): value for name, value in state.items() if name.startswith(_OF_ESTIMATOR)
         }
@@ -167,7 +164,7 @@ class StaticLight:
         if not self.in_use:
             self._better = None
         chosen = self._better or self._map
-        return None if chosen is None else FrameLight(chosen, factor, number, self.in_use)
+        return None if chosen is None else FrameLight(chosen, factor, number)
 
     def _new_estimator(self, shape: tuple[int, int]) -> LightEstimator:
         self._estimator = LightEstimator(shape, self._camera, self._block_frames)
@@ -199,14 +196,8 @@ class StaticLight:
             )
             self._next_decision = estimator.frames + min(estimator.frames, _LONGEST_PAUSE)
         if self._is_structure:
-            self._map = LightMap(light_e, self._camera, _doubt_e2(light_e))
+            self._map = LightMap(light_e, self._camera, error_variance_e2(light_e, FROM_FRAMES))
             return
         hot = hot_pixels(light_e, self._camera.read_noise_e)
         flat = np.where(hot, light_e, np.median(light_e)).astype(np.float32)
         self._map = LightMap(flat, self._camera) if hot.any() else None
-
-
-def _doubt_e2(light_e: F32) -> float:
-    """Variance of a pixel for the error of a map; see `LightMap`."""
-    squares = whole_bins(light_e.astype(np.float64), _EQUAL_PX) / _EQUAL_PX**2
-    return float((_LEAST_ERROR * _EQUAL_PX) ** 2 * np.var(squares)) if squares.size else 0.0

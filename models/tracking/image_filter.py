@@ -81,8 +81,8 @@ _UNRESOLVED = 1.0
 longer one loses so much of its log odds in each frame."""
 
 _UNSEEN = 0.3
-"""Log odds that a track loses in a frame in which it is not seen, where static light is removed. Images neither confirm
-nor refute an emitter without light, so a track that followed an error of the map would stay when the map is better."""
+"""Log odds that a track loses in a frame in which it is not seen, where the backdrop has errors. Images neither confirm
+nor refute an emitter without light, so a track that followed an error would stay when the backdrop is better."""
 
 _OUTSIDE_PX = 8.0
 """Emitters are followed so far outside the image, while their light falls into it."""
@@ -149,6 +149,7 @@ class ImageFilter(Tracker):
         electrons: NDArray[np.float32],
         backdrop: NDArray[np.float32] | None = None,
         effort: Effort = FULL,
+        doubt_e2: float = 0.0,
     ) -> tuple[TrackState, Localizations]:
         """Take the image of one frame.
 
@@ -161,6 +162,8 @@ class ImageFilter(Tracker):
         backdrop : ndarray of float32, shape (H, W), optional
             Known light that stands still.
         effort : Effort
+        doubt_e2 : float
+            Variance of a pixel for the error of the backdrop, photo-electrons squared; 0 when it is exact.
 
         Returns
         -------
@@ -182,6 +185,9 @@ class ImageFilter(Tracker):
         if self._background is None:
             above = electrons if backdrop is None else electrons - backdrop
             self._background = max(float(np.percentile(above, 10)), self._optics.read_variance)
+        if doubt_e2 and backdrop is not None:
+            # Like the read noise, added to the image and to its model as a Poisson variable of that variance.
+            electrons, backdrop = electrons + np.float32(doubt_e2), backdrop + np.float32(doubt_e2)
         image = self._optics.image(electrons, backdrop)
         fit = fit_with_prior(
             image.fine() if effort.fine else image,
@@ -204,7 +210,7 @@ class ImageFilter(Tracker):
         of_candidates = np.clip(pairs.evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE)
         pool.log_odds[:] += _CANDIDATE_SHARE * of_candidates + (1 - _CANDIDATE_SHARE) * evidence.log_ratio[:count]
         pool.log_odds[:] -= _UNRESOLVED * self._beside(pool, _RESOLVED_UM)
-        if backdrop is not None:
+        if doubt_e2:
             pool.log_odds[~seen] -= _UNSEEN
         pool.light[:] = fit.emitters[:count, 3], fit.blocks[:count, 3, 3]
         pool.ambiguity[pairs.tracks] = pairs.ambiguity

@@ -153,13 +153,9 @@ class ImageTracker:
         model = self._model
         if effort is None or model is None:
             return self.step(t_s, frame, found), found
-        electrons, backdrop = model.camera.to_electrons(counts), None
-        if light is not None:
-            # An error of the map is noise of a pixel. Like the read noise it is added to the image and to its model, as
-            # a Poisson variable of that variance.
-            doubt = np.float32(light.light.doubt_e2)
-            electrons, backdrop = electrons + doubt, light.backdrop_e + doubt
-        state, table = self.filter.step_image(t_s, frame, self._apparent(found), electrons, backdrop, effort)
+        backdrop, doubt_e2 = (None, 0.0) if light is None else (light.backdrop_e, light.light.doubt_e2)
+        electrons = model.camera.to_electrons(counts)
+        state, table = self.filter.step_image(t_s, frame, self._apparent(found), electrons, backdrop, effort, doubt_e2)
         if light is not None:
             table = replace(table, background=table.background + light.backdrop_level_e)
         return self._true_state(state), table if model.field is None else model.field.true(table)

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.background.frame_light import FrameLight, LightMap
+from models.background.map_error import BENEATH_TRACKS, error_variance_e2
 from models.background.moving_light import MovingLight
 from models.fit.image_levels import BLOCK
-from models.movie_light import map_doubt_e2, moving_tracks
+from models.movie_light import moving_tracks
 from models.tables import Tracks
 from models.tracking.image_tracker import ImageModel
 from models.tracking.state import TrackState
@@ -34,7 +35,7 @@ _EVERY = 4
 _DELAY = 64
 """Frames until a map takes effect."""
 _OTHER = 1.05
-"""A map that differs from the one before by more than the error that it has in any case ends all tracks."""
+"""A map whose change from the one before exceeds its least error by this factor ends all tracks."""
 _MOST_TRACKS = 100
 """With more tracks than this in a frame, the oldest take part: the time grows with their square."""
 
@@ -66,7 +67,9 @@ class LightBeneathTracks:
         self._other: LightMap | None = None
 
     def add(self, counts: NDArray[np.uint16], light: FrameLight | None, state: TrackState) -> bool:
-        """Take a frame (H, W) with its static light and the tracks after it; without light the frames start again.
+        """Take a frame (H, W) with its static light and the tracks after it.
+
+        Without light, or with hot pixels alone, the sums over frames start again.
 
         Returns
         -------
@@ -74,7 +77,7 @@ class LightBeneathTracks:
             Whether all tracks are to end, because the static light is known from this frame on, or much better known:
             those until now may have followed what stands still, and would keep its light out of the next map.
         """
-        if light is None or not light.is_structure:
+        if light is None or light.light.doubt_e2 == 0:
             self._sums, self._lit = None, False
             return False
         ends = not self._lit or light.light is self._other
@@ -102,8 +105,9 @@ class LightBeneathTracks:
     def _improve(self, sums: MovingLight, light: FrameLight) -> None:
         moving = moving_tracks(Tracks.concatenate(self._points), self._images.optics.psf.pixel_size_um)
         light_e, _ = sums.light(np.unique(moving.track_id))
-        doubt_e2 = map_doubt_e2(light_e, light.light.light_e)
+        least_e2 = error_variance_e2(light_e, BENEATH_TRACKS)
+        doubt_e2 = error_variance_e2(light_e, BENEATH_TRACKS, light.light.light_e)
         better = LightMap(light_e, self._images.camera, doubt_e2)
         self._static.use(better, light.number + _DELAY)
-        if doubt_e2 > _OTHER * map_doubt_e2(light_e, light_e):
+        if doubt_e2 > _OTHER * least_e2:
             self._other = better

@@ -181,7 +181,10 @@ class WorkFolder:
     def lights(self, block: int, camera: CameraModel) -> list[FrameLight | None]:
         """Static light of each frame of a block."""
         with np.load(self.path / f"{light_step(block)}.npz") as held:
-            maps = [LightMap(light_e, camera) for light_e in held["maps"]]
+            maps = [
+                LightMap(light_e, camera, float(doubt_e2))
+                for light_e, doubt_e2 in zip(held["maps"], held["doubts_e2"], strict=True)
+            ]
             return [
                 None if chosen < 0 else FrameLight(maps[chosen], float(factor))
                 for chosen, factor in zip(held["chosen"], held["factors"], strict=True)
@@ -239,16 +242,18 @@ class WorkFolder:
     def write_lights(self, folder: Path, block: int, lights: list[FrameLight | None]) -> None:
         """Write the static light of the frames of a block into the folder of `computing`."""
         places: dict[int, int] = {}
-        maps: list[NDArray[np.float32]] = []
+        maps: list[LightMap] = []
         chosen, factors = np.full(len(lights), -1), np.ones(len(lights))
         for n, light in enumerate(lights):
             if light is not None:
                 if id(light.light) not in places:
                     places[id(light.light)] = len(maps)
-                    maps.append(light.light.light_e)
+                    maps.append(light.light)
                 chosen[n], factors[n] = places[id(light.light)], light.factor
-        kept = np.stack(maps) if maps else np.empty((0, 0, 0), np.float32)
-        np.savez(folder / f"{light_step(block)}.npz", maps=kept, chosen=chosen, factors=factors)
+        kept = np.stack([each.light_e for each in maps]) if maps else np.empty((0, 0, 0), np.float32)
+        doubts_e2 = np.array([each.doubt_e2 for each in maps])
+        path = folder / f"{light_step(block)}.npz"
+        np.savez(path, maps=kept, doubts_e2=doubts_e2, chosen=chosen, factors=factors)
 
     def write_state(self, block: int, state: dict[str, NDArray[Any]]) -> None:
         """Keep what the static light of the next block depends on."""

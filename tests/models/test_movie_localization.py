@@ -12,7 +12,7 @@ from hardware.microscope import Frame
 from models.background.static_light import FIRST_FRAMES
 from models.localization import Localizer
 from models.metrics import Scorer
-from models.movie_localization import localize_movie
+from models.movie_localization import ArrayMovie, localize_movie
 from models.scene import reference_camera, reference_scene
 from models.tables import Localizations
 from models.weights import reference_model
@@ -20,17 +20,6 @@ from service.analysis.frame_localizer import FrameLocalizer
 
 SHAPE = (128, 128)
 FRAMES = 160
-
-
-class Movie:
-    """Frames in memory."""
-
-    def __init__(self, counts: Any) -> None:
-        self.counts = counts
-        self.shape = counts.shape
-
-    def read(self, start: int, stop: int) -> Any:
-        return self.counts[start:stop]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +48,7 @@ def jaccard(found: Localizations, places: list[Any], first: int = 0) -> float:
 def test_static_light_is_removed_from_the_first_frame_on(localizer: Localizer, over_tissue: Any) -> None:
     counts, places = over_tissue
     scores = {
-        mode: jaccard(localize_movie(Movie(counts), localizer, None, lambda _: None, static_light=mode), places)
+        mode: jaccard(localize_movie(ArrayMovie(counts), localizer, None, lambda _: None, static_light=mode), places)
         for mode in ("off", "auto")
     }
     assert scores["off"] < 0.4
@@ -69,7 +58,7 @@ def test_static_light_is_removed_from_the_first_frame_on(localizer: Localizer, o
 def test_live_and_offline_agree_over_tissue(localizer: Localizer, over_tissue: Any) -> None:
     """The same tables from the first map on; live there is none for the first frames."""
     counts, _ = over_tissue
-    offline = localize_movie(Movie(counts), localizer, None, lambda _: None)
+    offline = localize_movie(ArrayMovie(counts), localizer, None, lambda _: None)
     frame_localizer = FrameLocalizer(localizer, static_light="auto")
     frames = [Frame(its, n, n / 100, "simulation", 0.0) for n, its in enumerate(counts)]
     live = []
@@ -92,7 +81,8 @@ def test_without_static_light_no_localization_changes(localizer: Localizer, movi
     light = [scene.render(n / 10 if moving else 0.0, 0.01, 0.0) for n in range(FRAMES if moving else 1)]
     counts = np.stack([camera.expose(light[n % len(light)], n) for n in range(FRAMES)])
     plain, auto = (
-        localize_movie(Movie(counts), localizer, None, lambda _: None, static_light=mode) for mode in ("off", "auto")
+        localize_movie(ArrayMovie(counts), localizer, None, lambda _: None, static_light=mode)
+        for mode in ("off", "auto")
     )
     assert len(plain) > 2 * FRAMES
     for name, column in plain.columns().items():

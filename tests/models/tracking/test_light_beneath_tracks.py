@@ -59,7 +59,7 @@ def test_maps_become_better_and_tracks_end_when_they_do(images: ImageModel) -> N
     table = PatternTable(images.optics.psf)
     maps = Maps()
     beneath = LightBeneathTracks(images, maps)
-    mean = LightMap((static + 8 * np.exp(-((rows - 63) ** 2) / 200.0)).astype(np.float32), CAMERA)
+    mean = LightMap((static + 8 * np.exp(-((rows - 63) ** 2) / 200.0)).astype(np.float32), CAMERA, 100.0)
     ended = []
     for number in range(265):
         x_um = (8 + 18 * np.arange(4) + 0.3 * number) % 80
@@ -82,5 +82,6 @@ def test_maps_become_better_and_tracks_end_when_they_do(images: ImageModel) -> N
     assert beneath.add(counts, FrameLight(better, 1.0, 320), empty)
     assert not beneath.add(counts, FrameLight(better, 1.0, 321), empty)
     assert not beneath.add(counts, None, empty)
-    assert not beneath.add(counts, FrameLight(better, 1.0, 322, is_structure=False), empty)
+    hot_pixels = LightMap(mean.light_e, CAMERA)
+    assert not beneath.add(counts, FrameLight(hot_pixels, 1.0, 322), empty)
     assert beneath.add(counts, FrameLight(better, 1.0, 323), empty)
