@@ -155,7 +155,6 @@ class Copier:
             return self._copy(run, folder)
         finally:
             lock.release()
-            (folder / f"{run.run_id}.lock").unlink(missing_ok=True)
             self.figures.copying = None
 
     def _copy(self, run: RecordedRun, folder: Path) -> CopyProgress:
@@ -163,11 +162,11 @@ class Copier:
         recording = self._data_dir / run.recording
         self.figures.copying, self.figures.progressed_s = run.run_id, time.time()
         place = open_place(self._url)
+        url = f"{place.url}/{recording.name}"
         if run.copy is None:
-            self._store.copies.note(run.run_id, "waiting", url=f"{place.url}/{recording.name}")
+            self._store.copies.note(run.run_id, "waiting", url=url)
         check_mark(place, folder)
         self._come_back(place)
-        url = f"{place.url}/{recording.name}"
         journal = CopyJournal(folder / f"{run.run_id}.jsonl", url)
         self._store.copies.note(run.run_id, "copying", url=url)
         before = 0

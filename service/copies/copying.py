@@ -16,7 +16,8 @@ from pathlib import Path
 
 from models.errors import DataError
 from service.copies.journal import CopyJournal, VerifiedFile
-from service.copies.places import CopyPlace, sha256_of
+from service.copies.places import CopyPlace
+from service.files.archives import file_sha256
 
 __all__ = ["CopyProgress", "CopyStopped", "copy_recording", "files_of", "list_name", "unlike"]
 
@@ -148,11 +149,13 @@ def _copy_file(
 ) -> tuple[VerifiedFile, int]:
     """Send a file unless it is there; its record, and how many bytes were sent."""
     try:
-        digest = sha256_of(source)
+        digest = file_sha256(source)
         sent, verified = 0, there == stat.st_size and place.sha256(target) == digest
-        while not verified and sent < _ATTEMPTS * max(stat.st_size, 1):
+        for _ in range(_ATTEMPTS):
+            if verified:
+                break
             place.send(source, target)
-            sent += max(stat.st_size, 1)
+            sent += stat.st_size
             verified = place.sha256(target) == digest
         now = source.stat()
     except OSError as error:
@@ -166,7 +169,7 @@ def _copy_file(
             f"{target} was sent {_ATTEMPTS} times to {place.url}, and what is read back differs each time.",
             "Check the disk of the place, and the network.",
         )
-    return VerifiedFile(name, stat.st_size, stat.st_mtime_ns, digest), sent if stat.st_size else 0
+    return VerifiedFile(name, stat.st_size, stat.st_mtime_ns, digest), sent
 
 
 def _write_list(place: CopyPlace, name: str, digests: dict[str, str]) -> None:

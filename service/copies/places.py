@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 from hardware.remote import RemoteAway, RemoteFolder, away, is_remote, place_of_url
 from models.errors import DataError
 
-__all__ = ["CopyPlace", "FolderPlace", "S3Place", "open_place", "sha256_of"]
+__all__ = ["CopyPlace", "FolderPlace", "S3Place", "open_place"]
 
 _READ_BYTES = 16 * 1024 * 1024
 """What is read back at once."""
@@ -52,9 +52,6 @@ class CopyPlace(Protocol):
     def sha256(self, name: str) -> str:
         """Digest of a file, read back from there."""
 
-    def read(self, name: str) -> bytes:
-        """A small file."""
-
 
 def open_place(url: str) -> CopyPlace:
     """The place of a URL or of a folder; nothing is read or written yet.
@@ -71,17 +68,6 @@ def open_place(url: str) -> CopyPlace:
     except ValueError as error:
         raise DataError(f"The place {url!r} is not understood: {error}.", "Correct it.") from None
     return S3Place(str(place)) if is_remote(place) else FolderPlace(Path(place))
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a local file.
-
-    Raises
-    ------
-    OSError
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FolderPlace:
@@ -143,11 +129,6 @@ class FolderPlace:
                 # Else the digest would be that of this machine's memory, and not of the disk or the share.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def read(self, name: str) -> bytes:
-        """See `CopyPlace`."""
-        with self._explained():
-            return (self._folder / name).read_bytes()
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[BinaryIO]:
@@ -211,10 +192,6 @@ class S3Place:
         for start in range(0, size, _READ_BYTES):
             digest.update(self._folder.read(name, start, min(start + _READ_BYTES, size)))
         return digest.hexdigest()
-
-    def read(self, name: str) -> bytes:
-        """See `CopyPlace`."""
-        return self._folder.read(name)
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
 
-import psutil
 import structlog
 
 from service.copies.copier import Copier
 from service.copies.status import CopiesStatus
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
-from service.protocol.addresses import LinkAddress
+from service.process.priority import lower_priority
 from service.settings import Settings
 from service.store.errors import StoreError
 from service.store.store import Store
@@ -32,18 +30,19 @@ _SILENT_S = 300.0
 
 _END_S = 3.0
 _NICENESS = 10
+"""Not the lowest priority: on a busy machine the heartbeats would come too late, and the process would be restarted."""
 
 _log = structlog.get_logger(__name__)
 
 
-def copies_process(settings: Settings, _address: LinkAddress, parent: Connection) -> None:
+def copies_process(settings: Settings, parent: Connection) -> None:
     """Entry point of the child process: copy until the supervisor stops it or dies.
 
     A thread copies, so that heartbeats are sent while a server or a share does not respond. At the end it is left
     where it is: what it has verified is in its record.
     """
     ignore_signals()
-    _lower_priority()
+    lower_priority(_NICENESS, idle_disk=True)
     configure_logs(settings.log_level)
     stop = threading.Event()
     follow_parent(parent, lambda _: stop.set())
@@ -62,21 +61,6 @@ def copies_process(settings: Settings, _address: LinkAddress, parent: Connection
         raise worker.failure  # ends the process, and the supervisor starts it again
     if worker.is_alive():
         os._exit(0)  # a server that does not respond would hold up the end of the interpreter
-
-
-def _lower_priority() -> None:
-    """Leave processor and disk to the engine.
-
-    Not the lowest priority: on a busy machine its heartbeats would then come too late, and it would be restarted.
-    """
-    process = psutil.Process()
-    if sys.platform == "win32":
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-        return
-    process.nice(_NICENESS)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, psutil.Error):  # some containers forbid it
-            process.ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def _work(copier: Copier, stop: threading.Event) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from multiprocessing.connection import Connection
 
-import psutil
-
 from service.process.children import follow_parent, ignore_signals
 from service.process.logs import configure_logs
+from service.process.priority import lower_priority
 from service.protocol.addresses import LinkAddress
 from service.settings import Settings
 from service.worker_thread import WorkerThread
@@ -27,21 +25,13 @@ def api_process(settings: Settings, address: LinkAddress, listener: socket.socke
     """Entry point of the child process: serve until the supervisor stops it or dies."""
     ignore_signals()
     configure_logs(settings.log_level)
-    _lower_priority()
+    lower_priority(_NICE)
     from service.api.server import serve
 
     stop, event_loop = threading.Event(), _LoopTime()
     follow_parent(parent, lambda _: stop.set())
     _Heartbeat(event_loop, parent, stop).start()
     serve(settings, address, listener=listener, stop=stop, ticked=event_loop.tick)
-
-
-def _lower_priority() -> None:
-    process = psutil.Process()
-    if sys.platform == "win32":
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    else:
-        process.nice(min(process.nice() + _NICE, 19))
 
 
 class _LoopTime:

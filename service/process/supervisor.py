@@ -219,7 +219,7 @@ class Supervisor:
         if self._settings.copy_off.url is not None:
             from service.copies.process import copies_process
 
-            self._children.append(self._child("copies", copies_process, self.address))
+            self._children.append(self._child("copies", copies_process))
         # The first start is done like a restart without a pause, so that it is repeated when it fails.
         for child in self._children:
             child.state = "pausing"

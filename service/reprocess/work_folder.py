@@ -16,7 +16,6 @@ the same step at the same time; its content is the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -36,6 +35,7 @@ from models.background.frame_light import FrameLight, LightMap
 from models.camera import CameraModel
 from models.errors import DataError
 from models.tables import Tracks
+from service.files.archives import file_sha256
 from service.files.outputs import explain_full_disk, write_json
 from service.reprocess.columns import read_rows, rows_file, stream_rows
 from service.reprocess.recipe import Recipe
@@ -173,7 +173,7 @@ class WorkFolder:
         try:
             values = json.loads((self.path / f"{step}.json").read_text(encoding="utf-8"))
             record = Record(**values)
-            sound = all(_sha256(self.path / name) == digest for name, digest in record.files.items())
+            sound = all(file_sha256(self.path / name) == digest for name, digest in record.files.items())
         except (OSError, ValueError, TypeError):
             return None
         return record if sound else None
@@ -231,7 +231,7 @@ class WorkFolder:
             with explain_full_disk(self.path):
                 aside.mkdir()
                 yield aside
-                files = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
+                files = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
                 for name in files:
                     os.replace(aside / name, self.path / name)
             took_s = round(time.monotonic() - begin_s, 3), round(time.thread_time() - cpu_s, 3)
@@ -308,8 +308,3 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 def _manifest_values(recipe: Recipe) -> dict[str, Any]:
     return {"kind": _KIND, "digest": recipe.digest, "finished": False, "recipe": recipe.values()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

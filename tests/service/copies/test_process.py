@@ -18,7 +18,7 @@ from service.process.children import STOP
 from service.settings import Settings, load_settings
 from service.store.store import Store
 from tests.s3_server import BUCKET, S3Server
-from tests.service.api_peer import link, recorded_run
+from tests.service.api_peer import recorded_run
 
 
 def settings_for(folder: Path, url: str) -> Settings:
@@ -37,7 +37,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 def test_the_process_copies_and_ends(server: S3Server, tmp_path: Path) -> None:
     settings, context = settings_for(tmp_path, f"s3://{BUCKET}/scope"), multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    with closing(Store.open(settings.database)) as store, link() as address:
+    with closing(Store.open(settings.database)) as store:
         store.migrate()
         run = recorded_run(tmp_path, store)
 
@@ -46,7 +46,7 @@ def test_the_process_copies_and_ends(server: S3Server, tmp_path: Path) -> None:
             return None if copy is None else copy.state
 
         server.go_away()
-        process = context.Process(target=copies_process, args=(settings, address, theirs))
+        process = context.Process(target=copies_process, args=(settings, theirs))
         process.start()
         try:
             wait_for(lambda: read_status(tmp_path).get("place_up") is False, "it notices that the server is away")
