@@ -30,7 +30,7 @@ class Site:
     highest_load : share of a unit's capacity that is used
     link_bytes_s : of one network link, 10 Gbit/s
     disk_bytes_s : that the disk of a scope writes
-    reprocess_fps : frames a second of one core, without the fit (docs/reprocessing.md)
+    reprocess_fps : frames a second of a core, without the fit: half of two workers on two cores (docs/reprocessing.md)
     message_bytes, message_point_bytes : of a track message without tracks, and for each track
     core_price, tb_price, link_price : assumed, euros a month for a core of a server, a terabyte, a 10-Gbit port
     """
@@ -44,7 +44,7 @@ class Site:
     highest_load: float = 0.7
     link_bytes_s: float = 1.25e9
     disk_bytes_s: float = 200e6
-    reprocess_fps: float = 62.0
+    reprocess_fps: float = 46.0
     message_bytes: float = 400.0
     message_point_bytes: float = 56.0
     core_price: float = 20.0
