@@ -19,7 +19,7 @@ has examples, the errors, and the WebSockets, which OpenAPI cannot describe.
 *Role* is the least role of the access key, where keys are in use: view, operate or administer.
 """
 
-_NAMES = {"integer": "whole number", "string": "text", "boolean": "true or false"}
+_NAMES = {"integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -127,9 +127,7 @@ def _type(schema: dict[str, Any]) -> str:
         return f"list of {_type(schema.get('items', {}))}" + _bounds(schema)
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {_type(schema['additionalProperties'])}"
-    return {"integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}.get(
-        kind, kind
-    ) + _bounds(schema)
+    return _NAMES.get(kind, kind) + _bounds(schema)
 
 
 def _bounds(schema: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ GENERATED = (
     "docs/reference/commands.md",
     "docs/reference/http.md",
     "docs/reference/python.rst",
-    "docs/reference/models.rst",
+    "docs/reference/extending.rst",
 )
 """Pages that the build makes from the code."""
 
@@ -23,7 +23,7 @@ TITLES = {
     "docs/page.md": "The page in the browser",
     "docs/method.md": "The method",
     "docs/reference/python.rst": "Python",
-    "docs/reference/models.rst": "Python: extending it",
+    "docs/reference/extending.rst": "Python: extending it",
 }
 """Titles of pages in the navigation that differ from their first heading."""
 
@@ -56,9 +56,10 @@ PARTS = (
         "How-to guides",
         "Do one thing: install, connect, record, script, operate, repair.",
         (
-            "docs/installation.md", "docs/hardware.md", "docs/user-guide.md", "docs/troubleshooting.md",
-            "docs/client.md", "docs/api-guide.md", "docs/mcp.md", "docs/reprocessing.md", "docs/operations.md",
-            "docs/relay.md", "deploy/README.md", "CONTRIBUTING.md", "docs/release.md",
+            "docs/installation.md", "docs/windows.md", "docs/hardware.md", "docs/user-guide.md", "docs/cells.md",
+            "docs/troubleshooting.md", "docs/client.md", "docs/api-guide.md", "docs/mcp.md", "docs/reprocessing.md",
+            "docs/storage.md", "docs/operations.md", "docs/relay.md", "deploy/README.md", "CONTRIBUTING.md",
+            "docs/release.md",
         ),
     ),
     Part(
@@ -67,7 +68,7 @@ PARTS = (
         (
             "README.md", "docs/method.md", "docs/calibration.md", "docs/cascade.md", "docs/refinement.md",
             "docs/tracks.md", "docs/static-light.md", "docs/published-networks.md", "docs/architecture.md",
-            "docs/faults.md", "docs/attacks.md", "docs/performance.md",
+            "docs/faults.md", "docs/attacks.md", "docs/scaling.md", "docs/performance.md",
         ),
     ),
     Part(

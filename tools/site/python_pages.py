@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bathyscope
 
-__all__ = ["models_page", "python_page"]
+__all__ = ["extension_page", "python_page"]
 
 _HEAD = """Python
 ======
@@ -74,7 +74,7 @@ def python_page() -> str:
     return text
 
 
-def models_page() -> str:
+def extension_page() -> str:
     """Page of the protocols that other packages implement, in reStructuredText."""
     text = _EXTENSION
     for title, module, name in _PROTOCOLS:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.site.commands_page import commands_page
 from tools.site.http_page import http_page
 from tools.site.navigation import GENERATED, TITLES, Part, navigation, written_pages
-from tools.site.python_pages import models_page, python_page
+from tools.site.python_pages import extension_page, python_page
 from tools.site.settings_page import settings_page
 
 __all__ = ["collect", "linked_files"]
@@ -46,7 +46,7 @@ def collect(root: Path, folder: Path) -> None:
     for name in (*pages, *linked_files(root, pages)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, folder / name)
-    makers = (settings_page, commands_page, http_page, python_page, models_page)
+    makers = (settings_page, commands_page, http_page, python_page, extension_page)
     (folder / "docs" / "reference").mkdir(parents=True)
     for name, make in zip(GENERATED, makers, strict=True):
         (folder / name).write_text(make(), encoding="utf-8")
