@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["track_movie"]
 
 _NETWORK_ROUNDS, _FIT_ROUNDS = 2, 1
-"""Rounds that find the static light beneath moving emitters. Further ones change nothing (docs/static-light.md)."""
+"""Rounds that find the static light beneath moving emitters. More of them are better and take longer
+(docs/static-light.md)."""
 _LIGHT_SHARE = 0.6
 """Of the whole time, for these rounds."""
 
