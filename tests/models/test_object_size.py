@@ -52,6 +52,18 @@ def test_a_sphere_is_the_mean_of_many_points_in_it() -> None:
     )
 
 
+def test_sections_of_the_sphere_are_at_their_own_depths() -> None:
+    """Only one plane has light: the planes around it get the sections at their distance."""
+    psf = _psf()
+    planes = np.zeros_like(psf.planes)
+    planes[15] = psf.planes[15]
+    light = psf_of_sphere(Psf(planes, psf.z_um, psf.pixel_size_um, psf.oversampling), 4.0).planes.sum(axis=(1, 2))
+    assert light.sum() == pytest.approx(planes.sum(), rel=1e-4)
+    at_um = STEP_UM * (np.arange(31) - 15)
+    expected = np.where(np.abs(at_um) < 2, 3 * (4 - at_um**2) / 32 * STEP_UM, 0)
+    assert light / planes.sum() == pytest.approx(expected, abs=0.03)
+
+
 def test_no_size_changes_nothing() -> None:
     psf = _psf()
     assert psf_of_sphere(psf, 0.0) is psf

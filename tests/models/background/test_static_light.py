@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.background.frame_light import LightMap
 from models.background.static_light import FIRST_FRAMES, StaticLight
 from tests.models.background.static_scenes import CAMERA, SHAPE, exposed, structure
 
@@ -129,7 +130,29 @@ def test_a_state_is_all_that_the_next_frames_depend_on(first: int) -> None:
         assert one is not None
         assert other is not None
         assert one.factor == other.factor
+        assert one.light.doubt_e2 == other.light.doubt_e2 > 0
         np.testing.assert_array_equal(one.light.light_e, other.light.light_e)
+
+
+def test_another_map_is_removed_from_its_frame_on_until_the_stage_moves() -> None:
+    truth = structure() * 3
+    light = StaticLight(CAMERA, Share(0.5))
+    light.follow(exposed(truth, 200))
+    better = LightMap(truth, CAMERA, 7.0)
+    light.use(better, 210)
+    lights = light.follow(exposed(truth, 20, first=200))
+    assert [its.light is better for its in lights] == [False] * 10 + [True] * 10
+    assert [its.number for its in lights] == list(range(200, 220))
+    moved = light.follow(exposed(structure(seed=9) * 3, 200, first=220))
+    assert any(its is None for its in moved)
+    assert moved[-1].light is not better
+
+
+def test_hot_pixels_alone_have_no_error() -> None:
+    hot = np.full(SHAPE, 20.0, np.float32)
+    hot[30, 50] += 300
+    lights = StaticLight(CAMERA, Share(1.0)).follow(exposed(hot, 300))
+    assert lights[-1].light.doubt_e2 == 0
 
 
 def test_flicker_is_one_factor_of_each_frame() -> None:

@@ -287,6 +287,40 @@ def test_a_backdrop_is_no_emitter() -> None:
     assert len(state) == len(START)
 
 
+def test_the_error_of_a_backdrop_is_noise() -> None:
+    """Sigmas grow with it, and the light of the emitters and of the background stays."""
+
+    def table(doubt_e2: float) -> Localizations:
+        tracker, backdrop = new_filter(), np.zeros(SHAPE, np.float32)
+        for n in range(SURE):
+            state, found = tracker.step_image(n / FPS, n, seen(n), electrons(n), backdrop, FULL, doubt_e2)
+        ids_by_emitter(state, SURE - 1)
+        return found
+
+    exact, doubtful = table(0.0), table(100.0)
+    assert np.median(doubtful.sigma_x_um) > 1.5 * np.median(exact.sigma_x_um)
+    assert doubtful.photons == pytest.approx(exact.photons, rel=0.2)
+    assert doubtful.background == pytest.approx(exact.background, abs=1.0)
+
+
+@pytest.mark.parametrize(("with_map", "doubt_e2"), [(False, 0.0), (True, 0.0), (True, 30.0)])
+def test_unseen_tracks_fade_only_where_the_backdrop_has_errors(
+    monkeypatch: pytest.MonkeyPatch, with_map: bool, doubt_e2: float
+) -> None:
+    backdrop = np.zeros(SHAPE, np.float32) if with_map else None
+
+    def odds(unseen: float) -> Any:
+        """Log odds of the tracks after a frame without emitters."""
+        tracker = new_filter()
+        for n in range(SURE):
+            tracker.step_image(n / FPS, n, seen(n), electrons(n), backdrop, FULL, doubt_e2)
+        monkeypatch.setattr("models.tracking.image_filter._UNSEEN", unseen)
+        tracker.step_image(SURE / FPS, SURE, nothing(), electrons(SURE, 0), backdrop, FULL, doubt_e2)
+        return tracker._pool.log_odds.copy()
+
+    assert odds(0.0) - odds(0.5) == pytest.approx(0.5 if doubt_e2 else 0.0, abs=1e-9)
+
+
 def test_motion_in_the_exposure_widens_lateral_sigmas() -> None:
     """Information falls by exp(-2/3 π² b² / p²) for a path with the variance b²."""
     tracker = new_filter()

@@ -63,9 +63,21 @@ def test_file_becomes_a_calibration(application: typer.Typer, sweep_file: Path, 
     assert (out / "report.html").is_file()
 
 
+def test_the_pattern_is_that_of_objects_whose_size_is_stated(
+    application: typer.Typer, sweep_file: Path, tmp_path: Path
+) -> None:
+    arguments = [str(sweep_file), "--z-range-um", "2", "16", "--z-start-um", "-6", "--out", str(tmp_path / "cells")]
+    done = CliRunner().invoke(application, [*arguments, "--object-diameter-um", "8", "--bead-diameter-um", "1"])
+    assert done.exit_code == 0, done.output
+    assert "objects of 8 µm" in done.output
+    report = Calibration.load(tmp_path / "cells").report
+    assert (report["object_um"], report["bead_um"]) == (8.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["--object-diameter-um", "1", "--bead-diameter-um", "2"], "smaller than the beads"),
         (["--z-step-um", "2"], "must agree"),
         (["--pixel-size-um", "1.3"], "must agree"),
         (["--z-step-um", "-1"], "step of the sweep is -1 µm; plausible"),
@@ -194,6 +206,7 @@ def test_a_missing_step_is_requested(application: typer.Typer, tmp_path: Path) -
         ["--out", "c"],
         ["s.tif", "--live", "--out", "c"],
         ["s.tif", "--checkerboard", "red", "--out", "c"],
+        ["s.tif", "--bead-diameter-um", "1", "--out", "c"],
         ["--live", "--out", "c"],
         ["--live", "--sequence", "s.json", "--z-step-um", "1", "--out", "c"],
     ],

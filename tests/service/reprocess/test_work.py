@@ -76,6 +76,13 @@ def compute(
     return dict(errors), done
 
 
+def lights_of(source: Source, place: Path) -> list[tuple[float, float]]:
+    """Error and brightness of the static light of each frame."""
+    blocks = [WorkFolder(place).lights(block.number, CAMERA) for block in source.recipe.blocks]
+    lights = [light for block in blocks for light in block]
+    return [(0.0, 1.0) if light is None else (light.light.doubt_e2, light.factor) for light in lights]
+
+
 def tables(place: Path) -> dict[str, Any]:
     return {name: read_rows(place / f"{name}.parquet", kind).columns() for name, kind in KINDS.items()}
 
@@ -96,6 +103,10 @@ def test_the_size_of_the_blocks_does_not_matter(store: Store, data: Path, tmp_pa
         assert done == sorted(done)
         assert done[-1] == 2 * FRAMES
     assert_same(tmp_path / "whole", tmp_path / "parts")
+    if light == "on":
+        one, other = lights_of(whole, tmp_path / "whole"), lights_of(parts, tmp_path / "parts")
+        assert one == other
+        assert max(doubt_e2 for doubt_e2, _ in one) > 0
     found = read_rows(tmp_path / "parts" / "localizations.parquet", Localizations)
     assert len(found) > FRAMES
     if light == "off":  # those of the live analysis, which the database keeps as float32
